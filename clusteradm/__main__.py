@@ -1,0 +1,7 @@
+"""`python -m clusteradm`."""
+
+import sys
+
+from clusteradm.cli.main import main
+
+sys.exit(main())

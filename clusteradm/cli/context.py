@@ -1,0 +1,69 @@
+"""What most commands need: the inventory to use, and connections to its hosts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from clusteradm.cli import show
+from clusteradm.errors import UsageError
+from clusteradm.inventory import Cluster, load
+from clusteradm.transport import DEFAULT_FORKS, Fleet, FirstContact
+
+LAB_INVENTORY = Path("/var/lib/clusteradm/lab/lab/inventory.yml")
+
+
+def add_inventory_argument(parser: argparse.ArgumentParser) -> None:
+    """`-i`, for every command that reads an inventory."""
+    parser.add_argument(
+        "-i",
+        "--inventory",
+        metavar="FILE",
+        help="inventory file (default: $CLUSTERADM_INVENTORY, ./inventory.yml, or the running lab's)",
+    )
+
+
+def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that connects."""
+    add_inventory_argument(parser)
+    parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
+    parser.add_argument("--forks", type=int, default=DEFAULT_FORKS, metavar="N", help="hosts at a time (%(default)s)")
+    parser.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
+    parser.add_argument("--accept-new", action="store_true", help="accept the keys of hosts never seen before")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def inventory_path(args: argparse.Namespace) -> Path:
+    """The inventory file to use: the one named, or the first default that exists."""
+    named = args.inventory or os.environ.get("CLUSTERADM_INVENTORY")
+    if named:
+        return Path(named)
+    for path in (Path("inventory.yml"), LAB_INVENTORY):
+        if path.exists():
+            return path
+    raise UsageError(
+        "no inventory found",
+        next_step="name one with -i FILE, or start a virtual cluster with: clusteradm lab up --nodes 4",
+    )
+
+
+def open_cluster(args: argparse.Namespace) -> Cluster:
+    """Load the inventory; every defect of it is raised at once as InputErrors."""
+    return load(inventory_path(args))
+
+
+def open_fleet(args: argparse.Namespace, cluster: Cluster) -> Fleet:
+    """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table and asked once."""
+    known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.path.parent / "known_hosts"
+    first_contact = FirstContact.ACCEPT if args.accept_new else FirstContact.ASK
+    return Fleet(cluster, known_hosts, forks=args.forks, first_contact=first_contact, ask=_ask)
+
+
+def _ask(table: str) -> bool:
+    """Show all fingerprints, ask once. Without a terminal the answer is no."""
+    show.message(table)
+    if not show.stderr.is_terminal:
+        show.message("not a terminal: nothing accepted; --accept-new accepts the keys of hosts never seen before")
+        return False
+    return show.stderr.input("Accept these keys? [y/N] ").strip().lower() in ("y", "yes")

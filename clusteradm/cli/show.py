@@ -1,0 +1,28 @@
+"""What a person or a program sees: data on standard output, messages on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+SCHEMA_VERSION = 1
+
+# Host output is never parsed as markup: "[coral-0]" is a name, not a colour.
+stdout = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def json_document(command: str, body: Mapping[str, Any]) -> None:
+    """Write the one JSON document of a `--json` run to standard output."""
+    document = {"schema_version": SCHEMA_VERSION, "command": command, **body}
+    sys.stdout.write(json.dumps(document, indent=2, sort_keys=False) + "\n")
+    sys.stdout.flush()
+
+
+def message(text: str) -> None:
+    """A line for the person, on standard error."""
+    stderr.print(text)
