@@ -1,0 +1,1 @@
+"""The lab's own model and its input: handwritten digits, real ones."""
