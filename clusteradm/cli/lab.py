@@ -1,0 +1,117 @@
+"""The same with no hardware: a virtual cluster on this machine. Its boards are real Debian systems; their Edge TPUs are
+simulated. Everything stays inside network namespaces of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from clusteradm.cli import show
+from clusteradm.lab import Lab
+from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME
+from clusteradm.lab.suites import DEFAULT, SUITES
+from clusteradm.lab.supervisor import FAULTS
+
+EXAMPLES = """\
+examples:
+  clusteradm lab up --nodes 4              boot 4 boards; bootstrap and the others use them by default
+  clusteradm lab up --name other --tpus 2  a second lab beside the first
+  clusteradm lab status                    what the boards are doing
+  clusteradm lab ssh w1                    log in, as on a real board
+  clusteradm lab exec head -- lspci -nn    run a command as root, without SSH
+  clusteradm lab fault w2 power            pull the plug; also: cut, freeze
+  clusteradm lab fault w2 restore          undo what was done to it
+  clusteradm lab down                      end it and remove its boards
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="lab_command", metavar="COMMAND", required=True)
+
+    def command(name: str, summary: str, run: object) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument("--name", default=DEFAULT_NAME, help="which lab (default: %(default)s)")
+        sub.set_defaults(run_lab=run)
+        return sub
+
+    up = command("up", "boot the boards, or complete a lab that is partly up", _up)
+    up.add_argument(
+        "--nodes", type=int, default=4, metavar="N", help="boards, the head included (default: %(default)s)"
+    )
+    up.add_argument("--tpus", type=int, default=1, metavar="N", help="Edge TPUs per board (default: %(default)s)")
+    up.add_argument("--suite", choices=list(SUITES), default=DEFAULT, help="Debian release (default: %(default)s)")
+    up.add_argument(
+        "--memory", type=int, default=DEFAULT_MEMORY, metavar="MIB", help="per board (default: %(default)s)"
+    )
+    up.add_argument("--python", default="", metavar="PATH", help="ansible_python_interpreter of the inventory")
+
+    status = command("status", "what the boards are doing", _status)
+    status.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    ssh = command("ssh", "log in to a board by SSH, or run a command there", _ssh)
+    ssh.add_argument("node")
+    ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+
+    run = command("exec", "run a command on a board as root, without SSH", _exec)
+    run.add_argument("node")
+    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+
+    fault = command("fault", "do something bad to a board, or undo it", _fault)
+    fault.add_argument("node")
+    fault.add_argument("kind", choices=[*FAULTS, "restore"], metavar="FAULT", help=f"{', '.join(FAULTS)}, or restore")
+
+    command("down", "end the lab and remove its boards", _down)
+
+
+def run(args: argparse.Namespace) -> int:
+    result: int = args.run_lab(args, Lab(args.name, say=show.message))
+    return result
+
+
+def _up(args: argparse.Namespace, lab: Lab) -> int:
+    lab.up(args.nodes, args.tpus, args.suite, memory=args.memory, python=args.python)
+    show.message(f"inventory: {lab.inventory}")
+    return 0
+
+
+def _status(args: argparse.Namespace, lab: Lab) -> int:
+    status = lab.status()
+    if args.json:
+        show.json_document("lab status", {"lab": lab.name, **status})
+        return 0
+    for name, node in status["nodes"].items():
+        show.stdout.print(f"{name:8} {node['state']:8} {node['fault']}")
+    return 0
+
+
+def _ssh(args: argparse.Namespace, lab: Lab) -> int:
+    return _become(lab.ssh_argv(args.node, _command(args.argv)))
+
+
+def _exec(args: argparse.Namespace, lab: Lab) -> int:
+    return _become(lab.exec_argv(args.node, _command(args.argv) or ["bash", "-l"]))
+
+
+def _fault(args: argparse.Namespace, lab: Lab) -> int:
+    if args.kind == "restore":
+        lab.restore(args.node)
+    else:
+        lab.fault(args.node, args.kind)
+    return 0
+
+
+def _down(args: argparse.Namespace, lab: Lab) -> int:
+    if not lab.down():
+        show.message(f'there is no lab "{lab.name}"')
+    return 0
+
+
+def _command(words: list[str]) -> list[str]:
+    return words[1:] if words[:1] == ["--"] else words
+
+
+def _become(argv: list[str]) -> int:
+    """Go on as another program: its terminal, its signals, its exit status."""
+    sys.stdout.flush()
+    os.execvp(argv[0], argv)

@@ -1,0 +1,138 @@
+"""The lab's own control group: everything the lab starts is in it, so that ending the lab ends exactly that.
+
+Two kinds of machine. Where PID 1 is systemd, the lab runs in a scope that systemd delegates to it. Elsewhere (in a
+container) it makes a group below the root of the cgroup2 mount. The memory controller may be on either hierarchy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusteradm.lab.machine import LabError
+
+UNIFIED = Path("/sys/fs/cgroup")
+MEMORY_V1 = Path("/sys/fs/cgroup/memory")
+
+
+def has_systemd(run: Path = Path("/run")) -> bool:
+    """True if PID 1 of this machine is systemd (the test of sd_booted(3))."""
+    return (run / "systemd" / "system").is_dir()
+
+
+def mount_point(mounts: str) -> Path:
+    """Where cgroup2 is mounted, from the text of /proc/self/mounts."""
+    for line in mounts.splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[2] == "cgroup2":
+            return Path(fields[1])
+    raise LabError(
+        "no cgroup2 file system is mounted here",
+        next_step="try: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified",
+    )
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The control groups of one lab, as this process sees them. `memory`: the v1 group, where that controller is on v1."""
+
+    path: Path
+    memory: Path | None
+    scope: str | None
+
+    @classmethod
+    def of(cls, lab: str, *, systemd: bool | None = None) -> Groups:
+        root = mount_point(Path("/proc/self/mounts").read_text(encoding="utf-8"))
+        v1 = MEMORY_V1 / "clusteradm-lab" / lab if (MEMORY_V1 / "memory.limit_in_bytes").exists() else None
+        if has_systemd() if systemd is None else systemd:
+            scope = f"clusteradm-lab-{lab}.scope"
+            return cls(root / "system.slice" / scope, v1, scope)
+        return cls(root / "clusteradm-lab" / lab, v1, None)
+
+    def launcher(self) -> list[str]:
+        """What to put before the supervisor's command line."""
+        if self.scope is None:
+            return []
+        return ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={self.scope}", "-p", "Delegate=yes"]
+
+    def wrapper(self) -> list[str]:
+        """What to put before the container manager's command line: it looks for cgroup2 at /sys/fs/cgroup."""
+        if (UNIFIED / "cgroup.procs").exists():
+            return []
+        cover = f'mount -t cgroup2 none {UNIFIED} && exec "$@"'
+        return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", cover, "sh"]
+
+    def enter(self) -> None:
+        """Move this process into the lab's group, where systemd has not already put it there."""
+        own = self.path / "supervisor"
+        own.mkdir(parents=True, exist_ok=True)
+        (own / "cgroup.procs").write_text("0")
+        # A group with children may hold no process itself, so controllers are passed on only now.
+        available = (self.path / "cgroup.controllers").read_text().split()
+        for controller in ("memory", "pids"):
+            if controller in available:
+                (self.path / "cgroup.subtree_control").write_text(f"+{controller}")
+
+    def alive(self) -> bool:
+        """True while any process is in the lab's group."""
+        try:
+            return "populated 1" in (self.path / "cgroup.events").read_text()
+        except FileNotFoundError:
+            return False
+
+    def end(self, within: float = 20.0) -> None:
+        """End every process of the lab and remove its groups."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / "cgroup.kill").write_text("1")
+        deadline = time.monotonic() + within
+        while self.alive():
+            if time.monotonic() > deadline:
+                raise LabError(f"processes of the lab do not end; they are listed in {self.path}/**/cgroup.procs")
+            time.sleep(0.02)
+        for top in (self.path, self.memory):
+            if top is not None:
+                _remove(top)
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """The control groups of one board, seen from the supervisor."""
+
+    path: Path
+    memory: Path | None
+
+    def make(self, limit: int) -> None:
+        """`limit`: bytes of memory."""
+        self.path.mkdir(exist_ok=True)
+        if self.memory is not None:
+            self.memory.mkdir(parents=True, exist_ok=True)
+            (self.memory / "memory.limit_in_bytes").write_text(str(limit))
+        elif (self.path / "memory.max").exists():
+            (self.path / "memory.max").write_text(str(limit))
+
+    def doors(self) -> list[Path]:
+        """The files that take a process in."""
+        return [group / "cgroup.procs" for group in (self.path, self.memory) if group is not None]
+
+    def freeze(self, on: bool) -> None:
+        (self.path / "cgroup.freeze").write_text("1" if on else "0")
+
+    def kill(self) -> None:
+        (self.path / "cgroup.kill").write_text("1")
+
+    def clear(self) -> None:
+        """Remove what the last boot left, so that the group can take a process again."""
+        _remove(self.path, itself=False)
+
+
+def _remove(top: Path, *, itself: bool = True) -> None:
+    if not top.is_dir():
+        return
+    for group in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+    if itself:
+        with contextlib.suppress(OSError):
+            top.rmdir()

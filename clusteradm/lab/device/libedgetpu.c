@@ -1,0 +1,322 @@
+/* libedgetpu.so.1 of the lab: the exported names of the real library, for an Edge TPU that is simulated as a device.
+ *
+ * The device is a process outside the virtual board, behind SOCKETS/apex_N.sock (see device.py, which has the other end of
+ * the protocol). This library does what the real one does on the board's side: it lists /sys/class/apex, opens
+ * /dev/apex_N under the caller's own rights, and runs the nodes named edgetpu-custom-op on the device.
+ *
+ * The few TFLite structures it needs are declared here as the C API lays them out (tensorflow/lite/core/c/common.h). Newer
+ * runtimes have appended fields to two of them that are handed over by value or read by the runtime; both are passed
+ * with zeros behind them, so one binary fits the old and the new.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define SOCKETS "/run/clusteradm-lab/tpu"
+#define MAX_DEVICES 64
+#define MAX_TENSORS 32
+
+/* ---- TFLite's C structures, as far as they are used ---- */
+
+typedef enum { kOk = 0, kError = 1 } Status;
+typedef struct { int size; int data[]; } IntArray;
+typedef struct Context Context;
+typedef struct Delegate Delegate;
+typedef struct {
+    int type;
+    void *data;
+    IntArray *dims;
+    struct { float scale; int32_t zero_point; } params;
+    int allocation_type;
+    size_t bytes;
+    const void *allocation;
+    const char *name;
+    Delegate *delegate;
+    int buffer_handle;
+    bool data_is_stale, is_variable;
+    struct { int type; void *params; } quantization;
+    void *sparsity;
+    const IntArray *dims_signature;
+} Tensor;
+typedef struct {
+    IntArray *inputs, *outputs, *intermediates, *temporaries;
+    void *user_data, *builtin_data;
+    const void *custom_initial_data;
+    int custom_initial_data_size;
+    Delegate *delegate;
+    bool might_have_side_effect;
+} Node;
+typedef struct {
+    void *(*init)(Context *, const char *, size_t);
+    void (*free)(Context *, void *);
+    Status (*prepare)(Context *, Node *);
+    Status (*invoke)(Context *, Node *);
+    const char *(*profiling_string)(const Context *, const Node *);
+    int32_t builtin_code;
+    const char *custom_name;
+    int version;
+    void *later_fields[8];
+} Registration;
+struct Context {
+    size_t tensors_size;
+    Status (*GetExecutionPlan)(Context *, IntArray **);
+    Tensor *tensors;
+    void *impl;
+    Status (*ResizeTensor)(Context *, Tensor *, IntArray *);
+    void (*ReportError)(Context *, const char *, ...);
+    Status (*AddTensors)(Context *, int, int *);
+    Status (*GetNodeAndRegistration)(Context *, int, Node **, Registration **);
+    Status (*ReplaceNodeSubsetsWithDelegateKernels)(Context *, Registration, const IntArray *, Delegate *);
+};
+struct Delegate {
+    void *data;
+    Status (*Prepare)(Context *, Delegate *);
+    Status (*CopyFromBufferHandle)(Context *, Delegate *, int, Tensor *);
+    Status (*CopyToBufferHandle)(Context *, Delegate *, int, Tensor *);
+    void (*FreeBufferHandle)(Context *, Delegate *, int *);
+    int64_t flags;
+    void *later_fields[8];
+};
+typedef struct { Delegate *delegate; IntArray *nodes_to_replace, *input_tensors, *output_tensors; } DelegateParams;
+
+/* ---- the device ---- */
+
+typedef struct { int type; const char *path; } edgetpu_device; /* type 0: PCIe (libedgetpu's edgetpu_c.h) */
+typedef struct { char *name, *value; } edgetpu_option;
+
+/* Every message in both directions; `length` bytes follow it. device.py knows the same layout. */
+typedef struct { char op; char pad[3]; uint32_t model; uint64_t length; } Header;
+
+/* One opened device. A process that asks for it twice shares it, as with the real library. */
+typedef struct { char path[64]; int node, socket, users; pthread_mutex_t turn; } Device;
+static Device devices[MAX_DEVICES];
+static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
+
+typedef struct { Device *device; uint32_t model; int inputs, outputs, tensor[MAX_TENSORS]; } Kernel;
+
+static int transfer(int fd, struct iovec *part, int parts, ssize_t (*move)(int, struct msghdr *, int), int flags) {
+    while (parts) {
+        struct msghdr message = {.msg_iov = part, .msg_iovlen = (size_t)parts};
+        ssize_t n = move(fd, &message, flags);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return -1;
+        for (; parts && (size_t)n >= part->iov_len; part++, parts--) n -= (ssize_t)part->iov_len;
+        if (parts) part->iov_base = (char *)part->iov_base + n, part->iov_len -= (size_t)n;
+    }
+    return 0;
+}
+static ssize_t put(int fd, struct msghdr *m, int flags) { return sendmsg(fd, m, flags); }
+static int transmit(int fd, struct iovec *part, int parts) { return transfer(fd, part, parts, put, MSG_NOSIGNAL); }
+static int receive(int fd, struct iovec *part, int parts) { return transfer(fd, part, parts, recvmsg, MSG_WAITALL); }
+
+static Device *open_device(const char *path) {
+    Device *found = NULL, *free_place = NULL;
+    pthread_mutex_lock(&table);
+    for (int i = 0; i < MAX_DEVICES; i++) {
+        if (devices[i].users && !strcmp(devices[i].path, path)) found = &devices[i];
+        if (!devices[i].users && !free_place) free_place = &devices[i];
+    }
+    if (found) {
+        found->users++;
+    } else if (free_place && strlen(path) < sizeof free_place->path) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        struct timeval limit = {12, 0}, none = {0, 0}; /* the driver's own limit for waking a chip */
+        char greeting = 0;
+        int node = open(path, O_RDWR | O_CLOEXEC); /* mode and group of the device node decide */
+        int fd = node < 0 ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        snprintf(address.sun_path, sizeof address.sun_path, "%s/%s.sock", SOCKETS, strrchr(path, '/') + 1);
+        if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof address) && recv(fd, &greeting, 1, 0) == 1 &&
+            greeting == 'R') {
+            setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none); /* a wedged TPU hangs its caller */
+            found = free_place;
+            strcpy(found->path, path);
+            found->node = node, found->socket = fd, found->users = 1;
+            pthread_mutex_init(&found->turn, NULL);
+        } else {
+            if (fd >= 0) close(fd);
+            if (node >= 0) close(node);
+        }
+    }
+    pthread_mutex_unlock(&table);
+    return found;
+}
+
+static void close_device(Device *device) {
+    pthread_mutex_lock(&table);
+    if (!--device->users) close(device->socket), close(device->node);
+    pthread_mutex_unlock(&table);
+}
+
+/* Send the model that the lab's compiler put into the node's options; 0 is no model. */
+static uint32_t load_model(Device *device, const char *options, size_t size) {
+    const char *package = size ? memmem(options, size, "LABTPU1", 8) : NULL;
+    uint64_t length = 0;
+    Header head = {.op = 'L'};
+    if (package && package + 16 <= options + size) memcpy(&length, package + 8, 8);
+    if (!length || length > (uint64_t)(options + size - (package + 16))) {
+        fprintf(stderr, "libedgetpu (SIMULATED): this model was not compiled for the lab's Edge TPU; "
+                        "make it with: clusteradm lab compile-model\n");
+        return 0;
+    }
+    head.length = length;
+    struct iovec out[2] = {{&head, sizeof head}, {(void *)(package + 16), length}}, in[1] = {{&head, sizeof head}};
+    pthread_mutex_lock(&device->turn);
+    int failed = transmit(device->socket, out, 2) || receive(device->socket, in, 1);
+    pthread_mutex_unlock(&device->turn);
+    return failed || head.op != 'K' ? 0 : head.model;
+}
+
+/* ---- the delegate ---- */
+
+static void *kernel_init(Context *context, const char *buffer, size_t length) {
+    (void)length;
+    const DelegateParams *params = (const void *)buffer;
+    Node *node;
+    Registration *registration;
+    Kernel *kernel = calloc(1, sizeof *kernel);
+    kernel->device = params->delegate->data;
+    if (params->nodes_to_replace->size != 1 ||
+        context->GetNodeAndRegistration(context, params->nodes_to_replace->data[0], &node, &registration) != kOk ||
+        node->inputs->size + node->outputs->size > MAX_TENSORS)
+        return kernel;
+    /* The node's own order of tensors: the delegate's node may have another one. */
+    for (int i = 0; i < node->inputs->size; i++) kernel->tensor[kernel->inputs++] = node->inputs->data[i];
+    for (int i = 0; i < node->outputs->size; i++) kernel->tensor[kernel->inputs + kernel->outputs++] = node->outputs->data[i];
+    kernel->model = load_model(kernel->device, node->custom_initial_data, (size_t)node->custom_initial_data_size);
+    return kernel;
+}
+
+static void kernel_free(Context *context, void *kernel) { (void)context, free(kernel); }
+
+static Status kernel_prepare(Context *context, Node *node) {
+    (void)context;
+    return ((Kernel *)node->user_data)->model ? kOk : kError;
+}
+
+static Status kernel_invoke(Context *context, Node *node) {
+    const Kernel *kernel = node->user_data;
+    Header head = {.op = 'I', .model = kernel->model}, answer;
+    struct iovec out[MAX_TENSORS + 1] = {{&head, sizeof head}}, in[MAX_TENSORS + 1] = {{&answer, sizeof answer}};
+    uint64_t expected = 0;
+    for (int i = 0; i < kernel->inputs; i++) {
+        Tensor *tensor = &context->tensors[kernel->tensor[i]];
+        out[i + 1] = (struct iovec){tensor->data, tensor->bytes};
+        head.length += tensor->bytes;
+    }
+    for (int i = 0; i < kernel->outputs; i++) {
+        Tensor *tensor = &context->tensors[kernel->tensor[kernel->inputs + i]];
+        in[i + 1] = (struct iovec){tensor->data, tensor->bytes};
+        expected += tensor->bytes;
+    }
+    pthread_mutex_lock(&kernel->device->turn);
+    int failed = transmit(kernel->device->socket, out, kernel->inputs + 1) ||
+                 receive(kernel->device->socket, in, kernel->outputs + 1);
+    pthread_mutex_unlock(&kernel->device->turn);
+    return failed || answer.op != 'O' || answer.length != expected ? kError : kOk;
+}
+
+static Status delegate_prepare(Context *context, Delegate *delegate) {
+    IntArray *plan;
+    if (context->GetExecutionPlan(context, &plan) != kOk) return kError;
+    int *mine = malloc(sizeof(int) * (size_t)(plan->size + 1)), count = 0;
+    for (int i = 0; i < plan->size; i++) {
+        Node *node;
+        Registration *registration;
+        if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration) != kOk) continue;
+        if (registration->custom_name && !strcmp(registration->custom_name, "edgetpu-custom-op"))
+            mine[++count] = plan->data[i];
+    }
+    mine[0] = count;
+    Registration registration = {
+        .init = kernel_init, .free = kernel_free, .prepare = kernel_prepare, .invoke = kernel_invoke,
+        .custom_name = "EdgeTpuDelegateForCustomOp", .version = 1,
+    };
+    Status status = kOk;
+    if (count)
+        status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, (IntArray *)mine, delegate);
+    free(mine);
+    return status;
+}
+
+/* ---- the exported names ---- */
+
+static int by_name(const void *a, const void *b) {
+    return strverscmp(((const edgetpu_device *)a)->path, ((const edgetpu_device *)b)->path);
+}
+
+EXPORT edgetpu_device *edgetpu_list_devices(size_t *count) {
+    edgetpu_device *list = calloc(MAX_DEVICES, sizeof *list);
+    DIR *folder = opendir("/sys/class/apex");
+    *count = 0;
+    for (struct dirent *entry; folder && *count < MAX_DEVICES && (entry = readdir(folder));) {
+        char *path;
+        if (strncmp(entry->d_name, "apex_", 5) || asprintf(&path, "/dev/%s", entry->d_name) < 0) continue;
+        list[(*count)++].path = path;
+    }
+    if (folder) closedir(folder);
+    qsort(list, *count, sizeof *list, by_name);
+    if (*count) return list;
+    free(list);
+    return NULL;
+}
+
+EXPORT void edgetpu_free_devices(edgetpu_device *list) { free(list); }
+EXPORT const char *edgetpu_version(void) { return "BuildLabel(SIMULATED by clusteradm lab), RuntimeVersion(14)"; }
+EXPORT void edgetpu_verbosity(int level) { (void)level; }
+
+static Delegate *delegate_for(const char *path) {
+    Device *device = path ? open_device(path) : NULL;
+    if (!device) return NULL; /* without a word, as the real library */
+    Delegate *delegate = calloc(1, sizeof *delegate);
+    delegate->data = device;
+    delegate->Prepare = delegate_prepare;
+    delegate->flags = 1; /* dynamic tensors are allowed in the rest of the graph */
+    return delegate;
+}
+
+EXPORT Delegate *edgetpu_create_delegate(int type, const char *name, const edgetpu_option *options, size_t count) {
+    (void)options, (void)count;
+    size_t known = 0;
+    edgetpu_device *list = type == 0 ? edgetpu_list_devices(&known) : NULL;
+    Delegate *delegate = known ? delegate_for(name && *name ? name : list[0].path) : NULL;
+    edgetpu_free_devices(list);
+    return delegate;
+}
+
+EXPORT void edgetpu_free_delegate(Delegate *delegate) {
+    if (!delegate) return; /* TFLite's Python binding frees what it never got */
+    close_device(delegate->data);
+    free(delegate);
+}
+
+/* `device`: "", ":N", "pci", "pci:N"; there is no USB device in the lab. */
+EXPORT Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
+    (void)report;
+    const char *wanted = "";
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(keys[i], "device")) wanted = values[i];
+    if (strncmp(wanted, "pci", 3) == 0) wanted += 3;
+    size_t known, number = *wanted == ':' ? (size_t)strtoul(wanted + 1, NULL, 10) : 0;
+    if (*wanted && *wanted != ':') return NULL;
+    edgetpu_device *list = edgetpu_list_devices(&known);
+    Delegate *delegate = number < known ? delegate_for(list[number].path) : NULL;
+    edgetpu_free_devices(list);
+    return delegate;
+}
+
+EXPORT void tflite_plugin_destroy_delegate(Delegate *delegate) { edgetpu_free_delegate(delegate); }

@@ -1,0 +1,147 @@
+"""The node image: a base system, the board layer over it, and what the boards can install from the lab's web server.
+
+Each part is built once and cached under a hash of everything that made it (see cache).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from clusteradm.lab import layer, repository, sources, tpu_package
+from clusteradm.lab.cache import Building, Cache, Say
+from clusteradm.lab.machine import run
+from clusteradm.lab.suites import BASE, Suite
+from clusteradm.shipped import PLAYBOOKS
+
+HERE = Path(__file__).parent
+TPU_SUITE = "coral-edgetpu-stable"
+# Below the Python wheels that bootstrap may install; the versions that go together are the playbooks' business.
+WHEELS = ("ai-edge-litert>=2.1,<3", "numpy", "pillow")
+# Manual pages and translations are most of the bytes and nobody reads them on a virtual board.
+LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+@dataclass(frozen=True)
+class Image:
+    """`lower`: root file system layers, topmost first. `web`: path below the web server's root -> directory."""
+
+    lower: tuple[Path, ...]
+    web: dict[str, Path]
+
+    @property
+    def name(self) -> str:
+        return self.lower[0].name
+
+
+def build(suite: Suite, cache: Cache, say: Say) -> Image:
+    """The image of `suite`, built where it is not cached."""
+    architecture = run(["dpkg", "--print-architecture"]).strip()
+    key = cache.part(
+        "key", [_source("repository.py")], repository.make_key, say, "the key that signs the lab's packages"
+    )
+    included = BASE
+    base = cache.part(
+        f"base-{suite.name}",
+        [architecture, suite.name, str(suite.security), *included, *LEFT_OUT],
+        lambda building: _base(building, suite, included),
+        say,
+        "the base system, with mmdebstrap (about a minute)",
+    )
+    board = cache.part(
+        f"board-{suite.name}",
+        [base.name, key.name, _source("layer.py"), *_tree(layer.BOARD)],
+        lambda building: layer.write_board(layer.Layer(building.path, base), suite.name, key),
+        say,
+        "what a board has besides",
+    )
+    wanted = packages(suite)
+    debs = cache.part(
+        f"debs-{suite.name}",
+        [base.name, key.name, _source("repository.py"), *wanted],
+        lambda building: _debs(building, base, wanted, key),
+        say,
+        "the packages that bootstrap installs (half a minute)",
+    )
+    tpu = cache.part(
+        "tpu",
+        [key.name, architecture, _source("tpu_package.py"), _source("repository.py"), *_tree(tpu_package.SOURCE)],
+        lambda building: _tpu(building, key),
+        say,
+        "the simulated Edge TPU's library",
+    )
+    wheels = cache.part(
+        f"wheels-{suite.name}",
+        [architecture, suite.python, *WHEELS],
+        lambda building: _wheels(building, suite, architecture),
+        say,
+        "the Python wheels that bootstrap installs (half a minute)",
+    )
+    web = {f"debian-{suite.name}": debs, "tpu": tpu, f"wheels/{suite.name}-python": wheels}
+    return Image((board, base), web)
+
+
+def packages(suite: Suite) -> list[str]:
+    """What bootstrap installs from the distribution, as the playbooks' own list has it, and the suite's extras."""
+    lists = yaml.safe_load((PLAYBOOKS / "vars" / "packages.yml").read_text(encoding="utf-8"))
+    named = {package for key, value in lists.items() if key.endswith("packages") for package in value}
+    return sorted(named | set(suite.extra))
+
+
+def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:
+    options = ['APT::Install-Recommends "false";', *sources.apt_options()]
+    run(
+        [
+            *("mmdebstrap", "--variant=minbase", "--mode=root", "--components=main"),
+            *(f"--aptopt={option.rstrip(';')}" for option in options),
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
+            f"--include={','.join(included)}",
+            suite.name,
+            str(building.path),
+            *sources.mirrors(suite),
+        ],
+        keep_open=[building.lock],
+    )
+    # Each board has its own; one that came with the image would be everybody's.
+    for name in ("etc/hostname", "etc/resolv.conf", "etc/machine-id", "var/lib/dbus/machine-id"):
+        (building.path / name).unlink(missing_ok=True)
+    for host_key in (building.path / "etc/ssh").glob("ssh_host_*"):
+        host_key.unlink()
+
+
+def _debs(building: Building, base: Path, wanted: list[str], key: Path) -> None:
+    repository.download(building, base, wanted)
+    repository.index(building.path, "clusteradm-lab", key)
+
+
+def _tpu(building: Building, key: Path) -> None:
+    tpu_package.build(building.path / "pool")
+    repository.index(building.path, "clusteradm-lab", key, release_dir=Path("dists") / TPU_SUITE, suite=TPU_SUITE)
+    (building.path / "key.asc").write_bytes((key / "key.asc").read_bytes())
+
+
+def _wheels(building: Building, suite: Suite, architecture: str) -> None:
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture, architecture)
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in (17, 27, 28)] + [f"manylinux2014_{machine}"]
+    run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *("--only-binary=:all:", "--python-version", suite.python, "--dest", str(building.path)),
+            *(f"--platform={name}" for name in platforms),
+            *WHEELS,
+        ],
+        keep_open=[building.lock],
+    )
+
+
+def _source(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _tree(folder: Path) -> list[str]:
+    """Names and contents of a folder of this package, in a fixed order."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [part for path in files for part in (str(path.relative_to(folder)), path.read_text(encoding="utf-8"))]

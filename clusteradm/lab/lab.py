@@ -1,0 +1,293 @@
+"""A virtual cluster on this machine, as one object: bring it up, use it, break it, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from clusteradm.errors import UsageError
+from clusteradm.lab import access, disk, image
+from clusteradm.lab import plan as plans
+from clusteradm.lab.cache import Cache, Say, default_root
+from clusteradm.lab.cgroup import Groups
+from clusteradm.lab.machine import LabError, require, run
+from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, Places, Plan
+from clusteradm.lab.suites import DEFAULT, SUITES
+from clusteradm.lab.supervisor import FAULTS
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+class Lab:
+    """The lab `name`, there or not. Methods raise UsageError and LabError; `say` receives lines of progress."""
+
+    def __init__(self, name: str = DEFAULT_NAME, say: Say = _silent) -> None:
+        self.places = Places(name)
+        self.say = say
+
+    @property
+    def name(self) -> str:
+        return self.places.name
+
+    @property
+    def inventory(self) -> Path:
+        return self.places.inventory
+
+    # ---- up and down ----
+
+    def up(
+        self,
+        nodes: int = 4,
+        tpus: int = 1,
+        suite: str = DEFAULT,
+        *,
+        memory: int = DEFAULT_MEMORY,
+        python: str = "",
+        within: float = 120.0,
+    ) -> None:
+        """Bring the lab up, or complete one that is partly up; returns when every board has booted.
+
+        `memory` in MiB a board; `python`: the inventory's ansible_python_interpreter. `within`: seconds for the boot.
+        """
+        if suite not in SUITES:
+            raise UsageError(f"unknown suite {suite!r}", next_step=f"there are: {', '.join(SUITES)}")
+        wanted = Plan(nodes, tpus, suite, memory, python)
+        wanted.check()
+        require()
+        with self._lock():
+            plan = self.places.read_plan()
+            if plan is not None and plan.wanted != wanted.wanted:
+                raise UsageError(
+                    f'the lab "{self.name}" is another one: {plan.describe()}',
+                    next_step=f"end it first with: clusteradm lab down{self._option()}",
+                )
+            start = time.monotonic()
+            if plan is None:
+                plan = self._prepare(wanted)
+            self._start(plan)
+            self._wait(plan, within)
+            self.say(f"{plan.describe()}: up after {time.monotonic() - start:.1f} s")
+
+    def down(self) -> bool:
+        """End the lab: every process it started, its networks, its boards' disks. False if there was none."""
+        require()
+        with self._lock():
+            groups = Groups.of(self.name)
+            if not self.places.root.exists() and not groups.path.exists():
+                return False
+            groups.end()
+            if self.places.netns.exists():
+                # Once, unless somebody mounted it again after a crash.
+                while _is_namespace(self.places.netns):
+                    run(["umount", str(self.places.netns)])
+            shutil.rmtree(self.places.root, ignore_errors=True)
+            if self.places.root.exists():
+                raise LabError(f"{self.places.root} cannot be removed", next_step="see what uses it: fuser -vm on it")
+            return True
+
+    def _prepare(self, wanted: Plan) -> Plan:
+        suite = SUITES[wanted.suite]
+        cache = Cache(default_root())
+        built = image.build(suite, cache, self.say)
+        plan = dataclasses.replace(
+            wanted,
+            lower=tuple(str(path) for path in built.lower),
+            web=tuple((path, str(place)) for path, place in built.web.items()),
+        )
+        # Whatever a lab that was killed early left behind: it never had a plan, so nothing in it is of use.
+        shutil.rmtree(self.places.root, ignore_errors=True)
+        self.places.root.mkdir(parents=True)
+        self.places.root.chmod(0o711)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab {self.name}", "-f", str(self.places.key)])
+        authorized = self.places.key.with_suffix(".pub").read_text(encoding="ascii")
+        keys = {}
+        for board in plan.boards:
+            folder = self.places.node(board.name)
+            disk.make(folder / "upper", built.lower[-1], board, authorized, cache.root / "hostkeys")
+            (folder / "shared").mkdir()
+            keys[board] = disk.public_keys(folder / "upper")
+        for path, place in plan.web:
+            link = self.places.web / path
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(place)
+        self.places.known_hosts.write_text(access.known_hosts(keys), encoding="ascii")
+        self.places.ssh_config.write_text(access.ssh_config(self.places, plan), encoding="utf-8")
+        self.places.inventory.write_text(access.inventory(self.places, plan), encoding="utf-8")
+        self.places.write_plan(plan)
+        return plan
+
+    def _start(self, plan: Plan) -> None:
+        groups = Groups.of(self.name)
+        if groups.alive():
+            if all(node["state"] == "running" for node in self.status()["nodes"].values()):
+                self.say(f'the lab "{self.name}" is already up')
+            self._ask("start")
+            return
+        self.say(f"starting {plan.nodes} boards")
+        with self.places.log.open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    *groups.launcher(),
+                    *("unshare", "--net", "--mount", "--propagation", "private"),
+                    *(sys.executable, "-m", "clusteradm.lab.supervisor", self.name),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(LabError):
+                self.status()
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                tail = self.places.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+                raise LabError("the lab's supervisor did not start\n  " + "\n  ".join(tail), where=str(self.places.log))
+            time.sleep(0.02)
+        self.places.netns.touch()
+        if not _is_namespace(self.places.netns):
+            run(["mount", "--bind", f"/proc/{process.pid}/ns/net", str(self.places.netns)])
+
+    def _wait(self, plan: Plan, within: float) -> None:
+        deadline = time.monotonic() + within
+        start = time.monotonic()
+        said: set[str] = set()
+        known: dict[str, Any] = {}
+        while True:
+            known = self._ask("wait", known=known)
+            states = {name: node["state"] for name, node in known["nodes"].items()}
+            for name, state in states.items():
+                if state == "running" and name not in said:
+                    said.add(name)
+                    self.say(f"{name}: booted after {time.monotonic() - start:.1f} s")
+            faults = {name for name, node in known["nodes"].items() if node["fault"]}
+            if all(state == "running" or name in faults for name, state in states.items()):
+                return
+            dead = [name for name, state in states.items() if state == "off" and name not in faults]
+            if dead or time.monotonic() > deadline:
+                late = dead or [name for name, state in states.items() if state != "running"]
+                console = self.places.node(late[0]) / "console.log"
+                tail = (
+                    console.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if console.exists() else []
+                )
+                raise LabError(f"{', '.join(late)} did not boot\n  " + "\n  ".join(tail), where=str(console))
+
+    # ---- use ----
+
+    def status(self) -> dict[str, Any]:
+        """{"nodes": {NAME: {"state", "fault", "boots", "leader"}}} of a lab that is up."""
+        return self._ask("status")
+
+    def exec(
+        self, node: str, argv: Sequence[str], *, check: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on a board as root, without SSH; output captured as text unless `options` say otherwise."""
+        options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, **options}
+        done = subprocess.run(self.exec_argv(node, argv), check=False, **options)
+        if check and done.returncode:
+            said = (done.stderr or done.stdout or "").strip()
+            raise LabError(f"{node}: {' '.join(argv)}: exit {done.returncode}: {said}")
+        return done
+
+    def exec_argv(self, node: str, argv: Sequence[str]) -> list[str]:
+        """The command line, on this machine, that runs `argv` on a board."""
+        leader = self._node(node)["leader"]
+        if not leader:
+            raise UsageError(
+                f"{node} is off", next_step=f"switch it on with: clusteradm lab fault{self._option()} {node} restore"
+            )
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = [f"PATH={path}", "HOME=/root", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
+        return ["nsenter", "-t", str(leader), "--all", "--root", "--wd", "env", "-i", *environment, *argv]
+
+    def ssh_argv(self, node: str, argv: Sequence[str] = ()) -> list[str]:
+        """The ssh command line that logs in to a board as its user."""
+        self._node(node)
+        return ["ssh", "-F", str(self.places.ssh_config), node, *argv]
+
+    def fault(self, node: str, kind: str) -> None:
+        """Do `kind` (one of FAULTS) to a board."""
+        if kind not in FAULTS:
+            raise UsageError(f"unknown fault {kind!r}", next_step=f"there are: {', '.join(FAULTS)}")
+        self._node(node)
+        self._ask(kind, node=node)
+
+    def restore(self, node: str, within: float = 60.0) -> None:
+        """Undo the fault done to a board; returns when it runs again."""
+        self._node(node)
+        known = self._ask("restore", node=node)
+        deadline = time.monotonic() + within
+        while known["nodes"][node]["state"] != "running":
+            if time.monotonic() > deadline:
+                raise LabError(f"{node} did not come back", where=str(self.places.node(node) / "console.log"))
+            known = self._ask("wait", known=known)
+
+    # ---- the rest ----
+
+    def _node(self, name: str) -> dict[str, Any]:
+        nodes = self.status()["nodes"]
+        if name not in nodes:
+            raise UsageError(f'the lab "{self.name}" has no board {name!r}', next_step=f"it has: {', '.join(nodes)}")
+        node: dict[str, Any] = nodes[name]
+        return node
+
+    def _ask(self, do: str, **fields: Any) -> dict[str, Any]:
+        if self.places.read_plan() is None:
+            others = ", ".join(plans.names())
+            raise UsageError(
+                f'there is no lab "{self.name}"' + (f"; there are: {others}" if others else ""),
+                next_step=f"start it with: clusteradm lab up{self._option()}",
+            )
+        try:
+            with socket.socket(socket.AF_UNIX) as channel:
+                channel.settimeout(120)
+                channel.connect(str(self.places.control))
+                channel.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
+                with channel.makefile("rb") as stream:
+                    reply: dict[str, Any] = json.loads(stream.readline() or b"null") or {}
+        except PermissionError:
+            require()
+            raise
+        except OSError as error:
+            raise LabError(
+                f'the lab "{self.name}" is not running ({error.strerror})',
+                next_step=f"start it again with: clusteradm lab up{self._option()}",
+            ) from error
+        if "error" in reply:
+            raise LabError(str(reply["error"]))
+        return reply
+
+    def _option(self) -> str:
+        return "" if self.name == DEFAULT_NAME else f" --name {self.name}"
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.places.lock.parent.mkdir(parents=True, exist_ok=True)
+        with self.places.lock.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.say(f'another command is at work on the lab "{self.name}"; waiting for it')
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _is_namespace(path: Path) -> bool:
+    """True if a namespace is mounted on the file `path`."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+    return any(line.split()[1] == str(path) and line.split()[2] == "nsfs" for line in mounts)

@@ -1,0 +1,114 @@
+"""The board layer: what lies over the base system on every virtual board, written as files, no chroot needed.
+
+A user `mendel` as on a Dev Board, the lab's package source, and the lab's stand-ins for hardware and kernel.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+USER = "mendel"
+UID = 1000
+HTTP = "http://10.77.0.254"
+BOARD = Path(__file__).with_name("board")
+
+# Units that make no sense in a container, or that a container cannot run.
+MASKED = ("systemd-udev-trigger.service", "run-rpc_pipefs.mount", "systemd-timesyncd.service", "e2scrub_reap.service")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A tree laid over the root file system `base`; directories take over the modes that they have there."""
+
+    path: Path
+    base: Path
+
+    def directory(self, name: str) -> Path:
+        """The directory `name` of the layer, made with its parents."""
+        place = self.path
+        for part in Path(name).parts:
+            place = place / part
+            if not place.is_dir():
+                below = self.base / place.relative_to(self.path)
+                place.mkdir()
+                place.chmod(below.stat().st_mode & 0o7777 if below.is_dir() else 0o755)
+        return place
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> Path:
+        place = self.directory(str(Path(name).parent)) / Path(name).name
+        place.write_text(text, encoding="utf-8")
+        place.chmod(mode)
+        return place
+
+    def append(self, name: str, line: str) -> None:
+        """The base's file `name` with one more line."""
+        below = self.base / name
+        text = below.read_text(encoding="utf-8") if below.exists() else ""
+        mode = below.stat().st_mode & 0o7777 if below.exists() else 0o644
+        place = self.write(name, text + line + "\n", mode)
+        if below.exists():
+            shutil.chown(place, below.stat().st_uid, below.stat().st_gid)
+
+    def link(self, name: str, target: str) -> None:
+        (self.directory(str(Path(name).parent)) / Path(name).name).symlink_to(target)
+
+    def enable(self, unit: str, wanted_by: str) -> None:
+        self.link(f"etc/systemd/system/{wanted_by}.wants/{unit}", f"/etc/systemd/system/{unit}")
+
+
+def write_board(layer: Layer, suite: str, key: Path) -> None:
+    """Everything of the board layer. `key`: the part with the lab's signing key."""
+    _user(layer)
+    _packages(layer, suite, key)
+    _services(layer)
+    _stand_ins(layer)
+
+
+def _user(layer: Layer) -> None:
+    layer.append("etc/passwd", f"{USER}:x:{UID}:{UID}:Mendel,,,:/home/{USER}:/bin/bash")
+    # "*": no password opens it, as on a board, where sshd takes keys only.
+    layer.append("etc/shadow", f"{USER}:*:19000:0:99999:7:::")
+    layer.append("etc/group", f"{USER}:x:{UID}:")
+    layer.append("etc/gshadow", f"{USER}:!::")
+    layer.write(f"etc/sudoers.d/{USER}", f"{USER} ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+    home = layer.directory(f"home/{USER}")
+    for skeleton in (layer.base / "etc/skel").iterdir():
+        shutil.copy(skeleton, home)
+    ssh = layer.directory(f"home/{USER}/.ssh")
+    ssh.chmod(0o700)
+    for place in (home, *home.rglob("*")):
+        shutil.chown(place, UID, UID)
+
+
+def _packages(layer: Layer, suite: str, key: Path) -> None:
+    layer.write("usr/share/keyrings/clusteradm-lab.asc", (key / "key.asc").read_text(encoding="ascii"))
+    signed = "signed-by=/usr/share/keyrings/clusteradm-lab.asc"
+    layer.write("etc/apt/sources.list", f"deb [{signed}] {HTTP}/debian-{suite} ./\n")
+    # The build's own apt settings (this machine's proxy, for one) are no business of a board's.
+    for name in (layer.base / "etc/apt/apt.conf.d").glob("*mmdebstrap"):
+        layer.write(f"etc/apt/apt.conf.d/{name.name}", "")
+
+
+def _services(layer: Layer) -> None:
+    for unit in MASKED:
+        layer.link(f"etc/systemd/system/{unit}", "/dev/null")
+    layer.write(
+        "etc/ssh/sshd_config.d/board.conf", "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n"
+    )
+    # A board has no name server of its own; its names come from /etc/hosts.
+    layer.write("etc/resolv.conf", "")
+    layer.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
+    layer.write(
+        "etc/NetworkManager/conf.d/board.conf",
+        "[main]\nno-auto-default=*\n[connectivity]\nenabled=false\n[logging]\nlevel=INFO\n",
+    )
+    # Host keys are each board's own; the lab writes them before the first boot.
+    layer.write("etc/machine-id", "")
+
+
+def _stand_ins(layer: Layer) -> None:
+    layer.write("etc/systemd/system/lab-hardware.service", (BOARD / "lab-hardware.service").read_text(encoding="utf-8"))
+    layer.write("usr/local/lib/clusteradm-lab/hardware", (BOARD / "hardware").read_text(encoding="utf-8"), 0o755)
+    layer.enable("lab-hardware.service", "sysinit.target")

@@ -1,0 +1,88 @@
+"""What the lab needs of the machine it runs on, and the one place where it starts programs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from clusteradm.errors import ClusteradmError, UsageError
+
+PACKAGES = Path(__file__).with_name("PACKAGES")
+
+# One program of each package of PACKAGES that the lab calls: missing program -> package to install.
+PROGRAMS = {
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
+    "dpkg-scanpackages": "dpkg-dev",
+    "ip": "iproute2",
+    "ssh-keygen": "openssh-client",
+    "nc": "netcat-openbsd",
+    "gcc": "gcc",
+    "gpg": "gnupg",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+}
+
+
+class LabError(ClusteradmError):
+    """Something of the lab itself failed."""
+
+
+def packages() -> tuple[str, ...]:
+    """The Debian packages that the lab needs on this machine."""
+    return tuple(PACKAGES.read_text(encoding="utf-8").split())
+
+
+def require() -> None:
+    """Raise UsageError, with the command that helps, unless the lab can run here."""
+    if sys.platform != "linux":
+        raise UsageError("the lab needs Linux", next_step="use a Debian 12 machine, virtual or not")
+    if os.geteuid() != 0:
+        again = shlex.join(["sudo", *sys.argv])
+        raise UsageError("the lab needs root (it makes network namespaces and containers)", next_step=f"try: {again}")
+    missing = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+    if missing:
+        raise UsageError(
+            f"the lab needs programs that are not here: packages {', '.join(missing)}",
+            next_step=f"install them with: apt-get install -y {' '.join(packages())}",
+        )
+    for device in ("/dev/fuse", "/dev/null"):
+        if not Path(device).exists():
+            raise UsageError(f"the lab needs {device}, which is not here", next_step="try: modprobe fuse")
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    input: str | None = None,
+    cwd: Path | None = None,
+    keep_open: Sequence[int] = (),
+    check: bool = True,
+) -> str:
+    """Run a program to its end and return its standard output; LabError with its last lines if it fails (`check`).
+
+    `keep_open`: file descriptors that the program inherits (a lock held as long as any of its children lives).
+    """
+    done = subprocess.run(
+        list(argv),
+        env=None if env is None else {**os.environ, **env},
+        input=input,
+        stdin=subprocess.DEVNULL if input is None else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        cwd=cwd,
+        pass_fds=tuple(keep_open),
+        check=False,
+    )
+    if done.returncode and check:
+        last = "\n  ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-8:])
+        raise LabError(f"{Path(argv[0]).name} failed (exit {done.returncode}): {shlex.join(argv)[:300]}\n  {last}")
+    return done.stdout

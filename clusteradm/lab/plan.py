@@ -1,0 +1,135 @@
+"""What a lab is: its name, its places on this machine, and what it was asked to be (plan.json)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusteradm.errors import UsageError
+from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, Board, boards
+
+ROOT = Path("/var/lib/clusteradm/lab")
+DEFAULT_NAME = "lab"
+DEFAULT_MEMORY = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`memory`: MiB a board. `python`: the inventory's ansible_python_interpreter, or "" for python3.
+
+    `lower` and `web` are the image's (see image.Image).
+    """
+
+    nodes: int
+    tpus: int
+    suite: str
+    memory: int
+    python: str
+    lower: tuple[str, ...] = ()
+    web: tuple[tuple[str, str], ...] = ()
+
+    def check(self) -> None:
+        """Raise UsageError for numbers that no lab can have."""
+        if not 1 <= self.nodes <= MAX_NODES:
+            raise UsageError(f"--nodes {self.nodes}: a lab has 1 to {MAX_NODES} boards")
+        if not 0 <= self.tpus <= MAX_TPUS:
+            raise UsageError(f"--tpus {self.tpus}: a board has 0 to {MAX_TPUS} Edge TPUs")
+        if self.memory < 256:
+            raise UsageError(f"--memory {self.memory}: a board needs at least 256 MiB")
+
+    @property
+    def wanted(self) -> tuple[int, int, str, int, str]:
+        """What the user asked for, to compare two plans by."""
+        return self.nodes, self.tpus, self.suite, self.memory, self.python
+
+    @property
+    def boards(self) -> tuple[Board, ...]:
+        return boards(self.nodes, self.tpus)
+
+    def describe(self) -> str:
+        each = (
+            "no Edge TPU" if not self.tpus else f"{self.tpus} Edge TPU{'s' if self.tpus > 1 else ''} each (simulated)"
+        )
+        return f"{self.nodes} board{'s' if self.nodes > 1 else ''}, {each}, {self.suite}, {self.memory} MiB"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files of one lab."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", self.name):
+            raise UsageError(f"{self.name!r} is no name for a lab: small letters, digits and hyphens, at most 31")
+
+    @property
+    def root(self) -> Path:
+        return ROOT / self.name
+
+    @property
+    def lock(self) -> Path:
+        return ROOT / f".{self.name}.lock"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def inventory(self) -> Path:
+        return self.root / "inventory.yml"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.root / "known_hosts"
+
+    @property
+    def ssh_config(self) -> Path:
+        return self.root / "ssh_config"
+
+    @property
+    def key(self) -> Path:
+        return self.root / "id_ed25519"
+
+    @property
+    def netns(self) -> Path:
+        return self.root / "netns"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "supervisor.log"
+
+    @property
+    def web(self) -> Path:
+        return self.root / "web"
+
+    def node(self, name: str) -> Path:
+        return self.root / "nodes" / name
+
+    def read_plan(self) -> Plan | None:
+        """The plan of the lab, or None where there is no lab of this name."""
+        try:
+            text = self.plan.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        fields = json.loads(text)
+        fields["lower"] = tuple(fields["lower"])
+        fields["web"] = tuple((path, place) for path, place in fields["web"])
+        return Plan(**fields)
+
+    def write_plan(self, plan: Plan) -> None:
+        new = self.plan.with_suffix(".new")
+        new.write_text(json.dumps(dataclasses.asdict(plan), indent=2) + "\n", encoding="utf-8")
+        new.replace(self.plan)
+
+
+def names() -> list[str]:
+    """The labs that there are on this machine."""
+    return sorted(path.parent.name for path in ROOT.glob("*/plan.json"))

@@ -1,0 +1,31 @@
+"""The Debian releases that a virtual board can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One Debian release; `python` is what its python3 is, for choosing wheels."""
+
+    name: str
+    python: str
+    extra: tuple[str, ...] = ()
+    security: bool = True
+
+
+SUITES = {
+    "bookworm": Suite("bookworm", "3.11"),
+    # The oldest release whose packages can still be had; its pypy3 is a Python 3.7, as Mendel's python3 is. Without the
+    # security updates: out of support, their index names files that are gone.
+    "bullseye": Suite("bullseye", "3.9", extra=("pypy3",), security=False),
+}
+DEFAULT = "bookworm"
+
+# What a board has before anyone administers it.
+BASE = (
+    *("systemd", "systemd-sysv", "systemd-timesyncd", "libpam-systemd", "libnss-myhostname", "dbus", "udev", "kmod"),
+    *("openssh-server", "sudo", "network-manager", "iproute2", "iputils-ping", "netbase", "procps", "pciutils"),
+    *("ca-certificates", "less", "locales", "nano", "python3", "python3-apt", "rsync", "wget"),
+)

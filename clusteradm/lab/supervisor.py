@@ -1,0 +1,135 @@
+"""The process that holds a lab: `python -m clusteradm.lab.supervisor NAME`, started by `lab up` in own namespaces.
+
+It makes the networks, serves packages and wheels, keeps the boards and their Edge TPUs running, and answers on the
+lab's control socket: one JSON request and one JSON reply per connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from clusteradm.lab import net
+from clusteradm.lab.cgroup import Groups, NodeGroup
+from clusteradm.lab.machine import LabError, run
+from clusteradm.lab.node import Node
+from clusteradm.lab.plan import Places, Plan
+from clusteradm.lab.topology import SERVICES, Board
+
+FAULTS = ("cut", "freeze", "power")
+
+
+class Supervisor:
+    def __init__(self, places: Places, plan: Plan, groups: Groups) -> None:
+        self.places = places
+        self.plan = plan
+        self.groups = groups
+        self.nodes: dict[str, Node] = {}
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Bring everything up and serve requests until the lab is ended from outside."""
+        _private_mounts()
+        net.make()
+        web = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "http.server", "80", "--bind", SERVICES, "--directory", str(self.places.web)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        for board in self.plan.boards:
+            self.nodes[board.name] = self._node(board)
+        self.places.control.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._answer, path=str(self.places.control))
+        self.places.control.chmod(0o600)
+        for node in self.nodes.values():
+            node.start()
+        async with server:
+            code = await web.wait()
+        raise LabError(f"the lab's web server ended (exit {code})")
+
+    def _node(self, board: Board) -> Node:
+        memory = self.groups.memory / board.name if self.groups.memory else None
+        group = NodeGroup(self.groups.path / f"node-{board.name}", memory)
+        lower = tuple(Path(path) for path in self.plan.lower)
+        memory_limit = self.plan.memory * 1024 * 1024
+        folder = self.places.node(board.name)
+        return Node(board, folder, lower, group, self.groups.wrapper(), memory_limit, self._changed.set)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = json.loads(await reader.readline())
+            try:
+                reply = await self._do(request)
+            except (LabError, OSError, KeyError) as error:
+                reply = {"error": str(error)}
+            writer.write(json.dumps(reply).encode() + b"\n")
+            await writer.drain()
+        except (ValueError, ConnectionError):
+            pass  # whoever asked is gone, or was no part of the lab
+        finally:
+            writer.close()
+
+    async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        what = request["do"]
+        if what == "status":
+            return self._status()
+        if what == "wait":
+            # Long poll: the state as soon as it differs from the one that the asker knows.
+            if request["known"] == self._status():
+                self._changed.clear()
+                await asyncio.wait([asyncio.ensure_future(self._changed.wait())], timeout=2.0)
+            return self._status()
+        if what == "start":
+            for node in self.nodes.values():
+                if node.fault != "power":
+                    node.start()
+            return self._status()
+        node = self.nodes[request["node"]]
+        if what == "cut":
+            node.cut()
+        elif what == "freeze":
+            node.freeze()
+        elif what == "power":
+            node.power_off()
+        elif what == "restore":
+            await node.restore()
+        return self._status()
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "nodes": {
+                name: {"state": node.state, "fault": node.fault, "boots": node.boots, "leader": node.leader}
+                for name, node in self.nodes.items()
+            }
+        }
+
+
+def _private_mounts() -> None:
+    """Run-time files that several labs would share by name: each lab has its own."""
+    for place in ("/run/netns", "/run/systemd/nspawn"):
+        Path(place).mkdir(parents=True, exist_ok=True)
+        run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place])
+    # This copy of another lab's namespace file would keep that namespace alive.
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        if line.split()[2] == "nsfs":
+            run(["umount", "--lazy", line.split()[1]], check=False)
+
+
+def main(argv: list[str]) -> None:
+    places = Places(argv[0])
+    plan = places.read_plan()
+    if plan is None:
+        raise SystemExit(f"there is no lab {places.name}")
+    groups = Groups.of(places.name)
+    groups.enter()
+    os.chdir("/")
+    asyncio.run(Supervisor(places, plan, groups).run())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

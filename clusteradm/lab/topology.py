@@ -1,0 +1,83 @@
+"""Who is who in a lab: names, addresses, interfaces and Edge TPUs of its boards. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MANAGEMENT = "10.77.0"
+CLUSTER = "10.78.0"
+CLUSTER_SUBNET = f"{CLUSTER}.0/24"
+# Where the lab's own services listen: packages and wheels, over HTTP.
+SERVICES = f"{MANAGEMENT}.254"
+MAX_NODES = 64
+MAX_TPUS = 16
+
+# The USB gadget of a Dev Board: up, with the same address and the same MAC on every one of them.
+DECOY_ADDRESS = "192.168.100.2/24"
+DECOY_MAC = "02:22:78:0d:f6:df"
+
+_ADJECTIVES = ("orange", "deft", "neat", "quiet", "brisk", "calm", "eager", "fancy")
+_NOUNS = ("calf", "goose", "valet", "mole", "heron", "otter", "finch", "snail")
+
+
+@dataclass(frozen=True)
+class Tpu:
+    """One Edge TPU: its number N of /dev/apex_N, and its PCI address."""
+
+    number: int
+    address: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """One virtual machine. `mendel`: it says it is a Dev Board; otherwise an ordinary Debian PC."""
+
+    name: str
+    number: int
+    mendel: bool
+    tpus: tuple[Tpu, ...]
+
+    @property
+    def address(self) -> str:
+        return f"{MANAGEMENT}.{self.number}"
+
+    @property
+    def cluster_address(self) -> str:
+        return f"{CLUSTER}.{self.number}"
+
+    @property
+    def management_interface(self) -> str:
+        return "wlan0" if self.mendel else "eth0"
+
+    @property
+    def cluster_interface(self) -> str:
+        return "eth0" if self.mendel else "enp2s0"
+
+    @property
+    def hostname(self) -> str:
+        """What the machine calls itself before anyone administers it."""
+        if not self.mendel:
+            return "debian"
+        place = self.number - 1
+        return f"{_ADJECTIVES[place % 8]}-{_NOUNS[(place + place // 8) % 8]}"
+
+    def mac(self, interface: str) -> str:
+        """A fixed address per board and interface; a Dev Board's two are consecutive and of its maker's range."""
+        if interface == "usb0":
+            return DECOY_MAC
+        prefix = "7c:d9:5c:00" if self.mendel else "52:54:00:00"
+        return f"{prefix}:{self.number:02x}:{0x10 + (interface == self.cluster_interface):02x}"
+
+
+def boards(nodes: int, tpus: int) -> tuple[Board, ...]:
+    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second one are Mendel's."""
+    return tuple(
+        Board("head" if place == 0 else f"w{place}", place + 1, place % 2 == 0, _tpus(tpus, place % 2 == 0))
+        for place in range(nodes)
+    )
+
+
+def _tpus(count: int, mendel: bool) -> tuple[Tpu, ...]:
+    """apex_0 is the *highest* PCI address: drivers number in the order of probing, and software must not guess."""
+    domain, first = ("0001", 1) if mendel else ("0000", 4)
+    return tuple(Tpu(number, f"{domain}:{first + count - 1 - number:02x}:00.0") for number in range(count))

@@ -1,0 +1,56 @@
+"""The Debian package of the simulated Edge TPU's library: `libedgetpu1-std`, as the real one is called."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from clusteradm.lab.machine import run
+
+SOURCE = Path(__file__).with_name("device")
+# Above Google's 16.0, and the name says at once that it is the lab's.
+VERSION = "16.0+lab1"
+
+_CONTROL = """\
+Package: libedgetpu1-std
+Version: {version}
+Architecture: {architecture}
+Maintainer: clusteradm lab <lab@localhost>
+Depends: libc6
+Section: libs
+Priority: optional
+Description: SIMULATED Edge TPU library of the clusteradm lab
+ Speaks to a process of the lab in place of an Edge TPU. Of no use outside a virtual board.
+"""
+
+
+def build(folder: Path) -> Path:
+    """Compile the library with the machine's gcc and pack it into `folder`; return the .deb."""
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture = run(["dpkg", "--print-architecture"]).strip()
+    triplet = run(["gcc", "-print-multiarch"]).strip()
+    with tempfile.TemporaryDirectory(prefix="clusteradm-tpu-") as scratch:
+        root = Path(scratch) / "root"
+        root.mkdir(mode=0o755)
+        library = root / "usr" / "lib" / triplet
+        library.mkdir(parents=True)
+        (root / "DEBIAN").mkdir()
+        control = _CONTROL.format(version=VERSION, architecture=architecture)
+        (root / "DEBIAN" / "control").write_text(control, encoding="utf-8")
+        (root / "DEBIAN" / "triggers").write_text("activate-noawait ldconfig\n", encoding="utf-8")
+        compile_library(library / "libedgetpu.so.1.0")
+        (library / "libedgetpu.so.1").symlink_to("libedgetpu.so.1.0")
+        package = folder / f"libedgetpu1-std_{VERSION}_{architecture}.deb"
+        run(["dpkg-deb", "--root-owner-group", "--build", str(root), str(package)])
+    return package
+
+
+def compile_library(target: Path) -> None:
+    """Compile device/libedgetpu.c to the shared library `target`."""
+    run(
+        [
+            *("gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-s"),
+            *("-fvisibility=hidden", "-Wl,-soname,libedgetpu.so.1", "-o", str(target), str(SOURCE / "libedgetpu.c")),
+            "-pthread",
+        ]
+    )
