@@ -1,0 +1,118 @@
+"""Cluster, Group and Host: what an inventory says, merged by Ansible's precedence, not yet rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusteradm.errors import UsageError
+from clusteradm.inventory import patterns
+from clusteradm.inventory.variables import VARIABLES
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written. `scope`: "all", "group NAME" or "host NAME"; `line` counts from 1."""
+
+    file: str
+    line: int
+    scope: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group as written: direct members and children, and its own variables."""
+
+    name: str
+    hosts: tuple[str, ...]
+    children: tuple[str, ...]
+    vars: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered."""
+
+    name: str
+    groups: tuple[str, ...]
+    vars: Mapping[str, Any]
+    origins: Mapping[str, Origin]
+
+    @property
+    def address(self) -> str:
+        """Where the admin reaches the host."""
+        return str(self.vars.get("ansible_host", self.name))
+
+    @property
+    def port(self) -> int:
+        return int(self.vars.get("ansible_port", 22))
+
+    @property
+    def user(self) -> str | None:
+        """The login name; None: whatever ssh would take."""
+        user = self.vars.get("ansible_user")
+        return None if user is None else str(user)
+
+    @property
+    def python(self) -> str:
+        return str(self.vars.get("ansible_python_interpreter", "python3"))
+
+    @property
+    def key_file(self) -> str | None:
+        path = self.vars.get("ansible_ssh_private_key_file")
+        return None if path is None else str(path)
+
+    @property
+    def ssh_common_args(self) -> str:
+        return str(self.vars.get("ansible_ssh_common_args", ""))
+
+    @property
+    def cluster_ip(self) -> str:
+        return str(self.vars["cluster_ip"])
+
+    @property
+    def cluster_interface(self) -> str:
+        return str(self.vars["cluster_interface"])
+
+    @property
+    def is_head(self) -> bool:
+        return "head" in self.groups
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A whole inventory: one head, its compute nodes, and the file that said so."""
+
+    path: Path
+    groups: Mapping[str, Group]
+    hosts: Mapping[str, Host]
+
+    @property
+    def head(self) -> Host:
+        return next(host for host in self.hosts.values() if host.is_head)
+
+    @property
+    def compute(self) -> tuple[Host, ...]:
+        return tuple(host for host in self.hosts.values() if "compute" in host.groups)
+
+    @property
+    def workers(self) -> tuple[Host, ...]:
+        """The hosts that run ranks: the head too where it computes, then the compute nodes."""
+        head = (self.head,) if self.setting("cluster_head_computes") else ()
+        return head + tuple(host for host in self.compute if not host.is_head)
+
+    def members(self, group: str) -> tuple[str, ...]:
+        """The names of the hosts of a group, its descendants' included, in file order."""
+        return tuple(name for name, host in self.hosts.items() if group == "all" or group in host.groups)
+
+    def select(self, pattern: str) -> tuple[Host, ...]:
+        """The hosts that an Ansible pattern names, in file order. Raises UsageError where it names nothing known."""
+        return tuple(self.hosts[name] for name in patterns.select(pattern, self))
+
+    def setting(self, name: str, host: Host | None = None) -> Any:
+        """The value of a `cluster_` variable for a host (the head unless named), or its default."""
+        if name not in VARIABLES:
+            raise UsageError(f"there is no variable {name}")
+        return (host or self.head).vars.get(name, VARIABLES[name].default)
