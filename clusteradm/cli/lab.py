@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from clusteradm.cli import show
+from clusteradm.errors import UsageError
 from clusteradm.lab import Lab
-from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME
+from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, FAULTS
 from clusteradm.lab.suites import DEFAULT, SUITES
-from clusteradm.lab.supervisor import FAULTS
 
 EXAMPLES = """\
 examples:
@@ -22,6 +23,7 @@ examples:
   clusteradm lab exec head -- lspci -nn    run a command as root, without SSH
   clusteradm lab fault w2 power            pull the plug; also: cut, freeze
   clusteradm lab fault w2 restore          undo what was done to it
+  clusteradm lab compile-model m.tflite    for the simulated Edge TPUs; writes m_edgetpu.tflite
   clusteradm lab down                      end it and remove its boards
 """
 
@@ -63,8 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     command("down", "end the lab and remove its boards", _down)
 
+    summary = "make a model for the lab's simulated Edge TPUs of a fully quantised .tflite"
+    compiler = commands.add_parser("compile-model", help=summary, description=summary)
+    compiler.add_argument("model", type=Path, metavar="MODEL.tflite")
+    compiler.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MODEL_edgetpu.tflite")
+    compiler.set_defaults(run_lab=None)
+
 
 def run(args: argparse.Namespace) -> int:
+    if args.run_lab is None:
+        return _compile_model(args)
     result: int = args.run_lab(args, Lab(args.name, say=show.message))
     return result
 
@@ -107,6 +117,19 @@ def _down(args: argparse.Namespace, lab: Lab) -> int:
     return 0
 
 
+def _compile_model(args: argparse.Namespace) -> int:
+    try:
+        from clusteradm.lab.compiler import compile_file  # needs the packages of the extra `lab`
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"compile-model needs the Python package {error.name}", next_step="try: pip install 'clusteradm[lab]'"
+        ) from error
+    target: Path = args.output or args.model.with_name(f"{args.model.stem}_edgetpu.tflite")
+    compile_file(args.model, target)
+    show.message(f"{target}: compiled for the lab's simulated Edge TPU")
+    return 0
+
+
 def _command(words: list[str]) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
@@ -114,4 +137,4 @@ def _command(words: list[str]) -> list[str]:
 def _become(argv: list[str]) -> int:
     """Go on as another program: its terminal, its signals, its exit status."""
     sys.stdout.flush()
-    os.execvp(argv[0], argv)
+    os.execvp(argv[0], argv)  # noqa: S606

@@ -31,7 +31,7 @@ def inventory(places: Places, plan: Plan) -> str:
         "cluster_name": f"lab-{places.name}" if places.name != "lab" else "lab",
         "cluster_subnet": CLUSTER_SUBNET,
         "cluster_tpus": plan.tpus,
-        "cluster_tpu_source": f"{HTTP}/tpu {TPU_SUITE} main",
+        "cluster_tpu_source": f"deb {HTTP}/tpu {TPU_SUITE} main",
         "cluster_tpu_key": f"{HTTP}/tpu/key.asc",
         "cluster_wheels": f"{HTTP}/wheels/{plan.suite}-python/",
     }

@@ -36,7 +36,7 @@ def mount_point(mounts: str) -> Path:
 
 @dataclass(frozen=True)
 class Groups:
-    """The control groups of one lab, as this process sees them. `memory`: the v1 group, where that controller is on v1."""
+    """The control groups of one lab. `memory`: the v1 group, where that controller is on v1."""
 
     path: Path
     memory: Path | None
@@ -57,13 +57,6 @@ class Groups:
             return []
         return ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={self.scope}", "-p", "Delegate=yes"]
 
-    def wrapper(self) -> list[str]:
-        """What to put before the container manager's command line: it looks for cgroup2 at /sys/fs/cgroup."""
-        if (UNIFIED / "cgroup.procs").exists():
-            return []
-        cover = f'mount -t cgroup2 none {UNIFIED} && exec "$@"'
-        return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", cover, "sh"]
-
     def enter(self) -> None:
         """Move this process into the lab's group, where systemd has not already put it there."""
         own = self.path / "supervisor"
@@ -77,10 +70,7 @@ class Groups:
 
     def alive(self) -> bool:
         """True while any process is in the lab's group."""
-        try:
-            return "populated 1" in (self.path / "cgroup.events").read_text()
-        except FileNotFoundError:
-            return False
+        return _populated(self.path)
 
     def end(self, within: float = 20.0) -> None:
         """End every process of the lab and remove its groups."""
@@ -122,9 +112,20 @@ class NodeGroup:
     def kill(self) -> None:
         (self.path / "cgroup.kill").write_text("1")
 
+    def alive(self) -> bool:
+        """True while any process of the board is left."""
+        return _populated(self.path)
+
     def clear(self) -> None:
         """Remove what the last boot left, so that the group can take a process again."""
         _remove(self.path, itself=False)
+
+
+def _populated(group: Path) -> bool:
+    try:
+        return "populated 1" in (group / "cgroup.events").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def _remove(top: Path, *, itself: bool = True) -> None:

@@ -40,7 +40,7 @@ HOME_URL="https://coral.ai/"
 
 
 def make(upper: Path, base: Path, board: Board, authorized_key: str, host_keys: Path) -> None:
-    """Write the first content of `upper`. `host_keys`: a directory with one folder of SSH host keys per board number."""
+    """Write the first content of `upper`. `host_keys`: a directory of SSH host keys, one folder per board number."""
     new = upper.with_name(upper.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)

@@ -19,8 +19,6 @@ from clusteradm.shipped import PLAYBOOKS
 
 HERE = Path(__file__).parent
 TPU_SUITE = "coral-edgetpu-stable"
-# Below the Python wheels that bootstrap may install; the versions that go together are the playbooks' business.
-WHEELS = ("ai-edge-litert>=2.1,<3", "numpy", "pillow")
 # Manual pages and translations are most of the bytes and nobody reads them on a virtual board.
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 
@@ -40,9 +38,7 @@ class Image:
 def build(suite: Suite, cache: Cache, say: Say) -> Image:
     """The image of `suite`, built where it is not cached."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
-    key = cache.part(
-        "key", [_source("repository.py")], repository.make_key, say, "the key that signs the lab's packages"
-    )
+    key = cache.part("key", ["1"], repository.make_key, say, "the key that signs the lab's packages")
     included = BASE
     base = cache.part(
         f"base-{suite.name}",
@@ -68,15 +64,16 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
     )
     tpu = cache.part(
         "tpu",
-        [key.name, architecture, _source("tpu_package.py"), _source("repository.py"), *_tree(tpu_package.SOURCE)],
+        [key.name, architecture, _source("tpu_package.py"), _source("repository.py"), _source("device/libedgetpu.c")],
         lambda building: _tpu(building, key),
         say,
         "the simulated Edge TPU's library",
     )
+    required = requirements(suite)
     wheels = cache.part(
         f"wheels-{suite.name}",
-        [architecture, suite.python, *WHEELS],
-        lambda building: _wheels(building, suite, architecture),
+        [architecture, suite.python, *required],
+        lambda building: _wheels(building, suite, architecture, required),
         say,
         "the Python wheels that bootstrap installs (half a minute)",
     )
@@ -89,6 +86,13 @@ def packages(suite: Suite) -> list[str]:
     lists = yaml.safe_load((PLAYBOOKS / "vars" / "packages.yml").read_text(encoding="utf-8"))
     named = {package for key, value in lists.items() if key.endswith("packages") for package in value}
     return sorted(named | set(suite.extra))
+
+
+def requirements(suite: Suite) -> list[str]:
+    """What bootstrap installs with pip, as the playbooks' own table of runtimes has it."""
+    table = yaml.safe_load((PLAYBOOKS / "vars" / "runtimes.yml").read_text(encoding="utf-8"))
+    rows = [row for row in table["runtimes"] if row["install"] == "pip" and suite.python in row["python"]]
+    return sorted({requirement for row in rows for requirement in row["requirements"]})
 
 
 def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:
@@ -123,7 +127,7 @@ def _tpu(building: Building, key: Path) -> None:
     (building.path / "key.asc").write_bytes((key / "key.asc").read_bytes())
 
 
-def _wheels(building: Building, suite: Suite, architecture: str) -> None:
+def _wheels(building: Building, suite: Suite, architecture: str, required: list[str]) -> None:
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture, architecture)
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in (17, 27, 28)] + [f"manylinux2014_{machine}"]
     run(
@@ -131,7 +135,7 @@ def _wheels(building: Building, suite: Suite, architecture: str) -> None:
             *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
             *("--only-binary=:all:", "--python-version", suite.python, "--dest", str(building.path)),
             *(f"--platform={name}" for name in platforms),
-            *WHEELS,
+            *required,
         ],
         keep_open=[building.lock],
     )

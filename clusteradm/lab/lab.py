@@ -22,9 +22,8 @@ from clusteradm.lab import plan as plans
 from clusteradm.lab.cache import Cache, Say, default_root
 from clusteradm.lab.cgroup import Groups
 from clusteradm.lab.machine import LabError, require, run
-from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, Places, Plan
+from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, FAULTS, Places, Plan
 from clusteradm.lab.suites import DEFAULT, SUITES
-from clusteradm.lab.supervisor import FAULTS
 
 
 def _silent(text: str) -> None:

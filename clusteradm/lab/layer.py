@@ -97,6 +97,9 @@ def _services(layer: Layer) -> None:
     layer.write(
         "etc/ssh/sshd_config.d/board.conf", "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUseDNS no\n"
     )
+    # udev would not run where /sys is read-only; a board's does, and is told to reload its rules.
+    for unit in ("systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket"):
+        layer.write(f"etc/systemd/system/{unit}.d/board.conf", "[Unit]\nConditionPathIsReadWrite=\n")
     # A board has no name server of its own; its names come from /etc/hosts.
     layer.write("etc/resolv.conf", "")
     layer.write("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
@@ -112,3 +115,4 @@ def _stand_ins(layer: Layer) -> None:
     layer.write("etc/systemd/system/lab-hardware.service", (BOARD / "lab-hardware.service").read_text(encoding="utf-8"))
     layer.write("usr/local/lib/clusteradm-lab/hardware", (BOARD / "hardware").read_text(encoding="utf-8"), 0o755)
     layer.enable("lab-hardware.service", "sysinit.target")
+    layer.write("usr/local/sbin/udevadm", (BOARD / "udevadm.py").read_text(encoding="utf-8"), 0o755)

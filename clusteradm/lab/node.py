@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
-from collections.abc import Callable
+import socket
+import sys
+import traceback
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clusteradm.lab import net
-from clusteradm.lab.cgroup import NodeGroup
-from clusteradm.lab.machine import run
+from clusteradm.lab import hardware, net
+from clusteradm.lab.cgroup import UNIFIED, NodeGroup
 from clusteradm.lab.topology import Board
 
 # systemd-nspawn's exit status when the container asked for a reboot.
@@ -22,7 +25,7 @@ REBOOT = 133
 @dataclass
 class Node:
     """`folder` holds upper/ (the disk), shared/ (seen by the board as /run/clusteradm-lab) and console.log.
-    `wrapper` goes before the container manager's command line; `memory` is in bytes.
+    `memory` is in bytes.
 
     `state`: off, booting, running, frozen; `fault`: the fault done to it, or "".
     """
@@ -31,7 +34,6 @@ class Node:
     folder: Path
     lower: tuple[Path, ...]
     group: NodeGroup
-    wrapper: list[str]
     memory: int
     changed: Callable[[], None]
     state: str = "off"
@@ -39,6 +41,7 @@ class Node:
     boots: int = 0
     leader: int = 0
     _task: asyncio.Task[None] | None = None
+    _tpus: list[asyncio.subprocess.Process] = field(default_factory=list, repr=False)
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -81,19 +84,24 @@ class Node:
                 code = await self._boot()
                 if code != REBOOT or self.fault == "power":
                     return
+        except Exception:
+            with (self.folder / "console.log").open("a", encoding="utf-8") as console:
+                traceback.print_exc(file=console)
         finally:
             self._to("off")
 
     async def _boot(self) -> int:
         self.boots += 1
         self._to("booting")
+        while self.group.alive():  # the last boot's processes, which may still hold the disk
+            await asyncio.sleep(0.02)
         self.group.clear()
         self.group.make(self.memory)
-        root = self._mount()
+        await self._hardware()
         try:
             namespace = net.plug(self.board)
             with _Ready(self.folder / "ready") as ready, (self.folder / "console.log").open("ab") as console:
-                self._process = await self._spawn(root, namespace, ready, console.fileno())
+                self._process = await self._spawn(namespace, ready, console.fileno())
                 waiter = asyncio.create_task(self._await_ready(ready))
                 code = await self._process.wait()
                 waiter.cancel()
@@ -101,19 +109,41 @@ class Node:
         finally:
             self.leader = 0
             self._process = None
-            run(["umount", "--lazy", str(root)])
 
-    def _mount(self) -> Path:
+    @property
+    def _view(self) -> Path:
+        return self.folder / "shared" / "hardware"
+
+    async def _hardware(self) -> None:
+        """What the board will find, and one process per Edge TPU; those outlive a reboot, as a chip does."""
+        hardware.make(self._view, self.board)
+        sockets = self.folder / "shared" / "tpu"
+        sockets.mkdir(exist_ok=True)
+        if self._tpus:
+            return
+        for tpu in self.board.tpus:
+            folder = hardware.class_folder(self._view, tpu)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "clusteradm.lab.device", str(sockets / f"apex_{tpu.number}.sock"), str(folder)),
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+            self._tpus.append(process)
+
+    def _mounts(self) -> list[str]:
+        """Shell commands for the board's own mount namespace: its root, and cgroup2 where nspawn looks for it.
+
+        In a namespace of its own, the root is released with the board's last process.
+        """
         root, work = self.folder / "root", self.folder / "work"
         root.mkdir(exist_ok=True)
         work.mkdir(exist_ok=True)
         lower = ":".join(str(path) for path in self.lower)
         # nfs_export and index: file handles, which an NFS server on the board gives out.
         options = f"lowerdir={lower},upperdir={self.folder / 'upper'},workdir={work},nfs_export=on,index=on"
-        run(["mount", "-t", "overlay", "-o", options, f"lab-{self.board.name}", str(root)])
-        return root
+        overlay = shlex.join(["mount", "-t", "overlay", "-o", options, f"lab-{self.board.name}", str(root)])
+        return ["set -e", overlay, f"test -e {UNIFIED}/cgroup.procs || mount -t cgroup2 none {UNIFIED}", 'exec "$@"']
 
-    async def _spawn(self, root: Path, namespace: str, ready: _Ready, console: int) -> asyncio.subprocess.Process:
+    async def _spawn(self, namespace: str, ready: _Ready, console: int) -> asyncio.subprocess.Process:
         doors = [os.open(door, os.O_WRONLY) for door in self.group.doors()]
 
         def enter() -> None:
@@ -122,12 +152,19 @@ class Node:
 
         try:
             return await asyncio.create_subprocess_exec(
-                *self.wrapper,
-                *("systemd-nspawn", "--quiet", "--boot", f"--directory={root}", f"--machine={self.board.name}"),
+                # Not nspawn's own option for this: the board's sysfs would be that of the namespace outside.
+                *("nsenter", f"--net={namespace}"),
+                *("unshare", "--mount", "--propagation", "slave", "sh", "-c", "; ".join(self._mounts()), "sh"),
+                *(
+                    "systemd-nspawn",
+                    "--quiet",
+                    "--boot",
+                    f"--directory={self.folder / 'root'}",
+                    f"--machine={self.board.name}",
+                ),
                 *(
                     "--register=no",
                     "--keep-unit",
-                    f"--network-namespace-path={namespace}",
                     "--capability=CAP_NET_ADMIN",
                 ),
                 *("--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--notify-ready=yes"),
@@ -167,8 +204,6 @@ class _Ready:
     """The socket on which the container manager says how far it is (sd_notify(3))."""
 
     def __init__(self, path: Path) -> None:
-        import socket
-
         self.path = path
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -182,7 +217,7 @@ class _Ready:
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
-    async def messages(self):  # type: ignore[no-untyped-def]
+    async def messages(self) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         while True:
             yield (await loop.sock_recv(self._socket, 4096)).decode(errors="replace")

@@ -9,7 +9,7 @@ from clusteradm.lab.suites import Suite
 
 
 def mirrors(suite: Suite) -> list[str]:
-    """Package source lines for `suite` after this machine's own; none where it has none (the build tool has defaults)."""
+    """Package source lines for `suite` after this machine's own; none: the build tool's defaults are meant."""
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
         capture_output=True,

@@ -20,8 +20,6 @@ from clusteradm.lab.node import Node
 from clusteradm.lab.plan import Places, Plan
 from clusteradm.lab.topology import SERVICES, Board
 
-FAULTS = ("cut", "freeze", "power")
-
 
 class Supervisor:
     def __init__(self, places: Places, plan: Plan, groups: Groups) -> None:
@@ -58,7 +56,7 @@ class Supervisor:
         lower = tuple(Path(path) for path in self.plan.lower)
         memory_limit = self.plan.memory * 1024 * 1024
         folder = self.places.node(board.name)
-        return Node(board, folder, lower, group, self.groups.wrapper(), memory_limit, self._changed.set)
+        return Node(board, folder, lower, group, memory_limit, self._changed.set)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -114,6 +112,8 @@ def _private_mounts() -> None:
     for place in ("/run/netns", "/run/systemd/nspawn"):
         Path(place).mkdir(parents=True, exist_ok=True)
         run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place])
+        # What is unmounted here is unmounted in the boards' mount namespaces, too.
+        run(["mount", "--make-shared", place])
     # This copy of another lab's namespace file would keep that namespace alive.
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
         if line.split()[2] == "nsfs":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from clusteradm.lab.machine import run
 
 SOURCE = Path(__file__).with_name("device")
-# Above Google's 16.0, and the name says at once that it is the lab's.
-VERSION = "16.0+lab1"
+# As the rebuilds for current TFLite runtimes are numbered: any of them can load it. "lab" says whose it is.
+VERSION = "16.0TF2.19.1-1+lab1"
 
 _CONTROL = """\
 Package: libedgetpu1-std
@@ -45,12 +46,17 @@ def build(folder: Path) -> Path:
     return package
 
 
-def compile_library(target: Path) -> None:
-    """Compile device/libedgetpu.c to the shared library `target`."""
+def compile_library(target: Path, places: Mapping[str, Path] | None = None) -> None:
+    """Compile device/libedgetpu.c to the shared library `target`.
+
+    `places`: other folders than a board's for its macros SOCKETS, CLASS and DEV.
+    """
+    defines = [f'-D{name}="{place}"' for name, place in (places or {}).items()]
     run(
         [
             *("gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-s"),
             *("-fvisibility=hidden", "-Wl,-soname,libedgetpu.so.1", "-o", str(target), str(SOURCE / "libedgetpu.c")),
+            *defines,
             "-pthread",
         ]
     )

@@ -26,7 +26,11 @@
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
+#ifndef SOCKETS
 #define SOCKETS "/run/clusteradm-lab/tpu"
+#define CLASS "/sys/class/apex"
+#define DEV "/dev"
+#endif
 #define MAX_DEVICES 64
 #define MAX_TENSORS 32
 
@@ -102,7 +106,7 @@ typedef struct { char *name, *value; } edgetpu_option;
 typedef struct { char op; char pad[3]; uint32_t model; uint64_t length; } Header;
 
 /* One opened device. A process that asks for it twice shares it, as with the real library. */
-typedef struct { char path[64]; int node, socket, users; pthread_mutex_t turn; } Device;
+typedef struct { char path[256]; int node, socket, users; pthread_mutex_t turn; } Device;
 static Device devices[MAX_DEVICES];
 static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
 
@@ -261,11 +265,11 @@ static int by_name(const void *a, const void *b) {
 
 EXPORT edgetpu_device *edgetpu_list_devices(size_t *count) {
     edgetpu_device *list = calloc(MAX_DEVICES, sizeof *list);
-    DIR *folder = opendir("/sys/class/apex");
+    DIR *folder = opendir(CLASS);
     *count = 0;
     for (struct dirent *entry; folder && *count < MAX_DEVICES && (entry = readdir(folder));) {
         char *path;
-        if (strncmp(entry->d_name, "apex_", 5) || asprintf(&path, "/dev/%s", entry->d_name) < 0) continue;
+        if (strncmp(entry->d_name, "apex_", 5) || asprintf(&path, "%s/%s", DEV, entry->d_name) < 0) continue;
         list[(*count)++].path = path;
     }
     if (folder) closedir(folder);
@@ -275,7 +279,10 @@ EXPORT edgetpu_device *edgetpu_list_devices(size_t *count) {
     return NULL;
 }
 
-EXPORT void edgetpu_free_devices(edgetpu_device *list) { free(list); }
+EXPORT void edgetpu_free_devices(edgetpu_device *list) {
+    for (int i = 0; list && i < MAX_DEVICES; i++) free((void *)list[i].path);
+    free(list);
+}
 EXPORT const char *edgetpu_version(void) { return "BuildLabel(SIMULATED by clusteradm lab), RuntimeVersion(14)"; }
 EXPORT void edgetpu_verbosity(int level) { (void)level; }
 

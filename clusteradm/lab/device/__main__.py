@@ -1,0 +1,197 @@
+"""One simulated Edge TPU: `python -m clusteradm.lab.device SOCKET FOLDER [MILLISECONDS]`.
+
+Runs outside the board that sees it. Computes the true answer on the CPU, then waits until the time that the real chip
+takes is over: 2.6 ms, the published time of MobileNet v2 on a Coral module. Exclusive as the hardware: while one
+process has it open, the next is refused. FOLDER is what the board sees as /sys/class/apex/apex_N: owner and counters
+are kept there.
+
+Protocol (libedgetpu.c is the other end): a greeting of one byte, R (yours) or B (busy); then requests, each with one
+reply. Messages are a header (op, model, length of what follows; little endian) and a body.
+    L  the original model          -> K with the model's number, or E
+    I  model; all inputs in order  -> O with all outputs in order
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import socket
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from clusteradm.lab.hardware import interrupt_counts, put
+
+HEADER = struct.Struct("<c3xIQ")
+MILLISECONDS = 2.6
+# How often the counters in sysfs follow, in seconds.
+COUNTERS = 0.2
+_PR_SET_TIMERSLACK = 29
+
+
+class Model:
+    """A loaded model, computed by a TFLite runtime on one CPU thread."""
+
+    def __init__(self, content: bytes) -> None:
+        # Imported with the first model: an idle TPU should cost the lab's machine next to nothing.
+        import numpy
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_content=content, num_threads=1)
+        self._interpreter.allocate_tensors()
+        self._inputs = []
+        offset = 0
+        for detail in self._interpreter.get_input_details():
+            count = int(numpy.prod(detail["shape"]))
+            self._inputs.append((detail["index"], detail["dtype"], tuple(detail["shape"]), count, offset))
+            offset += count * numpy.dtype(detail["dtype"]).itemsize
+        self.input_bytes = offset
+        self._outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+        self._array: Any = numpy.frombuffer
+
+    def compute(self, body: memoryview) -> list[Any]:
+        """The outputs, as arrays, for the inputs in `body`."""
+        for index, kind, shape, count, offset in self._inputs:
+            self._interpreter.set_tensor(index, self._array(body, kind, count, offset).reshape(shape))
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
+
+
+class Device:
+    def __init__(self, path: Path, folder: Path, milliseconds: float) -> None:
+        self._folder = folder
+        self._seconds = milliseconds / 1000
+        self._inferences = 0
+        self._shown = 0.0
+        self._owned = threading.Lock()
+        self._listener = socket.socket(socket.AF_UNIX)
+        path.unlink(missing_ok=True)
+        self._listener.bind(str(path))
+        # Who may use it is decided by the mode of /dev/apex_N, which the library opens first.
+        path.chmod(0o666)
+        self._listener.listen(16)
+
+    def run(self) -> None:
+        """Give the device to one process after another."""
+        while True:
+            connection, _ = self._listener.accept()
+            if not self._owned.acquire(blocking=False):
+                with contextlib.suppress(OSError):
+                    connection.send(b"B")
+                connection.close()
+                continue
+            threading.Thread(target=self._own, args=(connection,), daemon=True).start()
+
+    def _own(self, connection: socket.socket) -> None:
+        try:
+            self._show(owner=_pid_in_board(connection))
+            connection.send(b"R")
+            # Not settimeout(), which would cost a second system call at each message.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(COUNTERS * 1e6)))
+            self._serve(connection)
+        except (EOFError, OSError):
+            pass  # the process that had it is gone
+        finally:
+            connection.close()
+            with contextlib.suppress(OSError):
+                self._show(owner=0)
+                self._count()
+            self._owned.release()
+
+    def _serve(self, connection: socket.socket) -> None:
+        models: dict[int, Model] = {}
+        buffer = bytearray(1 << 20)
+        while True:
+            got = self._first(connection, buffer)
+            start = time.perf_counter()
+            while got < HEADER.size:
+                got += self._more(connection, memoryview(buffer)[got : HEADER.size])
+            op, number, length = HEADER.unpack_from(buffer)
+            if HEADER.size + length > len(buffer):
+                buffer = buffer + bytearray(HEADER.size + length - len(buffer))
+            view = memoryview(buffer)
+            while got < HEADER.size + length:
+                got += self._more(connection, view[got : HEADER.size + length])
+            body = view[HEADER.size : HEADER.size + length]
+            if op == b"L":
+                self._load(connection, models, bytes(body))
+                continue
+            model = models.get(number)
+            if op != b"I" or model is None or length != model.input_bytes:
+                connection.sendall(HEADER.pack(b"E", number, 0))
+                continue
+            outputs = model.compute(body)
+            answer = b"".join([HEADER.pack(b"O", number, sum(array.nbytes for array in outputs)), *outputs])
+            self._inferences += 1
+            if self._inferences == 1 or start - self._shown > COUNTERS:
+                self._count()
+            left = self._seconds - (time.perf_counter() - start)
+            if left > 0:
+                time.sleep(left)
+            connection.sendall(answer)
+
+    def _first(self, connection: socket.socket, buffer: bytearray) -> int:
+        """The beginning of the next message; the counters are brought up to date while nothing comes."""
+        while True:
+            try:
+                got = connection.recv_into(buffer)
+            except BlockingIOError:
+                self._count()
+                continue
+            if not got:
+                raise EOFError
+            return got
+
+    def _more(self, connection: socket.socket, place: memoryview) -> int:
+        while True:
+            try:
+                got = connection.recv_into(place)
+            except BlockingIOError:
+                continue
+            if not got:
+                raise EOFError
+            return got
+
+    def _load(self, connection: socket.socket, models: dict[int, Model], content: bytes) -> None:
+        number = len(models) + 1
+        try:
+            models[number] = Model(content)
+        except (RuntimeError, ValueError):
+            connection.sendall(HEADER.pack(b"E", 0, 0))
+        else:
+            connection.sendall(HEADER.pack(b"K", number, 0))
+
+    def _count(self) -> None:
+        self._shown = time.perf_counter()
+        put(self._folder / "interrupt_counts", interrupt_counts(self._inferences))
+
+    def _show(self, owner: int) -> None:
+        taken = int(owner > 0)
+        put(self._folder / "is_device_owned", f"{taken}\n")
+        put(self._folder / "write_open_count", f"{taken}\n")
+        put(self._folder / "device_owner", f"{owner}\n")
+        put(self._folder / "node_0_num_mapped_pages", f"{256 * taken}\n")
+
+
+def _pid_in_board(connection: socket.socket) -> int:
+    """The peer's process number as its own board counts."""
+    size = struct.calcsize("3i")
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("NStgid:"):
+            return int(line.split()[-1])
+    return int(pid)
+
+
+def main(argv: list[str]) -> None:
+    # 50 µs of timer slack would be 2 % of an inference.
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+    milliseconds = float(argv[2]) if len(argv) > 2 else MILLISECONDS
+    Device(Path(argv[0]), Path(argv[1]), milliseconds).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
