@@ -1,0 +1,8 @@
+"""One verified SSH connection per host, and the node program at its other end."""
+
+from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome
+from clusteradm.transport.first_contact import FirstContact
+from clusteradm.transport.fleet import Fleet
+from clusteradm.transport.node import Node, NodeError
+
+__all__ = ["DEFAULT_FORKS", "FirstContact", "Fleet", "Node", "NodeError", "Outcome"]

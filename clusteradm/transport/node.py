@@ -1,0 +1,205 @@
+"""The conversation with the node program on one host: JSON lines both ways over one channel."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shlex
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clusteradm.errors import HostFailed, HostUnreachable
+from clusteradm.transport.bundle import LAUNCHER, bundle
+from clusteradm.transport.connection import Connection
+from clusteradm.transport.stream import ChannelStream, Lines, ProcessStream, Stream
+
+_CHUNK = 1 << 18
+START_TIMEOUT = 60.0
+
+
+class NodeError(HostFailed):
+    """The node program answered a request with an error."""
+
+
+class Node:
+    """One conversation. Replies come in the order of the requests, so one thread asks at a time; anyone may `send`."""
+
+    def __init__(self, name: str, stream: Stream) -> None:
+        self.name = name
+        self._stream = stream
+        self._lines = Lines(stream)
+        self._numbers = itertools.count(1)
+        self._writing = threading.Lock()
+        self.closed = False
+
+    @classmethod
+    def over_ssh(cls, name: str, connection: Connection, python: str, timeout: float = START_TIMEOUT) -> Node:
+        """Start the node program through the connection, sending it first if the host does not have it."""
+        digest, _ = bundle()
+        command = shlex.join([python, "-E", "-s", "-c", LAUNCHER, digest])
+        if connection.user != "root":
+            command = f"sudo -n -- {command}"
+        channel = connection.transport.open_session(timeout=timeout)
+        channel.exec_command(command)
+        node = cls(name, ChannelStream(channel))
+        try:
+            node.start(timeout)
+        except BaseException:
+            node.close()
+            raise
+        return node
+
+    @classmethod
+    def local(cls, name: str = "local", python: str = sys.executable, env: Mapping[str, str] | None = None) -> Node:
+        """The node program as a process of this machine, as the user that we are: what tests talk to."""
+        root = Path(__file__).resolve().parents[2]
+        process = subprocess.Popen(
+            [python, "-m", "clusteradm.node"],
+            cwd=root,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        return cls(name, ProcessStream(process))
+
+    def start(self, timeout: float) -> None:
+        """Wait until the launcher has the package, sending it if need be."""
+        reply = self._read(timeout)
+        if "need" in reply:
+            _, data = bundle()
+            self._write(struct.pack(">Q", len(data)) + data)
+            reply = self._read(timeout)
+        if "have" not in reply:
+            raise HostFailed(f"the node program did not start: {reply}", where=self.name)
+
+    def _request(self, do: str, **fields: Any) -> int:
+        number = next(self._numbers)
+        self._write(json.dumps({"do": do, "id": number, **fields}).encode() + b"\n")
+        return number
+
+    def _write(self, data: bytes) -> None:
+        with self._writing:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                raise self._lost(str(error)) from None
+
+    def _read(self, timeout: float | None) -> dict[str, Any]:
+        try:
+            line = self._lines.read(timeout)
+        except TimeoutError:
+            raise HostUnreachable(f"no answer within {timeout:.0f} s", where=self.name) from None
+        except OSError as error:
+            raise self._lost(str(error)) from None
+        if not line:
+            raise self._lost("")
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
+            text = line[:200].decode("utf-8", "replace")
+            raise HostFailed(f"unexpected output of the node program: {text}", where=self.name)
+        return reply
+
+    def _lost(self, reason: str) -> HostFailed | HostUnreachable:
+        """The error of an ended conversation: the program's own last words, or the connection that broke."""
+        self.closed = True
+        words = self._stream.stderr_tail()
+        if not words:
+            return HostUnreachable(f"connection lost{': ' + reason if reason else ''}", where=self.name)
+        for sign, (what, next_step) in _LAST_WORDS.items():
+            if sign in words:
+                return HostFailed(what, where=self.name, next_step=next_step)
+        return HostFailed(f"the node program ended: {words}", where=self.name)
+
+    def ask(
+        self, do: str, *, timeout: float | None = None, **fields: Any
+    ) -> Generator[dict[str, Any], None, dict[str, Any]]:
+        """Send a request; yield its replies as they come, and return the final one.
+
+        `timeout`: seconds without any reply. Raises NodeError where the program answers with an error, HostUnreachable
+        where the connection is lost.
+        """
+        number = self._request(do, **fields)
+        while True:
+            reply = self._read(timeout)
+            if reply.get("id") != number:
+                continue  # of a request that nobody waits for any more
+            if "error" in reply:
+                raise NodeError(str(reply["error"]), where=self.name)
+            if reply.get("done"):
+                return reply
+            yield reply
+
+    def call(self, do: str, *, timeout: float | None = None, **fields: Any) -> dict[str, Any]:
+        """Send a request and return its final reply."""
+        conversation = self.ask(do, timeout=timeout, **fields)
+        try:
+            while True:
+                next(conversation)
+        except StopIteration as end:
+            return dict(end.value)
+
+    def send(self, do: str, **fields: Any) -> None:
+        """Send a message that has no reply."""
+        self._request(do, **fields)
+
+    def put_blobs(self, blobs: Mapping[str, bytes | Path], progress: Callable[[int, int], None] | None = None) -> None:
+        """Send those bodies, named by their sha256 (hex), that the host lacks. `progress`: (bytes sent, all bytes)."""
+        if not blobs:
+            return
+        missing = self.call("blobs", sha256=sorted(blobs))["missing"]
+        sizes = {name: _size(blobs[name]) for name in missing}
+        total, sent = sum(sizes.values()), 0
+        for name in missing:
+            number = self._request("blob", sha256=name, size=sizes[name])
+            for piece in _pieces(blobs[name]):
+                self._write(piece)
+                sent += len(piece)
+                if progress:
+                    progress(sent, total)
+            reply = self._read(None)
+            if reply.get("id") == number and "error" in reply:
+                raise NodeError(str(reply["error"]), where=self.name)
+
+    def close(self) -> None:
+        self.closed = True
+        with contextlib.suppress(Exception):
+            self._stream.close()
+
+
+# What a host's own programs say when the node program cannot even start.
+_LAST_WORDS = {
+    "a password is required": (
+        "sudo asks for a password",
+        "give the user password-less sudo (a Mendel board has it), or log in as root",
+    ),
+    "is not in the sudoers file": ("the user may not use sudo", "add the user to the group sudo, or log in as root"),
+    "sudo: not found": ("there is no sudo on the host", "install it, or log in as root"),
+    "sudo: command not found": ("there is no sudo on the host", "install it, or log in as root"),
+    "command not found": (
+        "there is no Python where ansible_python_interpreter says",
+        "install python3 on the host, or correct ansible_python_interpreter",
+    ),
+}
+
+
+def _size(body: bytes | Path) -> int:
+    return len(body) if isinstance(body, bytes) else body.stat().st_size
+
+
+def _pieces(body: bytes | Path) -> Iterator[bytes]:
+    if isinstance(body, bytes):
+        yield from (body[start : start + _CHUNK] for start in range(0, len(body), _CHUNK))
+        return
+    with body.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            yield piece
