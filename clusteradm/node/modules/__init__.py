@@ -1,0 +1,98 @@
+"""The modules: each takes its options and a context, makes the host so, and returns Ansible's result for it."""
+
+import os
+import signal
+import subprocess
+from typing import Any, Callable, Dict, List, Optional
+
+
+class Failed(Exception):
+    """The module could not do its work. `result`: what it found out, with `msg`."""
+
+    def __init__(self, msg: str, **result: Any) -> None:
+        Exception.__init__(self, msg)
+        self.result = dict(result, msg=msg)
+
+
+class Context:
+    """What a module may know of the run. `check`: report, change nothing. `memory`: shared by the tasks of a batch."""
+
+    def __init__(self, line: Callable[[str], None]) -> None:
+        self.check = False
+        self.diff = False
+        self.memory: Dict[str, Any] = {}
+        self.line = line
+        self._interrupted = False
+        self._child: "Optional[subprocess.Popen[bytes]]" = None
+
+    def interrupt(self) -> None:
+        """End the program that a command task runs. A package installation is never cut off."""
+        self._interrupted = True
+        if self._child is not None and self._child.poll() is None:
+            os.killpg(self._child.pid, signal.SIGTERM)
+
+    def run(
+        self,
+        command: List[str],
+        stdin: str = "",
+        cwd: Optional[str] = None,
+        interruptible: bool = False,
+        environment: Optional[Dict[str, str]] = None,
+    ) -> "Completed":
+        """Run a program to its end, passing its output lines on as progress."""
+        env = dict(os.environ, LC_ALL="C.UTF-8", **(environment or {}))
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        )
+        if interruptible:
+            self._child = child
+            if self._interrupted:  # between the start of the task and that of its program
+                self.interrupt()
+        try:
+            out, err = self._collect(child, stdin.encode("utf-8"))
+        finally:
+            self._child = None
+        return Completed(child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+    def _collect(self, child: "subprocess.Popen[bytes]", stdin: bytes) -> Any:
+        seen = 0
+        pending = stdin or None
+        while True:
+            try:
+                return child.communicate(pending, timeout=1.0)
+            except subprocess.TimeoutExpired as slow:
+                pending = None
+                output = slow.output or b""
+                if len(output) > seen:
+                    self.line(output[seen:].decode("utf-8", "replace").strip().split("\n")[-1])
+                    seen = len(output)
+
+
+class Completed:
+    """What a program said and how it ended. `rc` is negative where a signal ended it."""
+
+    def __init__(self, rc: int, stdout: str, stderr: str) -> None:
+        self.rc = rc
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def result(self) -> Dict[str, Any]:
+        """As Ansible's modules report a program."""
+        stdout, stderr = self.stdout.rstrip("\r\n"), self.stderr.rstrip("\r\n")
+        return {
+            "rc": self.rc,
+            "stdout": stdout,
+            "stderr": stderr,
+            "stdout_lines": stdout.splitlines(),
+            "stderr_lines": stderr.splitlines(),
+        }
+
+    def last_words(self) -> str:
+        """The end of what it said, for an error message."""
+        return "\n".join((self.stderr.strip() or self.stdout.strip()).splitlines()[-5:])

@@ -1,0 +1,67 @@
+"""File bodies, kept under their sha256: sent only once, however many hosts' tasks name them."""
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+from typing import Any, Callable, Dict
+
+from clusteradm.node.state import private
+
+_NAME = re.compile(r"[0-9a-f]{64}\Z")
+# What no run has asked for in this time is removed.
+_KEEP_SECONDS = 7 * 24 * 3600.0
+
+
+def path_of(sha256: str) -> str:
+    """Where the body lies. Raises ValueError for what is no sha256."""
+    if not _NAME.match(sha256):
+        raise ValueError("not a sha256: %r" % sha256)
+    return os.path.join(private("blobs"), sha256)
+
+
+def missing(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
+    """Which of the named bodies are not here. Those that are count as used now."""
+    lacking = []
+    for sha256 in request["sha256"]:
+        path = path_of(sha256)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            lacking.append(sha256)
+    _prune()
+    return {"missing": lacking}
+
+
+def receive(sha256: str, size: int, read: Callable[[int], bytes]) -> Dict[str, Any]:
+    """Take exactly `size` bytes from `read`; keep them if they are what the name says."""
+    path = path_of(sha256)
+    digest = hashlib.sha256()
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            left = size
+            while left:
+                data = read(min(left, 1 << 18))
+                if not data:
+                    raise ValueError("the input ended in the middle of a body")
+                left -= len(data)
+                digest.update(data)
+                file.write(data)
+        if digest.hexdigest() != sha256:
+            raise ValueError("the body %s… arrived damaged" % sha256[:12])
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return {}
+
+
+def _prune() -> None:
+    directory = private("blobs")
+    oldest = time.time() - _KEEP_SECONDS
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if os.stat(path).st_mtime < oldest:
+            os.unlink(path)

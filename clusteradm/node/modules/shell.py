@@ -1,0 +1,10 @@
+"""shell: run a line of shell."""
+
+from typing import Any, Dict
+
+from clusteradm.node.modules import Context, command
+
+
+def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    """Give the line to the shell."""
+    return command.execute([options["executable"], "-c", options["cmd"]], options["cmd"], options, context)

@@ -1,0 +1,153 @@
+"""Applies the tasks of one batch in order, and writes what happens to its log."""
+
+import fcntl
+import importlib
+import json
+import os
+import signal
+import time
+import traceback
+from typing import IO, Any, Dict, List, Optional
+
+from clusteradm.node import spec
+from clusteradm.node.modules import Context, Failed
+
+# A long task's own output is passed on at this pace, for a person to see that it moves.
+_LINE_SECONDS = 0.5
+
+
+class Runner:
+    """One batch. `bell`: a pipe to ring after each event, as long as somebody is at its other end."""
+
+    def __init__(self, directory: str, request: Dict[str, Any], bell: Optional[int]) -> None:
+        self._request = request
+        self._bell = bell
+        self._log = open(os.path.join(directory, "events.jsonl"), "ab", buffering=0)  # noqa: SIM115 - held to the end
+        self._number = 0
+        self._cancelled = False
+        self._context = Context(self._line)
+        self._task = 0
+        self._last_line = 0.0
+
+    def run(self, lock: IO[bytes]) -> None:
+        """Wait for the node's batch lock, then run every task. The log always ends with an "end" event."""
+        signal.signal(signal.SIGTERM, self._cancel)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._event("waiting", batch=_content(lock))
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if self._cancelled:
+                        self._event("end", status="cancelled")
+                        return
+                    time.sleep(0.1)
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(self._request["batch"]).encode())
+        status = self._tasks()
+        # Before the last word: who reads it may send the next batch at once.
+        lock.truncate(0)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        self._event("end", status=status)
+        os.fsync(self._log.fileno())
+
+    def _cancel(self, *_: Any) -> None:
+        self._cancelled = True
+        self._context.interrupt()
+
+    def _event(self, kind: str, **fields: Any) -> None:
+        self._number += 1
+        event = dict(fields, n=self._number, kind=kind)
+        self._log.write(json.dumps(event, separators=(",", ":")).encode("utf-8") + b"\n")
+        if self._bell is not None:
+            try:
+                os.write(self._bell, b"!")
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._bell = None
+
+    def _line(self, text: str) -> None:
+        now = time.monotonic()
+        if text.strip() and now - self._last_line > _LINE_SECONDS:
+            self._last_line = now
+            self._event("line", task=self._task, text=text.strip()[-200:])
+
+    def _tasks(self) -> str:
+        notified = set(self._request.get("notified", ()))
+        for task in self._request["tasks"]:
+            if self._cancelled:
+                return "cancelled"
+            if task.get("handler") is not None and not notified & set(task["handler"]):
+                continue
+            self._task = task["index"]
+            self._event("start", task=self._task)
+            result = self._run(task)
+            status = _status(result)
+            if status == "changed":
+                notified |= set(task.get("notify", ()))
+            self._event("result", task=self._task, status=status, result=result)
+            if status == "failed" and not task.get("ignore_errors"):
+                return "cancelled" if self._cancelled else "failed"
+        return "complete"
+
+    def _run(self, task: Dict[str, Any]) -> Dict[str, Any]:
+        if task.get("items") is None:
+            return self._once(task, task["args"])
+        results: List[Dict[str, Any]] = []
+        for item in task["items"]:
+            if self._cancelled:
+                break
+            result = self._once(task, item["args"])
+            result["item"] = item["item"]
+            result["ansible_loop_var"] = "item"
+            results.append(result)
+        whole: Dict[str, Any] = {"results": results, "changed": any(result.get("changed") for result in results)}
+        failed = [result for result in results if result.get("failed")]
+        if failed:
+            whole.update(failed=True, msg=failed[0].get("msg", "one or more items failed"))
+        elif any(result.get("unknown") for result in results):
+            whole["unknown"] = True
+        return whole
+
+    def _once(self, task: Dict[str, Any], args: Dict[str, Any]) -> Dict[str, Any]:
+        context = self._context
+        context.check, context.diff = bool(task.get("check")), bool(task.get("diff"))
+        name = task["module"]
+        try:
+            options = spec.normalise(name, args)
+            module = importlib.import_module("clusteradm.node.modules." + name)
+            result = dict(module.run(options, context))
+        except Failed as failure:
+            result = dict(failure.result, failed=True)
+        except spec.OptionError as error:
+            result = {"failed": True, "msg": str(error)}
+        except OSError as error:
+            result = {"failed": True, "msg": str(error)}
+        except Exception:
+            result = {"failed": True, "msg": "the module failed unexpectedly", "exception": traceback.format_exc()}
+        result.setdefault("changed", False)
+        if task.get("changed_when") is not None:
+            result["changed"] = task["changed_when"]
+        if task.get("failed_when") is not None:
+            result["failed"] = task["failed_when"]
+        return result
+
+
+def _status(result: Dict[str, Any]) -> str:
+    if result.get("failed"):
+        return "failed"
+    if result.get("unknown"):
+        return "unknown"
+    if result.get("changed"):
+        return "changed"
+    return "skipped" if result.get("skipped") else "ok"
+
+
+def _content(lock: IO[bytes]) -> str:
+    lock.seek(0)
+    return lock.read().decode("utf-8", "replace")

@@ -1,0 +1,19 @@
+"""Where the node keeps its own things: the package, batches, file bodies."""
+
+import os
+
+PRIVATE = 0o700
+
+
+def state_directory() -> str:
+    """The root of the node's state; another one for tests."""
+    return os.environ.get("CLUSTERADM_STATE", "/var/lib/clusteradm")
+
+
+def private(*parts: str) -> str:
+    """A directory below the state that only its owner (root) can enter; made if it is not there."""
+    path = os.path.join(state_directory(), *parts)
+    if not os.path.isdir(path):
+        os.makedirs(path, 0o755, exist_ok=True)
+        os.chmod(path, PRIVATE)
+    return path
