@@ -1,0 +1,197 @@
+"""A playbook's run as a person sees it: live on a terminal, one line for each thing that matters when piped."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from clusteradm.playbook import Event, HostRecap, Recap
+
+_STYLES = {"changed": "yellow", "failed": "bold red", "unknown": "magenta", "unreachable": "bold red", "ignored": "red"}
+
+# In a diff longer than this nobody reads; the whole of it is in --json.
+_DIFF_LINES = 400
+
+
+class View:
+    """Shows events as they come, and the recap at the end. `tasks`: every result, per host, for --json."""
+
+    def __init__(self, console: Console, *, diff: bool, check: bool) -> None:
+        self._console = console
+        self._diff = diff
+        self._check = check
+        self._current: dict[str, Text] = {}
+        self._spinners: dict[str, Spinner] = {}
+        self._live = Live(console=console, transient=True, refresh_per_second=8) if console.is_terminal else None
+        self.tasks: dict[str, list[dict[str, Any]]] = {}
+
+    def __enter__(self) -> View:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def event(self, event: Event) -> None:
+        """Show one event."""
+        if event.kind == "play":
+            self._say(f"{event.play}: {' '.join(event.hosts) or 'no hosts'}", "bold")
+            self._current = {host: Text("") for host in event.hosts}
+        elif event.kind == "start":
+            self._current[event.host] = Text(event.task)
+        elif event.kind == "line":
+            self._current[event.host] = Text.assemble(event.task, ": ", (event.text, "dim"))
+        elif event.kind == "waiting":
+            self._current[event.host] = Text.assemble(event.task, ": ", (event.text, "cyan"))
+            if self._live is None:
+                self._say(f"  {event.host}: waiting: {event.text}")
+        elif event.kind == "lost":
+            self._say(f"  {event.host}: {event.text} (at: {event.task or event.play})", _STYLES["unreachable"])
+            self._current.pop(event.host, None)
+        else:
+            self._result(event)
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def recap(self, recap: Recap) -> None:
+        """Show the table at the end, and what was not completed."""
+        width = max((len(name) for name in recap.hosts), default=0)
+        self._say("")
+        for name, host in recap.hosts.items():
+            self._say(f"{name:<{width}} : {_counts(host)}", _style(host))
+        for name, host in recap.hosts.items():
+            if host.stopped_at:
+                self._say(f'{name} stopped at "{host.stopped_at}": {host.reason}', _STYLES["failed"])
+        if recap.interrupted:
+            self._say("interrupted; not completed:", _STYLES["failed"])
+            for name, task in recap.interrupted.items():
+                self._say(f"  {name}: {task or 'not begun'}")
+            self._say("run the same command again to complete them")
+
+    def _result(self, event: Event) -> None:
+        status = "ignored" if event.status == "failed" and event.ignored else event.status or ""
+        place = str(event.place) if event.place else ""
+        self.tasks.setdefault(event.host, []).append(
+            {"play": event.play, "task": event.task, "module": event.module, "place": place, "status": status}
+            | {"result": event.result}
+        )
+        self._current[event.host] = Text("")
+        if status in _STYLES:
+            told = f"would be {status}" if status == "changed" and event.check else status
+            self._say(f"  {event.host}: {told}: {event.task}", _STYLES[status])
+        for name, result in _items(event.result):
+            if result.get("failed") and not event.ignored:
+                self._say(_indented(_message(name, result)), _STYLES["failed"])
+            elif status == "unknown" and result.get("msg"):
+                self._say(_indented(str(result["msg"])), "dim")
+            if self._diff and status in ("changed", "unknown"):
+                for line in _diff_lines(result):
+                    self._say(f"    {line}", {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style), soft_wrap=True)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for host, text in self._current.items():
+            if text.plain:
+                table.add_row(self._spinners.setdefault(host, Spinner("dots")), host, text)
+        return table
+
+
+def json_body(path: Path, recap: Recap, tasks: Mapping[str, Any], started: float, *, check: bool) -> dict[str, Any]:
+    """The document of --json: per host its counts, where it stopped, and each task's result."""
+    moment = datetime.datetime.fromtimestamp(started, datetime.timezone.utc)
+    counts = {name: asdict(host) for name, host in recap.hosts.items()}
+    keys = ("ok", "changed", "unreachable", "failed", "skipped", "ignored", "unknown")
+    body = {
+        "playbook": str(path),
+        "check": check,
+        "started": moment.isoformat(timespec="seconds"),
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "hosts": {name: {**host, "tasks": tasks.get(name, [])} for name, host in counts.items()},
+        "summary": {key: sum(host[key] for host in counts.values()) for key in keys},
+        "interrupted": recap.interrupted,
+    }
+    # A fact or a result may hold what JSON has no word for, such as a date of YAML.
+    plain: dict[str, Any] = json.loads(json.dumps(body, default=str))
+    return plain
+
+
+def _counts(host: HostRecap) -> str:
+    text = (
+        f"ok={host.ok:<4} changed={host.changed:<4} unreachable={host.unreachable:<4} failed={host.failed:<4} "
+        f"skipped={host.skipped:<4}"
+    )
+    return text + "".join(
+        f" {name}={count:<4}" for name, count in (("ignored", host.ignored), ("unknown", host.unknown)) if count
+    )
+
+
+def _style(host: HostRecap) -> str:
+    if host.failed or host.unreachable:
+        return "red"
+    return "yellow" if host.changed or host.unknown else "green"
+
+
+def _items(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The result, or those of a loop's items with their labels."""
+    inner = result.get("results")
+    if isinstance(inner, list) and inner and all(isinstance(each, Mapping) and "item" in each for each in inner):
+        for each in inner:
+            yield str(each.get("_ansible_item_label", each["item"])), each
+    else:
+        yield "", result
+
+
+def _message(name: str, result: Mapping[str, Any]) -> str:
+    """What a failed task says: its message, then what the command said, if anything."""
+    parts = [str(result.get("censored") or result.get("msg") or "")]
+    parts += [str(result[key]) for key in ("stderr", "stdout", "exception") if result.get(key)]
+    text = "\n".join(part.strip() for part in parts if part.strip())
+    return f"({name}) {text}" if name else text
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _diff_lines(result: Mapping[str, Any]) -> list[str]:
+    diffs = result.get("diff") or []
+    lines: list[str] = []
+    for diff in diffs if isinstance(diffs, list) else [diffs]:
+        if "prepared" in diff:
+            lines += str(diff["prepared"]).splitlines()
+            continue
+        before, after = (_text(diff.get(key)) for key in ("before", "after"))
+        headers = (str(diff.get("before_header", "before")), str(diff.get("after_header", "after")))
+        lines += difflib.unified_diff(before, after, *headers, lineterm="")
+    if len(lines) > _DIFF_LINES:
+        lines = [*lines[:_DIFF_LINES], f"... {len(lines) - _DIFF_LINES} more lines (all of them: --json)"]
+    return lines
+
+
+def _text(value: Any) -> list[str]:
+    if value is None:
+        return []
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, sort_keys=True)
+    return text.splitlines()

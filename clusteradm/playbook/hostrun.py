@@ -1,0 +1,289 @@
+"""One play on one host: plan, cut into batches, send them, take up the results."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
+from clusteradm.inventory import Host
+from clusteradm.playbook import result as results
+from clusteradm.playbook.conversation import Conversation
+from clusteradm.playbook.event import Event, HostRecap
+from clusteradm.playbook.model import Play, Step
+from clusteradm.playbook.planner import Planned, Planner
+from clusteradm.playbook.state import BEGINNING, Board, Cancelled, Pending
+
+if TYPE_CHECKING:
+    from clusteradm.transport import Fleet
+
+GATHERING = "Gathering Facts"
+
+
+class _Stopped(Exception):
+    """A task failed: the host takes no further part."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the threads of a run have in common. `slots`: as many hosts as this are worked on at a time."""
+
+    fleet: Fleet
+    board: Board
+    planner: Planner
+    check: bool
+    emit: Callable[[Event | None], None]
+    slots: threading.BoundedSemaphore
+    run_id: str
+
+
+class HostRun:
+    """One play on one host, in a thread of its own. `task`: what it is at, for whoever asks."""
+
+    def __init__(self, shared: Shared, play: Play, number: int, host: Host, recap: HostRecap) -> None:
+        self.host = host
+        self.task = ""
+        self.finished = False
+        self._shared = shared
+        self._board = shared.board
+        self._play = play
+        self._number = number
+        self._recap = recap
+        self._state = shared.board.states[host.name]
+        self._batch: list[Planned] = []
+        self._settled = 0
+        self._batches = 0
+        self._ended = ""
+        self._conversation: Conversation | None = None
+
+    def run(self) -> None:
+        """Run the play to its end, or to the host's. Never raises."""
+        try:
+            with self._shared.slots:
+                self._facts()
+                self._steps()
+            self.finished = True
+        except _Stopped:
+            self._out("")
+        except Cancelled:
+            pass
+        except HostUnreachable as error:
+            self._out(str(error), unreachable=1)
+        except ClusteradmError as error:
+            self._out(str(error), failed=1)
+        except Exception as error:
+            self._out(f"internal error: {type(error).__name__}: {error}", failed=1)
+        self._shared.emit(None)
+
+    def cancel(self) -> None:
+        """Stop before the next task. Called from another thread."""
+        conversation = self._conversation
+        if conversation is not None:
+            with contextlib.suppress(ClusteradmError, OSError):
+                conversation.cancel()
+
+    def _out(self, reason: str, unreachable: int = 0, failed: int = 0) -> None:
+        if self._board.cancelled:
+            return
+        self.finished = True
+        self._recap.unreachable += unreachable
+        self._recap.failed += failed
+        self._recap.stopped_at = self.task
+        self._recap.reason = reason or self._recap.reason
+        if reason:
+            self._emit("lost", text=reason)
+        self._board.end(self._state)
+
+    def _emit(self, kind: Any, planned: Planned | None = None, **fields: Any) -> None:
+        if planned is not None:
+            fields.update(task=planned.name, module=planned.task.module, place=planned.task.place)
+        self._shared.emit(Event(kind, host=self.host.name, play=self._play.name, **{"task": self.task, **fields}))
+
+    def _facts(self) -> None:
+        if self._play.gather_facts:
+            self.task = GATHERING
+            self._emit("start")
+            self._state.facts = dict(self._shared.fleet.node(self.host).call("facts")["facts"])
+            self._recap.count("ok", False)
+            self._emit("result", status="ok")
+        self._board.advance(self._state, BEGINNING + 1)
+
+    def _steps(self) -> None:
+        steps = self._play.steps
+        position = 0
+        while position < len(steps):
+            if self._board.cancelled:
+                raise Cancelled
+            if not self._batch:
+                self._board.advance(self._state, position)
+            step = steps[position]
+            if self._play.strategy == "linear":
+                self._flush()
+                self._wait_for(self._board.members, position - 1)
+            if step.is_handler and not self._may_run(step):
+                position += 1
+                continue
+            try:
+                planned = self._shared.planner.plan(self._state, self._play, step)
+            except Pending as pending:
+                if self._batch:
+                    self._flush()
+                else:
+                    self.task = step.task.name
+                    self._emit("waiting", text=str(pending))
+                    self._wait_for([pending.host], pending.position)
+                continue
+            if step.is_handler and self._batch and planned.request is None:
+                self._flush()  # only what really was notified may be skipped or fail
+                continue
+            position += 1
+            self._take(planned)
+        self._flush()
+        self._board.advance(self._state, len(steps))
+
+    def _may_run(self, step: Step) -> bool:
+        """Whether a handler is notified, or may be by what is in the batch."""
+        names = set(step.task.answers_to)
+        waiting = (planned.task.notify for planned in self._batch if planned.request is not None)
+        return bool(names & self._state.notified) or any(names & set(notify) for notify in waiting)
+
+    def _take(self, planned: Planned) -> None:
+        task = planned.task
+        if planned.request is not None and task.module == "wait_for_connection":
+            self._flush()
+            self._begin(planned)
+            self._settle(planned, self._reconnect(planned))
+            return
+        self._batch.append(planned)
+        failed = planned.result is not None and planned.result.get("failed") and not task.ignore_errors
+        if failed or task.is_judged or not any(each.request for each in self._batch):
+            self._flush()
+
+    def _begin(self, planned: Planned) -> None:
+        self.task = planned.name
+        self._emit("start", planned)
+
+    def _wait_for(self, hosts: Iterable[str], position: int) -> None:
+        """Wait until other hosts have done the step at `position`, and let one of them have our slot meanwhile."""
+        behind = [name for name in hosts if not self._board.reached(name, position)]
+        if not behind:
+            return
+        self._shared.slots.release()
+        try:
+            self._board.wait(lambda: all(self._board.reached(name, position) for name in behind))
+        finally:
+            self._shared.slots.acquire()
+
+    def _flush(self) -> None:
+        """Run what is in the batch, and settle all of it."""
+        while any(planned.request for planned in self._batch):
+            ended = self._apply()
+            if ended == "complete":
+                break
+            if ended != "failed" or not self._settled:
+                raise HostFailed(f"the node ended its work early ({ended})", where=self.host.name)
+            # It stopped at a failure that is none: foreseen in check mode, or judged otherwise here. On with the rest.
+            self._batch, self._settled = self._batch[self._settled :], 0
+        self._catch_up(len(self._batch))
+        self._batch, self._settled = [], 0
+
+    def _apply(self) -> str:
+        """Have the node run the batch; returns how it ended there."""
+        blobs = {name: body for planned in self._batch for name, body in planned.blobs.items()}
+        requests = [planned.request for planned in self._batch if planned.request is not None]
+        self._batches += 1
+        name = f"{self._shared.run_id}-{self._number}-{self._batches}"
+        self._ended = "lost"
+        self._conversation = Conversation(self._shared.fleet, self.host, self._on_event, self._on_lost)
+        self._conversation.run(name, {"notified": sorted(self._state.notified), "tasks": requests}, blobs)
+        self._conversation = None
+        if self._board.cancelled:
+            raise Cancelled
+        return self._ended
+
+    def _on_lost(self, reason: str) -> None:
+        self._emit("waiting", text=f"{reason}; connecting again, what was begun goes on there meanwhile")
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        kind = event["kind"]
+        if kind == "waiting":
+            self._emit("waiting", text=f"an earlier run is still at work here (batch {event['batch']})")
+        elif kind == "end":
+            self._ended = event["status"]
+        else:
+            position, planned = self._find(event["task"])
+            if kind == "start":
+                self._catch_up(position)
+                self._begin(planned)
+            elif kind == "line":
+                if not planned.task.no_log:
+                    self._emit("line", planned, text=event["text"])
+            elif kind == "result":
+                self._catch_up(position)
+                self._settled = position + 1
+                self._settle(planned, dict(event["result"]))
+
+    def _find(self, index: int) -> tuple[int, Planned]:
+        for position, planned in enumerate(self._batch):
+            if planned.step.index == index:
+                return position, planned
+        raise ClusteradmError(f"the node speaks of a task {index} that it was not given")
+
+    def _catch_up(self, end: int) -> None:
+        """Settle what was decided here and stands before `end` in the batch."""
+        while self._settled < end:
+            planned = self._batch[self._settled]
+            self._settled += 1
+            if planned.result is not None:
+                self._begin(planned)
+                self._settle(planned, planned.result)
+            else:  # a handler that nobody notified
+                self._board.advance(self._state, planned.step.index + 1)
+
+    def _settle(self, planned: Planned, outcome: dict[str, Any]) -> None:
+        """A task's result is there: keep it, count it, tell it. Raises _Stopped if the host cannot go on."""
+        task, state = planned.task, self._state
+        check = self._shared.check if task.check_mode is None else task.check_mode
+        if planned.request is not None:
+            outcome = self._shared.planner.judge(planned, outcome)
+            if self._shared.check and check and state.disturbed and outcome.get("failed"):
+                why = outcome.get("msg", "")
+                outcome = {"unknown": True, "msg": f"fails as things are now, which a run would change before: {why}"}
+        status = results.status_of(outcome)
+        if self._shared.check and status in ("changed", "unknown") and check:
+            state.disturbed = True
+        if task.register:
+            kept = results.forecast(outcome, task.name) if self._shared.check and check else outcome
+            state.results[task.register] = kept
+        if planned.step.is_handler:
+            state.notified -= set(task.answers_to)
+        if status == "changed":
+            state.notified |= set(task.notify)
+        self._recap.count(status, task.ignore_errors)
+        shown = results.censored(outcome) if task.no_log else outcome
+        self._emit("result", planned, status=status, result=shown, ignored=task.ignore_errors, check=check)
+        if status == "failed" and not task.ignore_errors:
+            self._recap.reason = str(shown.get("msg") or shown.get("censored", ""))
+            raise _Stopped
+        self._board.advance(state, planned.step.index + 1)
+
+    def _reconnect(self, planned: Planned) -> dict[str, Any]:
+        request = planned.request or {}
+        if request["check"]:
+            return results.skipped("check mode")
+        args, started = request["args"], time.monotonic()
+        self._pause(float(args.get("delay", 0)))
+        fleet = self._shared.fleet
+        fleet.drop(self.host)
+        try:
+            fleet.reconnect(self.host, within=float(args.get("timeout", 600)))
+        except ClusteradmError as error:
+            return {**results.failed(f"no new connection: {error}"), "elapsed": int(time.monotonic() - started)}
+        return {"changed": False, "elapsed": int(time.monotonic() - started)}
+
+    def _pause(self, seconds: float) -> None:
+        self._board.wait(lambda: False, timeout=seconds)

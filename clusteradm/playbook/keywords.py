@@ -1,0 +1,145 @@
+"""The keywords of plays and tasks that there are, and what each takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clusteradm.playbook.jinja import TemplateProblem, Templates
+from clusteradm.playbook.nearest import nearest
+from clusteradm.playbook.source import Entry, Source
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """What a keyword takes. `shape` names it for a person; `fits` judges; `expression`: a condition, not a template."""
+
+    shape: str
+    fits: Callable[[Any], bool]
+    expression: bool = False
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _conditions(value: Any) -> bool:
+    each = value if isinstance(value, list) else [value]
+    return bool(each) and all(isinstance(one, bool | str) and one != "" for one in each)
+
+
+_TEXT = Keyword("text", lambda value: isinstance(value, str))
+_TEXTS = Keyword("text, or a list of texts", _texts)
+_BOOL = Keyword("true or false", lambda value: isinstance(value, bool))
+_MAPPING = Keyword("a mapping", lambda value: isinstance(value, dict))
+_CONDITIONS = Keyword("a condition, or a list of conditions", _conditions, expression=True)
+_NESTED = Keyword("a list of tasks", lambda value: True)
+_VARIABLE = Keyword("the name of a variable", lambda value: isinstance(value, str) and bool(_NAME.match(value)))
+
+PLAY = {
+    "name": _TEXT,
+    "hosts": _TEXT,
+    "become": _BOOL,
+    "become_user": _TEXT,
+    "gather_facts": _BOOL,
+    "strategy": Keyword('"linear" or "free"', lambda value: value in ("linear", "free")),
+    "vars": _MAPPING,
+    "vars_files": Keyword("a list of files", lambda value: isinstance(value, list) and _texts(value)),
+    "tasks": _NESTED,
+    "handlers": _NESTED,
+}
+
+TASK = {
+    "name": _TEXT,
+    "args": _MAPPING,
+    "become": _BOOL,
+    "become_user": _TEXT,
+    "changed_when": _CONDITIONS,
+    "check_mode": _BOOL,
+    "failed_when": _CONDITIONS,
+    "ignore_errors": _BOOL,
+    "loop": Keyword("a list", lambda value: isinstance(value, str | list)),
+    "loop_control": Keyword(
+        'a mapping with the one key "label"', lambda value: isinstance(value, dict) and set(value) == {"label"}
+    ),
+    "no_log": _BOOL,
+    "notify": _TEXTS,
+    "register": _VARIABLE,
+    "vars": _MAPPING,
+    "when": _CONDITIONS,
+}
+
+HANDLER = {**TASK, "listen": _TEXTS}
+
+IMPORT = {"name": _TEXT}
+
+# Ansible's own names, as far as somebody might take them for the name of a variable.
+_RESERVED = {"hostvars", "groups", "group_names", "inventory_hostname", "omit", "item", "playbook_dir", "inventory_dir"}
+
+
+class Keywords:
+    """Reads the keywords of one play or task. `what` is what an error calls it."""
+
+    def __init__(self, known: Mapping[str, Keyword], what: str, source: Source, templates: Templates) -> None:
+        self._known = known
+        self._what = what
+        self._source = source
+        self._templates = templates
+
+    def read(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """The values of the keywords that are right; a problem for each that is not."""
+        values = {}
+        for entry in entries:
+            keyword = self._known.get(entry.key)
+            if keyword is None:
+                self.unknown(entry)
+            elif keyword is _NESTED:
+                continue
+            elif entry.key == "vars" and entry.value.is_mapping:
+                values["vars"] = self.variables(list(entry.value.entries()))
+            else:
+                value = entry.value.plain()
+                if not keyword.fits(value):
+                    self._source.problem(entry.line, f"{entry.key} takes {keyword.shape}")
+                    continue
+                self.check(entry.line, entry.key, value, expression=keyword.expression)
+                values[entry.key] = value
+        return values
+
+    def unknown(self, entry: Entry) -> None:
+        """Note a keyword that is not in the subset."""
+        self._source.problem(
+            entry.line, f'{self._what} has no keyword "{entry.key}" here{nearest(entry.key, self._known)}'
+        )
+
+    def variables(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """Variables that are defined here, not rendered."""
+        found = {}
+        for entry in entries:
+            if not _NAME.match(entry.key) or entry.key in _RESERVED:
+                self._source.problem(entry.line, f'"{entry.key}" is no name for a variable')
+                continue
+            found[entry.key] = entry.value.plain()
+            self.check(entry.line, entry.key, found[entry.key])
+        return found
+
+    def check(self, line: int, name: str, value: Any, *, expression: bool = False) -> None:
+        """Note every template within the value that cannot be compiled."""
+        if isinstance(value, Mapping):
+            for element in value.values():
+                self.check(line, name, element)
+        elif isinstance(value, list):
+            for element in value:
+                self.check(line, name, element, expression=expression)
+        elif isinstance(value, str):
+            try:
+                if expression and not value.strip().startswith("{{"):
+                    self._templates.check_expression(value)
+                else:
+                    self._templates.check_string(value)
+            except TemplateProblem as problem:
+                self._source.problem(line, f"{name}: {problem}")

@@ -1,0 +1,12 @@
+"""The nearest known name to a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """The end of an error: which of the known names may have been meant, or "" where none is near."""
+    found = difflib.get_close_matches(wrong, sorted(set(known)), n=1, cutoff=0.5)
+    return f'; did you mean "{found[0]}"?' if found else ""

@@ -1,0 +1,79 @@
+"""What came of a task: its status, and the result that `register` keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Status = Literal["ok", "changed", "failed", "skipped", "unknown"]
+
+CENSORED = "the output has been hidden because of no_log"
+
+
+class UnknownUntilRun(Exception):
+    """In check mode: something depends on what only a real run can tell."""
+
+
+class Forecast(dict[str, Any]):
+    """The result of a task that a check only foretold. What it lacks is not known until the run."""
+
+    def __init__(self, result: Mapping[str, Any], task: str) -> None:
+        super().__init__(result)
+        self.task = task
+
+    def __missing__(self, key: str) -> Any:
+        raise UnknownUntilRun(f'"{key}" of what the task "{self.task}" registers is not known until it has run')
+
+
+def forecast(result: Mapping[str, Any], task: str) -> Mapping[str, Any]:
+    """What a check may keep of a result: as it is where nothing would change, a forecast where something would."""
+    kept = dict(result)
+    if "results" in kept:
+        kept["results"] = [forecast(item, task) if isinstance(item, Mapping) else item for item in kept["results"]]
+    if status_of(result) == "unknown":
+        return Forecast({key: value for key, value in kept.items() if key not in ("changed", "failed")}, task)
+    return Forecast(kept, task) if result.get("changed") else kept
+
+
+def status_of(result: Mapping[str, Any]) -> Status:
+    """The status that a result stands for."""
+    if result.get("failed"):
+        return "failed"
+    if result.get("skipped"):
+        return "skipped"
+    if result.get("unknown"):
+        return "unknown"
+    return "changed" if result.get("changed") else "ok"
+
+
+def skipped(reason: str = "Conditional result was False") -> dict[str, Any]:
+    return {"changed": False, "skipped": True, "skip_reason": reason}
+
+
+def failed(message: str) -> dict[str, Any]:
+    return {"changed": False, "failed": True, "msg": message}
+
+
+def of_items(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The result of a loop, made of those of its items, as Ansible puts them together."""
+    if not results:
+        return {"changed": False, "skipped": True, "skipped_reason": "No items in the list", "results": []}
+    combined: dict[str, Any] = {
+        "results": list(results),
+        "changed": any(result.get("changed") for result in results),
+        "msg": "All items completed",
+        "skipped": all(result.get("skipped") for result in results),
+    }
+    if combined["skipped"]:
+        combined["msg"] = "All items skipped"
+    if any(result.get("unknown") for result in results):
+        combined["unknown"] = True
+    if any(result.get("failed") for result in results):
+        combined.update(failed=True, msg="One or more items failed")
+    return combined
+
+
+def censored(result: Mapping[str, Any]) -> dict[str, Any]:
+    """All that may be shown of a result under no_log."""
+    kept = {key: result[key] for key in ("changed", "failed", "skipped", "unknown") if key in result}
+    return {"censored": CENSORED, **kept}

@@ -1,0 +1,122 @@
+"""A playbook on a cluster: play after play, one thread per host, everything told to one callback."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from clusteradm.errors import UsageError
+from clusteradm.inventory import Host
+from clusteradm.playbook.event import Event, HostRecap, Recap
+from clusteradm.playbook.hostrun import HostRun, Shared
+from clusteradm.playbook.jinja import Templates
+from clusteradm.playbook.model import Play, Playbook
+from clusteradm.playbook.planner import Planner
+from clusteradm.playbook.state import Board
+
+if TYPE_CHECKING:
+    from clusteradm.transport import Fleet
+
+# How long an interrupted run waits for the hosts to stop where they are.
+_CANCEL_SECONDS = 5.0
+
+
+class Run:
+    """One run of a playbook. `limit`: an Ansible host pattern; `check`: nothing is changed; `diff`: show how."""
+
+    def __init__(
+        self,
+        playbook: Playbook,
+        fleet: Fleet,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        limit: str | None = None,
+        templates: Templates | None = None,
+    ) -> None:
+        """Raises UsageError where `limit` names no host."""
+        self._playbook = playbook
+        self._fleet = fleet
+        cluster = playbook.cluster
+        self._hosts = cluster.select(limit) if limit is not None else tuple(cluster.hosts.values())
+        if not self._hosts:
+            raise UsageError(f"the limit {limit!r} leaves no host")
+        self._board = Board(cluster.hosts.values())
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._recap = Recap({host.name: HostRecap() for host in self._in_plays()})
+        planner = Planner(playbook, self._board, templates or Templates(), check=check, diff=diff, limit=limit)
+        self._shared = Shared(
+            fleet=fleet,
+            board=self._board,
+            planner=planner,
+            check=check,
+            emit=self._events.put,
+            slots=threading.BoundedSemaphore(max(1, fleet.forks)),
+            run_id=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
+        )
+
+    def execute(self, on_event: Callable[[Event], None]) -> Recap:
+        """Run every play. Events are told from this thread, in order per host.
+
+        A host that fails or cannot be reached takes no further part; the others go on. On Ctrl-C every running batch is
+        told to stop, and the recap names what was not completed; a second Ctrl-C does not wait for that.
+        """
+        self._fleet.meet(self._in_plays())
+        for number, play in enumerate(self._playbook.plays):
+            hosts = [host for host in self._of_play(play) if self._board.states[host.name].alive]
+            on_event(Event("play", play=play.name, hosts=tuple(host.name for host in hosts), place=play.place))
+            if hosts and not self._play(number, play, hosts, on_event):
+                break
+        return self._recap
+
+    def _of_play(self, play: Play) -> list[Host]:
+        chosen = {host.name for host in self._hosts}
+        return [host for host in self._playbook.cluster.select(play.hosts) if host.name in chosen]
+
+    def _in_plays(self) -> list[Host]:
+        """The hosts that any play is about."""
+        names = {host.name for play in self._playbook.plays for host in self._of_play(play)}
+        return [host for host in self._hosts if host.name in names]
+
+    def _play(self, number: int, play: Play, hosts: list[Host], on_event: Callable[[Event], None]) -> bool:
+        """Run one play to its end on these hosts; False if it was interrupted."""
+        self._board.begin(play, [host.name for host in hosts])
+        runs = [HostRun(self._shared, play, number, host, self._recap.hosts[host.name]) for host in hosts]
+        for run in runs:
+            threading.Thread(target=run.run, name=run.host.name, daemon=True).start()
+        left = len(runs)
+        try:
+            while left:
+                event = self._events.get()
+                if event is None:
+                    left -= 1
+                else:
+                    on_event(event)
+        except KeyboardInterrupt:
+            self._interrupt(runs, left, on_event)
+            self._recap.interrupted = {run.host.name: run.task for run in runs if not run.finished}
+            for later in self._playbook.plays[number + 1 :]:
+                for host in self._of_play(later):
+                    if self._board.states[host.name].alive:
+                        self._recap.interrupted.setdefault(host.name, later.name)
+            return False
+        return True
+
+    def _interrupt(self, runs: list[HostRun], left: int, on_event: Callable[[Event], None]) -> None:
+        self._board.cancel()
+        for run in runs:
+            run.cancel()
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        while left:
+            try:
+                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return
+            if event is None:
+                left -= 1
+            else:
+                on_event(event)

@@ -1,0 +1,132 @@
+"""YAML as the person wrote it: every key and every value still knows its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from clusteradm.errors import Problem
+
+try:
+    from yaml import CSafeLoader as _SafeLoader
+except ImportError:  # PyYAML built without libyaml: the same result, slower
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
+
+class _Loader(_SafeLoader):
+    """Ansible reads YAML 1.1, as PyYAML's own safe loader does; a key that is there twice is a defect."""
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and isinstance(key_node, ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f'the key "{key_node.value}" is there twice', key_node.start_mark
+                )
+            if isinstance(key_node, ScalarNode):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One `key: value` of a mapping. `line` is the key's, counted from 1."""
+
+    key: str
+    line: int
+    value: Value
+
+
+class Value:
+    """One YAML value with its place. `plain()` is what PyYAML would have loaded."""
+
+    def __init__(self, source: Source, node: Node) -> None:
+        self._source = source
+        self._node = node
+        self.line: int = node.start_mark.line + 1
+
+    @property
+    def is_mapping(self) -> bool:
+        return isinstance(self._node, MappingNode)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self._node, SequenceNode)
+
+    @property
+    def is_null(self) -> bool:
+        return bool(self._node.tag == "tag:yaml.org,2002:null")
+
+    def items(self) -> Iterator[Value]:
+        """The elements of a list."""
+        return (Value(self._source, node) for node in self._node.value)
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries of a mapping, merge keys (`<<`) resolved. A key that is there twice is a problem."""
+        self._source.loader.flatten_mapping(self._node)
+        seen: set[str] = set()
+        for key_node, value_node in self._node.value:
+            key = str(self._source.construct(key_node))
+            line = key_node.start_mark.line + 1
+            if key in seen:
+                self._source.problem(line, f'"{key}" is there twice')
+                continue
+            seen.add(key)
+            yield Entry(key, line, Value(self._source, value_node))
+
+    def plain(self) -> Any:
+        """The value as Python data; None, with a problem noted, where it cannot be read."""
+        return self._source.construct(self._node)
+
+
+class Source:
+    """One YAML file; its defects are added to `problems`."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        self.path = path
+        self.loader: Any = None
+        self.problems = problems
+
+    def problem(self, line: int, message: str) -> None:
+        """Note a defect of this file; the same one at the same place only once."""
+        found = Problem(str(self.path), line, message)
+        if found not in self.problems:
+            self.problems.append(found)
+
+    def read(self) -> Value | None:
+        """The file's one document; None where it is empty or cannot be read (a problem says why)."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            self.problem(0, "no such file")
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            self.problem(0, f"cannot be read: {error}")
+            return None
+        try:
+            self.loader = _Loader(text)
+            node = self.loader.get_single_node()
+        except yaml.YAMLError as error:
+            self._yaml_error(error)
+            return None
+        return Value(self, node) if node is not None else None
+
+    def construct(self, node: Node) -> Any:
+        """The node as Python data; None, with a problem noted, where it cannot be read."""
+        try:
+            return self.loader.construct_document(node)
+        except yaml.YAMLError as error:
+            self._yaml_error(error)
+            return None
+
+    def _yaml_error(self, error: yaml.YAMLError) -> None:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        what = getattr(error, "problem", None) or str(error)
+        if "could not determine a constructor" in what:
+            what = what.replace("could not determine a constructor for the tag", "unknown tag")
+        self.problem(mark.line + 1 if mark else 0, f"not valid YAML: {what}")

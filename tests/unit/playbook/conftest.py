@@ -1,0 +1,127 @@
+"""A fleet of hosts that are all this machine: the real node program in a process each, its state in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.errors import HostUnreachable
+from clusteradm.inventory import Cluster, Host, load
+from clusteradm.playbook import Event, Playbook, Recap, Run, read
+from clusteradm.transport import Node
+
+INVENTORY = """\
+all:
+  vars:
+    cluster_subnet: 10.78.0.0/24
+    ansible_user: mendel
+    colour: blue
+    greeting: "hello {{ inventory_hostname }}"
+  children:
+    head:
+      hosts:
+        head: {cluster_ip: 10.78.0.1, cluster_interface: eth0}
+    compute:
+      hosts:
+        w1: {cluster_ip: 10.78.0.2, cluster_interface: eth0, colour: red}
+        w2: {cluster_ip: 10.78.0.3, cluster_interface: enp2s0}
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    path = tmp_path / "inventory.yml"
+    path.write_text(INVENTORY)
+    return load(path)
+
+
+class LocalFleet:
+    """What a run needs of a Fleet, without SSH. `gone`: hosts that do not answer."""
+
+    def __init__(self, state: Path, forks: int = 8) -> None:
+        self.forks = forks
+        self.gone: set[str] = set()
+        self.met: list[str] = []
+        self.opened = 0
+        self._state = state
+        self._nodes: dict[str, Node] = {}
+
+    def meet(self, hosts: Iterable[Host]) -> None:
+        self.met += [host.name for host in hosts]
+
+    def node(self, host: Host) -> Node:
+        if host.name in self.gone:
+            raise HostUnreachable("no route to host", where=host.name)
+        if host.name not in self._nodes or self._nodes[host.name].closed:
+            self.opened += 1
+            env = {**os.environ, "CLUSTERADM_STATE": str(self._state / host.name)}
+            self._nodes[host.name] = Node.local(host.name, env=env)
+        return self._nodes[host.name]
+
+    def drop(self, host: Host) -> None:
+        node = self._nodes.pop(host.name, None)
+        if node is not None:
+            node.close()
+
+    def reconnect(self, host: Host, within: float) -> Node:
+        self.drop(host)
+        return self.node(host)
+
+    def close(self) -> None:
+        for node in self._nodes.values():
+            node.close()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[LocalFleet]:
+    local = LocalFleet(tmp_path / "state")
+    yield local
+    local.close()
+
+
+class Outcome:
+    """What a run told: its events and its recap."""
+
+    def __init__(self, events: list[Event], recap: Recap) -> None:
+        self.events = events
+        self.recap = recap
+
+    def results(self, host: str) -> list[tuple[str, str]]:
+        """(task, status) of a host, in order."""
+        return [(e.task, str(e.status)) for e in self.events if e.kind == "result" and e.host == host]
+
+    def result(self, host: str, task: str) -> dict[str, Any]:
+        """What came of one task."""
+        return next(dict(e.result) for e in self.events if (e.kind, e.host, e.task) == ("result", host, task))
+
+
+Play = Callable[..., Outcome]
+
+
+@pytest.fixture
+def book(tmp_path: Path, cluster: Cluster) -> Callable[[str], Playbook]:
+    """Reads a playbook given as text."""
+
+    def make(text: str) -> Playbook:
+        path = tmp_path / "site.yml"
+        path.write_text(textwrap.dedent(text))
+        return read(path, cluster)
+
+    return make
+
+
+@pytest.fixture
+def play(book: Callable[[str], Playbook], fleet: LocalFleet) -> Play:
+    """Runs a playbook given as text on the local fleet."""
+
+    def run(text: str, **options: Any) -> Outcome:
+        events: list[Event] = []
+        work = Run(book(text), fleet, **options)  # type: ignore[arg-type]
+        return Outcome(events, work.execute(events.append))
+
+    return run
