@@ -9,6 +9,7 @@ import os
 import platform
 import select
 import sys
+import time
 import traceback
 from typing import Any, Callable, Dict, List, Optional
 
@@ -129,7 +130,7 @@ class Session:
 
     def _handle(self, do: str, request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
         if do == "hello":
-            return {"protocol": PROTOCOL, "python": platform.python_version(), "host": platform.node()}
+            return {"protocol": PROTOCOL, "python": platform.python_version(), "time": time.time()}
         if do == "blob":
             return blobs.receive(str(request["sha256"]), int(request["size"]), self._input.read)
         if do == "apply":

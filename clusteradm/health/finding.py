@@ -1,0 +1,50 @@
+"""A finding: what was looked at, how it is, and where it is ill, the one cause and the one remedy."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Severity(enum.IntEnum):
+    """How bad. A warning does not stop jobs; an error does."""
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`subject`: a host, or "HOST PCI-ADDRESS" of a TPU. `detail`: what was seen, also where all is well."""
+
+    subject: str
+    check: str
+    state: str
+    severity: Severity = Severity.OK
+    detail: str = ""
+    cause: str = ""
+    remedy: str = ""
+
+    @property
+    def host(self) -> str:
+        return self.subject.split(" ")[0]
+
+    @property
+    def ok(self) -> bool:
+        return self.severity is Severity.OK
+
+
+def well(subject: str, check: str, detail: str = "", state: str = "OK") -> Finding:
+    """A finding of health."""
+    return Finding(subject, check, state, Severity.OK, detail)
+
+
+def ill(subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "") -> Finding:
+    """A finding that keeps the host or the TPU from work."""
+    return Finding(subject, check, state, Severity.ERROR, detail, cause, remedy)
+
+
+def doubtful(subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "") -> Finding:
+    """A finding that wants attention, and lets work go on."""
+    return Finding(subject, check, state, Severity.WARNING, detail, cause, remedy)

@@ -1,0 +1,130 @@
+"""Collects what the probes say, from every host at once; a saved survey is judged as a fresh one is."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clusteradm.errors import ClusteradmError, HostUnreachable, InputErrors, Problem
+from clusteradm.health import board, mpi, tpu
+from clusteradm.health.finding import Finding, ill, well
+from clusteradm.health.tpu import Tpu
+from clusteradm.inventory import Cluster, Host
+from clusteradm.transport import Fleet
+
+PROBE_SECONDS = 90.0
+
+
+@dataclass
+class Survey:
+    """`documents`: per host; `cluster`: the head's cluster probe; `errors`: host -> [kind, text] of who gave none."""
+
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cluster: dict[str, Any] | None = None
+    errors: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Keep it for `load`."""
+        body = {"documents": self.documents, "cluster": self.cluster, "errors": self.errors}
+        path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Survey:
+        """A saved survey. Raises InputErrors."""
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            errors = {name: (str(kind), str(text)) for name, (kind, text) in body["errors"].items()}
+            return cls(dict(body["documents"]), body["cluster"], errors)
+        except OSError as error:
+            raise InputErrors([Problem(str(path), 0, error.strerror or str(error))]) from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputErrors([Problem(str(path), 0, "not a survey that `clusteradm health --save` wrote")]) from None
+
+
+def survey(
+    fleet: Fleet,
+    hosts: Iterable[Host],
+    *,
+    sections: Sequence[str] = (),
+    together: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Survey:
+    """Ask every host for the named sections of its probe (all, if none is named).
+
+    `together`: then also the cluster probes on the head, over the hosts that answered.
+    """
+    chosen = list(hosts)
+    cluster = fleet.cluster
+    found = Survey()
+
+    def one(host: Host) -> dict[str, Any]:
+        node = fleet.node(host)
+        before = time.time()
+        clock = float(node.call("hello", timeout=PROBE_SECONDS)["time"])
+        after = time.time()
+        options = _options(cluster, host)
+        reply = node.call("probe", timeout=PROBE_SECONDS, sections=list(sections), options=options)
+        document = dict(reply["document"])
+        document["clock"] = {"skew": clock - (before + after) / 2, "doubt": (after - before) / 2}
+        return document
+
+    outcome = fleet.each(chosen, one, on_done=lambda host: progress(f"{host.name} answered"))
+    found.documents.update(outcome.ok)
+    for name, error in outcome.failed.items():
+        found.errors[name] = ("UNREACHABLE" if isinstance(error, HostUnreachable) else "FAILED", error.what)
+    head = cluster.head
+    if together and head.name in found.documents:
+        progress(f"{head.name}: MPI and the share, from every host")
+        names = [host.name for host in chosen if host.name in found.documents]
+        user, shared = cluster.setting("cluster_user"), cluster.setting("cluster_shared")
+        try:
+            reply = fleet.node(head).call("cluster-probe", timeout=180.0, user=user, shared=shared, hosts=names)
+            found.cluster = dict(reply["document"])
+        except ClusteradmError as error:
+            found.errors[f"{head.name} "] = ("FAILED", error.what)
+    return found
+
+
+def _options(cluster: Cluster, host: Host) -> dict[str, Any]:
+    return {
+        "user": cluster.setting("cluster_user", host),
+        "shared": cluster.setting("cluster_shared", host),
+        "names": [member.name for member in cluster.hosts.values()],
+    }
+
+
+def judge(cluster: Cluster, found: Survey) -> list[Finding]:
+    """Every finding of a survey, host by host in the inventory's order."""
+    findings: list[Finding] = []
+    hosts = [host for host in cluster.hosts.values() if host.name in found.documents or host.name in found.errors]
+    together = {finding.host: finding for finding in mpi.judge(hosts, found.cluster)} if found.cluster else {}
+    for host in hosts:
+        if host.name in found.errors:
+            kind, text = found.errors[host.name]
+            remedy = (
+                "check its power, its cable and ansible_host" if kind == "UNREACHABLE" else "see what the host says"
+            )
+            findings.append(ill(host.name, "ssh", kind, text, remedy))
+            continue
+        document: Mapping[str, Any] = found.documents[host.name]
+        findings.append(well(host.name, "ssh", "answers"))
+        findings += board.judge(cluster, host, document)
+        if host.name in together:
+            findings.append(together[host.name])
+        expected = cluster.setting("cluster_tpus", host)
+        findings += tpu.judge(host.name, expected if isinstance(expected, int) else None, document)
+    for name, (kind, text) in found.errors.items():
+        if name.strip() != name:
+            findings.append(
+                ill(name.strip(), mpi.CHECK, kind, f"the cluster probe failed: {text}", "see the head's log")
+            )
+    return findings
+
+
+def slots(found: Survey) -> dict[str, tuple[Tpu, ...]]:
+    """The healthy TPUs of every host that answered: where a job may put its ranks."""
+    return {name: tpu.healthy(name, document) for name, document in found.documents.items()}

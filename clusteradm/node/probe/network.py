@@ -1,0 +1,55 @@
+"""Network interfaces with their addresses, as the kernel has them, and how names resolve."""
+
+import json
+import os
+import socket
+import subprocess
+from typing import Any, Dict, List
+
+from clusteradm.node.probe import names, read
+
+
+def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
+    """Interfaces by name, and what the cluster's names (`options["names"]`) resolve to."""
+    return {
+        "interfaces": interfaces(root),
+        "resolved": {name: resolve(name) for name in options.get("names", ())},
+    }
+
+
+def interfaces(root: str) -> Dict[str, Any]:
+    """Per interface: state ("up", "down", "unknown"), MAC, speed (Mbit/s, text) and IPv4 addresses with prefix."""
+    addresses = _addresses()
+    base = os.path.join(root, "sys/class/net")
+    return {
+        name: {
+            "state": read(base, name, "operstate"),
+            "mac": read(base, name, "address"),
+            "speed": read(base, name, "speed"),
+            "addresses": addresses.get(name, []),
+        }
+        for name in names(base)
+    }
+
+
+def _addresses() -> Dict[str, List[str]]:
+    try:
+        done = subprocess.run(
+            ["ip", "-json", "-4", "address"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10
+        )
+        links = json.loads(done.stdout.decode("utf-8") or "[]")
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return {}
+    return {
+        link["ifname"]: ["%s/%s" % (info["local"], info["prefixlen"]) for info in link.get("addr_info", ())]
+        for link in links
+        if "ifname" in link
+    }
+
+
+def resolve(name: str) -> List[str]:
+    """The IPv4 addresses of a name, as this host's own resolver gives them."""
+    try:
+        return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, socket.AF_INET)})
+    except OSError:
+        return []

@@ -1,0 +1,85 @@
+"""The inference runtime: which Python, TFLite runtime, pycoral and libedgetpu the ranks would use.
+
+Asked of that Python itself, in a child process as the cluster user: a library that does not fit can crash its process.
+No TPU is opened: edgetpu_list_devices only reads sysfs.
+"""
+
+import json
+import subprocess
+from typing import Any, Dict, Optional
+
+from clusteradm.node.probe.child import as_user
+
+PYTHON = "/opt/clusteradm/bin/python3"
+_SECONDS = 30.0
+
+_QUESTION = r"""
+import ctypes, importlib.util, json, platform
+def version(module, package):
+    if importlib.util.find_spec(module) is None:
+        return None
+    try:
+        from importlib import metadata
+        return metadata.version(package)
+    except Exception:
+        return "unknown"
+def google_pycoral():
+    # PyPI's pycoral is a tool for coral reefs: it has no pycoral.utils.
+    if importlib.util.find_spec("pycoral") is None:
+        return None
+    try:
+        return importlib.util.find_spec("pycoral.utils.edgetpu") is not None
+    except ImportError:
+        return False
+about = {"python": platform.python_version(), "litert": version("ai_edge_litert", "ai-edge-litert"),
+         "tflite_runtime": version("tflite_runtime", "tflite-runtime"), "numpy": version("numpy", "numpy"),
+         "pillow": version("PIL", "pillow"), "mpi4py": version("mpi4py", "mpi4py"), "google_pycoral": google_pycoral()}
+try:
+    library = ctypes.CDLL("libedgetpu.so.1")
+except OSError as error:
+    about["library_error"] = str(error)
+else:
+    class Device(ctypes.Structure):
+        _fields_ = [("type", ctypes.c_int), ("path", ctypes.c_char_p)]
+    library.edgetpu_version.restype = ctypes.c_char_p
+    about["library"] = library.edgetpu_version().decode()
+    library.edgetpu_list_devices.restype = ctypes.POINTER(Device)
+    library.edgetpu_list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
+    count = ctypes.c_size_t(0)
+    found = library.edgetpu_list_devices(ctypes.byref(count))
+    about["devices"] = [found[i].path.decode() for i in range(count.value)]
+print(json.dumps(about))
+"""
+
+
+def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
+    """Versions by name (None: not installed), and the devices that the library lists."""
+    return {"package": package("libedgetpu1-std") or package("libedgetpu1-max"), **ask(options["user"])}
+
+
+def package(name: str) -> Optional[str]:
+    """The installed version of a Debian package."""
+    done = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=10,
+    )
+    status, _, version = done.stdout.decode("utf-8", "replace").partition(" ")
+    return version if status == "installed" else None
+
+
+def ask(user: str) -> Dict[str, Any]:
+    """What the ranks' Python says of itself."""
+    return as_user(user, _SECONDS, _question)
+
+
+def _question() -> Dict[str, Any]:
+    done = subprocess.run([PYTHON, "-c", _QUESTION], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
+    if done.returncode < 0:
+        return {"ok": False, "error": "Python ended by signal %d" % -done.returncode, "signal": -done.returncode}
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return {"ok": False, "error": lines[-1] if lines else "Python ended with %d" % done.returncode}
+    about: Dict[str, Any] = json.loads(done.stdout.decode("utf-8"))
+    return about
