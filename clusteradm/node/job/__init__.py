@@ -1,0 +1,1 @@
+"""An inference job on the cluster: the head's side of it, its supervisor, and what every MPI rank runs."""

@@ -1,0 +1,101 @@
+"""Check a TensorFlow Lite model, store it under a version on the cluster, and verify it from every node.
+
+The model is read before any connection is made: what is no TensorFlow Lite model is refused, and nothing is left
+behind. A version is a whole number and never changes; without --version it is the next one. The same files again change
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clusteradm.cli import show
+from clusteradm.cli.context import add_connection_arguments, open_cluster, open_fleet
+from clusteradm.cli.job_view import transfer
+from clusteradm.errors import HostUnreachable
+from clusteradm.models.manifest import Manifest
+from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare
+
+EXAMPLES = """\
+examples:
+  clusteradm deploy-model mobilenet_v2_edgetpu.tflite --name mobilenet_v2 --labels imagenet_labels.txt
+  clusteradm deploy-model digits_edgetpu.tflite --name digits
+  clusteradm deploy-model digits_edgetpu.tflite --name digits --version 7
+
+A label file has one label per line, by the number of its class; lines may begin with that number. Without --labels, the
+labels that lie in the model itself are taken, if there are any.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("model", metavar="FILE", type=Path, help="the .tflite file, compiled for the Edge TPU")
+    parser.add_argument("--name", required=True, help="its name on the cluster: letters, digits, _ and -")
+    parser.add_argument("--labels", metavar="FILE", type=Path, help="the names of its classes, one per line")
+    parser.add_argument("--version", metavar="N", type=_version, help="the version to store (default: the next one)")
+    add_connection_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Deploy; 0 once every host sees the model as it was sent."""
+    upload = prepare(args.model, args.name, args.labels)
+    if not args.json:
+        show.stdout.print(f"{args.model}: {_describe(upload.manifest)}")
+    for warning in upload.warnings:
+        show.message(f"warning: {warning}")
+    cluster = open_cluster(args)
+    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
+    with open_fleet(args, cluster) as fleet:
+        fleet.meet({host.name: host for host in (cluster.head, *hosts)}.values())
+        repository = Repository(fleet, cluster)
+        with transfer("sending the model") as progress:
+            stored = repository.add(upload, args.version, progress)
+        if not args.json:
+            show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
+        verified = repository.verify(stored, upload, hosts)
+    _show(args, upload, stored, verified)
+    if any(isinstance(error, HostUnreachable) for error in verified.failed.values()):
+        return HostUnreachable.exit_code
+    return 3 if verified.failed else 0
+
+
+def _show(args: argparse.Namespace, upload: Upload, stored: Stored, verified: Verified) -> None:
+    if args.json:
+        show.json_document(
+            "deploy-model",
+            {
+                "name": stored.name,
+                "version": stored.version,
+                "state": stored.state,
+                "path": stored.path,
+                "manifest": upload.manifest.to_json(),
+                "verified": verified.hosts,
+                "failed": {host: str(error) for host, error in verified.failed.items()},
+                "warnings": list(upload.warnings),
+            },
+        )
+    elif verified.hosts:
+        show.stdout.print(f"sha256 verified from {len(verified.hosts)} hosts: {', '.join(verified.hosts)}")
+    for host, error in verified.failed.items():
+        text = str(error)
+        show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
+
+
+def _describe(manifest: Manifest) -> str:
+    """One line on what the model is."""
+    model = manifest.model
+    words = [f"{manifest.bytes:,} bytes", "input " + " and ".join(str(tensor) for tensor in model.inputs)]
+    words.append(f"{model.classes} classes" if model.classes else f"{len(model.outputs)} output tensors")
+    words.append(f"{manifest.labels} labels" if manifest.labels else "no labels")
+    if model.tpu_operations and not model.cpu_operations:
+        words.append("all of it on the Edge TPU")
+    if model.min_runtime is not None:
+        words.append(f"Edge TPU runtime {model.min_runtime} or newer")
+    return ", ".join(words)
+
+
+def _version(text: str) -> int:
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no version: whole numbers from 1")

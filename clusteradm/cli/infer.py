@@ -1,0 +1,253 @@
+"""Run a deployed model over many inputs, on every healthy Edge TPU of the cluster at once.
+
+INPUTS are pictures, folders of them, or NumPy arrays (.npy, .npz; a row of the first dimension is an input), here or,
+as head:PATH, on the head already (a relative PATH is below the shared directory). Results are JSON Lines in the order
+of the inputs' names, one line for each, exactly once. The job runs on the head and outlives this command; Ctrl-C
+cancels it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from clusteradm import health
+from clusteradm.cli import show
+from clusteradm.cli.context import add_connection_arguments, open_cluster, open_fleet
+from clusteradm.cli.job_view import print_report, transfer, watch
+from clusteradm.errors import HostFailed, HostUnreachable, UsageError
+from clusteradm.inventory import Cluster, Host
+from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Slot, build, resolve, truth
+from clusteradm.models import Repository
+from clusteradm.transport import Fleet
+
+EXAMPLES = """\
+examples:
+  clusteradm infer --model mobilenet_v2 photos/ --output results.jsonl
+  clusteradm infer --model digits digits/ --truth truth.csv --output results.jsonl
+  clusteradm infer --model digits head:/srv/cluster/data/digits --output results.jsonl
+  clusteradm infer --model mobilenet_v2 batch.npy --top 1 | jq -r '.top[0].label'
+  clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
+
+A result is {"input", "index", "top": [{"class", "label", "score"}, ...]} for a classifier, {"input", "index",
+"outputs"} for other models (tensors of more than 1,024 numbers as .npy files beside), {"input", "index", "error"} for
+an input that cannot be read. A picture is scaled to the model's input; black to white is the whole range of a quantised
+input, -1 to 1 of a float one. The truth is a CSV file with the columns input,label, or JSON Lines with these keys.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("inputs", nargs="*", metavar="INPUTS", help="files, folders, arrays; head:PATH for the head's")
+    parser.add_argument("--model", metavar="NAME", help="a deployed model")
+    parser.add_argument("--version", default="latest", metavar="N", help="its version (default: the latest)")
+    parser.add_argument(
+        "--output", default=None, metavar="FILE", help="where the results go (default: standard output)"
+    )
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="the right answers, to measure the accuracy")
+    parser.add_argument(
+        "--top", type=_count, default=5, metavar="K", help="classes per result; 0: whole outputs (%(default)s)"
+    )
+    parser.add_argument("--ranks", type=_positive, metavar="N", help="use no more than N TPUs, spread over the hosts")
+    parser.add_argument("--cpu", action="store_true", help="run on the hosts' CPUs instead, one rank a host")
+    parser.add_argument("--attach", metavar="JOB", help="take up a job that was started before")
+    add_connection_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the job, or take one up; 0 once its results are here."""
+    inputs = _check(args)
+    known = truth.read(args.truth) if args.truth else None
+    output = None if args.output in (None, "-") else _writable(Path(args.output))
+    cluster = open_cluster(args)
+    with open_fleet(args, cluster) as fleet:
+        jobs = Jobs(fleet, cluster)
+        fleet.meet([cluster.head])
+        job = _submit(args, cluster, fleet, jobs, inputs) if inputs else args.attach
+        status = _see_through(jobs, job)
+        with tempfile.TemporaryFile() as results:
+            jobs.fetch(job, "results.jsonl", results)
+            accuracy = truth.score(_lines(results), known, status["top"]) if known else None
+            if known and accuracy is None:
+                show.message("warning: the truth names none of the inputs: no accuracy")
+            _deliver(args, jobs, job, results, output)
+    report = build(job, status, accuracy)
+    if args.json:
+        show.json_document("infer", {**report.to_json(), "output": str(output) if output else None})
+    else:
+        print_report(report, show.stderr if output is None else show.stdout)
+        if output:
+            show.stdout.print(f"{report.images:,} results in {output}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
+    """The inputs, once the options make sense together."""
+    if args.json and args.output == "-":
+        raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
+    if args.attach:
+        if args.inputs or args.model:
+            raise UsageError("--attach takes up a job as it is: without inputs and --model")
+        return None
+    if not args.model or not args.inputs:
+        raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
+    if args.version != "latest" and not args.version.isdigit():
+        raise UsageError(f"--version {args.version} is no version: a whole number, or latest")
+    inputs = resolve(args.inputs)
+    if isinstance(inputs, LocalInputs) and inputs.skipped:
+        names = ", ".join(path.name for path in inputs.skipped[:3])
+        more = f" and {len(inputs.skipped) - 3} more" if len(inputs.skipped) > 3 else ""
+        show.message(f"left out, by their suffix: {names}{more}")
+    return inputs
+
+
+def _submit(
+    args: argparse.Namespace, cluster: Cluster, fleet: Fleet, jobs: Jobs, inputs: LocalInputs | HeadInputs
+) -> str:
+    """Start the job; its id."""
+    version = None if args.version == "latest" else int(args.version)
+    stored, manifest = Repository(fleet, cluster).find(args.model, version)
+    if len(manifest["inputs"]) != 1:
+        raise UsageError(f"{stored.name} has {len(manifest['inputs'])} inputs; infer feeds models with one")
+    if not manifest["tpu_operations"] and not args.cpu:
+        raise UsageError(
+            f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",
+            next_step="compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
+        )
+    wanted = (
+        cluster.workers if not args.limit else [host for host in cluster.select(args.limit) if host in cluster.workers]
+    )
+    slots = _slots(fleet, wanted, cpu=args.cpu)
+    count = sum(len(slot.tpus) for slot in slots)
+    if args.ranks and args.ranks > count:
+        raise UsageError(f"--ranks {args.ranks}: there are only {count} healthy Edge TPUs")
+    model = {
+        "name": stored.name,
+        "version": stored.version,
+        "path": f"{stored.path}/model.tflite",
+        "sha256": manifest["sha256"],
+        "input": {key: manifest["inputs"][0][key] for key in ("dtype", "shape")},
+    }
+    with transfer("sending the inputs") as progress:
+        job, total = jobs.submit(inputs, model=model, slots=slots, ranks=args.ranks, top=args.top, progress=progress)
+    ranks = min(args.ranks or count, count)
+    show.message(f"job {job}: {total:,} inputs, {stored.name} version {stored.version}, {ranks} ranks")
+    return job
+
+
+def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
+    """Where ranks may run: the healthy TPUs, or one rank a host on its CPU. The head comes first."""
+    survey = health.survey(fleet, hosts, sections=("tpu",))
+    healthy = health.slots(survey)
+    for host in hosts:
+        if host.name not in survey.documents:
+            show.message(f"warning: {host.name} is left out: it does not answer (clusteradm health)")
+        elif not cpu and not healthy.get(host.name):
+            show.message(f"warning: {host.name} is left out: it has no healthy Edge TPU (clusteradm health)")
+    if cpu:
+        slots = [Slot(host.name, (None,)) for host in hosts if host.name in survey.documents]
+    else:
+        slots = [
+            Slot(host.name, tuple(tpu.pci_address for tpu in healthy[host.name]))
+            for host in hosts
+            if healthy.get(host.name)
+        ]
+    if not slots:
+        raise HostFailed(
+            "no host has a healthy Edge TPU", next_step="clusteradm health says what is ill, and what to do"
+        )
+    return slots
+
+
+def _see_through(jobs: Jobs, job: str) -> Mapping[str, Any]:
+    """Follow the job to its end and return its last status. Ctrl-C cancels it."""
+    try:
+        status = watch(jobs.follow(job))
+    except KeyboardInterrupt:
+        show.message(f"cancelling job {job} ...")
+        jobs.cancel(job)
+        show.message(f"job {job} is cancelled; what it had got is in {jobs.directory(job)}/journal.jsonl on the head")
+        raise
+    except HostUnreachable as error:
+        raise HostUnreachable(
+            error.what,
+            where=error.where,
+            next_step=f"the job goes on; take it up with: clusteradm infer --attach {job}",
+        ) from error
+    if status["state"] == "failed":
+        raise jobs.failure(job, status)
+    if status["state"] == "cancelled":
+        raise HostFailed(f"job {job} was cancelled", next_step="start it again, with the same inputs")
+    return status
+
+
+def _writable(output: Path) -> Path:
+    """The output file; UsageError now, not after the job, where it cannot be written."""
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        raise UsageError(f"cannot write {output}", next_step="--output names a file in a folder that is there")
+    return output
+
+
+def _lines(results: BinaryIO) -> Iterator[dict[str, Any]]:
+    results.seek(0)
+    return (json.loads(line) for line in results)
+
+
+def _deliver(args: argparse.Namespace, jobs: Jobs, job: str, results: BinaryIO, output: Path | None) -> None:
+    """The results, and the large tensors beside them, to where they were asked for: each file whole or not at all."""
+    large = [tensor["file"] for line in _lines(results) for tensor in line.get("outputs", ()) if "file" in tensor]
+    results.seek(0)
+    if output is None:
+        if not args.json:
+            shutil.copyfileobj(results, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        if large:
+            show.message(f"{len(large)} output tensors are on the head: {jobs.directory(job)}/{Path(large[0]).parent}")
+        return
+    for name in large:
+        path = output.parent / name
+        path.parent.mkdir(exist_ok=True)
+        with _replacing(path) as file:
+            jobs.fetch(job, name, file)
+    with _replacing(output) as file:
+        shutil.copyfileobj(results, file)
+
+
+class _replacing:
+    """A file that takes the place of `path` when all of it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> BinaryIO:
+        self._file = tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=f".{self._path.name}-", delete=False)
+        return self._file  # type: ignore[return-value]
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._file.close()
+        if kind is None:
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(self._file.name).chmod(0o666 & ~umask)
+            Path(self._file.name).replace(self._path)
+        else:
+            Path(self._file.name).unlink(missing_ok=True)
+
+
+def _positive(text: str) -> int:
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+
+
+def _count(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")

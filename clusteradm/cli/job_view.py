@@ -1,0 +1,114 @@
+"""How a job looks: progress while it runs, the table when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from clusteradm.cli import show
+from clusteradm.jobs import Report, Update
+
+_PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
+
+
+@contextmanager
+def transfer(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for bytes on a terminal, nothing elsewhere: call it with bytes sent, and bytes in all."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=show.stderr, transient=True, disable=not show.stderr.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda sent, total: progress.update(task, completed=sent, total=total)
+
+
+class Rates:
+    """Images/s of each host since the update before."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, dict[str, int]] | None = None
+
+    def update(self, progress: Mapping[str, Any]) -> dict[str, float]:
+        """The rates, by host; empty until two updates of the same attempt are known."""
+        done: dict[str, int] = {}
+        for rank in progress["ranks"]:
+            done[rank["host"]] = done.get(rank["host"], 0) + rank["images"]
+        now, last = float(progress["now"]), self._last
+        self._last = (now, done)
+        if last is None or now <= last[0] or any(done.get(host, 0) < count for host, count in last[1].items()):
+            return {}
+        return {host: (count - last[1].get(host, 0)) / (now - last[0]) for host, count in done.items()}
+
+
+def watch(updates: Iterable[Update]) -> Mapping[str, Any]:
+    """Show a job as it goes: a live line on a terminal, plain ones elsewhere. Its last status."""
+    status: Mapping[str, Any] = {}
+    rates, attempt, said = Rates(), 1, 0.0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rates]}"))
+    with Progress(*columns, console=show.stderr, transient=True, disable=not show.stderr.is_terminal) as bar:
+        task = bar.add_task("starting", total=None, rates="")
+        for update in updates:
+            if update.lost:
+                show.message("the connection to the head is lost; the job goes on there. Connecting again ...")
+                continue
+            status, progress = update.status, update.progress
+            attempts = len(status.get("attempts", ()))
+            if attempts > attempt:
+                attempt = attempts
+                hosts = ", ".join(status["attempts"][-1]["hosts"])
+                show.message(f"mpirun ended early; attempt {attempt} on {hosts} does what is missing")
+            if progress is None or progress["attempt"] != attempt:
+                continue
+            by_host = rates.update(progress)
+            text = "images/s: " + "  ".join(f"{host} {rate:,.0f}" for host, rate in by_host.items()) if by_host else ""
+            bar.update(
+                task, description=progress["phase"], completed=progress["done"], total=progress["total"], rates=text
+            )
+            if not show.stderr.is_terminal and by_host and time.monotonic() - said > _PLAIN_EVERY:
+                said = time.monotonic()
+                show.message(f"{progress['done']:,} of {progress['total']:,}   {text}")
+    return status
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The table of a complete job."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("rank", justify="right")
+    table.add_column("host")
+    table.add_column("TPU")
+    for name in ("images", "share", "images/s", "busy s", "decode s", "wait s"):
+        table.add_column(name, justify="right")
+    for rank in report.ranks:
+        table.add_row(
+            str(rank.rank),
+            rank.host,
+            f"{rank.tpu} ({rank.pci_address})" if rank.tpu else (rank.pci_address or "CPU"),
+            f"{rank.images:,}",
+            f"{100 * rank.share:.1f} %",
+            f"{rank.images_per_second:,.1f}",
+            f"{rank.busy_seconds:.2f}",
+            f"{rank.decode_seconds:.2f}",
+            f"{rank.wait_seconds:.2f}",
+        )
+    console.print(table)
+    for rank in report.ranks:
+        if rank.error:
+            console.print(f"rank {rank.rank} on {rank.host} failed: {rank.error}")
+    attempts = f", {report.attempts} attempts" if report.attempts > 1 else ""
+    console.print(
+        f"{report.images:,} images in {report.seconds:.2f} s: {report.images_per_second:,.1f} images/s"
+        f" (start-up {report.startup_seconds:.2f} s apart{attempts})"
+    )
+    if report.errors:
+        console.print(f"{report.errors:,} inputs could not be read: each has its reason in the results")
+    if report.accuracy:
+        right = report.accuracy
+        text = f"accuracy: {100 * right.right / right.labelled:.1f} % ({right.right:,} of {right.labelled:,} right"
+        top = f"; among the first {right.k}: {right.right_in_top:,})" if right.k > 1 else ")"
+        console.print(text + top)
+    for device in report.devices:
+        console.print(f"device: {device}")

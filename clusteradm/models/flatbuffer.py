@@ -1,0 +1,163 @@
+"""Read FlatBuffers and FlexBuffers out of untrusted bytes, without a schema compiler.
+
+Only what a look into a model needs. Every offset is checked before it is followed: a truncated or garbled file raises
+Malformed and nothing else. Formats: the "FlatBuffers internals" and "FlexBuffers" pages of google/flatbuffers.
+"""
+
+from __future__ import annotations
+
+import struct
+
+# A vector of more tables than this is garbage: the largest published models have a few thousand tensors.
+MOST_TABLES = 100_000
+
+_FLEX_STRING = 5
+_FLEX_MAP = 9
+_FLEX_BLOB = 25
+
+
+class Malformed(Exception):
+    """The bytes are not what they claim to be."""
+
+
+class Table:
+    """One table of a FlatBuffer; fields are named by their slot (the field's id in the schema)."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data = data
+        self._position = position
+        vtable = position - _read(data, "<i", position)
+        size = _read(data, "<H", vtable)
+        if size < 4 or size % 2 or vtable + size > len(data):
+            raise Malformed("a table's field list lies outside the file")
+        self._vtable, self._vtable_size = vtable, size
+
+    @classmethod
+    def root(cls, data: bytes) -> Table:
+        """The buffer's root table."""
+        return cls(data, _read(data, "<I", 0))
+
+    def number(self, slot: int, layout: str, default: int = 0) -> int:
+        """A scalar field; `layout` is struct's, as "<i"."""
+        at = self._field(slot)
+        return _read(self._data, layout, at) if at else default
+
+    def table(self, slot: int) -> Table | None:
+        """A table field, or None where it is absent."""
+        at = self._field(slot)
+        return Table(self._data, self._follow(at)) if at else None
+
+    def tables(self, slot: int) -> list[Table]:
+        """A vector of tables; empty where it is absent."""
+        start, count = self._vector(slot, 4)
+        if count > MOST_TABLES:
+            raise Malformed(f"a list claims {count} entries")
+        return [Table(self._data, self._follow(at)) for at in range(start, start + 4 * count, 4)]
+
+    def numbers(self, slot: int, kind: str) -> list[int]:
+        """A vector of integers; `kind` is struct's letter for one."""
+        return list(self._unpack(slot, kind))
+
+    def floats(self, slot: int) -> list[float]:
+        """A vector of 32-bit floats."""
+        return list(self._unpack(slot, "f"))
+
+    def raw(self, slot: int) -> bytes:
+        """A string or a vector of bytes; empty where it is absent."""
+        start, count = self._vector(slot, 1)
+        return self._data[start : start + count]
+
+    def check_raw(self, slot: int) -> None:
+        """Raise Malformed unless the whole string or vector of bytes lies within the file."""
+        self._vector(slot, 1)
+
+    def text(self, slot: int) -> str:
+        """A string; bytes that are not UTF-8 are shown as such."""
+        return self.raw(slot).decode("utf-8", "replace")
+
+    def nested(self, slot: int) -> list[bytes]:
+        """A vector of strings, as bytes: each may be a FlatBuffer of its own."""
+        start, count = self._vector(slot, 4)
+        if count > MOST_TABLES:
+            raise Malformed(f"a list claims {count} entries")
+        found = []
+        for at in range(start, start + 4 * count, 4):
+            text = self._follow(at)
+            size = _read(self._data, "<I", text)
+            if text + 4 + size > len(self._data):
+                raise Malformed("a string runs past the end of the file")
+            found.append(self._data[text + 4 : text + 4 + size])
+        return found
+
+    def _field(self, slot: int) -> int:
+        entry = 4 + 2 * slot
+        if entry >= self._vtable_size:
+            return 0
+        offset = _read(self._data, "<H", self._vtable + entry)
+        return self._position + offset if offset else 0
+
+    def _follow(self, at: int) -> int:
+        return at + _read(self._data, "<I", at)
+
+    def _vector(self, slot: int, item: int) -> tuple[int, int]:
+        """Where the vector's first item lies, and how many there are."""
+        at = self._field(slot)
+        if not at:
+            return 0, 0
+        vector = self._follow(at)
+        count = _read(self._data, "<I", vector)
+        if vector + 4 + count * item > len(self._data):
+            raise Malformed("a list runs past the end of the file")
+        return vector + 4, count
+
+    def _unpack(self, slot: int, kind: str) -> tuple[int, ...]:
+        start, count = self._vector(slot, struct.calcsize("<" + kind))
+        return struct.unpack_from(f"<{count}{kind}", self._data, start)
+
+
+def flex_entry(data: bytes, key: str) -> bytes | None:
+    """The string or blob under `key` in a FlexBuffer whose root is a map; None where there is no such entry."""
+    if len(data) < 3:
+        raise Malformed("a FlexBuffer of fewer than three bytes")
+    width, root_type = data[-1], data[-2]
+    if root_type >> 2 != _FLEX_MAP:
+        raise Malformed("a FlexBuffer that is no map")
+    root = len(data) - 2 - width
+    values = root - _unsigned(data, root, width)
+    width = 1 << (root_type & 3)
+    count = _unsigned(data, values - width, width)
+    keys_at = values - 3 * width
+    keys = keys_at - _unsigned(data, keys_at, width)
+    keys_width = _unsigned(data, values - 2 * width, width)
+    if values + count * (width + 1) > len(data):
+        raise Malformed("a FlexBuffer map runs past its end")
+    for number in range(count):
+        at = keys + number * keys_width
+        start = at - _unsigned(data, at, keys_width)
+        if start < 0 or not data[start:].startswith(key.encode() + b"\0"):
+            continue
+        packed = data[values + count * width + number]
+        if packed >> 2 not in (_FLEX_STRING, _FLEX_BLOB):
+            raise Malformed(f"the FlexBuffer's entry {key} is no string")
+        entry = values + number * width
+        place = entry - _unsigned(data, entry, width)
+        size_width = 1 << (packed & 3)
+        size = _unsigned(data, place - size_width, size_width)
+        if place + size > len(data):
+            raise Malformed("a FlexBuffer's string runs past its end")
+        return data[place : place + size]
+    return None
+
+
+def _unsigned(data: bytes, at: int, width: int) -> int:
+    layout = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}.get(width)
+    if layout is None:
+        raise Malformed(f"a FlexBuffer offset of {width} bytes")
+    return _read(data, layout, at)
+
+
+def _read(data: bytes, layout: str, at: int) -> int:
+    """One number. struct itself would take a negative place as one counted from the end."""
+    if at < 0 or at + struct.calcsize(layout) > len(data):
+        raise Malformed(f"an offset leads to byte {at} of {len(data)}")
+    return int(struct.unpack_from(layout, data, at)[0])

@@ -1,0 +1,192 @@
+"""The cluster's model repository, from the admin's side (DESIGN section 5)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clusteradm.errors import ClusteradmError, HostFailed, UsageError
+from clusteradm.inventory import Cluster, Host
+from clusteradm.models import labels as label_files
+from clusteradm.models.inspect import embedded_labels, inspect
+from clusteradm.models.manifest import Manifest, check_name
+from clusteradm.transport import Fleet
+
+MODEL, LABELS = "model.tflite", "labels.txt"
+
+# An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
+_CACHED = 60.0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A model that was found good: its manifest, its files, and what its owner should know."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    warnings: tuple[str, ...]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One version in the repository. `state`: "added" or "unchanged"."""
+
+    name: str
+    version: int
+    path: str
+    state: str
+
+
+@dataclass
+class Verified:
+    """Which hosts see the files as they were sent, and what is wrong on the others."""
+
+    hosts: list[str] = field(default_factory=list)
+    failed: dict[str, ClusteradmError] = field(default_factory=dict)
+
+
+def prepare(path: Path, name: str, labels: Path | None = None) -> Upload:
+    """Read and judge a model file; no connection is made.
+
+    Raises UsageError for what is no model (NotAModel), no name, or cannot be read. The labels are those of `labels`,
+    else those that lie in the model itself; they are stored one per class.
+    """
+    check_name(name)
+    data = _read(path)
+    model = inspect(data, str(path))
+    if labels is not None:
+        try:
+            text: str | None = _read(labels).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError("no text in UTF-8", where=str(labels), next_step="one label per line") from error
+    else:
+        text = embedded_labels(data)
+    parsed = label_files.parse(text) if text is not None else None
+    files = {MODEL: data}
+    if parsed is not None:
+        if not parsed:
+            raise UsageError("no label in it", where=str(labels), next_step="one label per line")
+        files[LABELS] = label_files.render(parsed)
+    manifest = Manifest(
+        name=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        model=model,
+        labels=len(parsed) if parsed else None,
+        labels_sha256=hashlib.sha256(files[LABELS]).hexdigest() if parsed else None,
+    )
+    return Upload(manifest, files, tuple(_warnings(manifest)))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from error
+
+
+def _warnings(manifest: Manifest) -> Sequence[str]:
+    """What will disappoint, in the order of weight."""
+    model, found = manifest.model, []
+    if not model.tpu_operations:
+        found.append("nothing in it runs on the Edge TPU: it was not compiled (edgetpu_compiler MODEL.tflite)")
+    elif model.cpu_operations:
+        names = ", ".join(f"{name} ({count})" for name, count in model.cpu_operations.items())
+        found.append(f"{sum(model.cpu_operations.values())} operations stay on the CPU: {names}")
+    if any(tensor.dynamic for tensor in model.inputs):
+        found.append("its input has no fixed shape, which the Edge TPU cannot take: convert it with a batch size of 1")
+    batch = next((tensor.shape[0] for tensor in model.inputs if tensor.shape and tensor.shape[0] != 1), None)
+    if batch:
+        found.append(f"its batch size is {batch}: infer feeds one input at a time")
+    if manifest.labels is not None and model.classes is not None and manifest.labels != model.classes:
+        found.append(f"{manifest.labels} labels, but {model.classes} classes in its output")
+    return found
+
+
+class Repository:
+    """The repository on the head's shared directory."""
+
+    def __init__(self, fleet: Fleet, cluster: Cluster) -> None:
+        self._fleet = fleet
+        self._cluster = cluster
+        self._place = {"shared": cluster.setting("cluster_shared"), "user": cluster.setting("cluster_user")}
+
+    def add(self, upload: Upload, version: int | None, progress: Callable[[int, int], None] | None = None) -> Stored:
+        """Store a model under `version`, or the next one. The same files again are "unchanged".
+
+        Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and bytes in all.
+        """
+        node = self._fleet.node(self._cluster.head)
+        digests = upload.digests
+        node.put_blobs({digests[name]: data for name, data in upload.files.items()}, progress)
+        name = upload.manifest.name
+        reply = node.call(
+            "repository-add",
+            **self._place,
+            name=name,
+            version=version,
+            files=digests,
+            manifest=upload.manifest.to_json(),
+        )
+        if reply["state"] == "taken":
+            raise UsageError(
+                f"version {version} of {name} is there with other content, and a version never changes",
+                where=reply["path"],
+                next_step="leave --version out for the next number, or name one that is free",
+            )
+        return Stored(name, reply["version"], reply["path"], reply["state"])
+
+    def verify(self, stored: Stored, upload: Upload, hosts: Sequence[Host]) -> Verified:
+        """Compare the sha256 of every file, as each host reads it over the network, with what was sent."""
+        wanted = upload.digests
+
+        def look(host: Host) -> dict[str, str | None]:
+            reply = self._fleet.node(host).call(
+                "repository-verify",
+                timeout=_CACHED + 60,
+                user=self._place["user"],
+                path=stored.path,
+                files=sorted(wanted),
+                within=_CACHED,
+            )
+            found: dict[str, str | None] = reply["sha256"]
+            return found
+
+        outcome = self._fleet.each(hosts, look)
+        verified = Verified(failed=dict(outcome.failed))
+        for host, found in outcome.ok.items():
+            wrong = [name for name in sorted(wanted) if found[name] != wanted[name]]
+            if wrong:
+                verified.failed[host] = HostFailed("; ".join(_difference(name, found[name]) for name in wrong))
+            else:
+                verified.hosts.append(host)
+        return verified
+
+    def find(self, name: str, version: int | None) -> tuple[Stored, dict[str, Any]]:
+        """A version (None: the latest) and its manifest. Raises UsageError, naming what there is."""
+        check_name(name)
+        reply = self._fleet.node(self._cluster.head).call("repository-show", **self._place, name=name, version=version)
+        if reply["manifest"] is None:
+            if reply["versions"]:
+                there = f"{name} has version " + ", ".join(str(number) for number in reply["versions"])
+            else:
+                there = "deployed are: " + (", ".join(reply["models"]) or "none")
+            wanted = f"model {name}" if version is None else f"version {version} of model {name}"
+            raise UsageError(
+                f"there is no {wanted} on {self._cluster.head.name}; {there}",
+                next_step=f"clusteradm deploy-model FILE.tflite --name {name}",
+            )
+        return Stored(name, reply["version"], reply["path"], "unchanged"), reply["manifest"]
+
+
+def _difference(name: str, found: str | None) -> str:
+    if found is None:
+        return f"{name} is not there: is the shared file system mounted? (clusteradm health)"
+    return f"{name} has sha256 {found[:16]}..., not what was sent: its mount shows old or other data"

@@ -1,0 +1,49 @@
+"""Messages between the ranks: JSON in MPI's bytes, never a wait that spins.
+
+Not mpi4py's pickles: the head's Python may write a pickle that a board's Python 3.7 cannot read. And not a blocking
+receive: Open MPI's waits burn a whole core, of which a board has four.
+"""
+
+import json
+from typing import Any, NamedTuple, Optional
+
+READY, CHUNK, RESULT, FAILED, STOP = 1, 2, 3, 4, 5
+
+NAP = 0.001  # seconds between two looks for a message
+
+
+class Message(NamedTuple):
+    """One that has come."""
+
+    rank: int
+    tag: int
+    body: Any
+
+
+class Channel:
+    """MPI.COMM_WORLD, as this job uses it."""
+
+    def __init__(self, mpi: Any) -> None:
+        self._mpi = mpi
+        self._comm = mpi.COMM_WORLD
+        self.rank = int(self._comm.Get_rank())
+        self.size = int(self._comm.Get_size())
+
+    def send(self, rank: int, tag: int, body: Any = None) -> None:
+        """Send one message."""
+        data = json.dumps(body, separators=(",", ":")).encode("utf-8")
+        self._comm.Send([data, self._mpi.BYTE], rank, tag)
+
+    def poll(self) -> Optional[Message]:
+        """The next message, if one is there."""
+        status = self._mpi.Status()
+        if not self._comm.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
+            return None
+        rank, tag = status.Get_source(), status.Get_tag()
+        data = bytearray(status.Get_count(self._mpi.BYTE))
+        self._comm.Recv([data, self._mpi.BYTE], rank, tag)
+        return Message(rank, tag, json.loads(data.decode("utf-8")))
+
+    def abort(self) -> None:
+        """End every rank of the job, this one included."""
+        self._comm.Abort(1)

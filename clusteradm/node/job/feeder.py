@@ -1,0 +1,104 @@
+"""Reads and decodes ahead, so that the Edge TPU need not wait: in threads, as Pillow and pread release the GIL."""
+
+import os
+import queue
+import threading
+import time
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from clusteradm.node.job.tensors import BadInput
+
+AHEAD = 16  # decoded inputs that may wait; more gains nothing and costs a board's memory
+READ_BYTES = 4 << 20  # the pack is read in pieces of about a chunk, not of an input: NFS pays by the call
+
+
+class Decoded(NamedTuple):
+    """One input, ready: a tensor, or why not."""
+
+    chunk: int
+    input: int
+    tensor: Any
+    error: Optional[str]
+
+
+class Feeder:
+    """Takes chunks, gives decoded inputs. `decode` is called as decode(bytes, form) in any of `threads` threads."""
+
+    def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int) -> None:
+        self._pack = os.open(pack, os.O_RDONLY)
+        self._decode = decode
+        self._chunks = queue.Queue()  # type: queue.Queue[Dict[str, Any]]
+        self._ready = queue.Queue(AHEAD)  # type: queue.Queue[Decoded]
+        self._reading = threading.Lock()
+        self._raw = self._read()
+        self._failed: Optional[BaseException] = None
+        self.decode_seconds = 0.0
+        self._adding = threading.Lock()
+        for number in range(threads):
+            threading.Thread(target=self._run, name="decode-%d" % number, daemon=True).start()
+
+    def put(self, chunk: Dict[str, Any]) -> None:
+        """A chunk as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        self._chunks.put(chunk)
+
+    def get(self, timeout: float) -> Optional[Decoded]:
+        """The next decoded input, in any order; None after `timeout` seconds. Raises what a thread died of."""
+        try:
+            return self._ready.get(timeout=timeout)
+        except queue.Empty:
+            if self._failed is not None:
+                raise self._failed
+            return None
+
+    def _read(self) -> Iterator[Tuple[int, List[Any], bytes]]:
+        while True:
+            chunk = self._chunks.get()
+            for batch in batches(chunk["inputs"]):
+                start = min(piece[1] for piece in batch)
+                end = max(piece[1] + piece[2] for piece in batch)
+                data = _pread(self._pack, end - start, start)
+                for piece in batch:
+                    yield chunk["chunk"], piece, data[piece[1] - start : piece[1] - start + piece[2]]
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._reading:
+                    chunk, piece, data = next(self._raw)
+                started = time.perf_counter()
+                tensor, error = None, None
+                try:
+                    tensor = self._decode(data, piece[3])
+                except BadInput as bad:
+                    error = str(bad)
+                with self._adding:
+                    self.decode_seconds += time.perf_counter() - started
+                self._ready.put(Decoded(chunk, piece[0], tensor, error))
+        except BaseException as error:  # the main thread has to hear of it, whatever it was
+            self._failed = self._failed or error
+
+
+def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
+    """The pieces of a chunk that are read at once: neighbours in the pack, up to READ_BYTES together."""
+    batch: List[List[Any]] = []
+    for piece in pieces:
+        adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2]
+        if batch and not (adjoins and piece[1] + piece[2] - batch[0][1] <= READ_BYTES):
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
+
+
+def _pread(fd: int, size: int, offset: int) -> bytes:
+    """All of it: a network file system may give less at a time."""
+    parts = []
+    while size:
+        part = os.pread(fd, size, offset)
+        if not part:
+            raise OSError("inputs.pack ends at %d, short of %d bytes" % (offset, size))
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

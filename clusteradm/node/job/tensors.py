@@ -1,0 +1,137 @@
+"""From an input's bytes to the tensor that the model takes, and from its outputs to a result. numpy and Pillow only."""
+
+import io
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+from PIL import Image
+
+# An output of at most this many numbers stands in the result itself; a larger one in a file beside.
+INLINE_NUMBERS = 1024
+
+_BILINEAR = 2  # Image.BILINEAR: the name has moved between Pillow's versions, the number has not
+
+
+class BadInput(Exception):
+    """This one input is no use; the job goes on."""
+
+
+class Feed:
+    """How one model is fed. `details` are the interpreter's of its input: shape, dtype, quantization."""
+
+    def __init__(self, details: Dict[str, Any]) -> None:
+        self.shape = tuple(int(size) for size in details["shape"])
+        self.dtype = np.dtype(details["dtype"])
+        scale, zero = details["quantization"]
+        self.scale, self.zero = float(scale), int(zero)
+
+    def tensor(self, data: bytes, form: Optional[List[Any]]) -> Any:
+        """The input tensor, of the model's shape and dtype. `form` is None for a picture, else [dtype, shape]."""
+        if form is None:
+            return self._pixels(self._decode(data))
+        values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
+        if values.dtype == self.dtype:
+            return values
+        if values.dtype == np.uint8:
+            return self._pixels(values)
+        return self._real(values)
+
+    def _decode(self, data: bytes) -> Any:
+        """A picture, resized to the model's height and width: uint8, the model's shape."""
+        height, width, channels = picture_size(self.shape)
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        try:
+            file = Image.open(io.BytesIO(data))
+            # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the cost; never below the wanted.
+            file.draft(None, (width, height))
+            image = file.convert(mode)
+            if image.size != (width, height):
+                image = image.resize((width, height), _BILINEAR)
+        except Exception as error:  # Pillow's decoders raise whatever they meet: OSError, SyntaxError, struct.error ...
+            raise BadInput(
+                "not a picture that can be read: %s" % (" ".join(str(error).split()) or type(error).__name__)
+            )
+        return np.asarray(image, np.uint8).reshape(self.shape)
+
+    def _pixels(self, values: Any) -> Any:
+        """Pixels as the model's dtype: black to white is the whole range of a quantised input, -1 to 1 of a float."""
+        if self.dtype == np.uint8:
+            return values
+        if self.dtype == np.int8:
+            return (values.astype(np.int16) - 128).astype(np.int8)
+        return (values.astype(np.float32) / np.float32(127.5) - np.float32(1)).astype(self.dtype)
+
+    def _real(self, values: Any) -> Any:
+        """Real numbers as the model's dtype, by the input's own scale and zero point."""
+        if self.dtype.kind == "f" or not self.scale:
+            return values.astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        quantised = np.round(values.astype(np.float64) / self.scale) + self.zero
+        return np.clip(np.nan_to_num(quantised), limits.min, limits.max).astype(self.dtype)
+
+
+def picture_size(shape: Tuple[int, ...]) -> Tuple[int, int, int]:
+    """(height, width, channels) of the pictures that an input of this shape takes: 1xHxWxC, or 1xHxW for grey."""
+    if len(shape) == 4 and shape[0] == 1 and shape[3] in (1, 3, 4):
+        return shape[1], shape[2], shape[3]
+    if len(shape) == 3 and shape[0] == 1:
+        return shape[1], shape[2], 1
+    raise BadInput("the model takes %s, no pictures: give it .npy files" % "x".join(str(size) for size in shape))
+
+
+class Answers:
+    """How one model's outputs become results. `details` are the interpreter's of its outputs."""
+
+    def __init__(self, details: List[Dict[str, Any]], top: int, folder: str) -> None:
+        self._details = details
+        self._folder = folder
+        size = [int(n) for n in details[0]["shape"]]
+        # A classifier by its shape: one output, one row of scores.
+        classifier = len(details) == 1 and bool(size) and size[-1] > 1 and int(np.prod(size)) == size[-1]
+        self._top = min(top, size[-1]) if classifier else 0
+
+    def result(self, index: int, outputs: List[Any]) -> Dict[str, Any]:
+        """The result of input `index`, in the journal's form: "top": [[class, score], ...] or "outputs"."""
+        if self._top:
+            scores = outputs[0].reshape(-1)
+            # Equal scores: the lower class first, as argmax has it. The sign would overflow in a small dtype.
+            order = np.argsort(-scores.astype(np.float64), kind="stable")[: self._top]
+            real = _real(scores[order], self._details[0])
+            return {"i": index, "top": [[int(n), round(float(score), 6)] for n, score in zip(order, real)]}
+        return {"i": index, "outputs": [self._output(index, n, value) for n, value in enumerate(outputs)]}
+
+    def _output(self, index: int, number: int, value: Any) -> Dict[str, Any]:
+        details = self._details[number]
+        output: Dict[str, Any] = {"name": details["name"], "shape": [int(n) for n in value.shape]}
+        if value.size <= INLINE_NUMBERS:
+            output["values"] = _plain(_real(value, details))
+            return output
+        name = "%06d-%d.npy" % (index, number)
+        path = os.path.join(self._folder, name)
+        with open(path + ".new", "wb") as file:
+            np.save(file, value)
+        os.replace(path + ".new", path)
+        scale, zero = details["quantization"]
+        output.update(
+            file=os.path.basename(self._folder) + "/" + name,
+            dtype=str(value.dtype),
+            scale=float(scale) or None,
+            zero_point=int(zero),
+        )
+        return output
+
+
+def _plain(values: Any) -> Any:
+    """Nested lists of numbers that JSON can hold: it has no NaN and no infinity."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return [_plain(row) for row in values] if values.ndim else None
+    return np.round(values, 6).tolist() if values.dtype.kind == "f" else values.tolist()
+
+
+def _real(values: Any, details: Dict[str, Any]) -> Any:
+    """Quantised numbers as the real ones that they stand for."""
+    scale, zero = details["quantization"]
+    if not scale or values.dtype.kind not in "iu":
+        return values
+    return (values.astype(np.float64) - zero) * scale

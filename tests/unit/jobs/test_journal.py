@@ -1,0 +1,82 @@
+"""The journal and what becomes of it: never a lost result, never a second one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clusteradm.node.job import files, journal
+from clusteradm.node.job.journal import Journal
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    names = [f"{number}.png" for number in range(4)]
+    (tmp_path / files.INPUTS).write_text("".join(json.dumps({"input": name}) + "\n" for name in names))
+    return tmp_path
+
+
+def write(job: Path, attempt: int, rank: int, *results: dict[str, object]) -> None:
+    entry = Journal(str(job), attempt)
+    entry.append(rank, results)
+    entry.close()
+
+
+def results(job: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (job / files.RESULTS).read_text().splitlines()]
+
+
+def test_results_come_in_input_order_with_labels(job: Path) -> None:
+    write(job, 1, 2, {"i": 3, "top": [[1, 0.5], [7, 0.25]]}, {"i": 1, "error": "no picture"})
+    write(job, 1, 1, {"i": 0, "top": [[0, 0.75]]}, {"i": 2, "outputs": [{"values": [1]}]})
+    assert journal.finish(str(job), ["", "dog"]) == {"images": 4, "errors": 1}
+    assert results(job) == [
+        {"input": "0.png", "index": 0, "top": [{"class": 0, "score": 0.75}]},
+        {"input": "1.png", "index": 1, "error": "no picture"},
+        {"input": "2.png", "index": 2, "outputs": [{"values": [1]}]},
+        {
+            "input": "3.png",
+            "index": 3,
+            "top": [{"class": 1, "label": "dog", "score": 0.5}, {"class": 7, "score": 0.25}],
+        },
+    ]
+
+
+def test_the_first_of_two_results_counts(job: Path) -> None:
+    write(job, 1, 1, *({"i": index, "top": [[index, 1.0]]} for index in range(4)))
+    write(job, 2, 1, {"i": 2, "top": [[9, 1.0]]})
+    journal.finish(str(job), [])
+    assert results(job)[2]["top"] == [{"class": 2, "score": 1.0}]
+
+
+def test_a_missing_result_is_an_error_and_no_file(job: Path) -> None:
+    write(job, 1, 1, {"i": 0, "top": []}, {"i": 1, "top": []}, {"i": 3, "top": []})
+    with pytest.raises(RuntimeError, match=r"input 2 \(2.png\) has no result"):
+        journal.finish(str(job), [])
+    assert not (job / files.RESULTS).exists()
+
+
+def test_a_line_that_was_cut_short_is_done_again_and_swallows_nothing(job: Path) -> None:
+    write(job, 1, 1, {"i": 0, "top": []})
+    with (job / files.JOURNAL).open("a") as file:
+        file.write('{"attempt":1,"rank":1,"results":[{"i":1,"to')
+    assert journal.done(str(job)) == {0}
+    write(job, 2, 1, {"i": 1, "top": []}, {"i": 2, "top": []})
+    assert journal.done(str(job)) == {0, 1, 2}
+    assert journal.counts(str(job), 1) == {1: 1}
+    assert journal.counts(str(job), 2) == {1: 2}
+
+
+def test_two_attempts_never_write_at_once(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_LOCK_PATIENCE", 0.2)
+    first = Journal(str(job), 1)
+    with pytest.raises(RuntimeError, match="still holds the journal"):
+        Journal(str(job), 2)
+    first.close()
+    Journal(str(job), 2).close()
+
+
+def test_no_journal_is_nothing_done(job: Path) -> None:
+    assert journal.done(str(job)) == set()

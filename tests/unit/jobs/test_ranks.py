@@ -1,0 +1,195 @@
+"""Rank 0 and workers as they are, with the project's own model on the CPU; only MPI is replaced, by queues."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+
+from clusteradm.node.job import files, journal, pack, worker
+from clusteradm.node.job.channel import Message
+from clusteradm.node.job.dispatcher import dispatch
+from clusteradm.node.job.runtime import Engine, Library, TpuError, device_option, device_path
+from clusteradm.node.job.runtime import Tpu as Device
+
+MODEL = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
+INPUTS = 60
+
+
+class Channel:
+    """What channel.Channel is to a rank, over queues of this process."""
+
+    def __init__(self, rank: int, inboxes: list[queue.Queue[Message]]) -> None:
+        self.rank = rank
+        self.size = len(inboxes)
+        self._inboxes = inboxes
+
+    def send(self, rank: int, tag: int, body: Any = None) -> None:
+        self._inboxes[rank].put(Message(self.rank, tag, json.loads(json.dumps(body))))
+
+    def poll(self) -> Message | None:
+        try:
+            return self._inboxes[self.rank].get_nowait()
+        except queue.Empty:
+            return None
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A job of 60 pictures, one of which is none."""
+    folder = tmp_path / "20260101-000000-abcdef"
+    (folder / files.outputs(str(folder))).mkdir(parents=True)
+    chance = np.random.default_rng(5)
+    entries, at = [], 0
+    for number in range(INPUTS):
+        source = tmp_path / f"{number:03}.png"
+        if number == 17:
+            source.write_bytes(b"not a picture")
+        else:
+            Image.fromarray(chance.integers(0, 256, (28, 28), dtype=np.uint8)).save(source)
+        with source.open("rb") as file:
+            size = pack.append(str(folder / files.PACK), file)
+        entries.append(pack.Entry(source.name, at, size))
+        at += size
+    lines = pack.index(str(folder / files.PACK), entries, pack.Wanted("uint8", (1, 28, 28, 1)))
+    assert pack.write_index(str(folder / files.INPUTS), lines) == INPUTS
+    model = {"path": str(MODEL), "sha256": hashlib.sha256(MODEL.read_bytes()).hexdigest()}
+    files.write_json(str(folder / files.SPEC), {"model": model, "top": 3})
+    return folder
+
+
+def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None) -> dict[str, Any]:
+    """One attempt with so many workers; what rank 0 said last."""
+    plan = [{"rank": n, "host": host or socket.gethostname(), "pci_address": None} for n in range(1, ranks + 1)]
+    files.write_json(str(job / (files.ATTEMPT % attempt)), {"attempt": attempt, "ranks": plan})
+    inboxes: list[queue.Queue[Message]] = [queue.Queue() for _ in range(ranks + 1)]
+    threads = [
+        threading.Thread(target=worker.work, args=(str(job), attempt, Channel(n, inboxes)), daemon=True)
+        for n in range(1, ranks + 1)
+    ]
+    for thread in threads:
+        thread.start()
+    dispatch(str(job), attempt, Channel(0, inboxes))  # type: ignore[arg-type]
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    progress = files.read_json(str(job / files.PROGRESS))
+    assert progress is not None
+    return progress
+
+
+def expected(job: Path) -> list[int | None]:
+    """The class of every input by the interpreter alone."""
+    interpreter = Interpreter(model_path=str(MODEL))
+    interpreter.allocate_tensors()
+    found: list[int | None] = []
+    for number in range(INPUTS):
+        if number == 17:
+            found.append(None)
+            continue
+        pixels = np.asarray(Image.open(job.parent / f"{number:03}.png"))
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels[None, :, :, None])
+        interpreter.invoke()
+        found.append(int(np.argmax(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))))
+    return found
+
+
+def answers(job: Path) -> list[int | None]:
+    journal.finish(str(job), [])
+    results = [json.loads(line) for line in (job / files.RESULTS).read_text().splitlines()]
+    assert [result["input"] for result in results] == [f"{number:03}.png" for number in range(INPUTS)]
+    assert "not a picture" in results[17]["error"]
+    return [result["top"][0]["class"] if "top" in result else None for result in results]
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+def test_every_input_once_and_as_the_interpreter_says(job: Path, ranks: int) -> None:
+    progress = run(job, ranks)
+    assert answers(job) == expected(job)
+    delivered = [result["i"] for line in files.read_lines(str(job / files.JOURNAL)) for result in line["results"]]
+    assert sorted(delivered) == list(range(INPUTS))
+    assert (progress["phase"], progress["done"], progress["errors"]) == ("finished", INPUTS, 1)
+    assert sum(rank["images"] for rank in progress["ranks"]) == INPUTS
+    assert progress["last_result"] > progress["first_dispatch"]
+    busy = [rank for rank in progress["ranks"] if rank["images"]]
+    assert all(rank["busy"] > 0 and rank["decode"] > 0 and rank["version"] == "CPU" for rank in busy)
+
+
+def test_a_second_attempt_does_what_the_first_did_not(job: Path) -> None:
+    earlier = journal.Journal(str(job), 1)
+    earlier.append(1, [{"i": index, "top": [[99, 1.0]]} for index in range(0, INPUTS, 2)])
+    earlier.close()
+    progress = run(job, 2, attempt=2)
+    assert progress["done"] == INPUTS
+    assert journal.counts(str(job), 2).keys() <= {1, 2}
+    assert sum(journal.counts(str(job), 2).values()) == INPUTS // 2
+    right = expected(job)
+    assert answers(job) == [99 if index % 2 == 0 else right[index] for index in range(INPUTS)]
+
+
+def test_a_rank_whose_engine_fails_costs_no_input(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke: Callable[..., Any] = Engine.invoke
+    broken: list[Engine] = []
+
+    def fails(self: Engine, tensor: Any) -> Any:
+        if tensor.any():  # not the warm-up
+            if not broken:
+                broken.append(self)
+            if self in broken:
+                raise RuntimeError("the TPU has fallen off the bus")
+        return invoke(self, tensor)
+
+    monkeypatch.setattr(Engine, "invoke", fails)
+    progress = run(job, 3)
+    assert answers(job) == expected(job)
+    states = sorted((rank["state"], rank["error"]) for rank in progress["ranks"])
+    assert states == [("failed", "RuntimeError: the TPU has fallen off the bus"), ("ready", None), ("ready", None)]
+
+
+def test_when_no_rank_can_work_the_attempt_ends_and_says_why(job: Path) -> None:
+    progress = run(job, 2, host="elsewhere")
+    assert journal.done(str(job)) == set()
+    assert {rank["state"] for rank in progress["ranks"]} == {"failed"}
+    assert "was to run on elsewhere but runs on" in progress["ranks"][0]["error"]
+
+
+def test_another_model_than_the_deployed_one_is_refused(job: Path) -> None:
+    files.write_json(str(job / files.SPEC), {"model": {"path": str(MODEL), "sha256": "0" * 64}, "top": 3})
+    progress = run(job, 1)
+    assert "has sha256 46c54de6" in progress["ranks"][0]["error"]
+
+
+def test_the_tpu_is_found_by_its_slot_whatever_its_number(tmp_path: Path) -> None:
+    for name, address in (("apex_0", "0000:05:00.0"), ("apex_1", "0000:01:00.0")):
+        folder = tmp_path / "sys/class/apex" / name
+        folder.mkdir(parents=True)
+        (folder / "pci_address").write_text(address + "\n")
+    assert device_path("0000:01:00.0", str(tmp_path)) == "/dev/apex_1"
+    with pytest.raises(TpuError, match=r"no Edge TPU with the PCI address 0000:09:00.0 \(of 2 here\)"):
+        device_path("0000:09:00.0", str(tmp_path))
+
+
+def test_libedgetpu_counts_in_an_order_of_its_own() -> None:
+    listed = [Device("usb", "/sys/bus/usb/devices/1-1"), Device("pci", "/dev/apex_1"), Device("pci", "/dev/apex_0")]
+    assert device_option("/dev/apex_0", listed) == "pci:1"
+    assert device_option("/dev/apex_1", listed) == "pci:0"
+    with pytest.raises(TpuError, match="does not list /dev/apex_2"):
+        device_option("/dev/apex_2", listed)
+    with pytest.raises(TpuError, match="sees no Edge TPU"):
+        device_option("/dev/apex_0", listed[:1])
+
+
+def test_a_missing_library_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusteradm.node.job.runtime.LIBRARY", "libedgetpu-that-is-not-there.so.1")
+    with pytest.raises(TpuError, match="the Edge TPU library is not installed here"):
+        Library()

@@ -1,0 +1,137 @@
+"""Scheduling, as a simulation: pure functions, no MPI, no clock."""
+
+from __future__ import annotations
+
+import heapq
+
+from clusteradm.node.job.schedule import CREDITS, FIRST_CHUNK, LARGEST_CHUNK, Chunk, Schedule
+
+
+def simulate(
+    count: int, paces: dict[int, float], dies: dict[int, float] | None = None
+) -> tuple[float, dict[int, int], list[int]]:
+    """Workers that take `paces` seconds an input, some of which die: (seconds, inputs per rank, order)."""
+    schedule, dies = Schedule(range(count)), dies or {}
+    free = dict.fromkeys(paces, 0.0)
+    under_way: list[tuple[float, int, Chunk, float]] = []
+    done, got = dict.fromkeys(paces, 0), []
+    for rank in paces:
+        schedule.join(rank)
+
+    def hand_out(rank: int, now: float) -> None:
+        while (chunk := schedule.take(rank)) is not None:
+            spent = paces[rank] * len(chunk.inputs)
+            free[rank] = max(now, free[rank]) + spent
+            heapq.heappush(under_way, (free[rank], chunk.number, chunk, spent))
+
+    for rank in paces:
+        hand_out(rank, 0.0)
+    now = 0.0
+    while not schedule.finished:
+        now, number, chunk, spent = heapq.heappop(under_way)
+        if now > dies.get(chunk.rank, float("inf")):
+            schedule.lose(chunk.rank)
+            for rank in schedule.ranks:
+                hand_out(rank, now)
+            continue
+        fresh = schedule.finish(number, spent)
+        got += fresh
+        done[chunk.rank] += len(fresh)
+        hand_out(chunk.rank, now)
+    return now, done, got
+
+
+def test_everything_exactly_once() -> None:
+    for ranks in (1, 2, 5, 16):
+        for count in (1, 2, 7, 1000):
+            _, done, got = simulate(count, dict.fromkeys(range(1, ranks + 1), 0.0026))
+            assert sorted(got) == list(range(count))
+            assert sum(done.values()) == count
+
+
+def test_equal_workers_end_together() -> None:
+    seconds, done, _ = simulate(1000, dict.fromkeys(range(1, 5), 0.0026))
+    assert seconds <= 1000 * 0.0026 / 4 * 1.04
+    assert max(done.values()) - min(done.values()) <= 40
+
+
+def test_slow_workers_hold_up_nobody() -> None:
+    # What a fixed split makes of these: 0.305 and 0.024.
+    for slow, least in ((0.0104, 0.93), (0.122, 0.85)):
+        paces = {rank: 0.0026 if rank > 4 else slow for rank in range(1, 17)}
+        seconds, _, _ = simulate(10_000, paces)
+        ideal = 10_000 / sum(1 / pace for pace in paces.values())
+        assert ideal / seconds > least
+
+
+def test_a_worker_has_no_more_than_its_credits() -> None:
+    schedule = Schedule(range(1000))
+    schedule.join(1)
+    chunks = [schedule.take(1) for _ in range(CREDITS)]
+    assert all(chunk is not None and len(chunk.inputs) == FIRST_CHUNK for chunk in chunks)
+    assert schedule.take(1) is None
+    assert schedule.take(2) is None  # not one that has joined
+
+
+def test_a_chunk_is_fifty_milliseconds_and_never_more_than_its_share() -> None:
+    schedule = Schedule(range(1000))
+    schedule.join(1)
+    schedule.join(2)
+    first = schedule.take(1)
+    assert first is not None
+    schedule.finish(first.number, 0.0026 * len(first.inputs))
+    second = schedule.take(1)
+    assert second is not None
+    assert len(second.inputs) == 19
+    schedule.finish(second.number, 0.0)  # twice as fast on average: a chunk twice as large
+    third = schedule.take(1)
+    assert third is not None
+    assert len(third.inputs) == 38
+    for _ in range(20):
+        schedule.finish(third.number, 0.0)
+        left = third.inputs[-1] + 1
+        third = schedule.take(1)
+        assert third is not None
+        assert len(third.inputs) <= max(1, (1000 - left) // 4) < LARGEST_CHUNK
+    few = Schedule(range(3))
+    few.join(1)
+    few.join(2)
+    only = few.take(1)
+    assert only is not None
+    assert len(only.inputs) == 1
+
+
+def test_what_a_lost_rank_had_goes_to_the_others_first() -> None:
+    schedule = Schedule(range(100))
+    schedule.join(1)
+    schedule.join(2)
+    had = [index for _ in range(CREDITS) for index in _inputs(schedule, 1)]
+    schedule.lose(1)
+    assert _inputs(schedule, 2) == had[:FIRST_CHUNK]
+    assert schedule.ranks == [2]
+
+
+def test_a_late_result_counts_once() -> None:
+    schedule = Schedule(range(4))
+    schedule.join(1)
+    schedule.join(2)
+    late = schedule.take(1)
+    assert late is not None
+    schedule.lose(1)
+    while not schedule.finished:
+        chunk = schedule.take(2)
+        assert chunk is not None
+        assert schedule.finish(chunk.number, 0.01) == chunk.inputs
+    assert schedule.finish(late.number, 0.01) == []
+
+
+def test_ranks_that_die_cost_no_input() -> None:
+    _, done, got = simulate(500, dict.fromkeys(range(1, 5), 0.0026), dies={1: 0.05, 3: 0.2})
+    assert sorted(got) == list(range(500))
+    assert 0 < done[3] < done[2]
+
+
+def _inputs(schedule: Schedule, rank: int) -> list[int]:
+    chunk = schedule.take(rank)
+    assert chunk is not None
+    return chunk.inputs

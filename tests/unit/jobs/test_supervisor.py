@@ -1,0 +1,149 @@
+"""The supervisor against an mpirun and an ssh that do what a test says: what it starts again, when it gives up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.node.job import files
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# Plays rank 0: each attempt's part of the script says which inputs it delivers, and how it ends.
+MPIRUN = """#!{python}
+import json, os, sys, time
+folder, attempt = sys.argv[-2], int(sys.argv[-1])
+script = json.load(open(folder + "/script.json"))
+part = script["attempts"][min(attempt, len(script["attempts"])) - 1]
+with open(folder + "/journal.jsonl", "a") as journal:
+    for index in part["delivers"]:
+        result = {{"i": index, "top": [[index, 1.0]]}}
+        journal.write(json.dumps({{"attempt": attempt, "rank": 1, "results": [result]}}) + "\\n")
+plan = json.load(open(folder + "/attempt-%d.json" % attempt))
+ranks = [dict(rank, images=0, error=part.get("error")) for rank in plan["ranks"]]
+progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks}}
+json.dump(progress, open(folder + "/progress.json", "w"))
+print("mpirun said this")
+sys.stdout.flush()
+time.sleep(part.get("lasts", 0))
+os.unlink(folder + "/running") if part.get("lasts") else None
+sys.exit(part["status"])
+"""
+SSH = """#!/bin/sh
+for last; do :; done
+case " $SSH_DEAD " in *" $5 "*) exit 255;; esac
+eval "$last"
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A job of four inputs for head (no TPU), w1 and w2."""
+    folder, programs = tmp_path / "20260101-000000-abcdef", tmp_path / "bin"
+    folder.mkdir()
+    programs.mkdir()
+    for name, text in (("mpirun", MPIRUN.format(python=sys.executable)), ("ssh", SSH)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    model = tmp_path / "models" / "model.tflite"
+    model.parent.mkdir()
+    model.write_bytes(b"")
+    (model.parent / "labels.txt").write_text("zero\none\n")
+    (folder / files.INPUTS).write_text("".join(json.dumps({"input": str(n)}) + "\n" for n in range(4)))
+    (folder / files.PACK).write_bytes(b"")
+    spec = {
+        "inputs": 4,
+        "head": "head",
+        "slots": [{"host": host, "tpus": [{"pci_address": "a"}]} for host in ("w1", "w2")],
+        "ranks": None,
+        "top": 1,
+        "python": "python3",
+        "model": {"path": str(model)},
+    }
+    files.write_json(str(folder / files.SPEC), spec)
+    return folder
+
+
+def start(job: Path, *attempts: dict[str, Any], dead: str = "") -> subprocess.Popen[bytes]:
+    (job / "script.json").write_text(json.dumps({"attempts": attempts}))
+    (job / "running").write_text("")
+    path = f"{job.parent / 'bin'}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "SSH_DEAD": dead, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "clusteradm.node.job.supervisor", str(job)], env=env)
+
+
+def run(job: Path, *attempts: dict[str, Any], dead: str = "") -> dict[str, Any]:
+    assert start(job, *attempts, dead=dead).wait(30) == 0
+    status = files.read_json(str(job / files.STATUS))
+    assert status is not None
+    return status
+
+
+def test_one_attempt_is_enough(job: Path) -> None:
+    status = run(job, {"delivers": [2, 0, 1, 3], "status": 0})
+    assert (status["state"], status["images"], status["errors"], len(status["attempts"])) == ("complete", 4, 0, 1)
+    assert status["attempts"][0]["ranks"][0]["images"] == 4
+    lines = (job / files.RESULTS).read_text().splitlines()
+    assert json.loads(lines[1]) == {"input": "1", "index": 1, "top": [{"class": 1, "label": "one", "score": 1.0}]}
+    assert not (job / files.PACK).exists()
+    log = (job / files.LOG).read_text()
+    assert "-np 3" in log
+    assert "mpirun said this" in log
+    assert (job / files.HOSTFILE).read_text() == "head slots=1\nw1 slots=1\nw2 slots=1\n"
+
+
+def test_an_attempt_that_dies_is_followed_by_one_on_the_hosts_that_answer(job: Path) -> None:
+    status = run(job, {"delivers": [3, 1], "status": 205}, {"delivers": [0, 2], "status": 0}, dead="w1")
+    assert status["state"] == "complete"
+    assert [attempt["hosts"] for attempt in status["attempts"]] == [["w1", "w2"], ["w2"]]
+    assert [attempt["status"] for attempt in status["attempts"]] == [205, 0]
+    assert len((job / files.RESULTS).read_text().splitlines()) == 4
+
+
+def test_results_that_are_complete_count_however_mpirun_ended(job: Path) -> None:
+    status = run(job, {"delivers": [0, 1, 2, 3], "status": 134})
+    assert (status["state"], len(status["attempts"])) == ("complete", 1)
+
+
+def test_it_gives_up_after_three_attempts_without_a_result(job: Path) -> None:
+    status = run(job, {"delivers": [0], "status": 1}, {"delivers": [], "status": 139})
+    assert status["state"] == "failed"
+    assert status["error"] == "mpirun ended 3 times without a result, the last time with status 139"
+    assert len(status["attempts"]) == 4
+    assert "mpirun said this" in status["log"]
+    assert not (job / files.RESULTS).exists()
+    assert (job / files.PACK).exists()
+
+
+def test_when_every_rank_says_why_it_does_not_try_again(job: Path) -> None:
+    status = run(job, {"delivers": [], "status": 0, "error": "no permission to open /dev/apex_0"})
+    assert (status["state"], len(status["attempts"])) == ("failed", 1)
+    assert status["error"] == "no rank could work: no permission to open /dev/apex_0"
+
+
+def test_when_no_host_answers_it_says_so(job: Path) -> None:
+    status = run(job, {"delivers": [0], "status": 205}, dead="w1 w2")
+    assert (status["state"], status["error"]) == ("failed", "no host with a slot answers any more")
+
+
+def test_cancel_ends_mpirun_first(job: Path) -> None:
+    process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
+    deadline = time.monotonic() + 10
+    while not (job / files.PROGRESS).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    status = files.read_json(str(job / files.STATUS))
+    assert status is not None
+    assert status["state"] == "cancelled"
+    assert (job / "running").exists()  # mpirun did not come to its own end
+    assert not (job / files.RESULTS).exists()
+    assert not (job / files.PACK).exists()

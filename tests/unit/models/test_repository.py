@@ -1,0 +1,180 @@
+"""deploy-model's two halves: what is refused before any connection, and the repository that the head keeps."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.errors import UsageError
+from clusteradm.models.inspect import NotAModel
+from clusteradm.models.repository import prepare
+from clusteradm.node import repository
+
+USER = getpass.getuser()
+
+
+@pytest.fixture
+def model(tmp_path: Path, compiled: Callable[..., bytes]) -> Path:
+    path = tmp_path / "m_edgetpu.tflite"
+    path.write_bytes(compiled())
+    return path
+
+
+def test_prepare_says_what_it_found(model: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"{number} word{number}\n" for number in range(10)))
+    upload = prepare(model, "m", labels)
+    assert upload.warnings == ()
+    assert upload.files["labels.txt"].splitlines()[3] == b"word3"
+    manifest = upload.manifest.to_json()
+    assert manifest["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest() == upload.digests["model.tflite"]
+    assert (manifest["labels"], manifest["min_runtime"], manifest["tpu_operations"]) == (10, 12, 1)
+    assert manifest["inputs"][0]["shape"] == (1, 4, 4, 1)
+    json.dumps(manifest)
+
+
+def test_prepare_warns(tmp_path: Path, compiled: Callable[..., bytes], digits: bytes) -> None:
+    path, labels = tmp_path / "m.tflite", tmp_path / "labels.txt"
+    labels.write_text("one\ntwo\n")
+    path.write_bytes(digits)
+    assert [text.split(":")[0] for text in prepare(path, "m", labels).warnings] == [
+        "nothing in it runs on the Edge TPU",
+        "2 labels, but 10 classes in its output",
+    ]
+    path.write_bytes(compiled(cpu=2, shape=(4, 4, 4, 1)))
+    assert [text.split(":")[0] for text in prepare(path, "m").warnings] == [
+        "2 operations stay on the CPU",
+        "its batch size is 4",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "ü", "a.b"])
+def test_prepare_refuses_names_that_are_no_folders(model: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be a model's name"):
+        prepare(model, name)
+
+
+def test_prepare_refuses_what_is_not_there_or_no_model(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        prepare(tmp_path / "nowhere.tflite", "m")
+    (tmp_path / "photo.tflite").write_bytes(b"\xff\xd8\xff\xe0 a photograph")
+    with pytest.raises(NotAModel):
+        prepare(tmp_path / "photo.tflite", "m")
+
+
+class Head:
+    """The node side, with a state and a shared directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shared = folder / "shared"
+        self.state = folder / "state"
+        (self.shared / "models").mkdir(parents=True)
+
+    def put(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        blobs = self.state / "blobs"
+        blobs.mkdir(parents=True, exist_ok=True)
+        (blobs / digest).write_bytes(data)
+        return digest
+
+    def add(self, data: bytes, version: int | None = None, labels: bytes | None = None) -> dict[str, Any]:
+        files = {"model.tflite": self.put(data)}
+        if labels is not None:
+            files["labels.txt"] = self.put(labels)
+        request = {"shared": str(self.shared), "user": USER, "name": "m", "version": version, "files": files}
+        return repository.add({**request, "manifest": {"name": "m"}}, lambda reply: None)
+
+    def show(self, version: int | None = None, name: str = "m") -> dict[str, Any]:
+        request = {"shared": str(self.shared), "user": USER, "name": name, "version": version}
+        return repository.show(request, lambda reply: None)
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
+    monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
+    yield Head(tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)  # so that pytest can remove it, whoever runs it
+
+
+def test_versions_count_up_and_never_change(head: Head) -> None:
+    first = head.add(b"one", labels=b"a\nb\n")
+    assert (first["state"], first["version"]) == ("added", 1)
+    assert first["path"] == str(head.shared / "models" / "m" / "1")
+    folder = Path(first["path"])
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+        "model.tflite": 0o444,
+        "labels.txt": 0o444,
+        "manifest.json": 0o444,
+    }
+    assert folder.stat().st_mode & 0o777 == 0o555
+    assert json.loads((folder / "manifest.json").read_text()) == {"name": "m", "version": 1}
+    assert head.add(b"two")["version"] == 2
+    assert head.add(b"ten", version=10)["version"] == 10
+    assert head.add(b"eleven")["version"] == 11  # 11 comes after 10, not after 2
+    assert sorted(os.listdir(head.shared / "models" / "m")) == ["1", "10", "11", "2"]
+
+
+def test_the_same_again_is_unchanged_and_other_content_is_refused(head: Head) -> None:
+    head.add(b"one", labels=b"a\n")
+    assert head.add(b"one", labels=b"a\n")["state"] == "unchanged"
+    assert head.add(b"one", version=1, labels=b"a\n")["state"] == "unchanged"
+    assert head.add(b"two", version=1)["state"] == "taken"
+    assert head.add(b"one", version=1)["state"] == "taken"  # the labels are part of it
+    assert (head.shared / "models/m/1/model.tflite").read_bytes() == b"one"
+    assert head.add(b"one")["version"] == 2  # without labels it is another version
+
+
+def test_an_interrupted_upload_leaves_nothing_visible(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            head.add(b"one")
+    assert os.listdir(head.shared / "models") == []
+    # A process that was killed could not clean up: the next one does, and no listing ever showed it.
+    left = head.shared / "models" / "m" / ".upload-dead"
+    left.mkdir(parents=True)
+    (left / "model.tflite").write_bytes(b"half")
+    left.chmod(0o555)
+    assert head.show()["versions"] == []
+    assert head.add(b"one")["version"] == 1
+    assert os.listdir(head.shared / "models" / "m") == ["1"]
+
+
+def test_a_damaged_body_never_becomes_a_version(head: Head) -> None:
+    digest = head.put(b"one")
+    (head.state / "blobs" / digest).write_bytes(b"two")
+    request = {"shared": str(head.shared), "user": USER, "name": "m", "version": None}
+    with pytest.raises(OSError, match="arrived with sha256"):
+        repository.add({**request, "files": {"model.tflite": digest}, "manifest": {}}, lambda reply: None)
+    assert os.listdir(head.shared / "models") == []
+
+
+def test_verify_tells_what_this_host_reads(head: Head) -> None:
+    path = head.add(b"one")["path"]
+    request = {"user": USER, "path": path, "files": ["labels.txt", "model.tflite"], "within": 0}
+    found = repository.verify(request, lambda reply: None)["sha256"]
+    assert found == {"labels.txt": None, "model.tflite": hashlib.sha256(b"one").hexdigest()}
+
+
+def test_show_says_what_there_is(head: Head) -> None:
+    head.add(b"one")
+    head.add(b"two")
+    assert (head.show()["version"], head.show()["manifest"]["version"]) == (2, 2)
+    assert head.show(1)["path"].endswith("/m/1")
+    missing = head.show(7)
+    assert (missing["manifest"], missing["versions"], missing["models"]) == (None, [1, 2], ["m"])
+    assert head.show(name="other")["manifest"] is None
+    with pytest.raises(ValueError, match="cannot be"):
+        head.show(name="../m")
