@@ -62,7 +62,7 @@ class Host:
     @property
     def key_file(self) -> str | None:
         path = self.vars.get("ansible_ssh_private_key_file")
-        return None if path is None else str(path)
+        return None if path is None else str(Path(str(path)).expanduser())
 
     @property
     def ssh_common_args(self) -> str:
