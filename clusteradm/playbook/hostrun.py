@@ -259,8 +259,6 @@ class HostRun:
         if task.register:
             kept = results.forecast(outcome, task.name) if self._shared.check and check else outcome
             state.results[task.register] = kept
-        if planned.step.is_handler:
-            state.notified -= set(task.answers_to)
         if status == "changed":
             state.notified |= set(task.notify)
         self._recap.count(status, task.ignore_errors)

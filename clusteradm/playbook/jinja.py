@@ -6,7 +6,7 @@ text with None left out, None where there is nothing. Trailing newlines of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -64,8 +64,8 @@ class _Environment(jinja2.Environment):
     context_class = _Context
     concat = staticmethod(_concat)
 
-    def __init__(self, *, escape_backslashes: bool) -> None:
-        super().__init__(trim_blocks=True, undefined=Undefined, extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])
+    def __init__(self, *, escape_backslashes: bool, finalize: Callable[[Any], Any] | None = None) -> None:
+        super().__init__(trim_blocks=True, undefined=Undefined, finalize=finalize)
         self.optimized = False  # constant folding would turn native constants into text
         self._escape_backslashes = escape_backslashes
         self.filters.update(filters.FILTERS)
@@ -93,7 +93,8 @@ class Templates:
 
     def __init__(self) -> None:
         self._strings = _Environment(escape_backslashes=True)
-        self._files = _Environment(escape_backslashes=False)
+        # A file's error is to have a line: what is undefined raises where it is put out, not when all is joined.
+        self._files = _Environment(escape_backslashes=False, finalize=strict)
         self._compiled: dict[tuple[str, str], jinja2.Template] = {}
 
     def string(self, text: str, scope: Scope) -> Any:
@@ -103,8 +104,8 @@ class Templates:
         return _kept_newlines(text, self._render(self._template(self._strings, text, "string"), scope))
 
     def expression(self, text: str, scope: Scope) -> Any:
-        """The value of a bare expression, as in `when`. May return Undefined."""
-        return self._render(self._template(self._files, "{{ (" + text.strip() + ") }}", "expression"), scope)
+        """The value of a bare expression, as in `when`. Raises if it is undefined."""
+        return self._render(self._template(self._files, "{{ " + text.strip() + " }}", "expression"), scope)
 
     def file(self, text: str, name: str, scope: Scope) -> str:
         """The text of a template file. `name` is what an error calls it."""
@@ -118,7 +119,7 @@ class Templates:
 
     def check_expression(self, text: str) -> None:
         """Raise TemplateProblem if `text` is no valid expression."""
-        self._template(self._files, "{{ (" + text.strip() + ") }}", "expression")
+        self._template(self._files, "{{ " + text.strip() + " }}", "expression")
 
     def check_file(self, text: str, name: str) -> None:
         """Raise TemplateProblem if `text` is no valid template file."""

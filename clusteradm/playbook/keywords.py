@@ -38,7 +38,16 @@ _BOOL = Keyword("true or false", lambda value: isinstance(value, bool))
 _MAPPING = Keyword("a mapping", lambda value: isinstance(value, dict))
 _CONDITIONS = Keyword("a condition, or a list of conditions", _conditions, expression=True)
 _NESTED = Keyword("a list of tasks", lambda value: True)
-_VARIABLE = Keyword("the name of a variable", lambda value: isinstance(value, str) and bool(_NAME.match(value)))
+
+# What Jinja and Ansible mean something else by.
+_RESERVED = {"true", "false", "none", "True", "False", "None", "hostvars", "groups", "group_names", "omit", "item"}
+
+
+def _variable(value: Any) -> bool:
+    return isinstance(value, str) and bool(_NAME.match(value)) and value not in _RESERVED
+
+
+_VARIABLE = Keyword("the name of a variable", _variable)
 
 PLAY = {
     "name": _TEXT,
@@ -76,9 +85,6 @@ TASK = {
 HANDLER = {**TASK, "listen": _TEXTS}
 
 IMPORT = {"name": _TEXT}
-
-# Ansible's own names, as far as somebody might take them for the name of a variable.
-_RESERVED = {"hostvars", "groups", "group_names", "inventory_hostname", "omit", "item", "playbook_dir", "inventory_dir"}
 
 
 class Keywords:
@@ -120,7 +126,7 @@ class Keywords:
         """Variables that are defined here, not rendered."""
         found = {}
         for entry in entries:
-            if not _NAME.match(entry.key) or entry.key in _RESERVED:
+            if not _variable(entry.key):
                 self._source.problem(entry.line, f'"{entry.key}" is no name for a variable')
                 continue
             found[entry.key] = entry.value.plain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from clusteradm.playbook.jinja import Templates
 from clusteradm.playbook.keywords import IMPORT, PLAY, Keywords
 from clusteradm.playbook.model import Place, Play, Playbook, Task
 from clusteradm.playbook.nearest import nearest
-from clusteradm.playbook.source import Entry, Source, Value
+from clusteradm.playbook.source import Entry, Source, Unreadable, Value
 from clusteradm.playbook.tasks import TaskReader
 
 
@@ -47,6 +48,12 @@ class _Reader:
             return ()
         self._importing.append(path.resolve())
         plays: list[Play] = []
+        with contextlib.suppress(Unreadable):
+            self._plays(source, document, plays)
+        self._importing.pop()
+        return tuple(plays)
+
+    def _plays(self, source: Source, document: Value, plays: list[Play]) -> None:
         for element in document.items():
             if not element.is_mapping:
                 source.problem(element.line, "a play is a mapping")
@@ -57,13 +64,10 @@ class _Reader:
                 plays += self._import(source, imported, entries)
             else:
                 plays += self._play(source, element, entries)
-        self._importing.pop()
-        return tuple(plays)
 
     def _import(self, source: Source, imported: Entry, entries: Mapping[str, Entry]) -> tuple[Play, ...]:
         keywords = Keywords(IMPORT, "import_playbook", source, self._templates)
-        values = keywords.read([entry for entry in entries.values() if entry is not imported])
-        del values  # its name is for the reader of the playbook; Ansible does not show it either
+        keywords.read([entry for entry in entries.values() if entry is not imported])  # a name, for whoever reads it
         file = imported.value.plain()
         if not isinstance(file, str):
             source.problem(imported.line, "import_playbook takes the name of a file")
@@ -144,7 +148,8 @@ class _Reader:
                 of_file.problem(document.line, "a file of variables is a mapping")
                 continue
             keywords = Keywords({}, "a file of variables", of_file, self._templates)
-            found.update(keywords.variables(list(document.entries())))
+            with contextlib.suppress(Unreadable):
+                found.update(keywords.variables(list(document.entries())))
         return found
 
 

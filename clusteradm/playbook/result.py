@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 Status = Literal["ok", "changed", "failed", "skipped", "unknown"]
 
+# What a command that did not run said is not known, whatever stands in for it.
+_OF_A_COMMAND = ("rc", "stdout", "stdout_lines", "stderr", "stderr_lines")
+
 CENSORED = "the output has been hidden because of no_log"
 
 
@@ -31,18 +34,20 @@ def forecast(result: Mapping[str, Any], task: str) -> Mapping[str, Any]:
     if "results" in kept:
         kept["results"] = [forecast(item, task) if isinstance(item, Mapping) else item for item in kept["results"]]
     if status_of(result) == "unknown":
-        return Forecast({key: value for key, value in kept.items() if key not in ("changed", "failed")}, task)
-    return Forecast(kept, task) if result.get("changed") else kept
+        return Forecast({key: kept[key] for key in ("unknown", "msg", "results") if key in kept}, task)
+    if result.get("changed"):
+        return Forecast({key: value for key, value in kept.items() if key not in _OF_A_COMMAND}, task)
+    return kept
 
 
 def status_of(result: Mapping[str, Any]) -> Status:
     """The status that a result stands for."""
     if result.get("failed"):
         return "failed"
+    if result.get("unknown"):  # before skipped: a command that a check did not run says both, as Ansible's own does
+        return "unknown"
     if result.get("skipped"):
         return "skipped"
-    if result.get("unknown"):
-        return "unknown"
     return "changed" if result.get("changed") else "ok"
 
 

@@ -80,8 +80,12 @@ class Value:
             yield Entry(key, line, Value(self._source, value_node))
 
     def plain(self) -> Any:
-        """The value as Python data; None, with a problem noted, where it cannot be read."""
+        """The value as Python data. Raises Unreadable."""
         return self._source.construct(self._node)
+
+
+class Unreadable(Exception):
+    """A value that is no YAML; the problem has been noted, and the rest of the file is not looked at."""
 
 
 class Source:
@@ -117,12 +121,12 @@ class Source:
         return Value(self, node) if node is not None else None
 
     def construct(self, node: Node) -> Any:
-        """The node as Python data; None, with a problem noted, where it cannot be read."""
+        """The node as Python data. Raises Unreadable."""
         try:
             return self.loader.construct_document(node)
         except yaml.YAMLError as error:
             self._yaml_error(error)
-            return None
+            raise Unreadable from None
 
     def _yaml_error(self, error: yaml.YAMLError) -> None:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)

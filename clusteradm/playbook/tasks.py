@@ -55,7 +55,7 @@ class TaskReader:
             self._source.problem(modules[1].line, f"a task has one module, not {names}")
             return
         for entry in others:
-            near = nearest(entry.key, [*_MODULE_NAMES, *known])
+            near = nearest(entry.key.rpartition(".")[2], [*MODULES, *known])
             self._source.problem(entry.line, f'there is no module and no keyword "{entry.key}" here{near}')
         if not others:
             self._source.problem(value.line, "the task has no module")
@@ -89,7 +89,10 @@ class TaskReader:
         if entry.value.is_mapping:
             written += [(each.key, each.line, each.value.plain()) for each in entry.value.entries()]
         elif not entry.value.is_null:
-            written += self._free_form(module, entry)
+            free_form = self._free_form(module, entry)
+            if free_form is None:
+                return {}
+            written += free_form
         if more is not None and more.value.is_mapping:
             written += [(each.key, each.line, each.value.plain()) for each in more.value.entries()]
         names = arguments.canonical(module)
@@ -106,11 +109,11 @@ class TaskReader:
                 self._source.problem(entry.line, message)
         return args
 
-    def _free_form(self, module: str, entry: Entry) -> list[tuple[str, int, Any]]:
+    def _free_form(self, module: str, entry: Entry) -> list[tuple[str, int, Any]] | None:
         text = entry.value.plain()
         if not isinstance(text, str) or not MODULES[module].get("free_form"):
             self._source.problem(entry.line, f"{module} takes its options as a mapping, one on each line")
-            return []
+            return None
         return [(name, entry.line, value) for name, value in arguments.free_form(text).items()]
 
     def _option(self, module: str, option: str, line: int, value: Any, place: Place) -> Any:

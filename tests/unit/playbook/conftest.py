@@ -1,4 +1,4 @@
-"""A fleet of hosts that are all this machine: the real node program in a process each, its state in a temporary folder."""
+"""A fleet of hosts that are all this machine: the real node program in a process each, its state in a folder."""
 
 from __future__ import annotations
 
