@@ -8,14 +8,18 @@ nothing.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from clusteradm import health
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, open_cluster, open_fleet
-from clusteradm.cli.job_view import transfer
+from clusteradm.cli.job_view import counted, transfer
 from clusteradm.errors import HostUnreachable
+from clusteradm.inventory import Cluster
 from clusteradm.models.manifest import Manifest
-from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare
+from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare, too_old
+from clusteradm.transport import Fleet
 
 EXAMPLES = """\
 examples:
@@ -54,13 +58,28 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
         verified = repository.verify(stored, upload, hosts)
-    _show(args, upload, stored, verified)
+        warnings = [*upload.warnings, *_runtime_warnings(upload.manifest, fleet, verified, cluster)]
+    _show(args, upload, stored, verified, warnings)
     if any(isinstance(error, HostUnreachable) for error in verified.failed.values()):
         return HostUnreachable.exit_code
     return 3 if verified.failed else 0
 
 
-def _show(args: argparse.Namespace, upload: Upload, stored: Stored, verified: Verified) -> None:
+def _runtime_warnings(manifest: Manifest, fleet: Fleet, verified: Verified, cluster: Cluster) -> Iterator[str]:
+    """Said once it is known: where the model is going to be refused."""
+    if manifest.model.min_runtime is None:
+        return
+    hosts = [host for host in cluster.workers if host.name in verified.hosts]
+    old = too_old(manifest, health.survey(fleet, hosts, sections=("runtime",)).documents)
+    if old:
+        warning = f"it needs Edge TPU runtime {manifest.model.min_runtime}, but older are {', '.join(old)}"
+        show.message(f"warning: {warning}")
+        yield warning
+
+
+def _show(
+    args: argparse.Namespace, upload: Upload, stored: Stored, verified: Verified, warnings: Sequence[str]
+) -> None:
     if args.json:
         show.json_document(
             "deploy-model",
@@ -72,11 +91,11 @@ def _show(args: argparse.Namespace, upload: Upload, stored: Stored, verified: Ve
                 "manifest": upload.manifest.to_json(),
                 "verified": verified.hosts,
                 "failed": {host: str(error) for host, error in verified.failed.items()},
-                "warnings": list(upload.warnings),
+                "warnings": list(warnings),
             },
         )
     elif verified.hosts:
-        show.stdout.print(f"sha256 verified from {len(verified.hosts)} hosts: {', '.join(verified.hosts)}")
+        show.stdout.print(f"sha256 verified from {counted(len(verified.hosts), 'host')}: {', '.join(verified.hosts)}")
     for host, error in verified.failed.items():
         text = str(error)
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from clusteradm import health
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, open_cluster, open_fleet
-from clusteradm.cli.job_view import print_report, transfer, watch
+from clusteradm.cli.job_view import counted, print_report, transfer, watch
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Slot, build, resolve, truth
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_report(report, show.stderr if output is None else show.stdout)
         if output:
-            show.stdout.print(f"{report.images:,} results in {output}")
+            show.stdout.print(f"{counted(report.images, 'result')} in {output}")
     return 0
 
 
@@ -138,7 +138,9 @@ def _submit(
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, model=model, slots=slots, ranks=args.ranks, top=args.top, progress=progress)
     ranks = min(args.ranks or count, count)
-    show.message(f"job {job}: {total:,} inputs, {stored.name} version {stored.version}, {ranks} ranks")
+    show.message(
+        f"job {job}: {counted(total, 'input')}, {stored.name} version {stored.version}, {counted(ranks, 'rank')}"
+    )
     return job
 
 

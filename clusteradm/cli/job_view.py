@@ -74,19 +74,24 @@ def watch(updates: Iterable[Update]) -> Mapping[str, Any]:
     return status
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 rank", "2 ranks"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def print_report(report: Report, console: Console) -> None:
     """The table of a complete job."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("rank", justify="right")
-    table.add_column("host")
-    table.add_column("TPU")
+    table.add_column("host", no_wrap=True)
+    table.add_column("TPU", no_wrap=True)
     for name in ("images", "share", "images/s", "busy s", "decode s", "wait s"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for rank in report.ranks:
         table.add_row(
             str(rank.rank),
             rank.host,
-            f"{rank.tpu} ({rank.pci_address})" if rank.tpu else (rank.pci_address or "CPU"),
+            rank.tpu or rank.pci_address or "CPU",
             f"{rank.images:,}",
             f"{100 * rank.share:.1f} %",
             f"{rank.images_per_second:,.1f}",
@@ -100,11 +105,11 @@ def print_report(report: Report, console: Console) -> None:
             console.print(f"rank {rank.rank} on {rank.host} failed: {rank.error}")
     attempts = f", {report.attempts} attempts" if report.attempts > 1 else ""
     console.print(
-        f"{report.images:,} images in {report.seconds:.2f} s: {report.images_per_second:,.1f} images/s"
+        f"{counted(report.images, 'image')} in {report.seconds:.2f} s: {report.images_per_second:,.1f} images/s"
         f" (start-up {report.startup_seconds:.2f} s apart{attempts})"
     )
     if report.errors:
-        console.print(f"{report.errors:,} inputs could not be read: each has its reason in the results")
+        console.print(f"{counted(report.errors, 'input')} could not be read: the results say why")
     if report.accuracy:
         right = report.accuracy
         text = f"accuracy: {100 * right.right / right.labelled:.1f} % ({right.right:,} of {right.labelled:,} right"

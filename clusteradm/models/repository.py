@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from clusteradm.models.manifest import Manifest, check_name
 from clusteradm.transport import Fleet
 
 MODEL, LABELS = "model.tflite", "labels.txt"
+
+# edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
+_RUNTIME = re.compile(r"RuntimeVersion\((\d+)\)")
 
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
 _CACHED = 60.0
@@ -190,3 +194,16 @@ def _difference(name: str, found: str | None) -> str:
     if found is None:
         return f"{name} is not there: is the shared file system mounted? (clusteradm health)"
     return f"{name} has sha256 {found[:16]}..., not what was sent: its mount shows old or other data"
+
+
+def too_old(manifest: Manifest, documents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The hosts whose libedgetpu is older than the model needs; `documents`: health's, by host, with their runtime.
+
+    libedgetpu refuses such a model when it is loaded (driver/package_registry.cc), and only on that host.
+    """
+    found = []
+    for host, document in documents.items():
+        version = _RUNTIME.search(str(document["runtime"].get("library", "")))
+        if version and manifest.model.min_runtime is not None and int(version[1]) < manifest.model.min_runtime:
+            found.append(f"{host} ({version[1]})")
+    return found

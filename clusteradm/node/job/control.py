@@ -39,7 +39,7 @@ def create(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
             path = os.path.join(jobs, name)
             if name.startswith(".") and time.time() - os.path.getmtime(path) > _ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
-        os.makedirs(os.path.join(jobs, "." + job, files.outputs(job)))
+        os.mkdir(os.path.join(jobs, "." + job))
 
     as_user(request["user"], work)
     return {"job": job}

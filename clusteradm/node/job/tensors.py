@@ -107,6 +107,7 @@ class Answers:
         if value.size <= INLINE_NUMBERS:
             output["values"] = _plain(_real(value, details))
             return output
+        os.makedirs(self._folder, exist_ok=True)
         name = "%06d-%d.npy" % (index, number)
         path = os.path.join(self._folder, name)
         with open(path + ".new", "wb") as file:

@@ -89,9 +89,11 @@ class Worker:
 
 def work(folder: str, attempt: int, channel: Channel) -> None:
     """Be this rank of the job in `folder`. A TPU that fails costs this rank, not the job."""
-    plan = files.read_json(os.path.join(folder, files.ATTEMPT % attempt)) or {}
-    mine = next(rank for rank in plan["ranks"] if rank["rank"] == channel.rank)
     here = socket.gethostname()
+    plan = files.read_json(os.path.join(folder, files.ATTEMPT % attempt))
+    if plan is None:
+        raise RuntimeError("%s is not to be seen on %s: is the shared file system mounted?" % (folder, here))
+    mine = next(rank for rank in plan["ranks"] if rank["rank"] == channel.rank)
     try:
         if here.split(".")[0] != mine["host"].split(".")[0]:
             raise TpuError("rank %d was to run on %s but runs on %s" % (channel.rank, mine["host"], here))

@@ -48,7 +48,7 @@ class Channel:
 def job(tmp_path: Path) -> Path:
     """A job of 60 pictures, one of which is none."""
     folder = tmp_path / "20260101-000000-abcdef"
-    (folder / files.outputs(str(folder))).mkdir(parents=True)
+    folder.mkdir()
     chance = np.random.default_rng(5)
     entries, at = [], 0
     for number in range(INPUTS):

@@ -94,7 +94,6 @@ def test_a_classifiers_answer_is_its_first_classes_in_order(tmp_path: Path) -> N
 
 def test_other_outputs_stand_in_the_result_or_beside_it(tmp_path: Path) -> None:
     folder = tmp_path / "outputs-x"
-    folder.mkdir()
     small, large = np.array([[[1.5, np.nan]]], np.float32), np.arange(INLINE_NUMBERS + 1, dtype=np.int8)[None]
     shapes = [details(small.shape, np.float32, name="box"), details(large.shape, np.int8, (0.5, 1), name="mask")]
     result = Answers(shapes, 5, str(folder)).result(12, [small, large])

@@ -14,7 +14,7 @@ import pytest
 
 from clusteradm.errors import UsageError
 from clusteradm.models.inspect import NotAModel
-from clusteradm.models.repository import prepare
+from clusteradm.models.repository import prepare, too_old
 from clusteradm.node import repository
 
 USER = getpass.getuser()
@@ -67,6 +67,16 @@ def test_prepare_refuses_what_is_not_there_or_no_model(tmp_path: Path) -> None:
     (tmp_path / "photo.tflite").write_bytes(b"\xff\xd8\xff\xe0 a photograph")
     with pytest.raises(NotAModel):
         prepare(tmp_path / "photo.tflite", "m")
+
+
+def test_a_library_that_is_too_old_is_known_by_its_version(model: Path) -> None:
+    manifest = prepare(model, "m").manifest  # it needs 12
+    documents = {
+        "old": {"runtime": {"library": "BuildLabel(x), RuntimeVersion(11)"}},
+        "same": {"runtime": {"library": "BuildLabel(SIMULATED by clusteradm lab), RuntimeVersion(12)"}},
+        "none": {"runtime": {"library_error": "no such file"}},
+    }
+    assert too_old(manifest, documents) == ["old (11)"]
 
 
 class Head:
