@@ -57,7 +57,8 @@ class HostRun:
         self._batch: list[Planned] = []
         self._settled = 0
         self._batches = 0
-        self._ended = ""
+        self._end: Mapping[str, Any] = {}
+        self._forgave = False
         self._conversation: Conversation | None = None
 
     def run(self) -> None:
@@ -72,9 +73,9 @@ class HostRun:
         except Cancelled:
             pass
         except HostUnreachable as error:
-            self._out(str(error), unreachable=1)
+            self._out(_words(error), unreachable=1)
         except ClusteradmError as error:
-            self._out(str(error), failed=1)
+            self._out(_words(error), failed=1)
         except Exception as error:
             self._out(f"internal error: {type(error).__name__}: {error}", failed=1)
         self._shared.emit(None)
@@ -181,29 +182,29 @@ class HostRun:
     def _flush(self) -> None:
         """Run what is in the batch, and settle all of it."""
         while any(planned.request for planned in self._batch):
-            ended = self._apply()
-            if ended == "complete":
+            end = self._apply()
+            if end.get("status") == "complete":
                 break
-            if ended != "failed" or not self._settled:
-                raise HostFailed(f"the node ended its work early ({ended})", where=self.host.name)
+            if not self._forgave:
+                raise HostFailed(end.get("msg") or "the node ended its work early", where=self.host.name)
             # It stopped at a failure that is none: foreseen in check mode, or judged otherwise here. On with the rest.
             self._batch, self._settled = self._batch[self._settled :], 0
         self._catch_up(len(self._batch))
         self._batch, self._settled = [], 0
 
-    def _apply(self) -> str:
-        """Have the node run the batch; returns how it ended there."""
+    def _apply(self) -> Mapping[str, Any]:
+        """Have the node run the batch; returns its last event."""
         blobs = {name: body for planned in self._batch for name, body in planned.blobs.items()}
         requests = [planned.request for planned in self._batch if planned.request is not None]
         self._batches += 1
         name = f"{self._shared.run_id}-{self._number}-{self._batches}"
-        self._ended = "lost"
+        self._end, self._forgave = {}, False
         self._conversation = Conversation(self._shared.fleet, self.host, self._on_event, self._on_lost)
         self._conversation.run(name, {"notified": sorted(self._state.notified), "tasks": requests}, blobs)
         self._conversation = None
         if self._board.cancelled:
             raise Cancelled
-        return self._ended
+        return self._end
 
     def _on_lost(self, reason: str) -> None:
         self._emit("waiting", text=f"{reason}; connecting again, what was begun goes on there meanwhile")
@@ -213,7 +214,7 @@ class HostRun:
         if kind == "waiting":
             self._emit("waiting", text=f"an earlier run is still at work here (batch {event['batch']})")
         elif kind == "end":
-            self._ended = event["status"]
+            self._end = event
         else:
             position, planned = self._find(event["task"])
             if kind == "start":
@@ -249,10 +250,12 @@ class HostRun:
         task, state = planned.task, self._state
         check = self._shared.check if task.check_mode is None else task.check_mode
         if planned.request is not None:
+            before = outcome.get("failed")
             outcome = self._shared.planner.judge(planned, outcome)
             if self._shared.check and check and state.disturbed and outcome.get("failed"):
                 why = outcome.get("msg", "")
                 outcome = {"unknown": True, "msg": f"fails as things are now, which a run would change before: {why}"}
+            self._forgave = bool(before and not outcome.get("failed"))
         status = results.status_of(outcome)
         if self._shared.check and status in ("changed", "unknown") and check:
             state.disturbed = True
@@ -285,3 +288,8 @@ class HostRun:
 
     def _pause(self, seconds: float) -> None:
         self._board.wait(lambda: False, timeout=seconds)
+
+
+def _words(error: ClusteradmError) -> str:
+    """What an error of this host says; whose it is need not be said again."""
+    return f"{error.what}; {error.next_step}" if error.next_step else error.what

@@ -51,6 +51,12 @@ class LocalFleet:
         self._state = state
         self._nodes: dict[str, Node] = {}
 
+    def __enter__(self) -> LocalFleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def meet(self, hosts: Iterable[Host]) -> None:
         self.met += [host.name for host in hosts]
 
@@ -62,6 +68,11 @@ class LocalFleet:
             env = {**os.environ, "CLUSTERADM_STATE": str(self._state / host.name)}
             self._nodes[host.name] = Node.local(host.name, env=env)
         return self._nodes[host.name]
+
+    def cut(self, name: str) -> None:
+        """Break the line: the program that we talk to is gone, what it began on the host is not."""
+        process = self._nodes[name]._stream._process  # type: ignore[attr-defined]
+        process.kill()
 
     def drop(self, host: Host) -> None:
         node = self._nodes.pop(host.name, None)

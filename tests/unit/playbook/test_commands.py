@@ -1,0 +1,167 @@
+"""`clusteradm bootstrap` and `clusteradm template` as a person or a program meets them."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.cli import context
+from clusteradm.cli.main import main
+from clusteradm.inventory import Cluster
+
+from .conftest import LocalFleet
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def bootstrap(fleet: LocalFleet, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command with a playbook given as text, on the local fleet."""
+
+    def open_fleet(args: Any, cluster: Cluster) -> LocalFleet:
+        return fleet
+
+    def run(text: str, *options: str) -> int:
+        path = tmp_path / "site.yml"
+        path.write_text(textwrap.dedent(text))
+        return main(["bootstrap", str(tmp_path / "inventory.yml"), "--playbook", str(path), *options])
+
+    monkeypatch.setattr(context, "open_fleet", open_fleet)
+    return run
+
+
+PLAY = """\
+- hosts: compute
+  name: Demo
+  become: true
+  gather_facts: false
+  tasks:
+    - name: Look
+      command: echo [bold]
+      changed_when: false
+    - name: Write
+      blockinfile:
+        path: {path}-{{{{ inventory_hostname }}}}
+        block: line
+        create: true
+"""
+
+
+def test_lines_for_what_changed_and_a_recap(
+    bootstrap: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = PLAY.format(path=tmp_path / "file")
+    assert bootstrap(text, "--diff") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == "Demo: w1 w2"
+    assert sorted(line for line in lines if "changed: Write" in line) == [
+        "  w1: changed: Write",
+        "  w2: changed: Write",
+    ]
+    assert "    +line" in lines
+    assert "Look" not in out
+    counts = [re.sub(r"\s+", " ", line.strip()) for line in lines[-2:]]
+    assert counts == [f"{name} : ok=2 changed=1 unreachable=0 failed=0 skipped=0" for name in ("w1", "w2")]
+    assert bootstrap(text) == 0
+    assert "changed=0" in capsys.readouterr().out
+
+
+def test_check_says_what_would_change_and_changes_nothing(
+    bootstrap: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = PLAY.format(path=tmp_path / "file")
+    assert bootstrap(text, "--check", "--detailed-exit-code") == 5
+    assert "w1: would be changed: Write" in capsys.readouterr().out
+    assert bootstrap(text, "--check") == 0
+    assert not list(tmp_path.glob("file*"))
+    bootstrap(text)
+    # "Look" is a command: what it would say is known only when it runs.
+    capsys.readouterr()
+    assert (
+        bootstrap(
+            text.replace("changed_when", "check_mode: false\n      changed_when"), "--check", "--detailed-exit-code"
+        )
+        == 0
+    )
+
+
+def test_one_json_document(bootstrap: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bootstrap(PLAY.format(path=tmp_path / "file"), "--json", "--limit", "w2") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema_version"] == 1
+    assert document["command"] == "bootstrap"
+    assert document["summary"] == {
+        "ok": 2,
+        "changed": 1,
+        "unreachable": 0,
+        "failed": 0,
+        "skipped": 0,
+        "ignored": 0,
+        "unknown": 0,
+    }
+    (host,) = document["hosts"].values()
+    look, write = host["tasks"]
+    assert (look["task"], look["status"], look["result"]["stdout"]) == ("Look", "ok", "[bold]")
+    assert (write["module"], write["status"]) == ("blockinfile", "changed")
+    assert write["place"] == f"{tmp_path}/site.yml:9"
+    assert document["started"] <= document["finished"]
+
+
+def test_a_failure_is_told_with_its_words(
+    bootstrap: Command, fleet: LocalFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+        - hosts: all
+          become: true
+          gather_facts: false
+          tasks:
+            - name: Fail there
+              shell: test {{ inventory_hostname }} != w1 || { echo disk on fire >&2; exit 3; }
+        """
+    assert bootstrap(text) == 3
+    out = capsys.readouterr().out
+    assert "  w1: failed: Fail there" in out
+    assert "    disk on fire" in out
+    assert 'w1 stopped at "Fail there": ' in out
+    fleet.gone.add("w2")
+    assert bootstrap(text, "--limit", "head:w2") == 4
+    out = capsys.readouterr().out
+    assert "  w2: no route to host" in out
+
+
+def test_bad_arguments_and_bad_playbooks_are_said_before_anything_runs(
+    bootstrap: Command, fleet: LocalFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bootstrap("- hosts: all\n  taks: []\n") == 2
+    assert f'{tmp_path}/site.yml:2: a play has no keyword "taks" here; did you mean "tasks"?' in capsys.readouterr().err
+    assert bootstrap(PLAY, "--detailed-exit-code") == 2
+    assert bootstrap(PLAY, "-i", "other.yml") == 2
+    assert "named twice" in capsys.readouterr().err
+    assert bootstrap(PLAY.format(path="/x"), "--limit", "w9") == 2
+    assert fleet.opened == 0
+
+
+def test_a_template_as_a_host_would_get_it(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inventory = ["-i", str(tmp_path / "inventory.yml")]
+    assert main(["template", "show", *inventory, "--host", "head", "head/etc/clusteradm/hostfile.j2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == ["head slots=1", "w1 slots=1", "w2 slots=1"]
+    assert main(["template", "show", *inventory, "--host", "w1", "node/opt/clusteradm/bin/python3.j2"]) == 0
+    assert "exec /opt/clusteradm/venv/bin/python3" in capsys.readouterr().out
+    for arguments, message in (
+        (["--host", "w9", "head/etc/clusteradm/hostfile.j2"], "there is no host 'w9'"),
+        (["--host", "w1", "nowhere.j2"], "there is neither a template"),
+        (["--host", "w1", "head/etc/ganesha/ganesha.conf.j2"], "which w1 takes no part in"),
+        (["--host", "w1", "node/etc/apt/sources.list.j2"], "only a run knows"),
+    ):
+        assert main(["template", "show", *inventory, *arguments]) == 2
+        assert message in capsys.readouterr().err
