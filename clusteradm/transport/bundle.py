@@ -49,18 +49,25 @@ def safe(p):
 def say(word):
     sys.stdout.write('{"%s": "%s"}\n' % (word, h))
     sys.stdout.flush()
+def take(n):
+    b = b""
+    while len(b) < n:
+        p = os.read(0, n - len(b))
+        if not p:
+            sys.exit("clusteradm: the input ended in the middle of the package")
+        b += p
+    return b
 os.umask(0o022)
 os.makedirs(top, exist_ok=True)
 if not (safe(state) and safe(top)):
     sys.exit("clusteradm: " + top + " is not root's alone: refusing to run code from it")
 if not os.path.exists(d + "/.complete"):
     import compileall, io, shutil, struct, tempfile, zipfile
-    i = sys.stdin.buffer
     say("need")
-    n, = struct.unpack(">Q", i.read(8))
+    n, = struct.unpack(">Q", take(8))
     t = tempfile.mkdtemp(dir=top)
     os.chmod(t, 0o755)
-    zipfile.ZipFile(io.BytesIO(i.read(n))).extractall(t)
+    zipfile.ZipFile(io.BytesIO(take(n))).extractall(t)
     compileall.compile_dir(t, quiet=2)
     open(t + "/.complete", "w").close()
     try:

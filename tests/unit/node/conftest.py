@@ -1,0 +1,31 @@
+"""The real node program as a process of this machine, with its state in a folder of the test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clusteradm.transport import Node
+
+# Where there is one (every developer's machine has not), the node program is tested under the Python that boards have.
+PYTHONS = [sys.executable, *([found] if (found := shutil.which("python3.7")) else [])]
+
+
+@pytest.fixture(params=PYTHONS, ids=lambda path: Path(path).name)
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Node]]:
+    """Starts node programs that share one state; they are ended with the test."""
+    nodes: list[Node] = []
+
+    def one() -> Node:
+        env = {**os.environ, "CLUSTERADM_STATE": str(tmp_path / "state")}
+        nodes.append(Node.local(python=request.param, env=env))
+        return nodes[-1]
+
+    yield one
+    for node in nodes:
+        node.close()

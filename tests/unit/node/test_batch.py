@@ -1,0 +1,156 @@
+"""Batches: events in order, detached from the connection, one at a time, cancelled by a message."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.transport import Node, NodeError
+
+
+def task(index: int, module: str, **args: Any) -> dict[str, Any]:
+    return {"index": index, "name": f"task {index}", "module": module, "args": args, "items": None}
+
+
+def events(node: Node, do: str, **fields: Any) -> list[dict[str, Any]]:
+    return [reply["event"] for reply in node.ask(do, timeout=30, **fields)]
+
+
+def brief(found: list[dict[str, Any]]) -> list[Any]:
+    return [
+        (event["kind"], event.get("task"), event.get("status"))
+        for event in found
+        if event["kind"] in ("result", "end", "waiting")
+    ]
+
+
+def test_tasks_run_in_order_and_events_are_numbered(start: Callable[[], Node]) -> None:
+    found = events(
+        start(), "apply", batch="a", tasks=[task(4, "command", cmd="echo one"), task(7, "shell", cmd="echo $0")]
+    )
+    assert [event["n"] for event in found] == [1, 2, 3, 4, 5]
+    assert brief(found) == [("result", 4, "changed"), ("result", 7, "changed"), ("end", None, "complete")]
+    assert found[1]["result"]["stdout_lines"] == ["one"]
+
+
+def test_a_failure_ends_the_batch(start: Callable[[], Node]) -> None:
+    found = events(start(), "apply", batch="a", tasks=[task(0, "command", cmd="false"), task(1, "command", cmd="true")])
+    assert brief(found) == [("result", 0, "failed"), ("end", None, "failed")]
+    assert found[1]["result"]["rc"] == 1
+
+
+def test_ignored_failures_and_loops(start: Callable[[], Node]) -> None:
+    loop = {
+        **task(0, "command"),
+        "items": [{"item": word, "label": word, "args": {"cmd": word}} for word in ("true", "false")],
+        "ignore_errors": True,
+    }
+    found = events(start(), "apply", batch="a", tasks=[loop, task(1, "command", cmd="true")])
+    assert brief(found) == [("result", 0, "failed"), ("result", 1, "changed"), ("end", None, "complete")]
+    assert [(each["item"], each["rc"]) for each in found[1]["result"]["results"]] == [("true", 0), ("false", 1)]
+
+
+def test_a_handler_runs_only_if_notified(start: Callable[[], Node]) -> None:
+    handlers = [
+        {**task(1, "command", cmd="true"), "handler": ["Restart a"]},
+        {**task(2, "command", cmd="true"), "handler": ["Restart b"]},
+        {**task(3, "command", cmd="true"), "handler": ["Restart c"]},
+    ]
+    first = {**task(0, "command", cmd="true"), "notify": ["Restart b"]}
+    found = events(start(), "apply", batch="a", notified=["Restart c"], tasks=[first, *handlers])
+    assert [event["task"] for event in found if event["kind"] == "result"] == [0, 2, 3]
+
+
+def test_a_batch_outlives_its_connection_and_is_taken_up(start: Callable[[], Node], tmp_path: Path) -> None:
+    first = start()
+    replies = first.ask(
+        "apply", batch="a", tasks=[task(0, "command", cmd="sleep 0.5"), task(1, "command", cmd="echo late")]
+    )
+    next(replies)
+    first.close()
+    found = events(start(), "follow", batch="a", after=1)
+    assert [event["n"] for event in found] == [2, 3, 4, 5]
+    assert found[2]["result"]["stdout"] == "late"
+
+
+def test_the_next_batch_waits_for_the_one_that_runs(start: Callable[[], Node]) -> None:
+    first = start()
+    next(first.ask("apply", batch="a", tasks=[task(0, "command", cmd="sleep 0.5")]))
+    first.close()
+    found = events(start(), "apply", batch="b", tasks=[task(0, "command", cmd="true")])
+    assert found[0] == {"kind": "waiting", "batch": "a", "n": 1}
+    assert brief(found)[-1] == ("end", None, "complete")
+
+
+def test_one_after_the_other_does_not_wait(start: Callable[[], Node]) -> None:
+    node = start()
+    for number in range(5):
+        found = events(node, "apply", batch=f"b{number}", tasks=[task(0, "command", cmd="true")])
+        assert [event["kind"] for event in found] == ["start", "result", "end"]
+
+
+def test_cancel_ends_a_command_at_once(start: Callable[[], Node]) -> None:
+    node = start()
+    begun = time.monotonic()
+    replies = node.ask(
+        "apply", timeout=30, batch="a", tasks=[task(0, "command", cmd="sleep 30"), task(1, "command", cmd="true")]
+    )
+    next(replies)
+    node.send("cancel", batch="a")
+    found = [reply["event"] for reply in replies]
+    assert time.monotonic() - begun < 5
+    assert brief(found) == [("result", 0, "failed"), ("end", None, "cancelled")]
+
+
+def test_a_killed_runner_is_reported(start: Callable[[], Node], tmp_path: Path) -> None:
+    node = start()
+    replies = node.ask("apply", timeout=30, batch="a", tasks=[task(0, "command", cmd="sleep 5")])
+    next(replies)
+    os.kill(int((tmp_path / "state/batches/a/alive").read_text()), signal.SIGKILL)
+    found = [reply["event"] for reply in replies]
+    assert found[-1]["kind"] == "end" and found[-1]["status"] == "failed"
+    assert "cut off" in found[-1]["msg"]
+
+
+def test_only_its_owner_can_read_the_log(start: Callable[[], Node], tmp_path: Path) -> None:
+    events(start(), "apply", batch="a", tasks=[task(0, "command", cmd="echo secret")])
+    assert (tmp_path / "state/batches").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "state/batches/a").stat().st_mode & 0o077 == 0
+
+
+def test_bodies_are_sent_once_and_verified(start: Callable[[], Node], tmp_path: Path) -> None:
+    node = start()
+    body = os.urandom(700_000)
+    name = hashlib.sha256(body).hexdigest()
+    sent: list[int] = []
+    node.put_blobs({name: body}, progress=lambda now, total: sent.append(now))
+    assert sent[-1] == len(body)
+    node.put_blobs({name: body}, progress=lambda now, total: pytest.fail("sent twice"))
+    assert (tmp_path / "state/blobs" / name).read_bytes() == body
+    with pytest.raises(NodeError, match="damaged"):
+        node.put_blobs({"0" * 64: b"x"})
+    assert node.call("hello")["protocol"] == 1
+    assert os.listdir(tmp_path / "state/blobs") == [name]
+
+
+@pytest.mark.parametrize(
+    ("do", "fields", "message"),
+    [
+        ("dance", {}, "cannot 'dance'"),
+        ("follow", {"batch": "never"}, "there is no batch never"),
+        ("apply", {"batch": "../x", "tasks": []}, "bad name"),
+        ("blobs", {"sha256": ["../x"]}, "not a sha256"),
+    ],
+)
+def test_a_bad_request_is_answered(start: Callable[[], Node], do: str, fields: dict[str, Any], message: str) -> None:
+    node = start()
+    with pytest.raises(NodeError, match=message):
+        node.call(do, **fields)
+    assert node.call("hello")["protocol"] == 1

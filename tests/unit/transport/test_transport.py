@@ -1,0 +1,174 @@
+"""Host keys, ssh options, the fan-out and the launcher; real SSH is tested in the lab."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from clusteradm.errors import HostFailed, HostUnreachable, UsageError
+from clusteradm.inventory import Host
+from clusteradm.transport.bundle import LAUNCHER, bundle
+from clusteradm.transport.fanout import fan_out
+from clusteradm.transport.first_contact import FirstContact, Seen, settle, table
+from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
+from clusteradm.transport.ssh_options import options_of
+
+
+def host(name: str = "h", **variables: object) -> Host:
+    return Host(name, ("compute",), {"ansible_host": "192.0.2.1", **variables}, {})
+
+
+@pytest.fixture(scope="module")
+def key() -> paramiko.PKey:
+    return paramiko.ECDSAKey.generate()
+
+
+def test_nobody_elses_lines_are_lost(tmp_path: Path, key: paramiko.PKey) -> None:
+    path = tmp_path / "known_hosts"
+    foreign = "# a comment\n@cert-authority *.example ssh-ed25519 AAAA\nnonsense\nold ssh-xyz AAAA"
+    path.write_text(foreign)
+    known = KnownHosts(path)
+    known.append([("192.0.2.1", 22, key), ("192.0.2.1", 2222, key)])
+    known.append([("192.0.2.1", 22, key)])
+    lines = path.read_text().splitlines()
+    assert lines[:4] == foreign.splitlines()
+    assert len(lines) == 6
+    assert known.of("192.0.2.1", 22)[key.get_name()] == key
+    assert known.of("192.0.2.1", 2222)[key.get_name()] == key
+    assert known.of("192.0.2.2", 22) == {}
+
+
+def test_a_hashed_host_is_known(tmp_path: Path, key: paramiko.PKey) -> None:
+    name = paramiko.HostKeys.hash_host("192.0.2.1")
+    (tmp_path / "known_hosts").write_text(f"{name} {key.get_name()} {key.get_base64()}\n")
+    assert KnownHosts(tmp_path / "known_hosts").of("192.0.2.1", 22)[key.get_name()] == key
+
+
+def test_appending_from_many_threads_loses_nothing(tmp_path: Path, key: paramiko.PKey) -> None:
+    known = KnownHosts(tmp_path / "known_hosts")
+    threads = [threading.Thread(target=known.append, args=([(f"192.0.2.{n}", 22, key)],)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(line.split()[0] for line in known.path.read_text().splitlines()) == sorted(
+        f"192.0.2.{n}" for n in range(20)
+    )
+
+
+def test_the_fingerprint_is_that_of_ssh_keygen(tmp_path: Path, key: paramiko.PKey) -> None:
+    (tmp_path / "k.pub").write_text(f"{key.get_name()} {key.get_base64()}\n")
+    done = subprocess.run(["ssh-keygen", "-lf", tmp_path / "k.pub"], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1] == fingerprint(key)
+
+
+def test_a_refused_key_is_an_error_of_its_host_alone(tmp_path: Path, key: paramiko.PKey) -> None:
+    known = KnownHosts(tmp_path / "known_hosts")
+    seen = [Seen(host("a"), key), Seen(host("b"), key)]
+    asked: list[str] = []
+    refused = settle(seen, known, FirstContact.ASK, lambda text: bool(asked.append(text)))
+    assert sorted(refused) == ["a", "b"] and not known.path.exists()
+    assert len(asked) == 1 and fingerprint(key) in asked[0] and asked[0] == table(seen)
+    assert settle(seen, known, FirstContact.ACCEPT, lambda text: pytest.fail("asked")) == {}
+    assert known.of("192.0.2.1", 22)
+
+
+@pytest.mark.parametrize(("port", "name"), [(22, "192.0.2.1"), (2222, "[192.0.2.1]:2222")])
+def test_entry_names(port: int, name: str) -> None:
+    assert entry_name("192.0.2.1", port) == name
+
+
+def test_ssh_options() -> None:
+    command = '-o ProxyCommand="nc -X 5 %h %p" -o ControlMaster=auto'
+    assert options_of(host(ansible_ssh_common_args=command)).proxy_command == "nc -X 5 192.0.2.1 22"
+    assert options_of(host(ansible_ssh_common_args="-J a@b:1,c")).jumps == ("a@b:1", "c")
+    assert options_of(host(ansible_ssh_common_args="-oProxyJump=gate")).jumps == ("gate",)
+    assert options_of(host()).proxy_command is None
+
+
+@pytest.mark.parametrize("words", ["-o Ciphers=none", "-L 1:2:3", "-o 'unclosed"])
+def test_an_option_that_would_be_ignored_is_refused(words: str) -> None:
+    with pytest.raises(UsageError, match="ansible_ssh_common_args of h"):
+        options_of(host(ansible_ssh_common_args=words))
+
+
+def test_the_fan_out_is_bounded_and_loses_nothing() -> None:
+    running, most = 0, 0
+    lock = threading.Lock()
+    begun = threading.Barrier(4, timeout=10)
+
+    def work(one: Host) -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        begun.wait()
+        with lock:
+            running -= 1
+        if one.name == "h3":
+            raise HostFailed("ill")
+        if one.name == "h5":
+            raise HostUnreachable("gone")
+        return one.name.upper()
+
+    outcome = fan_out([host(f"h{n}") for n in range(8)], work, forks=4)
+    assert most == 4
+    assert sorted(outcome.ok) == ["h0", "h1", "h2", "h4", "h6", "h7"] and outcome.ok["h0"] == "H0"
+    assert {name: type(error) for name, error in outcome.failed.items()} == {"h3": HostFailed, "h5": HostUnreachable}
+
+
+def test_a_defect_is_not_taken_for_a_hosts_failure() -> None:
+    with pytest.raises(ZeroDivisionError):
+        fan_out([host()], lambda one: 1 // 0, forks=1)
+
+
+def launch(state: Path, *, send: bool) -> tuple[bytes, bytes, int]:
+    digest, data = bundle()
+    body = struct.pack(">Q", len(data)) + data if send else b""
+    hello = b'{"do": "hello", "id": 1}\n'
+    done = subprocess.run(
+        [sys.executable, "-E", "-s", "-c", LAUNCHER, digest],
+        input=body + hello,
+        capture_output=True,
+        env={**os.environ, "CLUSTERADM_STATE": str(state)},
+        cwd="/",
+        timeout=60,
+    )
+    return done.stdout, done.stderr, done.returncode
+
+
+def test_the_package_is_sent_once_and_byte_compiled(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    digest, _ = bundle()
+    lines = launch(state, send=True)[0].splitlines()
+    assert lines[0] == f'{{"need": "{digest}"}}'.encode() and lines[1] == f'{{"have": "{digest}"}}'.encode()
+    assert b'"protocol":1' in lines[2]
+    assert list((state / "node" / digest).rglob("*.pyc"))
+    lines = launch(state, send=False)[0].splitlines()
+    assert lines[0] == f'{{"have": "{digest}"}}'.encode() and b'"protocol":1' in lines[1]
+
+
+def test_nothing_is_run_from_where_others_can_write(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    launch(state, send=True)
+    (state / "node").chmod(0o777)
+    out, error, status = launch(state, send=False)
+    assert status != 0 and b"refusing to run code" in error and out == b""
+
+
+def test_old_packages_are_removed(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for number in range(5):
+        (state / "node" / f"{number:016x}").mkdir(parents=True)
+        os.utime(state / "node" / f"{number:016x}", (number, number))
+    for folder in (state, state / "node"):
+        folder.chmod(0o755)
+    launch(state, send=True)
+    assert sorted(path.name for path in (state / "node").iterdir()) == sorted([f"{3:016x}", f"{4:016x}", bundle()[0]])
