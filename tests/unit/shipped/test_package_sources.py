@@ -27,7 +27,8 @@ REPAIRED = {
     ],
     "eagle-security.list": [
         f"deb [check-valid-until=no] {ARCHIVE}/debian-security buster/updates main",
-        f"deb [arch=arm64,armhf trusted=yes check-valid-until=no] {ARCHIVE}/debian-security buster/updates main non-free",
+        "deb [arch=arm64,armhf trusted=yes check-valid-until=no] "
+        f"{ARCHIVE}/debian-security buster/updates main non-free",
     ],
 }
 UNTOUCHED = ["eagle-mendel.list", "bookworm-sources.list"]

@@ -39,7 +39,7 @@ def test_the_engine_takes_them(inventory: Path) -> None:
 
 
 def test_defaults_are_those_of_the_table() -> None:
-    """Where the inventory sets nothing, ansible-playbook takes the defaults written here, and clusteradm's table is shown."""
+    """ansible-playbook knows only the defaults that are written here."""
     written = _Rendered({**variables("cluster.yml"), **variables("tpu.yml")})
     of_the_vendor = ("cluster_tpu_source", "cluster_tpu_key")
     for name, value in written.items():
