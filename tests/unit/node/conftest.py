@@ -13,6 +13,7 @@ import pytest
 
 from clusteradm.transport import Node
 
+
 def pythons() -> list[str]:
     """This Python, and the one that boards have, where there is one that runs (a version manager's shim may not)."""
     found = [sys.executable]
