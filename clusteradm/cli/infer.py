@@ -121,6 +121,11 @@ def _submit(
             f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",
             next_step="compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
         )
+    if manifest["tpu_operations"] and args.cpu:
+        raise UsageError(
+            f"{stored.name} version {stored.version} is compiled for the Edge TPU, which a CPU cannot run",
+            next_step="deploy the .tflite that the compiler was given, under another name",
+        )
     wanted = (
         cluster.workers if not args.limit else [host for host in cluster.select(args.limit) if host in cluster.workers]
     )

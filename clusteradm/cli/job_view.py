@@ -34,6 +34,8 @@ class Rates:
 
     def update(self, progress: Mapping[str, Any]) -> dict[str, float]:
         """The rates, by host; empty until two updates of the same attempt are known."""
+        if progress["phase"] == "starting":
+            return {}
         done: dict[str, int] = {}
         for rank in progress["ranks"]:
             done[rank["host"]] = done.get(rank["host"], 0) + rank["images"]

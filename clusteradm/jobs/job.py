@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
+from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.jobs.inputs import SUFFIXES, HeadInputs, LocalInputs, parts
 from clusteradm.transport import Fleet
@@ -88,7 +88,7 @@ class Jobs:
         except BaseException:
             # Also on Ctrl-C, whose half-read answer makes the conversation useless: begin a new one.
             with contextlib.suppress(ClusteradmError):
-                self._fleet.drop(self._head)
+                self.cancel(job)
                 self._call("job-discard", job=job)
             raise
         return job, int(count)
@@ -161,4 +161,7 @@ class Jobs:
             size += into.write(base64.b64decode(reply["data"]))
 
     def _call(self, do: str, timeout: float | None = _ANSWER, **fields: Any) -> dict[str, Any]:
-        return self._fleet.node(self._head).call(do, timeout=timeout, **self._place, **fields)
+        answer = self._fleet.node(self._head).call(do, timeout=timeout, **self._place, **fields)
+        if "refused" in answer:
+            raise UsageError(answer["refused"])
+        return answer

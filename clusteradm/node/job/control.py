@@ -73,12 +73,12 @@ def add_part(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
 def add_paths(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
     """Take inputs that are on the head already.
 
-    {"shared", "user", "job", "paths", "suffixes"} -> {"files": n, "bytes": n}
+    {"shared", "user", "job", "paths", "suffixes"} -> {"files": n, "bytes": n}, or {"refused": why}
     """
     folder = _making(request)
     paths = [os.path.join(request["shared"], path) for path in request["paths"]]
 
-    def work() -> Dict[str, int]:
+    def work() -> Dict[str, Any]:
         count = size = 0
         with open(os.path.join(folder, _PIECES), "a", encoding="utf-8") as pieces:
             for name, path in pack.find(paths, request["suffixes"]):
@@ -88,19 +88,18 @@ def add_paths(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
                 count, size = count + 1, size + added
         return {"files": count, "bytes": size}
 
-    found: Dict[str, int] = as_user(request["user"], work)
-    return found
+    return _refusable(request["user"], work)
 
 
 def start(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
     """Index the inputs, make the job visible, start its supervisor.
 
-    {"shared", "user", "job", "spec"} -> {"inputs": n}
+    {"shared", "user", "job", "spec"} -> {"inputs": n}, or {"refused": why}
     """
     folder, job, user = _making(request), request["job"], request["user"]
     final = _folder(request)
 
-    def work() -> int:
+    def work() -> Dict[str, Any]:
         tensor = request["spec"]["model"]["input"]
         wanted = pack.Wanted(tensor["dtype"], tuple(tensor["shape"]))
         whole = os.path.join(folder, files.PACK)
@@ -116,13 +115,11 @@ def start(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
         files.write_json(os.path.join(folder, files.SPEC), dict(request["spec"], job=job, inputs=count))
         files.write_json(os.path.join(folder, files.STATUS), {"state": "starting", "total": count, "attempts": []})
         os.rename(folder, final)
-        return count
+        return {"inputs": count}
 
-    try:
-        count = as_user(user, work)
-    except AccountError:
-        as_user(user, lambda: shutil.rmtree(folder, ignore_errors=True))
-        raise
+    answer = _refusable(user, work)
+    if "refused" in answer:
+        return answer
     command = ["systemd-run", "--quiet", "--collect", "--unit", _unit(job), "--uid", user]
     command += ["--description", "clusteradm inference job " + job]
     # The supervisor ends mpirun in order; what is left after that is ended with it.
@@ -132,7 +129,19 @@ def start(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         raise OSError("systemd-run: " + done.stdout.decode("utf-8", "replace").strip())
-    return {"inputs": count}
+    return answer
+
+
+def _refusable(user: str, work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
+    """The work's answer; {"refused": why} where the inputs are no use, which is the asker's mistake, not the host's."""
+
+    def careful() -> Dict[str, Any]:
+        try:
+            return work()
+        except pack.PackError as error:
+            return {"refused": str(error)}
+
+    return dict(as_user(user, careful))
 
 
 def follow(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:

@@ -127,7 +127,7 @@ def _plain(values: Any) -> Any:
     """Nested lists of numbers that JSON can hold: it has no NaN and no infinity."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return [_plain(row) for row in values] if values.ndim else None
-    return np.round(values, 6).tolist() if values.dtype.kind == "f" else values.tolist()
+    return np.round(values.astype(np.float64), 6).tolist() if values.dtype.kind == "f" else values.tolist()
 
 
 def _real(values: Any, details: Dict[str, Any]) -> Any:

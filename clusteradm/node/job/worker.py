@@ -101,9 +101,12 @@ def work(folder: str, attempt: int, channel: Channel) -> None:
         channel.send(0, channels.READY, {"version": worker.engine.version, "tpu": worker.engine.path})
         worker.run()
     except Exception as error:
-        traceback.print_exc()
+        text = str(error)
+        if not isinstance(error, TpuError):
+            text = "%s: %s" % (type(error).__name__, text)
+            traceback.print_exc()
+        sys.stderr.write("rank %d: %s\n" % (channel.rank, text))
         sys.stderr.flush()
-        text = str(error) if isinstance(error, TpuError) else "%s: %s" % (type(error).__name__, error)
         channel.send(0, channels.FAILED, {"error": text})
         _wait_for_stop(channel)
 

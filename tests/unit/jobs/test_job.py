@@ -126,13 +126,13 @@ def test_inputs_on_the_head_are_packed_there(place: Place, pictures: Path) -> No
     assert count == 6
     lines = [json.loads(line)["input"] for line in (place.folder(job) / "inputs.jsonl").read_text().splitlines()]
     assert lines == sorted([*(str(pictures / f"{n}.png") for n in range(5)), str(place.shared / "data" / "x.png")])
-    with pytest.raises(HostFailed, match="no file or folder /gone on the head"):
+    with pytest.raises(UsageError, match="no file or folder /gone on the head"):
         place.submit(HeadInputs(("/gone",)))
 
 
 def test_what_cannot_be_a_job_leaves_nothing(place: Place, pictures: Path) -> None:
     (pictures / "a.npy").write_bytes(b"\x93NUMPY but damaged")
-    with pytest.raises(HostFailed, match=r"a\.npy is no readable NumPy file"):
+    with pytest.raises(UsageError, match=r"a\.npy is no readable NumPy file"):
         place.submit(resolve([str(pictures)]))
     assert os.listdir(place.shared / "jobs") == []
     files = resolve([str(pictures)])
