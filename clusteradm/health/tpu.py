@@ -31,16 +31,7 @@ def judge(host: str, expected: int | None, document: Mapping[str, Any]) -> Itera
     if "error" in about:
         yield ill(host, CHECK, "UNKNOWN", f"the probe failed: {about['error']}", "report this as a defect")
         return
-    if about["lspci"] is None:
-        yield doubtful(host, "lspci", "MISSING", "there is no lspci on the host", "run clusteradm bootstrap")
-    elif sorted(about["lspci"]) != sorted(each["address"] for each in about["pci"]):
-        yield doubtful(
-            host,
-            "lspci",
-            "DISAGREES",
-            f"lspci lists {', '.join(about['lspci']) or 'no TPU'}, sysfs {len(about['pci'])}",
-            "reboot the host",
-        )
+    yield from _witnesses(host, about)
     devices = {device["pci_address"]: device for device in about["apex"]}
     for card in about["pci"]:
         yield _one(host, card, devices.get(card["address"]), about, runtime)
@@ -52,6 +43,19 @@ def judge(host: str, expected: int | None, document: Mapping[str, Any]) -> Itera
             "ABSENT",
             f"{missing} of {expected} Edge TPUs (cluster_tpus) are not on the PCI bus",
             "power the host off, reseat the module, power it on; if that does not help, try another slot or module",
+        )
+
+
+def _witnesses(host: str, about: Mapping[str, Any]) -> Iterator[Finding]:
+    """The bus is asked in three ways; where they do not tell the same, something is half gone."""
+    if about["lspci"] is None:
+        yield doubtful(host, "bus", "NO_LSPCI", "there is no lspci on the host", "run clusteradm bootstrap")
+    told = {"lspci": about["lspci"], "/proc/bus/pci/devices": about["proc"], "sysfs": about["pci"]}
+    counts = {name: len(found) for name, found in told.items() if found is not None}
+    if len(set(counts.values())) > 1:
+        cause = "different numbers of Edge TPUs: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+        yield doubtful(
+            host, "bus", "DISAGREES", cause, "power-cycle the host: a card fell off the bus, or came too late"
         )
 
 

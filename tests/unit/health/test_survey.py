@@ -1,0 +1,161 @@
+"""Whole surveys: what hosts said, judged; replayed from a file; shown."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm import health
+from clusteradm.cli.main import main
+from clusteradm.errors import InputErrors
+from clusteradm.health import Survey
+from clusteradm.inventory import Cluster, load
+
+INVENTORY = """\
+all:
+  vars: {cluster_subnet: 10.0.0.0/24, cluster_interface: eth0}
+  children:
+    head: {hosts: {h: {cluster_ip: 10.0.0.1}}}
+    compute: {hosts: {c: {cluster_ip: 10.0.0.2}}}
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    return load(tmp_path / "inventory.yml")
+
+
+def document(name: str, address: str, mount: dict[str, str] | None) -> dict[str, Any]:
+    disk = {"device": 1, "size": 8_000_000_000, "free": 4_000_000_000, "inodes": 1000, "inodes_free": 900}
+    return {
+        "host": name,
+        "clock": {"skew": 0.01, "doubt": 0.005},
+        "system": {"disks": {"/": disk, "/boot": None}, "failed_units": []},
+        "network": {
+            "interfaces": {"eth0": {"state": "up", "addresses": [f"{address}/24"]}},
+            "resolved": {"h": ["10.0.0.1"], "c": ["10.0.0.2"]},
+        },
+        "share": {"path": "/srv/cluster", "mount": mount, "use": {"ok": True, "seconds": 0.01}},
+        "runtime": {
+            "ok": True,
+            "google_pycoral": None,
+            "litert": "2.3.0",
+            "tflite_runtime": None,
+            "mpi4py": "3.1.4",
+            "python": "3.11.2",
+            "library": "BuildLabel(x), RuntimeVersion(14)",
+        },
+        "tpu": {
+            "lspci": [],
+            "proc": [],
+            "pci": [],
+            "apex": [],
+            "driver": {"version": None, "loaded": False},
+            "user_in_group": True,
+        },
+    }
+
+
+@pytest.fixture
+def survey() -> Survey:
+    nfs = {"source": "h:/cluster", "type": "nfs4", "options": "rw"}
+    hello = {"ok": True, "said": ["c", "h"], "wrote": ["c", "h"]}
+    together = {"login": {"h": {"ok": True}, "c": {"ok": True}}, "hello": hello}
+    return Survey({"h": document("h", "10.0.0.1", None), "c": document("c", "10.0.0.2", nfs)}, together)
+
+
+def ill(cluster: Cluster, survey: Survey) -> list[tuple[str, str, str]]:
+    return [(each.subject, each.check, each.state) for each in health.judge(cluster, survey) if not each.ok]
+
+
+def test_all_is_well(cluster: Cluster, survey: Survey) -> None:
+    assert ill(cluster, survey) == []
+    checks = {finding.check for finding in health.judge(cluster, survey)}
+    assert checks == {"ssh", "clock", "disk", "units", "network", "nfs", "runtime", "mpi"}
+
+
+CHANGES: list[tuple[list[str | int], Any, str, str]] = [
+    (["clock"], {"skew": -31e6, "doubt": 0.1}, "clock", "SKEWED"),
+    (["system", "disks", "/", "free"], 100_000_000, "disk", "FULL"),
+    (["system", "disks", "/", "inodes_free"], 3, "disk", "FULL"),
+    (["system", "failed_units"], ["x.service"], "units", "FAILED"),
+    (["network", "interfaces"], {"wlan0": {"state": "up", "addresses": []}}, "network", "NO_INTERFACE"),
+    (["network", "interfaces", "eth0", "addresses"], ["192.168.1.4/24"], "network", "NO_ADDRESS"),
+    (["network", "interfaces", "eth0", "state"], "down", "network", "DOWN"),
+    (["network", "resolved", "c"], ["127.0.1.1"], "network", "NAMES"),
+    (["share", "mount"], None, "nfs", "NOT_MOUNTED"),
+    (["share", "mount", "type"], "ext4", "nfs", "FOREIGN"),
+    (["share", "use"], {"ok": False, "error": "x", "timeout": True}, "nfs", "STALE"),
+    (["share", "use"], {"ok": False, "error": "Permission denied"}, "nfs", "UNUSABLE"),
+    (["runtime"], {"ok": False, "error": "ended by signal 11"}, "runtime", "BROKEN"),
+    (["runtime", "google_pycoral"], False, "runtime", "WRONG_PYCORAL"),
+    (["runtime", "litert"], None, "runtime", "NO_RUNTIME"),
+    (["runtime", "library_error"], "libedgetpu.so.1: cannot open", "runtime", "NO_LIBRARY"),
+    (["runtime", "mpi4py"], None, "runtime", "NO_MPI4PY"),
+    (["network"], {"error": "OSError: x"}, "network", "UNKNOWN"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "check", "state"), CHANGES, ids=[f"{row[2]}-{row[3]}" for row in CHANGES])
+def test_one_illness_is_one_finding(
+    cluster: Cluster, survey: Survey, path: list[str], value: Any, check: str, state: str
+) -> None:
+    sick = copy.deepcopy(survey)
+    place: Any = sick.documents["c"]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert ill(cluster, sick) == [("c", check, state)]
+    (finding,) = [each for each in health.judge(cluster, sick) if not each.ok]
+    assert finding.cause and finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("login", "hello", "state"),
+    [
+        ({"ok": False, "error": "Permission denied"}, {}, "NO_LOGIN"),
+        ({"ok": True}, {"said": ["h"], "wrote": ["h"], "error": "no route"}, "NO_START"),
+        ({"ok": True}, {"said": ["c", "h"], "wrote": ["h"]}, "OTHER_SHARE"),
+    ],
+)
+def test_mpi(cluster: Cluster, survey: Survey, login: dict[str, Any], hello: dict[str, Any], state: str) -> None:
+    assert survey.cluster is not None
+    survey.cluster["login"]["c"] = login
+    survey.cluster["hello"].update(hello)
+    assert ill(cluster, survey) == [("c", "mpi", state)]
+
+
+def test_a_silent_host_is_a_finding(cluster: Cluster, survey: Survey) -> None:
+    del survey.documents["c"]
+    survey.errors["c"] = ("UNREACHABLE", "no answer in time")
+    assert ill(cluster, survey) == [("c", "ssh", "UNREACHABLE")]
+
+
+def test_replay(cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "saved.json"
+    survey.save(saved)
+    where = ["-i", str(cluster.path), "--from", str(saved)]
+    assert main(["health", *where]) == 0
+    assert "all is well" in capsys.readouterr().out
+    survey.documents["c"]["share"]["mount"] = None
+    survey.save(saved)
+    assert main(["health", *where, "--json"]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema_version"] == 1 and answer["summary"]["error"] == 1
+    survey.errors["c"] = ("UNREACHABLE", "gone")
+    survey.save(saved)
+    assert main(["health", *where]) == 4
+    assert "remedy:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"documents": 1, "cluster": 2, "errors": 3}'])
+def test_what_is_no_saved_survey(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "saved.json"
+    path.write_text(text)
+    with pytest.raises(InputErrors, match="not a survey"):
+        Survey.load(path)
