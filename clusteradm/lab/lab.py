@@ -21,7 +21,7 @@ from clusteradm.lab import access, disk, image
 from clusteradm.lab import plan as plans
 from clusteradm.lab.cache import Cache, Say, default_root
 from clusteradm.lab.cgroup import Groups
-from clusteradm.lab.machine import LabError, require, run
+from clusteradm.lab.machine import LabError, make_room, require, run
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, FAULTS, Places, Plan
 from clusteradm.lab.suites import DEFAULT, SUITES
 
@@ -136,6 +136,7 @@ class Lab:
             self._ask("start")
             return
         self.say(f"starting {plan.nodes} boards")
+        make_room()
         with self.places.log.open("ab") as log:
             process = subprocess.Popen(
                 [

@@ -56,6 +56,17 @@ def require() -> None:
             raise UsageError(f"the lab needs {device}, which is not here", next_step="try: modprobe fuse")
 
 
+# Each board's systemd and its services take about 11 of root's inotify instances; the kernel's default is 128 in all.
+INOTIFY_INSTANCES = 8192
+
+
+def make_room() -> None:
+    """Raise the kernel's limit that a dozen boards reach: they share root's inotify instances with this machine."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(limit.read_text()) < INOTIFY_INSTANCES:
+        limit.write_text(str(INOTIFY_INSTANCES))
+
+
 def run(
     argv: Sequence[str],
     *,
