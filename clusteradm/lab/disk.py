@@ -46,8 +46,8 @@ def make(upper: Path, base: Path, board: Board, authorized_key: str, host_keys: 
     new.mkdir(parents=True)
     layer = Layer(new, base)
     layer.write("etc/hostname", board.hostname + "\n")
-    layer.append(
-        "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {board.hostname}\n::1 localhost ip6-localhost ip6-loopback"
+    layer.write(
+        "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {board.hostname}\n::1 localhost ip6-localhost ip6-loopback\n"
     )
     layer.write("etc/machine-id", uuid.uuid4().hex + "\n", 0o444)
     if board.mendel:

@@ -29,9 +29,10 @@ class Layer:
         """The directory `name` of the layer, made with its parents."""
         place = self.path
         for part in Path(name).parts:
-            place = place / part
+            below = self.base / (place / part).relative_to(self.path)
+            # /sbin may be a link to usr/sbin: a folder in the layer would hide it.
+            place = self.directory(str(below.readlink())) if below.is_symlink() else place / part
             if not place.is_dir():
-                below = self.base / place.relative_to(self.path)
                 place.mkdir()
                 place.chmod(below.stat().st_mode & 0o7777 if below.is_dir() else 0o755)
         return place
@@ -43,13 +44,11 @@ class Layer:
         return place
 
     def append(self, name: str, line: str) -> None:
-        """The base's file `name` with one more line."""
-        below = self.base / name
-        text = below.read_text(encoding="utf-8") if below.exists() else ""
-        mode = below.stat().st_mode & 0o7777 if below.exists() else 0o644
-        place = self.write(name, text + line + "\n", mode)
-        if below.exists():
-            shutil.chown(place, below.stat().st_uid, below.stat().st_gid)
+        """The file `name`, as it is so far, with one more line."""
+        below = next(path for path in (self.path / name, self.base / name) if path.exists())
+        status = below.stat()
+        place = self.write(name, below.read_text(encoding="utf-8") + line + "\n", status.st_mode & 0o7777)
+        shutil.chown(place, status.st_uid, status.st_gid)
 
     def link(self, name: str, target: str) -> None:
         (self.directory(str(Path(name).parent)) / Path(name).name).symlink_to(target)
@@ -115,4 +114,9 @@ def _stand_ins(layer: Layer) -> None:
     layer.write("etc/systemd/system/lab-hardware.service", (BOARD / "lab-hardware.service").read_text(encoding="utf-8"))
     layer.write("usr/local/lib/clusteradm-lab/hardware", (BOARD / "hardware").read_text(encoding="utf-8"), 0o755)
     layer.enable("lab-hardware.service", "sysinit.target")
+    for module in (BOARD / "nfs4").glob("*.py"):
+        layer.write(f"usr/local/lib/clusteradm-lab/nfs4/{module.name}", module.read_text(encoding="utf-8"))
+    for name in ("sbin/mount.nfs", "sbin/mount.nfs4"):
+        layer.write(name, (BOARD / "mount.nfs").read_text(encoding="utf-8"), 0o755)
+        layer.append("var/lib/dpkg/diversions", f"/{name}\n/{name}.distrib\n:")
     layer.write("usr/local/sbin/udevadm", (BOARD / "udevadm.py").read_text(encoding="utf-8"), 0o755)
