@@ -35,10 +35,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", place / "venv"], check=True)
     wheel = next((place / "dist").glob("clusteradm-*.whl"))
     python = place / "venv/bin/python"
-    subprocess.run(
-        [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "-c", ROOT / "constraints.txt", wheel],
-        check=True,
-    )
+    pip[0] = str(python)
+    subprocess.run([*pip, "install", "-c", ROOT / "constraints.txt", wheel], check=True)
     return place / "venv/bin/clusteradm"
 
 

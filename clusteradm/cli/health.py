@@ -98,8 +98,6 @@ def _seen(findings: Iterable[Finding]) -> str:
     for finding in findings:
         if finding.check == "tpu":
             parts.append(finding.detail or finding.cause)
-        elif finding.ok and finding.check in ("ssh", "units"):
-            parts.append(f"{finding.check} ok")
         else:
             parts.append(f"{finding.check} {finding.detail if finding.ok else finding.state}")
     return "; ".join(parts)

@@ -10,9 +10,13 @@ from typing import Any
 from rich.console import Console
 
 SCHEMA_VERSION = 1
+PIPED_WIDTH = 240
 
 # Host output is never parsed as markup: "[coral-0]" is a name, not a colour.
-stdout = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+# A table in a pipe is not folded to the 80 columns of a terminal that is not there.
+stdout = Console(
+    markup=False, emoji=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED_WIDTH
+)
 stderr = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

@@ -76,7 +76,7 @@ def _units(cluster: Cluster, host: Host, system: Mapping[str, Any]) -> Iterator[
         cause = f"failed units: {', '.join(failed)}"
         yield doubtful(host.name, "units", "FAILED", cause, f"systemctl status {failed[0]} on the host says why")
     else:
-        yield well(host.name, "units", "n/a" if failed is None else "none failed")
+        yield well(host.name, "units", "n/a" if failed is None else "ok")
 
 
 def _network(cluster: Cluster, host: Host, network: Mapping[str, Any]) -> Iterator[Finding]:
@@ -121,7 +121,7 @@ def _share(cluster: Cluster, host: Host, share: Mapping[str, Any]) -> Iterator[F
         yield ill(host.name, "nfs", "UNUSABLE", f"the cluster user cannot use {path}: {use['error']}", BOOTSTRAP)
     else:
         source = "its own" if mount is None else f"{mount['source']} ({mount['type']})"
-        yield well(host.name, "nfs", f"{source}, written and read back in {use['seconds'] * 1000:.0f} ms")
+        yield well(host.name, "nfs", f"{source}, write and read {use['seconds'] * 1000:.0f} ms")
 
 
 def _runtime(cluster: Cluster, host: Host, runtime: Mapping[str, Any]) -> Iterator[Finding]:
@@ -147,5 +147,5 @@ def _runtime(cluster: Cluster, host: Host, runtime: Mapping[str, Any]) -> Iterat
             runtime["tflite_runtime"] and f"tflite-runtime {runtime['tflite_runtime']}"
         )
         parts = ["pycoral" if runtime["google_pycoral"] else "", tflite or "", f"Python {runtime['python']}"]
-        parts.append(runtime["library"])
+        parts.append(f"libedgetpu {runtime['package'] or runtime['library']}")
         yield well(host.name, "runtime", ", ".join(part for part in parts if part))

@@ -111,7 +111,7 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
             findings.append(ill(host.name, "ssh", kind, text, remedy))
             continue
         document: Mapping[str, Any] = found.documents[host.name]
-        findings.append(well(host.name, "ssh", "answers"))
+        findings.append(well(host.name, "ssh", "ok"))
         findings += board.judge(cluster, host, document)
         if host.name in together:
             findings.append(together[host.name])

@@ -69,8 +69,6 @@ def test_arrows_point_one_way() -> None:
 
 
 def test_what_runs_on_a_board_needs_nothing_but_the_standard_library() -> None:
-    if sys.version_info < (3, 10):
-        pytest.skip("sys.stdlib_module_names came with Python 3.10")
     wrong = []
     for path in MODULES:
         if room(path) != "node":

@@ -48,6 +48,7 @@ def document(name: str, address: str, mount: dict[str, str] | None) -> dict[str,
             "tflite_runtime": None,
             "mpi4py": "3.1.4",
             "python": "3.11.2",
+            "package": "16.0",
             "library": "BuildLabel(x), RuntimeVersion(14)",
         },
         "tpu": {
