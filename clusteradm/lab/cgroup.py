@@ -7,6 +7,7 @@ container) it makes a group below the root of the cgroup2 mount. The memory cont
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,10 @@ class Groups:
             return []
         return ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={self.scope}", "-p", "Delegate=yes"]
 
+    def node(self, name: str) -> NodeGroup:
+        """The groups of one board."""
+        return NodeGroup(self.path / f"node-{name}", self.memory / name if self.memory else None)
+
     def enter(self) -> None:
         """Move this process into the lab's group, where systemd has not already put it there."""
         own = self.path / "supervisor"
@@ -88,7 +93,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class NodeGroup:
-    """The control groups of one board, seen from the supervisor."""
+    """The control groups of one board."""
 
     path: Path
     memory: Path | None
@@ -105,6 +110,13 @@ class NodeGroup:
     def doors(self) -> list[Path]:
         """The files that take a process in."""
         return [group / "cgroup.procs" for group in (self.path, self.memory) if group is not None]
+
+    def joiner(self) -> list[str]:
+        """What to put before a command line so that the command counts as one of the board's own."""
+        # nspawn splits its group into children, and a group with children may hold no process itself.
+        doors = [self.path / "exec" / "cgroup.procs", *self.doors()[1:]]
+        enter = "".join(f"echo $$ >{shlex.quote(str(door))}; " for door in doors)
+        return ["sh", "-c", f'mkdir -p {shlex.quote(str(self.path / "exec"))}; {enter}exec "$@"', "sh"]
 
     def freeze(self, on: bool) -> None:
         (self.path / "cgroup.freeze").write_text("1" if on else "0")

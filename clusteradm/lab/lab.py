@@ -206,14 +206,18 @@ class Lab:
 
     def exec_argv(self, node: str, argv: Sequence[str]) -> list[str]:
         """The command line, on this machine, that runs `argv` on a board."""
-        leader = self._node(node)["leader"]
-        if not leader:
+        found = self._node(node)
+        leader = found["leader"]
+        if not leader or found["fault"] == "freeze":
+            state = "frozen" if leader else "off"
             raise UsageError(
-                f"{node} is off", next_step=f"switch it on with: clusteradm lab fault{self._option()} {node} restore"
+                f"{node} is {state}",
+                next_step=f"bring it back with: clusteradm lab fault{self._option()} {node} restore",
             )
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         environment = [f"PATH={path}", "HOME=/root", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
-        return ["nsenter", "-t", str(leader), "--all", "--root", "--wd", "env", "-i", *environment, *argv]
+        enter = ["nsenter", "-t", str(leader), "--all", "--root", "--wd", "env", "-i", *environment, *argv]
+        return [*Groups.of(self.name).node(node).joiner(), *enter]
 
     def ssh_argv(self, node: str, argv: Sequence[str] = ()) -> list[str]:
         """The ssh command line that logs in to a board as its user."""

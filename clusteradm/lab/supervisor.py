@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clusteradm.lab import net
-from clusteradm.lab.cgroup import Groups, NodeGroup
+from clusteradm.lab.cgroup import Groups
 from clusteradm.lab.machine import LabError, run
 from clusteradm.lab.node import Node
 from clusteradm.lab.plan import Places, Plan
@@ -51,8 +51,7 @@ class Supervisor:
         raise LabError(f"the lab's web server ended (exit {code})")
 
     def _node(self, board: Board) -> Node:
-        memory = self.groups.memory / board.name if self.groups.memory else None
-        group = NodeGroup(self.groups.path / f"node-{board.name}", memory)
+        group = self.groups.node(board.name)
         lower = tuple(Path(path) for path in self.plan.lower)
         memory_limit = self.plan.memory * 1024 * 1024
         folder = self.places.node(board.name)
