@@ -73,12 +73,9 @@ class Lab:
                     f'the lab "{self.name}" is another one: {plan.describe()}',
                     next_step=f"end it first with: clusteradm lab down{self._option()}",
                 )
-            start = time.monotonic()
             if plan is None:
                 plan = self._prepare(wanted)
-            self._start(plan)
-            self._wait(plan, within)
-            self.say(f"{plan.describe()}: up after {time.monotonic() - start:.1f} s")
+            self._start(plan, within)
 
     def down(self) -> bool:
         """End the lab: every process it started, its networks, its boards' disks. False if there was none."""
@@ -88,10 +85,7 @@ class Lab:
             if not self.places.root.exists() and not groups.path.exists():
                 return False
             groups.end()
-            if self.places.netns.exists():
-                # Once, unless somebody mounted it again after a crash.
-                while _is_namespace(self.places.netns):
-                    run(["umount", str(self.places.netns)])
+            self._close_door()
             shutil.rmtree(self.places.root, ignore_errors=True)
             if self.places.root.exists():
                 raise LabError(f"{self.places.root} cannot be removed", next_step="see what uses it: fuser -vm on it")
@@ -128,15 +122,27 @@ class Lab:
         self.places.write_plan(plan)
         return plan
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, plan: Plan, within: float) -> None:
+        """Start the supervisor or, where it runs, have it start what is not running; wait for the boards."""
+        start = time.monotonic()
         groups = Groups.of(self.name)
-        if groups.alive():
-            if all(node["state"] == "running" for node in self.status()["nodes"].values()):
-                self.say(f'the lab "{self.name}" is already up')
-            self._ask("start")
+        try:
+            before = self._ask("start")
+        except LabError:
+            groups.end()  # boards whose supervisor was killed, if there are any
+            self.say(f"starting {plan.nodes} board{'s' if plan.nodes > 1 else ''}")
+            make_room()
+            self._launch(groups)
+            before = self.status()
+        self._open_door(before["pid"])
+        up = [name for name, node in before["nodes"].items() if node["state"] == "running"]
+        if len(up) == plan.nodes:
+            self.say(f'the lab "{self.name}" is already up: {plan.describe()}')
             return
-        self.say(f"starting {plan.nodes} boards")
-        make_room()
+        self._wait(set(up), within)
+        self.say(f"{plan.describe()}: up after {time.monotonic() - start:.1f} s")
+
+    def _launch(self, groups: Groups) -> None:
         with self.places.log.open("ab") as log:
             process = subprocess.Popen(
                 [
@@ -154,38 +160,47 @@ class Lab:
         while True:
             with contextlib.suppress(LabError):
                 self.status()
-                break
+                return
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = self.places.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
                 raise LabError("the lab's supervisor did not start\n  " + "\n  ".join(tail), where=str(self.places.log))
             time.sleep(0.02)
-        self.places.netns.touch()
-        if not _is_namespace(self.places.netns):
-            run(["mount", "--bind", f"/proc/{process.pid}/ns/net", str(self.places.netns)])
 
-    def _wait(self, plan: Plan, within: float) -> None:
-        deadline = time.monotonic() + within
+    def _open_door(self, pid: int) -> None:
+        """Keep the supervisor's network namespace as a file, which connections go through."""
+        namespace = Path(f"/proc/{pid}/ns/net")
+        door = self.places.netns
+        if _is_namespace(door) and door.stat().st_ino == namespace.stat().st_ino:
+            return
+        self._close_door()
+        door.touch()
+        run(["mount", "--bind", str(namespace), str(door)])
+
+    def _close_door(self) -> None:
+        while _is_namespace(self.places.netns):
+            run(["umount", str(self.places.netns)])
+
+    def _wait(self, said: set[str], within: float) -> None:
+        """Until every board has booted that has no fault; `said`: boards that nothing needs to be said of."""
         start = time.monotonic()
-        said: set[str] = set()
         known: dict[str, Any] = {}
         while True:
             known = self._ask("wait", known=known)
-            states = {name: node["state"] for name, node in known["nodes"].items()}
+            states = {name: node["state"] for name, node in known["nodes"].items() if not node["fault"]}
             for name, state in states.items():
                 if state == "running" and name not in said:
                     said.add(name)
                     self.say(f"{name}: booted after {time.monotonic() - start:.1f} s")
-            faults = {name for name, node in known["nodes"].items() if node["fault"]}
-            if all(state == "running" or name in faults for name, state in states.items()):
+            late = [name for name, state in states.items() if state != "running"]
+            if not late:
                 return
-            dead = [name for name, state in states.items() if state == "off" and name not in faults]
-            if dead or time.monotonic() > deadline:
-                late = dead or [name for name, state in states.items() if state != "running"]
-                console = self.places.node(late[0]) / "console.log"
+            dead = [name for name in late if states[name] == "off"]
+            if dead or time.monotonic() > start + within:
+                console = self.places.node((dead or late)[0]) / "console.log"
                 tail = (
                     console.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if console.exists() else []
                 )
-                raise LabError(f"{', '.join(late)} did not boot\n  " + "\n  ".join(tail), where=str(console))
+                raise LabError(f"{', '.join(dead or late)} did not boot\n  " + "\n  ".join(tail), where=str(console))
 
     # ---- use ----
 

@@ -73,7 +73,7 @@ class Places:
 
     @property
     def lock(self) -> Path:
-        return ROOT / f".{self.name}.lock"
+        return Path("/run/lock") / f"clusteradm-lab-{self.name}"
 
     @property
     def plan(self) -> Path:

@@ -99,10 +99,11 @@ class Supervisor:
 
     def _status(self) -> dict[str, Any]:
         return {
+            "pid": os.getpid(),
             "nodes": {
                 name: {"state": node.state, "fault": node.fault, "boots": node.boots, "leader": node.leader}
                 for name, node in self.nodes.items()
-            }
+            },
         }
 
 
