@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -49,9 +50,9 @@ class Feed:
             if image.size != (width, height):
                 image = image.resize((width, height), _BILINEAR)
         except Exception as error:  # Pillow's decoders raise whatever they meet: OSError, SyntaxError, struct.error ...
-            raise BadInput(
-                "not a picture that can be read: %s" % (" ".join(str(error).split()) or type(error).__name__)
-            )
+            # Without the address of an object in memory: the same input gives the same result.
+            text = " ".join(re.sub(r"<[^>]*>", "", str(error)).split())
+            raise BadInput("not a picture that can be read: %s" % (text or type(error).__name__))
         return np.asarray(image, np.uint8).reshape(self.shape)
 
     def _pixels(self, values: Any) -> Any:
