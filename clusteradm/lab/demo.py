@@ -34,6 +34,9 @@ FOLDER = Path("/var/lib/clusteradm/demo")
 
 # Four ranks have to be 3.5 times as fast as one; any other number, the same share of its ideal.
 LEAST_EFFICIENCY = 3.5 / 4
+# A run takes a second or three, and whatever else this machine does in that time makes it longer, never shorter: where
+# the speed-up falls short, both are measured again, and the fastest run of each counts.
+MOST_ROUNDS = 3
 
 _FAREWELL = """
 The cluster is still up. To look around, and to take it down:
@@ -86,11 +89,28 @@ class Demo:
         self._clusteradm("health", "health")
         self._clusteradm("compile-model", "lab", "compile-model", MODEL, "--output", compiled)
         self._clusteradm("deploy-model", "deploy-model", compiled, "--name", "digits", "--labels", LABELS)
-        one = self._infer("infer on 1 rank", images, truth, "one-rank", "--ranks", 1)
-        every = self._infer(f"infer on {self.nodes} ranks", images, truth, "all-ranks")
-        _say(table(one, every, self.seconds))
-        check(one, every, self.nodes, held_out)
+        one, every, rounds = self._measure(images, truth, held_out)
+        _say(table(one, every, rounds, self.seconds))
+        check_speed_up(one, every)
         _say(_FAREWELL.format(folder=self.folder))
+
+    def _measure(self, images: Path, truth: Path, held_out: data.Digits) -> tuple[Run, Run, int]:
+        """The fastest run on one rank, the fastest on every rank, and of how many each."""
+        expected = answers_on_cpu(held_out)
+        ones, everys = [], []
+        while True:
+            ones.append(self._infer("infer on 1 rank", images, truth, "one-rank", "--ranks", 1))
+            check_run(ones[-1], 1, expected, held_out)
+            everys.append(self._infer(f"infer on {self.nodes} ranks", images, truth, "all-ranks"))
+            check_run(everys[-1], self.nodes, expected, held_out)
+            one, every = (min(runs, key=lambda run: run.working) for runs in (ones, everys))
+            if len(ones) == MOST_ROUNDS or speed_up(one, every) >= LEAST_EFFICIENCY * self.nodes:
+                return one, every, len(ones)
+            _say(
+                f"\n{self.nodes} ranks were {speed_up(one, every):.2f} times as fast as one, at a load of "
+                f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} processors. Measuring both again: the fastest run of "
+                "each counts."
+            )
 
     def _infer(self, step: str, images: Path, truth: Path, name: str, *options: object) -> Run:
         results, summary = self.folder / f"{name}.jsonl", self.folder / f"{name}.json"
@@ -116,7 +136,7 @@ class Demo:
     def _step(self, name: str) -> Iterator[None]:
         started = time.monotonic()
         yield
-        self.seconds[name] = time.monotonic() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -143,7 +163,7 @@ def read_run(document: dict[str, Any], results: Path) -> Run:
         raise HostFailed(f"inputs without an answer: {len(errors)}; the first is {errors[0]}", where=str(results))
     return Run(
         answers=tuple(record["top"][0]["label"] for record in records),
-        right=document["accuracy"]["right"],
+        right=(document["accuracy"] or {"right": 0})["right"],
         working=document["seconds"],
         starting=document["startup_seconds"],
         rank_rates=tuple(rank["images_per_second"] for rank in document["ranks"]),
@@ -154,8 +174,9 @@ def read_run(document: dict[str, Any], results: Path) -> Run:
 def answers_on_cpu(digits: data.Digits) -> tuple[str, ...]:
     """The label that the model gives each digit on this machine's CPU: what the TPUs' answers are held against."""
     labels = LABELS.read_text(encoding="utf-8").split()
-    interpreter = Interpreter(model_path=str(MODEL), num_threads=1)
-    interpreter.allocate_tensors()
+    with _quiet():
+        interpreter = Interpreter(model_path=str(MODEL), num_threads=1)
+        interpreter.allocate_tensors()
     entry, result = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     answers = []
     for image in digits.images:
@@ -165,31 +186,51 @@ def answers_on_cpu(digits: data.Digits) -> tuple[str, ...]:
     return tuple(answers)
 
 
-def check(one: Run, every: Run, nodes: int, held_out: data.Digits) -> None:
-    """Raise ClusteradmError where a figure is not what it has to be."""
-    expected = answers_on_cpu(held_out)
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without standard error: the runtime's library announces its delegate there, and has no switch for that."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def check_run(run: Run, ranks: int, expected: Sequence[str], held_out: data.Digits) -> None:
+    """Raise HostFailed where the run was not all of the work, on that many ranks, with the model's own answers."""
+    where = f"the job on {ranks} rank{'s' * (ranks > 1)}"
+    if len(run.rank_rates) != ranks:
+        raise HostFailed(f"{where} ran on {len(run.rank_rates)}", next_step="clusteradm health says why")
+    if len(run.answers) != len(expected):
+        raise HostFailed(f"{where} has {len(run.answers)} results, not {len(expected)}")
+    differ = sum(a != b for a, b in zip(run.answers, expected, strict=True))
+    if differ:
+        raise HostFailed(f"{where} has {differ} answers that are not the model's on the CPU")
     right = sum(answer == str(label) for answer, label in zip(expected, held_out.labels, strict=True))
-    for run in (one, every):
-        ranks = len(run.rank_rates)
-        if len(run.answers) != len(expected):
-            raise HostFailed(f"{len(run.answers)} results on {ranks} ranks, not {len(expected)}")
-        differ = sum(a != b for a, b in zip(run.answers, expected, strict=True))
-        if differ:
-            raise HostFailed(f"{differ} answers on {ranks} ranks are not those of the model on the CPU")
-        if run.right != right:
-            raise HostFailed(f"the job on {ranks} ranks counted {run.right} right answers; there are {right}")
-    if (len(one.rank_rates), len(every.rank_rates)) != (1, nodes):
-        raise HostFailed(f"{len(one.rank_rates)} and {len(every.rank_rates)} ranks worked, not 1 and {nodes}")
-    speed_up, least = every.rate / one.rate, LEAST_EFFICIENCY * nodes
-    if speed_up < least:
+    if run.right != right:
+        raise HostFailed(f"{where} counted {run.right} right answers; there are {right}")
+
+
+def speed_up(one: Run, every: Run) -> float:
+    """How many times as fast every rank together is as one."""
+    return every.rate / one.rate
+
+
+def check_speed_up(one: Run, every: Run) -> None:
+    """Raise HostFailed where the ranks are not fast enough together."""
+    found, least = speed_up(one, every), LEAST_EFFICIENCY * len(every.rank_rates)
+    if found < least:
         raise HostFailed(
-            f"{nodes} ranks were {speed_up:.2f} times as fast as one, less than {least:.2f}",
-            next_step="the ranks and their devices share this machine's processor: try again when nothing else runs",
+            f"{len(every.rank_rates)} ranks were {found:.2f} times as fast as one, less than {least:.2f}",
+            next_step="the ranks and their devices share this machine's processors: try again when nothing else runs",
         )
 
 
-def table(one: Run, every: Run, seconds: dict[str, float]) -> str:
-    """The closing table, one line a figure."""
+def table(one: Run, every: Run, rounds: int, seconds: dict[str, float]) -> str:
+    """The closing table, one line a figure. `rounds`: of how many runs these are the fastest."""
     columns = [one, every]
     rows: list[tuple[str, Sequence[str]]] = [
         ("", [f"{len(run.rank_rates)} rank{'s' * (len(run.rank_rates) > 1)}" for run in columns]),
@@ -199,7 +240,8 @@ def table(one: Run, every: Run, seconds: dict[str, float]) -> str:
         ("first dispatch to last result", [f"{run.working:.2f} s" for run in columns]),
         ("images/s", [f"{run.rate:,.0f}" for run in columns]),
         ("images/s per rank, mean", [f"{run.rate / len(run.rank_rates):,.0f}" for run in columns]),
-        ("speed-up", ["", f"{every.rate / one.rate:.2f}"]),
+        *([("fastest of", [f"{rounds} runs"] * 2)] if rounds > 1 else []),
+        ("speed-up", ["", f"{speed_up(one, every):.2f}"]),
     ]
     figures = [f"{name:<32}" + "".join(f"{cell:>16}" for cell in cells) for name, cells in rows]
     steps = [f"{name:<32}{took:>14.1f} s" for name, took in {**seconds, "all steps": sum(seconds.values())}.items()]
