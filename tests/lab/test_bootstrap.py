@@ -1,0 +1,324 @@
+"""What bootstrap leaves on the boards, by the boards' own tools; and what it does when run again, cut or wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clusteradm import shipped
+from clusteradm.inventory import Cluster, Host, load
+from clusteradm.lab import Lab
+
+pytestmark = pytest.mark.lab
+
+SHARED = "/srv/cluster"
+PROFILE = "/etc/NetworkManager/system-connections/cluster.nmconnection"
+MCA = "/etc/openmpi/openmpi-mca-params.conf"
+
+
+class Boards:
+    """A bootstrapped lab: its boards, and the command."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.cluster: Cluster = load(lab.inventory)
+        self.head = self.cluster.head.name
+        self.compute = [host.name for host in self.cluster.compute]
+        self.hosts: list[Host] = list(self.cluster.hosts.values())
+
+    def on(self, node: str, command: str, *, check: bool = True) -> str:
+        """The output of a shell command, run as root on a board."""
+        return str(self.lab.exec(node, ["sh", "-c", command], check=check, timeout=120).stdout).strip()
+
+    def refused(self, node: str, command: str) -> str:
+        """What a command that must fail says."""
+        done = self.lab.exec(node, ["sh", "-c", command], check=False, timeout=120)
+        assert done.returncode != 0, f"{node}: {command}: {done.stdout}"
+        return str(done.stdout + done.stderr)
+
+    def answers(self, node: str) -> bool:
+        """Whether one can log in."""
+        argv = self.lab.ssh_argv(node, ["true"])
+        return subprocess.run(argv, capture_output=True, timeout=30, check=False).returncode == 0
+
+    def start(self, *args: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "clusteradm", "bootstrap", "--json", *map(str, args)]
+        environment = {**os.environ, "CLUSTERADM_INVENTORY": str(self.lab.inventory)}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def bootstrap(self, *args: object, expect: int = 0) -> dict[str, Any]:
+        """The document of a run of `clusteradm bootstrap --json`."""
+        process = self.start(*args)
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == expect, f"{args}: {process.returncode}\n{err}"
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+    def cluster_user(self, command: str) -> str:
+        """A command line, for `on`, that runs as the cluster user."""
+        return f"cd /home/cluster && HOME=/home/cluster timeout 60 runuser -u cluster -- {command}"
+
+
+@pytest.fixture(scope="module")
+def boards(cluster_lab: Lab) -> Boards:
+    return Boards(cluster_lab)
+
+
+def changed(document: dict[str, Any]) -> dict[str, list[str]]:
+    """Host -> its tasks that changed something, or would."""
+    found = {
+        name: [task["task"] for task in host["tasks"] if task["status"] in ("changed", "unknown")]
+        for name, host in document["hosts"].items()
+    }
+    return {name: tasks for name, tasks in found.items() if tasks}
+
+
+def until(condition: Callable[[], object], within: float, what: str) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def files_watched(boards: Boards) -> Iterator[Callable[[], dict[str, str]]]:
+    """Gives a function: host -> the files that changed since, where bootstrap has any."""
+    for host in boards.hosts:
+        boards.on(host.name, "touch /run/since && sleep 0.05")
+    yield lambda: {
+        host.name: said
+        for host in boards.hosts
+        if (
+            said := boards.on(
+                host.name,
+                "find /etc /opt/clusteradm /home /usr/share/keyrings /usr/lib/python3 /srv -newer /run/since"
+                " ! -path '*/__pycache__*' ! -name .proof ! -name mtab",
+            )
+        )
+    }
+
+
+def test_names(boards: Boards) -> None:
+    for host in boards.hosts:
+        assert boards.on(host.name, "hostname; cat /etc/hostname").split() == [host.name, host.name]
+        for other in boards.hosts:
+            addresses = boards.on(host.name, f"getent ahosts {other.name} | cut -d' ' -f1 | sort -u")
+            assert addresses == other.cluster_ip
+        assert boards.on(host.name, "getent ahosts localhost | cut -d' ' -f1 | sort -u").split() in (
+            ["127.0.0.1"],
+            ["127.0.0.1", "::1"],
+            ["::1"],
+        )
+
+
+def test_private_network(boards: Boards) -> None:
+    for host in boards.hosts:
+        interface = host.cluster_interface
+        assert boards.on(host.name, f"nmcli -g GENERAL.CONNECTION device show {interface}") == "cluster"
+        assert boards.on(host.name, f"stat -c '%U:%G %a' {PROFILE}") == "root:root 600"
+        shown = boards.on(host.name, f"ip -4 -o address show dev {interface}").splitlines()
+        assert [line.split()[3] for line in shown] == [f"{host.cluster_ip}/24"]
+        # What administers the board, and the decoy, are as they were.
+        addresses = boards.on(host.name, "ip -4 -o address show | awk '{print $2, $4}'").splitlines()
+        assert f"{host.address}/24" in [line.split()[1] for line in addresses]
+        assert "usb0 192.168.100.2/24" in addresses
+        assert boards.on(host.name, "nmcli -g GENERAL.CONNECTION device show usb0") != "cluster"
+        for other in boards.hosts:
+            boards.on(host.name, f"ping -c 1 -W 2 {other.cluster_ip}")
+
+
+def test_cluster_user(boards: Boards) -> None:
+    for host in boards.hosts:
+        assert boards.on(host.name, "getent passwd cluster").split(":")[2:4] == ["6600", "6600"]
+        assert set(boards.on(host.name, "id -nG cluster").split()) == {"cluster", "apex"}
+        # No password, and no more than the user of MPI: neither root nor an administrator.
+        assert boards.on(host.name, "passwd -S cluster").split()[1] == "L"
+        boards.refused(host.name, "runuser -u cluster -- sudo -n true")
+        # The way in is as the distribution made it.
+        boards.on(host.name, "cmp /etc/ssh/sshd_config /usr/share/openssh/sshd_config")
+        boards.refused(host.name, "grep -rE 'clusteradm|bootstrap' /etc/ssh/sshd_config.d")
+
+
+def test_the_key_of_mpi_opens_nothing_else(boards: Boards) -> None:
+    for host in boards.cluster.compute:
+        ssh = "ssh -o BatchMode=yes -o ConnectTimeout=5"
+        assert boards.on(boards.head, boards.cluster_user(f"{ssh} {host.name} hostname")) == host.name
+        # The same board, asked from outside of the cluster's subnet.
+        elsewhere = f"{ssh} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+        said = boards.refused(boards.head, boards.cluster_user(f"{elsewhere} {host.address} hostname"))
+        assert "Permission denied" in said
+        assert "Permission denied" in boards.refused(boards.head, boards.cluster_user(f"{ssh} root@{host.name} true"))
+        assert boards.on(host.name, "ls /home/cluster/.ssh") == "authorized_keys"
+
+
+def test_export(boards: Boards) -> None:
+    listening = boards.on(boards.head, "ss -Hltn 'sport = :2049'").splitlines()
+    places = [line.split()[3].replace("[::ffff:", "").replace("]", "") for line in listening]
+    assert places == [f"{boards.cluster.head.cluster_ip}:2049"]
+    for name in boards.compute:
+        source, fstype = boards.on(name, f"findmnt -n -o SOURCE,FSTYPE {SHARED}").split()
+        assert source == f"{boards.head}:/cluster"
+        assert fstype in ("nfs4", "fuse.nfs4")
+        boards.on(name, boards.cluster_user(f"sh -c 'echo from {name} >{SHARED}/jobs/of-{name}'"))
+        file = f"{SHARED}/jobs/of-{name}"
+        assert boards.on(boards.head, f"stat -c '%u %g' {file}; cat {file}") == f"6600 6600\nfrom {name}"
+        # A compute node's root is nobody on the export.
+        assert "denied" in boards.refused(name, f"touch {SHARED}/by-root")
+        boards.on(boards.head, f"rm {file}")
+
+
+def test_the_export_is_refused_outside_of_the_subnet(boards: Boards) -> None:
+    outside = boards.cluster.head.address
+    mount = f"mkdir -p /mnt/outside; timeout 20 mount -t nfs4 -o vers=4.0,retry=0 {outside}:/cluster /mnt/outside"
+    assert "refused" in boards.refused(boards.compute[0], mount)
+
+
+def test_mpi(boards: Boards) -> None:
+    said = boards.on(boards.head, boards.cluster_user("mpirun --hostfile /etc/clusteradm/hostfile hostname"))
+    slots = [host.name for host in boards.cluster.workers for _ in range(host.vars["cluster_tpus"])]
+    assert sorted(said.split()) == sorted(slots)
+    program = "from mpi4py import MPI; print(MPI.COMM_WORLD.allreduce(1))"
+    command = f"mpirun --hostfile /etc/clusteradm/hostfile /opt/clusteradm/bin/python3 -c '{program}'"
+    assert boards.on(boards.head, boards.cluster_user(command)).split() == [str(len(slots))] * len(slots)
+
+
+def test_tpus_can_be_used_by_the_cluster_user(boards: Boards) -> None:
+    for host in boards.hosts:
+        status = boards.on(host.name, "dpkg-query -W -f '${db:Status-Status}' libedgetpu1-std")
+        assert status == "installed"
+        assert boards.on(host.name, "stat -c '%U:%G %a' /dev/apex_0") == "root:apex 660"
+        boards.on(host.name, boards.cluster_user("sh -c 'test -r /dev/apex_0 && test -w /dev/apex_0'"))
+        # The source is believed for its own key alone.
+        assert "[signed-by=" in boards.on(host.name, "cat /etc/apt/sources.list.d/coral-edgetpu.list")
+
+
+def test_runtime(boards: Boards) -> None:
+    program = "import ai_edge_litert.interpreter, mpi4py.MPI, numpy, PIL, sys; print(sys.prefix)"
+    for host in boards.hosts:
+        command = boards.cluster_user(f"/opt/clusteradm/bin/python3 -c '{program}'")
+        assert boards.on(host.name, command) == "/opt/clusteradm/venv"
+
+
+def test_a_second_run_changes_nothing(boards: Boards) -> None:
+    with files_watched(boards) as files:
+        document = boards.bootstrap()
+        assert changed(document) == {}
+        assert {name: host["changed"] for name, host in document["hosts"].items()} == dict.fromkeys(
+            boards.cluster.hosts, 0
+        )
+        assert files() == {}
+
+
+def test_check_and_diff_then_the_repair_of_one_file(boards: Boards) -> None:
+    node = boards.compute[0]
+    repaired = {node: ["Keep MPI to the cluster's subnet"]}
+    right = boards.on(node, f"cat {MCA}")
+    boards.on(node, f"echo '# by hand' >>{MCA}")
+    with files_watched(boards) as files:
+        document = boards.bootstrap("--check", "--diff", "--detailed-exit-code", expect=5)
+        assert changed(document) == repaired
+        (task,) = [task for task in document["hosts"][node]["tasks"] if task["status"] == "changed"]
+        assert "# by hand" in json.dumps(task["result"]["diff"])
+        assert files() == {}
+    assert changed(boards.bootstrap()) == repaired
+    assert boards.on(node, f"cat {MCA}") == right
+    # What a person had written is not lost.
+    assert boards.on(node, f"grep -l '# by hand' {MCA}.*~")
+    boards.on(node, f"rm {MCA}.*~")
+
+
+def test_a_strangers_uid_is_named_and_nothing_is_changed(boards: Boards, tmp_path: Path) -> None:
+    inventory = edited(boards, tmp_path, all={"cluster_uid": 1000})
+    document = boards.bootstrap("-i", inventory, "--playbook", shipped.PLAYBOOKS / "base.yml", expect=3)
+    assert changed(document) == {}
+    for host in document["hosts"].values():
+        said = json.dumps(host["tasks"][-1]["result"])
+        assert "mendel:x:1000:1000" in said and "cluster_uid" in said
+
+
+def test_a_cut_line_in_the_middle_of_apt(boards: Boards) -> None:
+    node = boards.compute[0]
+    boards.on(
+        node, "DEBIAN_FRONTEND=noninteractive apt-get -qq purge --auto-remove -y openmpi-bin python3-venv >/dev/null"
+    )
+    process = boards.start("--limit", node)
+    try:
+        until(lambda: boards.on(node, "pgrep -x dpkg", check=False), 60, f"dpkg at work on {node}")
+    finally:
+        process.kill()
+        process.communicate()
+    # The next run takes it up, whether the node is still at work or not; nothing is half installed.
+    document = boards.bootstrap()
+    assert "failed" not in {task["status"] for host in document["hosts"].values() for task in host["tasks"]}
+    assert boards.on(node, "dpkg --audit") == ""
+    for package in ("openmpi-bin", "python3-venv"):
+        assert boards.on(node, f"dpkg-query -W -f '${{db:Status-Status}}' {package}") == "installed"
+    assert changed(boards.bootstrap()) == {}
+
+
+def edited(boards: Boards, folder: Path, **changes: dict[str, Any]) -> Path:
+    """The lab's inventory with other variables, of `all` or of hosts."""
+    document = yaml.safe_load(boards.lab.inventory.read_text(encoding="utf-8"))
+    document["all"]["vars"].update(changes.pop("all", {}))
+    for group in document["all"]["children"].values():
+        for name, variables in group["hosts"].items():
+            variables.update(changes.get(name, {}))
+    path = folder / "inventory.yml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    (folder / "known_hosts").write_bytes(boards.lab.inventory.with_name("known_hosts").read_bytes())
+    return path
+
+
+def test_a_change_of_network_that_cuts_the_admin_off_is_taken_back(boards: Boards, tmp_path: Path) -> None:
+    """The board gets the address of the machine that administers it: it answers itself from then on."""
+    host = boards.cluster.compute[0]
+    shown = boards.on(host.name, f"ip -4 -o address show to {host.address}").split()
+    management = shown[1]
+    ours = f"{host.address.rsplit('.', 1)[0]}.254"
+    changes = {other.name: {"cluster_ip": other.address} for other in boards.hosts}
+    changes[host.name] = {"cluster_ip": ours, "cluster_interface": management}
+    subnet = f"{host.address.rsplit('.', 1)[0]}.0/24"
+    inventory = edited(boards, tmp_path, all={"cluster_subnet": subnet, "cluster_network_guard": 10}, **changes)
+    before = boards.on(host.name, f"ip -4 -o address show | awk '{{print $2, $4}}'; cat {PROFILE}")
+    start = time.monotonic()
+    document = boards.bootstrap(
+        "-i", inventory, "--limit", host.name, "--playbook", shipped.PLAYBOOKS / "network.yml", expect=3
+    )
+    assert time.monotonic() - start < 60
+    told = document["hosts"][host.name]["tasks"][-1]
+    assert told["status"] == "failed" and "the old one is back" in told["result"]["stderr"]
+    assert boards.on(host.name, f"ip -4 -o address show | awk '{{print $2, $4}}'; cat {PROFILE}") == before
+    assert boards.on(host.name, "systemctl list-timers --all --no-legend clusteradm-*") == ""
+    # The guard and its unit name the interface: they are the only files that are another's now.
+    assert changed(boards.bootstrap()) == {host.name: ["Install the guard of network changes"]}
+
+
+def test_power_returns_everywhere_and_the_head_comes_last(boards: Boards) -> None:
+    for name in [*boards.compute, boards.head]:
+        boards.lab.fault(name, "power")
+    # A compute node is up when its mount is, so these wait; meanwhile one can log in.
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(boards.lab.restore, name, 120) for name in boards.compute]
+        for name in boards.compute:
+            until(lambda: boards.answers(name), 60, f"{name} answers")  # noqa: B023
+            assert boards.on(name, f"findmnt -n {SHARED}", check=False) == ""
+        boards.lab.restore(boards.head)
+        for each in waiting:
+            each.result()
+    for name in boards.compute:
+        assert boards.on(name, f"findmnt -n -o SOURCE {SHARED}") == f"{boards.head}:/cluster"
+    test_private_network(boards)
+    test_export(boards)
+    test_mpi(boards)
+    assert changed(boards.bootstrap()) == {}
