@@ -65,6 +65,8 @@ class HostRun:
         """Run the play to its end, or to the host's. Never raises."""
         try:
             with self._shared.slots:
+                if self._board.cancelled:
+                    raise Cancelled
                 self._facts()
                 self._steps()
             self.finished = True
@@ -135,7 +137,7 @@ class HostRun:
                     self._flush()
                 else:
                     self.task = step.task.name
-                    self._emit("waiting", text=str(pending))
+                    self._emit("line", text=str(pending))
                     self._wait_for([pending.host], pending.position)
                 continue
             if step.is_handler and self._batch and planned.request is None:

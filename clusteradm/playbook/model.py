@@ -34,10 +34,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """One task, or one handler. `module` is the short name; `args` are its options, not rendered.
-
-    `become_user`: whom it runs as on the node; None is the user that logs in there.
-    """
+    """One task, or one handler. `module` is the short name; `args` are its options, not rendered."""
 
     name: str
     module: str
@@ -54,7 +51,6 @@ class Task:
     check_mode: bool | None = None
     ignore_errors: bool = False
     no_log: bool = False
-    become_user: str | None = "root"
     vars: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -78,7 +78,7 @@ class Planner:
         planned = Planned(step, task.name, self.variables(state.host, play, step.task, step.index))
         try:
             planned.name = self._name(task, planned.variables)
-            self._plan(planned, state.host)
+            self._plan(planned)
         except Pending:
             raise
         except UnknownUntilRun as unknown:
@@ -153,11 +153,11 @@ class Planner:
             # A name may speak of the loop's item, or of what is not known yet: it is shown as it is written.
             return task.name
 
-    def _plan(self, planned: Planned, host: Host) -> None:
+    def _plan(self, planned: Planned) -> None:
         task, variables = planned.task, planned.variables
         if task.loop is None:
             if all_hold(task.when, self._templates, variables):
-                self._one(planned, variables, host)
+                self._one(planned, variables)
             else:
                 planned.result = result.skipped()
             return
@@ -170,9 +170,9 @@ class Planner:
             planned.result = result.skipped()
             planned.items = None
             return
-        self._loop(planned, host)
+        self._loop(planned)
 
-    def _loop(self, planned: Planned, host: Host) -> None:
+    def _loop(self, planned: Planned) -> None:
         task, items = planned.task, planned.items or []
         requests = []
         for position, item in enumerate(items):
@@ -181,7 +181,7 @@ class Planner:
             extra = {"item": item, "ansible_loop_var": "item", "_ansible_item_label": label}
             one = Planned(planned.step, planned.name, variables)
             if all_hold(task.when, self._templates, variables):
-                self._one(one, variables, host)
+                self._one(one, variables)
             else:
                 one.result = result.skipped()
             if one.request is not None:
@@ -195,7 +195,7 @@ class Planner:
         else:
             planned.result = result.of_items(list(planned.before.values()))
 
-    def _one(self, planned: Planned, variables: Variables, host: Host) -> None:
+    def _one(self, planned: Planned, variables: Variables) -> None:
         """One task, or one item of its loop, whose condition holds."""
         task = planned.task
         args = self._arguments(task, variables)
@@ -208,19 +208,12 @@ class Planner:
             args["blob"] = hashlib.sha256(body).hexdigest()
             planned.blobs[args["blob"]] = body
         normalise(task.module, args)  # the node does so itself; but here the error has a file and a line
-        user = task.become_user if task.become_user is not None else host.user
-        if user is None:
-            raise TaskError(
-                f"without become the task runs as the user who logs in, and the inventory does not say who that is on "
-                f"{host.name}: set ansible_user, or become: true"
-            )
         planned.request = {
             "index": planned.step.index,
             "name": planned.name,
             "module": task.module,
             "args": args,
             "items": None,
-            "become_user": user,
             "check": self._check if task.check_mode is None else task.check_mode,
             "diff": self._diff and not task.no_log,
             "notify": list(task.notify),
@@ -229,7 +222,6 @@ class Planner:
             "changed_when": constant(task.changed_when),
             "failed_when": constant(task.failed_when),
             "no_log": task.no_log,
-            "environment": {},
         }
 
     def _arguments(self, task: Task, variables: Variables) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class TaskReader:
         self._source = source
         self._templates = templates
         self._play = play
+        self._told = False
 
     def task(self, value: Value, *, is_handler: bool) -> Task | None:
         """The task, or None where problems say why there is none."""
@@ -47,7 +48,15 @@ class TaskReader:
         args = self._options(module, modules[0], next((each for each in entries if each.key == "args"), None), place)
         if module == "wait_for_connection" and "loop" in values:
             self._source.problem(value.line, "wait_for_connection takes no loop")
+        if MODULES[module]["runs"] == "node" and not values.get("become", self._play.get("become", False)):
+            self._not_root(value.line)
         return self._made(values, module, args, place)
+
+    def _not_root(self, line: int) -> None:
+        """Said once in a play: it is the play that lacks it, as a rule."""
+        if not self._told:
+            self._source.problem(line, "tasks run as root here: the play (or the task) needs become: true")
+            self._told = True
 
     def _no_module(self, value: Value, modules: list[Entry], others: list[Entry], known: Mapping[str, object]) -> None:
         if len(modules) > 1:
@@ -61,8 +70,6 @@ class TaskReader:
             self._source.problem(value.line, "the task has no module")
 
     def _made(self, values: Mapping[str, Any], module: str, args: dict[str, Any], place: Place) -> Task:
-        become = values.get("become", self._play.get("become", False))
-        user = values.get("become_user", self._play.get("become_user", "root"))
         return Task(
             name=values.get("name", module),
             module=module,
@@ -79,7 +86,6 @@ class TaskReader:
             check_mode=values.get("check_mode"),
             ignore_errors=values.get("ignore_errors", False),
             no_log=values.get("no_log", False),
-            become_user=user if become else None,
             vars=values.get("vars", {}),
         )
 

@@ -76,6 +76,7 @@ def test_every_defect_at_once(book: Book, tmp_path: Path) -> None:
         "site.yml:7: bad: unexpected end of template, expected 'end of print statement'.",
         'site.yml:10: there is no module and no keyword "ansible.builtin.tenplate" here; did you mean "template"?',
         f"site.yml:13: there is neither {tmp_path}/templates/nowhere.j2 nor {tmp_path}/nowhere.j2",
+        "site.yml:11: tasks run as root here: the play (or the task) needs become: true",
         'site.yml:14: template has no option "destination" here; did you mean "dest"?',
         "site.yml:15: file: force cannot be 'maybe' (bool)",
         "site.yml:15: file: state must be one of absent, directory, file, link, touch, not 'dir'",
@@ -103,6 +104,7 @@ def test_a_missing_option_and_two_that_exclude_each_other(book: Book, tmp_path: 
         book,
         """\
         - hosts: all
+          become: true
           tasks:
             - template: {src: inventory.yml}
             - blockinfile: {path: /x, insertafter: a, insertbefore: b}
@@ -110,8 +112,8 @@ def test_a_missing_option_and_two_that_exclude_each_other(book: Book, tmp_path: 
         tmp_path,
     )
     assert found == [
-        'site.yml:3: template needs the option "dest"',
-        "site.yml:4: blockinfile takes only one of the options insertafter, insertbefore",
+        'site.yml:4: template needs the option "dest"',
+        "site.yml:5: blockinfile takes only one of the options insertafter, insertbefore",
     ]
 
 
@@ -122,6 +124,7 @@ def test_imports_and_variable_files(book: Book, tmp_path: Path) -> None:
             """\
             - name: Inner
               hosts: head
+              become: true
               vars_files: [colours.yml]
               tasks: [{command: echo, regster: x}]
             - import_playbook: inner.yml
@@ -135,9 +138,9 @@ def test_imports_and_variable_files(book: Book, tmp_path: Path) -> None:
         "plays/colours.yml:2: blue: unexpected end of template, expected 'end of print statement'.",
         'plays/colours.yml:3: "red" is there twice',
         'plays/colours.yml:4: "2x" is no name for a variable',
-        'plays/inner.yml:4: a task has no keyword "regster" here; did you mean "register"?',
-        "plays/inner.yml:5: inner.yml imports itself",
-        f'plays/inner.yml:6: there is no file {tmp_path}/plays/iner.yml; did you mean "inner.yml"?',
+        'plays/inner.yml:5: a task has no keyword "regster" here; did you mean "register"?',
+        "plays/inner.yml:6: inner.yml imports itself",
+        f'plays/inner.yml:7: there is no file {tmp_path}/plays/iner.yml; did you mean "inner.yml"?',
     ]
 
 
@@ -164,7 +167,7 @@ def test_no_such_file(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_syntax_error_in_a_template_file_has_its_own_line(book: Book, tmp_path: Path) -> None:
     (tmp_path / "t.j2").write_text("a\n{% iff x %}\n")
-    found = problems(book, "- hosts: all\n  tasks:\n    - template: {src: t.j2, dest: /x}\n", tmp_path)
+    found = problems(book, "- hosts: all\n  become: true\n  tasks:\n    - template: {src: t.j2, dest: /x}\n", tmp_path)
     assert found == ["t.j2:2: Encountered unknown tag 'iff'."]
 
 
@@ -172,6 +175,7 @@ def test_a_command_in_one_string(book: Book) -> None:
     playbook = book(
         """
         - hosts: all
+          become: true
           tasks:
             - command: make install creates=/usr/bin/x chdir="/a b"
             - shell: |
