@@ -259,6 +259,8 @@ class HostRun:
                 outcome = {"unknown": True, "msg": f"fails as things are now, which a run would change before: {why}"}
             self._forgave = bool(before and not outcome.get("failed"))
         status = results.status_of(outcome)
+        if status == "failed" and self._board.cancelled:
+            raise Cancelled  # it was told to stop: that is no failure
         if self._shared.check and status in ("changed", "unknown") and check:
             state.disturbed = True
         if task.register:

@@ -119,6 +119,7 @@ def test_ctrl_c_stops_before_the_next_task_and_names_what_was_not_completed(
     outcome = run(book(text), fleet, interrupt)
     assert time.monotonic() - started < 5
     assert outcome.recap.interrupted == {"w1": "Slow", "w2": "Second play"}
+    assert outcome.recap.hosts["w1"].failed == 0
     time.sleep(0.5)
     log = (tmp_path / "log").read_text().split()
     assert "first" in log and "done" not in log and "last" not in log
