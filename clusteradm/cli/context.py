@@ -28,10 +28,16 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every command that connects."""
     add_inventory_argument(parser)
     parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
-    parser.add_argument("--forks", type=int, default=DEFAULT_FORKS, metavar="N", help="hosts at a time (%(default)s)")
+    parser.add_argument("--forks", type=_count, default=DEFAULT_FORKS, metavar="N", help="hosts at a time (%(default)s)")
     parser.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
     parser.add_argument("--accept-new", action="store_true", help="accept the keys of hosts never seen before")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hosts")
+    return int(text)
 
 
 def inventory_path(args: argparse.Namespace) -> Path:

@@ -217,7 +217,7 @@ def normalise(module: str, args: Dict[str, Any]) -> Dict[str, Any]:
         if name not in known:
             raise OptionError("%s has no option %s" % (module, given))
         if value is not None:
-            result[name] = _convert(module, name, known[name], value)
+            result[name] = convert(module, name, known[name], value)
     for name, option in known.items():
         if name in result:
             continue
@@ -237,7 +237,8 @@ _TRUE = ("yes", "on", "1", "true", "t", "y")
 _FALSE = ("no", "off", "0", "false", "f", "n")
 
 
-def _convert(module: str, name: str, option: Dict[str, Any], value: Any) -> Any:
+def convert(module: str, name: str, option: Dict[str, Any], value: Any) -> Any:
+    """The value as the option's type has it. Raises OptionError."""
     kind = option["type"]
     bad = OptionError("%s: %s cannot be %r (%s)" % (module, name, value, kind))
     if kind == "bool":

@@ -32,7 +32,7 @@ def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Co
             )
     if context.check:
         known = bool(options["creates"] or options["removes"])
-        return dict(result, changed=known, skipped=not known, unknown=not known, rc=0, stdout="", stdout_lines=[])
+        return dict(result, changed=known, unknown=not known)
     begun = time.time()
     try:
         done = context.run(command, stdin=options["stdin"] or "", cwd=where, interruptible=True)
