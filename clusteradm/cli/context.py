@@ -9,7 +9,7 @@ from pathlib import Path
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
-from clusteradm.transport import DEFAULT_FORKS, Fleet, FirstContact
+from clusteradm.transport import DEFAULT_FORKS, FirstContact, Fleet
 
 LAB_INVENTORY = Path("/var/lib/clusteradm/lab/lab/inventory.yml")
 
@@ -28,7 +28,9 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every command that connects."""
     add_inventory_argument(parser)
     parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
-    parser.add_argument("--forks", type=_count, default=DEFAULT_FORKS, metavar="N", help="hosts at a time (%(default)s)")
+    parser.add_argument(
+        "--forks", type=_count, default=DEFAULT_FORKS, metavar="N", help="hosts at a time (%(default)s)"
+    )
     parser.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
     parser.add_argument("--accept-new", action="store_true", help="accept the keys of hosts never seen before")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")

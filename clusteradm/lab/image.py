@@ -13,7 +13,7 @@ import yaml
 
 from clusteradm.lab import layer, repository, sources, tpu_package
 from clusteradm.lab.cache import Building, Cache, Say
-from clusteradm.lab.machine import run
+from clusteradm.lab.machine import LabError, run
 from clusteradm.lab.suites import BASE, Suite
 from clusteradm.shipped import PLAYBOOKS
 
@@ -39,7 +39,7 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
     """The image of `suite`, built where it is not cached."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
     key = cache.part("key", ["1"], repository.make_key, say, "the key that signs the lab's packages")
-    included = BASE
+    included = (*BASE, *suite.extra)
     base = cache.part(
         f"base-{suite.name}",
         [architecture, suite.name, str(suite.security), *included, *LEFT_OUT],
@@ -54,7 +54,7 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
         say,
         "what a board has besides",
     )
-    wanted = packages(suite)
+    wanted = packages()
     debs = cache.part(
         f"debs-{suite.name}",
         [base.name, key.name, _source("repository.py"), *wanted],
@@ -81,11 +81,11 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
     return Image((board, base), web)
 
 
-def packages(suite: Suite) -> list[str]:
-    """What bootstrap installs from the distribution, as the playbooks' own list has it, and the suite's extras."""
+def packages() -> list[str]:
+    """What bootstrap installs from the distribution, as the playbooks' own list has it."""
     lists = yaml.safe_load((PLAYBOOKS / "vars" / "packages.yml").read_text(encoding="utf-8"))
     named = {package for key, value in lists.items() if key.endswith("packages") for package in value}
-    return sorted(named | set(suite.extra))
+    return sorted(named)
 
 
 def requirements(suite: Suite) -> list[str]:
@@ -96,19 +96,20 @@ def requirements(suite: Suite) -> list[str]:
 
 
 def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:
-    options = ['APT::Install-Recommends "false";', *sources.apt_options()]
-    run(
-        [
-            *("mmdebstrap", "--variant=minbase", "--mode=root", "--components=main"),
-            *(f"--aptopt={option.rstrip(';')}" for option in options),
-            *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
-            f"--include={','.join(included)}",
-            suite.name,
-            str(building.path),
-            *sources.mirrors(suite),
-        ],
-        keep_open=[building.lock],
-    )
+    options = ['APT::Install-Recommends "false"', *(option.rstrip(";") for option in sources.apt_options())]
+    command = [
+        *("mmdebstrap", "--variant=minbase", "--mode=root", "--components=main"),
+        *(f"--aptopt={option}" for option in options),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
+        *(f"--include={','.join(included)}", suite.name, str(building.path)),
+        *sources.mirrors(suite),
+    ]
+    try:
+        run(command, keep_open=[building.lock])
+    except LabError as error:
+        raise LabError(
+            f"Debian {suite.name} cannot be had from this machine's package sources: {error.what}"
+        ) from error
     # Each board has its own; one that came with the image would be everybody's.
     for name in ("etc/hostname", "etc/resolv.conf", "etc/machine-id", "var/lib/dbus/machine-id"):
         (building.path / name).unlink(missing_ok=True)

@@ -63,6 +63,9 @@ class Lab:
         """
         if suite not in SUITES:
             raise UsageError(f"unknown suite {suite!r}", next_step=f"there are: {', '.join(SUITES)}")
+        pythons = ("python3", *SUITES[suite].extra)
+        if python and Path(python).name not in pythons:
+            raise UsageError(f"a {suite} board has no {python}", next_step=f"it has: {', '.join(pythons)}")
         wanted = Plan(nodes, tpus, suite, memory, python)
         wanted.check()
         require()

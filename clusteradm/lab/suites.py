@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Suite:
-    """One Debian release; `python` is what its python3 is, for choosing wheels."""
+    """One Debian release. `python`: what its python3 is, for choosing wheels; `extra`: packages besides BASE."""
 
     name: str
     python: str

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from clusteradm.node.spec import MODULES
-from clusteradm.node.spec import _convert as convert
+from clusteradm.node.spec import MODULES, convert
 
 # What may stand before a command that is written as one string, in Ansible's old form.
 _FREE_FORM_OPTIONS = ("chdir", "creates", "executable", "removes", "stdin")
