@@ -22,7 +22,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt clusteradm/lab/PACK
 	  $(SUDO) apt-get update -qq && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "clusteradm needs Python 3.10 or newer")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "clusteradm needs Python 3.10 or newer")'
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,dev]'
 	@touch $@
