@@ -1,4 +1,4 @@
-"""Runs on a compute node: what programs expect of a mounted NFS file system. Prints "ok NAME" or dies at the first defect.
+"""Runs on a compute node: what programs expect of a mounted NFS. Prints "ok NAME" or dies at the first defect.
 
 usage: python3 nfs_semantics.py FOLDER
 """
@@ -39,7 +39,7 @@ def refused(number, call, *arguments):
     except OSError as error:
         assert error.errno == number, error
     else:
-        raise AssertionError("%r was not refused" % (arguments,))
+        raise AssertionError(f"{arguments!r} was not refused")
 
 
 def create_and_append():
@@ -80,7 +80,7 @@ def unlink_while_open():
 
 def modes_and_times():
     write("m", b"")
-    os.chmod(path("m"), 0o750)
+    os.chmod(path("m"), 0o750)  # noqa: S103
     assert stat.S_IMODE(os.stat(path("m")).st_mode) == 0o750
     os.utime(path("m"), (1000000000, 1000000001))
     assert os.stat(path("m")).st_mtime == 1000000001
@@ -156,7 +156,7 @@ def space():
 
 def many_names():
     os.mkdir(path("many"))
-    wanted = {"file-%04d-with-a-name-of-some-length" % number for number in range(2000)}
+    wanted = {f"file-{number:04d}-with-a-name-of-some-length" for number in range(2000)}
     for name in wanted:
         os.close(os.open(path("many/" + name), os.O_CREAT | os.O_WRONLY))
     found = os.listdir(path("many"))
@@ -222,4 +222,4 @@ for test in (
 ):
     begin = time.time()
     test()
-    print("ok %s %.2f s" % (test.__name__, time.time() - begin), flush=True)
+    print(f"ok {test.__name__} {time.time() - begin:.2f} s", flush=True)

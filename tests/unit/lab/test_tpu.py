@@ -1,0 +1,251 @@
+"""The simulated Edge TPU end to end, without a board: compiler, library, device process, a TFLite runtime between."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ai_edge_litert")
+
+from clusteradm.errors import UsageError
+from clusteradm.lab import compiler, digits, hardware, tpu_package
+from clusteradm.lab.topology import boards
+
+MODEL = Path(digits.__file__).with_name("digits.tflite")
+
+
+@dataclass
+class Bench:
+    """A library built for folders of this test, and one running device."""
+
+    folder: Path
+    library: Path
+    apex: Path
+    device: subprocess.Popen[bytes]
+
+    def run(self, code: str) -> dict[str, object]:
+        """Run Python that prints one JSON document, with LIBRARY and COMPILED set."""
+        head = f"LIBRARY = {str(self.library)!r}\nCOMPILED = {str(self.folder / 'compiled.tflite')!r}\n"
+        head += "import json\nfrom ai_edge_litert.interpreter import Interpreter, load_delegate\n"
+        done = subprocess.run(
+            [sys.executable, "-c", head + textwrap.dedent(code)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return {"stderr": done.stderr, **json.loads(done.stdout)}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    folder = tmp_path_factory.mktemp("tpu")
+    hardware.make(folder / "view", boards(1, 1)[0])
+    places = {"SOCKETS": folder / "sockets", "CLASS": folder / "view/sys-class/apex", "DEV": folder / "dev"}
+    (folder / "sockets").mkdir()
+    (folder / "dev").mkdir()
+    (folder / "dev" / "apex_0").touch()
+    tpu_package.compile_library(folder / "libedgetpu.so.1", places)
+    compiler.compile_file(MODEL, folder / "compiled.tflite")
+    apex = places["CLASS"] / "apex_0"
+    device = subprocess.Popen(
+        [sys.executable, "-m", "clusteradm.lab.device", str(folder / "sockets/apex_0.sock"), str(apex)]
+    )
+    deadline = time.monotonic() + 20
+    while not (folder / "sockets/apex_0.sock").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    yield Bench(folder, folder / "libedgetpu.so.1", apex, device)
+    device.terminate()
+    device.wait()
+
+
+def test_answers_are_those_of_the_cpu_and_take_the_published_time(bench: Bench) -> None:
+    found = bench.run(f"""
+        import numpy, time
+        tpu = Interpreter(COMPILED, experimental_delegates=[load_delegate(LIBRARY, {{"device": "pci:0"}})])
+        cpu = Interpreter({str(MODEL)!r})
+        same, best = 0, 1.0
+        for one in (tpu, cpu):
+            one.allocate_tensors()
+        for seed in range(30):
+            answers = []
+            for one in (tpu, cpu):
+                put = one.get_input_details()[0]
+                image = numpy.random.default_rng(seed).integers(0, 128, put["shape"], put["dtype"])
+                one.set_tensor(put["index"], image)
+                start = time.perf_counter()
+                one.invoke()
+                best = min(best, time.perf_counter() - start) if one is tpu else best
+                answers.append(one.get_tensor(one.get_output_details()[0]["index"]))
+            same += bool((answers[0] == answers[1]).all())
+        owner = open({str(bench.apex / "device_owner")!r}).read()
+        print(json.dumps({{"same": same, "best": best, "owner": int(owner), "pid": __import__("os").getpid()}}))
+    """)
+    assert found["same"] == 30
+    assert 0.0026 <= float(str(found["best"])) < 0.0040
+    assert found["owner"] == found["pid"]
+
+
+def test_the_counters_follow_and_the_device_is_free_again(bench: Bench) -> None:
+    bench.run("""
+        it = Interpreter(COMPILED, experimental_delegates=[load_delegate(LIBRARY)])
+        it.allocate_tensors()
+        it.invoke()
+        print("{}")
+    """)
+    deadline = time.monotonic() + 5
+    while (bench.apex / "is_device_owned").read_text() != "0\n" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (bench.apex / "device_owner").read_text() == "0\n"
+    assert int((bench.apex / "interrupt_counts").read_text().splitlines()[3].split()[1]) > 0
+
+
+def test_a_second_process_is_refused_as_by_the_hardware(bench: Bench) -> None:
+    found = bench.run("""
+        import subprocess, sys
+        first = load_delegate(LIBRARY)
+        again = load_delegate(LIBRARY)
+        code = "import sys; from ai_edge_litert.interpreter import load_delegate; load_delegate(sys.argv[1])"
+        other = subprocess.run([sys.executable, "-c", code, LIBRARY], capture_output=True, text=True)
+        print(json.dumps({"code": other.returncode, "said": other.stderr}))
+    """)
+    assert found["code"] != 0
+    assert "Failed to load delegate" in str(found["said"])
+
+
+def test_the_mode_of_the_device_node_decides(bench: Bench) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may open anything; tests/lab has this on a board")
+    node = bench.folder / "dev" / "apex_0"
+    node.chmod(0o000)
+    try:
+        found = bench.run("""
+            try:
+                load_delegate(LIBRARY)
+                print(json.dumps({"error": ""}))
+            except ValueError as error:
+                print(json.dumps({"error": str(error)}))
+        """)
+    finally:
+        node.chmod(0o644)
+    assert "Failed to load delegate" in str(found["error"])
+
+
+def test_a_model_of_the_real_compiler_is_refused_in_one_line(bench: Bench, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.tflite"
+    foreign.write_bytes((bench.folder / "compiled.tflite").read_bytes().replace(compiler.MAGIC, b"DWN1\0\0\0\0"))
+    found = bench.run(f"""
+        it = Interpreter({str(foreign)!r}, experimental_delegates=[load_delegate(LIBRARY)])
+        try:
+            it.allocate_tensors()
+            print(json.dumps({{"error": ""}}))
+        except RuntimeError as error:
+            print(json.dumps({{"error": str(error)}}))
+    """)
+    assert "failed to prepare" in str(found["error"])
+    lines = [line for line in str(found["stderr"]).splitlines() if "SIMULATED" in line]
+    assert len(lines) == 1 and "compile-model" in lines[0]
+
+
+def test_the_library_says_that_it_is_a_simulation_and_lists_its_devices(bench: Bench) -> None:
+    library = ctypes.CDLL(str(bench.library))
+    library.edgetpu_version.restype = ctypes.c_char_p
+    assert b"SIMULATED" in library.edgetpu_version()
+
+    class Device(ctypes.Structure):
+        _fields_ = (("type", ctypes.c_int), ("path", ctypes.c_char_p))
+
+    library.edgetpu_list_devices.restype = ctypes.POINTER(Device)
+    count = ctypes.c_size_t()
+    devices = library.edgetpu_list_devices(ctypes.byref(count))
+    assert count.value == 1
+    assert (devices[0].type, devices[0].path) == (0, str(bench.folder / "dev/apex_0").encode())
+
+
+def test_no_such_device_is_refused_without_a_word(bench: Bench) -> None:
+    found = bench.run("""
+        errors = []
+        for name in ("pci:7", "usb", ":1"):
+            try:
+                load_delegate(LIBRARY, {"device": name})
+            except ValueError as error:
+                errors.append(str(error))
+        print(json.dumps({"errors": errors}))
+    """)
+    assert len(list(found["errors"])) == 3  # type: ignore[call-overload]
+
+
+def test_the_compiled_model_keeps_names_shapes_and_quantisation(bench: Bench) -> None:
+    found = bench.run(f"""
+        def ends(path):
+            it = Interpreter(path)
+            keys = ("name", "shape", "quantization")
+            return [[str(d[k]) for k in keys] for d in it.get_input_details() + it.get_output_details()]
+        print(json.dumps({{"compiled": ends(COMPILED), "original": ends({str(MODEL)!r})}}))
+    """)
+    assert found["compiled"] == found["original"]
+
+
+def float_model() -> bytes:
+    """The digits model with an input that says it is float32."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(MODEL.read_bytes(), 0))
+    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type = schema.TensorType.FLOAT32
+    return packed(model, flatbuffers)
+
+
+def dynamic_model() -> bytes:
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(MODEL.read_bytes(), 0))
+    tensor = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
+    tensor.shapeSignature = [-1, *list(tensor.shape)[1:]]
+    return packed(model, flatbuffers)
+
+
+def packed(model: object, flatbuffers: object) -> bytes:
+    builder = flatbuffers.Builder(1 << 20)  # type: ignore[attr-defined]
+    builder.Finish(model.Pack(builder), b"TFL3")  # type: ignore[attr-defined]
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no TFLite model"),
+        (b"x" * 100, "no TFLite model"),
+        (MODEL.read_bytes()[:2000], "damaged"),
+        (float_model(), "is FLOAT32"),
+        (dynamic_model(), "fixed sizes"),
+        (compiler.compile_model(MODEL.read_bytes(), ""), "compiled for an Edge TPU already"),
+    ],
+    ids=["empty", "garbage", "cut", "float", "dynamic", "compiled"],
+)
+def test_what_an_edge_tpu_cannot_run_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    source = tmp_path / "m.tflite"
+    source.write_bytes(content)
+    with pytest.raises(UsageError, match=said):
+        compiler.compile_file(source, tmp_path / "out.tflite")
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_a_target_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write"):
+        compiler.compile_file(MODEL, tmp_path / "no" / "out.tflite")
