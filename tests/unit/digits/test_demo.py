@@ -12,6 +12,7 @@ import pytest
 from clusteradm.errors import ClusteradmError, HostFailed
 from clusteradm.lab import demo
 from clusteradm.lab.digits import data
+from clusteradm.lab.plan import Places
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def runs(held_out: data.Digits) -> tuple[demo.Run, demo.Run]:
 def test_runs_that_are_as_they_have_to_be(runs: tuple[demo.Run, demo.Run], held_out: data.Digits) -> None:
     for run, ranks in zip(runs, (1, 4), strict=True):
         demo.check_run(run, ranks, runs[0].answers, held_out)
-    demo.check_speed_up(*runs)
+    assert demo.wrong_speed_up(*runs) == ""
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,11 @@ def test_a_wrong_figure_is_an_error(
         demo.check_run(dataclasses.replace(runs[1], **change), 4, runs[0].answers, held_out)
 
 
-def test_too_small_a_speed_up_is_an_error(runs: tuple[demo.Run, demo.Run]) -> None:
+def test_a_speed_up_that_is_too_small_or_cannot_be(runs: tuple[demo.Run, demo.Run]) -> None:
     one, every = runs
-    with pytest.raises(HostFailed, match=r"4 ranks were 3\.29 times as fast as one, less than 3\.50"):
-        demo.check_speed_up(one, dataclasses.replace(every, working=0.85))
+    slow, magic = dataclasses.replace(every, working=0.85), dataclasses.replace(every, working=0.4)
+    assert demo.wrong_speed_up(one, slow) == "4 ranks were 3.29 times as fast as one, less than 3.50"
+    assert "7.00 times as fast as one, which cannot be" in demo.wrong_speed_up(one, magic)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,7 @@ def test_too_small_a_speed_up_is_an_error(runs: tuple[demo.Run, demo.Run]) -> No
     [
         ([2.8, 0.75], (2.8, 0.75)),  # good at once: measured once
         ([2.8, 0.95, 2.7, 0.74], (2.7, 0.74)),  # the fastest of each
+        ([8.3, 0.76, 2.8, 1.30], (2.8, 0.76)),  # too good to be true: measured again as well
         ([2.8, 0.95, 2.8, 0.96, 2.9, 0.97], (2.8, 0.95)),  # never good: three times and no more
     ],
 )
@@ -78,7 +81,7 @@ def test_a_disturbed_measurement_is_repeated(
         return dataclasses.replace(runs["--ranks" not in args], working=left.pop(0))
 
     monkeypatch.setattr(demo.Demo, "_infer", infer)
-    one, every, rounds = demo.Demo(4, tmp_path)._measure(tmp_path, tmp_path, held_out)
+    one, every, rounds = demo.Demo(4, Places("lab"))._measure(tmp_path, tmp_path, held_out)
     assert (one.working, every.working) == kept
     assert rounds == len(seconds) / 2
     assert left == []
@@ -127,7 +130,7 @@ def test_a_run_is_read(tmp_path: Path) -> None:
 
 def test_a_failed_command_ends_the_demo_with_its_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ClusteradmError, match="a step failed with exit status 2"):
-        demo.Demo(4, tmp_path)._clusteradm("a step", "no-such-command", "it's")
+        demo.Demo(4, Places("lab"))._clusteradm("a step", "no-such-command", "it's")
     out, err = capfd.readouterr()
     assert out == "\n$ clusteradm no-such-command 'it'\"'\"'s'\n"
     assert "no-such-command" in err
@@ -135,7 +138,7 @@ def test_a_failed_command_ends_the_demo_with_its_name(tmp_path: Path, capfd: pyt
 
 def test_what_a_command_says_can_go_into_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / "version"
-    this = demo.Demo(4, tmp_path)
+    this = demo.Demo(4, Places("lab"))
     this._clusteradm("version", "--version", into=place)
     assert place.read_text().startswith("clusteradm ")
     assert capfd.readouterr().out == f"\n$ clusteradm --version > {place}\n"
@@ -148,3 +151,21 @@ def test_what_a_command_says_can_go_into_a_file(tmp_path: Path, capfd: pytest.Ca
 def test_one_node_makes_no_speed_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--nodes", "1"]) == 2
     assert "two nodes or more" in capsys.readouterr().err
+
+
+def test_a_job_is_one_command_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    this = demo.Demo(4, Places("other"))
+    this.folder = tmp_path
+    asked: list[str] = []
+
+    def clusteradm(self: demo.Demo, step: str, *args: object, into: Path) -> None:
+        asked.extend([step, *map(str, args)])
+        into.write_text(json.dumps(DOCUMENT))
+        records = [{"index": n, "input": f"{n}.png", "top": [{"label": "3"}]} for n in range(2)]
+        Path(asked[asked.index("--output") + 1]).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    monkeypatch.setattr(demo.Demo, "_clusteradm", clusteradm)
+    run = this._infer("a step", tmp_path / "images", tmp_path / "truth.csv", "one-rank", "--ranks", 1)
+    assert run.answers == ("3", "3")
+    assert asked[:4] == ["a step", "infer", "--model", "digits"] and asked[-1] == "--json"
+    assert asked[asked.index("--ranks") + 1] == "1"
