@@ -132,7 +132,7 @@ def _submit(
     slots = _slots(fleet, wanted, cpu=args.cpu)
     count = sum(len(slot.tpus) for slot in slots)
     if args.ranks and args.ranks > count:
-        raise UsageError(f"--ranks {args.ranks}: there are only {count} healthy Edge TPUs")
+        raise UsageError(f"--ranks {args.ranks}: only {count} are healthy and free")
     model = {
         "name": stored.name,
         "version": stored.version,
@@ -157,7 +157,9 @@ def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
         if host.name not in survey.documents:
             show.message(f"warning: {host.name} is left out: it does not answer (clusteradm health)")
         elif not cpu and not healthy.get(host.name):
-            show.message(f"warning: {host.name} is left out: it has no healthy Edge TPU (clusteradm health)")
+            show.message(
+                f"warning: {host.name} is left out: it has no Edge TPU that is healthy and free (clusteradm health)"
+            )
     if cpu:
         slots = [Slot(host.name, (None,)) for host in hosts if host.name in survey.documents]
     else:
@@ -168,7 +170,8 @@ def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
         ]
     if not slots:
         raise HostFailed(
-            "no host has a healthy Edge TPU", next_step="clusteradm health says what is ill, and what to do"
+            "no host has an Edge TPU that is healthy and free",
+            next_step="clusteradm health says what is ill, and what to do",
         )
     return slots
 
