@@ -30,8 +30,8 @@ from clusteradm.lab.plan import DEFAULT_NAME, Places
 MODEL = Path(__file__).resolve().parent / "digits" / "digits.tflite"
 LABELS = MODEL.with_name("labels.txt")
 
-# Four ranks have to be 3.5 times as fast as one; any other number, the same share of its ideal. Much more than the ideal
-# is no speed-up: something slowed the one rank down.
+# Four ranks have to be 3.5 times as fast as one; any other number, the same share of its ideal. Much more than the
+# ideal is no speed-up: something slowed the one rank down.
 LEAST_EFFICIENCY = 3.5 / 4
 MOST_EFFICIENCY = 1.05
 # A run takes a second or three, and whatever else this machine does in that time makes it longer, never shorter: where
@@ -98,7 +98,7 @@ class Demo:
         if wrong:
             raise HostFailed(
                 wrong,
-                next_step="the ranks and their devices share this machine's processors: try again when nothing else runs",
+                next_step="ranks and devices share this machine's processors: try again when nothing else runs",
             )
         _say(_FAREWELL.format(folder=self.folder, option=self._option))
 
@@ -114,10 +114,8 @@ class Demo:
             one, every = (min(runs, key=lambda run: run.working) for runs in (ones, everys))
             if len(ones) == MOST_ROUNDS or not wrong_speed_up(one, every):
                 return one, every, len(ones)
-            _say(
-                f"\n{wrong_speed_up(one, every)}, at a load of {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors. "
-                "Measuring both again: the fastest run of each counts."
-            )
+            load = f"a load of {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+            _say(f"\n{wrong_speed_up(one, every)}, at {load}. Measuring both again: the fastest run of each counts.")
 
     def _infer(self, step: str, images: Path, truth: Path, name: str, *options: object) -> Run:
         results, summary = self.folder / f"{name}.jsonl", self.folder / f"{name}.json"
