@@ -1,19 +1,28 @@
-"""Work done as another user: what root writes for the cluster user is written by the cluster user."""
+"""Work done as another user, in a child process: what root writes for the cluster user is written by the cluster user."""
 
 import json
 import os
 import pwd
-from typing import Any, Callable
+import select
+import signal
+import time
+from typing import Any, Callable, Optional
 
 
 class AccountError(OSError):
     """The account is not there, or the work done as it failed; the text says what."""
 
 
-def as_user(name: str, work: Callable[[], Any]) -> Any:
+class AccountTimeout(AccountError):
+    """The work did not end in time."""
+
+
+def as_user(name: str, work: Callable[[], Any], seconds: Optional[float] = None) -> Any:
     """Run `work` in a child process with that user's identity and return its result, which JSON must be able to hold.
 
-    Raises AccountError with the text of whatever the work raised. A process that is not root can only be itself.
+    Raises AccountError with the text of whatever the work raised, or of how its process died; AccountTimeout after
+    `seconds`: the child is killed then, and left behind if even that hangs (on a dead mount). A process that is not root
+    can only be itself.
     """
     try:
         account = pwd.getpwnam(name)
@@ -24,35 +33,61 @@ def as_user(name: str, work: Callable[[], Any]) -> Any:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            os.close(reader)
-            if os.geteuid() != account.pw_uid:
-                os.initgroups(name, account.pw_gid)
-                os.setgid(account.pw_gid)
-                os.setuid(account.pw_uid)
-            os.umask(0o022)
-            reply = {"result": work()}
-            status = 0
-        except BaseException as error:
-            reply = {"error": _text(error)}
-        try:
-            with os.fdopen(writer, "w", encoding="utf-8") as file:
-                json.dump(reply, file)
-        finally:
-            # Not sys.exit: this is a copy of the session, whose buffers and exit handlers are the parent's alone.
-            os._exit(status)
+        os.close(reader)
+        _work(account, work, writer)
     os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as file:
-        text = file.read()
-    os.waitpid(child, 0)
     try:
-        reply = json.loads(text)
+        data = _read(reader, seconds)
+    except AccountTimeout:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, os.WNOHANG)
+        raise
+    finally:
+        os.close(reader)
+    status = os.waitpid(child, 0)[1]
+    try:
+        reply = json.loads(data.decode("utf-8"))
     except ValueError:
-        raise AccountError("the process that worked as %s died without a word" % name) from None
+        how = "was ended by signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "died without a word"
+        raise AccountError("the process that worked as %s %s" % (name, how)) from None
     if "error" in reply:
         raise AccountError(reply["error"])
     return reply["result"]
+
+
+def _work(account: Any, work: Callable[[], Any], writer: int) -> None:
+    """In the child: take the identity, work, answer, never return."""
+    status = 1
+    try:
+        if os.geteuid() != account.pw_uid:
+            os.initgroups(account.pw_name, account.pw_gid)
+            os.setgid(account.pw_gid)
+            os.setuid(account.pw_uid)
+        os.environ.update(HOME=account.pw_dir, USER=account.pw_name, LOGNAME=account.pw_name)
+        os.umask(0o022)
+        reply = {"result": work()}
+        status = 0
+    except BaseException as error:
+        reply = {"error": _text(error)}
+    try:
+        with os.fdopen(writer, "w", encoding="utf-8") as file:
+            json.dump(reply, file)
+    finally:
+        # Not sys.exit: this is a copy of the session, whose buffers and exit handlers are the parent's alone.
+        os._exit(status)
+
+
+def _read(reader: int, seconds: Optional[float]) -> bytes:
+    end = None if seconds is None else time.monotonic() + seconds
+    data = b""
+    while True:
+        left = None if end is None else max(0.0, end - time.monotonic())
+        if not select.select([reader], [], [], left)[0]:
+            raise AccountTimeout("no answer within %.0f s" % (seconds or 0))
+        piece = os.read(reader, 1 << 16)
+        if not piece:
+            return data
+        data += piece
 
 
 def _text(error: BaseException) -> str:

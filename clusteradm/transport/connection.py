@@ -6,6 +6,7 @@ Fabric alone verifies nothing (its AutoAddPolicy accepts any key): the policy is
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import subprocess
 from typing import Any
@@ -19,6 +20,9 @@ from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
 from clusteradm.transport.ssh_options import SshOptions, options_of
 
 KEEPALIVE_SECONDS = 10
+
+# What goes wrong is raised, and told by whoever caught it; Paramiko's threads would print it with a traceback as well.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class Proxy:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List
 
-from clusteradm.node.probe.child import as_user
+from clusteradm.node.probe.attempt import attempt
 
 _SECONDS = 40.0
 
@@ -14,9 +14,9 @@ _SECONDS = 40.0
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
     """`request`: {"user", "shared", "hosts": [names]}. One MPI process per host says its name and writes a file."""
     user, shared, hosts = request["user"], request["shared"], list(request["hosts"])
-    alone = {host: as_user(user, 15.0, lambda host=host: _login(host)) for host in hosts}  # type: ignore[misc]
+    alone = {host: attempt(user, 15.0, lambda host=host: _login(host)) for host in hosts}  # type: ignore[misc]
     able = [host for host in hosts if alone[host]["ok"]]
-    together = as_user(user, _SECONDS, lambda: _hello(able, shared)) if able else {"ok": False, "error": "no host"}
+    together = attempt(user, _SECONDS, lambda: _hello(able, shared)) if able else {"ok": False, "error": "no host"}
     return {"document": {"time": time.time(), "login": alone, "hello": together, "hosts": able}}
 
 

@@ -8,7 +8,7 @@ import json
 import subprocess
 from typing import Any, Dict, Optional
 
-from clusteradm.node.probe.child import as_user
+from clusteradm.node.probe.attempt import attempt
 
 PYTHON = "/opt/clusteradm/bin/python3"
 _SECONDS = 30.0
@@ -71,7 +71,7 @@ def package(name: str) -> Optional[str]:
 
 def ask(user: str) -> Dict[str, Any]:
     """What the ranks' Python says of itself."""
-    return as_user(user, _SECONDS, _question)
+    return attempt(user, _SECONDS, _question)
 
 
 def _question() -> Dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 from typing import Any, Dict, Optional
 
 from clusteradm.node.probe import read
-from clusteradm.node.probe.child import as_user
+from clusteradm.node.probe.attempt import attempt
 
 # A stale or hung mount must not hang the probe.
 _SECONDS = 10.0
@@ -17,7 +17,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     return {
         "path": path,
         "mount": mount(read(root, "proc/self/mountinfo") or "", path),
-        "use": as_user(options["user"], _SECONDS, lambda: use(path)),
+        "use": attempt(options["user"], _SECONDS, lambda: use(path)),
     }
 
 

@@ -1,0 +1,23 @@
+"""A probe's work as the cluster user, with a time limit: what hangs, crashes or fails is an answer like any other."""
+
+import time
+from typing import Any, Callable, Dict
+
+from clusteradm.node.account import AccountError, AccountTimeout, as_user
+
+
+def attempt(user: str, seconds: float, work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
+    """The work's result with "ok" (True, unless it says otherwise) and "seconds"; or "ok": False and "error".
+
+    "timeout": True where it did not end in time.
+    """
+    begun = time.monotonic()
+    try:
+        result = dict(as_user(user, work, seconds))
+    except AccountTimeout as error:
+        return {"ok": False, "error": str(error), "timeout": True}
+    except AccountError as error:
+        return {"ok": False, "error": str(error)}
+    result.setdefault("ok", True)
+    result["seconds"] = round(time.monotonic() - begun, 4)
+    return result

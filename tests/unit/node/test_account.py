@@ -1,0 +1,53 @@
+"""Work as another user: its result, its errors, its time limit."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import time
+
+import pytest
+
+from clusteradm.node.account import AccountError, AccountTimeout, as_user
+from clusteradm.node.probe.attempt import attempt
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+
+
+def test_the_result_comes_back() -> None:
+    assert as_user(ME, lambda: {"pid": os.getpid()})["pid"] != os.getpid()
+
+
+def test_root_becomes_the_user() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    nobody = pwd.getpwnam("nobody")
+    assert as_user("nobody", lambda: [os.getuid(), os.getgid(), os.environ["HOME"]]) == [
+        nobody.pw_uid,
+        nobody.pw_gid,
+        nobody.pw_dir,
+    ]
+
+
+def test_errors_are_told() -> None:
+    with pytest.raises(AccountError, match="/nowhere: No such file or directory"):
+        as_user(ME, lambda: os.listdir("/nowhere"))
+    with pytest.raises(AccountError, match="there is no user nobody-at-all"):
+        as_user("nobody-at-all", lambda: None)
+    with pytest.raises(AccountError, match="ended by signal 11"):
+        as_user(ME, lambda: os.kill(os.getpid(), signal.SIGSEGV))
+
+
+def test_what_hangs_is_left() -> None:
+    begun = time.monotonic()
+    with pytest.raises(AccountTimeout):
+        as_user(ME, lambda: time.sleep(30), seconds=0.2)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_probe_answers_whatever_happens() -> None:
+    assert attempt(ME, 5, lambda: {"a": 1})["ok"] is True
+    assert attempt(ME, 5, lambda: {"ok": False, "error": "x"})["ok"] is False
+    assert attempt(ME, 0.2, lambda: {"a": time.sleep(30)})["timeout"] is True
+    assert attempt(ME, 5, lambda: {"a": 1 // 0})["error"] == "integer division or modulo by zero"
