@@ -72,7 +72,7 @@ class Demo:
         self.nodes = nodes
         self.places = places
         self.folder = places.root / "demo"  # goes with the lab
-        self._option = "" if places.name == DEFAULT_NAME else f" --name {places.name}"
+        self._option = _option(places.name)
         self.seconds: dict[str, float] = {}
 
     def run(self) -> None:
@@ -143,6 +143,11 @@ class Demo:
         started = time.monotonic()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def _option(name: str) -> str:
+    """How the lab's commands name this lab; nothing where it is the one that they mean anyway."""
+    return "" if name == DEFAULT_NAME else f" --name {name}"
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -280,7 +285,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"demo: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("demo: interrupted; run it again to go on, or end the cluster with: clusteradm lab down\n")
+        again = f"run it again to go on, or end the cluster with: clusteradm lab down{_option(args.name)}"
+        sys.stderr.write(f"demo: interrupted; {again}\n")
         return 130
     return 0
 
