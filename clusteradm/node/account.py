@@ -1,4 +1,4 @@
-"""Work done as another user, in a child process: what root writes for the cluster user is written by the cluster user."""
+"""Work done as another user, in a child process: what is the cluster user's is written by the cluster user."""
 
 import json
 import os
@@ -21,8 +21,8 @@ def as_user(name: str, work: Callable[[], Any], seconds: Optional[float] = None)
     """Run `work` in a child process with that user's identity and return its result, which JSON must be able to hold.
 
     Raises AccountError with the text of whatever the work raised, or of how its process died; AccountTimeout after
-    `seconds`: the child is killed then, and left behind if even that hangs (on a dead mount). A process that is not root
-    can only be itself.
+    `seconds`: the child is killed then, and left behind if even that hangs (on a dead mount). A process that is not
+    root can only be itself.
     """
     try:
         account = pwd.getpwnam(name)
