@@ -102,11 +102,23 @@ def files_watched(boards: Boards) -> Iterator[Callable[[], dict[str, str]]]:
         if (
             said := boards.on(
                 host.name,
-                "find /etc /opt/clusteradm /home /usr/share/keyrings /usr/lib/python3 /srv -newer /run/since"
+                "find /etc /opt /home /usr/share/keyrings /usr/lib/python3 /srv -newer /run/since"
                 " ! -path '*/__pycache__*' ! -name .proof ! -name mtab",
             )
         )
     }
+
+
+def test_check_on_bare_boards_says_what_would_change_and_changes_nothing(lab: Lab) -> None:
+    boards = Boards(lab)
+    with files_watched(boards) as files:
+        document = boards.bootstrap("--check", "--detailed-exit-code", expect=5)
+        assert files() == {}
+    for name, host in document["hosts"].items():
+        assert (host["failed"], host["unreachable"]) == (0, 0)
+        assert {"Install the packages", "Make the cluster user's group"} <= set(changed(document)[name])
+        assert boards.on(name, "dpkg-query -W -f '${db:Status-Status}' openmpi-bin", check=False) != "installed"
+        boards.refused(name, "getent passwd cluster")
 
 
 def test_names(boards: Boards) -> None:
@@ -218,6 +230,14 @@ def test_a_second_run_changes_nothing(boards: Boards) -> None:
             boards.cluster.hosts, 0
         )
         assert files() == {}
+
+
+def test_a_run_on_one_host_changes_nothing_on_it(boards: Boards) -> None:
+    """It does without what the others would have told: their host keys, and the head's key for MPI."""
+    for name in (boards.head, boards.compute[0]):
+        document = boards.bootstrap("--limit", name)
+        assert list(document["hosts"]) == [name]
+        assert changed(document) == {}
 
 
 def test_check_and_diff_then_the_repair_of_one_file(boards: Boards) -> None:
