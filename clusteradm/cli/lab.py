@@ -90,8 +90,12 @@ def _status(args: argparse.Namespace, lab: Lab) -> int:
     if args.json:
         show.json_document("lab status", {"lab": lab.name, **status})
         return 0
+    plan = lab.places.read_plan()
+    boards = {board.name: board for board in plan.boards} if plan else {}
+    show.stdout.print(f"{'BOARD':8} {'STATE':9} {'FAULT':8} {'ADDRESS':12} LIKE")
     for name, node in status["nodes"].items():
-        show.stdout.print(f"{name:8} {node['state']:8} {node['fault']}")
+        kind = "Dev Board (Mendel)" if boards[name].mendel else "PC (Debian)"
+        show.stdout.print(f"{name:8} {node['state']:9} {node['fault'] or '-':8} {boards[name].address:12} {kind}")
     return 0
 
 

@@ -27,7 +27,7 @@ class Node:
     """`folder` holds upper/ (the disk), shared/ (seen by the board as /run/clusteradm-lab) and console.log.
     `memory` is in bytes.
 
-    `state`: off, booting, running, frozen; `fault`: the fault done to it, or "".
+    `state`: off, booting, running; `fault`: the fault done to it, or "".
     """
 
     board: Board

@@ -46,9 +46,18 @@ class Supervisor:
         self.places.control.chmod(0o600)
         for node in self.nodes.values():
             node.start()
+        keeper = asyncio.create_task(self._keep_parts())
         async with server:
             code = await web.wait()
+        keeper.cancel()
         raise LabError(f"the lab's web server ended (exit {code})")
+
+    async def _keep_parts(self) -> None:
+        """The cache forgets what nobody uses (see cache.KEEP_DAYS); this lab uses its parts as long as it runs."""
+        while True:
+            for place in (*self.plan.lower, *(place for _, place in self.plan.web)):
+                os.utime(place)
+            await asyncio.sleep(86400)
 
     def _node(self, board: Board) -> Node:
         group = self.groups.node(board.name)

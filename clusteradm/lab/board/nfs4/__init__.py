@@ -1,5 +1,5 @@
 """An NFSv4.0 client in user space, behind FUSE: what `mount -t nfs4` uses on a virtual board.
 
 A board's own kernel has an NFS client; the kernel that the lab's machine runs may have none. Runs on the board's
-python3, standard library only. Arrows: mount -> filesystem -> (client -> rpc -> xdr), fuse.
+python3, standard library only. Arrows: mount -> filesystem -> (client -> attributes, rpc -> xdr), fuse.
 """

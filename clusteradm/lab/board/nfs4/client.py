@@ -4,31 +4,23 @@ Reads and writes use the anonymous stateid; only the creation of a file opens it
 process keeps open is protected from removal by this host in filesystem (as NFS clients do), not by state on the server.
 """
 
-import collections
 import errno
 import os
-import stat
 import struct
 import threading
 import time
 
 from . import xdr
+from .attributes import WANTED, attributes, settings
 
 # Operations
 ACCESS, CLOSE, COMMIT, CREATE, GETATTR, GETFH, LINK, LOOKUP, OPEN, OPEN_CONFIRM = 3, 4, 5, 6, 9, 10, 11, 15, 18, 20
 PUTFH, PUTROOTFH, READ, READDIR, READLINK, REMOVE, RENAME, SAVEFH, SETATTR = 22, 24, 25, 26, 27, 28, 29, 32, 34
 SETCLIENTID, SETCLIENTID_CONFIRM, WRITE = 35, 36, 38
 # Errors that mean something to the client
-DELAY, GRACE, STALE_CLIENTID, EXPIRED, STALE_STATEID, BAD_STATEID, BAD_SEQID = (
-    10008,
-    10013,
-    10022,
-    10011,
-    10023,
-    10025,
-    10026,
-)
-_FORGOTTEN = (STALE_CLIENTID, EXPIRED, STALE_STATEID, BAD_STATEID, BAD_SEQID)
+DELAY, GRACE, EXPIRED, STALE_CLIENTID = 10008, 10013, 10011, 10022
+# The server has forgotten an open-owner or its state (STALE_STATEID, BAD_STATEID, BAD_SEQID, the last two above).
+_FORGOTTEN = (EXPIRED, STALE_CLIENTID, 10023, 10025, 10026)
 _ERRNO = {
     10001: errno.EBADF,
     10003: errno.EINVAL,
@@ -43,11 +35,11 @@ _ERRNO = {
     10029: errno.ELOOP,
     10032: errno.ENOTSUP,
 }
-READABLE, LOOKABLE, WRITABLE, EXTENDABLE, REMOVABLE, EXECUTABLE = 1, 2, 4, 8, 16, 32
+READABLE, LOOKABLE, WRITABLE, EXECUTABLE = 1, 2, 4, 32
 _ANONYMOUS = b"\0" * 16
-_KINDS = (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFBLK, stat.S_IFCHR, stat.S_IFLNK, stat.S_IFSOCK, stat.S_IFIFO)
-NOBODY = 65534
 ROOT = (0, 0, ())
+_GETATTR = xdr.u32(GETATTR) + WANTED
+_SPACE = xdr.u32(GETATTR) + xdr.bitmap([21, 22, 23, 42, 43, 44])
 
 
 class NfsError(OSError):
@@ -62,77 +54,6 @@ class NfsError(OSError):
         )
         OSError.__init__(self, number, os.strerror(number))
         self.status = status
-
-
-Attributes = collections.namedtuple(
-    "Attributes", "kind change size handle fileid mode links uid gid space atime ctime mtime"
-)
-
-
-def _owner(reader):
-    text = bytes(reader.opaque())
-    return int(text) if text.isdigit() else NOBODY
-
-
-def _time(reader):
-    seconds = reader.u64()
-    return seconds - (1 << 64) if seconds >> 63 else seconds, reader.u32()
-
-
-_PARSERS = collections.OrderedDict(
-    [
-        (1, xdr.Reader.u32),
-        (3, xdr.Reader.u64),
-        (4, xdr.Reader.u64),
-        (19, lambda reader: bytes(reader.opaque())),
-        (20, xdr.Reader.u64),
-        (33, xdr.Reader.u32),
-        (35, xdr.Reader.u32),
-        (36, _owner),
-        (37, _owner),
-        (45, xdr.Reader.u64),
-        (47, _time),
-        (52, _time),
-        (53, _time),
-    ]
-)
-_WANTED = xdr.bitmap(list(_PARSERS))
-_GETATTR = xdr.u32(GETATTR) + _WANTED
-_SPACE = xdr.u32(GETATTR) + xdr.bitmap([21, 22, 23, 42, 43, 44])
-_DEFAULTS = {1: 1, 33: 0o555, 35: 1, 36: NOBODY, 37: NOBODY, 19: b"", 47: (0, 0), 52: (0, 0), 53: (0, 0)}
-_ORDER = list(_PARSERS)
-
-
-def attributes(reader):
-    """The attributes of _WANTED, from a fattr4."""
-    bits = reader.bits()
-    end = reader.u32() + reader.place
-    if bits == _ORDER:
-        values = [parse(reader) for parse in _PARSERS.values()]
-    else:
-        found = {bit: _PARSERS[bit](reader) for bit in bits}
-        values = [found.get(bit, _DEFAULTS.get(bit, 0)) for bit in _ORDER]
-    reader.place = end
-    values[0] = _KINDS[values[0]]
-    return Attributes(*values)
-
-
-def settings(size=None, mode=None, uid=None, gid=None, atime=None, mtime=None):
-    """A fattr4 to set. Times: (seconds, nanoseconds), or True for the server's now."""
-    bits, values = [], []
-    for bit, value in ((4, size), (33, mode)):
-        if value is not None:
-            bits.append(bit)
-            values.append(xdr.u64(value) if bit == 4 else xdr.u32(value & 0o7777))
-    for bit, number in ((36, uid), (37, gid)):
-        if number is not None:
-            bits.append(bit)
-            values.append(xdr.opaque(b"%d" % number))
-    for bit, when in ((48, atime), (54, mtime)):
-        if when is not None:
-            bits.append(bit)
-            values.append(xdr.u32(0) if when is True else xdr.u32(1) + struct.pack(">qI", *when))
-    return xdr.bitmap(bits) + xdr.opaque(b"".join(values))
 
 
 class Client:
@@ -155,13 +76,13 @@ class Client:
             reader, again = self._server.call(body, caller[0], caller[1])
             status = reader.u32()
             reader.opaque()
-            count = reader.u32()
+            reader.u32()
             if status not in (DELAY, GRACE):
                 break
             time.sleep(0.5)
         if status:
             error = NfsError(status)
-            error.again, error.operation = again, count
+            error.again = again
             raise error
         return reader, again
 
@@ -211,7 +132,7 @@ class Client:
 
     def readdir(self, caller, handle, cookie, verifier):
         """(entries [(cookie, name, attributes)], verifier, at the end)."""
-        request = xdr.u32(READDIR) + xdr.u64(cookie) + verifier + xdr.u32(16384, 65536) + _WANTED
+        request = xdr.u32(READDIR) + xdr.u64(cookie) + verifier + xdr.u32(16384, 65536) + WANTED
         reader = self.on(caller, handle, request)
         self._skip(reader)
         verifier = bytes(reader.fixed(8))

@@ -7,7 +7,8 @@ import threading
 import time
 
 from . import fuse, xdr
-from .client import EXECUTABLE, LOOKABLE, READABLE, WRITABLE, NfsError, settings
+from .attributes import settings
+from .client import EXECUTABLE, LOOKABLE, READABLE, WRITABLE, NfsError
 
 _NO_REPLACE, _EXCHANGE = 1, 2
 _GROUPS_VALID = 1.0

@@ -62,7 +62,7 @@ def mount(source, target, flags):
 
 
 def attr(node, a):
-    """fuse_attr of client.Attributes."""
+    """fuse_attr of attributes.Attributes."""
     return _ATTR.pack(
         *(a.fileid or node, a.size, (a.space + 511) // 512, a.atime[0], a.mtime[0], a.ctime[0]),
         *(a.atime[1], a.mtime[1], a.ctime[1], a.kind | a.mode, a.links, a.uid, a.gid, 0, MAX_WRITE, 0),
