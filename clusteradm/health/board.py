@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from clusteradm.health import runtimes
 from clusteradm.health.finding import Finding, doubtful, ill, well
 from clusteradm.inventory import Cluster, Host
 
@@ -142,6 +143,10 @@ def _runtime(cluster: Cluster, host: Host, runtime: Mapping[str, Any]) -> Iterat
         yield ill(host.name, "runtime", "NO_LIBRARY", f"libedgetpu: {runtime['library_error']}", BOOTSTRAP)
     elif not runtime["mpi4py"]:
         yield ill(host.name, "runtime", "NO_MPI4PY", "mpi4py is not installed for the ranks' Python", BOOTSTRAP)
+    elif mismatch := runtimes.mismatch(runtime):
+        yield ill(
+            host.name, "runtime", "MISMATCH", mismatch, BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"
+        )
     else:
         tflite = (runtime["litert"] and f"ai-edge-litert {runtime['litert']}") or (
             runtime["tflite_runtime"] and f"tflite-runtime {runtime['tflite_runtime']}"

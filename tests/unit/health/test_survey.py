@@ -48,7 +48,7 @@ def document(name: str, address: str, mount: dict[str, str] | None) -> dict[str,
             "tflite_runtime": None,
             "mpi4py": "3.1.4",
             "python": "3.11.2",
-            "package": "16.0",
+            "package": "16.0TF2.19.1-1",
             "library": "BuildLabel(x), RuntimeVersion(14)",
         },
         "tpu": {
@@ -98,6 +98,9 @@ CHANGES: list[tuple[list[str | int], Any, str, str]] = [
     (["runtime", "litert"], None, "runtime", "NO_RUNTIME"),
     (["runtime", "library_error"], "libedgetpu.so.1: cannot open", "runtime", "NO_LIBRARY"),
     (["runtime", "mpi4py"], None, "runtime", "NO_MPI4PY"),
+    (["runtime", "package"], "16.0", "runtime", "MISMATCH"),
+    (["runtime", "python"], "3.8.10", "runtime", "MISMATCH"),
+    (["runtime", "litert"], "1.0.1", "runtime", "MISMATCH"),
     (["network"], {"error": "OSError: x"}, "network", "UNKNOWN"),
 ]
 
