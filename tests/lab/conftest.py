@@ -67,6 +67,6 @@ def cluster_lab(lab: Lab) -> Lab:
 def _end_orphans() -> None:
     """Labs of test runs that were killed."""
     for name in plan.names():
-        found = re.fullmatch(r"pytest-(\d+)", name)
+        found = re.fullmatch(r"pytest-(\d+)(-.*)?", name)
         if found and not Path(f"/proc/{found[1]}").exists():
             Lab(name).down()
