@@ -89,7 +89,7 @@ def _show(cluster: Cluster, findings: Sequence[Finding]) -> None:
     show.stdout.print()
     show.stdout.print(
         f"{hosts} hosts, {sum(finding.ok for finding in tpus)} of {len(tpus)} Edge TPUs OK, "
-        + ("all is well" if not sick else f"{len(sick)} findings that want attention")
+        + ("all is well" if not sick else f"{len(sick)} finding{'s' * (len(sick) > 1)} to attend to")
     )
 
 

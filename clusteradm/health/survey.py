@@ -119,9 +119,8 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
         findings += tpu.judge(host.name, expected if isinstance(expected, int) else None, document)
     for name, (kind, text) in found.errors.items():
         if name.strip() != name:
-            findings.append(
-                ill(name.strip(), mpi.CHECK, kind, f"the cluster probe failed: {text}", "see the head's log")
-            )
+            remedy = f"try on {name.strip()}, as the cluster user: mpirun --hostfile /etc/clusteradm/hostfile hostname"
+            findings.append(ill(name.strip(), mpi.CHECK, kind, f"the cluster probe failed: {text}", remedy))
     return findings
 
 
