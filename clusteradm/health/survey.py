@@ -21,16 +21,19 @@ PROBE_SECONDS = 90.0
 
 @dataclass
 class Survey:
-    """`documents`: per host; `cluster`: the head's cluster probe; `errors`: host -> [kind, text] of who gave none."""
+    """`documents`: per host; `errors`: host -> (kind, text) of who gave none; `cluster`: the head's cluster probe.
+
+    `cluster_error`: why there is none, where it was tried.
+    """
 
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     cluster: dict[str, Any] | None = None
     errors: dict[str, tuple[str, str]] = field(default_factory=dict)
+    cluster_error: str = ""
 
     def save(self, path: Path) -> None:
         """Keep it for `load`."""
-        body = {"documents": self.documents, "cluster": self.cluster, "errors": self.errors}
-        path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Survey:
@@ -38,7 +41,7 @@ class Survey:
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
             errors = {name: (str(kind), str(text)) for name, (kind, text) in body["errors"].items()}
-            return cls(dict(body["documents"]), body["cluster"], errors)
+            return cls(dict(body["documents"]), body["cluster"], errors, str(body["cluster_error"]))
         except OSError as error:
             raise InputErrors([Problem(str(path), 0, error.strerror or str(error))]) from None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -85,7 +88,7 @@ def survey(
             reply = fleet.node(head).call("cluster-probe", timeout=180.0, user=user, shared=shared, hosts=names)
             found.cluster = dict(reply["document"])
         except ClusteradmError as error:
-            found.errors[f"{head.name} "] = ("FAILED", error.what)
+            found.cluster_error = error.what
     return found
 
 
@@ -117,10 +120,10 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
             findings.append(together[host.name])
         expected = cluster.setting("cluster_tpus", host)
         findings += tpu.judge(host.name, expected if isinstance(expected, int) else None, document)
-    for name, (kind, text) in found.errors.items():
-        if name.strip() != name:
-            remedy = f"try on {name.strip()}, as the cluster user: mpirun --hostfile /etc/clusteradm/hostfile hostname"
-            findings.append(ill(name.strip(), mpi.CHECK, kind, f"the cluster probe failed: {text}", remedy))
+    if found.cluster_error:
+        cause = f"the cluster probe failed: {found.cluster_error}"
+        remedy = "try on it, as the cluster user: mpirun --hostfile /etc/clusteradm/hostfile hostname"
+        findings.append(ill(cluster.head.name, mpi.CHECK, "FAILED", cause, remedy))
     return findings
 
 

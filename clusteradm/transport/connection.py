@@ -25,6 +25,10 @@ KEEPALIVE_SECONDS = 10
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
+class Refused(HostUnreachable):
+    """The host answers, but shows another key or lets nobody in: trying again would be wrong."""
+
+
 class Proxy:
     """A proxy command behind a real socket: Paramiko's own ProxyCommand polls its pipes, which costs CPU per read."""
 
@@ -125,20 +129,20 @@ def unreachable(host: Host, known_hosts: KnownHosts, error: Exception) -> HostUn
         return error
     place = f"{host.name} ({entry_name(host.address, host.port)})"
     if isinstance(error, paramiko.BadHostKeyException):
-        return HostUnreachable(
+        return Refused(
             f"the host key has changed: known {fingerprint(error.expected_key)}, now {fingerprint(error.key)}",
             where=place,
             next_step="if the board was flashed anew, forget its old key with: "
             f"ssh-keygen -f {known_hosts.path} -R '{entry_name(host.address, host.port)}'",
         )
     if isinstance(error, paramiko.AuthenticationException):
-        return HostUnreachable(
+        return Refused(
             f"login refused for user {host.user or 'of this account'}: {error}",
             where=place,
             next_step="check ansible_user and ansible_ssh_private_key_file, and that the board has the public key",
         )
     if isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
-        return HostUnreachable(
+        return Refused(
             f"its host key is not in {known_hosts.path}", where=place, next_step="accept it once with --accept-new"
         )
     reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport.connection import Connection, connect
+from clusteradm.transport.connection import Connection, Refused, connect
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, scan, settle
 from clusteradm.transport.known_hosts import KnownHosts, entry_name
@@ -127,10 +127,11 @@ class Fleet:
         while True:
             try:
                 return self.node(host)
-            except ClusteradmError as error:
+            except Refused:
+                raise
+            except ClusteradmError:
                 self.drop(host)
-                final = "login refused" in error.what or "host key" in error.what
-                if final or time.monotonic() + pause > deadline:
+                if time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
             pause = min(pause * 1.5, 3.0)

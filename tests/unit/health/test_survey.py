@@ -140,6 +140,11 @@ def test_a_silent_host_is_a_finding(cluster: Cluster, survey: Survey) -> None:
     assert ill(cluster, survey) == [("c", "ssh", "UNREACHABLE")]
 
 
+def test_a_cluster_probe_that_failed_is_a_finding(cluster: Cluster, survey: Survey) -> None:
+    survey.cluster, survey.cluster_error = None, "no answer within 180 s"
+    assert ill(cluster, survey) == [("h", "mpi", "FAILED")]
+
+
 def test_replay(cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "saved.json"
     survey.save(saved)
