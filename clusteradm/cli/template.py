@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     context.add_inventory_argument(show)
     show.add_argument("--host", required=True, help="a host of the inventory")
     show.add_argument(
-        "path", metavar="PATH", help="a file below templates/, as shipped, or any template of the playbook"
+        "path",
+        metavar="PATH",
+        help="the file's path on the host, a file below templates/, or any of the playbook's own",
     )
     show.add_argument(
         "--playbook", metavar="FILE", help="where the template is used (default: the shipped bootstrap.yml)"
@@ -36,10 +39,23 @@ def run(args: argparse.Namespace) -> int:
     host = cluster.hosts.get(args.host)
     if host is None:
         raise UsageError(f"there is no host {args.host!r}", next_step=f"hosts: {' '.join(cluster.hosts)}")
-    shipped_path, own = shipped.TEMPLATES / args.path, Path(args.path)
-    path = shipped_path if shipped_path.is_file() else own
-    if not path.is_file():
-        raise UsageError(f"there is neither a template {shipped_path} nor {own}")
+    path = _template(args.path)
     playbook = Path(args.playbook) if args.playbook else shipped.PLAYBOOKS / "bootstrap.yml"
     sys.stdout.write(preview(path, playbook, cluster, host))
     return 0
+
+
+def _template(name: str) -> Path:
+    """The template that is meant: the shipped tree mirrors the hosts' paths, below head/ and node/."""
+    inside = name.lstrip("/")
+    shipped_ones = [shipped.TEMPLATES / inside, *(shipped.TEMPLATES / top / f"{inside}.j2" for top in ("head", "node"))]
+    for path in (*shipped_ones, Path(name)):
+        if path.is_file():
+            return path
+    files = (path for path in sorted(shipped.TEMPLATES.rglob("*.j2")))
+    known = [str(path.relative_to(shipped.TEMPLATES)) for path in files]
+    near = difflib.get_close_matches(f"node/{inside}.j2", known, 1)
+    raise UsageError(
+        f"there is no template for {name}",
+        next_step=f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known)}",
+    )

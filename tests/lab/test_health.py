@@ -112,7 +112,8 @@ def test_a_server_that_stopped_hangs_nothing(cluster_lab: Lab) -> None:
     assert {(f"w{number}", "nfs", "STALE") for number in (1, 2, 3)} <= states(found)
     # The mounts are hard: they go on where they were once the server is back (and out of its grace period).
     for node in ("w1", "w2", "w3"):
-        on(cluster_lab, node, f"timeout 100 sh -c 'echo back >{SHARED}/.back && rm {SHARED}/.back'")
+        write = f"echo back >{SHARED}/.back && rm {SHARED}/.back"
+        on(cluster_lab, node, f"timeout 100 runuser -u cluster -- sh -c '{write}'")
 
 
 def test_saved_and_judged_again(cluster_lab: Lab, tmp_path: Path) -> None:
@@ -138,12 +139,11 @@ def test_first_contact(cluster_lab: Lab, tmp_path: Path) -> None:
 
 def test_a_changed_host_key_stops_that_host(cluster_lab: Lab, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
-    lines = (cluster_lab.inventory.parent / "known_hosts").read_text().splitlines()
-    ed25519 = {line.split()[0]: line.split()[2] for line in lines if " ssh-ed25519 " in line}
+    keys = KnownHosts(cluster_lab.inventory.parent / "known_hosts")
+    ed25519 = {f"10.77.0.{number}": keys.of(f"10.77.0.{number}", 22)["ssh-ed25519"] for number in (1, 2, 3, 4)}
     swapped = {**ed25519, "10.77.0.2": ed25519["10.77.0.3"]}
-    known.write_text("".join(f"{address} ssh-ed25519 {key}\n" for address, key in swapped.items()))
+    known.write_text("".join(f"{address} ssh-ed25519 {key.get_base64()}\n" for address, key in swapped.items()))
     status, found, _ = health(cluster_lab, "--known-hosts", known, "--accept-new")
     assert (status, states(found)) == (4, {("w1", "ssh", "UNREACHABLE")})
-    keys = KnownHosts(cluster_lab.inventory.parent / "known_hosts")
     for address in ("10.77.0.2", "10.77.0.3"):
-        assert fingerprint(keys.of(address, 22)["ssh-ed25519"]) in found[0]["cause"]
+        assert fingerprint(ed25519[address]) in found[0]["cause"]

@@ -29,6 +29,11 @@ LABELS = MODEL.with_name("labels.txt")
 SHARED = "/srv/cluster"
 
 
+def _take_interrupts() -> None:
+    """A test run in the background ignores Ctrl-C, and so would its children; a person's command does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Cluster:
     """The commands, and the nodes behind them."""
 
@@ -38,7 +43,7 @@ class Cluster:
 
     def start(self, *args: object, **more: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "clusteradm", *map(str, args)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": _take_interrupts}
         return subprocess.Popen(command, env=self.env, **{**pipes, **more})
 
     def run(self, *args: object, expect: int = 0) -> tuple[str, str]:

@@ -53,7 +53,7 @@ def _hello(hosts: List[str], shared: str) -> Dict[str, Any]:
             "-np",
             str(len(hosts)),
         ]
-        script = 'name=$(cat /etc/hostname) && echo "$name" && echo "$name" >"$0/$name"'
+        script = 'name=$(cat /etc/hostname) && echo "$name" && { echo "$name" >"$0/$name" || :; }'
         done = subprocess.run(
             [*command, "sh", "-c", script, folder],
             stdin=subprocess.DEVNULL,

@@ -155,11 +155,11 @@ def test_a_template_as_a_host_would_get_it(
     inventory = ["-i", str(tmp_path / "inventory.yml")]
     assert main(["template", "show", *inventory, "--host", "head", "head/etc/clusteradm/hostfile.j2"]) == 0
     assert capsys.readouterr().out.splitlines()[-3:] == ["head slots=1", "w1 slots=1", "w2 slots=1"]
-    assert main(["template", "show", *inventory, "--host", "w1", "node/opt/clusteradm/bin/python3.j2"]) == 0
+    assert main(["template", "show", *inventory, "--host", "w1", "/opt/clusteradm/bin/python3"]) == 0
     assert "exec /opt/clusteradm/venv/bin/python3" in capsys.readouterr().out
     for arguments, message in (
         (["--host", "w9", "head/etc/clusteradm/hostfile.j2"], "there is no host 'w9'"),
-        (["--host", "w1", "nowhere.j2"], "there is neither a template"),
+        (["--host", "w1", "nowhere.j2"], "there is no template for nowhere.j2"),
         (["--host", "w1", "head/etc/ganesha/ganesha.conf.j2"], "which w1 takes no part in"),
         (["--host", "w1", "node/etc/apt/sources.list.j2"], "only a run knows"),
     ):
