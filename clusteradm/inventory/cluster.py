@@ -109,7 +109,8 @@ class Cluster:
 
     def select(self, pattern: str) -> tuple[Host, ...]:
         """The hosts that an Ansible pattern names, in file order. Raises UsageError where it names nothing known."""
-        return tuple(self.hosts[name] for name in patterns.select(pattern, self))
+        groups = {name: self.members(name) for name in (*self.groups, "all")}
+        return tuple(self.hosts[name] for name in patterns.select(pattern, self.hosts, groups))
 
     def setting(self, name: str, host: Host | None = None) -> Any:
         """The value of a `cluster_` variable for a host (the head unless named), or its default."""

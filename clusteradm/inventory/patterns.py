@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory.ranges import expand
-
-if TYPE_CHECKING:
-    from clusteradm.inventory.cluster import Cluster
 
 # A separator is a comma, or a colon that stands in no range.
 _SEPARATOR = re.compile(r",|:(?![^\[]*\])")
 
 
-def select(pattern: str, cluster: Cluster) -> list[str]:
-    """The names that the pattern means, in the inventory's order."""
+def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection[str]]) -> list[str]:
+    """The hosts that the pattern means, in the order of `hosts`. `groups`: name -> the hosts in it, "all" included.
+
+    Raises UsageError where a part of the pattern names nothing.
+    """
     parts = [part.strip() for part in _SEPARATOR.split(pattern) if part.strip()]
     if not parts:
         raise UsageError("empty host pattern")
     chosen: set[str] = set()
     if all(part[0] in "!&" for part in parts):
-        chosen = set(cluster.hosts)
+        chosen = set(hosts)
     # Ansible's order: what joins first, then what intersects, then what excludes, however they were written.
     for part in parts:
         if part[0] not in "!&":
-            chosen |= _term(part, cluster)
+            chosen |= _term(part, hosts, groups)
     for part in parts:
         if part[0] == "&":
-            chosen &= _term(part[1:], cluster)
+            chosen &= _term(part[1:], hosts, groups)
     for part in parts:
         if part[0] == "!":
-            chosen -= _term(part[1:], cluster)
-    return [name for name in cluster.hosts if name in chosen]
+            chosen -= _term(part[1:], hosts, groups)
+    return [name for name in hosts if name in chosen]
 
 
-def _term(term: str, cluster: Cluster) -> set[str]:
-    names = [*cluster.hosts, *cluster.groups, "all"]
+def _term(term: str, hosts: Collection[str], groups: Mapping[str, Collection[str]]) -> set[str]:
+    names = [*hosts, *groups]
     if term == "*":
         term = "all"
     try:
@@ -51,8 +51,8 @@ def _term(term: str, cluster: Cluster) -> set[str]:
         if not matches:
             raise UsageError(
                 f"the pattern {one!r} matches no host and no group",
-                next_step=f"hosts: {' '.join(cluster.hosts)}; groups: {' '.join(cluster.groups)}",
+                next_step=f"hosts: {' '.join(hosts)}; groups: {' '.join(groups)}",
             )
         for name in matches:
-            found |= {name} if name in cluster.hosts else set(cluster.members(name))
+            found |= {name} if name in hosts else set(groups[name])
     return found

@@ -64,7 +64,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             host.address,
             user=host.user,
             port=host.port,
-            gateway=_gateway(options, known_hosts, connect_timeout),
+            gateway=gateway_to(options, known_hosts, connect_timeout),
             connect_timeout=connect_timeout,
             connect_kwargs=connect,
             config=_config(),
@@ -93,7 +93,8 @@ def _config() -> Any:
     return fabric.Config(lazy=True, overrides={"load_ssh_configs": False})
 
 
-def _gateway(options: SshOptions, known_hosts: KnownHosts, connect_timeout: float) -> Any:
+def gateway_to(options: SshOptions, known_hosts: KnownHosts, connect_timeout: float) -> Any:
+    """The chain of verified connections to jump over, or None where there is nothing to jump over."""
     gateway = None
     for jump in options.jumps:
         gateway = fabric.Connection(jump, gateway=gateway, connect_timeout=connect_timeout, config=_config())

@@ -13,7 +13,7 @@ import paramiko
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.transport.connection import Proxy, _gateway, unreachable
+from clusteradm.transport.connection import Proxy, gateway_to, unreachable
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
 from clusteradm.transport.ssh_options import options_of
 
@@ -45,7 +45,7 @@ def scan(host: Host, known_hosts: KnownHosts, timeout: float) -> Seen:
             sock = proxy.sock
             sock.settimeout(timeout)
         elif options.jumps:
-            gateway = _gateway(options, known_hosts, timeout)
+            gateway = gateway_to(options, known_hosts, timeout)
             gateway.open()
             closers.append(gateway.close)
             sock = gateway.transport.open_channel("direct-tcpip", (host.address, host.port), ("", 0), timeout=timeout)
