@@ -54,5 +54,6 @@ def _term(term: str, hosts: Collection[str], groups: Mapping[str, Collection[str
                 next_step=f"hosts: {' '.join(hosts)}; groups: {' '.join(groups)}",
             )
         for name in matches:
-            found |= {name} if name in hosts else set(groups[name])
+            # A group and a host may have one name; then both are meant.
+            found |= set(groups.get(name, ())) | ({name} & set(hosts))
     return found

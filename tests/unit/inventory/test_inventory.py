@@ -10,7 +10,7 @@ import pytest
 from clusteradm import shipped
 from clusteradm.cli import inventory as command
 from clusteradm.errors import InputErrors, UsageError
-from clusteradm.inventory import Cluster, load
+from clusteradm.inventory import Cluster, load, patterns
 from clusteradm.inventory.ranges import expand
 from clusteradm.inventory.variables import VARIABLES
 
@@ -83,6 +83,10 @@ def test_who_is_who(cluster: Cluster) -> None:
 )
 def test_patterns(cluster: Cluster, pattern: str, names: list[str]) -> None:
     assert [host.name for host in cluster.select(pattern)] == names
+
+
+def test_a_group_and_a_host_of_one_name_are_both_meant() -> None:
+    assert patterns.select("head", ["a", "head", "b"], {"head": ["a"], "all": ["a", "head", "b"]}) == ["a", "head"]
 
 
 def test_a_pattern_that_names_nothing_is_an_error(cluster: Cluster) -> None:
