@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ examples:
   clusteradm inventory --host coral-0            one host's variables
   clusteradm inventory --graph                   groups and hosts as a tree
   clusteradm inventory --origin coral-0          each of its values, with file and line
+  clusteradm inventory --origin                  the same of every host
 """
 
 
@@ -28,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--list", action="store_true", help="all groups, hosts and variables (JSON)")
     what.add_argument("--host", metavar="HOST", help="the variables of one host (JSON)")
     what.add_argument("--graph", action="store_true", help="groups and hosts as a tree")
-    what.add_argument("--origin", metavar="HOST", help="where each value of a host was written")
+    what.add_argument(
+        "--origin", metavar="HOST", nargs="?", const="", help="where each value of a host (of every host) was written"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="--origin as one JSON document; --list and --host always are"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,21 +49,43 @@ def run(args: argparse.Namespace) -> int:
         for line in _tree(cluster, "all", 0):
             show.stdout.print(line)
     else:
-        host = _host(cluster, args.origin)
-        rows = [
-            (name, json.dumps(value), f"{host.origins[name].file}:{host.origins[name].line}", host.origins[name].scope)
-            for name, value in sorted(host.vars.items())
-        ]
-        widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-        for row in rows:
-            cells = [text.ljust(width) for text, width in zip(row, [*widths, 0], strict=True)]
-            show.stdout.print("  ".join(cells).rstrip())
+        _show_origins([_host(cluster, args.origin)] if args.origin else list(cluster.hosts.values()), args.json)
     return 0
+
+
+def _show_origins(hosts: list[Host], as_json: bool) -> None:
+    if as_json:
+        found = {
+            host.name: {
+                name: {"value": _plain(value), **dataclasses.asdict(host.origins[name])}
+                for name, value in sorted(host.vars.items())
+            }
+            for host in hosts
+        }
+        show.json_document("inventory", {"hosts": found})
+        return
+    rows: list[tuple[str, ...]] = []
+    for host in hosts:
+        for name, value in sorted(host.vars.items()):
+            origin = host.origins[name]
+            text = json.dumps(_plain(value), ensure_ascii=False)
+            rows.append((host.name, name, text, f"{origin.file}:{origin.line}", origin.scope))
+    # The host stands first only where there are several.
+    rows = [row[len(hosts) == 1 :] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        show.stdout.print("  ".join(cells).rstrip())
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's types: YAML has dates as well, which Ansible writes as text."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def _write(document: Mapping[str, Any]) -> None:
     # Ansible's own shape, so no schema_version: `ansible -i` reads the output of --list as a dynamic inventory's.
-    sys.stdout.write(json.dumps(document, indent=4, sort_keys=True) + "\n")
+    sys.stdout.write(json.dumps(document, indent=4, sort_keys=True, default=str) + "\n")
 
 
 def _host(cluster: Cluster, name: str) -> Host:
@@ -68,13 +97,16 @@ def _host(cluster: Cluster, name: str) -> Host:
 def listing(cluster: Cluster) -> dict[str, Any]:
     """The document of `ansible-inventory --list`: empty keys are left out, as there."""
     document: dict[str, Any] = {
-        "_meta": {"hostvars": {name: dict(host.vars) for name, host in cluster.hosts.items() if host.vars}},
+        "_meta": {
+            "hostvars": {name: dict(host.vars) for name, host in cluster.hosts.items() if host.vars},
+            "profile": "inventory_legacy",
+        },
         "all": {"children": ["ungrouped", *_top(cluster)]},
     }
     for group in cluster.groups.values():
         if group.name == "all":
             continue
-        entry = {"children": sorted(group.children), "hosts": list(group.hosts)}
+        entry = {"children": list(group.children), "hosts": list(group.hosts)}
         filled = {key: value for key, value in entry.items() if value}
         if filled:
             document[group.name] = filled
@@ -82,9 +114,10 @@ def listing(cluster: Cluster) -> dict[str, Any]:
 
 
 def _top(cluster: Cluster) -> list[str]:
-    """Groups that no group but "all" contains, in the order in which they were written."""
-    inner = {child for group in cluster.groups.values() if group.name != "all" for child in group.children}
-    return [name for name in cluster.groups if name not in inner and name not in ("all", "ungrouped")]
+    """The children of "all": those written there, then the groups that no other contains."""
+    inner = {child for group in cluster.groups.values() for child in group.children}
+    written = list(cluster.groups["all"].children) if "all" in cluster.groups else []
+    return written + [name for name in cluster.groups if name not in inner and name not in ("all", "ungrouped")]
 
 
 def _tree(cluster: Cluster, name: str, depth: int) -> Iterator[str]:

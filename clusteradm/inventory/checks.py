@@ -1,97 +1,143 @@
-"""What must hold of an inventory before any connection: head, addresses, and every `cluster_` variable."""
+"""What must hold of an inventory before any connection: the head, the addresses, and the value of every variable."""
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from clusteradm.errors import Problem
-from clusteradm.inventory.variables import VARIABLES, complaint
+from clusteradm.errors import Problem, UsageError
+from clusteradm.inventory.ssh_options import options_of
+from clusteradm.inventory.variables import CONNECTION, VARIABLES, complaint, is_host_name
 
 if TYPE_CHECKING:
-    from clusteradm.inventory.cluster import Cluster, Host
+    from clusteradm.inventory.cluster import Cluster, Host, Origin
+
+_JUDGED = {**VARIABLES, **CONNECTION}
+# A slip in one of Ansible's names is told only where it is close: Ansible has many more than those.
+_NEAR = 0.9
 
 
-def check(cluster: Cluster) -> list[Problem]:
-    """Every defect of the cluster that the file describes."""
-    problems = _roles(cluster)
+def check(cluster: Cluster, *, whole: bool) -> list[Problem]:
+    """Every defect of what was read. `whole`: nothing was lost in reading, so what is not there is missing."""
+    problems = set(_values(cluster))
+    if whole:
+        problems |= set(_roles(cluster)) | set(_missing(cluster))
     for host in cluster.hosts.values():
-        problems += _variables(host, cluster)
-    problems += _twice(cluster, "cluster_ip")
-    problems += _twice(cluster, "ansible_host")
-    problems += _same_everywhere(cluster)
-    return problems
+        problems |= set(_host(host, cluster))
+    problems |= set(_twice(cluster)) | set(_same_everywhere(cluster))
+    return sorted(problems)
 
 
-def _place(host: Host, name: str, cluster: Cluster) -> tuple[str, int]:
+def _at(host: Host, name: str, cluster: Cluster, message: str) -> Problem:
+    """A problem of a variable of a host; where the host has it from nowhere, of the host itself."""
     origin = host.origins.get(name)
-    return (origin.file, origin.line) if origin else (str(cluster.path), 0)
+    return Problem(origin.file, origin.line, message) if origin else Problem(str(cluster.path), host.line, message)
 
 
-def _roles(cluster: Cluster) -> list[Problem]:
+def _roles(cluster: Cluster) -> Iterator[Problem]:
     file = str(cluster.path)
-    heads = cluster.members("head")
-    problems = []
+    heads = [cluster.hosts[name] for name in cluster.members("head")]
+    group = cluster.groups.get("head")
     if not heads:
-        problems.append(Problem(file, 0, "no head: one host must be in the group `head`"))
+        line = group.line if group else 1
+        yield Problem(file, line, "no head: one host must be in the group `head`")
     elif len(heads) > 1:
-        problems.append(Problem(file, 0, f"{len(heads)} heads: {', '.join(heads)}; the group `head` has one host"))
-    if not cluster.members("compute") and not (heads and cluster.setting("cluster_head_computes")):
-        problems.append(Problem(file, 0, "nobody computes: the group `compute` is empty and the head does not compute"))
+        names = ", ".join(host.name for host in heads)
+        yield Problem(file, heads[1].line, f"{len(heads)} heads: {names}; the group `head` has one host")
+    compute = cluster.groups.get("compute")
+    if heads and not cluster.members("compute") and cluster.setting("cluster_head_computes", heads[0]) is False:
+        message = "nobody computes: the group `compute` is empty and the head does not compute"
+        yield Problem(file, compute.line if compute else 1, message)
     for host in cluster.hosts.values():
         if not {"head", "compute"} & set(host.groups):
-            problems.append(Problem(file, 0, f"{host.name} is neither in the group `head` nor in `compute`"))
-    return problems
+            yield Problem(file, host.line, f"{host.name} is neither in the group `head` nor in `compute`")
 
 
-def _variables(host: Host, cluster: Cluster) -> list[Problem]:
-    problems = []
-    for name, value in host.vars.items():
-        if not name.startswith("cluster_"):
-            continue
-        if name not in VARIABLES:
-            near = difflib.get_close_matches(name, VARIABLES, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(Problem(*_place(host, name, cluster), f"unknown variable {name}{hint}"))
-            continue
-        wrong = complaint(VARIABLES[name], value)
-        if wrong:
-            problems.append(Problem(*_place(host, name, cluster), wrong))
-    for variable in VARIABLES.values():
-        if not variable.optional and variable.name not in host.vars:
-            problems.append(Problem(str(cluster.path), 0, f"{host.name} has no {variable.name}: {variable.meaning}"))
-    if not problems and "cluster_ip" in host.vars and "cluster_subnet" in host.vars:
-        subnet = ipaddress.ip_network(str(host.vars["cluster_subnet"]), strict=False)
-        if ipaddress.ip_address(host.cluster_ip) not in subnet:
-            message = f"cluster_ip {host.cluster_ip} of {host.name} is not in cluster_subnet {subnet}"
-            problems.append(Problem(*_place(host, "cluster_ip", cluster), message))
-    return problems
-
-
-def _twice(cluster: Cluster, name: str) -> list[Problem]:
-    owners: dict[tuple[str, int], Host] = {}
-    problems = []
+def _values(cluster: Cluster) -> Iterator[Problem]:
+    """Unknown names and wrong values, wherever they are written: in a group without hosts as well."""
+    for group in cluster.groups.values():
+        yield from _variables(group.vars, group.origins)
     for host in cluster.hosts.values():
-        if name not in host.vars:
-            continue
-        # Behind one address, hosts may be told apart by their port.
-        key = (str(host.vars[name]), host.port if name == "ansible_host" else 0)
-        if key in owners:
-            message = f"{name} {key[0]} of {host.name} is already that of {owners[key].name}"
-            problems.append(Problem(*_place(host, name, cluster), message))
-        owners.setdefault(key, host)
-    return problems
+        yield from _variables(host.vars, host.origins)
 
 
-def _same_everywhere(cluster: Cluster) -> list[Problem]:
-    problems = []
+def _variables(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Iterator[Problem]:
+    for name, value in values.items():
+        message = None
+        if name in _JUDGED:
+            message = complaint(_JUDGED[name], value)
+        elif name.startswith("cluster_"):
+            near = difflib.get_close_matches(name, VARIABLES, 1)
+            message = f"unknown variable {name}" + (f"; did you mean {near[0]}?" if near else "")
+        elif name.startswith("ansible_"):
+            near = difflib.get_close_matches(name, CONNECTION, 1, _NEAR)
+            message = f"unknown variable {name}; did you mean {near[0]}?" if near else None
+        if message:
+            yield Problem(origins[name].file, origins[name].line, message)
+
+
+def _missing(cluster: Cluster) -> Iterator[Problem]:
+    for host in cluster.hosts.values():
+        for variable in VARIABLES.values():
+            if not variable.optional and variable.name not in host.vars:
+                message = f"{host.name} has no {variable.name}: {variable.meaning}"
+                yield Problem(str(cluster.path), host.line, message)
+
+
+def _host(host: Host, cluster: Cluster) -> Iterator[Problem]:
+    """What must be right of one host's values together."""
+    if not is_host_name(host.name):
+        message = f"{host.name} cannot be a machine's name (letters, digits, hyphens), and bootstrap calls it so"
+        yield Problem(str(cluster.path), host.line, message)
+    if _sound(host, "cluster_ip") and _sound(host, "cluster_subnet"):
+        address = ipaddress.IPv4Address(host.cluster_ip)
+        subnet = ipaddress.IPv4Network(str(host.vars["cluster_subnet"]))
+        if address not in subnet:
+            message = f"cluster_ip {address} of {host.name} is not in cluster_subnet {subnet}"
+            yield _at(host, "cluster_ip", cluster, message)
+        elif address in (subnet.network_address, subnet.broadcast_address):
+            yield _at(host, "cluster_ip", cluster, f"cluster_ip {address} of {host.name} means the whole of {subnet}")
+    if all(_sound(host, name) for name in CONNECTION if name in host.vars):
+        try:
+            options_of(host)
+        except UsageError as error:
+            yield _at(host, "ansible_ssh_common_args", cluster, f"{error.what}; {error.next_step}")
+
+
+def _sound(host: Host, name: str) -> bool:
+    return name in host.vars and complaint(_JUDGED[name], host.vars[name]) is None
+
+
+def _twice(cluster: Cluster) -> Iterator[Problem]:
+    reached: dict[tuple[str, int], Host] = {}
+    private: dict[str, Host] = {}
+    for host in cluster.hosts.values():
+        if _sound(host, "cluster_ip"):
+            other = private.setdefault(host.cluster_ip, host)
+            if other is not host:
+                message = f"cluster_ip {host.cluster_ip} of {host.name} is already that of {other.name}"
+                yield _at(host, "cluster_ip", cluster, message)
+        if all(_sound(host, name) for name in ("ansible_host", "ansible_port") if name in host.vars):
+            # Behind one address, hosts may be told apart by their port.
+            other = reached.setdefault((host.address, host.port), host)
+            if other is not host:
+                what = "ansible_host" if host.port == other.port == 22 else f"port {host.port} of ansible_host"
+                message = f"{what} {host.address} of {host.name} is already that of {other.name}"
+                yield _at(host, "ansible_host", cluster, message)
+
+
+def _same_everywhere(cluster: Cluster) -> Iterator[Problem]:
     for variable in VARIABLES.values():
         if variable.scope == "host":
             continue
-        values = {repr(host.vars.get(variable.name)): host for host in cluster.hosts.values()}
+        values: dict[str, Host] = {}
+        for host in cluster.hosts.values():
+            # Where it is not set it has its default; where it must be set, that it is missing is told already.
+            if variable.optional or variable.name in host.vars:
+                values.setdefault(repr(cluster.setting(variable.name, host)), host)
         if len(values) > 1:
-            host = list(values.values())[-1]
+            host = next(one for one in reversed(values.values()) if variable.name in one.vars)
             message = f"{variable.name} must be the same on every host; set it once under all: vars:"
-            problems.append(Problem(*_place(host, variable.name, cluster), message))
-    return problems
+            yield _at(host, variable.name, cluster, message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,25 @@ class Origin:
 
 @dataclass(frozen=True)
 class Group:
-    """A group as written: direct members and children, and its own variables."""
+    """A group as written: direct members and children, and its own variables. `line`: where it first stands."""
 
     name: str
     hosts: tuple[str, ...]
     children: tuple[str, ...]
     vars: Mapping[str, Any]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    line: int = 0
 
 
 @dataclass(frozen=True)
 class Host:
-    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered."""
+    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `line`: where it first stands."""
 
     name: str
     groups: tuple[str, ...]
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin]
+    line: int = 0
 
     @property
     def address(self) -> str:
@@ -57,7 +60,9 @@ class Host:
 
     @property
     def python(self) -> str:
-        return str(self.vars.get("ansible_python_interpreter", "python3"))
+        """The interpreter. Where Ansible would look for one by itself (`auto`), the one on the path."""
+        python = str(self.vars.get("ansible_python_interpreter", "python3"))
+        return "python3" if python.startswith("auto") else python
 
     @property
     def key_file(self) -> str | None:
@@ -109,7 +114,9 @@ class Cluster:
 
     def select(self, pattern: str) -> tuple[Host, ...]:
         """The hosts that an Ansible pattern names, in file order. Raises UsageError where it names nothing known."""
-        groups = {name: self.members(name) for name in (*self.groups, "all")}
+        # The two that every cluster has: a single board has an empty `compute`, even where nobody wrote that down.
+        names = {**dict.fromkeys(self.groups), "all": None, "head": None, "compute": None}
+        groups = {name: self.members(name) for name in names}
         return tuple(self.hosts[name] for name in patterns.select(pattern, self.hosts, groups))
 
     def setting(self, name: str, host: Host | None = None) -> Any:

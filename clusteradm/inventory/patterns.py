@@ -9,8 +9,10 @@ from collections.abc import Collection, Mapping
 from clusteradm.errors import UsageError
 from clusteradm.inventory.ranges import expand
 
-# A separator is a comma, or a colon that stands in no range.
-_SEPARATOR = re.compile(r",|:(?![^\[]*\])")
+# A separator is a comma or a colon that stands in no range.
+_SEPARATOR = re.compile(r"[,:](?![^\[]*\])")
+# `compute[0]`, `compute[-1]`, `compute[1:3]`: places in a group, both ends included.
+_PLACES = re.compile(r"(.+)\[(-?\d+)(?:(:|(?<=\d)-)(-?\d*))?\]")
 
 
 def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection[str]]) -> list[str]:
@@ -18,7 +20,7 @@ def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection
 
     Raises UsageError where a part of the pattern names nothing.
     """
-    parts = [part.strip() for part in _SEPARATOR.split(pattern) if part.strip()]
+    parts = [part.strip() for part in _SEPARATOR.split(pattern) if part.strip(" !&")]
     if not parts:
         raise UsageError("empty host pattern")
     chosen: set[str] = set()
@@ -38,13 +40,17 @@ def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection
 
 
 def _term(term: str, hosts: Collection[str], groups: Mapping[str, Collection[str]]) -> set[str]:
-    names = [*hosts, *groups]
     if term == "*":
         term = "all"
+    places = _PLACES.fullmatch(term)
+    # In brackets after a group stand places in it; after anything else, a range of names.
+    if places and places[1] in groups:
+        return _at(places, list(groups[places[1]]), term)
     try:
         wanted = list(expand(term))
     except ValueError as error:
         raise UsageError(str(error)) from None
+    names = [*hosts, *groups]
     found: set[str] = set()
     for one in wanted:
         matches = fnmatch.filter(names, one)
@@ -57,3 +63,13 @@ def _term(term: str, hosts: Collection[str], groups: Mapping[str, Collection[str
             # A group and a host may have one name; then both are meant.
             found |= set(groups.get(name, ())) | ({name} & set(hosts))
     return found
+
+
+def _at(places: re.Match[str], members: list[str], term: str) -> set[str]:
+    first = int(places[2])
+    if places[3] is None:
+        if not -len(members) <= first < len(members):
+            raise UsageError(f"the pattern {term!r} names a place that its group does not have")
+        return {members[first]}
+    last = int(places[4]) if places[4] else -1
+    return set(members[first : last + 1 or None])

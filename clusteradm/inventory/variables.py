@@ -1,8 +1,9 @@
-"""The one table of `cluster_` variables: what each means, its type, and its default."""
+"""The one table of `cluster_` variables, and that of Ansible's which say how a host is reached: types and defaults."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,13 @@ _TABLE = (
     Variable("cluster_name", "str", "what the cluster is called", "cluster"),
     Variable("cluster_subnet", "subnet", "the private network, for example 10.0.0.0/24", optional=False),
     Variable("cluster_ip", "address", "the host's address in the private network", optional=False, scope="host"),
-    Variable("cluster_interface", "str", "the network interface of the private network", optional=False, scope="host"),
+    Variable(
+        "cluster_interface", "interface", "the network interface of the private network", optional=False, scope="host"
+    ),
     Variable("cluster_head_computes", "bool", "whether the head's own TPUs take part in jobs", True),
-    Variable("cluster_user", "str", "the user that owns models and jobs and runs the ranks", "cluster"),
-    Variable("cluster_uid", "int", "its uid, the same on every host", 6600),
-    Variable("cluster_gid", "int", "its gid, the same on every host", 6600),
+    Variable("cluster_user", "user", "the user that owns models and jobs and runs the ranks", "cluster"),
+    Variable("cluster_uid", "id", "its uid, the same on every host", 6600),
+    Variable("cluster_gid", "id", "its gid, the same on every host", 6600),
     Variable("cluster_shared", "path", "the directory that the head exports, the same path everywhere", "/srv/cluster"),
     Variable("cluster_nfs_options", "str", "mount options of the export", "rw,hard,vers=4.0,bg,_netdev,nofail"),
     Variable(
@@ -51,36 +54,99 @@ _TABLE = (
 )
 VARIABLES: dict[str, Variable] = {variable.name: variable for variable in _TABLE}
 
+# Of Ansible's own variables, those that clusteradm obeys.
+_CONNECTION = (
+    Variable("ansible_host", "host", "where the admin reaches the host", scope="host"),
+    Variable("ansible_port", "port", "its SSH port", 22, scope="host"),
+    Variable("ansible_user", "str", "who logs in", scope="host"),
+    Variable("ansible_ssh_private_key_file", "str", "the private key to log in with", scope="host"),
+    Variable("ansible_ssh_common_args", "text", "ProxyCommand or ProxyJump", scope="host"),
+    Variable("ansible_python_interpreter", "str", "the host's Python", "python3", scope="host"),
+    Variable("ansible_connection", "connection", "always SSH", "ssh", scope="host"),
+)
+CONNECTION: dict[str, Variable] = {variable.name: variable for variable in _CONNECTION}
+
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+
+
+def is_host_name(text: str) -> bool:
+    """Whether a machine may be called that (RFC 1123), which no string of numbers and dots may."""
+    return len(text) <= 253 and bool(_NAME.fullmatch(text)) and not re.fullmatch(r"[0-9.]+", text)
+
+
+def _is_host(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        # An underscore is no part of a machine's name, but of many a name in a DNS.
+        return is_host_name(value.replace("_", "-"))
+    return True
+
+
+def _is_port(value: Any) -> bool:
+    return not isinstance(value, bool) and str(value).isdigit() and 0 < int(value) < 65536
+
 
 def _is_address(value: Any) -> bool:
     try:
-        ipaddress.ip_address(str(value))
+        ipaddress.IPv4Address(str(value))
     except ValueError:
         return False
-    return True
+    return not isinstance(value, (int, float))
 
 
 def _is_subnet(value: Any) -> bool:
     try:
-        ipaddress.ip_network(str(value))
+        return "/" in str(value) and ipaddress.IPv4Network(str(value)).prefixlen <= 30
     except ValueError:
         return False
-    return "/" in str(value)
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
+    "text": ("a string", lambda value: isinstance(value, str)),
     "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0),
+    "id": (
+        "a whole number from 1 on",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31,
+    ),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
-    "path": ("an absolute path", lambda value: isinstance(value, str) and value.startswith("/")),
-    "address": ("an IP address", _is_address),
+    "path": (
+        "an absolute path below /",
+        lambda value: isinstance(value, str) and bool(re.fullmatch(r"(/[^/\s]+)+", value)) and "/.." not in value,
+    ),
+    "user": (
+        "a user name that is not root",
+        lambda value: isinstance(value, str) and bool(re.fullmatch(r"(?!root$)[a-z_][a-z0-9_-]{0,31}", value)),
+    ),
+    "interface": (
+        "the name of a network interface, such as eth0",
+        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[^\s/]{1,15}", value)),
+    ),
+    "address": ("an IPv4 address", _is_address),
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),
+    "host": ("an address or a host name", _is_host),
+    "port": ("a port, 1 to 65535", _is_port),
+    "connection": ("ssh", lambda value: value in ("ssh", "smart", "paramiko", "paramiko_ssh")),
 }
 
 
 def complaint(variable: Variable, value: Any) -> str | None:
-    """What is wrong with `value`, or None. A template is judged when it is rendered, not here."""
-    if isinstance(value, str) and "{{" in value:
+    """What is wrong with `value`, or None."""
+    if value is None and variable.optional and variable.default is None and variable.name.startswith("cluster_"):
         return None
+    if isinstance(value, str) and "{{" in value:
+        return f"{variable.name} must be the value itself: clusteradm reads it before there is anything to render"
     wanted, fits = _KINDS[variable.kind]
-    return None if fits(value) else f"{variable.name} must be {wanted}, not {value!r}"
+    if fits(value):
+        return None
+    hint = ""
+    if variable.kind == "subnet":
+        try:
+            hint = f"; did you mean {ipaddress.IPv4Network(str(value), strict=False)}?" if "/" in str(value) else ""
+        except ValueError:
+            hint = ""
+    return f"{variable.name} must be {wanted}, not {value!r}{hint}"

@@ -16,8 +16,8 @@ import paramiko
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.inventory.ssh_options import SshOptions, options_of
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
-from clusteradm.transport.ssh_options import SshOptions, options_of
 
 KEEPALIVE_SECONDS = 10
 

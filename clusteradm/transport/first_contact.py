@@ -13,9 +13,9 @@ import paramiko
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.inventory.ssh_options import options_of
 from clusteradm.transport.connection import Proxy, gateway_to, unreachable
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
-from clusteradm.transport.ssh_options import options_of
 
 
 class FirstContact(enum.Enum):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clusteradm import shipped
-from clusteradm.cli import inventory as command
 from clusteradm.errors import InputErrors, UsageError
 from clusteradm.inventory import Cluster, load, patterns
 from clusteradm.inventory.ranges import expand
 from clusteradm.inventory.variables import VARIABLES
+from clusteradm.lab import access
+from clusteradm.lab.plan import Places, Plan
 
 GOOD = """\
 all:
@@ -79,6 +80,12 @@ def test_who_is_who(cluster: Cluster) -> None:
         ("c-[0-1],h", ["h", "c-0", "c-1"]),
         ("!compute", ["h"]),
         ("c-*", ["c-0", "c-1"]),
+        ("c-[0,1]", ["c-0", "c-1"]),
+        ("compute[0]", ["b"]),
+        ("compute[-1]", ["c-1"]),
+        ("compute[1:2]", ["c-0", "c-1"]),
+        ("compute[1:]:!c-1", ["c-0"]),
+        ("head,big", ["h", "b"]),
     ],
 )
 def test_patterns(cluster: Cluster, pattern: str, names: list[str]) -> None:
@@ -92,6 +99,10 @@ def test_a_group_and_a_host_of_one_name_are_both_meant() -> None:
 def test_a_pattern_that_names_nothing_is_an_error(cluster: Cluster) -> None:
     with pytest.raises(UsageError, match="'d-0' matches no host"):
         cluster.select("d-0")
+    with pytest.raises(UsageError, match="a place that its group does not have"):
+        cluster.select("compute[3]")
+    with pytest.raises(UsageError, match="empty"):
+        cluster.select(" ,:!")
 
 
 @pytest.mark.parametrize(
@@ -102,13 +113,16 @@ def test_a_pattern_that_names_nothing_is_an_error(cluster: Cluster) -> None:
         ("n[0:6:3]x", ["n0x", "n3x", "n6x"]),
         ("[a:c]", ["a", "b", "c"]),
         ("r[1:2]n[0-1]", ["r1n0", "r1n1", "r2n0", "r2n1"]),
+        ("n[:2]", ["n0", "n1", "n2"]),
+        ("n[1-2,7]", ["n1", "n2", "n7"]),
+        ("n[098-100]", ["n098", "n099", "n100"]),
     ],
 )
 def test_ranges(pattern: str, names: list[str]) -> None:
     assert list(expand(pattern)) == names
 
 
-@pytest.mark.parametrize("pattern", ["n[3:1]", "n[1:", "n[a:3]", "n]"])
+@pytest.mark.parametrize("pattern", ["n[3:1]", "n[1:", "n[a:3]", "n]", "n[]", "n[01:100]", "n[0:99999999]", "n[b:a]"])
 def test_bad_ranges(pattern: str) -> None:
     with pytest.raises(ValueError, match="range"):
         list(expand(pattern))
@@ -121,7 +135,10 @@ def test_every_defect_at_once(tmp_path: Path) -> None:
     assert "4: unknown variable cluster_interfaec; did you mean cluster_interface?" in found
     assert "20: ansible_host 192.0.2.2 of c-1 is already that of c-0" in found
     assert "20: cluster_tpus must be a whole number, not 'many'" in found
-    assert sum("has no cluster_interface" in line for line in found) == 4
+    assert [line for line in found if "has no cluster_interface" in line] == [
+        f"{line}: {name} has no cluster_interface: the network interface of the private network"
+        for line, name in ((9, "h"), (16, "b"), (18, "c-0"), (18, "c-1"))
+    ]
 
 
 def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
@@ -132,7 +149,32 @@ def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("    head:\n", "    heads:\n"), "no head: one host must be in the group `head`"),
+        (("    head:\n", "    heads:\n"), "1: no head: one host must be in the group `head`"),
+        (("    compute:\n", "    head:\n"), "10: head stands here twice (first in line 7)"),
+        (("            b: {", "            b: {ansible_port: twenty, "), "16: ansible_port must be a port"),
+        (("192.0.2.9", "192.0.2.900"), "16: ansible_host must be an address or a host name, not '192.0.2.900'"),
+        (("192.0.2.9", "192.0.2.2"), "19: ansible_host 192.0.2.2 of c-0 is already that of b"),
+        (("10.0.0.9", "10.0.0.255"), "16: cluster_ip 10.0.0.255 of b means the whole of 10.0.0.0/24"),
+        (("10.0.0.9", "'{{ x }}'"), "16: cluster_ip must be the value itself"),
+        (
+            ("10.0.0.0/24", "10.0.0.7/24"),
+            "3: cluster_subnet must be a network such as 10.0.0.0/24, not '10.0.0.7/24'; did",
+        ),
+        (("cluster_tpus: 8", "cluster_user: me"), "14: cluster_user must be the same on every host"),
+        (("cluster_tpus: 8", "cluster_user: root"), "14: cluster_user must be a user name that is not root"),
+        (
+            ("ansible_user: mendel", "ansible_usr: mendel"),
+            "11: unknown variable ansible_usr; did you mean ansible_user?",
+        ),
+        (("ansible_user: mendel", "ansible_connection: local"), "11: ansible_connection must be ssh, not 'local'"),
+        (
+            ("ansible_user: mendel", "ansible_ssh_common_args: -o ForwardX11=yes"),
+            "11: ansible_ssh_common_args of b: -oForwardX11=yes is not supported",
+        ),
+        (("            b:", "            b_1:"), "16: b_1 cannot be a machine's name"),
+        (("            b:", "            7:"), "16: hosts of big: a name must be text; put 7 in quotes"),
+        (("cluster_tpus: 8", "cluster_tpus: !vault x"), "14: encrypted by ansible-vault"),
+        (("cluster_tpus: 8", "ansible_group_priority: high"), "14: ansible_group_priority must be a whole number"),
         (
             ("      vars: {cluster_tpus: 2, ansible_user: mendel}\n", "      var: {}\n"),
             "unknown key var in group compute",
@@ -161,7 +203,13 @@ def test_defects(tmp_path: Path, change: tuple[str, str], message: str) -> None:
         ("all: [1, 2]\n", "1: group all must be a mapping"),
         ("all:\n  hosts: {a: {x: 1}\n", "3: "),
         ("", "1: an inventory is a mapping of groups"),
-        ("a: {children: {b: {children: {a: {}}}}}\n", "groups contain each other: a -> b -> a"),
+        ("a: {children: {b: {children: {a: {}}}}}\n", "1: groups contain each other: a -> b -> a"),
+        ("a: &a {children: {b: *a}}\n", "1: an alias that contains itself"),
+        ("plugin: constructed\n", "1: this configures an inventory plugin"),
+        ("a: 1\n---\nb: 2\n", "2: not valid YAML: expected a single document"),
+        ("a:\n\thosts:\n", "2: not valid YAML"),
+        ("\0", "0: not valid YAML: unacceptable character"),
+        ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "1: encrypted by ansible-vault"),
     ],
 )
 def test_what_is_no_inventory(tmp_path: Path, text: str, message: str) -> None:
@@ -173,31 +221,81 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path / "nothing.yml")
 
 
-def test_list_is_what_ansible_prints(cluster: Cluster) -> None:
-    # Captured from `ansible-inventory -i inventory.yml --list` (ansible-core 2.19) on GOOD.
-    expected = {
-        "all": {"children": ["ungrouped", "head", "compute"]},
-        "big": {"hosts": ["b"]},
-        "compute": {"children": ["big"], "hosts": ["c-0", "c-1"]},
-        "head": {"hosts": ["h"]},
-    }
-    document = json.loads(json.dumps(command.listing(cluster)))
-    hostvars = document.pop("_meta")["hostvars"]
-    assert document == expected
-    assert hostvars["b"] == {
-        "ansible_host": "192.0.2.9",
-        "ansible_user": "mendel",
-        "cluster_interface": "eth0",
-        "cluster_ip": "10.0.0.9",
-        "cluster_subnet": "10.0.0.0/24",
-        "cluster_tpus": 8,
-    }
-
-
-@pytest.mark.parametrize("name", ["coral-dev-boards.yml", "pcie-8x.yml"])
+@pytest.mark.parametrize("name", sorted(path.name for path in shipped.INVENTORY.glob("*.yml")))
 def test_the_examples_are_sound(name: str) -> None:
     assert len(load(shipped.INVENTORY / name).workers) >= 3
 
 
 def test_every_variable_says_what_it_means() -> None:
     assert all(variable.meaning and variable.name.startswith("cluster_") for variable in VARIABLES.values())
+
+
+def test_two_heads_and_nobody_who_computes(tmp_path: Path) -> None:
+    two = GOOD.replace("cluster_ip: 10.0.0.1}\n", "cluster_ip: 10.0.0.1}\n        c-0:\n")
+    assert problems(tmp_path, two) == ["10: 2 heads: h, c-0; the group `head` has one host"]
+    alone = GOOD[: GOOD.index("    compute:")].replace("cluster_tpus: 1", "cluster_head_computes: false")
+    assert problems(tmp_path, alone) == [
+        "1: nobody computes: the group `compute` is empty and the head does not compute"
+    ]
+
+
+def test_a_host_that_is_neither_head_nor_compute_node(tmp_path: Path) -> None:
+    stranger = GOOD + "    other:\n      hosts: {x: {ansible_host: 192.0.2.7, cluster_ip: 10.0.0.7}}\n"
+    assert problems(tmp_path, stranger) == ["22: x is neither in the group `head` nor in `compute`"]
+
+
+def test_values_are_judged_even_where_the_file_has_other_defects(tmp_path: Path) -> None:
+    # What could not be read may be what is missing; what was read is judged all the same.
+    found = problems(
+        tmp_path, GOOD.replace("    head:\n      hosts:", "    head:\n      host:").replace("10.0.0.9", "ten")
+    )
+    assert found == [
+        "8: unknown key host in group head; did you mean hosts?",
+        "16: cluster_ip must be an IPv4 address, not 'ten'",
+    ]
+
+
+def test_a_typo_in_a_group_without_hosts(tmp_path: Path) -> None:
+    found = problems(tmp_path, GOOD + "    later:\n      vars: {cluster_tpu: 1}\n")
+    assert found == ["22: unknown variable cluster_tpu; did you mean cluster_tpus?"]
+
+
+def test_defects_of_files_beside_the_inventory(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "compute.yml").write_text("# one\ncluster_tpu: 1\n")
+    (tmp_path / "host_vars" / "b").mkdir(parents=True)
+    (tmp_path / "host_vars" / "b" / "main.yml").write_text("- a\n")
+    (tmp_path / "inventory.yml").write_text(GOOD)
+    with pytest.raises(InputErrors) as caught:
+        load(tmp_path / "inventory.yml")
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{tmp_path}/group_vars/compute.yml:2: unknown variable cluster_tpu; did you mean cluster_tpus?",
+        f"{tmp_path}/host_vars/b/main.yml:1: main.yml must be a mapping",
+    ]
+
+
+def test_one_board_alone_is_a_cluster(tmp_path: Path) -> None:
+    (tmp_path / "inventory.yml").write_text(GOOD[: GOOD.index("    compute:")])
+    alone = load(tmp_path / "inventory.yml")
+    assert [host.name for host in alone.workers] == ["h"] and alone.select("compute") == ()
+
+
+def test_hosts_behind_one_address_are_told_apart_by_their_port(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.yml"
+    text = GOOD.replace("c-1: {ansible_host: 192.0.2.3", "c-1: {ansible_port: 2201, ansible_host: 192.0.2.2")
+    path.write_text(text)
+    assert load(path).hosts["c-1"].port == 2201
+    assert problems(tmp_path, text.replace("c-0: {", "c-0: {ansible_port: '2201', ")) == [
+        "20: port 2201 of ansible_host 192.0.2.2 of c-1 is already that of c-0"
+    ]
+
+
+def test_what_ansible_would_look_for_by_itself_is_python3(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.yml"
+    path.write_text(GOOD.replace("ansible_user: mendel", "ansible_python_interpreter: auto_silent"))
+    assert load(path).hosts["b"].python == "python3"
+
+
+def test_the_labs_example_is_what_lab_up_writes() -> None:
+    written = yaml.safe_load(access.inventory(Places("lab"), Plan(4, 1, "bookworm", 1024, "")))
+    assert yaml.safe_load((shipped.INVENTORY / "lab.yml").read_text(encoding="utf-8")) == written

@@ -14,11 +14,11 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Host
+from clusteradm.inventory.ssh_options import options_of
 from clusteradm.transport.bundle import LAUNCHER, bundle
 from clusteradm.transport.fanout import fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, settle, table
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
-from clusteradm.transport.ssh_options import options_of
 
 
 def host(name: str = "h", **variables: object) -> Host:

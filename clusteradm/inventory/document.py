@@ -1,0 +1,133 @@
+"""One YAML file as nodes that know their lines. What is wrong with it is collected, so that all of it can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clusteradm.errors import Problem
+
+_STR = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
+_START = yaml.Mark("", 0, 0, 0, None, 0)
+_EMPTY = yaml.ScalarNode(_NULL, "", _START, _START)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A variable as it stands in a file; `line` counts from 1."""
+
+    value: Any
+    file: str
+    line: int
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types, and Ansible's mark for text that is no template."""
+
+    def unsafe(self, node: yaml.ScalarNode) -> str:
+        return str(self.construct_scalar(node))
+
+
+_Loader.add_constructor("!unsafe", _Loader.unsafe)
+
+
+class Document:
+    """A file that has been parsed. `root` is None where that was not possible, and `problems` says why."""
+
+    def __init__(self, path: Path, problems: list[Problem]) -> None:
+        """`problems`: where every defect of the file is put."""
+        self.file = str(path)
+        self._problems = problems
+        self._loader = _Loader("")
+        self._own: dict[int, set[int]] = {}
+        self.root = self._compose(path)
+
+    def problem(self, where: yaml.Node | int, message: str) -> None:
+        line = where if isinstance(where, int) else line_of(where)
+        self._problems.append(Problem(self.file, line, message))
+
+    def _compose(self, path: Path) -> yaml.Node | None:
+        try:
+            text = path.read_text(encoding="utf-8")
+            if text.startswith("$ANSIBLE_VAULT"):
+                self.problem(1, "encrypted by ansible-vault, which clusteradm cannot read")
+                return None
+            root = yaml.compose(text, Loader=_Loader)
+        except OSError as error:
+            self.problem(0, error.strerror or str(error))
+        except UnicodeDecodeError:
+            self.problem(0, "not a text file (UTF-8)")
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            words = ", ".join(part for part in (error.context, error.problem) if part)
+            self.problem(mark.line + 1 if mark else 0, f"not valid YAML: {words}")
+        except yaml.YAMLError as error:
+            self.problem(0, f"not valid YAML: {' '.join(str(error).split())}")
+        else:
+            if root is None:
+                return _EMPTY
+            if not self._in_circle(root, set(), set()):
+                return root
+        return None
+
+    def _in_circle(self, node: yaml.Node, above: set[int], seen: set[int]) -> bool:
+        """Whether an alias contains itself: nothing that reads the document further would come to an end."""
+        if id(node) in above:
+            self.problem(node, "an alias that contains itself")
+            return True
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            return False
+        seen.add(id(node))
+        inner = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
+        return any(self._in_circle(one, above | {id(node)}, seen) for one in inner)
+
+    def items(self, node: yaml.Node, what: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """(key, its node, the value's node) of a mapping, its merges (`<<`) included; nothing for a node left empty."""
+        if node.tag == _NULL:
+            return
+        if not isinstance(node, yaml.MappingNode):
+            self.problem(node, f"{what} must be a mapping")
+            return
+        # A node that several aliases name is flattened once: which keys stood in it themselves must be remembered.
+        own = self._own.setdefault(id(node), {id(key) for key, _ in node.value})
+        try:
+            self._loader.flatten_mapping(node)
+        except yaml.MarkedYAMLError as error:
+            self.problem(node, f"{what}: {error.problem}")
+            return
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            if key.tag != _STR:
+                self.problem(key, f"{what}: a name must be text; put {getattr(key, 'value', '')!s:.40} in quotes")
+                continue
+            if id(key) in own:
+                if key.value in first:
+                    self.problem(key, f"{key.value} stands here twice (first in line {first[key.value]})")
+                first.setdefault(key.value, line_of(key))
+            yield key.value, key, value
+
+    def variables(self, node: yaml.Node, what: str) -> dict[str, Written]:
+        """The plain values of a mapping of variables."""
+        items = self.items(node, what)
+        return {name: Written(self._plain(value), self.file, line_of(key)) for name, key, value in items}
+
+    def _plain(self, node: yaml.Node) -> Any:
+        try:
+            return _Loader("").construct_document(node)
+        except yaml.MarkedYAMLError as error:
+            vault = "!vault" in str(error.problem)
+            reason = "encrypted by ansible-vault, which clusteradm cannot read" if vault else str(error.problem)
+            self.problem((error.problem_mark.line + 1) if error.problem_mark else line_of(node), reason)
+        except (ValueError, OverflowError) as error:
+            self.problem(node, str(error))
+        return None
+
+
+def line_of(node: yaml.Node) -> int:
+    """The line, from 1, in which a node begins."""
+    return int(node.start_mark.line) + 1

@@ -1,0 +1,148 @@
+"""What was written, merged by Ansible's precedence into a Cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clusteradm.errors import Problem
+from clusteradm.inventory.cluster import Cluster, Group, Host, Origin
+from clusteradm.inventory.document import Written
+
+# Ansible takes it out of the variables: it only orders groups of one depth.
+PRIORITY = "ansible_group_priority"
+
+
+@dataclass
+class GroupText:
+    """A group as written, perhaps in several places. `folder`: what group_vars/ says of it."""
+
+    name: str
+    line: int
+    hosts: dict[str, int] = field(default_factory=dict)
+    children: dict[str, int] = field(default_factory=dict)
+    vars: dict[str, Written] = field(default_factory=dict)
+    folder: dict[str, Written] = field(default_factory=dict)
+
+
+@dataclass
+class HostText:
+    """A host as written. `folder`: what host_vars/ says of it."""
+
+    line: int
+    vars: dict[str, Written] = field(default_factory=dict)
+    folder: dict[str, Written] = field(default_factory=dict)
+
+
+@dataclass
+class Text:
+    """A whole inventory as written, hosts and groups in the order in which they first appear."""
+
+    groups: dict[str, GroupText] = field(default_factory=dict)
+    hosts: dict[str, HostText] = field(default_factory=dict)
+
+
+def merged(path: Path, text: Text, problems: list[Problem]) -> Cluster | None:
+    """The cluster, or None where groups contain each other."""
+    parents: dict[str, list[str]] = {name: [] for name in text.groups}
+    for group in text.groups.values():
+        for child in group.children:
+            parents[child].append(group.name)
+    circle = _circle(text.groups)
+    if circle:
+        line = text.groups[circle[0]].children[circle[1]]
+        problems.append(Problem(str(path), line, f"groups contain each other: {' -> '.join(circle)}"))
+        return None
+    depth: dict[str, int] = {}
+    for name in text.groups:
+        _measure(name, parents, depth)
+    priority = {name: _priority(group, problems) for name, group in text.groups.items()}
+    hosts = {}
+    for name, host in text.hosts.items():
+        member = _groups_of(name, text, parents)
+        # Groups by depth, then priority, then name, as Ansible does.
+        order = sorted(member - {"all"}, key=lambda one: (depth[one], priority[one], one))
+        layers = [*_layers(text, order), (f"host {name}", host.vars), (f"host {name}", host.folder)]
+        values, origins = _overlaid(layers)
+        hosts[name] = Host(name, tuple(sorted(member - {"all"})), values, origins, host.line)
+    groups = {}
+    for group in text.groups.values():
+        values, origins = _overlaid([(_scope(group.name), group.vars), (_scope(group.name), group.folder)])
+        groups[group.name] = Group(group.name, tuple(group.hosts), tuple(group.children), values, origins, group.line)
+    return Cluster(path, groups, hosts)
+
+
+def _scope(group: str) -> str:
+    return "all" if group == "all" else f"group {group}"
+
+
+def _layers(text: Text, order: list[str]) -> Iterator[tuple[str, Mapping[str, Written]]]:
+    """What groups say, weakest first: all of the inventory file before all of group_vars/."""
+    names = [*(["all"] if "all" in text.groups else []), *order]
+    yield from ((_scope(name), text.groups[name].vars) for name in names)
+    yield from ((_scope(name), text.groups[name].folder) for name in names)
+
+
+def _overlaid(layers: list[tuple[str, Mapping[str, Written]]]) -> tuple[dict[str, Any], dict[str, Origin]]:
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    for scope, layer in layers:
+        for name, written in layer.items():
+            if name != PRIORITY or scope.startswith("host "):
+                values[name] = written.value
+                origins[name] = Origin(written.file, written.line, scope)
+    return values, origins
+
+
+def _groups_of(host: str, text: Text, parents: Mapping[str, list[str]]) -> set[str]:
+    member = {group.name for group in text.groups.values() if host in group.hosts}
+    todo = list(member)
+    while todo:
+        above = set(parents[todo.pop()]) - member
+        member |= above
+        todo += above
+    return member
+
+
+def _circle(groups: Mapping[str, GroupText]) -> tuple[str, ...]:
+    """The names of a circle, the first one repeated at its end; empty where there is none."""
+    sound: set[str] = set()
+
+    def search(name: str, way: tuple[str, ...]) -> tuple[str, ...]:
+        if name in way:
+            return (*way[way.index(name) :], name)
+        if name in sound:
+            return ()
+        for child in groups[name].children:
+            found = search(child, (*way, name))
+            if found:
+                return found
+        sound.add(name)
+        return ()
+
+    for name in groups:
+        found = search(name, ())
+        if found:
+            return found
+    return ()
+
+
+def _measure(name: str, parents: Mapping[str, list[str]], depth: dict[str, int]) -> int:
+    """The longest way down to a group; "all" is above those that nothing else contains."""
+    if name not in depth:
+        depth[name] = 1 + max((_measure(parent, parents, depth) for parent in parents[name]), default=0)
+    return depth[name]
+
+
+def _priority(group: GroupText, problems: list[Problem]) -> int:
+    written = group.folder.get(PRIORITY) or group.vars.get(PRIORITY)
+    if written is None:
+        return 1
+    try:
+        return int(written.value)
+    except (TypeError, ValueError):
+        message = f"{PRIORITY} must be a whole number, not {written.value!r}"
+        problems.append(Problem(written.file, written.line, message))
+        return 1

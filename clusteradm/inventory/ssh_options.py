@@ -1,0 +1,68 @@
+"""What `ansible_ssh_common_args` says that a connection must obey: a proxy command, or hosts to jump over."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+from clusteradm.errors import UsageError
+from clusteradm.inventory.cluster import Host
+
+
+@dataclass(frozen=True)
+class SshOptions:
+    """`proxy_command`: with %h, %p and %r already filled in. `jumps`: [user@]host[:port], the nearest first."""
+
+    proxy_command: str | None = None
+    jumps: tuple[str, ...] = ()
+
+
+def options_of(host: Host) -> SshOptions:
+    """Read the host's ssh options. Raises UsageError for one that clusteradm would silently not obey."""
+    try:
+        words = shlex.split(host.ssh_common_args)
+    except ValueError as error:
+        raise _refusal(host, str(error)) from None
+    command, jumps = "", ""
+    while words:
+        word = words.pop(0)
+        if word in ("-o", "-J") and words:
+            word += words.pop(0)
+        # ssh takes "Name=value", "Name value" and "Name = value".
+        name, _, value = re.sub(r"\s*=\s*|\s+", "=", word[2:].strip(), count=1).partition("=")
+        if word.startswith("-J"):
+            jumps = word[2:]
+        elif word.startswith("-o") and name.lower() == "proxycommand":
+            command = value
+        elif word.startswith("-o") and name.lower() == "proxyjump":
+            jumps = value
+        elif word != "-C" and not (word.startswith("-o") and name.lower() in _HARMLESS):
+            raise _refusal(host, f"{word} is not supported")
+    if command and command.lower() != "none":
+        return SshOptions(proxy_command=_filled_in(command, host))
+    return SshOptions(jumps=tuple(part for part in jumps.split(",") if part and part.lower() != "none"))
+
+
+def _filled_in(command: str, host: Host) -> str:
+    values = {"%h": host.address, "%n": host.name, "%p": str(host.port), "%r": host.user or "", "%%": "%"}
+
+    def one(found: re.Match[str]) -> str:
+        if found[0] not in values:
+            raise _refusal(host, f"{found[0]} in ProxyCommand is not supported")
+        return values[found[0]]
+
+    return re.sub(r"%.?", one, command)
+
+
+def _refusal(host: Host, what: str) -> UsageError:
+    return UsageError(
+        f"ansible_ssh_common_args of {host.name}: {what}",
+        next_step="supported: -o ProxyCommand=... (with %h, %n, %p and %r), -o ProxyJump=... and -J",
+    )
+
+
+# What ssh is often told here and clusteradm does anyway, or in a way of its own.
+_HARMLESS = {"controlmaster", "controlpersist", "controlpath", "connecttimeout", "connectionattempts", "batchmode"}
+_HARMLESS |= {"stricthostkeychecking", "userknownhostsfile", "serveraliveinterval", "serveralivecountmax", "loglevel"}
+_HARMLESS |= {"tcpkeepalive", "compression", "identitiesonly", "preferredauthentications", "passwordauthentication"}
