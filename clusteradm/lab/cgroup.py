@@ -7,6 +7,7 @@ container) it makes a group below the root of the cgroup2 mount. The memory cont
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import time
 from dataclasses import dataclass
@@ -141,11 +142,9 @@ def _populated(group: Path) -> bool:
 
 
 def _remove(top: Path, *, itself: bool = True) -> None:
-    if not top.is_dir():
-        return
-    for group in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
-        with contextlib.suppress(OSError):
-            group.rmdir()
-    if itself:
-        with contextlib.suppress(OSError):
-            top.rmdir()
+    """Remove the groups below `top`, innermost first. Others (systemd) remove them at the same time: a group that is
+    gone meanwhile is no error, which os.walk grants and Path.rglob does not."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        if itself or folder != str(top):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,21 @@ def test_a_board_s_memory_is_limited_on_either_hierarchy(tmp_path: Path) -> None
     assert (unified / "memory.max").read_text() == str(1 << 30)
     cgroup.NodeGroup(unified, legacy).make(1 << 29)
     assert (legacy / "memory.limit_in_bytes").read_text() == str(1 << 29)
+
+
+def test_groups_that_go_by_themselves_meanwhile_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd removes the groups of a scope that has ended while the lab does: seen on a machine whose PID 1 it is."""
+    top = tmp_path / "scope"
+    for number in range(3):
+        (top / f"node-{number}" / "payload" / "user.slice").mkdir(parents=True)
+    scandir = os.scandir
+
+    def racing(path: str | Path) -> Any:
+        gone = top / "node-1" / "payload" / "user.slice"
+        if Path(path).name == "payload" and gone.exists():
+            gone.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", racing)
+    cgroup._remove(top)
+    assert not top.exists()
