@@ -147,4 +147,4 @@ def _remove(top: Path, *, itself: bool = True) -> None:
     for folder, _, _ in os.walk(top, topdown=False):
         if itself or folder != str(top):
             with contextlib.suppress(OSError):
-                os.rmdir(folder)
+                Path(folder).rmdir()

@@ -108,9 +108,8 @@ def test_groups_that_go_by_themselves_meanwhile_are_no_error(tmp_path: Path, mon
     scandir = os.scandir
 
     def racing(path: str | Path) -> Any:
-        gone = top / "node-1" / "payload" / "user.slice"
-        if Path(path).name == "payload" and gone.exists():
-            gone.rmdir()
+        if Path(path) == top / "node-1" / "payload" / "user.slice":
+            Path(path).rmdir()
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", racing)
