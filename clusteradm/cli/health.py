@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Survey, judge, show."""
     cluster = context.open_cluster(args)
+    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     if args.source:
-        survey = health.Survey.load(Path(args.source))
+        survey = health.Survey.load(Path(args.source)).only(hosts)
     else:
-        hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
         with context.open_fleet(args, cluster) as fleet, show.stderr.status("asking the hosts") as status:
             survey = health.survey(fleet, hosts, together=True, progress=lambda text: status.update(text))
     if args.save:
@@ -79,11 +79,15 @@ def _show(cluster: Cluster, findings: Sequence[Finding]) -> None:
                 table.add_row(subject, Text(worst.state, style=_STYLES[worst.severity]), _seen(rows))
     show.stdout.print(table)
     sick = [finding for finding in findings if not finding.ok]
-    for finding in sick:
+    for alike in _fold(sick):
+        first = alike[0]
         show.stdout.print()
-        show.stdout.print(Text(f"{finding.subject}  {finding.check}: {finding.state}", style=_STYLES[finding.severity]))
-        show.stdout.print(f"  cause:  {finding.cause}")
-        show.stdout.print(f"  remedy: {finding.remedy}")
+        subjects = ", ".join(finding.subject for finding in alike)
+        show.stdout.print(Text(f"{subjects}  {first.check}: {first.state}", style=_STYLES[first.severity]))
+        for cause in dict.fromkeys(finding.cause for finding in alike):
+            whose = [finding.subject for finding in alike if finding.cause == cause]
+            show.stdout.print(f"  cause:  {cause}" + (f" ({', '.join(whose)})" if len(whose) < len(alike) else ""))
+        show.stdout.print(f"  remedy: {first.remedy}")
     tpus = [finding for finding in findings if finding.check == "tpu"]
     hosts = len({finding.host for finding in findings})
     show.stdout.print()
@@ -91,6 +95,14 @@ def _show(cluster: Cluster, findings: Sequence[Finding]) -> None:
         f"{hosts} hosts, {sum(finding.ok for finding in tpus)} of {len(tpus)} Edge TPUs OK, "
         + ("all is well" if not sick else f"{len(sick)} finding{'s' * (len(sick) > 1)} to attend to")
     )
+
+
+def _fold(findings: Iterable[Finding]) -> Iterable[Sequence[Finding]]:
+    """Findings that ask for the same, together: a sick switch is one thing to read, not thirty."""
+    folded: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        folded.setdefault((finding.check, finding.state, finding.remedy), []).append(finding)
+    return folded.values()
 
 
 def _seen(findings: Iterable[Finding]) -> str:

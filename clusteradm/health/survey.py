@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clusteradm.errors import ClusteradmError, HostUnreachable, InputErrors, Problem
+from clusteradm.errors import ClusteradmError, HostUnreachable, InputErrors, Problem, UsageError
 from clusteradm.health import board, mpi, tpu
 from clusteradm.health.finding import Finding, ill, well
 from clusteradm.health.tpu import Tpu
@@ -17,30 +17,49 @@ from clusteradm.inventory import Cluster, Host
 from clusteradm.transport import Fleet
 
 PROBE_SECONDS = 90.0
+# What the document of a whole survey has for every host.
+SECTIONS = {"clock", "network", "runtime", "share", "system", "tpu"}
 
 
 @dataclass
 class Survey:
-    """`documents`: per host; `errors`: host -> (kind, text) of who gave none; `cluster`: the head's cluster probe.
+    """`documents`: per host; `errors`: host -> (kind, text, remedy) of who gave none.
+
+    `cluster`: the head's cluster probe.
 
     `cluster_error`: why there is none, where it was tried.
     """
 
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     cluster: dict[str, Any] | None = None
-    errors: dict[str, tuple[str, str]] = field(default_factory=dict)
+    errors: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     cluster_error: str = ""
 
     def save(self, path: Path) -> None:
-        """Keep it for `load`."""
-        path.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
+        """Keep it for `load`. Raises UsageError where the file cannot be written."""
+        try:
+            path.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+    def only(self, hosts: Iterable[Host]) -> Survey:
+        """What it says of these hosts. Raises UsageError where that is nothing, as of another cluster's survey."""
+        names = {host.name for host in hosts}
+        documents = {name: document for name, document in self.documents.items() if name in names}
+        errors = {name: error for name, error in self.errors.items() if name in names}
+        if not documents and not errors:
+            there = ", ".join([*self.documents, *self.errors]) or "no host"
+            raise UsageError(f"the survey says nothing of the hosts asked for; it is of {there}")
+        return Survey(documents, self.cluster, errors, self.cluster_error)
 
     @classmethod
     def load(cls, path: Path) -> Survey:
         """A saved survey. Raises InputErrors."""
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-            errors = {name: (str(kind), str(text)) for name, (kind, text) in body["errors"].items()}
+            errors = {name: (str(a), str(b), str(c)) for name, (a, b, c) in body["errors"].items()}
+            if not all(set(document) >= SECTIONS for document in body["documents"].values()):
+                raise KeyError("a section of a document")
             return cls(dict(body["documents"]), body["cluster"], errors, str(body["cluster_error"]))
         except OSError as error:
             raise InputErrors([Problem(str(path), 0, error.strerror or str(error))]) from None
@@ -78,7 +97,8 @@ def survey(
     outcome = fleet.each(chosen, one, on_done=lambda host: progress(f"{host.name} answered"))
     found.documents.update(outcome.ok)
     for name, error in outcome.failed.items():
-        found.errors[name] = ("UNREACHABLE" if isinstance(error, HostUnreachable) else "FAILED", error.what)
+        kind = "UNREACHABLE" if isinstance(error, HostUnreachable) else "FAILED"
+        found.errors[name] = (kind, error.what, error.next_step or "see what the host says, by ssh or on its console")
     head = cluster.head
     if together and head.name in found.documents:
         progress(f"{head.name}: MPI and the share, from every host")
@@ -107,10 +127,7 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
     together = {finding.host: finding for finding in mpi.judge(hosts, found.cluster)} if found.cluster else {}
     for host in hosts:
         if host.name in found.errors:
-            kind, text = found.errors[host.name]
-            remedy = (
-                "check its power, its cable and ansible_host" if kind == "UNREACHABLE" else "see what the host says"
-            )
+            kind, text, remedy = found.errors[host.name]
             findings.append(ill(host.name, "ssh", kind, text, remedy))
             continue
         document: Mapping[str, Any] = found.documents[host.name]

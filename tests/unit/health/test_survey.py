@@ -11,7 +11,7 @@ import pytest
 
 from clusteradm import health
 from clusteradm.cli.main import main
-from clusteradm.errors import InputErrors
+from clusteradm.errors import InputErrors, UsageError
 from clusteradm.health import Survey
 from clusteradm.inventory import Cluster, load
 
@@ -136,7 +136,7 @@ def test_mpi(cluster: Cluster, survey: Survey, login: dict[str, Any], hello: dic
 
 def test_a_silent_host_is_a_finding(cluster: Cluster, survey: Survey) -> None:
     del survey.documents["c"]
-    survey.errors["c"] = ("UNREACHABLE", "no answer in time")
+    survey.errors["c"] = ("UNREACHABLE", "no answer in time", "check its power")
     assert ill(cluster, survey) == [("c", "ssh", "UNREACHABLE")]
 
 
@@ -156,10 +156,49 @@ def test_replay(cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest
     assert main(["health", *where, "--json"]) == 3
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema_version"] == 1 and answer["summary"]["error"] == 1
-    survey.errors["c"] = ("UNREACHABLE", "gone")
+    survey.errors["c"] = ("UNREACHABLE", "gone", "check its power")
     survey.save(saved)
     assert main(["health", *where]) == 4
     assert "remedy:" in capsys.readouterr().out
+
+
+def test_a_survey_of_other_hosts_is_no_all_clear(
+    cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    survey.documents = {"elsewhere": survey.documents["c"]}
+    survey.save(tmp_path / "saved.json")
+    assert main(["health", "-i", str(cluster.path), "--from", str(tmp_path / "saved.json")]) == 2
+    assert "it is of elsewhere" in capsys.readouterr().err
+
+
+def test_limit_holds_for_a_saved_survey(cluster: Cluster, survey: Survey, tmp_path: Path) -> None:
+    survey.documents["c"]["share"]["mount"] = None
+    survey.save(tmp_path / "saved.json")
+    where = ["health", "-i", str(cluster.path), "--from", str(tmp_path / "saved.json")]
+    assert [main([*where, "--limit", name]) for name in ("h", "c", "all")] == [0, 3, 3]
+
+
+def test_a_survey_that_lacks_a_section(survey: Survey, tmp_path: Path) -> None:
+    del survey.documents["c"]["tpu"]
+    survey.save(tmp_path / "saved.json")
+    with pytest.raises(InputErrors, match="not a survey"):
+        Survey.load(tmp_path / "saved.json")
+
+
+def test_a_place_that_cannot_be_written(survey: Survey, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write"):
+        survey.save(tmp_path / "no" / "saved.json")
+
+
+def test_what_asks_for_the_same_is_told_once(
+    cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for document in survey.documents.values():
+        document["runtime"]["mpi4py"] = None
+    survey.save(tmp_path / "saved.json")
+    assert main(["health", "-i", str(cluster.path), "--from", str(tmp_path / "saved.json")]) == 3
+    told = capsys.readouterr().out
+    assert "h, c  runtime: NO_MPI4PY" in told and told.count("remedy:") == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"documents": 1, "cluster": 2, "errors": 3}'])
