@@ -11,11 +11,28 @@ from clusteradm.inventory.cluster import Host
 
 
 @dataclass(frozen=True)
+class Jump:
+    """A host to jump over. `user` None: whatever ssh would take."""
+
+    user: str | None
+    host: str
+    port: int = 22
+
+    def __str__(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{user}{host}" if self.port == 22 else f"{user}{host}:{self.port}"
+
+
+@dataclass(frozen=True)
 class SshOptions:
-    """`proxy_command`: with %h, %p and %r already filled in. `jumps`: [user@]host[:port], the nearest first."""
+    """`proxy_command`: with %h, %p and %r already filled in. `jumps`: the nearest first."""
 
     proxy_command: str | None = None
-    jumps: tuple[str, ...] = ()
+    jumps: tuple[Jump, ...] = ()
+
+
+_JUMP = re.compile(r"(?:ssh://)?(?:([^@/]+)@)?(\[[^\]]+\]|[^:@/\[\]]+)(?::([0-9]{1,5}))?/?")
 
 
 def options_of(host: Host) -> SshOptions:
@@ -41,7 +58,15 @@ def options_of(host: Host) -> SshOptions:
             raise _refusal(host, f"{word} is not supported")
     if command and command.lower() != "none":
         return SshOptions(proxy_command=_filled_in(command, host))
-    return SshOptions(jumps=tuple(part for part in jumps.split(",") if part and part.lower() != "none"))
+    parts = [part.strip() for part in jumps.split(",") if part.strip() and part.strip().lower() != "none"]
+    return SshOptions(jumps=tuple(_jump(part, host) for part in parts))
+
+
+def _jump(text: str, host: Host) -> Jump:
+    found = _JUMP.fullmatch(text)
+    if not found:
+        raise _refusal(host, f"{text} is no [user@]host[:port] to jump over")
+    return Jump(found[1], found[2].strip("[]"), int(found[3] or 22))
 
 
 def _filled_in(command: str, host: Host) -> str:

@@ -21,22 +21,29 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @functools.cache
 def bundle() -> tuple[str, bytes]:
-    """(hash, zip) of `clusteradm/__init__.py` and `clusteradm/node/**`. The hash names the directory on the host."""
+    """(hash, zip) of `clusteradm/__init__.py` and `clusteradm/node/**`. The hash names the directory on the host.
+
+    It is that of names and contents: another zlib compresses the same files to other bytes.
+    """
     files = [_PACKAGE / "__init__.py", *sorted((_PACKAGE / "node").rglob("*.py"))]
+    contents = {path.relative_to(_PACKAGE.parent).as_posix(): path.read_bytes() for path in files}
+    digest = hashlib.sha256()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in files:
-            info = zipfile.ZipInfo(str(path.relative_to(_PACKAGE.parent)), _EPOCH)
+        for name, content in contents.items():
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+            info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
-            archive.writestr(info, path.read_bytes())
-    data = buffer.getvalue()
-    return hashlib.sha256(data).hexdigest()[:16], data
+            archive.writestr(info, content)
+    return digest.hexdigest()[:16], buffer.getvalue()
 
 
+# Started in isolated mode (-I): nothing is imported from the login's directory or environment, which another user owns.
+START = ("-I", "-c")
 # Python 3.7. Argument 1: the hash. If the package is not there it says "need" and reads an 8-byte big-endian length and
 # the zip; then it says "have" and becomes the node program. Every directory on the way must be root's (or ours, in
-# tests) and writable by nobody else. The newest three packages stay.
+# tests) and writable by nobody else. The three packages used last stay.
 LAUNCHER = r"""
 import os, sys
 h = sys.argv[1]
@@ -65,18 +72,28 @@ if not os.path.exists(d + "/.complete"):
     import compileall, io, shutil, struct, tempfile, zipfile
     say("need")
     n, = struct.unpack(">Q", take(8))
-    t = tempfile.mkdtemp(dir=top)
-    os.chmod(t, 0o755)
-    zipfile.ZipFile(io.BytesIO(take(n))).extractall(t)
-    compileall.compile_dir(t, quiet=2)
-    open(t + "/.complete", "w").close()
+    b = take(n)
+    t = tempfile.mkdtemp(prefix="new-", dir=top)
     try:
+        os.chmod(t, 0o755)
+        zipfile.ZipFile(io.BytesIO(b)).extractall(t)
+        compileall.compile_dir(t, quiet=2)
+        # On the disk before it counts as complete: after a power cut there must be no empty files under this name.
+        os.sync()
+        open(t + "/.complete", "w").close()
+        if not os.path.exists(d + "/.complete"):
+            shutil.rmtree(d, ignore_errors=True)
         os.rename(t, d)
     except OSError:
-        shutil.rmtree(t)
+        if not os.path.exists(d + "/.complete"):
+            raise
+    finally:
+        shutil.rmtree(t, ignore_errors=True)
     old = sorted((x for x in os.listdir(top) if x != h), key=lambda x: -os.stat(top + "/" + x).st_mtime)
     for x in old[2:]:
         shutil.rmtree(top + "/" + x, ignore_errors=True)
+else:
+    os.utime(d)
 if not safe(d):
     sys.exit("clusteradm: " + d + " is not root's alone: refusing to run code from it")
 say("have")

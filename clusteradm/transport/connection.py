@@ -1,4 +1,4 @@
-"""A Fabric connection that verifies host keys, on the way through gateways too.
+"""A Fabric connection that verifies host keys, and notices when its other end has gone.
 
 Fabric alone verifies nothing (its AutoAddPolicy accepts any key): the policy is set on every client before it opens.
 """
@@ -6,145 +6,159 @@ Fabric alone verifies nothing (its AutoAddPolicy accepts any key): the policy is
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-import socket
-import subprocess
-from typing import Any
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 import fabric
 import paramiko
+from paramiko.pkey import UnknownKeyType
 
-from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.inventory.ssh_options import SshOptions, options_of
-from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
+from clusteradm.transport.known_hosts import KnownHosts, entry_name
+from clusteradm.transport.trouble import Refused, unreachable
 
-KEEPALIVE_SECONDS = 10
+# Asked this often for a sign of life, a host that gives none for LOST_SECONDS is taken for gone. A busy board on a slow
+# wire may take a while: what waits to be sent is in front of the question.
+PULSE_SECONDS = 10.0
+LOST_SECONDS = 45.0
 
 # What goes wrong is raised, and told by whoever caught it; Paramiko's threads would print it with a traceback as well.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
-class Refused(HostUnreachable):
-    """The host answers, but shows another key or lets nobody in: trying again would be wrong."""
+class Way(Protocol):
+    """What leads to a host that is not reached directly: a proxy command's socket, or a gateway's channel."""
+
+    sock: Any
+
+    def words(self) -> str: ...
+
+    def close(self) -> None: ...
 
 
-class Proxy:
-    """A proxy command behind a real socket: Paramiko's own ProxyCommand polls its pipes, which costs CPU per read."""
+class Pulse:
+    """Asks the host for a sign of life again and again, on a thread of its own that ends with the connection.
 
-    def __init__(self, command: str) -> None:
-        self.sock, theirs = socket.socketpair()
-        try:
-            # ssh gives the command to the user's shell as well; `exec` spares a process that would have to be ended.
-            self.process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {command}"],
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for clusteradm to answer, not for its proxies
-            )
-        finally:
-            theirs.close()
+    The keep-alive of Paramiko wants no answer; a cut cable would be noticed only by whoever has something to send.
+    """
 
-    def close(self) -> None:
-        self.sock.close()
-        self.process.terminate()
-        self.process.wait()
+    def __init__(self, transport: paramiko.Transport) -> None:
+        self._transport = transport
+        self._stopped = threading.Event()
+        self._heard = time.monotonic()
+        threading.Thread(target=self._beat, name="clusteradm-pulse", daemon=True).start()
+
+    def _beat(self) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            while not self._stopped.wait(PULSE_SECONDS) and self._transport.is_active():
+                self._transport.global_request("keepalive@openssh.com", wait=True)
+                if self._transport.is_active():
+                    self._heard = time.monotonic()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the host has been silent for so long that it must be gone."""
+        return time.monotonic() - self._heard > LOST_SECONDS
 
 
 class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no types
-    """`fabric.Connection` that knows the cluster's host keys and takes a proxy command as a socket."""
+    """`fabric.Connection` to a host of the inventory, which knows that host's keys and no others."""
 
-    def __init__(self, host: Host, known_hosts: KnownHosts, connect_timeout: float) -> None:
-        options = options_of(host)
-        connect: dict[str, Any] = {"look_for_keys": host.key_file is None, "allow_agent": host.key_file is None}
-        if host.key_file:
-            connect["key_filename"] = host.key_file
+    def __init__(
+        self, host: Host, known_hosts: KnownHosts, way_to: Callable[[Host], Way | None], connect_timeout: float
+    ) -> None:
+        """`way_to` makes the way to the host, or gives None where it is reached directly; the connection closes it."""
+        connect: dict[str, Any] = {
+            "look_for_keys": host.key_file is None,
+            "allow_agent": host.key_file is None,
+            # Paramiko's own limits are 15 s, 30 s and an hour.
+            "banner_timeout": connect_timeout,
+            "auth_timeout": connect_timeout,
+            "channel_timeout": connect_timeout,
+        }
         super().__init__(
             host.address,
             user=host.user,
             port=host.port,
-            gateway=gateway_to(options, known_hosts, connect_timeout),
             connect_timeout=connect_timeout,
             connect_kwargs=connect,
-            config=_config(),
+            # The user's ssh_config is not Ansible's inventory: what counts is what the inventory says.
+            config=fabric.Config(lazy=True, overrides={"load_ssh_configs": False}),
         )
+        self.client = paramiko.SSHClient()
+        keys = self.client.get_host_keys()
+        for kind, key in known_hosts.of(host.address, host.port).items():
+            keys.add(entry_name(host.address, host.port), kind, key)
+        self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
         # Fabric's attribute machinery passes unknown names to its configuration; these are plain attributes.
-        self._set(proxy=None, proxy_command=options.proxy_command)
-        verify(self, known_hosts)
+        self._set(inventory_host=host, known_keys=known_hosts, way_to=way_to, way=None, pulse=None)
 
     def open(self) -> None:
-        if self.proxy_command and not self.is_connected:
-            proxy = Proxy(self.proxy_command)
-            self._set(proxy=proxy)
-            self.connect_kwargs["sock"] = proxy.sock
-        super().open()
-        self.transport.set_keepalive(KEEPALIVE_SECONDS)
+        """Connect and log in. Raises HostUnreachable that says why and what to do; then nothing is left open."""
+        if self.is_connected:
+            return
+        try:
+            if self.inventory_host.key_file is not None:
+                self._use_key(self.inventory_host.key_file)
+            way = self.way_to(self.inventory_host)
+            self._set(way=way)
+            if way is not None:
+                self.connect_kwargs["sock"] = way.sock
+            super().open()
+        except Exception as error:
+            words = self.way.words() if self.way is not None else ""
+            self.close()
+            raise unreachable(
+                self.inventory_host, self.known_keys, error, timeout=self.connect_timeout, proxy_words=words
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+        self._set(pulse=Pulse(self.transport))
+
+    def _use_key(self, file: str) -> None:
+        key = private_key(file, Path(file).stat().st_mtime_ns)
+        if key is not None:
+            self.connect_kwargs["pkey"] = key
+        else:
+            # Under a passphrase: it can only be used through the agent that was told it.
+            self.connect_kwargs["allow_agent"] = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is open and the host has given a sign of life lately."""
+        return self.is_connected and not (self.pulse is not None and self.pulse.lost)
 
     def close(self) -> None:
-        super().close()
-        if self.proxy is not None:
-            self.proxy.close()
-            self._set(proxy=None)
+        if self.pulse is not None:
+            self.pulse.stop()
+        # Not Fabric's close(): that leaves a client alone which has not logged in yet.
+        self.client.close()
+        if self.way is not None:
+            self.way.close()
+            self._set(way=None)
 
 
-def _config() -> Any:
-    # The user's ssh_config is not Ansible's inventory: what counts is what the inventory says.
-    return fabric.Config(lazy=True, overrides={"load_ssh_configs": False})
+@functools.lru_cache(maxsize=64)
+def private_key(file: str, changed: int) -> paramiko.PKey | None:
+    """The key in a file last changed at `changed` (ns); None where it is under a passphrase. Raises OSError, Refused.
 
-
-def gateway_to(options: SshOptions, known_hosts: KnownHosts, connect_timeout: float) -> Any:
-    """The chain of verified connections to jump over, or None where there is nothing to jump over."""
-    gateway = None
-    for jump in options.jumps:
-        gateway = fabric.Connection(jump, gateway=gateway, connect_timeout=connect_timeout, config=_config())
-        verify(gateway, known_hosts)
-    return gateway
-
-
-def verify(connection: Any, known_hosts: KnownHosts) -> None:
-    """Have the connection's client refuse every host key that the file does not hold."""
-    connection.client = paramiko.SSHClient()
-    keys = connection.client.get_host_keys()
-    for name, by_kind in known_hosts.keys().items():
-        for kind in by_kind:
-            keys.add(name, kind, by_kind[kind])
-    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-
-
-def connect(host: Host, known_hosts: KnownHosts, connect_timeout: float) -> Connection:
-    """Open a connection. Raises HostUnreachable that says why and what to do."""
-    connection = Connection(host, known_hosts, connect_timeout)
+    Paramiko, given only the file's name, tries it as every kind of key, and then tells of the last kind instead of the
+    login that was refused. Many hosts share one key, and to check an RSA key takes tens of milliseconds.
+    """
     try:
-        connection.open()
-    except Exception as error:
-        with contextlib.suppress(Exception):
-            connection.close()
-        raise unreachable(host, known_hosts, error) from error
-    return connection
-
-
-def unreachable(host: Host, known_hosts: KnownHosts, error: Exception) -> HostUnreachable:
-    """The error of a connection attempt in words that say what to do."""
-    if isinstance(error, HostUnreachable):
-        return error
-    place = f"{host.name} ({entry_name(host.address, host.port)})"
-    if isinstance(error, paramiko.BadHostKeyException):
-        return Refused(
-            f"the host key has changed: known {fingerprint(error.expected_key)}, now {fingerprint(error.key)}",
-            where=place,
-            next_step="if the board was flashed anew, forget its old key with: "
-            f"ssh-keygen -f {known_hosts.path} -R '{entry_name(host.address, host.port)}'",
-        )
-    if isinstance(error, paramiko.AuthenticationException):
-        return Refused(
-            f"login refused for user {host.user or 'of this account'}: {error}",
-            where=place,
-            next_step="check ansible_user and ansible_ssh_private_key_file, and that the board has the public key",
-        )
-    if isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
-        return Refused(
-            f"its host key is not in {known_hosts.path}", where=place, next_step="accept it once with --accept-new"
-        )
-    reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-    return HostUnreachable(reason, where=place, next_step="check that it is on, and ansible_host and ansible_port")
+        return paramiko.PKey.from_path(file)
+    except (TypeError, paramiko.PasswordRequiredException):
+        return None
+    except (ValueError, paramiko.SSHException, UnknownKeyType) as error:
+        raise Refused(
+            f"{file} is no private key that can be read: {error}", next_step="correct ansible_ssh_private_key_file"
+        ) from error

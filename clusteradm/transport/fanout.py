@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from clusteradm.errors import ClusteradmError
 from clusteradm.inventory import Host
@@ -32,23 +33,48 @@ def fan_out(
 ) -> Outcome[T]:
     """Run `work` for every host, `forks` at a time. Expected errors are kept; a defect is raised as it is.
 
-    Ctrl-C in the main thread is raised at once: what has not begun is not begun any more.
+    Ctrl-C in the main thread is raised at once: what has not begun is not begun any more, and what hangs holds nobody
+    up. (The threads of a ThreadPoolExecutor would: the interpreter waits for each of them before it ends.)
     """
     outcome: Outcome[T] = Outcome()
-    pool = ThreadPoolExecutor(max_workers=forks, thread_name_prefix="clusteradm")
+    todo: queue.SimpleQueue[Host] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[tuple[Host, T | None, BaseException | None]] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.is_set():
+            try:
+                host = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                ended.put((host, work(host), None))
+            except BaseException as error:
+                ended.put((host, None, error))
+
+    left = 0
+    for host in hosts:
+        todo.put(host)
+        left += 1
+    threads = [
+        threading.Thread(target=run, name=f"clusteradm-{number}", daemon=True) for number in range(min(forks, left))
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        futures: dict[Future[T], Host] = {pool.submit(work, host): host for host in hosts}
-        left = set(futures)
         while left:
-            done, left = wait(left, return_when=FIRST_COMPLETED)
-            for future in done:
-                host = futures[future]
-                try:
-                    outcome.ok[host.name] = future.result()
-                except ClusteradmError as error:
-                    outcome.failed[host.name] = error
-                if on_done:
-                    on_done(host)
+            host, result, error = ended.get()
+            left -= 1
+            if isinstance(error, ClusteradmError):
+                outcome.failed[host.name] = error
+            elif error is not None:
+                raise error
+            else:
+                outcome.ok[host.name] = cast(T, result)
+            if on_done:
+                on_done(host)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        stopped.set()
+    for thread in threads:
+        thread.join()
     return outcome

@@ -7,15 +7,15 @@ import enum
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import paramiko
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.inventory.ssh_options import options_of
-from clusteradm.transport.connection import Proxy, gateway_to, unreachable
+from clusteradm.transport.connection import Way
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
+from clusteradm.transport.routes import Routes
+from clusteradm.transport.trouble import Refused, place_of, unreachable
 
 
 class FirstContact(enum.Enum):
@@ -33,35 +33,25 @@ class Seen:
     key: paramiko.PKey
 
 
-def scan(host: Host, known_hosts: KnownHosts, timeout: float) -> Seen:
+def scan(host: Host, routes: Routes) -> Seen:
     """Ask a host for its key without logging in. Raises HostUnreachable."""
-    options = options_of(host)
-    closers: list[Callable[[], Any]] = []
-    try:
-        sock: Any
-        if options.proxy_command:
-            proxy = Proxy(options.proxy_command)
-            closers.append(proxy.close)
-            sock = proxy.sock
-            sock.settimeout(timeout)
-        elif options.jumps:
-            gateway = gateway_to(options, known_hosts, timeout)
-            gateway.open()
-            closers.append(gateway.close)
-            sock = gateway.transport.open_channel("direct-tcpip", (host.address, host.port), ("", 0), timeout=timeout)
-        else:
-            sock = socket.create_connection((host.address, host.port), timeout)
-        transport = paramiko.Transport(sock)
-        closers.append(transport.close)
-        transport.banner_timeout = transport.handshake_timeout = timeout
-        transport.start_client(timeout=timeout)
-        return Seen(host, transport.get_remote_server_key())
-    except Exception as error:
-        raise unreachable(host, known_hosts, error) from error
-    finally:
-        for close in reversed(closers):
-            with contextlib.suppress(Exception):
-                close()
+    timeout = routes.connect_timeout
+    way: Way | None = None
+    with contextlib.ExitStack() as stack:
+        try:
+            way = routes.way_to(host)
+            if way is not None:
+                stack.callback(way.close)
+            sock = way.sock if way is not None else socket.create_connection((host.address, host.port), timeout)
+            stack.callback(sock.close)
+            transport = paramiko.Transport(sock)
+            stack.callback(transport.close)
+            transport.banner_timeout = transport.handshake_timeout = timeout
+            transport.start_client(timeout=timeout)
+            return Seen(host, transport.get_remote_server_key())
+        except Exception as error:
+            words = way.words() if way is not None else ""
+            raise unreachable(host, routes.known_hosts, error, timeout=timeout, proxy_words=words) from error
 
 
 def settle(
@@ -74,9 +64,9 @@ def settle(
         known_hosts.append([(one.host.address, one.host.port, one.key) for one in seen])
         return {}
     return {
-        one.host.name: HostUnreachable(
+        one.host.name: Refused(
             f"its host key {fingerprint(one.key)} was not accepted",
-            where=f"{one.host.name} ({entry_name(one.host.address, one.host.port)})",
+            where=place_of(one.host),
             next_step="compare it with the board's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
         )
         for one in seen

@@ -12,13 +12,19 @@ from typing import TypeVar
 
 from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport.connection import Connection, Refused, connect
+from clusteradm.transport.connection import Connection
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, scan, settle
-from clusteradm.transport.known_hosts import KnownHosts, entry_name
+from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.node import Node
+from clusteradm.transport.routes import Routes, gateways_of
+from clusteradm.transport.trouble import LoginRefused, Refused
 
 T = TypeVar("T")
+C = TypeVar("C", Node, Connection)
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 3.0
 
 
 class Fleet:
@@ -39,11 +45,14 @@ class Fleet:
         self.known_hosts = KnownHosts(known_hosts)
         self._first_contact = first_contact
         self._ask = ask
-        self._connect_timeout = connect_timeout
+        self._routes = Routes(self.known_hosts, connect_timeout)
         self._connections: dict[str, Connection] = {}
         self._nodes: dict[str, Node] = {}
         self._refused: dict[str, HostUnreachable] = {}
+        self._welcomed: set[str] = set()
         self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+        self._closed = False
 
     def __enter__(self) -> Fleet:
         return self
@@ -57,18 +66,30 @@ class Fleet:
         """First contact: ask once about the keys of all hosts that were never seen before.
 
         Hosts whose keys are not accepted, or that do not answer, are unreachable from then on; the others go on.
+        Gateways come first, the nearest before those behind it: there is no other way to see what lies further on.
         """
-        known = self.known_hosts.keys()
+        chosen = list(hosts)
+        stages: dict[int, dict[str, Host]] = {}
+        for host in chosen:
+            for stage, gateway in enumerate(gateways_of(host)):
+                stages.setdefault(stage, {})[gateway.name] = gateway
+        for stage in sorted(stages):
+            self._meet(stages[stage].values())
+        for host in chosen:
+            for gateway in gateways_of(host):
+                if gateway.name in self._refused:
+                    self._refused[host.name] = self._refused[gateway.name]
+        self._meet(chosen)
+
+    def _meet(self, hosts: Iterable[Host]) -> None:
         new = [
             host
             for host in hosts
-            if host.name not in self._refused and known.lookup(entry_name(host.address, host.port)) is None
+            if host.name not in self._refused and not self.known_hosts.of(host.address, host.port)
         ]
         if not new:
             return
-        outcome: Outcome[Seen] = fan_out(
-            new, lambda host: scan(host, self.known_hosts, self._connect_timeout), forks=self.forks
-        )
+        outcome: Outcome[Seen] = fan_out(new, lambda host: scan(host, self._routes), forks=self.forks)
         for name, error in outcome.failed.items():
             self._refused[name] = error if isinstance(error, HostUnreachable) else HostUnreachable(str(error))
         seen = [outcome.ok[host.name] for host in new if host.name in outcome.ok]
@@ -85,60 +106,78 @@ class Fleet:
     def node(self, host: Host) -> Node:
         """The conversation with the host's node program: the open one, or a new one."""
         with self._lock:
-            node = self._nodes.get(host.name)
-        if node is not None and not node.closed:
+            opening = self._opening.setdefault(host.name, threading.Lock())
+        with opening:
+            with self._lock:
+                node = self._nodes.get(host.name)
+            if node is not None and not node.closed:
+                return node
+            if host.name in self._refused:
+                raise self._refused[host.name]
+            node = Node.over_ssh(host.name, self._connection(host), host.python)
+            self._welcomed.add(host.name)
+            self._keep(self._nodes, host, node)
             return node
-        if host.name in self._refused:
-            raise self._refused[host.name]
-        connection = self._connection(host)
-        node = Node.over_ssh(host.name, connection, host.python)
-        with self._lock:
-            self._nodes[host.name] = node
-        return node
 
     def _connection(self, host: Host) -> Connection:
         with self._lock:
             connection = self._connections.get(host.name)
-        if connection is not None and connection.is_connected:
+        if connection is not None and connection.alive:
             return connection
         if connection is not None:
             self.drop(host)
-        connection = connect(host, self.known_hosts, self._connect_timeout)
-        with self._lock:
-            self._connections[host.name] = connection
+        connection = self._routes.connect(host)
+        self._keep(self._connections, host, connection)
         return connection
 
+    def _keep(self, where: dict[str, C], host: Host, what: C) -> None:
+        """Remember what was opened. A run that has ended meanwhile (Ctrl-C) would never close it."""
+        with self._lock:
+            if not self._closed:
+                where[host.name] = what
+                return
+        what.close()
+        raise HostUnreachable("the run has ended", where=host.name)
+
     def drop(self, host: Host) -> None:
-        """Forget the host's connection; the next `node` makes a new one."""
+        """Forget the host's connection; the next `node` makes a new one. What runs on the host goes on."""
         with self._lock:
             node = self._nodes.pop(host.name, None)
             connection = self._connections.pop(host.name, None)
-        if node is not None:
-            node.close()
+        # The connection first: to end a conversation in good order could wait for a host that is gone.
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
+        if node is not None:
+            node.close()
 
     def reconnect(self, host: Host, within: float) -> Node:
-        """A new connection, tried again and again for `within` seconds. A refused login or key is not tried again."""
+        """A new connection, tried again and again for `within` seconds.
+
+        A changed key is final, and so is a refused login, but for a host that has let us in during this run: while it
+        starts or stops, it lets in nobody but root (pam_nologin).
+        """
         self.drop(host)
         deadline = time.monotonic() + within
-        pause = 0.2
+        pause = _FIRST_PAUSE
         while True:
             try:
                 return self.node(host)
-            except Refused:
-                raise
-            except ClusteradmError:
+            except ClusteradmError as error:
                 self.drop(host)
-                if time.monotonic() + pause > deadline:
+                again = not isinstance(error, Refused)
+                if isinstance(error, LoginRefused) and host.name in self._welcomed:
+                    again, pause = True, _LONGEST_PAUSE
+                if not again or self._closed or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
-            pause = min(pause * 1.5, 3.0)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Close everything; what runs on the hosts goes on."""
-        for name in {*self._nodes, *self._connections}:
-            host = self.cluster.hosts.get(name)
-            if host is not None:
-                self.drop(host)
+        """Close everything; what runs on the hosts goes on. What is still being opened is closed when it is open."""
+        with self._lock:
+            self._closed = True
+            names = {*self._nodes, *self._connections}
+        for name in names:
+            self.drop(self.cluster.hosts[name])
+        self._routes.close()

@@ -6,10 +6,13 @@ import base64
 import fcntl
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import paramiko
-from paramiko.hostkeys import HostKeyEntry
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
+
+from clusteradm.errors import UsageError
 
 
 def fingerprint(key: paramiko.PKey) -> str:
@@ -23,47 +26,88 @@ def entry_name(address: str, port: int) -> str:
 
 
 class KnownHosts:
-    """Host keys by address. A file that is not there is empty."""
+    """Host keys by address, plain or hashed. A file that is not there is empty; one that has changed is read again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def keys(self) -> paramiko.HostKeys:
-        """What the file holds; a line that cannot be read (another tool's) is passed over, not an error."""
-        keys = paramiko.HostKeys()
-        if not self.path.exists():
-            return keys
-        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
-            text = line.strip()
-            if not text or text[0] in "#@":
-                continue
-            try:
-                entry = HostKeyEntry.from_line(text, number)
-            except (paramiko.SSHException, ValueError):
-                continue
-            if entry is not None:
-                for name in entry.hostnames or []:
-                    keys.add(name, entry.key.get_name(), entry.key)
-        return keys
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._entries: list[HostKeyEntry] = []
+        self._revoked: set[bytes] = set()
 
     def of(self, address: str, port: int) -> dict[str, paramiko.PKey]:
-        """The keys of a host by type, or an empty dictionary."""
-        found = self.keys().lookup(entry_name(address, port))
-        return {kind: found[kind] for kind in found} if found else {}
+        """The keys of a host by type, or an empty dictionary. A revoked key is nobody's."""
+        name = entry_name(address, port)
+        found: dict[str, paramiko.PKey] = {}
+        with self._lock:
+            self._read()
+            for entry in self._entries:
+                named = any(_means(written, name) for written in entry.hostnames or ())
+                if named and entry.key.asbytes() not in self._revoked:
+                    found.setdefault(entry.key.get_name(), entry.key)
+        return found
 
     def append(self, keys: list[tuple[str, int, paramiko.PKey]]) -> None:
         """Add (address, port, key) lines that are not there yet."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            text = file.read()
-            if text and not text.endswith("\n"):
-                file.write("\n")
-            there = set(text.splitlines())
-            for address, port, key in keys:
-                line = f"{entry_name(address, port)} {key.get_name()} {key.get_base64()}"
-                if line not in there:
-                    file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                data = file.read()
+                there = set(data.splitlines())
+                new = b"" if not data or data.endswith(b"\n") else b"\n"
+                for address, port, key in keys:
+                    line = f"{entry_name(address, port)} {key.get_name()} {key.get_base64()}".encode()
+                    if line not in there:
+                        new += line + b"\n"
+                file.write(new)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unusable("written", error) from None
+
+    def _read(self) -> None:
+        try:
+            about = self.path.stat()
+            stamp = (about.st_ino, about.st_size, about.st_mtime_ns)
+            if stamp == self._stamp:
+                return
+            # Names and keys are ASCII; what others wrote in comments need not be any known encoding.
+            lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        except FileNotFoundError:
+            stamp, lines = (0, 0, 0), []
+        except OSError as error:
+            raise self._unusable("read", error) from None
+        self._stamp, self._entries, self._revoked = stamp, [], set()
+        for line in lines:
+            text = line.strip()
+            if text.startswith("@revoked"):
+                entry = _entry(text.removeprefix("@revoked").strip())
+                if entry is not None:
+                    self._revoked.add(entry.key.asbytes())
+            elif text and text[0] not in "#@":
+                entry = _entry(text)
+                if entry is not None:
+                    self._entries.append(entry)
+
+    def _unusable(self, what: str, error: OSError) -> UsageError:
+        return UsageError(
+            f"cannot be {what}: {error.strerror}",
+            where=str(self.path),
+            next_step="name another with --known-hosts FILE",
+        )
+
+
+def _means(written: str, name: str) -> bool:
+    if written.startswith("|1|"):
+        return paramiko.HostKeys.hash_host(name, written) == written
+    return written == name
+
+
+def _entry(text: str) -> HostKeyEntry | None:
+    """A line's entry; None for one that cannot be read: another tool's, which is passed over and kept."""
+    try:
+        return HostKeyEntry.from_line(text)
+    except (paramiko.SSHException, InvalidHostKey, ValueError, IndexError):
+        return None

@@ -10,16 +10,20 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import paramiko
+
 from clusteradm.errors import HostFailed, HostUnreachable
-from clusteradm.transport.bundle import LAUNCHER, bundle
+from clusteradm.transport.bundle import LAUNCHER, START, bundle
 from clusteradm.transport.connection import Connection
 from clusteradm.transport.stream import ChannelStream, Lines, ProcessStream, Stream
 
 _CHUNK = 1 << 18
+# A login may greet; a program that goes on and on is not ours.
+_NOISE_LINES = 100
 START_TIMEOUT = 60.0
 
 
@@ -42,12 +46,16 @@ class Node:
     def over_ssh(cls, name: str, connection: Connection, python: str, timeout: float = START_TIMEOUT) -> Node:
         """Start the node program through the connection, sending it first if the host does not have it."""
         digest, _ = bundle()
-        command = shlex.join([python, "-E", "-s", "-c", LAUNCHER, digest])
+        command = shlex.join([python, *START, LAUNCHER, digest])
         if connection.user != "root":
             command = f"sudo -n -- {command}"
-        channel = connection.transport.open_session(timeout=timeout)
-        channel.exec_command(command)
-        node = cls(name, ChannelStream(channel))
+        try:
+            channel = connection.transport.open_session(timeout=timeout)
+            channel.exec_command(command)
+        except (OSError, EOFError, AttributeError, paramiko.SSHException) as error:
+            # AttributeError: the connection has been closed, and has no transport any more.
+            raise HostUnreachable(f"connection lost: {error}", where=name) from error
+        node = cls(name, ChannelStream(channel, lambda: connection.alive))
         try:
             node.start(timeout)
         except BaseException:
@@ -71,13 +79,25 @@ class Node:
 
     def start(self, timeout: float) -> None:
         """Wait until the launcher has the package, sending it if need be."""
-        reply = self._read(timeout)
-        if "need" in reply:
+        if self._greeting(timeout) == "need":
             _, data = bundle()
             self._write(struct.pack(">Q", len(data)) + data)
-            reply = self._read(timeout)
-        if "have" not in reply:
-            raise HostFailed(f"the node program did not start: {reply}", where=self.name)
+            self._greeting(timeout)
+
+    def _greeting(self, timeout: float) -> str:
+        """The launcher's word. What a login's own start-up files print before it is passed over."""
+        digest, _ = bundle()
+        noise: list[str] = []
+        while True:
+            line = self._line(timeout, noise)
+            with contextlib.suppress(ValueError):
+                reply = json.loads(line)
+                for word in ("need", "have"):
+                    if isinstance(reply, dict) and reply.get(word) == digest:
+                        return word
+            noise.append(line[:200].decode("utf-8", "replace"))
+            if len(noise) > _NOISE_LINES:
+                raise HostFailed(f"the node program did not start; instead: {noise[0]} ...", where=self.name)
 
     def _request(self, do: str, **fields: Any) -> int:
         number = next(self._numbers)
@@ -91,15 +111,19 @@ class Node:
             except OSError as error:
                 raise self._lost(str(error)) from None
 
-    def _read(self, timeout: float | None) -> dict[str, Any]:
+    def _line(self, timeout: float | None, noise: Sequence[str] = ()) -> bytes:
         try:
             line = self._lines.read(timeout)
         except TimeoutError:
             raise HostUnreachable(f"no answer within {timeout:.0f} s", where=self.name) from None
         except OSError as error:
-            raise self._lost(str(error)) from None
+            raise self._lost(str(error), noise) from None
         if not line:
-            raise self._lost("")
+            raise self._lost("", noise)
+        return line
+
+    def _read(self, timeout: float | None) -> dict[str, Any]:
+        line = self._line(timeout)
         try:
             reply = json.loads(line)
         except ValueError:
@@ -109,16 +133,22 @@ class Node:
             raise HostFailed(f"unexpected output of the node program: {text}", where=self.name)
         return reply
 
-    def _lost(self, reason: str) -> HostFailed | HostUnreachable:
-        """The error of an ended conversation: the program's own last words, or the connection that broke."""
+    def _lost(self, reason: str, noise: Sequence[str] = ()) -> HostFailed | HostUnreachable:
+        """The error of an ended conversation: the program's own last words, or the connection that broke.
+
+        What stands on its standard error is no sign of either: sudo warns of a host name that it cannot resolve.
+        """
         self.closed = True
-        words = self._stream.stderr_tail()
-        if not words:
+        status = self._stream.exit_status()
+        if status is None:
             return HostUnreachable(f"connection lost{': ' + reason if reason else ''}", where=self.name)
+        words = "\n".join([*noise, self._stream.stderr_tail()]).strip()
         for sign, (what, next_step) in _LAST_WORDS.items():
             if sign in words:
                 return HostFailed(what, where=self.name, next_step=next_step)
-        return HostFailed(f"the node program ended: {words}", where=self.name)
+        return HostFailed(
+            f"the node program ended with status {status}{': ' + words if words else ''}", where=self.name
+        )
 
     def ask(
         self, do: str, *, timeout: float | None = None, **fields: Any
@@ -130,11 +160,7 @@ class Node:
         """
         number = self._request(do, **fields)
         while True:
-            reply = self._read(timeout)
-            if reply.get("id") != number:
-                continue  # of a request that nobody waits for any more
-            if "error" in reply:
-                raise NodeError(str(reply["error"]), where=self.name)
+            reply = self._answer(number, timeout)
             if reply.get("done"):
                 return reply
             yield reply
@@ -161,14 +187,25 @@ class Node:
         total, sent = sum(sizes.values()), 0
         for name in missing:
             number = self._request("blob", sha256=name, size=sizes[name])
-            for piece in _pieces(blobs[name]):
+            before = sent
+            for piece in _pieces(blobs[name], sizes[name]):
                 self._write(piece)
                 sent += len(piece)
                 if progress:
                     progress(sent, total)
-            reply = self._read(None)
-            if reply.get("id") == number and "error" in reply:
-                raise NodeError(str(reply["error"]), where=self.name)
+            if sent - before != sizes[name]:
+                self.close()  # the program waits for bytes that do not come
+                raise HostFailed(f"{blobs[name]!s} became shorter while it was sent", where=self.name)
+            self._answer(number, None)
+
+    def _answer(self, number: int, timeout: float | None) -> dict[str, Any]:
+        """The next reply to a request; those to requests that nobody waits for any more are passed over."""
+        while True:
+            reply = self._read(timeout)
+            if reply.get("id") == number:
+                if "error" in reply:
+                    raise NodeError(str(reply["error"]), where=self.name)
+                return reply
 
     def close(self) -> None:
         self.closed = True
@@ -185,7 +222,8 @@ _LAST_WORDS = {
     "is not in the sudoers file": ("the user may not use sudo", "add the user to the group sudo, or log in as root"),
     "sudo: not found": ("there is no sudo on the host", "install it, or log in as root"),
     "sudo: command not found": ("there is no sudo on the host", "install it, or log in as root"),
-    "command not found": (
+    "account is currently not available": ("the login user has no shell", "log in as another user (ansible_user)"),
+    "not found": (
         "there is no Python where ansible_python_interpreter says",
         "install python3 on the host, or correct ansible_python_interpreter",
     ),
@@ -196,10 +234,12 @@ def _size(body: bytes | Path) -> int:
     return len(body) if isinstance(body, bytes) else body.stat().st_size
 
 
-def _pieces(body: bytes | Path) -> Iterator[bytes]:
+def _pieces(body: bytes | Path, size: int) -> Iterator[bytes]:
+    """The first `size` bytes in pieces; a file may have grown since."""
     if isinstance(body, bytes):
-        yield from (body[start : start + _CHUNK] for start in range(0, len(body), _CHUNK))
+        yield from (body[start : start + _CHUNK] for start in range(0, size, _CHUNK))
         return
     with body.open("rb") as file:
-        while piece := file.read(_CHUNK):
+        while size and (piece := file.read(min(_CHUNK, size))):
+            size -= len(piece)
             yield piece

@@ -9,25 +9,34 @@ import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import paramiko
 
 _TAIL_LINES = 20
+_TAIL_BYTES = 4096
 _CHUNK = 1 << 16
+# Nothing waits longer than this without asking whether the host is still there.
+_SLICE = 1.0
+_LAST_MOMENT = 2.0
 
 
 class Stream(Protocol):
-    """Two-way bytes to a program, and the end of what it said on standard error."""
+    """Two-way bytes to a program, and what is known of it at its end."""
 
     def read(self, timeout: float | None) -> bytes:
-        """Some bytes; b"" at the end. Raises TimeoutError."""
+        """Some bytes; b"" at the end. Raises TimeoutError, or another OSError where the connection is lost."""
 
     def write(self, data: bytes) -> None: ...
 
     def close(self) -> None: ...
 
-    def stderr_tail(self) -> str: ...
+    def stderr_tail(self) -> str:
+        """The last lines of its standard error."""
+
+    def exit_status(self) -> int | None:
+        """How the program ended; None where it did not, but the connection did, or a signal killed it."""
 
 
 class Lines:
@@ -56,33 +65,61 @@ class Lines:
 class ChannelStream:
     """An SSH channel that runs a command."""
 
-    def __init__(self, channel: paramiko.Channel) -> None:
+    def __init__(self, channel: paramiko.Channel, alive: Callable[[], bool]) -> None:
+        """`alive`: whether the host still gives signs of life; asked whenever nothing moves."""
         self._channel = channel
+        self._alive = alive
         self._tail = bytearray()
+        self._channel.settimeout(_SLICE)
 
     def _keep_stderr(self) -> None:
+        # Read along: a program whose standard error nobody takes away comes to a stop.
         while self._channel.recv_stderr_ready():
             self._tail += self._channel.recv_stderr(_CHUNK)
-            del self._tail[:-4096]
+            del self._tail[:-_TAIL_BYTES]
+
+    def _check(self) -> None:
+        if not self._alive():
+            raise ConnectionError("no sign of life")
 
     def read(self, timeout: float | None) -> bytes:
-        self._channel.settimeout(timeout)
-        data = self._channel.recv(_CHUNK)
-        self._keep_stderr()
-        return data
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
+            # Reader and writer share the channel's one time-out; the writer tries again, however short it is.
+            self._channel.settimeout(max(left, 0.01))
+            try:
+                data: bytes = self._channel.recv(_CHUNK)
+            except TimeoutError:
+                self._keep_stderr()
+                self._check()
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+            else:
+                self._keep_stderr()
+                return data
 
     def write(self, data: bytes) -> None:
-        self._channel.settimeout(None)
-        self._channel.sendall(data)
+        start = 0
+        while start < len(data):
+            try:
+                start += self._channel.send(data[start : start + _CHUNK])
+            except TimeoutError:
+                self._check()
 
     def close(self) -> None:
         self._channel.close()
 
-    def stderr_tail(self) -> str:
-        # At the end of standard output, standard error may still be on its way.
-        deadline = time.monotonic() + 0.5
-        while time.monotonic() < deadline and not self._channel.exit_status_ready():
+    def exit_status(self) -> int | None:
+        # It follows the end of standard output after a moment, but not from a host that is gone.
+        deadline = time.monotonic() + _LAST_MOMENT
+        while not self._channel.exit_status_ready() and time.monotonic() < deadline and self._alive():
             time.sleep(0.01)
+        status: int = self._channel.exit_status
+        return status if status >= 0 else None
+
+    def stderr_tail(self) -> str:
+        self.exit_status()
         self._keep_stderr()
         return _last_lines(bytes(self._tail))
 
@@ -121,10 +158,15 @@ class ProcessStream:
         self._reader.join(1)
         self._stderr.close()
 
-    def stderr_tail(self) -> str:
+    def exit_status(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)
-        self._reader.join(0.5)
+            status = self._process.wait(_LAST_MOMENT)
+            return status if status >= 0 else None
+        return None
+
+    def stderr_tail(self) -> str:
+        self.exit_status()
+        self._reader.join(_LAST_MOMENT)
         return _last_lines(b"".join(self._tail))
 
 

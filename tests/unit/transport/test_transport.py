@@ -14,8 +14,8 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Host
-from clusteradm.inventory.ssh_options import options_of
-from clusteradm.transport.bundle import LAUNCHER, bundle
+from clusteradm.inventory.ssh_options import Jump, options_of
+from clusteradm.transport.bundle import LAUNCHER, START, bundle
 from clusteradm.transport.fanout import fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, settle, table
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
@@ -32,14 +32,16 @@ def key() -> paramiko.PKey:
 
 def test_nobody_elses_lines_are_lost(tmp_path: Path, key: paramiko.PKey) -> None:
     path = tmp_path / "known_hosts"
-    foreign = "# a comment\n@cert-authority *.example ssh-ed25519 AAAA\nnonsense\nold ssh-xyz AAAA"
-    path.write_text(foreign)
+    foreign = (
+        b"# a comment \xff\n@cert-authority *.example ssh-ed25519 AAAA\nnonsense\nold ssh-xyz AAAA\nbad ssh-ed25519 A"
+    )
+    path.write_bytes(foreign)
     known = KnownHosts(path)
     known.append([("192.0.2.1", 22, key), ("192.0.2.1", 2222, key)])
     known.append([("192.0.2.1", 22, key)])
-    lines = path.read_text().splitlines()
-    assert lines[:4] == foreign.splitlines()
-    assert len(lines) == 6
+    lines = path.read_bytes().splitlines()
+    assert lines[:5] == foreign.splitlines()
+    assert len(lines) == 7
     assert known.of("192.0.2.1", 22)[key.get_name()] == key
     assert known.of("192.0.2.1", 2222)[key.get_name()] == key
     assert known.of("192.0.2.2", 22) == {}
@@ -49,6 +51,14 @@ def test_a_hashed_host_is_known(tmp_path: Path, key: paramiko.PKey) -> None:
     name = paramiko.HostKeys.hash_host("192.0.2.1")
     (tmp_path / "known_hosts").write_text(f"{name} {key.get_name()} {key.get_base64()}\n")
     assert KnownHosts(tmp_path / "known_hosts").of("192.0.2.1", 22)[key.get_name()] == key
+
+
+def test_a_file_that_cannot_be_used_is_the_users_mistake(tmp_path: Path, key: paramiko.PKey) -> None:
+    known = KnownHosts(tmp_path)
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        known.of("192.0.2.1", 22)
+    with pytest.raises(UsageError, match="cannot be written: Is a directory"):
+        known.append([("192.0.2.1", 22, key)])
 
 
 def test_appending_from_many_threads_loses_nothing(tmp_path: Path, key: paramiko.PKey) -> None:
@@ -88,12 +98,17 @@ def test_entry_names(port: int, name: str) -> None:
 def test_ssh_options() -> None:
     command = '-o ProxyCommand="nc -X 5 %h %p" -o ControlMaster=auto'
     assert options_of(host(ansible_ssh_common_args=command)).proxy_command == "nc -X 5 192.0.2.1 22"
-    assert options_of(host(ansible_ssh_common_args="-J a@b:1,c")).jumps == ("a@b:1", "c")
-    assert options_of(host(ansible_ssh_common_args="-oProxyJump=gate")).jumps == ("gate",)
+    assert options_of(host(ansible_ssh_common_args="-J a@b:1,c")).jumps == (Jump("a", "b", 1), Jump(None, "c"))
+    assert options_of(host(ansible_ssh_common_args="-oProxyJump=gate")).jumps == (Jump(None, "gate"),)
+    assert options_of(host(ansible_ssh_common_args="-o 'ProxyJump ssh://me@[::1]:2'")).jumps == (Jump("me", "::1", 2),)
+    assert options_of(host(ansible_ssh_common_args="-C -o ProxyJump=none")).jumps == ()
+    # Each sign once: what "%%" leaves behind is no sign of its own.
+    literal = "-o ProxyCommand='x %%h %n'"
+    assert options_of(host(ansible_ssh_common_args=literal)).proxy_command == "x %h h"
     assert options_of(host()).proxy_command is None
 
 
-@pytest.mark.parametrize("words", ["-o Ciphers=none", "-L 1:2:3", "-o 'unclosed"])
+@pytest.mark.parametrize("words", ["-o Ciphers=none", "-L 1:2:3", "-o 'unclosed", "-J a:b:c", "-o ProxyCommand='x %d'"])
 def test_an_option_that_would_be_ignored_is_refused(words: str) -> None:
     with pytest.raises(UsageError, match="ansible_ssh_common_args of h"):
         options_of(host(ansible_ssh_common_args=words))
@@ -134,7 +149,7 @@ def launch(state: Path, *, send: bool) -> tuple[bytes, bytes, int]:
     body = struct.pack(">Q", len(data)) + data if send else b""
     hello = b'{"do": "hello", "id": 1}\n'
     done = subprocess.run(
-        [sys.executable, "-E", "-s", "-c", LAUNCHER, digest],
+        [sys.executable, *START, LAUNCHER, digest],
         input=body + hello,
         capture_output=True,
         env={**os.environ, "CLUSTERADM_STATE": str(state)},
@@ -161,6 +176,29 @@ def test_nothing_is_run_from_where_others_can_write(tmp_path: Path) -> None:
     (state / "node").chmod(0o777)
     out, error, status = launch(state, send=False)
     assert status != 0 and b"refusing to run code" in error and out == b""
+
+
+def test_an_interrupted_transfer_leaves_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    digest, data = bundle()
+    done = subprocess.run(
+        [sys.executable, *START, LAUNCHER, digest],
+        input=struct.pack(">Q", len(data)) + data[:1000],
+        capture_output=True,
+        env={**os.environ, "CLUSTERADM_STATE": str(state)},
+        timeout=60,
+    )
+    assert done.returncode != 0 and b"ended in the middle of the package" in done.stderr
+    assert list((state / "node").iterdir()) == []
+
+
+def test_a_package_that_is_used_counts_as_new(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    launch(state, send=True)
+    folder = state / "node" / bundle()[0]
+    os.utime(folder, (1, 1))
+    launch(state, send=False)
+    assert folder.stat().st_mtime > 1
 
 
 def test_old_packages_are_removed(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""How hosts are reached: directly, through a proxy command of their own, or through gateways that they share."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+from clusteradm.errors import HostUnreachable
+from clusteradm.inventory import Host
+from clusteradm.inventory.ssh_options import Jump, options_of
+from clusteradm.transport.connection import Connection, Way
+from clusteradm.transport.known_hosts import KnownHosts
+from clusteradm.transport.proxy import Proxy
+
+
+class _Channel:
+    """A gateway's channel to a host. It ends with the host's connection; the gateway stays."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+
+    def words(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            self.sock.close()
+
+
+def gateways_of(host: Host) -> tuple[Host, ...]:
+    """The hosts that one jumps over on the way to this one, the nearest first, each as a host of its own."""
+    jumps = options_of(host).jumps
+    return tuple(_gateway(jumps[: place + 1]) for place in range(len(jumps)))
+
+
+def _gateway(jumps: tuple[Jump, ...]) -> Host:
+    *before, last = jumps
+    variables: dict[str, Any] = {"ansible_host": last.host, "ansible_port": last.port}
+    if last.user:
+        variables["ansible_user"] = last.user
+    if before:
+        variables["ansible_ssh_common_args"] = "-J " + ",".join(str(jump) for jump in before)
+    return Host(f"gateway {','.join(str(jump) for jump in jumps)}", (), variables, {})
+
+
+class Routes:
+    """Makes connections. Each gateway is connected to once, for all hosts behind it: an sshd drops many at a time."""
+
+    def __init__(self, known_hosts: KnownHosts, connect_timeout: float) -> None:
+        self.known_hosts = known_hosts
+        self.connect_timeout = connect_timeout
+        self._lock = threading.Lock()
+        self._gateways: dict[str, Connection] = {}
+        self._opening: dict[str, threading.Lock] = {}
+        self._closed = False
+
+    def connect(self, host: Host) -> Connection:
+        """An open connection. Raises HostUnreachable."""
+        connection = Connection(host, self.known_hosts, self.way_to, self.connect_timeout)
+        connection.open()
+        return connection
+
+    def way_to(self, host: Host) -> Way | None:
+        """What the connection to a host goes through; None for a host that is reached directly."""
+        options = options_of(host)
+        if options.proxy_command:
+            return Proxy(options.proxy_command)
+        gateways = gateways_of(host)
+        if not gateways:
+            return None
+        transport = self._through(gateways[-1]).transport
+        return _Channel(
+            transport.open_channel("direct-tcpip", (host.address, host.port), ("", 0), timeout=self.connect_timeout)
+        )
+
+    def _through(self, gateway: Host) -> Connection:
+        with self._lock:
+            opening = self._opening.setdefault(gateway.name, threading.Lock())
+        with opening:
+            connection = self._gateways.get(gateway.name)
+            if connection is not None and connection.alive:
+                return connection
+            if connection is not None:
+                connection.close()
+            connection = self.connect(gateway)
+            with self._lock:
+                if not self._closed:
+                    self._gateways[gateway.name] = connection
+                    return connection
+        connection.close()
+        raise HostUnreachable("the run has ended", where=gateway.name)
+
+    def close(self) -> None:
+        """Close the gateways: no connection through them lives on."""
+        with self._lock:
+            self._closed = True
+            gateways, self._gateways = list(self._gateways.values()), {}
+        for connection in reversed(gateways):
+            connection.close()

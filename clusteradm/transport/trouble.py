@@ -1,0 +1,95 @@
+"""A failed connection in words that say what happened, where, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+
+import paramiko
+from paramiko.ssh_exception import NoValidConnectionsError
+
+from clusteradm.errors import ClusteradmError, HostUnreachable
+from clusteradm.inventory import Host
+from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
+
+
+class Refused(HostUnreachable):
+    """The host answers, but shows another key or lets nobody in: trying again would be wrong."""
+
+
+class LoginRefused(Refused):
+    """The host does not let this user and key in. A host that did before may only be starting or stopping."""
+
+
+def place_of(host: Host) -> str:
+    """The host's name and where it was sought."""
+    return f"{host.name} ({entry_name(host.address, host.port)})"
+
+
+def unreachable(
+    host: Host, known_hosts: KnownHosts, error: Exception, *, timeout: float, proxy_words: str = ""
+) -> ClusteradmError:
+    """The error of an attempt to connect. `proxy_words`: what the proxy command complained of."""
+    if isinstance(error, ClusteradmError):
+        return error
+    place = place_of(host)
+    if isinstance(error, paramiko.BadHostKeyException):
+        name = entry_name(host.address, host.port)
+        return Refused(
+            f"the host key has changed: known {fingerprint(error.expected_key)}, now {fingerprint(error.key)}",
+            where=place,
+            next_step="if the board was flashed anew, forget its old key and then accept the new one: "
+            f"ssh-keygen -f {shlex.quote(str(known_hosts.path))} -R {shlex.quote(name)}",
+        )
+    if isinstance(error, paramiko.SSHException) and "No authentication methods" in str(error):
+        if host.key_file is None:
+            return LoginRefused(
+                "no key to log in with", where=place, next_step="name one: ansible_ssh_private_key_file"
+            )
+        return LoginRefused(
+            f"the key {host.key_file} has a passphrase, and no ssh-agent knows it",
+            where=place,
+            next_step=f"ssh-add {shlex.quote(host.key_file)}",
+        )
+    if isinstance(error, paramiko.AuthenticationException):
+        return LoginRefused(
+            f"login refused for user {host.user or 'of this account'}: {str(error).rstrip('.')}",
+            where=place,
+            next_step="check ansible_user and ansible_ssh_private_key_file, and that the board has the public key",
+        )
+    if isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
+        return Refused(
+            f"its host key is not in {known_hosts.path}", where=place, next_step="accept it once with --accept-new"
+        )
+    if isinstance(error, OSError) and host.key_file and error.filename == host.key_file:
+        return Refused(
+            f"{host.key_file}: {error.strerror}", where=place, next_step="correct ansible_ssh_private_key_file"
+        )
+    next_step = "check that it is on, and ansible_host and ansible_port"
+    if proxy_words:
+        return HostUnreachable(f"its proxy command says: {proxy_words}", where=place, next_step=next_step)
+    return HostUnreachable(_reason(error, timeout), where=place, next_step=next_step)
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    if isinstance(error, NoValidConnectionsError):
+        return _reason(next(iter(error.errors.values())), timeout)
+    if isinstance(error, socket.gaierror):
+        return f"no such name: {error.strerror}"
+    # "No existing session": Paramiko's own word for a handshake that did not end in time.
+    if isinstance(error, TimeoutError) or "No existing session" in str(error):
+        return f"no answer within {timeout:.0f} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, paramiko.ChannelException):
+        return f"its gateway cannot reach it: {error.text}"
+    if isinstance(error, paramiko.SSHException) and "protocol" in str(error):
+        # Paramiko says "Error reading SSH protocol banner" of all three; what really happened is the context.
+        if isinstance(error.__context__, (TimeoutError, EOFError, ConnectionError)):
+            return _reason(error.__context__, timeout)
+        return "something answers there, but no SSH server does"
+    if isinstance(error, (EOFError, ConnectionError)):
+        return "it hung up"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
