@@ -1,4 +1,4 @@
-"""A module's options: their names, and values of the right type, by the node's own table (clusteradm/node/spec.py)."""
+"""A module's options: their names, and values of the right type, by the node's own table (clusteradm/node/spec)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clusteradm.node.spec import FQCN, MODULES, OptionError
+from clusteradm.node.spec import MODULES, NAMES, OptionError
 from clusteradm.playbook import arguments
 from clusteradm.playbook.jinja import TemplateProblem, Templates, is_template
 from clusteradm.playbook.keywords import HANDLER, TASK, Keywords
@@ -14,8 +14,6 @@ from clusteradm.playbook.model import Conditions, Place, Task
 from clusteradm.playbook.nearest import nearest
 from clusteradm.playbook.source import Entry, Source, Value
 from clusteradm.playbook.variables import find
-
-_MODULE_NAMES = {**{name: name for name in MODULES}, **FQCN}
 
 
 class TaskReader:
@@ -34,7 +32,7 @@ class TaskReader:
             return None
         known = HANDLER if is_handler else TASK
         entries = list(value.entries())
-        modules = [entry for entry in entries if entry.key in _MODULE_NAMES]
+        modules = [entry for entry in entries if entry.key in NAMES]
         others = [entry for entry in entries if entry.key not in known and entry not in modules]
         keywords = Keywords(known, "a handler" if is_handler else "a task", self._source, self._templates)
         values = keywords.read([entry for entry in entries if entry.key in known])
@@ -43,7 +41,7 @@ class TaskReader:
             return None
         for entry in others:
             keywords.unknown(entry)
-        module = _MODULE_NAMES[modules[0].key]
+        module = NAMES[modules[0].key]
         place = Place(self._source.path, value.line)
         args = self._options(module, modules[0], next((each for each in entries if each.key == "args"), None), place)
         if module == "wait_for_connection" and "loop" in values:

@@ -1,0 +1,103 @@
+"""Each module's options and their types. Pure data and its one judge; the admin side reads it as well, to refuse a bad
+task before anything runs.
+
+Names, types, defaults and aliases are Ansible's; an option of Ansible's that is not here is refused, never ignored.
+"runs": where. "collection": where Ansible has it, unless in ansible.builtin. "also": other names of the same module.
+"""
+
+from typing import Any, Dict, List
+
+from clusteradm.node.spec import files, flow, packages, system
+
+MODULES: Dict[str, Dict[str, Any]] = dict(
+    sorted({**files.MODULES, **flow.MODULES, **packages.MODULES, **system.MODULES}.items())
+)
+
+# Options that the admin side turns into others before a task is sent: a template arrives as a rendered body.
+WIRE: Dict[str, Dict[str, Dict[str, Any]]] = {"template": {"blob": {"type": "str", "required": True}}}
+
+# Every name by which a task may call a module, in full and short -> the module.
+NAMES: Dict[str, str] = {
+    prefix + name: module
+    for module, spec in MODULES.items()
+    for name in [module, *spec.get("also", ())]
+    for prefix in ("", spec.get("collection", "ansible.builtin") + ".")
+}
+
+
+class OptionError(ValueError):
+    """An option that the module does not have, lacks, or cannot take; the text says which and why."""
+
+
+def normalise(module: str, args: Dict[str, Any]) -> Dict[str, Any]:
+    """The module's options with aliases resolved, types converted and defaults filled in. Raises OptionError."""
+    known = dict(MODULES[module]["options"], **WIRE.get(module, {}))
+    names = {alias: name for name, option in known.items() for alias in option.get("aliases", ())}
+    result: Dict[str, Any] = {}
+    for given, value in args.items():
+        name = names.get(given, given)
+        if name not in known:
+            raise OptionError("%s has no option %s" % (module, given))
+        if value is not None:
+            result[name] = convert(module, name, known[name], value)
+    for name, option in known.items():
+        if name in result:
+            continue
+        if option.get("required") and not (name == "src" and "blob" in result):
+            raise OptionError("%s needs the option %s" % (module, name))
+        result[name] = option.get("default")
+    for group in MODULES[module].get("required_one_of", ()):
+        if all(result[name] in (None, False, []) for name in group):
+            raise OptionError("%s needs one of %s" % (module, ", ".join(group)))
+    for group in MODULES[module].get("mutually_exclusive", ()):
+        if sum(result[name] is not None for name in group) > 1:
+            raise OptionError("%s takes only one of %s" % (module, ", ".join(group)))
+    return result
+
+
+_TRUE = ("yes", "on", "1", "true", "t", "y")
+_FALSE = ("no", "off", "0", "false", "f", "n")
+
+
+def convert(module: str, name: str, option: Dict[str, Any], value: Any) -> Any:
+    """The value as the option's type has it. Raises OptionError."""
+    kind = option["type"]
+    bad = OptionError("%s: %s cannot be %r (%s)" % (module, name, value, kind))
+    if kind == "bool":
+        text = str(value).lower()
+        if isinstance(value, bool) or text in _TRUE + _FALSE:
+            return value if isinstance(value, bool) else text in _TRUE
+        raise bad
+    if kind == "int":
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise bad from None
+    if kind == "list":
+        return _list(value)
+    if isinstance(value, (dict, list)):
+        raise bad
+    if kind == "mode":
+        return _mode(value, bad)
+    if kind == "path" and not isinstance(value, str):
+        raise bad
+    text = value if isinstance(value, str) else str(value)
+    if option.get("choices") and text not in option["choices"]:
+        raise OptionError("%s: %s must be one of %s, not %r" % (module, name, ", ".join(option["choices"]), text))
+    return text
+
+
+def _list(value: Any) -> List[Any]:
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+
+
+def _mode(value: Any, bad: OptionError) -> int:
+    """A file mode as a number. Symbolic modes are not in the subset."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    try:
+        return int(str(value), 8)
+    except ValueError:
+        raise bad from None
