@@ -1,37 +1,83 @@
 """Every shipped template, rendered for the example inventories by the code of the run, against golden files.
 
-To accept what the templates give now: CLUSTERADM_GOLDEN=write pytest tests/unit/shipped/test_templates.py
+To accept what the templates give now: CLUSTERADM_UPDATE_GOLDEN=1 pytest tests/unit/shipped/test_templates.py
 """
 
 from __future__ import annotations
 
 import ast
+import base64
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clusteradm import shipped
+from clusteradm.cli.main import main
+from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host, load
+from clusteradm.playbook.jinja import Templates
+from clusteradm.playbook.planner import Planner
 from clusteradm.playbook.preview import preview
+from clusteradm.playbook.reader import read
+from clusteradm.playbook.state import Board
 
-GOLDEN = Path(__file__).resolve().parents[2] / "fixtures" / "templates"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+GOLDEN = FIXTURES / "templates"
 INVENTORIES = sorted(shipped.INVENTORY.glob("*.yml"))
-# Rendered from what a node said: test_network_profile.py and test_package_sources.py.
-OF_A_RUN = {
-    "node/etc/NetworkManager/system-connections/cluster.nmconnection.j2",
-    "node/etc/apt/sources.list.j2",
+TEMPLATES = sorted(str(path.relative_to(shipped.TEMPLATES)) for path in shipped.TEMPLATES.rglob("*.j2"))
+
+# Those that are rendered from what the host said, with what is said here: a second interface that has an address of its
+# own, and a board of an archived release. All the other cases: test_network_profile.py and test_package_sources.py.
+OF_A_RUN: dict[str, dict[str, Any]] = {
+    "node/etc/NetworkManager/system-connections/cluster.nmconnection.j2": {
+        "interface": {
+            "stdout_lines": [
+                "address 192.168.7.5/24 static",
+                "GENERAL.STATE:100 (connected)",
+                "IP4.GATEWAY:192.168.7.1",
+            ]
+        }
+    },
+    "node/etc/apt/sources.list.j2": {
+        "sources": {
+            "results": [
+                {
+                    "item": "/etc/apt/sources.list",
+                    "content": base64.b64encode((FIXTURES / "apt" / "eagle-sources.list").read_bytes()).decode(),
+                }
+            ]
+        }
+    },
 }
-TEMPLATES = sorted(
-    str(path.relative_to(shipped.TEMPLATES))
-    for path in shipped.TEMPLATES.rglob("*.j2")
-    if str(path.relative_to(shipped.TEMPLATES)) not in OF_A_RUN
-)
 
 
 def render(template: str, cluster: Cluster, host: Host) -> str:
+    if template in OF_A_RUN:
+        return rendered_in_a_run(template, cluster, host)
     return preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / "bootstrap.yml", cluster, host)
+
+
+def rendered_in_a_run(template: str, cluster: Cluster, host: Host) -> str:
+    """The body that the run would send to the host, had its earlier tasks registered what is written above."""
+    templates = Templates()
+    playbook = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates)
+    play, step = next(
+        (play, step)
+        for play in playbook.plays
+        for step in play.steps
+        if step.task.args.get("src") == f"../templates/{template}"
+    )
+    board = Board(cluster.hosts.values())
+    board.begin(play, cluster.hosts)
+    state = board.states[host.name]
+    state.results.update(OF_A_RUN[template])
+    board.advance(state, step.index)
+    planned = Planner(playbook, board, templates, check=False, diff=False, limit=None).plan(state, play, step)
+    (body,) = planned.blobs.values()
+    return body.decode()
 
 
 def host_for(template: str, cluster: Cluster) -> Host:
@@ -45,19 +91,60 @@ def test_golden(template: str, inventory: Path) -> None:
     cluster = load(inventory)
     rendered = render(template, cluster, host_for(template, cluster))
     golden = GOLDEN / inventory.stem / template.removesuffix(".j2")
-    if os.environ.get("CLUSTERADM_GOLDEN") == "write":
+    if os.environ.get("CLUSTERADM_UPDATE_GOLDEN") == "1":
         golden.parent.mkdir(parents=True, exist_ok=True)
         golden.write_text(rendered, encoding="utf-8")
     assert rendered == golden.read_text(encoding="utf-8")
 
 
-def test_no_golden_file_is_left_over() -> None:
+def test_every_template_has_its_golden_files_and_none_is_left_over() -> None:
     there = {path.relative_to(GOLDEN) for path in GOLDEN.rglob("*") if path.is_file()}
     wanted = {Path(path.stem, name.removesuffix(".j2")) for path in INVENTORIES for name in TEMPLATES}
     assert there == wanted
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", OF_A_RUN)
+def test_the_others_are_not_shown_without_a_run(template: str) -> None:
+    cluster = load(INVENTORIES[0])
+    with pytest.raises(UsageError, match="only a run knows"):
+        preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / "bootstrap.yml", cluster, cluster.head)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        pytest.param("{{ cluster_colour }}", "'cluster_colour' is undefined", id="of the inventory"),
+        pytest.param(
+            "{{ hostvars['pc-0'].cluster_colour }}",
+            "'cluster_colour' is undefined for the host pc-0",
+            id="of another host",
+        ),
+        pytest.param("{{ paint }}", "'cluster_colour' is undefined", id="within a variable of the play"),
+        pytest.param(
+            "{% if cluster_colour == 'red' %}{% endif %}", "'cluster_colour' is undefined", id="in a condition"
+        ),
+    ],
+)
+def test_a_missing_variable_is_named_with_template_and_line(
+    written: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = tmp_path / "motd.j2"
+    template.write_text(f"{{# A comment of\n   two lines. #}}\n{written}\n")
+    playbook = tmp_path / "site.yml"
+    playbook.write_text(
+        "- hosts: all\n  become: true\n  vars: {paint: '{{ cluster_colour }}'}\n"
+        "  tasks:\n    - template: {src: motd.j2, dest: /etc/motd}\n"
+    )
+    inventory = str(shipped.INVENTORY / "pcie-8x.yml")
+    assert (
+        main(["template", "show", "-i", inventory, "--host", "pc-1", "--playbook", str(playbook), str(template)]) == 2
+    )
+    output = capsys.readouterr()
+    assert f"{template}:3: {said}" in output.err
+    assert output.out == ""
+
+
+@pytest.mark.parametrize("template", [name for name in TEMPLATES if name != "node/etc/apt/sources.list.j2"])
 def test_whoever_finds_the_file_on_a_node_reads_where_it_comes_from(template: str) -> None:
     cluster = load(INVENTORIES[0])
     assert "clusteradm bootstrap" in render(template, cluster, host_for(template, cluster))
