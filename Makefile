@@ -8,7 +8,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 DEBS   := $(shell cat clusteradm/lab/PACKAGES) python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit lab-test down clean
+.PHONY: help install demo test lint unit docs down clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: install ## formatting, lint, types, and Python 3.7 for what runs on a boar
 
 unit: install ## only the tests that need no root (seconds)
 	$(BIN)/python -m pytest tests/unit
+
+docs: install ## write the tables of docs/variables.md and docs/playbooks.md anew
+	$(BIN)/python docs/generate.py
 
 down: install ## end the demo's virtual cluster
 	$(SUDO) $(BIN)/clusteradm lab down

@@ -41,9 +41,11 @@ _TABLE = (
         "/opt/clusteradm/venv/bin/python3",
         scope="host",
     ),
-    Variable("cluster_tpus", "int", "how many Edge TPUs the host is expected to have", scope="host"),
-    Variable("cluster_tpu_source", "str", "the deb line of the Edge TPU's package source"),
-    Variable("cluster_tpu_key", "str", "the URL of that source's signing key"),
+    Variable(
+        "cluster_tpus", "int", "how many Edge TPUs the host has; health misses one that is not there", scope="host"
+    ),
+    Variable("cluster_tpu_source", "str", "the deb line of the Edge TPU's package source, if not its maker's"),
+    Variable("cluster_tpu_key", "str", "the URL of that source's signing key, if not the maker's"),
     Variable("cluster_wheels", "str", "where pip finds wheels on hosts with no way to a package index"),
     Variable(
         "cluster_network_guard",
@@ -105,7 +107,8 @@ def _is_subnet(value: Any) -> bool:
         return False
 
 
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+# Kind of value -> what an error calls it, and the judge of it.
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
     "text": ("a string", lambda value: isinstance(value, str)),
     "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0),
@@ -140,7 +143,7 @@ def complaint(variable: Variable, value: Any) -> str | None:
         return None
     if isinstance(value, str) and "{{" in value:
         return f"{variable.name} must be the value itself: clusteradm reads it before there is anything to render"
-    wanted, fits = _KINDS[variable.kind]
+    wanted, fits = KINDS[variable.kind]
     if fits(value):
         return None
     hint = ""

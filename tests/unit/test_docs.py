@@ -10,7 +10,6 @@ import pytest
 
 from clusteradm.cli import main
 from clusteradm.health import board, mpi, tpu
-from clusteradm.inventory.variables import VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
@@ -41,19 +40,6 @@ def test_a_command_of_the_pages_is_understood(command: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(COMMANDS) > 15
-
-
-def test_every_variable_is_described_with_its_default() -> None:
-    rows = re.findall(r"^\| `(cluster_\w+)` \| ([^|]+) \|", (ROOT / "docs/inventory.md").read_text(), re.MULTILINE)
-    assert sorted(name for name, _ in rows) == sorted(VARIABLES)
-    for name, said in rows:
-        variable = VARIABLES[name]
-        if not variable.optional:
-            assert said.startswith("needed")
-        elif variable.default is not None:
-            value = str(variable.default).lower() if isinstance(variable.default, bool) else str(variable.default)
-            assert f"`{value}`" in said
-        assert ("per host" in said) == (variable.scope == "host")
 
 
 def test_every_state_of_health_is_described() -> None:
