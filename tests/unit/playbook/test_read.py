@@ -24,7 +24,7 @@ def problems(book: Book, text: str, tmp_path: Path) -> list[str]:
 
 def test_the_shipped_playbook_is_in_the_subset(cluster: Cluster) -> None:
     playbook = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster)
-    assert [play.name for play in playbook.plays][:3] == ["Prepare", "Base", "Network"]
+    assert [play.name for play in playbook.plays][:3] == ["Prepare", "Packages", "Base"]
     assert all(play.strategy == "free" for play in playbook.plays)
 
 
