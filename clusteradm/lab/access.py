@@ -24,10 +24,12 @@ def proxy_command(places: Places, host: str = "%h", port: str = "%p") -> str:
 def inventory(places: Places, plan: Plan) -> str:
     """The text of inventory.yml."""
     head, *rest = plan.boards
+    # Labs have the same addresses: a connection that ssh or Ansible keeps open must not serve another lab's boards.
+    options = f'-o ProxyCommand="{proxy_command(places)}" -o ControlPath={places.root}/ssh-%h'
     shared: dict[str, Any] = {
         "ansible_user": USER,
         "ansible_ssh_private_key_file": str(places.key),
-        "ansible_ssh_common_args": f'-o ProxyCommand="{proxy_command(places)}"',
+        "ansible_ssh_common_args": options,
         "cluster_name": f"lab-{places.name}" if places.name != "lab" else "lab",
         "cluster_subnet": CLUSTER_SUBNET,
         "cluster_tpus": plan.tpus,
