@@ -1,0 +1,44 @@
+"""The same playbooks, run by Ansible and by clusteradm on fresh boards, say and leave the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from agreement import ANSIBLE, CASES, Side, disagreements
+
+from clusteradm.inventory import load
+from clusteradm.lab import Lab
+
+# What differs from board to board, and what every case may count on.
+ALIKE = """
+printf '127.0.0.1 localhost\n127.0.1.1 board\n' >/etc/hosts; echo board >/etc/hostname; hostname board
+mkdir /agree; apt-get update -q
+"""
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def sides(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
+    """Four boards for each, fresh and alike."""
+    assert ANSIBLE.exists(), f'there is no {ANSIBLE}: it comes with the extra "dev"'
+    folder = tmp_path_factory.mktemp("agree")
+    lab = Lab(f"pytest-{os.getpid()}-agree")
+    try:
+        lab.up(8)
+        boards = list(load(lab.inventory).hosts)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda board: lab.exec(board, ["sh", "-c", ALIKE]), boards))
+        yield Side.of(lab, "ansible", boards[:4], folder), Side.of(lab, "clusteradm", boards[4:], folder)
+    finally:
+        lab.down()
+
+
+@pytest.mark.parametrize("case", sorted(CASES.glob("*.yml")), ids=lambda path: path.stem)
+def test_ansible_agrees(sides: tuple[Side, Side], case: Path) -> None:
+    said = disagreements(*sides, case)
+    assert not said, "\n".join([f"{len(said)} disagreements", *said[:30]])
