@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 from pathlib import Path
 
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
-from clusteradm.transport import DEFAULT_FORKS, FirstContact, Fleet
+from clusteradm.transport import DEFAULT_FORKS, FirstContact, Fleet, Password
 
 LAB_INVENTORY = Path("/var/lib/clusteradm/lab/lab/inventory.yml")
 
@@ -33,6 +34,9 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
     parser.add_argument("--accept-new", action="store_true", help="accept the keys of hosts never seen before")
+    parser.add_argument(
+        "-K", "--ask-become-pass", action="store_true", help="ask once for sudo's password, where sudo wants one"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
@@ -63,9 +67,40 @@ def open_cluster(args: argparse.Namespace) -> Cluster:
 
 def open_fleet(args: argparse.Namespace, cluster: Cluster) -> Fleet:
     """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table and asked once."""
+    sudo_password = ask_password("sudo password: ") if args.ask_become_pass else None
     known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.path.parent / "known_hosts"
     first_contact = FirstContact.ACCEPT if args.accept_new else FirstContact.ASK
-    return Fleet(cluster, known_hosts, forks=args.forks, first_contact=first_contact, ask=_ask)
+    return Fleet(
+        cluster,
+        known_hosts,
+        forks=args.forks,
+        first_contact=first_contact,
+        ask=_ask,
+        sudo_password=sudo_password,
+    )
+
+
+def ask_password(question: str) -> Password:
+    """Ask on the terminal, without echo. There is no other way: what stands in a file or a variable is found there."""
+    require_terminal()
+    try:
+        text = getpass.getpass(question)
+    except EOFError:
+        text = ""
+    if not text:
+        raise UsageError("no password was typed")
+    return Password(text)
+
+
+def require_terminal() -> None:
+    """Raises UsageError where nobody can be asked for a password."""
+    try:
+        Path("/dev/tty").open("rb").close()
+    except OSError:
+        raise UsageError(
+            "there is no terminal to ask for a password on",
+            next_step="run the command in a terminal (over ssh: ssh -t)",
+        ) from None
 
 
 def _ask(table: str) -> bool:

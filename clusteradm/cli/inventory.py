@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,6 +22,10 @@ examples:
   clusteradm inventory --origin coral-0          each of its values, with file and line
   clusteradm inventory --origin                  the same of every host
 """
+
+
+# Ansible's: ansible_password, ansible_ssh_pass, ansible_become_password, ansible_sudo_pass ...
+_PASSWORD = re.compile(r"ansible_(\w+_)?pass(word|phrase)?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         _write(listing(cluster))
     elif args.host:
-        _write(dict(_host(cluster, args.host).vars))
+        _write(_values(_host(cluster, args.host)))
     elif args.graph:
         for line in _tree(cluster, "all", 0):
             show.stdout.print(line)
@@ -58,7 +63,7 @@ def _show_origins(hosts: list[Host], as_json: bool) -> None:
         found = {
             host.name: {
                 name: {"value": _plain(value), **dataclasses.asdict(host.origins[name])}
-                for name, value in sorted(host.vars.items())
+                for name, value in sorted(_values(host).items())
             }
             for host in hosts
         }
@@ -66,7 +71,7 @@ def _show_origins(hosts: list[Host], as_json: bool) -> None:
         return
     rows: list[tuple[str, ...]] = []
     for host in hosts:
-        for name, value in sorted(host.vars.items()):
+        for name, value in sorted(_values(host).items()):
             origin = host.origins[name]
             text = json.dumps(_plain(value), ensure_ascii=False)
             rows.append((host.name, name, text, f"{origin.file}:{origin.line}", origin.scope))
@@ -76,6 +81,11 @@ def _show_origins(hosts: list[Host], as_json: bool) -> None:
     for row in rows:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
         show.stdout.print("  ".join(cells).rstrip())
+
+
+def _values(host: Host) -> dict[str, Any]:
+    """The host's variables. Passwords are not for a screen that others see, nor for the log of whoever runs this."""
+    return {name: "********" if _PASSWORD.fullmatch(name) else value for name, value in host.vars.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -98,7 +108,7 @@ def listing(cluster: Cluster) -> dict[str, Any]:
     """The document of `ansible-inventory --list`: empty keys are left out, as there."""
     document: dict[str, Any] = {
         "_meta": {
-            "hostvars": {name: dict(host.vars) for name, host in cluster.hosts.items() if host.vars},
+            "hostvars": {name: _values(host) for name, host in cluster.hosts.items() if host.vars},
             "profile": "inventory_legacy",
         },
         "all": {"children": ["ungrouped", *_top(cluster)]},

@@ -17,6 +17,7 @@ from clusteradm.errors import ClusteradmError
 # the whole of Fabric costs a quarter of a second that `clusteradm --help` need not pay.
 COMMANDS = {
     "bootstrap": ("bootstrap", "boards -> working cluster; idempotent"),
+    "enroll": ("enroll", "first contact: host keys, the admin's key on every board, passwords off"),
     "health": ("health", "every board and every TPU: one state, one cause, one remedy"),
     "deploy-model": ("deploy_model", "validate a model, store it under a version, verify it from every node"),
     "infer": ("infer", "shard an inference job over every healthy TPU"),

@@ -62,6 +62,7 @@ _CONNECTION = (
     Variable("ansible_port", "port", "its SSH port", 22, scope="host"),
     Variable("ansible_user", "str", "who logs in", scope="host"),
     Variable("ansible_ssh_private_key_file", "str", "the private key to log in with", scope="host"),
+    Variable("ansible_become_password", "secret", "what sudo asks for; asked for once with -K instead", scope="host"),
     Variable("ansible_ssh_common_args", "text", "ProxyCommand or ProxyJump", scope="host"),
     Variable("ansible_python_interpreter", "str", "the host's Python", "python3", scope="host"),
     Variable("ansible_connection", "connection", "always SSH", "ssh", scope="host"),
@@ -110,6 +111,7 @@ def _is_subnet(value: Any) -> bool:
 # Kind of value -> what an error calls it, and the judge of it.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
+    "secret": ("a string", lambda value: isinstance(value, str) and value != ""),
     "text": ("a string", lambda value: isinstance(value, str)),
     "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0),
     "id": (
@@ -146,6 +148,8 @@ def complaint(variable: Variable, value: Any) -> str | None:
     wanted, fits = KINDS[variable.kind]
     if fits(value):
         return None
+    if variable.kind == "secret":
+        return f"{variable.name} must be {wanted}, in quotes where it is made of digits"
     hint = ""
     if variable.kind == "subnet":
         try:

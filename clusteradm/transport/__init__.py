@@ -4,5 +4,6 @@ from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome
 from clusteradm.transport.first_contact import FirstContact
 from clusteradm.transport.fleet import Fleet
 from clusteradm.transport.node import Node, NodeError
+from clusteradm.transport.password import Password
 
-__all__ = ["DEFAULT_FORKS", "FirstContact", "Fleet", "Node", "NodeError", "Outcome"]
+__all__ = ["DEFAULT_FORKS", "FirstContact", "Fleet", "Node", "NodeError", "Outcome", "Password"]

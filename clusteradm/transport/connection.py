@@ -6,7 +6,6 @@ Fabric alone verifies nothing (its AutoAddPolicy accepts any key): the policy is
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import threading
 import time
@@ -16,11 +15,11 @@ from typing import Any, Protocol
 
 import fabric
 import paramiko
-from paramiko.pkey import UnknownKeyType
 
 from clusteradm.inventory import Host
+from clusteradm.transport.keys import agent_key, private_key
 from clusteradm.transport.known_hosts import KnownHosts, entry_name
-from clusteradm.transport.trouble import Refused, unreachable
+from clusteradm.transport.trouble import unreachable
 
 # Asked this often for a sign of life, a host that gives none for LOST_SECONDS is taken for gone. A busy board on a slow
 # wire may take a while: what waits to be sent is in front of the question.
@@ -39,6 +38,12 @@ class Way(Protocol):
     def words(self) -> str: ...
 
     def close(self) -> None: ...
+
+
+class Login(Protocol):
+    """Another way to log in than with the key that the inventory names: a strategy of Paramiko's."""
+
+    def authenticate(self, transport: paramiko.Transport) -> None: ...
 
 
 class Pulse:
@@ -73,7 +78,12 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
     """`fabric.Connection` to a host of the inventory, which knows that host's keys and no others."""
 
     def __init__(
-        self, host: Host, known_hosts: KnownHosts, way_to: Callable[[Host], Way | None], connect_timeout: float
+        self,
+        host: Host,
+        known_hosts: KnownHosts,
+        way_to: Callable[[Host], Way | None],
+        connect_timeout: float,
+        login: Login | None = None,
     ) -> None:
         """`way_to` makes the way to the host, or gives None where it is reached directly; the connection closes it."""
         connect: dict[str, Any] = {
@@ -84,6 +94,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             "auth_timeout": connect_timeout,
             "channel_timeout": connect_timeout,
         }
+        if login is not None:
+            connect["auth_strategy"] = login
         super().__init__(
             host.address,
             user=host.user,
@@ -99,14 +111,14 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             keys.add(entry_name(host.address, host.port), kind, key)
         self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
         # Fabric's attribute machinery passes unknown names to its configuration; these are plain attributes.
-        self._set(inventory_host=host, known_keys=known_hosts, way_to=way_to, way=None, pulse=None)
+        self._set(inventory_host=host, known_keys=known_hosts, way_to=way_to, way=None, pulse=None, agent=None)
 
     def open(self) -> None:
         """Connect and log in. Raises HostUnreachable that says why and what to do; then nothing is left open."""
         if self.is_connected:
             return
         try:
-            if self.inventory_host.key_file is not None:
+            if self.inventory_host.key_file is not None and "auth_strategy" not in self.connect_kwargs:
                 self._use_key(self.inventory_host.key_file)
             way = self.way_to(self.inventory_host)
             self._set(way=way)
@@ -128,9 +140,12 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
         key = private_key(file, Path(file).stat().st_mtime_ns)
         if key is not None:
             self.connect_kwargs["pkey"] = key
-        else:
-            # Under a passphrase: it can only be used through the agent that was told it.
-            self.connect_kwargs["allow_agent"] = True
+            return
+        # Under a passphrase: it can only be used through the agent that was told it. Where it cannot be told which of
+        # the agent's keys it is, all are offered.
+        self._set(agent=paramiko.Agent())
+        self.connect_kwargs["pkey"] = agent_key(self.agent, file)
+        self.connect_kwargs["allow_agent"] = self.connect_kwargs["pkey"] is None
 
     @property
     def alive(self) -> bool:
@@ -142,23 +157,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             self.pulse.stop()
         # Not Fabric's close(): that leaves a client alone which has not logged in yet.
         self.client.close()
+        if self.agent is not None:
+            self.agent.close()
+            self._set(agent=None)
         if self.way is not None:
             self.way.close()
             self._set(way=None)
-
-
-@functools.lru_cache(maxsize=64)
-def private_key(file: str, changed: int) -> paramiko.PKey | None:
-    """The key in a file last changed at `changed` (ns); None where it is under a passphrase. Raises OSError, Refused.
-
-    Paramiko, given only the file's name, tries it as every kind of key, and then tells of the last kind instead of the
-    login that was refused. Many hosts share one key, and to check an RSA key takes tens of milliseconds.
-    """
-    try:
-        return paramiko.PKey.from_path(file)
-    except (TypeError, paramiko.PasswordRequiredException):
-        return None
-    except (ValueError, paramiko.SSHException, UnknownKeyType) as error:
-        raise Refused(
-            f"{file} is no private key that can be read: {error}", next_step="correct ansible_ssh_private_key_file"
-        ) from error

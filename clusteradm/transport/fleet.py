@@ -12,11 +12,13 @@ from typing import TypeVar
 
 from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport.connection import Connection
+from clusteradm.transport.become import SudoPasswords
+from clusteradm.transport.connection import Connection, Login
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, scan, settle
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.node import Node
+from clusteradm.transport.password import Password
 from clusteradm.transport.routes import Routes, gateways_of
 from clusteradm.transport.trouble import LoginRefused, Refused
 
@@ -39,12 +41,15 @@ class Fleet:
         first_contact: FirstContact = FirstContact.ASK,
         ask: Callable[[str], bool] = lambda table: False,
         connect_timeout: float = 15.0,
+        sudo_password: Password | None = None,
     ) -> None:
+        """`sudo_password`: for the hosts whose sudo asks for one and for which the inventory has none."""
         self.cluster = cluster
         self.forks = forks
         self.known_hosts = KnownHosts(known_hosts)
         self._first_contact = first_contact
         self._ask = ask
+        self._sudo_passwords = SudoPasswords(sudo_password)
         self._routes = Routes(self.known_hosts, connect_timeout)
         self._connections: dict[str, Connection] = {}
         self._nodes: dict[str, Node] = {}
@@ -105,25 +110,41 @@ class Fleet:
 
     def node(self, host: Host) -> Node:
         """The conversation with the host's node program: the open one, or a new one."""
-        with self._lock:
-            opening = self._opening.setdefault(host.name, threading.Lock())
-        with opening:
+        with self._opening_of(host):
             with self._lock:
                 node = self._nodes.get(host.name)
             if node is not None and not node.closed:
                 return node
-            if host.name in self._refused:
-                raise self._refused[host.name]
-            node = Node.over_ssh(host.name, self._connection(host), host.python)
+            connection = self._connection(host)
+            node = Node.over_ssh(host.name, connection, host.python, self._sudo_passwords.of(host))
             self._welcomed.add(host.name)
             self._keep(self._nodes, host, node)
             return node
+
+    def connection(self, host: Host) -> Connection:
+        """The connection to the host: the open one, or a new one. It is the fleet's to close."""
+        with self._opening_of(host):
+            return self._connection(host)
+
+    def visit(self, host: Host, login: Login | None = None) -> Connection:
+        """A connection of the caller's own, who closes it; `login` where that is not to be the inventory's."""
+        self._check(host)
+        return self._routes.connect(host, login)
+
+    def _opening_of(self, host: Host) -> threading.Lock:
+        with self._lock:
+            return self._opening.setdefault(host.name, threading.Lock())
+
+    def _check(self, host: Host) -> None:
+        if host.name in self._refused:
+            raise self._refused[host.name]
 
     def _connection(self, host: Host) -> Connection:
         with self._lock:
             connection = self._connections.get(host.name)
         if connection is not None and connection.alive:
             return connection
+        self._check(host)
         if connection is not None:
             self.drop(host)
         connection = self._routes.connect(host)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import hashlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
@@ -51,8 +54,7 @@ class KnownHosts:
         """Add (address, port, key) lines that are not there yet."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with self._locked() as file:
                 file.seek(0)
                 data = file.read()
                 there = set(data.splitlines())
@@ -66,6 +68,22 @@ class KnownHosts:
                 os.fsync(file.fileno())
         except OSError as error:
             raise self._unusable("written", error) from None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        """The file, open to append and locked. While we waited, `ssh-keygen -R` may have put another in its place."""
+        while True:
+            with self.path.open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if self._is_still(file):
+                    yield file
+                    return
+
+    def _is_still(self, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def _read(self) -> None:
         try:

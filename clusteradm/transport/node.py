@@ -17,8 +17,10 @@ from typing import Any
 import paramiko
 
 from clusteradm.errors import HostFailed, HostUnreachable
+from clusteradm.transport.become import Sudo
 from clusteradm.transport.bundle import LAUNCHER, START, bundle
 from clusteradm.transport.connection import Connection
+from clusteradm.transport.password import Password
 from clusteradm.transport.stream import ChannelStream, Lines, ProcessStream, Stream
 
 _CHUNK = 1 << 18
@@ -43,11 +45,25 @@ class Node:
         self.closed = False
 
     @classmethod
-    def over_ssh(cls, name: str, connection: Connection, python: str, timeout: float = START_TIMEOUT) -> Node:
-        """Start the node program through the connection, sending it first if the host does not have it."""
+    def over_ssh(
+        cls,
+        name: str,
+        connection: Connection,
+        python: str,
+        password: Password | None = None,
+        timeout: float = START_TIMEOUT,
+    ) -> Node:
+        """Start the node program through the connection, sending it first if the host does not have it.
+
+        `password`: what sudo is told where it asks for one. Raises WrongPassword where it refuses that.
+        """
         digest, _ = bundle()
-        command = shlex.join([python, *START, LAUNCHER, digest])
-        if connection.user != "root":
+        words = [python, *START, LAUNCHER, digest]
+        sudo = Sudo(words, password) if password is not None and connection.user != "root" else None
+        command = shlex.join(words)
+        if sudo is not None:
+            command = sudo.command
+        elif connection.user != "root":
             command = f"sudo -n -- {command}"
         try:
             channel = connection.transport.open_session(timeout=timeout)
@@ -55,8 +71,11 @@ class Node:
         except (OSError, EOFError, AttributeError, paramiko.SSHException) as error:
             # AttributeError: the connection has been closed, and has no transport any more.
             raise HostUnreachable(f"connection lost: {error}", where=name) from error
-        node = cls(name, ChannelStream(channel, lambda: connection.alive))
+        stream = ChannelStream(channel, lambda: connection.alive)
+        node = cls(name, stream)
         try:
+            if sudo is not None:
+                sudo.answer(name, stream, timeout)
             node.start(timeout)
         except BaseException:
             node.close()
@@ -217,7 +236,7 @@ class Node:
 _LAST_WORDS = {
     "a password is required": (
         "sudo asks for a password",
-        "give the user password-less sudo (a Mendel board has it), or log in as root",
+        "tell it with -K, give the user password-less sudo (a Mendel board has it), or log in as root",
     ),
     "is not in the sudoers file": ("the user may not use sudo", "add the user to the group sudo, or log in as root"),
     "sudo: not found": ("there is no sudo on the host", "install it, or log in as root"),

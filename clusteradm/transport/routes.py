@@ -9,7 +9,7 @@ from typing import Any
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
 from clusteradm.inventory.ssh_options import Jump, options_of
-from clusteradm.transport.connection import Connection, Way
+from clusteradm.transport.connection import Connection, Login, Way
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.proxy import Proxy
 
@@ -55,9 +55,9 @@ class Routes:
         self._opening: dict[str, threading.Lock] = {}
         self._closed = False
 
-    def connect(self, host: Host) -> Connection:
-        """An open connection. Raises HostUnreachable."""
-        connection = Connection(host, self.known_hosts, self.way_to, self.connect_timeout)
+    def connect(self, host: Host, login: Login | None = None) -> Connection:
+        """An open connection; `login` where that is not to be the inventory's. Raises HostUnreachable."""
+        connection = Connection(host, self.known_hosts, self.way_to, self.connect_timeout, login)
         connection.open()
         return connection
 

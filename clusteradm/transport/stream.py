@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import paramiko
@@ -81,6 +81,30 @@ class ChannelStream:
     def _check(self) -> None:
         if not self._alive():
             raise ConnectionError("no sign of life")
+
+    def stderr_until(self, signs: Sequence[bytes], timeout: float) -> bytes | None:
+        """The first of the signs that stands on standard error, taken away with all before it; None at the end.
+
+        Raises TimeoutError, and ConnectionError where the host is gone.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            for sign in signs:
+                _, found, after = self._tail.partition(sign)
+                if found:
+                    self._tail = after
+                    return sign
+            self._channel.settimeout(_SLICE)
+            try:
+                data = self._channel.recv_stderr(_CHUNK)
+            except TimeoutError:
+                self._check()
+                if time.monotonic() >= deadline:
+                    raise
+                continue
+            if not data:
+                return None
+            self._tail += data
 
     def read(self, timeout: float | None) -> bytes:
         deadline = None if timeout is None else time.monotonic() + timeout

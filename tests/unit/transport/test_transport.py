@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import paramiko
@@ -71,6 +74,56 @@ def test_appending_from_many_threads_loses_nothing(tmp_path: Path, key: paramiko
     assert sorted(line.split()[0] for line in known.path.read_text().splitlines()) == sorted(
         f"192.0.2.{n}" for n in range(20)
     )
+
+
+def test_appending_from_many_processes_loses_nothing(tmp_path: Path, key: paramiko.PKey) -> None:
+    path = tmp_path / "known_hosts"
+    foreign = [f"person-{n} ssh-ed25519 AAAA" for n in range(5)]
+    path.write_text("\n".join(foreign))  # no newline at its end
+    script = """if True:
+        import sys, paramiko
+        from pathlib import Path
+        from clusteradm.transport.known_hosts import KnownHosts
+        key = paramiko.PKey.from_type_string(sys.argv[3], __import__("base64").b64decode(sys.argv[4]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for n in range(60):
+            KnownHosts(Path(sys.argv[1])).append([(f"192.0.{sys.argv[2]}.{n}", 22, key), (f"198.51.100.{n}", 22, key)])
+        """
+    words = [key.get_name(), key.get_base64()]
+    with contextlib.ExitStack() as stack:
+        writers = []
+        for number in range(4):
+            command = [sys.executable, "-c", script, path, str(number), *words]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            writers.append(stack.enter_context(process))
+        for writer in writers:
+            assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+        for writer in writers:  # all at once
+            assert writer.stdin is not None
+            writer.stdin.close()
+        assert [writer.wait(60) for writer in writers] == [0] * 4
+    lines = path.read_text().splitlines()
+    assert lines[:5] == foreign
+    # Their own hosts, and those that all of them met, once.
+    wanted = [f"192.0.{number}.{n}" for number in range(4) for n in range(60)] + [f"198.51.100.{n}" for n in range(60)]
+    assert sorted(line.split()[0] for line in lines[5:]) == sorted(wanted)
+    assert all(line.split()[1:] == words for line in lines[5:])
+
+
+def test_a_file_that_was_replaced_meanwhile_is_not_written_to(tmp_path: Path, key: paramiko.PKey) -> None:
+    known = KnownHosts(tmp_path / "known_hosts")
+    known.append([("192.0.2.1", 22, key)])
+    with known.path.open("a+b") as old:
+        fcntl.flock(old, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=known.append, args=([("192.0.2.2", 22, key)],))
+        waiting.start()
+        time.sleep(0.1)
+        # As `ssh-keygen -R` does it: another file under this name.
+        (tmp_path / "new").write_text("person ssh-ed25519 AAAA\n")
+        (tmp_path / "new").rename(known.path)
+    waiting.join(10)
+    assert [line.split()[0] for line in known.path.read_text().splitlines()] == ["person", "192.0.2.2"]
 
 
 def test_the_fingerprint_is_that_of_ssh_keygen(tmp_path: Path, key: paramiko.PKey) -> None:

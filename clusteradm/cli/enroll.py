@@ -1,0 +1,158 @@
+"""First contact with new boards: shows all host keys in one table and asks once, puts the admin's key on every host
+through whatever lets us in today (that key, the key of mdt, a password), and turns password logins off on request."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clusteradm import shipped
+from clusteradm.cli import context, show
+from clusteradm.cli.playbook_view import View
+from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
+from clusteradm.inventory import Host
+from clusteradm.playbook import Recap, Run, Templates, read
+from clusteradm.transport import Fleet, Password, enrolment
+from clusteradm.transport.trouble import Refused
+
+EXAMPLES = """\
+examples:
+  clusteradm enroll                              every host of the inventory, with the keys that there are
+  clusteradm enroll --ask-pass                   boards that still take a password: asked once for all of them
+  clusteradm enroll -k --no-passwords            ... and afterwards they take none any more
+  clusteradm enroll --limit coral-7              a board that came later
+  clusteradm enroll --accept-new --json          for scripts: host keys never seen before are accepted
+
+exit status: 0 every host is enrolled, 2 no admin key, or a bad inventory, 3 some hosts failed, 4 some hosts were
+unreachable or let nobody in, 130 interrupted
+"""
+
+
+@dataclass
+class Row:
+    """What became of one host. `through`: what let us in; `passwords`: "off" where it takes none any more."""
+
+    through: str | None = None
+    error: ClusteradmError | None = None
+    passwords: str | None = None
+
+    @property
+    def state(self) -> str:
+        if self.error is not None:
+            return (
+                "refused"
+                if isinstance(self.error, Refused)
+                else "unreachable"
+                if isinstance(self.error, HostUnreachable)
+                else "failed"
+            )
+        return "already enrolled" if self.through == enrolment.ADMIN_KEY else "enrolled"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `clusteradm enroll`."""
+    context.add_connection_arguments(parser)
+    parser.add_argument(
+        "-k", "--ask-pass", action="store_true", help="ask once for the login password of the hosts that no key opens"
+    )
+    parser.add_argument(
+        "--no-passwords", action="store_true", help="afterwards, let nobody in by a password on the enrolled hosts"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Enrol, show."""
+    cluster = context.open_cluster(args)
+    if args.ask_pass:
+        context.require_terminal()
+    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
+    with context.open_fleet(args, cluster) as fleet:
+        outcome = enrolment.enrol(fleet, hosts, _ask_password if args.ask_pass else None)
+        rows = {host.name: Row(outcome.ok.get(host.name), outcome.failed.get(host.name)) for host in hosts}
+        if not args.json:
+            _show(rows)
+        enrolled = [host for host in hosts if rows[host.name].error is None]
+        interrupted = False
+        if args.no_passwords and enrolled:
+            interrupted = _passwords_off(args, fleet, enrolled, rows)
+    if args.json:
+        show.json_document("enroll", _document(rows))
+    return 130 if interrupted else _status(rows)
+
+
+def _ask_password(hosts: Sequence[Host]) -> Password:
+    return context.ask_password(f"login password of {', '.join(host.name for host in hosts)}: ")
+
+
+def _passwords_off(args: argparse.Namespace, fleet: Fleet, hosts: Sequence[Host], rows: dict[str, Row]) -> bool:
+    """Run the shipped playbook on these hosts, and ask each what it takes now; whether the run was interrupted."""
+    templates = Templates()
+    playbook = read(shipped.PLAYBOOKS / "passwords.yml", fleet.cluster, templates)
+    limit = ",".join(host.name for host in hosts)
+    with View(show.stderr if args.json else show.stdout, diff=False, check=False) as view:
+        recap: Recap = Run(playbook, fleet, limit=limit, templates=templates).execute(view.event)
+    if not args.json or recap.interrupted:
+        view.recap(recap)
+    for name, counts in recap.hosts.items():
+        reason = f"passwords: stopped at {counts.stopped_at!r}: {counts.reason}"
+        if counts.unreachable:
+            rows[name].error = HostUnreachable(reason, where=name)
+        elif counts.failed:
+            rows[name].error = HostFailed(reason, where=name)
+    done = [host for host in hosts if rows[host.name].error is None and not recap.interrupted]
+    answers = fleet.each(done, lambda host: enrolment.takes_passwords(fleet, host))
+    for name, error in answers.failed.items():
+        rows[name].error = error
+    for name, taken in answers.ok.items():
+        if taken:
+            rows[name].error = HostFailed(
+                "it still takes passwords", where=name, next_step="see what its sshd goes by: sudo sshd -T"
+            )
+        else:
+            rows[name].passwords = "off"
+    if not args.json:
+        for name, row in rows.items():
+            if row.passwords or name in answers.failed or name in answers.ok:
+                show.stdout.print(f"{name}: takes no passwords" if row.passwords else str(row.error))
+    return bool(recap.interrupted)
+
+
+_WORDS = {
+    enrolment.ADMIN_KEY: "already enrolled",
+    enrolment.MDT: "key installed, through the key of mdt",
+    enrolment.PASSWORD: "key installed, through the password",
+}
+
+
+def _show(rows: dict[str, Row]) -> None:
+    width = max((len(name) for name in rows), default=0)
+    for name, row in rows.items():
+        if row.error is None:
+            show.stdout.print(f"{name:<{width}}  {_WORDS[str(row.through)]}")
+        else:
+            show.stdout.print(f"{name:<{width}}  {row.state}: {row.error.what}")
+            if row.error.next_step:
+                show.stdout.print(f"{'':<{width}}  {row.error.next_step}")
+
+
+def _document(rows: dict[str, Row]) -> dict[str, object]:
+    return {
+        "hosts": {
+            name: {
+                "state": row.state,
+                "through": row.through,
+                "passwords": row.passwords,
+                "cause": row.error.what if row.error else None,
+                "remedy": row.error.next_step or None if row.error else None,
+            }
+            for name, row in rows.items()
+        }
+    }
+
+
+def _status(rows: dict[str, Row]) -> int:
+    errors = [row.error for row in rows.values() if row.error is not None]
+    if any(not isinstance(error, HostUnreachable) for error in errors):
+        return 3
+    return 4 if errors else 0

@@ -1,0 +1,85 @@
+"""The admin's key pair: the private half to log in with, the public half for the hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shlex
+from pathlib import Path
+
+import paramiko
+from paramiko.pkey import UnknownKeyType
+
+from clusteradm.errors import UsageError
+from clusteradm.transport.trouble import Refused
+
+
+@functools.lru_cache(maxsize=64)
+def private_key(file: str, changed: int) -> paramiko.PKey | None:
+    """The key in a file last changed at `changed` (ns); None where it is under a passphrase. Raises OSError, Refused.
+
+    Paramiko, given only the file's name, tries it as every kind of key, and then tells of the last kind instead of the
+    login that was refused. Many hosts share one key, and to check an RSA key takes tens of milliseconds.
+    """
+    try:
+        return paramiko.PKey.from_path(file)
+    except (TypeError, paramiko.PasswordRequiredException):
+        return None
+    except (ValueError, paramiko.SSHException, UnknownKeyType) as error:
+        raise Refused(
+            f"{file} is no private key that can be read: {error}", next_step="correct ansible_ssh_private_key_file"
+        ) from error
+
+
+def public_line(file: str) -> str:
+    """The public half of a private key as a line of authorized_keys. Raises UsageError that says what is missing.
+
+    It is made from the private key where that can be read; the file beside it (FILE.pub) may be another key's.
+    """
+    try:
+        key = private_key(file, Path(file).stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise UsageError(
+            "there is no such key", where=file, next_step=f"make one: ssh-keygen -t ed25519 -f {shlex.quote(file)}"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=file) from None
+    except Refused as error:
+        raise UsageError(error.what, next_step=error.next_step) from error
+    beside = _public_file(file)
+    if key is not None:
+        same = beside is not None and beside[:2] == (key.get_name(), key.get_base64())
+        return " ".join(beside if beside is not None and same else (key.get_name(), key.get_base64(), "clusteradm"))
+    if beside is None:
+        quoted = shlex.quote(file)
+        raise UsageError(
+            "the key has a passphrase, and there is no public key beside it",
+            where=file,
+            next_step=f"write it: ssh-keygen -y -f {quoted} > {quoted}.pub",
+        )
+    with contextlib.closing(paramiko.Agent()) as agent:
+        if agent_key(agent, file) is None:
+            raise UsageError(
+                "the key has a passphrase, and no ssh-agent knows it",
+                where=file,
+                next_step=f"ssh-add {shlex.quote(file)}",
+            )
+    return " ".join(beside)
+
+
+def _public_file(file: str) -> tuple[str, str, str] | None:
+    """Type, base64 and comment of FILE.pub, if there is one."""
+    with contextlib.suppress(OSError):
+        words = Path(f"{file}.pub").read_text(encoding="utf-8", errors="replace").split(None, 2)
+        if len(words) >= 2:
+            return words[0], words[1], words[2].strip() if len(words) > 2 else "clusteradm"
+    return None
+
+
+def agent_key(agent: paramiko.Agent, file: str) -> paramiko.PKey | None:
+    """The key of this file as the agent has it, or None. Without FILE.pub nobody knows which of the agent's it is."""
+    public = _public_file(file)
+    for key in agent.get_keys():
+        if public is not None and (key.get_name(), key.get_base64()) == public[:2]:
+            return key
+    return None
