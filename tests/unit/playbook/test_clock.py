@@ -1,0 +1,52 @@
+"""When prepare.yml sets a board's clock: its own task, rendered for facts as boards report them."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from clusteradm import shipped
+from clusteradm.inventory import Cluster
+from clusteradm.playbook import Templates, read
+from clusteradm.playbook.planner import Planned, Planner
+from clusteradm.playbook.state import BEGINNING, Board
+from clusteradm.playbook.variables import GLOBALS
+
+YEAR = 365 * 86400
+
+
+def planned(cluster: Cluster, epoch: int) -> Planned:
+    """The task, for a board whose clock says `epoch`."""
+    playbook = read(shipped.PLAYBOOKS / "prepare.yml", cluster)
+    play = playbook.plays[0]
+    board = Board(cluster.hosts.values())
+    board.begin(play, cluster.hosts)
+    state = board.states["w1"]
+    state.facts = {"date_time": {"epoch": str(epoch)}}
+    board.advance(state, BEGINNING + 1)
+    (step,) = [step for step in play.steps if "clock" in step.task.name]
+    planner = Planner(playbook, board, Templates(), check=False, diff=False, limit=None)
+    return planner.plan(state, play, step)
+
+
+@pytest.mark.parametrize(
+    ("off", "is_set"),
+    [(-YEAR, True), (YEAR, True), (-301, True), (301, True), (-299, False), (299, False), (0, False)],
+)
+def test_a_clock_is_set_where_it_is_more_than_five_minutes_off(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, off: int, is_set: bool
+) -> None:
+    now = 1_790_000_000
+    monkeypatch.setitem(GLOBALS, "now", lambda: datetime.datetime.fromtimestamp(now))
+    task = planned(cluster, now + off)
+    if is_set:
+        assert task.request is not None and task.request["module"] == "command"
+        assert task.request["args"]["cmd"] == f"date --set=@{now}"
+    else:
+        assert task.result is not None and task.result["skipped"]
+
+
+def test_nothing_believes_in_the_clock_before_it_is_set(cluster: Cluster) -> None:
+    steps = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays[0].steps
+    assert "clock" in steps[0].task.name

@@ -1,0 +1,98 @@
+"""What keeps a host out until a person mends it (playbooks/vars/obstacles.yml), for what boards report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusteradm import shipped
+from clusteradm.inventory import load
+from clusteradm.playbook import Templates, read
+from clusteradm.playbook.planner import Planner
+from clusteradm.playbook.state import Board
+from clusteradm.playbook.undefined import strict
+
+INVENTORY = """\
+all:
+  vars: {cluster_subnet: 192.168.100.0/24}
+  children:
+    head: {hosts: {head: {cluster_ip: 192.168.100.1, cluster_interface: eth0}}}
+    compute:
+      hosts:
+        w1: {cluster_ip: 192.168.100.2, cluster_interface: enp2s0}
+        w2: {cluster_ip: 192.168.100.3, cluster_interface: eth0}
+"""
+ROOM = ["room 4000 /", "room 4000 /", "room 4000 /", "room 4000 /"]
+
+
+def board(name: str, *more: str) -> list[str]:
+    number = ["head", "w1", "w2"].index(name)
+    return [f"machine-id {number:032x}", f"MAC 7c:d9:5c:00:00:{number:02x}", *ROOM, *more]
+
+
+def judged(tmp_path: Path, host: str, **looks: list[str]) -> list[str]:
+    """What is in the way of `host`, when the hosts named have reported these lines."""
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    cluster = load(tmp_path / "inventory.yml")
+    playbook = read(shipped.PLAYBOOKS / "prepare.yml", cluster)
+    play = playbook.plays[1]
+    states = Board(cluster.hosts.values())
+    states.begin(play, cluster.hosts)
+    for name, lines in looks.items():
+        states.states[name].results["look"] = {"stdout_lines": lines}
+    planner = Planner(playbook, states, Templates(), check=False, diff=False, limit=None)
+    step = play.steps[0]
+    found = strict(planner.variables(cluster.hosts[host], play, step.task, 0).render("{{ in_the_way }}"))
+    result = planner.plan(states.states[host], play, step).result
+    assert result is not None and bool(result.get("failed")) == bool(found)
+    if found:
+        assert result["msg"] == " ".join(found)
+    return [" ".join(text.split()) for text in found]
+
+
+def test_nothing_is_in_the_way_of_an_ordinary_board(tmp_path: Path) -> None:
+    bare = ["missing openmpi-bin", "missing python3-numpy", "unfinished pciutils", "archived /etc/apt/sources.list"]
+    assert judged(tmp_path, "w1", head=board("head"), w1=board("w1", *bare), w2=board("w2")) == []
+
+
+@pytest.mark.parametrize(("line", "words"), [(0, "the same machine-id"), (1, "the same MAC 7c:d9:5c:00:00:00")])
+def test_of_two_with_one_identity_the_later_is_refused_and_both_are_named(
+    tmp_path: Path, line: int, words: str
+) -> None:
+    looks = {name: board(name) for name in ("head", "w1", "w2")}
+    looks["w2"][line] = looks["w1"][line] = looks["head"][line]
+    assert judged(tmp_path, "head", **looks) == []
+    (found,) = judged(tmp_path, "w2", **looks)
+    assert f"w2 and head have {words}" in found
+    assert "On w2, " in found and "run bootstrap again" in found
+    # Who was not asked, or did not answer, is compared with nobody.
+    del looks["head"]
+    (found,) = judged(tmp_path, "w2", **looks)
+    assert "w2 and w1 have" in found
+    assert judged(tmp_path, "w1", **looks) == []
+
+
+def test_a_gadgets_network_within_the_clusters(tmp_path: Path) -> None:
+    (found,) = judged(tmp_path, "w1", w1=board("w1", "overlap usb0 192.168.100.0/24"))
+    assert found.startswith(
+        "usb0 on w1 has the network 192.168.100.0/24, which is in cluster_subnet (192.168.100.0/24)"
+    )
+    assert "Choose another cluster_subnet" in found
+
+
+def test_room_is_judged_by_file_system_and_by_what_is_missing(tmp_path: Path) -> None:
+    def of(*room: str, also: tuple[str, ...] = ()) -> list[str]:
+        return judged(tmp_path, "w1", w1=[*board("w1")[:2], *room, *also])
+
+    everything = ("missing openmpi-bin", "missing python3-numpy", "missing python3-pil", "missing nfs-common")
+    # 65 + 40 + 12 and 5 for each of the four; lists and archives; the virtual environment.
+    assert of(*["room 557 /"] * 4, also=everything) == []
+    (found,) = of(*["room 556 /"] * 4, also=everything)
+    assert "w1 has 556 MiB free in / and needs 557 there (for /usr, /var/cache/apt, /var/lib, /opt)" in found
+    (found,) = of("room 9000 /", "room 219 /var", "room 219 /var", "room 9000 /", also=everything)
+    assert "219 MiB free in /var and needs 220 there (for /var/cache/apt, /var/lib)" in found
+    assert len(of("room 1 /", "room 1 /var", "room 1 /var", "room 1 /opt", also=everything)) == 1
+    # One small package needs little of /usr; where all is there nothing is needed, however full the disk is.
+    assert of("room 5 /usr", *["room 400 /"] * 3, also=("missing pciutils", "runtime")) == []
+    assert of(*["room 0 /"] * 4, also=("runtime",)) == []
