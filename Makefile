@@ -8,7 +8,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 DEBS   := $(shell cat clusteradm/lab/PACKAGES) python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit docs down clean
+.PHONY: help install demo test lint unit docs bench down clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,16 @@ unit: install ## only the tests that need no root (seconds)
 docs: install ## write the tables of docs/variables.md and docs/playbooks.md anew
 	$(BIN)/python docs/generate.py
 
+bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen and pyinfra, on virtual boards (half an hour)
+	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json
+
+$(VENV)-peers/.installed: benchmarks/requirements.txt
+	rm -rf $(VENV)-peers && $(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
 down: install ## end the demo's virtual cluster
 	$(SUDO) $(BIN)/clusteradm lab down
 
 clean: ## remove what `make install` made here (the lab's images stay in the cache)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
