@@ -96,8 +96,8 @@ class View:
             told = f"would be {status}" if status == "changed" and event.check else status
             self._say(f"  {event.host}: {told}: {event.task}", _STYLES[status])
         for name, result in _items(event.result):
-            if result.get("failed") and not event.ignored:
-                self._say(_indented(_message(name, result)), _STYLES["failed"])
+            if result.get("failed"):
+                self._say(_indented(_message(name, result)), _STYLES["ignored" if event.ignored else "failed"])
             elif status == "unknown" and result.get("msg"):
                 self._say(_indented(str(result["msg"])), "dim")
             if self._diff and status in ("changed", "unknown"):
