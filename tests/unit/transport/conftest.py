@@ -50,6 +50,11 @@ class Boards:
         log = self.folder / f"log{number}"
         return len(log.read_text().splitlines()) if log.exists() else 0
 
+    def attempts(self, number: int) -> list[str]:
+        """The passwords that a board was told so far."""
+        file = self.folder / f"attempts{number}"
+        return file.read_text().splitlines() if file.exists() else []
+
     def fleet(self, hosts: list[Host] | None = None, **options: Any) -> Fleet:
         chosen = self.hosts() if hosts is None else hosts
         cluster = Cluster(self.folder / "inventory.yml", {}, {host.name: host for host in chosen})
@@ -111,6 +116,7 @@ def start(tmp_path: Path, servers: subprocess.Popen[bytes], state: Path) -> Iter
                     "key": str(file),
                     "authorized": [allowed],
                     "log": str(tmp_path / f"log{number}"),
+                    "attempts": str(tmp_path / f"attempts{number}"),
                     **({"port": ports[number]} if ports else {}),
                     **options,
                     "env": {"CLUSTERADM_STATE": str(state), **options.get("env", {})},

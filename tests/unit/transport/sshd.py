@@ -3,7 +3,9 @@
 For each line of its standard input, a JSON list of hosts, it starts a process that serves them until it is killed, and
 answers with its id and their ports. Of each host: `key`, the host key; `authorized`, the public keys (base64) let in;
 `env`, added to the environment of commands; `log`, a file that gets a line for each connection; `nologin`, a file that
-keeps everybody out while it is there; `greeting`, what a login prints first; `banner`, said instead of SSH.
+keeps everybody out while it is there; `greeting`, what a login prints first; `banner`, said instead of SSH; `home`, the
+home directory, whose authorized_keys lets in as well; `methods`, the ways to log in (publickey alone unless said);
+`password`, the one that is right; `attempts`, a file that gets a line for each password that was tried.
 """
 
 from __future__ import annotations
@@ -33,11 +35,33 @@ class Server(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         nologin = self.host.get("nologin")
-        known = key.get_base64() in self.host["authorized"]
+        known = key.get_base64() in [*self.host["authorized"], *self.at_home()]
         return 0 if known and not (nologin and Path(nologin).exists()) else 2
 
+    def at_home(self) -> list[str]:
+        file = Path(self.host.get("home", "/nowhere"), ".ssh", "authorized_keys")
+        return [line.split()[1] for line in file.read_text().splitlines()] if file.exists() else []
+
     def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
+        return str(self.host.get("methods", "publickey"))
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        if "password" not in self.get_allowed_auths(username).split(","):
+            return 2
+        return self.judge(password)
+
+    def judge(self, password: str) -> int:
+        with open(self.host["attempts"], "a") as file:
+            file.write(f"{password}\n")
+        return 0 if password == self.host.get("password") else 2
+
+    def check_auth_interactive(self, username: str, submethods: str) -> int | paramiko.InteractiveQuery:
+        if "keyboard-interactive" not in self.get_allowed_auths(username).split(","):
+            return 2
+        return paramiko.InteractiveQuery("", "", *self.host.get("questions", [["Password: ", False]]))
+
+    def check_auth_interactive_response(self, responses: list[str]) -> int:
+        return self.judge(responses[0])
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return 0
@@ -56,7 +80,11 @@ class Server(paramiko.ServerInterface):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **self.host.get("env", {})},
+            env={
+                **os.environ,
+                **({"HOME": self.host["home"]} if "home" in self.host else {}),
+                **self.host.get("env", {}),
+            },
             cwd=self.host.get("cwd", "/"),
         )
         assert process.stdin and process.stdout and process.stderr
