@@ -29,9 +29,13 @@ unreachable or let nobody in, 130 interrupted
 """
 
 
+# The first that fits.
+_STATES = {Refused: "refused", HostUnreachable: "unreachable", ClusteradmError: "failed"}
+
+
 @dataclass
 class Row:
-    """What became of one host. `through`: what let us in; `passwords`: "off" where it takes none any more."""
+    """What became of one host. `through`: what let us in; `passwords`: "on" or "off", where that was to be changed."""
 
     through: str | None = None
     error: ClusteradmError | None = None
@@ -40,13 +44,7 @@ class Row:
     @property
     def state(self) -> str:
         if self.error is not None:
-            return (
-                "refused"
-                if isinstance(self.error, Refused)
-                else "unreachable"
-                if isinstance(self.error, HostUnreachable)
-                else "failed"
-            )
+            return next(word for kind, word in _STATES.items() if isinstance(self.error, kind))
         return "already enrolled" if self.through == enrolment.ADMIN_KEY else "enrolled"
 
 
@@ -62,20 +60,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enrol, show."""
+    """Enrol, turn passwords off where that was asked for, show."""
     cluster = context.open_cluster(args)
+    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
+    templates = Templates()
+    playbook = read(shipped.PLAYBOOKS / "passwords.yml", cluster, templates) if args.no_passwords else None
     if args.ask_pass:
         context.require_terminal()
-    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
+    interrupted = False
     with context.open_fleet(args, cluster) as fleet:
         outcome = enrolment.enrol(fleet, hosts, _ask_password if args.ask_pass else None)
         rows = {host.name: Row(outcome.ok.get(host.name), outcome.failed.get(host.name)) for host in hosts}
         if not args.json:
             _show(rows)
         enrolled = [host for host in hosts if rows[host.name].error is None]
-        interrupted = False
-        if args.no_passwords and enrolled:
-            interrupted = _passwords_off(args, fleet, enrolled, rows)
+        if playbook is not None and enrolled:
+            work = Run(playbook, fleet, limit=",".join(host.name for host in enrolled), templates=templates)
+            console = show.stderr if args.json else show.stdout
+            with View(console, diff=False, check=False) as view:
+                recap = work.execute(view.event)
+            interrupted = bool(recap.interrupted)
+            view.recap(recap)
+            _judge(fleet, enrolled, recap, rows)
+            if not args.json:
+                _show({host.name: rows[host.name] for host in enrolled}, "takes no passwords")
     if args.json:
         show.json_document("enroll", _document(rows))
     return 130 if interrupted else _status(rows)
@@ -85,37 +93,27 @@ def _ask_password(hosts: Sequence[Host]) -> Password:
     return context.ask_password(f"login password of {', '.join(host.name for host in hosts)}: ")
 
 
-def _passwords_off(args: argparse.Namespace, fleet: Fleet, hosts: Sequence[Host], rows: dict[str, Row]) -> bool:
-    """Run the shipped playbook on these hosts, and ask each what it takes now; whether the run was interrupted."""
-    templates = Templates()
-    playbook = read(shipped.PLAYBOOKS / "passwords.yml", fleet.cluster, templates)
-    limit = ",".join(host.name for host in hosts)
-    with View(show.stderr if args.json else show.stdout, diff=False, check=False) as view:
-        recap: Recap = Run(playbook, fleet, limit=limit, templates=templates).execute(view.event)
-    if not args.json or recap.interrupted:
-        view.recap(recap)
-    for name, counts in recap.hosts.items():
-        reason = f"passwords: stopped at {counts.stopped_at!r}: {counts.reason}"
-        if counts.unreachable:
-            rows[name].error = HostUnreachable(reason, where=name)
-        elif counts.failed:
-            rows[name].error = HostFailed(reason, where=name)
-    done = [host for host in hosts if rows[host.name].error is None and not recap.interrupted]
-    answers = fleet.each(done, lambda host: enrolment.takes_passwords(fleet, host))
+def _judge(fleet: Fleet, hosts: Sequence[Host], recap: Recap, rows: dict[str, Row]) -> None:
+    """What the playbook came to on these hosts. Where it went through, the host's own answer decides."""
+    for host in hosts:
+        counts = recap.hosts[host.name]
+        if counts.unreachable or counts.failed or host.name in recap.interrupted:
+            kind = HostUnreachable if counts.unreachable else HostFailed
+            rows[host.name].error = kind(
+                f"passwords not turned off: {counts.reason or 'interrupted'}",
+                where=host.name,
+                next_step="run the same command again",
+            )
+    through = [host for host in hosts if rows[host.name].error is None]
+    answers = fleet.each(through, lambda host: enrolment.takes_passwords(fleet, host))
     for name, error in answers.failed.items():
         rows[name].error = error
     for name, taken in answers.ok.items():
+        rows[name].passwords = "on" if taken else "off"
         if taken:
             rows[name].error = HostFailed(
                 "it still takes passwords", where=name, next_step="see what its sshd goes by: sudo sshd -T"
             )
-        else:
-            rows[name].passwords = "off"
-    if not args.json:
-        for name, row in rows.items():
-            if row.passwords or name in answers.failed or name in answers.ok:
-                show.stdout.print(f"{name}: takes no passwords" if row.passwords else str(row.error))
-    return bool(recap.interrupted)
 
 
 _WORDS = {
@@ -125,11 +123,12 @@ _WORDS = {
 }
 
 
-def _show(rows: dict[str, Row]) -> None:
+def _show(rows: dict[str, Row], done: str | None = None) -> None:
+    """One line per host. `done`: what to say of those that are well, instead of how they were enrolled."""
     width = max((len(name) for name in rows), default=0)
     for name, row in rows.items():
         if row.error is None:
-            show.stdout.print(f"{name:<{width}}  {_WORDS[str(row.through)]}")
+            show.stdout.print(f"{name:<{width}}  {done or _WORDS[str(row.through)]}")
         else:
             show.stdout.print(f"{name:<{width}}  {row.state}: {row.error.what}")
             if row.error.next_step:
