@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import threading
 import zipfile
 from pathlib import Path
 
@@ -19,24 +20,49 @@ _PACKAGE = Path(clusteradm.__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-@functools.cache
-def bundle() -> tuple[str, bytes]:
-    """(hash, zip) of `clusteradm/__init__.py` and `clusteradm/node/**`. The hash names the directory on the host.
+# A run asks for every host at the same time: one works it out, the others wait.
+_once = threading.Lock()
+
+
+def digest() -> str:
+    """The hash of `clusteradm/__init__.py` and `clusteradm/node/**`: it names their directory on the host.
 
     It is that of names and contents: another zlib compresses the same files to other bytes.
     """
+    with _once:
+        return _digest()
+
+
+def archive() -> bytes:
+    """The same files as a zip. Needed by a host that does not have them, so packed only then."""
+    with _once:
+        return _archive()
+
+
+@functools.cache
+def _contents() -> dict[str, bytes]:
     files = [_PACKAGE / "__init__.py", *sorted((_PACKAGE / "node").rglob("*.py"))]
-    contents = {path.relative_to(_PACKAGE.parent).as_posix(): path.read_bytes() for path in files}
-    digest = hashlib.sha256()
+    return {path.relative_to(_PACKAGE.parent).as_posix(): path.read_bytes() for path in files}
+
+
+@functools.cache
+def _digest() -> str:
+    whole = hashlib.sha256()
+    for name, content in _contents().items():
+        whole.update(f"{name}\0{len(content)}\0".encode() + content)
+    return whole.hexdigest()[:16]
+
+
+@functools.cache
+def _archive() -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in contents.items():
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in _contents().items():
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
-            archive.writestr(info, content)
-    return digest.hexdigest()[:16], buffer.getvalue()
+            packed.writestr(info, content)
+    return buffer.getvalue()
 
 
 # Started in isolated mode (-I): nothing is imported from the login's directory or environment, which another user owns.

@@ -18,7 +18,7 @@ import paramiko
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.transport.become import Sudo
-from clusteradm.transport.bundle import LAUNCHER, START, bundle
+from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
 from clusteradm.transport.connection import Connection
 from clusteradm.transport.password import Password
 from clusteradm.transport.stream import ChannelStream, Lines, ProcessStream, Stream
@@ -57,8 +57,7 @@ class Node:
 
         `password`: what sudo is told where it asks for one. Raises WrongPassword where it refuses that.
         """
-        digest, _ = bundle()
-        words = [python, *START, LAUNCHER, digest]
+        words = [python, *START, LAUNCHER, digest()]
         sudo = Sudo(words, password) if password is not None and connection.user != "root" else None
         command = shlex.join(words)
         if sudo is not None:
@@ -99,20 +98,19 @@ class Node:
     def start(self, timeout: float) -> None:
         """Wait until the launcher has the package, sending it if need be."""
         if self._greeting(timeout) == "need":
-            _, data = bundle()
+            data = archive()
             self._write(struct.pack(">Q", len(data)) + data)
             self._greeting(timeout)
 
     def _greeting(self, timeout: float) -> str:
         """The launcher's word. What a login's own start-up files print before it is passed over."""
-        digest, _ = bundle()
         noise: list[str] = []
         while True:
             line = self._line(timeout, noise)
             with contextlib.suppress(ValueError):
                 reply = json.loads(line)
                 for word in ("need", "have"):
-                    if isinstance(reply, dict) and reply.get(word) == digest:
+                    if isinstance(reply, dict) and reply.get(word) == digest():
                         return word
             noise.append(line[:200].decode("utf-8", "replace"))
             if len(noise) > _NOISE_LINES:

@@ -18,7 +18,7 @@ import pytest
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Host
 from clusteradm.inventory.ssh_options import Jump, options_of
-from clusteradm.transport.bundle import LAUNCHER, START, bundle
+from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
 from clusteradm.transport.fanout import fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, settle, table
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
@@ -198,11 +198,10 @@ def test_a_defect_is_not_taken_for_a_hosts_failure() -> None:
 
 
 def launch(state: Path, *, send: bool) -> tuple[bytes, bytes, int]:
-    digest, data = bundle()
-    body = struct.pack(">Q", len(data)) + data if send else b""
+    body = struct.pack(">Q", len(archive())) + archive() if send else b""
     hello = b'{"do": "hello", "id": 1}\n'
     done = subprocess.run(
-        [sys.executable, *START, LAUNCHER, digest],
+        [sys.executable, *START, LAUNCHER, digest()],
         input=body + hello,
         capture_output=True,
         env={**os.environ, "CLUSTERADM_STATE": str(state)},
@@ -214,13 +213,13 @@ def launch(state: Path, *, send: bool) -> tuple[bytes, bytes, int]:
 
 def test_the_package_is_sent_once_and_byte_compiled(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    digest, _ = bundle()
+    name = digest()
     lines = launch(state, send=True)[0].splitlines()
-    assert lines[0] == f'{{"need": "{digest}"}}'.encode() and lines[1] == f'{{"have": "{digest}"}}'.encode()
+    assert lines[0] == f'{{"need": "{name}"}}'.encode() and lines[1] == f'{{"have": "{name}"}}'.encode()
     assert b'"protocol":1' in lines[2]
-    assert list((state / "node" / digest).rglob("*.pyc"))
+    assert list((state / "node" / name).rglob("*.pyc"))
     lines = launch(state, send=False)[0].splitlines()
-    assert lines[0] == f'{{"have": "{digest}"}}'.encode() and b'"protocol":1' in lines[1]
+    assert lines[0] == f'{{"have": "{name}"}}'.encode() and b'"protocol":1' in lines[1]
 
 
 def test_nothing_is_run_from_where_others_can_write(tmp_path: Path) -> None:
@@ -233,10 +232,9 @@ def test_nothing_is_run_from_where_others_can_write(tmp_path: Path) -> None:
 
 def test_an_interrupted_transfer_leaves_nothing(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    digest, data = bundle()
     done = subprocess.run(
-        [sys.executable, *START, LAUNCHER, digest],
-        input=struct.pack(">Q", len(data)) + data[:1000],
+        [sys.executable, *START, LAUNCHER, digest()],
+        input=struct.pack(">Q", len(archive())) + archive()[:1000],
         capture_output=True,
         env={**os.environ, "CLUSTERADM_STATE": str(state)},
         timeout=60,
@@ -248,7 +246,7 @@ def test_an_interrupted_transfer_leaves_nothing(tmp_path: Path) -> None:
 def test_a_package_that_is_used_counts_as_new(tmp_path: Path) -> None:
     state = tmp_path / "state"
     launch(state, send=True)
-    folder = state / "node" / bundle()[0]
+    folder = state / "node" / digest()
     os.utime(folder, (1, 1))
     launch(state, send=False)
     assert folder.stat().st_mtime > 1
@@ -262,4 +260,4 @@ def test_old_packages_are_removed(tmp_path: Path) -> None:
     for folder in (state, state / "node"):
         folder.chmod(0o755)
     launch(state, send=True)
-    assert sorted(path.name for path in (state / "node").iterdir()) == sorted([f"{3:016x}", f"{4:016x}", bundle()[0]])
+    assert sorted(path.name for path in (state / "node").iterdir()) == sorted([f"{3:016x}", f"{4:016x}", digest()])
