@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from clusteradm import shipped
 from clusteradm.cli import context, main
 from clusteradm.transport import Password, enrolment
 
@@ -128,3 +129,25 @@ def test_the_inventorys_password_is_not_shown(start: Start, capsys: pytest.Captu
         assert main.main(["inventory", "-i", file, "--list"]) == 2
         error = capsys.readouterr().err
         assert "ansible_become_password must be" in error and "geheim" not in error and "4711" not in error
+
+
+def test_passwords_off_is_what_the_hosts_themselves_say(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    playbook = "- name: Passwords\n  hosts: all\n  gather_facts: false\n  tasks:\n    - command:\n        cmd: {}\n"
+    monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
+    (tmp_path / "passwords.yml").write_text(playbook.format("true"))
+    deaf, open_one = start(methods="publickey"), start(methods="publickey,password")
+    boards = Boards(tmp_path, 0, [*deaf.ports, *open_one.ports, 1], [], deaf.variables)
+    file = inventory(boards)
+    assert main.main(["enroll", "-i", file, "--accept-new", "--no-passwords", "--json"]) == 3
+    hosts = json.loads(capsys.readouterr().out)["hosts"]
+    assert [hosts[name]["passwords"] for name in ("b0", "b1", "b2")] == ["off", "on", None]
+    assert [hosts[name]["state"] for name in ("b0", "b1", "b2")] == ["already enrolled", "failed", "unreachable"]
+    assert hosts["b1"]["cause"] == "it still takes passwords"
+    assert main.main(["enroll", "-i", file, "--limit", "b0", "--no-passwords"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "b0  takes no passwords"
+
+    (tmp_path / "passwords.yml").write_text(playbook.format("'false'"))
+    assert main.main(["enroll", "-i", file, "--limit", "b0", "--no-passwords"]) == 3
+    assert "failed: passwords not turned off: " in capsys.readouterr().out

@@ -114,6 +114,15 @@ def test_gateways_are_verified_shared_and_met_first(start: Start) -> None:
     assert all(isinstance(error, Refused) and "gateway" in error.where for error in failed.values())
 
 
+def test_nobody_is_reached_through_a_gateway_that_was_not_accepted(start: Start) -> None:
+    boards = start(2)
+    behind = boards.host(1, ansible_ssh_common_args=f"-J root@127.0.0.1:{boards.ports[0]}")
+    with boards.fleet([behind], first_contact=FirstContact.ASK) as fleet:
+        error = fleet.each([behind], lambda host: hello(fleet, host)).failed["b1"]
+    assert isinstance(error, Refused) and "was not accepted" in str(error) and "gateway" in error.where
+    assert not boards.known_hosts.exists() and boards.connections(1) == 0
+
+
 def test_a_proxy_command(start: Start, proxy: str) -> None:
     boards = start(2)
     hosts = boards.hosts(ansible_ssh_common_args=proxy)
