@@ -1,0 +1,235 @@
+"""What is wrong with real boards first, done to bare ones: bootstrap mends it, or refuses that board and says why.
+
+Only the playbook's first part runs here (prepare.yml), on boards that nobody bootstraps before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clusteradm import shipped
+from clusteradm.lab import Lab
+
+pytestmark = pytest.mark.lab
+
+# The one is mended, with all that prepare.yml installs; the other is refused, and stays as bare as it was.
+MENDED = "w2"
+REFUSED = "w3"
+SOURCES = "/etc/apt/sources.list.d"
+# One of the packages that bootstrap installs, so that it has something to do.
+TAKE_AWAY = "DEBIAN_FRONTEND=noninteractive apt-get -qq purge -y python3-venv >/dev/null"
+
+# A package whose installation is interrupted: its script fails at the first time.
+INTERRUPTED = """
+mkdir -p /var/tmp/interrupted/DEBIAN && cd /var/tmp/interrupted/DEBIAN
+cat >control <<-EOF
+Package: interrupted
+Version: 1
+Architecture: all
+Maintainer: nobody
+Description: none
+EOF
+cat >postinst <<-EOF
+#!/bin/sh
+[ -e /var/tmp/interrupted/once ] || { touch /var/tmp/interrupted/once; echo no power >&2; exit 1; }
+EOF
+chmod 755 . postinst
+dpkg-deb -b /var/tmp/interrupted /var/tmp/interrupted.deb >/dev/null
+! dpkg -i /var/tmp/interrupted.deb >/dev/null 2>&1
+"""
+
+
+def on(lab: Lab, node: str, command: str, *, check: bool = True) -> str:
+    """The output of a shell command, run as root on a board."""
+    return str(lab.exec(node, ["sh", "-c", command], check=check, timeout=120).stdout).strip()
+
+
+def status_of(lab: Lab, node: str, package: str) -> str:
+    return on(lab, node, f"dpkg-query -W -f '${{db:Status-Status}}' {package} 2>/dev/null", check=False)
+
+
+class Prepared:
+    """A run of prepare.yml on some boards, as --json tells it."""
+
+    def __init__(self, lab: Lab, *nodes: str, inventory: Path | None = None, expect: int = 0) -> None:
+        command = [sys.executable, "-m", "clusteradm", "bootstrap", "--json", "--limit", ":".join(nodes)]
+        command += ["-i", str(inventory or lab.inventory), "--playbook", str(shipped.PLAYBOOKS / "prepare.yml")]
+        done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == expect, f"{done.returncode}\n{done.stderr}"
+        self.said = done.stderr
+        self._hosts: dict[str, dict[str, Any]] = json.loads(done.stdout)["hosts"]
+
+    def changed(self, node: str) -> list[str]:
+        return [task["task"] for task in self._hosts[node]["tasks"] if task["status"] == "changed"]
+
+    def result(self, node: str, name: str) -> dict[str, Any]:
+        (task,) = [task for task in self._hosts[node]["tasks"] if task["task"] == name]
+        return {**task["result"], "status": task["status"]}
+
+    def reason(self, node: str) -> str:
+        """Why the board was refused."""
+        return " ".join(str(self._hosts[node]["reason"]).split())
+
+
+@contextlib.contextmanager
+def undone(lab: Lab, node: str, do: str, undo: str) -> Iterator[None]:
+    on(lab, node, do)
+    try:
+        yield
+    finally:
+        on(lab, node, undo)
+
+
+def test_a_release_in_the_archive_and_dead_sources_keep_nothing_from_being_installed(lab: Lab) -> None:
+    mirror = "http://mirror.debian.example/debian buster main"
+    dead = {"unreachable": "http://10.77.0.253/dead ./", "withdrawn": "http://10.77.0.254/withdrawn stable main"}
+    files = "".join(f"echo 'deb [trusted=yes] {line}' >{SOURCES}/{name}.list; " for name, line in dead.items())
+    with undone(lab, MENDED, f"{files} echo 'deb {mirror}' >{SOURCES}/old.list", f"rm {SOURCES}/*"):
+        before = on(lab, MENDED, f"cd {SOURCES} && sha256sum unreachable.list withdrawn.list")
+        first = Prepared(lab, MENDED)
+        assert first.changed(MENDED) == ["Point them to the archive", "Install the packages"]
+        assert status_of(lab, MENDED, "openmpi-bin") == status_of(lab, MENDED, "nfs-common") == "installed"
+        archive = "deb [check-valid-until=no] http://archive.debian.example/debian buster main"
+        assert on(lab, MENDED, f"cat {SOURCES}/old.list") == archive
+        assert on(lab, MENDED, f"cat {SOURCES}/old.list.*~") == f"deb {mirror}"
+        # The dead ones are named, for a person to read too, and left to their owner.
+        told = first.result(MENDED, "Every package source answers")
+        assert told["status"] == "ignored"
+        for source in (
+            *(line.rsplit(" main")[0] for line in dead.values()),
+            "http://archive.debian.example/debian buster",
+        ):
+            assert source in told["msg"] and source in first.said
+        assert on(lab, MENDED, f"cd {SOURCES} && sha256sum unreachable.list withdrawn.list") == before
+        # Again: nothing is missing, so nobody is asked.
+        refreshed = on(lab, MENDED, "stat -c %y /var/lib/apt/lists/partial /var/cache/apt/pkgcache.bin")
+        assert Prepared(lab, MENDED).changed(MENDED) == []
+        assert on(lab, MENDED, "stat -c %y /var/lib/apt/lists/partial /var/cache/apt/pkgcache.bin") == refreshed
+
+
+def test_a_source_that_is_dead_and_needed_is_named(lab: Lab) -> None:
+    on(lab, MENDED, TAKE_AWAY)
+    moved = "rm /var/lib/apt/lists/*_Packages; sed -i s/10.77.0.254/10.77.0.253/ /etc/apt/sources.list"
+    with undone(lab, MENDED, moved, "sed -i s/10.77.0.253/10.77.0.254/ /etc/apt/sources.list"):
+        reason = Prepared(lab, MENDED, expect=3).reason(MENDED)
+    assert f"{MENDED} cannot install python3-venv: E: Package 'python3-venv' has no installation candidate" in reason
+    assert "Dead sources: http://10.77.0.253/debian-bookworm ./" in reason and "run bootstrap again" in reason
+
+
+def test_another_package_manager_is_waited_for_and_named(lab: Lab) -> None:
+    on(lab, MENDED, TAKE_AWAY)
+    hold = (
+        "import fcntl, os, time\n"
+        "for name in ('/var/lib/dpkg/lock-frontend', '/var/lib/dpkg/lock'):\n"
+        "    file = os.open(name, os.O_RDWR | os.O_CREAT, 0o640)\n"
+        "    fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(6)\n"
+    )
+    argv = lab.exec_argv(MENDED, ["python3", "-c", hold])
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        process = other.stdout.readline().strip()
+        run = Prepared(lab, MENDED)
+        # It was waited for: it had ended by itself.
+        assert other.wait(1) == 0
+    said = run.result(MENDED, "Refresh the package lists")["stdout"]
+    assert f"waiting for another package manager: process {process} (python3)" in said
+    assert run.changed(MENDED) == ["Install the packages"]
+    assert status_of(lab, MENDED, "python3-venv") == "installed"
+
+
+def test_a_half_configured_package_is_finished(lab: Lab) -> None:
+    gone = "dpkg --purge interrupted >/dev/null; rm -r /var/tmp/interrupted*"
+    with undone(lab, MENDED, INTERRUPTED, gone):
+        assert status_of(lab, MENDED, "interrupted") == "half-configured"
+        # One that cannot be finished is named, with what it says and the way out.
+        on(lab, MENDED, "rm /var/tmp/interrupted/once")
+        said = Prepared(lab, MENDED, expect=3).result(MENDED, "Finish what dpkg has left half-configured")["stderr"]
+        assert "no power" in said and "apt-get purge" in said
+        assert Prepared(lab, MENDED).changed(MENDED) == ["Finish what dpkg has left half-configured"]
+        assert status_of(lab, MENDED, "interrupted") == "installed"
+        assert on(lab, MENDED, "dpkg --audit") == ""
+        assert Prepared(lab, MENDED).changed(MENDED) == []
+
+
+def test_a_copied_disk_a_second_mac_and_a_full_disk_are_refused_all_at_once(lab: Lab) -> None:
+    plan = lab.places.read_plan()
+    assert plan is not None
+    interface = {board.name: board.cluster_interface for board in plan.boards}
+    mac = on(lab, MENDED, f"cat /sys/class/net/{interface[MENDED]}/address")
+    own = on(lab, REFUSED, f"cat /sys/class/net/{interface[REFUSED]}/address")
+    copied = on(lab, MENDED, "cat /etc/machine-id")
+    do = (
+        f"cp -p /etc/machine-id /run/own-id; echo {copied} >/etc/machine-id;"
+        f" ip link set {interface[REFUSED]} address {mac}; mount -t tmpfs -o size=10M full /opt"
+    )
+    undo = (
+        f"umount /opt; ip link set {interface[REFUSED]} address {own}; mv /run/own-id /etc/machine-id;"
+        " rm -f /etc/systemd/network/10-mac.link"
+    )
+    with undone(lab, REFUSED, do, undo):
+        run = Prepared(lab, MENDED, REFUSED, expect=3)
+        reason = run.reason(REFUSED)
+        # The others go on.
+        assert run.reason(MENDED) == ""
+        # The commands that it names do what they are for, as far as that can be seen without a reboot.
+        for command in re.findall(r"sudo sh -c '(.*?); reboot'", reason):
+            on(lab, REFUSED, command)
+        again = Prepared(lab, MENDED, REFUSED, expect=3).reason(REFUSED)
+        assert "machine-id" not in again and "/opt" in again
+        link = on(lab, REFUSED, "cat /etc/systemd/network/10-mac.link").split()
+        assert link[:2] == ["[Match]", f"MACAddress={mac}"] and re.fullmatch("MACAddress=02(:[0-9a-f]{2}){5}", link[3])
+    assert run.changed(REFUSED) == []
+    assert status_of(lab, REFUSED, "openmpi-bin") != "installed"
+    assert f"{REFUSED} and {MENDED} have the same machine-id" in reason and "run bootstrap again" in reason
+    assert f"{REFUSED} and {MENDED} have the same MAC {mac}" in reason
+    assert f"{REFUSED} has 10 MiB free in /opt and needs 200 there" in reason
+
+
+def test_a_cluster_within_the_usb_gadgets_network_is_refused(lab: Lab, tmp_path: Path) -> None:
+    document = yaml.safe_load(lab.inventory.read_text(encoding="utf-8"))
+    document["all"]["vars"]["cluster_subnet"] = "192.168.0.0/16"
+    for group in document["all"]["children"].values():
+        for variables in group["hosts"].values():
+            variables["cluster_ip"] = variables["cluster_ip"].replace("10.78.0.", "192.168.5.")
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    (tmp_path / "known_hosts").write_bytes(lab.inventory.with_name("known_hosts").read_bytes())
+    run = Prepared(lab, MENDED, REFUSED, inventory=tmp_path / "inventory.yml", expect=3)
+    for node in (MENDED, REFUSED):
+        assert run.changed(node) == []
+        assert f"usb0 on {node} has the network 192.168.100.0/24, which is in cluster_subnet" in run.reason(node)
+
+
+def test_the_usb_gadget_has_no_part_in_the_cluster(cluster_lab: Lab) -> None:
+    """It has one address on all boards: whoever uses it talks to himself."""
+    plan = cluster_lab.places.read_plan()
+    assert plan is not None
+    for board in plan.boards:
+        assert "192.168.100.2/24" in on(cluster_lab, board.name, "ip -4 -br address show dev usb0")
+        assert (
+            on(cluster_lab, board.name, "grep -rlF 192.168.100. /etc/hosts /etc/openmpi /etc/ganesha", check=False)
+            == ""
+        )
+        assert on(cluster_lab, board.name, "ss -Hltn src 192.168.100.2", check=False) == ""
+
+
+def test_boards_of_one_name_get_their_own(cluster_lab: Lab) -> None:
+    plan = cluster_lab.places.read_plan()
+    assert plan is not None
+    came = [board.hostname for board in plan.boards]
+    assert len(set(came)) < len(came)
+    for board in plan.boards:
+        assert on(cluster_lab, board.name, "hostname") == board.name
+        assert board.hostname not in on(cluster_lab, board.name, "getent hosts 10.78.0.1 10.78.0.2 10.78.0.3").split()
