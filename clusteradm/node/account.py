@@ -17,12 +17,17 @@ class AccountTimeout(AccountError):
     """The work did not end in time."""
 
 
-def as_user(name: str, work: Callable[[], Any], seconds: Optional[float] = None) -> Any:
+def as_user(
+    name: str,
+    work: Callable[[], Any],
+    seconds: Optional[float] = None,
+    started: Callable[[int], None] = lambda child: None,
+) -> Any:
     """Run `work` in a child process with that user's identity and return its result, which JSON must be able to hold.
 
     Raises AccountError with the text of whatever the work raised, or of how its process died; AccountTimeout after
     `seconds`: the child is killed then, and left behind if even that hangs (on a dead mount). A process that is not
-    root can only be itself.
+    root can only be itself. `started` is told the child's process id.
     """
     try:
         account = pwd.getpwnam(name)
@@ -36,6 +41,7 @@ def as_user(name: str, work: Callable[[], Any], seconds: Optional[float] = None)
         os.close(reader)
         _work(account, work, writer)
     os.close(writer)
+    started(child)
     try:
         data = _read(reader, seconds)
     except AccountTimeout:

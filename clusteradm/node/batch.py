@@ -5,7 +5,6 @@ that only root can read or write. Whoever connects later takes the events up at 
 time; the next waits for its end.
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -16,7 +15,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.runner import Runner
-from clusteradm.node.state import private
+from clusteradm.node.state import boot_id, private
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
 _KEEP = 20
@@ -82,7 +81,7 @@ class Log:
         with open(os.path.join(self._directory, "stderr"), "rb") as file:
             words = file.read()[-2000:].decode("utf-8", "replace").strip()
         with open(os.path.join(self._directory, "boot"), "r") as text:
-            rebooted = text.read() != _boot()
+            rebooted = text.read() != boot_id()
         reason = "the host was rebooted meanwhile" if rebooted else words or "its process was killed"
         return {"n": self._last + 1, "kind": "end", "status": "failed", "msg": "the batch was cut off: " + reason}
 
@@ -100,7 +99,7 @@ def start(request: Dict[str, Any]) -> Log:
     for file in ("events.jsonl", "alive", "stderr"):
         open(os.path.join(directory, file), "wb").close()
     with open(os.path.join(directory, "boot"), "w") as text:
-        text.write(_boot())
+        text.write(boot_id())
     reader, writer = os.pipe()
     ready, begun = os.pipe()
     child = os.fork()
@@ -172,12 +171,6 @@ def _detach(directory: str, request: Dict[str, Any], bell: int, begun: int) -> N
         sys.stderr.flush()
     finally:
         os._exit(status)
-
-
-def _boot() -> str:
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read()
-    return ""
 
 
 def _prune() -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from clusteradm.node.state import private
 
@@ -19,6 +19,26 @@ def path_of(sha256: str) -> str:
     if not _NAME.match(sha256):
         raise ValueError("not a sha256: %r" % sha256)
     return os.path.join(private("blobs"), sha256)
+
+
+def body(sha256: str) -> Optional[bytes]:
+    """The body; None if it is not here."""
+    if sha256 not in _held:
+        try:
+            with open(path_of(sha256), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+    return _held[sha256]
+
+
+def hold(sha256: str) -> None:
+    """Keep the body in this process and its children, which may work as a user who cannot read it."""
+    _held.clear()
+    _held[sha256] = body(sha256)
+
+
+_held: Dict[str, Optional[bytes]] = {}
 
 
 def missing(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:

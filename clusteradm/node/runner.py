@@ -4,12 +4,13 @@ import fcntl
 import importlib
 import json
 import os
+import pwd
 import signal
 import time
 import traceback
 from typing import IO, Any, Dict, List, Optional
 
-from clusteradm.node import spec
+from clusteradm.node import account, blobs, spec
 from clusteradm.node.modules import Context, Failed
 
 # A long task's own output is passed on at this pace, for a person to see that it moves.
@@ -25,6 +26,7 @@ class Runner:
         self._log = open(os.path.join(directory, "events.jsonl"), "ab", buffering=0)  # noqa: SIM115 - held to the end
         self._number = 0
         self._cancelled = False
+        self._child = 0
         self._context = Context(self._line)
         self._task = 0
         self._last_line = 0.0
@@ -58,6 +60,8 @@ class Runner:
     def _cancel(self, *_: Any) -> None:
         self._cancelled = True
         self._context.interrupt()
+        if self._child:
+            os.kill(self._child, signal.SIGTERM)
 
     def _event(self, kind: str, **fields: Any) -> None:
         self._number += 1
@@ -82,9 +86,11 @@ class Runner:
         for task in self._request["tasks"]:
             if self._cancelled:
                 return "cancelled"
-            if task.get("handler") is not None and not notified & set(task["handler"]):
-                continue
-            self._task = task["index"]
+            if task.get("handler") is not None:
+                if task["handler"] not in notified:
+                    continue
+                notified.discard(task["handler"])
+            self._task, self._last_line = task["index"], time.monotonic()
             self._event("start", task=self._task)
             result = self._run(task)
             status = _status(result)
@@ -115,11 +121,31 @@ class Runner:
         return whole
 
     def _once(self, task: Dict[str, Any], args: Dict[str, Any]) -> Dict[str, Any]:
+        """The task as whom it says: None is root, "" whoever logged in."""
+        user = task.get("user")
+        name = os.environ.get("SUDO_USER", "") if user == "" else user
+        if not name or name == pwd.getpwuid(os.geteuid()).pw_name:
+            return self._do(task, args)
+        if "blob" in args:
+            blobs.hold(args["blob"])  # that user could not read it
+        try:
+            return dict(account.as_user(name, lambda: self._do(task, args, silent=True), started=self._started))
+        except OSError as error:
+            return {"failed": True, "changed": False, "msg": str(error)}
+        finally:
+            self._child = 0
+
+    def _started(self, child: int) -> None:
+        self._child = child
+
+    def _do(self, task: Dict[str, Any], args: Dict[str, Any], silent: bool = False) -> Dict[str, Any]:
         context = self._context
         context.check, context.diff = bool(task.get("check")), bool(task.get("diff"))
+        if silent:  # a child of ours: the log has one writer
+            context.line = lambda text: None
         name = task["module"]
         try:
-            options = spec.normalise(name, args)
+            options = _paths(name, spec.normalise(name, args))
             module = importlib.import_module("clusteradm.node.modules." + name)
             result = dict(module.run(options, context))
         except Failed as failure:
@@ -136,6 +162,14 @@ class Runner:
         if task.get("failed_when") is not None:
             result["failed"] = task["failed_when"]
         return result
+
+
+def _paths(module: str, options: Dict[str, Any]) -> Dict[str, Any]:
+    """The options, with `~` and `$NAME` in paths standing for what they are on this host."""
+    for name, option in spec.MODULES[module]["options"].items():
+        if option["type"] == "path" and options.get(name):
+            options[name] = os.path.expanduser(os.path.expandvars(options[name]))
+    return options
 
 
 def _status(result: Dict[str, Any]) -> str:

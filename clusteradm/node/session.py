@@ -14,6 +14,7 @@ import traceback
 from typing import Any, Callable, Dict, List, Optional
 
 from clusteradm.node import PROTOCOL, batch, blobs
+from clusteradm.node.state import boot_id
 
 Reply = Callable[[Dict[str, Any]], None]
 
@@ -130,7 +131,7 @@ class Session:
 
     def _handle(self, do: str, request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
         if do == "hello":
-            return {"protocol": PROTOCOL, "python": platform.python_version(), "time": time.time()}
+            return {"protocol": PROTOCOL, "python": platform.python_version(), "time": time.time(), "boot": boot_id()}
         if do == "blob":
             return blobs.receive(str(request["sha256"]), int(request["size"]), self._input.read)
         if do == "apply":

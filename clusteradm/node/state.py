@@ -1,5 +1,6 @@
 """Where the node keeps its own things: the package, batches, file bodies."""
 
+import contextlib
 import os
 
 PRIVATE = 0o700
@@ -17,3 +18,10 @@ def private(*parts: str) -> str:
         os.makedirs(path, 0o755, exist_ok=True)
         os.chmod(path, PRIVATE)
     return path
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot; "" where it has none."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+    return ""

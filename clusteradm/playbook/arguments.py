@@ -46,8 +46,10 @@ def lacking(module: str, given: Iterable[str]) -> list[str]:
     return messages
 
 
-def free_form(text: str) -> dict[str, str]:
-    """A command written as one string: `creates=FILE` and the like become options, the rest is the command."""
+def free_form(option: str, text: str) -> dict[str, str]:
+    """The options of a task that gives one text, for `option`; `creates=FILE` and the like of a command are others."""
+    if option != "cmd":
+        return {option: text}
     options: dict[str, str] = {}
 
     def take(match: re.Match[str]) -> str:

@@ -28,12 +28,17 @@ class Conversation:
         host: Host,
         on_event: Callable[[Mapping[str, Any]], None],
         on_lost: Callable[[str], None],
+        guest: str = "",
     ) -> None:
-        """`on_event`: each event of the batch; `on_lost`: the connection broke (the reason) and is taken up again."""
+        """`on_event`: each event of the batch; `on_lost`: the connection broke (the reason) and is taken up again.
+
+        `guest`: the host on whose behalf another one works.
+        """
         self._fleet = fleet
         self._host = host
         self._on_event = on_event
         self._on_lost = on_lost
+        self._guest = guest
         self._node: Node | None = None
         self._batch = ""
         self._last = 0
@@ -42,7 +47,7 @@ class Conversation:
     def run(self, batch: str, request: Mapping[str, Any], blobs: Mapping[str, bytes]) -> None:
         """Apply the batch. Raises HostUnreachable if the host stays away, HostFailed if its program cannot."""
         self._batch = batch
-        node = self._node = self._fleet.node(self._host)
+        node = self._node = self._fleet.node(self._host, self._guest)
         applied, deaths = False, 0
         while True:
             seen = self._last
@@ -64,7 +69,7 @@ class Conversation:
                 if self._cancelled or deaths >= _DEATHS:
                     raise
                 self._on_lost(error.what)
-            node = self._node = self._fleet.reconnect(self._host, within=RECONNECT_SECONDS)
+            node = self._node = self._fleet.reconnect(self._host, within=RECONNECT_SECONDS, guest=self._guest)
             applied = True
 
     def cancel(self) -> None:

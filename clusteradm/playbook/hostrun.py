@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.playbook import reconnection
 from clusteradm.playbook import result as results
 from clusteradm.playbook.conversation import Conversation
 from clusteradm.playbook.event import Event, HostRecap
 from clusteradm.playbook.model import Play, Step
-from clusteradm.playbook.planner import Planned, Planner
-from clusteradm.playbook.state import BEGINNING, Board, Cancelled, Pending
+from clusteradm.playbook.planner import Planned, Planner, TaskError
+from clusteradm.playbook.state import BEGINNING, Board, Cancelled, HostState, Pending
 
 if TYPE_CHECKING:
     from clusteradm.transport import Fleet
 
 GATHERING = "Gathering Facts"
+ENDED = "the run has ended here: too many hosts had failed, or one at a task that is fatal for all"
 
 
 class _Stopped(Exception):
-    """A task failed: the host takes no further part."""
+    """A task failed: the host takes no further part. `fatal`: nor does any other."""
+
+    def __init__(self, *, fatal: bool) -> None:
+        super().__init__()
+        self.fatal = fatal
+
+
+class _Broken(Exception):
+    """What happened on other hosts ends the play for this one as well."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class HostRun:
         self._batches = 0
         self._end: Mapping[str, Any] = {}
         self._forgave = False
+        self._at = BEGINNING
         self._conversation: Conversation | None = None
 
     def run(self) -> None:
@@ -70,8 +80,12 @@ class HostRun:
                 self._facts()
                 self._steps()
             self.finished = True
-        except _Stopped:
-            self._out("")
+        except _Stopped as stopped:
+            self._out("", fatal=stopped.fatal)
+        except _Broken:
+            self._recap.stopped_at, self._recap.reason = self.task, ENDED
+            self._emit("lost", text=ENDED)
+            self.finished = True
         except Cancelled:
             pass
         except HostUnreachable as error:
@@ -89,7 +103,7 @@ class HostRun:
             with contextlib.suppress(ClusteradmError, OSError):
                 conversation.cancel()
 
-    def _out(self, reason: str, unreachable: int = 0, failed: int = 0) -> None:
+    def _out(self, reason: str, unreachable: int = 0, failed: int = 0, *, fatal: bool = False) -> None:
         if self._board.cancelled:
             return
         self.finished = True
@@ -99,7 +113,7 @@ class HostRun:
         self._recap.reason = reason or self._recap.reason
         if reason:
             self._emit("lost", text=reason)
-        self._board.end(self._state)
+        self._board.end(self._state, self._at, fatal=fatal)
 
     def _emit(self, kind: Any, planned: Planned | None = None, **fields: Any) -> None:
         if planned is not None:
@@ -124,9 +138,9 @@ class HostRun:
             if not self._batch:
                 self._board.advance(self._state, position)
             step = steps[position]
-            if self._play.strategy == "linear":
-                self._flush()
-                self._wait_for(self._board.members, position - 1)
+            if self._play.strategy == "linear" and not self._may_begin(step):
+                position += 1
+                continue
             if step.is_handler and not self._may_run(step):
                 position += 1
                 continue
@@ -148,18 +162,32 @@ class HostRun:
         self._flush()
         self._board.advance(self._state, len(steps))
 
+    def _may_begin(self, step: Step) -> bool:
+        """Wait until every host has done what comes before. False where another one does the step for all."""
+        self._flush()
+        self._wait_for(self._board.members, step.index - 1)
+        self._at = step.index
+        if self._board.broken(step.index):
+            self.task = step.task.name
+            raise _Broken
+        if not step.task.run_once:
+            return True
+        doer = self._board.once(step.index)
+        if doer != self.host.name:
+            self._wait_for([doer], step.index)
+        return doer == self.host.name
+
     def _may_run(self, step: Step) -> bool:
         """Whether a handler is notified, or may be by what is in the batch."""
-        names = set(step.task.answers_to)
-        waiting = (planned.task.notify for planned in self._batch if planned.request is not None)
-        return bool(names & self._state.notified) or any(names & set(notify) for notify in waiting)
+        waiting = (planned.request["notify"] for planned in self._batch if planned.request is not None)
+        return step.handler in self._state.notified or any(step.handler in notified for notified in waiting)
 
     def _take(self, planned: Planned) -> None:
         task = planned.task
-        if planned.request is not None and task.module == "wait_for_connection":
+        if planned.request is not None and task.is_alone:
             self._flush()
             self._begin(planned)
-            self._settle(planned, self._reconnect(planned))
+            self._settle(planned, self._alone(planned), judged=True)
             return
         self._batch.append(planned)
         failed = planned.result is not None and planned.result.get("failed") and not task.ignore_errors
@@ -198,14 +226,8 @@ class HostRun:
         """Have the node run the batch; returns its last event."""
         blobs = {name: body for planned in self._batch for name, body in planned.blobs.items()}
         requests = [planned.request for planned in self._batch if planned.request is not None]
-        self._batches += 1
-        name = f"{self._shared.run_id}-{self._number}-{self._batches}"
         self._end, self._forgave = {}, False
-        self._conversation = Conversation(self._shared.fleet, self.host, self._on_event, self._on_lost)
-        self._conversation.run(name, {"notified": sorted(self._state.notified), "tasks": requests}, blobs)
-        self._conversation = None
-        if self._board.cancelled:
-            raise Cancelled
+        self._converse(Conversation(self._shared.fleet, self.host, self._on_event, self._on_lost), requests, blobs)
         return self._end
 
     def _on_lost(self, reason: str) -> None:
@@ -247,13 +269,13 @@ class HostRun:
             else:  # a handler that nobody notified
                 self._board.advance(self._state, planned.step.index + 1)
 
-    def _settle(self, planned: Planned, outcome: dict[str, Any]) -> None:
+    def _settle(self, planned: Planned, outcome: dict[str, Any], *, judged: bool = False) -> None:
         """A task's result is there: keep it, count it, tell it. Raises _Stopped if the host cannot go on."""
         task, state = planned.task, self._state
         check = self._shared.check if task.check_mode is None else task.check_mode
         if planned.request is not None:
             before = outcome.get("failed")
-            outcome = self._shared.planner.judge(planned, outcome)
+            outcome = outcome if judged else self._shared.planner.judge(planned, outcome)
             if self._shared.check and check and state.disturbed and outcome.get("failed"):
                 why = outcome.get("msg", "")
                 outcome = {"unknown": True, "msg": f"fails as things are now, which a run would change before: {why}"}
@@ -263,32 +285,87 @@ class HostRun:
             raise Cancelled  # it was told to stop: that is no failure
         if self._shared.check and status in ("changed", "unknown") and check:
             state.disturbed = True
-        if task.register:
-            kept = results.forecast(outcome, task.name) if self._shared.check and check else outcome
-            state.results[task.register] = kept
+        self._keep(planned, outcome, forecast=self._shared.check and check)
+        if planned.step.handler is not None:
+            state.notified.discard(planned.step.handler)
         if status == "changed":
-            state.notified |= set(task.notify)
+            state.notified |= set(self._play.notified_by(task))
         self._recap.count(status, task.ignore_errors)
         shown = results.censored(outcome) if task.no_log else outcome
         self._emit("result", planned, status=status, result=shown, ignored=task.ignore_errors, check=check)
         if status == "failed" and not task.ignore_errors:
             self._recap.reason = str(shown.get("msg") or shown.get("censored", ""))
-            raise _Stopped
+            raise _Stopped(fatal=task.any_errors_fatal or task.run_once)
         self._board.advance(state, planned.step.index + 1)
 
-    def _reconnect(self, planned: Planned) -> dict[str, Any]:
-        request = planned.request or {}
-        if request["check"]:
-            return results.skipped("check mode")
-        args, started = request["args"], time.monotonic()
-        self._pause(float(args.get("delay", 0)))
-        fleet = self._shared.fleet
-        fleet.drop(self.host)
+    def _keep(self, planned: Planned, outcome: dict[str, Any], *, forecast: bool) -> None:
+        """Keep what the task registers and sets, for this host or, of a run_once task, for all."""
+        task = planned.task
+        kept: dict[str, Any] = {}
+        for one in outcome.get("results", ()) if planned.items is not None else (outcome,):
+            kept.update(one.get("ansible_facts", {}) if task.module == "set_fact" else {})
+        if task.register:
+            kept[task.register] = results.forecast(outcome, task.name) if forecast else outcome
+        names = self._board.hosts_left(self._board.members) if task.run_once else [self.host.name]
+        for name in names:
+            self._board.states[name].results.update(kept)
+
+    def _alone(self, planned: Planned) -> dict[str, Any]:
+        """A task that no batch can hold: its judged result."""
+        planner = self._shared.planner
         try:
-            fleet.reconnect(self.host, within=float(args.get("timeout", 600)))
-        except ClusteradmError as error:
-            return {**results.failed(f"no new connection: {error}"), "elapsed": int(time.monotonic() - started)}
-        return {"changed": False, "elapsed": int(time.monotonic() - started)}
+            delegate = planner.delegate(planned)
+            attempts, delay = planner.attempts(planned) if planned.task.until else (1, 0.0)
+        except TaskError as error:
+            return results.failed(str(error))
+        for attempt in range(1, attempts + 1):
+            outcome = planner.judge(planned, self._once(planned, delegate))
+            if not planned.task.until or outcome.get("unknown"):
+                return outcome
+            try:
+                done = planner.is_done(planned, outcome)
+            except Exception as error:
+                return results.failed(f"{planned.task.place}: until: {error}")
+            outcome["attempts"] = attempt
+            if done:
+                return outcome
+            if attempt < attempts:
+                self._emit("line", planned, text=f"not yet: attempt {attempt} of {attempts}")
+                self._pause(delay)
+        return {**outcome, "failed": True, "attempts": attempts - 1}
+
+    def _once(self, planned: Planned, delegate: HostState | None) -> dict[str, Any]:
+        if planned.task.module == "wait_for_connection":
+            return reconnection.wait(planned, self.host, self._shared.fleet, self._pause)
+        host, guest = (delegate.host, self.host.name) if delegate is not None else (self.host, "")
+        found: dict[str, Any] = {}
+        end: dict[str, Any] = {}
+
+        def on_event(event: Mapping[str, Any]) -> None:
+            if event["kind"] == "result":
+                found.update(event["result"])
+            elif event["kind"] == "end":
+                end.update(event)
+            elif event["kind"] == "line" and not planned.task.no_log:
+                self._emit("line", planned, text=event["text"])
+
+        request = {**(planned.request or {}), "handler": None}
+        self._converse(Conversation(self._shared.fleet, host, on_event, self._on_lost, guest), [request], planned.blobs)
+        if not found:
+            raise HostFailed(end.get("msg") or "the node ended its work early", where=host.name)
+        if planned.task.module == "reboot" and not request["check"]:
+            return reconnection.reboot(planned, found, self.host, self._shared.fleet, self._pause)
+        return found
+
+    def _converse(self, conversation: Conversation, requests: list[dict[str, Any]], blobs: Mapping[str, bytes]) -> None:
+        """Have one batch done. Raises Cancelled where the run was interrupted meanwhile."""
+        self._batches += 1
+        self._conversation = conversation
+        name = f"{self._shared.run_id}-{self.host.name}-{self._number}-{self._batches}"
+        conversation.run(name, {"notified": sorted(self._state.notified), "tasks": requests}, blobs)
+        self._conversation = None
+        if self._board.cancelled:
+            raise Cancelled
 
     def _pause(self, seconds: float) -> None:
         self._board.wait(lambda: False, timeout=seconds)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clusteradm.playbook.jinja import TemplateProblem, Templates
+from clusteradm.playbook.jinja import TemplateProblem, Templates, is_template
 from clusteradm.playbook.nearest import nearest
-from clusteradm.playbook.source import Entry, Source
+from clusteradm.playbook.source import Entry, Source, Value
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -21,6 +21,23 @@ class Keyword:
     shape: str
     fits: Callable[[Any], bool]
     expression: bool = False
+
+
+def _number(value: Any, kinds: Any) -> bool:
+    """A number that is not negative, or a template that may give one."""
+    if isinstance(value, str):
+        return is_template(value)
+    return isinstance(value, kinds) and not isinstance(value, bool) and value >= 0
+
+
+def _batches(value: Any) -> bool:
+    """What `serial` takes."""
+    each = value if isinstance(value, list) else [value]
+    return bool(each) and all(
+        (isinstance(one, int) and not isinstance(one, bool) and one > 0)
+        or (isinstance(one, str) and bool(re.fullmatch(r"[0-9]+%?", one)) and int(one.rstrip("%")) > 0)
+        for one in each
+    )
 
 
 def _texts(value: Any) -> bool:
@@ -38,6 +55,9 @@ _BOOL = Keyword("true or false", lambda value: isinstance(value, bool))
 _MAPPING = Keyword("a mapping", lambda value: isinstance(value, dict))
 _CONDITIONS = Keyword("a condition, or a list of conditions", _conditions, expression=True)
 _NESTED = Keyword("a list of tasks", lambda value: True)
+_COUNT = Keyword("a whole number from 0 on", lambda value: _number(value, int))
+_SECONDS = Keyword("a number of seconds", lambda value: _number(value, (int, float)))
+_TAGS = Keyword("a tag, tags with commas between them, or a list of tags", _texts)
 
 # What Jinja and Ansible mean something else by.
 _RESERVED = {"true", "false", "none", "True", "False", "None", "hostvars", "groups", "group_names", "omit", "item"}
@@ -49,24 +69,37 @@ def _variable(value: Any) -> bool:
 
 _VARIABLE = Keyword("the name of a variable", _variable)
 
+_BECOME = {"become": _BOOL, "become_user": _TEXT}
+
 PLAY = {
     "name": _TEXT,
     "hosts": _TEXT,
-    "become": _BOOL,
+    **_BECOME,
+    "any_errors_fatal": _BOOL,
     "gather_facts": _BOOL,
+    "handlers": _NESTED,
+    "max_fail_percentage": Keyword(
+        "a number from 0 to 100",
+        lambda value: _number(value, (int, float)) and not isinstance(value, str) and value <= 100,
+    ),
+    "pre_tasks": _NESTED,
+    "serial": Keyword("a number of hosts, a percentage, or a list of these", _batches),
     "strategy": Keyword('"linear" or "free"', lambda value: value in ("linear", "free")),
+    "tags": _TAGS,
+    "tasks": _NESTED,
     "vars": _MAPPING,
     "vars_files": Keyword("a list of files", lambda value: isinstance(value, list) and _texts(value)),
-    "tasks": _NESTED,
-    "handlers": _NESTED,
 }
 
 TASK = {
     "name": _TEXT,
+    "any_errors_fatal": _BOOL,
     "args": _MAPPING,
-    "become": _BOOL,
+    **_BECOME,
     "changed_when": _CONDITIONS,
     "check_mode": _BOOL,
+    "delay": _SECONDS,
+    "delegate_to": _TEXT,
     "failed_when": _CONDITIONS,
     "ignore_errors": _BOOL,
     "loop": Keyword("a list", lambda value: isinstance(value, str | list)),
@@ -76,13 +109,29 @@ TASK = {
     "no_log": _BOOL,
     "notify": _TEXTS,
     "register": _VARIABLE,
+    "retries": _COUNT,
+    "run_once": _BOOL,
+    "tags": _TAGS,
+    "until": _CONDITIONS,
     "vars": _MAPPING,
     "when": _CONDITIONS,
 }
 
-HANDLER = {**TASK, "listen": _TEXTS}
+HANDLER = {**{name: keyword for name, keyword in TASK.items() if name != "tags"}, "listen": _TEXTS}
 
 IMPORT = {"name": _TEXT}
+
+# Each task of the file inherits them.
+IMPORT_TASKS = {name: TASK[name] for name in ("name", "become", "become_user", "tags", "vars", "when")}
+
+# What only makes sense where hosts wait for each other. Ansible passes over most of it in a free play, with a warning.
+LINEAR_ONLY = ("any_errors_fatal", "max_fail_percentage", "run_once")
+
+
+def tags_of(value: Any) -> frozenset[str]:
+    """The tags that a `tags` names."""
+    texts = value.split(",") if isinstance(value, str) else value or ()
+    return frozenset(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
 class Keywords:
@@ -104,7 +153,7 @@ class Keywords:
             elif keyword is _NESTED:
                 continue
             elif entry.key == "vars" and entry.value.is_mapping:
-                values["vars"] = self.variables(list(entry.value.entries()))
+                values["vars"] = self.variables(entry.value)
             else:
                 value = entry.value.plain()
                 if not keyword.fits(value):
@@ -120,10 +169,13 @@ class Keywords:
             entry.line, f'{self._what} has no keyword "{entry.key}" here{nearest(entry.key, self._known)}'
         )
 
-    def variables(self, entries: Sequence[Entry]) -> dict[str, Any]:
+    def variables(self, value: Value) -> dict[str, Any]:
         """Variables that are defined here, not rendered."""
-        found = {}
-        for entry in entries:
+        found: dict[str, Any] = {}
+        if not value.is_mapping:
+            self._source.problem(value.line, f"{self._what} takes a mapping of variables")
+            return found
+        for entry in value.entries():
             if not _variable(entry.key):
                 self._source.problem(entry.line, f'"{entry.key}" is no name for a variable')
                 continue

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from clusteradm.inventory import Cluster
+from clusteradm.playbook.tags import Tags
 
 # A `when`, `changed_when` or `failed_when`: constants, or expressions that must all be true.
 Conditions = tuple[bool | str, ...]
@@ -34,7 +35,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """One task, or one handler. `module` is the short name; `args` are its options, not rendered."""
+    """One task, or one handler. `module` is the short name; `args` are its options, not rendered.
+
+    `become_user` None: whoever logs in. `retries`: attempts after the first; `delay`: seconds between them.
+    """
 
     name: str
     module: str
@@ -52,6 +56,14 @@ class Task:
     ignore_errors: bool = False
     no_log: bool = False
     vars: Mapping[str, Any] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
+    become_user: str | None = "root"
+    delegate_to: str | None = None
+    run_once: bool = False
+    any_errors_fatal: bool = False
+    until: Conditions = ()
+    retries: int | str = 3
+    delay: float | str = 5
 
     @property
     def folder(self) -> Path:
@@ -59,9 +71,20 @@ class Task:
         return self.place.file.parent
 
     @property
+    def defines(self) -> tuple[str, ...]:
+        """The variables that other tasks find afterwards."""
+        facts = tuple(self.args) if self.module == "set_fact" else ()
+        return (self.register, *facts) if self.register else facts
+
+    @property
     def answers_to(self) -> tuple[str, ...]:
         """The names by which a handler is notified."""
         return (self.name, *self.listen)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is no part of a batch: repeated, done by another host, or about the connection itself."""
+        return bool(self.until) or self.delegate_to is not None or self.module in ("reboot", "wait_for_connection")
 
     @property
     def is_judged(self) -> bool:
@@ -72,16 +95,24 @@ class Task:
 
 @dataclass(frozen=True)
 class Step:
-    """A task, or a handler, at its position in the play."""
+    """A task, or a handler, at its position in the play. `handler`: the number of the handler that it runs."""
 
     index: int
     task: Task
-    is_handler: bool = False
+    handler: int | None = None
+
+    @property
+    def is_handler(self) -> bool:
+        return self.handler is not None
 
 
 @dataclass(frozen=True)
 class Play:
-    """One play. `vars` are the play's own, `file_vars` those of its vars_files (which win)."""
+    """One play. `vars` are the play's own, `file_vars` those of its vars_files (which win).
+
+    `serial`: sizes of the batches of hosts, the last for all that follow; a text is a percentage.
+    `max_fail_percentage`: more failed hosts than this end the play, and the run.
+    """
 
     name: str
     hosts: str
@@ -90,23 +121,55 @@ class Play:
     gather_facts: bool = True
     vars: Mapping[str, Any] = field(default_factory=dict)
     file_vars: Mapping[str, Any] = field(default_factory=dict)
+    pre_tasks: tuple[Task, ...] = ()
     tasks: tuple[Task, ...] = ()
     handlers: tuple[Task, ...] = ()
+    serial: tuple[int | str, ...] = ()
+    max_fail_percentage: float | None = None
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The tasks in order, then the handlers."""
-        order = [(task, False) for task in self.tasks] + [(handler, True) for handler in self.handlers]
-        return tuple(Step(index, task, is_handler) for index, (task, is_handler) in enumerate(order))
+        """The tasks in order. All handlers stand wherever they are flushed: after each section, and at meta tasks."""
+        found: list[Step] = []
+        for section in (self.pre_tasks, self.tasks):
+            for task in section:
+                if task.module == "meta":
+                    self._flush(found)
+                else:
+                    found.append(Step(len(found), task))
+            self._flush(found)
+        return tuple(found)
+
+    def _flush(self, steps: list[Step]) -> None:
+        if steps and not (steps[-1].is_handler and steps[-1].handler == len(self.handlers) - 1):
+            for number, handler in enumerate(self.handlers):
+                steps.append(Step(len(steps), handler, number))
+
+    def notified_by(self, task: Task) -> list[int]:
+        """The numbers of the handlers that the task notifies: those that listen, and the last one of each name."""
+        found = set()
+        for name in task.notify:
+            found |= {number for number, handler in enumerate(self.handlers) if name in handler.listen}
+            named = [number for number, handler in enumerate(self.handlers) if handler.name == name]
+            found |= set(named[-1:])
+        return sorted(found)
 
     @cached_property
     def registrations(self) -> Mapping[str, tuple[int, ...]]:
-        """Variable -> positions of the steps that register it, in order."""
+        """Variable -> positions of the steps that register or set it, in order."""
         found: dict[str, list[int]] = {}
         for step in self.steps:
-            if step.task.register:
-                found.setdefault(step.task.register, []).append(step.index)
+            for name in step.task.defines:
+                found.setdefault(name, []).append(step.index)
         return {name: tuple(positions) for name, positions in found.items()}
+
+    def only(self, tags: Tags) -> Play:
+        """The play without the tasks that the tags leave out. Handlers stay: nobody notifies them by chance."""
+        return replace(
+            self,
+            pre_tasks=tuple(task for task in self.pre_tasks if tags.choose(task.tags)),
+            tasks=tuple(task for task in self.tasks if tags.choose(task.tags)),
+        )
 
 
 @dataclass(frozen=True)

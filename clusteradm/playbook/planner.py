@@ -11,8 +11,7 @@ import jinja2
 
 from clusteradm.inventory import Host
 from clusteradm.node.spec import normalise
-from clusteradm.playbook import result
-from clusteradm.playbook.assertion import judge_assertion
+from clusteradm.playbook import local, result
 from clusteradm.playbook.conditions import all_hold
 from clusteradm.playbook.jinja import TemplateProblem, Templates, error_line
 from clusteradm.playbook.model import Play, Playbook, Step, Task, constant
@@ -34,6 +33,7 @@ class Planned:
     `items`: the loop's items. `blobs`: file bodies that the node needs, by sha256.
     """
 
+    play: Play
     step: Step
     name: str
     variables: Variables
@@ -75,7 +75,7 @@ class Planner:
         """Plan a step. Raises Pending where it needs a result that is not there yet; every other defect of the task is
         a result: failed, or in check mode unknown."""
         task = step.task
-        planned = Planned(step, task.name, self.variables(state.host, play, step.task, step.index))
+        planned = Planned(play, step, task.name, self.variables(state.host, play, step.task, step.index))
         try:
             planned.name = self._name(task, planned.variables)
             self._plan(planned)
@@ -107,14 +107,37 @@ class Planner:
             combined.update(failed=True, msg=outcome.get("msg", combined["msg"]))
         return combined
 
+    def is_done(self, planned: Planned, outcome: dict[str, Any]) -> bool:
+        """Whether a judged result is what the task's `until` waits for."""
+        task = planned.task
+        scope = planned.variables.with_local({task.register: outcome}) if task.register else planned.variables
+        return all_hold(task.until, self._templates, scope)
+
+    def attempts(self, planned: Planned) -> tuple[int, float]:
+        """How often a task with `until` is tried, and the seconds between. Raises TaskError."""
+        try:
+            task, variables = planned.task, planned.variables
+            return 1 + int(strict(variables.render(task.retries))), float(strict(variables.render(task.delay)))
+        except (ValueError, TypeError, jinja2.TemplateError) as error:
+            raise TaskError(f"{planned.task.place}: retries and delay are numbers: {_reason(error)}") from error
+
+    def delegate(self, planned: Planned) -> HostState | None:
+        """The host that does the task's work instead of its own. Raises TaskError."""
+        if planned.task.delegate_to is None:
+            return None
+        name = str(strict(planned.variables.render(planned.task.delegate_to)))
+        if name not in self._board.states:
+            raise TaskError(f"{planned.task.place}: delegate_to names a host of the inventory, not {name!r}")
+        return self._board.states[name]
+
     def variables(self, host: Host, play: Play, task: Task, position: int) -> Variables:
         """What the task's templates see on this host."""
         magic = {
             **self._host_magic(host),
             "ansible_play_name": play.name,
             "ansible_play_hosts": self._board.hosts_left(),
-            "ansible_play_batch": self._board.hosts_left(),
-            "ansible_play_hosts_all": list(self._board.members),
+            "ansible_play_batch": self._board.hosts_left(self._board.members),
+            "ansible_play_hosts_all": list(self._board.everyone),
             "lookup": lookup(task),
         }
 
@@ -175,11 +198,12 @@ class Planner:
     def _loop(self, planned: Planned) -> None:
         task, items = planned.task, planned.items or []
         requests = []
+        facts: dict[str, Any] = {}  # what set_fact has set for the items before
         for position, item in enumerate(items):
-            variables = planned.variables.with_local({"item": item})
+            variables = planned.variables.with_local({**facts, "item": item})
             label = strict(self._templates.string(task.label, variables)) if task.label else item
             extra = {"item": item, "ansible_loop_var": "item", "_ansible_item_label": label}
-            one = Planned(planned.step, planned.name, variables)
+            one = Planned(planned.play, planned.step, planned.name, variables)
             if all_hold(task.when, self._templates, variables):
                 self._one(one, variables)
             else:
@@ -190,6 +214,7 @@ class Planner:
                 planned.blobs.update(one.blobs)
             else:
                 planned.before[position] = {**(one.result or {}), **extra}
+                facts.update((one.result or {}).get("ansible_facts", {}))
         if planned.request is not None:
             planned.request.update(items=requests, args={})
         else:
@@ -199,8 +224,8 @@ class Planner:
         """One task, or one item of its loop, whose condition holds."""
         task = planned.task
         args = self._arguments(task, variables)
-        if task.module == "assert":
-            planned.result = judge_assertion(normalise("assert", args), self._templates, variables)
+        planned.result = local.judge(task.module, args, self._templates, variables)
+        if planned.result is not None:
             return
         if task.module == "template":
             text = self.template(task, args.pop("src"), variables)
@@ -216,18 +241,26 @@ class Planner:
             "items": None,
             "check": self._check if task.check_mode is None else task.check_mode,
             "diff": self._diff and not task.no_log,
-            "notify": list(task.notify),
-            "handler": list(task.answers_to) if planned.step.is_handler else None,
+            "notify": planned.play.notified_by(task),
+            "handler": planned.step.handler,
+            "user": self._user(task, variables),
             "ignore_errors": task.ignore_errors,
             "changed_when": constant(task.changed_when),
             "failed_when": constant(task.failed_when),
             "no_log": task.no_log,
         }
 
+    def _user(self, task: Task, variables: Variables) -> str | None:
+        """As whom the node works: None for root, "" for whoever logs in."""
+        if task.become_user is None:
+            return ""
+        user = str(strict(variables.render(task.become_user)))
+        return None if user == "root" else user
+
     def _arguments(self, task: Task, variables: Variables) -> dict[str, Any]:
         args: dict[str, Any] = {}
         for option, written in task.args.items():
-            if (task.module, option) == ("assert", "that"):  # expressions, and no templates
+            if (task.module, option) in local.EXPRESSIONS:
                 args[option] = written
                 continue
             try:

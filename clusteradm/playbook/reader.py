@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from clusteradm.errors import InputErrors, Problem, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.playbook.jinja import Templates
-from clusteradm.playbook.keywords import IMPORT, PLAY, Keywords
+from clusteradm.playbook.keywords import IMPORT, LINEAR_ONLY, PLAY, Keywords
 from clusteradm.playbook.model import Place, Play, Playbook, Task
 from clusteradm.playbook.nearest import nearest
 from clusteradm.playbook.source import Entry, Source, Unreadable, Value
-from clusteradm.playbook.tasks import TaskReader
+from clusteradm.playbook.tasks import Inherited, TaskReader
 
 
 def read(path: Path, cluster: Cluster, templates: Templates | None = None) -> Playbook:
@@ -88,21 +88,35 @@ class _Reader:
             source.problem(element.line, "a play needs hosts")
         elif isinstance(values.get("hosts"), str):
             self._select(source, entries["hosts"].line, values["hosts"])
-        tasks = TaskReader(source, self._templates, values)
-        found = {kind: self._tasks(source, entries.get(kind), tasks) for kind in ("tasks", "handlers")}
-        self._notified(source, found["tasks"] + found["handlers"], found["handlers"])
+        inherited = Inherited(
+            values.get("strategy", "linear"),
+            any_errors_fatal=values.get("any_errors_fatal", False),
+            files=(source.path.resolve(),),
+        )
+        for name in LINEAR_ONLY:
+            if values.get(name) is not None and inherited.strategy == "free":
+                source.problem(entries[name].line, f"{name} needs strategy: linear (in a free play no host waits)")
+        reader = TaskReader(source, self._templates, inherited.with_own(values))
+        found = {
+            kind: tuple(self._tasks(source, entries.get(kind), reader)) for kind in ("pre_tasks", "tasks", "handlers")
+        }
+        self._notified(source, [task for tasks in found.values() for task in tasks], found["handlers"])
         name = str(values.get("name") or values.get("hosts"))
+        serial = values.get("serial", ())
         return [
             Play(
                 name=name,
                 hosts=str(values.get("hosts")),
                 place=Place(source.path, element.line),
-                strategy=values.get("strategy", "linear"),
+                strategy=inherited.strategy,
                 gather_facts=values.get("gather_facts", True),
                 vars=values.get("vars", {}),
                 file_vars=self._file_vars(source, entries.get("vars_files"), values.get("vars_files", [])),
-                tasks=tuple(found["tasks"]),
-                handlers=tuple(found["handlers"]),
+                pre_tasks=found["pre_tasks"],
+                tasks=found["tasks"],
+                handlers=found["handlers"],
+                serial=tuple(serial) if isinstance(serial, list) else (serial,) if serial else (),
+                max_fail_percentage=values.get("max_fail_percentage"),
             )
         ]
 
@@ -112,16 +126,16 @@ class _Reader:
         except UsageError as error:
             source.problem(line, str(error))
 
-    def _tasks(self, source: Source, entry: Entry | None, reader: TaskReader) -> list[Task]:
+    def _tasks(self, source: Source, entry: Entry | None, reader: TaskReader) -> Iterator[Task]:
         if entry is None or entry.value.is_null:
-            return []
+            return
         if not entry.value.is_list:
             source.problem(entry.line, f"{entry.key} takes a list of tasks")
-            return []
-        tasks = (reader.task(value, is_handler=entry.key == "handlers") for value in entry.value.items())
-        return [task for task in tasks if task is not None]
+            return
+        values = entry.value.items()
+        yield from reader.handlers(values) if entry.key == "handlers" else reader.tasks(values)
 
-    def _notified(self, source: Source, tasks: list[Task], handlers: list[Task]) -> None:
+    def _notified(self, source: Source, tasks: Iterable[Task], handlers: Iterable[Task]) -> None:
         known = [name for handler in handlers for name in handler.answers_to]
         for task in tasks:
             for name in task.notify:
@@ -144,12 +158,9 @@ class _Reader:
             document = of_file.read()
             if document is None or document.is_null:
                 continue
-            if not document.is_mapping:
-                of_file.problem(document.line, "a file of variables is a mapping")
-                continue
             keywords = Keywords({}, "a file of variables", of_file, self._templates)
             with contextlib.suppress(Unreadable):
-                found.update(keywords.variables(list(document.entries())))
+                found.update(keywords.variables(document))
         return found
 
 

@@ -6,13 +6,13 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Host
 from clusteradm.playbook.event import Event, HostRecap, Recap
-from clusteradm.playbook.hostrun import HostRun, Shared
+from clusteradm.playbook.hostrun import ENDED, HostRun, Shared
 from clusteradm.playbook.jinja import Templates
 from clusteradm.playbook.model import Play, Playbook
 from clusteradm.playbook.planner import Planner
@@ -68,9 +68,16 @@ class Run:
         self._fleet.meet(self._in_plays())
         for number, play in enumerate(self._playbook.plays):
             hosts = [host for host in self._of_play(play) if self._board.states[host.name].alive]
-            on_event(Event("play", play=play.name, hosts=tuple(host.name for host in hosts), place=play.place))
-            if hosts and not self._play(number, play, hosts, on_event):
-                break
+            for batch in batches(hosts, play.serial):
+                on_event(Event("play", play=play.name, hosts=tuple(host.name for host in batch), place=play.place))
+                if not batch:
+                    continue
+                self._board.begin(play, [host.name for host in batch], [host.name for host in hosts])
+                if not self._play(number, play, batch, on_event):
+                    return self._recap
+                if self._board.broken():  # as in Ansible: also a play that has lost all its hosts ends the run
+                    self._end_early(number, on_event)
+                    return self._recap
         return self._recap
 
     def _of_play(self, play: Play) -> list[Host]:
@@ -84,7 +91,6 @@ class Run:
 
     def _play(self, number: int, play: Play, hosts: list[Host], on_event: Callable[[Event], None]) -> bool:
         """Run one play to its end on these hosts; False if it was interrupted."""
-        self._board.begin(play, [host.name for host in hosts])
         runs = [HostRun(self._shared, play, number, host, self._recap.hosts[host.name]) for host in hosts]
         for run in runs:
             threading.Thread(target=run.run, name=run.host.name, daemon=True).start()
@@ -106,6 +112,15 @@ class Run:
             return False
         return True
 
+    def _end_early(self, number: int, on_event: Callable[[Event], None]) -> None:
+        """Name the hosts that would have had more to do."""
+        for later in self._playbook.plays[number:]:
+            for host in self._of_play(later):
+                recap = self._recap.hosts[host.name]
+                if self._board.states[host.name].alive and not recap.stopped_at:
+                    recap.stopped_at, recap.reason = later.name, ENDED
+                    on_event(Event("lost", host=host.name, play=later.name, text=ENDED))
+
     def _interrupt(self, runs: list[HostRun], left: int, on_event: Callable[[Event], None]) -> None:
         self._board.cancel()
         for run in runs:
@@ -120,3 +135,17 @@ class Run:
                 left -= 1
             else:
                 on_event(event)
+
+
+def batches(hosts: list[Host], serial: Sequence[int | str]) -> Iterator[list[Host]]:
+    """The hosts in groups of these sizes, the last size for all that follow. A text is a number or a percentage."""
+    if not serial:
+        yield hosts
+        return
+    sizes = list(serial)
+    start = 0
+    while start < len(hosts):
+        size = str(sizes.pop(0) if len(sizes) > 1 else sizes[0])
+        count = max(1, len(hosts) * int(size[:-1]) // 100) if size.endswith("%") else int(size)
+        yield hosts[start : start + count]
+        start += count

@@ -30,14 +30,19 @@ class Cancelled(Exception):
 
 @dataclass
 class HostState:
-    """One host in the run. `facts`: named without `ansible_`. `position`: every step of the play before it is done."""
+    """One host in the run. `facts`: named without `ansible_`. `position`: every step of the play before it is done.
+
+    `notified`: numbers of handlers. `ended_at`: the step of the current play at which the host left the run.
+    """
 
     host: Host
     facts: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
-    notified: set[str] = field(default_factory=set)
+    notified: set[int] = field(default_factory=set)
     position: int = BEGINNING
     alive: bool = True
+    ended_at: int | None = None
+    fatal: bool = False
     # In check mode: an earlier task would have changed something, or could not tell.
     disturbed: bool = False
 
@@ -53,21 +58,42 @@ class Board:
         self.states: dict[str, HostState] = {host.name: HostState(host) for host in hosts}
         self.play: Play | None = None
         self.members: tuple[str, ...] = ()
+        self.everyone: tuple[str, ...] = ()
         self.cancelled = False
+        self._once: dict[int, str] = {}
         self._changed = threading.Condition()
 
-    def begin(self, play: Play, members: Iterable[str]) -> None:
-        """Start a play on these hosts. Nobody is running yet."""
+    def begin(self, play: Play, members: Iterable[str], everyone: Iterable[str] = ()) -> None:
+        """Start a play on these hosts, of `everyone` whom it is about where that is more. Nobody is running yet."""
         self.play = play
         self.members = tuple(members)
+        self.everyone = tuple(everyone) or self.members
+        self._once = {}
         for name in self.members:
             state = self.states[name]
             state.position = BEGINNING
             state.notified = set()
 
-    def hosts_left(self) -> list[str]:
-        """The play's hosts that have neither failed nor been lost."""
-        return [name for name in self.members if self.states[name].alive]
+    def hosts_left(self, of: Iterable[str] | None = None) -> list[str]:
+        """The play's hosts, or those of one batch, that have neither failed nor been lost."""
+        return [name for name in (self.everyone if of is None else of) if self.states[name].alive]
+
+    def once(self, position: int) -> str:
+        """The host that does a run_once step for all: the first that is left when the first one asks."""
+        with self._changed:
+            return self._once.setdefault(position, self.hosts_left(self.members)[0])
+
+    def broken(self, position: int | None = None) -> bool:
+        """Whether what happened before a step (or at all) ends the play for every host, and with it the run."""
+        ended = [
+            state
+            for state in (self.states[name] for name in self.members)
+            if state.ended_at is not None and (position is None or state.ended_at < position)
+        ]
+        if any(state.fatal for state in ended) or (ended and len(ended) == len(self.members)):
+            return True
+        limit = self.play.max_fail_percentage if self.play else None
+        return limit is not None and len(ended) * 100 > limit * len(self.members)
 
     def advance(self, state: HostState, position: int) -> None:
         """The host has done every step before `position`."""
@@ -75,10 +101,12 @@ class Board:
             state.position = max(state.position, position)
             self._changed.notify_all()
 
-    def end(self, state: HostState) -> None:
-        """The host takes no further part in the run."""
+    def end(self, state: HostState, position: int, *, fatal: bool) -> None:
+        """The host takes no further part in the run, from a step of the play on. `fatal`: nor does any other."""
         with self._changed:
             state.alive = False
+            state.ended_at = position
+            state.fatal = fatal
             self._changed.notify_all()
 
     def cancel(self) -> None:

@@ -24,6 +24,7 @@ from clusteradm.transport.trouble import LoginRefused, Refused
 
 T = TypeVar("T")
 C = TypeVar("C", Node, Connection)
+K = TypeVar("K", str, tuple[str, str])
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 3.0
@@ -52,7 +53,7 @@ class Fleet:
         self._sudo_passwords = SudoPasswords(sudo_password)
         self._routes = Routes(self.known_hosts, connect_timeout)
         self._connections: dict[str, Connection] = {}
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[tuple[str, str], Node] = {}
         self._refused: dict[str, HostUnreachable] = {}
         self._welcomed: set[str] = set()
         self._lock = threading.Lock()
@@ -108,17 +109,20 @@ class Fleet:
         self.meet(chosen)
         return fan_out(chosen, work, forks=self.forks, on_done=on_done)
 
-    def node(self, host: Host) -> Node:
-        """The conversation with the host's node program: the open one, or a new one."""
+    def node(self, host: Host, guest: str = "") -> Node:
+        """The conversation with the host's node program: the open one, or a new one.
+
+        `guest`: the name of the host on whose behalf this is; it has a channel of its own over the same connection.
+        """
         with self._opening_of(host):
             with self._lock:
-                node = self._nodes.get(host.name)
+                node = self._nodes.get((host.name, guest))
             if node is not None and not node.closed:
                 return node
             connection = self._connection(host)
             node = Node.over_ssh(host.name, connection, host.python, self._sudo_passwords.of(host))
             self._welcomed.add(host.name)
-            self._keep(self._nodes, host, node)
+            self._keep(self._nodes, (host.name, guest), node)
             return node
 
     def connection(self, host: Host) -> Connection:
@@ -148,42 +152,43 @@ class Fleet:
         if connection is not None:
             self.drop(host)
         connection = self._routes.connect(host)
-        self._keep(self._connections, host, connection)
+        self._keep(self._connections, host.name, connection)
         return connection
 
-    def _keep(self, where: dict[str, C], host: Host, what: C) -> None:
+    def _keep(self, where: dict[K, C], key: K, what: C) -> None:
         """Remember what was opened. A run that has ended meanwhile (Ctrl-C) would never close it."""
         with self._lock:
             if not self._closed:
-                where[host.name] = what
+                where[key] = what
                 return
         what.close()
-        raise HostUnreachable("the run has ended", where=host.name)
+        raise HostUnreachable("the run has ended", where=str(key))
 
     def drop(self, host: Host) -> None:
         """Forget the host's connection; the next `node` makes a new one. What runs on the host goes on."""
         with self._lock:
-            node = self._nodes.pop(host.name, None)
+            nodes = [self._nodes.pop(key) for key in list(self._nodes) if key[0] == host.name]
             connection = self._connections.pop(host.name, None)
         # The connection first: to end a conversation in good order could wait for a host that is gone.
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
-        if node is not None:
+        for node in nodes:
             node.close()
 
-    def reconnect(self, host: Host, within: float) -> Node:
+    def reconnect(self, host: Host, within: float, guest: str = "") -> Node:
         """A new connection, tried again and again for `within` seconds.
 
         A changed key is final, and so is a refused login, but for a host that has let us in during this run: while it
         starts or stops, it lets in nobody but root (pam_nologin).
         """
-        self.drop(host)
+        if not guest:  # whose connection it is: a guest that lost its channel leaves the others theirs
+            self.drop(host)
         deadline = time.monotonic() + within
         pause = _FIRST_PAUSE
         while True:
             try:
-                return self.node(host)
+                return self.node(host, guest)
             except ClusteradmError as error:
                 self.drop(host)
                 again = not isinstance(error, Refused)
@@ -198,7 +203,7 @@ class Fleet:
         """Close everything; what runs on the hosts goes on. What is still being opened is closed when it is open."""
         with self._lock:
             self._closed = True
-            names = {*self._nodes, *self._connections}
+            names = {*self._connections, *(name for name, _ in self._nodes)}
         for name in names:
             self.drop(self.cluster.hosts[name])
         self._routes.close()

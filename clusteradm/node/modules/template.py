@@ -13,7 +13,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     dest = options["dest"]
     if os.path.isdir(dest):
         dest = os.path.join(dest, os.path.basename(options["src"] or "").replace(".j2", ""))
-    body = files.read(blobs.path_of(options["blob"]))
+    body = blobs.body(options["blob"])
     if body is None:
         raise Failed("the rendered body of %s did not arrive" % dest)
     before = files.read(dest)

@@ -2,7 +2,8 @@
 task before anything runs.
 
 Names, types, defaults and aliases are Ansible's; an option of Ansible's that is not here is refused, never ignored.
-"runs": where. "collection": where Ansible has it, unless in ansible.builtin. "also": other names of the same module.
+"runs": where; "free_form": the option that the whole text is for, where a task gives no mapping; "names": any option,
+each the name of a variable. "collection": where Ansible has it, unless in ansible.builtin. "also": its other names.
 """
 
 from typing import Any, Dict, List
@@ -31,6 +32,8 @@ class OptionError(ValueError):
 
 def normalise(module: str, args: Dict[str, Any]) -> Dict[str, Any]:
     """The module's options with aliases resolved, types converted and defaults filled in. Raises OptionError."""
+    if MODULES[module].get("names"):
+        return dict(args)
     known = dict(MODULES[module]["options"], **WIRE.get(module, {}))
     names = {alias: name for name, option in known.items() for alias in option.get("aliases", ())}
     result: Dict[str, Any] = {}
@@ -62,6 +65,8 @@ _FALSE = ("no", "off", "0", "false", "f", "n")
 def convert(module: str, name: str, option: Dict[str, Any], value: Any) -> Any:
     """The value as the option's type has it. Raises OptionError."""
     kind = option["type"]
+    if kind == "raw":
+        return value
     bad = OptionError("%s: %s cannot be %r (%s)" % (module, name, value, kind))
     if kind == "bool":
         text = str(value).lower()

@@ -57,14 +57,11 @@ def test_ignored_failures_and_loops(start: Callable[[], Node]) -> None:
     assert [(each["item"], each["rc"]) for each in found[1]["result"]["results"]] == [("true", 0), ("false", 1)]
 
 
-def test_a_handler_runs_only_if_notified(start: Callable[[], Node]) -> None:
-    handlers = [
-        {**task(1, "command", cmd="true"), "handler": ["Restart a"]},
-        {**task(2, "command", cmd="true"), "handler": ["Restart b"]},
-        {**task(3, "command", cmd="true"), "handler": ["Restart c"]},
-    ]
-    first = {**task(0, "command", cmd="true"), "notify": ["Restart b"]}
-    found = events(start(), "apply", batch="a", notified=["Restart c"], tasks=[first, *handlers])
+def test_a_handler_runs_only_if_notified_and_once(start: Callable[[], Node]) -> None:
+    handlers = [{**task(number, "command", cmd="true"), "handler": number} for number in (1, 2, 3)]
+    again = [{**each, "index": each["index"] + 3} for each in handlers]
+    first = {**task(0, "command", cmd="true"), "notify": [2]}
+    found = events(start(), "apply", batch="a", notified=[3], tasks=[first, *handlers, *again])
     assert [event["task"] for event in found if event["kind"] == "result"] == [0, 2, 3]
 
 

@@ -49,7 +49,7 @@ class LocalFleet:
         self.met: list[str] = []
         self.opened = 0
         self._state = state
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[tuple[str, str], Node] = {}
 
     def __enter__(self) -> LocalFleet:
         return self
@@ -60,28 +60,28 @@ class LocalFleet:
     def meet(self, hosts: Iterable[Host]) -> None:
         self.met += [host.name for host in hosts]
 
-    def node(self, host: Host) -> Node:
+    def node(self, host: Host, guest: str = "") -> Node:
         if host.name in self.gone:
             raise HostUnreachable("no route to host", where=host.name)
-        if host.name not in self._nodes or self._nodes[host.name].closed:
+        key = (host.name, guest)
+        if key not in self._nodes or self._nodes[key].closed:
             self.opened += 1
             env = {**os.environ, "CLUSTERADM_STATE": str(self._state / host.name)}
-            self._nodes[host.name] = Node.local(host.name, env=env)
-        return self._nodes[host.name]
+            self._nodes[key] = Node.local(host.name, env=env)
+        return self._nodes[key]
 
     def cut(self, name: str) -> None:
         """Break the line: the program that we talk to is gone, what it began on the host is not."""
-        process = self._nodes[name]._stream._process  # type: ignore[attr-defined]
+        process = self._nodes[name, ""]._stream._process  # type: ignore[attr-defined]
         process.kill()
 
     def drop(self, host: Host) -> None:
-        node = self._nodes.pop(host.name, None)
-        if node is not None:
-            node.close()
+        for key in [key for key in self._nodes if key[0] == host.name]:
+            self._nodes.pop(key).close()
 
-    def reconnect(self, host: Host, within: float) -> Node:
+    def reconnect(self, host: Host, within: float, guest: str = "") -> Node:
         self.drop(host)
-        return self.node(host)
+        return self.node(host, guest)
 
     def close(self) -> None:
         for node in self._nodes.values():

@@ -76,7 +76,6 @@ def test_every_defect_at_once(book: Book, tmp_path: Path) -> None:
         "site.yml:7: bad: unexpected end of template, expected 'end of print statement'.",
         'site.yml:10: there is no module and no keyword "ansible.builtin.tenplate" here; did you mean "template"?',
         f"site.yml:13: there is neither {tmp_path}/templates/nowhere.j2 nor {tmp_path}/nowhere.j2",
-        "site.yml:11: tasks run as root here: the play (or the task) needs become: true",
         'site.yml:14: template has no option "destination" here; did you mean "dest"?',
         "site.yml:15: file: force cannot be 'maybe' (bool)",
         "site.yml:15: file: state must be one of absent, directory, file, link, touch, not 'dir'",
@@ -193,3 +192,52 @@ def test_a_command_in_one_string(book: Book) -> None:
         {"cmd": "echo x", "creates": "/y"},
         {"argv": ["a", "b"]},
     ]
+
+
+def test_what_does_not_go_together(book: Book, tmp_path: Path) -> None:
+    found = problems(
+        book,
+        """\
+        - hosts: all
+          strategy: free
+          any_errors_fatal: true
+          serial: "0%"
+          max_fail_percentage: 101
+          tasks:
+            - command: echo
+              run_once: true
+            - command: echo
+              loop: [1]
+              until: false
+            - command: echo
+              retries: 2
+            - wait_for_connection:
+              loop: [1]
+            - meta: flush_handlers
+              when: true
+            - meta: end_play
+            - set_fact: {item: 1}
+            - import_tasks: nowhere.yml
+            - import_tasks: "{{ x }}.yml"
+            - import_tasks: site.yml
+        """,
+        tmp_path,
+    )
+    expected = [
+        "site.yml:3: any_errors_fatal needs strategy: linear",
+        "site.yml:4: serial takes a number of hosts, a percentage, or a list of these",
+        "site.yml:5: max_fail_percentage takes a number from 0 to 100",
+        "site.yml:7: run_once needs strategy: linear",
+        "site.yml:9: a task with a loop takes no until here",
+        "site.yml:12: retries is about until, which the task does not have",
+        "site.yml:14: wait_for_connection takes no loop",
+        "site.yml:16: meta takes no when",
+        "site.yml:18: meta: free_form must be one of flush_handlers",
+        'site.yml:19: "item" is no name for a variable',
+        f"site.yml:20: there is no file {tmp_path}/nowhere.yml",
+        "site.yml:21: import_tasks takes the name of a file, which no variable can give",
+        "site.yml:22: site.yml imports itself",
+    ]
+    for beginning in expected:
+        assert any(problem.startswith(beginning) for problem in found), (beginning, found)
+    assert len(found) == len(expected), "\n".join(found)

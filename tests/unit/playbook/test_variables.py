@@ -137,7 +137,7 @@ def test_a_result_that_is_still_to_come_is_pending(world: World) -> None:
     assert world.value("{{ first is defined }}", 0) is False
     # What is not used is not waited for either.
     assert world.value("{{ 1 if true else first.rc }}") == 1
-    world.board.end(world.board.states["w2"])
+    world.board.end(world.board.states["w2"], 0, fatal=False)
     assert world.value("{{ hostvars.w2.first is defined }}") is False
     world.board.advance(world.board.states["w1"], 1)
     world.board.states["w1"].results["first"] = {"rc": 0}

@@ -1,0 +1,26 @@
+"""reboot: have the host go down in a moment, when whoever asked knows of it. The admin side waits for it to be back."""
+
+import subprocess
+import time
+from typing import Any, Dict
+
+from clusteradm.node.modules import Context, Failed
+from clusteradm.node.state import boot_id
+
+
+def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    """Begin the reboot. `boot`: the kernel's id of the present one."""
+    if context.check:
+        return {"changed": True, "elapsed": 0, "rebooted": True}
+    time.sleep(options["pre_reboot_delay"])
+    done = context.run(["systemctl", "is-system-running"])
+    if "offline" in done.stdout:
+        raise Failed("systemd does not run here: there is nothing that could reboot it")
+    subprocess.Popen(
+        ["sh", "-c", 'sleep 1; wall "$0"; exec systemctl reboot', options["msg"]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return {"changed": True, "boot": boot_id()}

@@ -1,0 +1,33 @@
+"""Which tasks a run is about: `--tags` and `--skip-tags`, with Ansible's special tags."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+ALL = frozenset({"all"})
+
+
+@dataclass(frozen=True)
+class Tags:
+    """`only`: run what has one of these; `skip`: and none of those."""
+
+    only: frozenset[str] = ALL
+    skip: frozenset[str] = frozenset()
+
+    def choose(self, tags: Set[str]) -> bool:
+        """Whether a task with these tags is to run. `always` is, unless skipped; `never` only by another tag."""
+        names = tags or {"untagged"}
+        chosen = (
+            ("always" in names)
+            or ("all" in self.only and "never" not in names)
+            or bool(self.only & names)
+            or ("tagged" in self.only and names != {"untagged"} and "never" not in names)
+        )
+        if not chosen or not self.skip:
+            return chosen
+        if "all" in self.skip:
+            return "always" in names and "always" not in self.skip
+        if self.skip & names:
+            return False
+        return not ("tagged" in self.skip and names != {"untagged"})
