@@ -38,6 +38,10 @@ ANSIBLE, MITOGEN, PYINFRA = "ansible", "mitogen", "pyinfra"
 GOALS = {(ANSIBLE, UNCHANGED): 20, (MITOGEN, UNCHANGED): 8, (PYINFRA, UNCHANGED): 4, (ANSIBLE, CHANGES): 10}
 FLOOR_GOALS = {4: 5, 8: 4}
 CURVE = (1, 2, 4, 8, 16, 32)
+GROWTH = "growth: "
+BAR = 50  # characters, the longest
+# As on a person's machine, where every program's byte code is kept.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Boards:
@@ -107,7 +111,7 @@ class Tool:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=HERE,
-                env={**os.environ, **self._environment, "ANSIBLE_FORKS": str(len(boards.hosts))},
+                env={**ENVIRONMENT, **self._environment, "ANSIBLE_FORKS": str(len(boards.hosts))},
             )
             seconds = time.perf_counter() - started
         if done.returncode:
@@ -125,6 +129,10 @@ class Tool:
             restarted = not any(line.startswith("InvocationID") for lines in services for line in lines)
             if set(boards.changed()) != {"36"} or not restarted:
                 sys.exit(f"{self.name} did not make the 40 changes: {boards.changed()} files, restarted: {restarted}")
+
+
+def size(boards: Boards) -> str:
+    return f"{len(boards.hosts)} host{'s' if len(boards.hosts) > 1 else ''}"
 
 
 def ours(boards: Boards, work: str) -> list[str]:
@@ -188,33 +196,33 @@ def versions(venv: Path | None) -> dict[str, str]:
 
 def compare(record: Record, boards: Boards, tools: Sequence[Tool], rounds: int) -> None:
     """Every tool on the same boards, round by round; fills in figures and ratios."""
-    size = f"{len(boards.hosts)} hosts"
+    hosts = size(boards)
     jobs = [(tool, work) for work in (UNCHANGED, CHANGES) for tool in tools if (tool.name, work) != (FLOOR, CHANGES)]
-    figures = {(tool.name, work): record.figures.setdefault(f"{tool.name}, {work}, {size}", []) for tool, work in jobs}
+    figures = {(tool.name, work): record.figures.setdefault(f"{tool.name}, {work}, {hosts}", []) for tool, work in jobs}
     for number in range(rounds):
         turn = number % len(jobs)
         for tool, work in jobs[turn:] + jobs[:turn]:
             seconds = tool.run(boards, work)
             figures[tool.name, work].append(seconds)
-            print(f"  round {number + 1}: {tool.name}, {work}, {size}: {seconds:.2f} s", file=sys.stderr)
+            print(f"  round {number + 1}: {tool.name}, {work}, {hosts}: {seconds:.2f} s", file=sys.stderr)
     for (name, work), theirs in figures.items():
         if name in (FLOOR, OURS):
             continue
-        label = f"{name} / clusteradm, {work}, {size}"
+        label = f"{name} / clusteradm, {work}, {hosts}"
         record.ratios[label] = ratio(theirs, figures[OURS, work])
         if (name, work) in GOALS:
             record.goals[label] = GOALS[name, work]
-    label = f"clusteradm, unchanged, {size}, of the floor"
+    label = f"clusteradm, unchanged, {hosts}, of the floor"
     record.ratios[label] = ratio(figures[OURS, UNCHANGED], figures[FLOOR, UNCHANGED])
     if len(boards.hosts) in FLOOR_GOALS:
         record.goals[label] = FLOOR_GOALS[len(boards.hosts)]
 
 
 def grow(record: Record, boards: Boards, tools: Sequence[Tool], rounds: int) -> None:
-    """clusteradm and the floor, unchanged, on a growing number of hosts."""
+    """clusteradm and the floor, nothing to change, on a growing number of hosts."""
     for number in range(rounds):
         for tool in tools[:: -1 if number % 2 else 1]:
-            figures = record.figures.setdefault(f"growth: {tool.name}, unchanged, {len(boards.hosts)} hosts", [])
+            figures = record.figures.setdefault(f"{GROWTH}{tool.name}, {size(boards)}", [])
             figures.append(tool.run(boards, UNCHANGED))
 
 
@@ -232,7 +240,7 @@ def prepared(lab: Lab, count: int, folder: Path) -> Boards:
     """Boards on which the work has been done once: what is measured are reruns."""
     boards = Boards(lab, count, folder)
     for work in (UNCHANGED, CHANGES):
-        subprocess.run(ours(boards, work), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(ours(boards, work), check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     return boards
 
 
@@ -273,13 +281,16 @@ def main() -> None:
 
 
 def show(record: Record) -> None:
-    """The tables, for a person."""
-    print(f"{record.machine}\n{', '.join(f'{name} {version}' for name, version in record.versions.items())}\n")
-    print(f"  {'seconds':<46} {'median':>8}   of each run")
-    for label, seconds in record.figures.items():
-        print(f"  {label:<46} {statistics.median(seconds):8.2f}   {' '.join(f'{each:.2f}' for each in seconds)}")
-    print("\n  ratio")
-    print("\n".join(record.lines()))
+    """The tables and the curve, for a person."""
+    print(f"{record.machine}\n{', '.join(f'{name} {version}' for name, version in record.versions.items())}")
+    medians = {label: statistics.median(seconds) for label, seconds in record.figures.items()}
+    longest = max((median for label, median in medians.items() if label.startswith(GROWTH)), default=1.0)
+    print(f"\n  {'seconds':<46} {'median':>8}   each run")
+    for label, median in medians.items():
+        runs = " ".join(f"{each:.2f}" for each in record.figures[label])
+        growth = "#" * max(1, round(BAR * median / longest))
+        print(f"  {label:<46} {median:8.2f}   {growth if label.startswith(GROWTH) else runs}")
+    print("\n  ratio\n" + "\n".join(record.lines()))
 
 
 if __name__ == "__main__":
