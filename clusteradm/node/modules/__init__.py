@@ -1,9 +1,11 @@
 """The modules: each takes its options and a context, makes the host so, and returns Ansible's result for it."""
 
 import os
+import select
+import selectors
 import signal
 import subprocess
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 
 class Failed(Exception):
@@ -60,18 +62,44 @@ class Context:
             self._child = None
         return Completed(child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
-    def _collect(self, child: "subprocess.Popen[bytes]", stdin: bytes) -> Any:
-        seen = 0
-        pending = stdin or None
-        while True:
-            try:
-                return child.communicate(pending, timeout=1.0)
-            except subprocess.TimeoutExpired as slow:
-                pending = None
-                output = slow.output or b""
-                if len(output) > seen:
-                    self.line(output[seen:].decode("utf-8", "replace").strip().split("\n")[-1])
-                    seen = len(output)
+    def _collect(self, child: "subprocess.Popen[bytes]", stdin: bytes) -> Tuple[bytes, bytes]:
+        """What it says until its end. A program that it leaves behind may hold its outputs open: not waited for."""
+        said: Dict[Any, bytes] = {child.stdout: b"", child.stderr: b""}
+        with selectors.DefaultSelector() as pipes:
+            for output in said:
+                pipes.register(output, selectors.EVENT_READ)
+            if child.stdin is not None:
+                pipes.register(child.stdin, selectors.EVENT_WRITE)
+            while pipes.get_map():
+                ready = pipes.select(1.0)
+                if not ready and child.poll() is not None:
+                    break
+                for key, _ in ready:
+                    pipe: Any = key.fileobj
+                    if pipe is child.stdin:
+                        stdin = self._feed(pipe, stdin)
+                        more = bool(stdin)
+                    else:
+                        piece = os.read(pipe.fileno(), 1 << 16)
+                        said[pipe] += piece
+                        more = bool(piece)
+                        if pipe is child.stdout and piece:
+                            self.line(piece.decode("utf-8", "replace").strip().split("\n")[-1])
+                    if not more:
+                        pipes.unregister(pipe)
+                        pipe.close()
+        child.wait()
+        for pipe in said:
+            pipe.close()
+        return said[child.stdout], said[child.stderr]
+
+    @staticmethod
+    def _feed(pipe: Any, stdin: bytes) -> bytes:
+        """Give it what its input takes without waiting. The rest; nothing if it wants no more."""
+        try:
+            return stdin[os.write(pipe.fileno(), stdin[: select.PIPE_BUF]) :]
+        except BrokenPipeError:
+            return b""
 
 
 class Completed:

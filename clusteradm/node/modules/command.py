@@ -1,47 +1,79 @@
 """command: run a program, without a shell."""
 
+import datetime
 import glob
 import os
 import shlex
-import time
 from typing import Any, Dict, List
 
 from clusteradm.node.modules import Context, Failed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Run the program that `cmd` or `argv` names."""
-    command = [str(word) for word in options["argv"] or shlex.split(options["cmd"])]
-    return execute(command, command, options, context)
+    """Run the program that `cmd` or `argv` names; `$NAME` and `~` in its words stand for what they do in a shell."""
+    try:
+        words = [str(word) for word in options["argv"] or shlex.split(options["cmd"])]
+    except ValueError as error:
+        raise Failed("%s in the command %s" % (error, options["cmd"]), rc=256) from None
+    command = words
+    if options["expand_argument_vars"]:
+        command = [os.path.expanduser(os.path.expandvars(word)) for word in words]
+    return execute(command, words, options, context)
 
 
 def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Run it, unless `creates` is there or `removes` is not. Check mode cannot tell without these."""
     if not command:
         raise Failed("no command given", rc=256)
-    where = options["chdir"] or "/"
-    if not os.path.isdir(where):
-        raise Failed("Unable to change directory before execution: %s is not there" % where)
+    where = _folder(options["chdir"])
     result: Dict[str, Any] = {"cmd": shown, "changed": True}
     for name, wanted, reason in (("creates", True, "exists"), ("removes", False, "does not exist")):
         pattern = options[name]
         if pattern and bool(glob.glob(os.path.join(where, pattern))) is wanted:
-            text = "skipped, since %s %s" % (pattern, reason)
             return dict(
-                result, changed=False, rc=0, stdout=text, stdout_lines=[text], stderr="", stderr_lines=[], msg=text
+                result,
+                changed=False,
+                msg="%s not run command since '%s' %s" % ("Would" if context.check else "Did", pattern, reason),
+                **_said(0, "skipped, since %s %s" % (pattern, reason), ""),
             )
     if context.check:
         known = bool(options["creates"] or options["removes"])
-        return dict(result, changed=known, unknown=not known)
-    begun = time.time()
+        return dict(result, changed=known, unknown=not known, msg="Command would have run if not in check mode")
+    stdin = options["stdin"] or ""
+    if stdin and options["stdin_add_newline"]:
+        stdin += "\n"
+    begin = datetime.datetime.now()
     try:
-        done = context.run(command, stdin=options["stdin"] or "", cwd=where, interruptible=True)
+        done = context.run(command, stdin=stdin, cwd=where, interruptible=True)
     except OSError as error:
-        raise Failed(
-            "[Errno %s] %s: %s" % (error.errno, error.strerror, command[0]), rc=error.errno, cmd=shown
-        ) from None
-    result.update(done.result())
-    result["delta"] = "%.6f" % (time.time() - begun)
+        reason = "Error executing command: [Errno %s] %s: %s" % (error.errno, error.strerror, command[0])
+        raise Failed(reason, cmd=shown, **_said(error.errno or 1, "", "")) from None
+    end = datetime.datetime.now()
+    stdout, stderr = done.stdout, done.stderr
+    if options["strip_empty_ends"]:
+        stdout, stderr = stdout.rstrip("\r\n"), stderr.rstrip("\r\n")
+    result.update(_said(done.rc, stdout, stderr), start=str(begin), end=str(end), delta=str(end - begin), msg="")
     if done.rc != 0:
-        raise Failed("non-zero return code", **result)
+        raise Failed(**dict(result, msg="non-zero return code"))
     return result
+
+
+def _folder(chdir: Any) -> str:
+    """Where it runs: relative to where the login that brought the task begins."""
+    home = os.path.expanduser("~" + os.environ.get("SUDO_USER", ""))
+    if chdir:
+        where = os.path.join(home, chdir)
+        if not os.path.isdir(where):
+            raise Failed("Unable to change directory before execution: %s is not there" % where)
+        return where
+    return home if os.path.isdir(home) else "/"
+
+
+def _said(rc: int, stdout: str, stderr: str) -> Dict[str, Any]:
+    return {
+        "rc": rc,
+        "stdout": stdout,
+        "stdout_lines": stdout.splitlines(),
+        "stderr": stderr,
+        "stderr_lines": stderr.splitlines(),
+    }

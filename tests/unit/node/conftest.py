@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +41,22 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     yield one
     for node in nodes:
         node.close()
+
+
+@pytest.fixture
+def do(start: Callable[[], Node]) -> Callable[..., dict[str, Any]]:
+    """Run one task and return its result with its status."""
+    node = start()
+    count = iter(range(1000))
+
+    def one(module: str, check: bool = False, body: bytes | None = None, **args: Any) -> dict[str, Any]:
+        if body is not None:
+            args["blob"] = hashlib.sha256(body).hexdigest()
+            node.put_blobs({args["blob"]: body})
+        task = {"index": 0, "name": "", "module": module, "args": args, "items": None, "check": check, "diff": True}
+        for reply in node.ask("apply", timeout=30, batch=f"m{next(count)}", tasks=[task]):
+            if reply["event"]["kind"] == "result":
+                return {**reply["event"]["result"], "status": reply["event"]["status"]}
+        raise AssertionError("no result")
+
+    return one

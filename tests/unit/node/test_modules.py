@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,26 +11,6 @@ from typing import Any
 import pytest
 
 from clusteradm.node import spec
-from clusteradm.transport import Node
-
-
-@pytest.fixture
-def do(start: Callable[[], Node]) -> Callable[..., dict[str, Any]]:
-    """Run one task and return its result with its status."""
-    node = start()
-    count = iter(range(1000))
-
-    def one(module: str, check: bool = False, body: bytes | None = None, **args: Any) -> dict[str, Any]:
-        if body is not None:
-            args["blob"] = hashlib.sha256(body).hexdigest()
-            node.put_blobs({args["blob"]: body})
-        task = {"index": 0, "name": "", "module": module, "args": args, "items": None, "check": check, "diff": True}
-        for reply in node.ask("apply", timeout=30, batch=f"m{next(count)}", tasks=[task]):
-            if reply["event"]["kind"] == "result":
-                return {**reply["event"]["result"], "status": reply["event"]["status"]}
-        raise AssertionError("no result")
-
-    return one
 
 
 def test_template_writes_once(do: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
