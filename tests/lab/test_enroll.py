@@ -107,7 +107,7 @@ def desk(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     mdt = one.home / ".config" / "mdt" / "keys"
     mdt.mkdir(parents=True)
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt / "mdt.key"], check=True
+        ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt / "mdt.key"], check=True
     )
     # A gateway is logged in to with the person's own key, as ssh does.
     (one.home / ".ssh").mkdir(mode=0o700)

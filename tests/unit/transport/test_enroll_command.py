@@ -136,7 +136,7 @@ def test_passwords_off_is_what_the_hosts_themselves_say(
 ) -> None:
     playbook = "- name: Passwords\n  hosts: all\n  gather_facts: false\n  tasks:\n    - command:\n        cmd: {}\n"
     monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
-    (tmp_path / "passwords.yml").write_text(playbook.format("true"))
+    (tmp_path / "passwords.yml").write_text(playbook.format("'true'"))
     deaf, open_one = start(methods="publickey"), start(methods="publickey,password")
     boards = Boards(tmp_path, 0, [*deaf.ports, *open_one.ports, 1], [], deaf.variables)
     file = inventory(boards)

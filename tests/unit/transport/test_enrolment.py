@@ -78,7 +78,7 @@ def test_who_is_enrolled_already_is_left_alone(start: Start, home: Path) -> None
 
 def test_the_key_of_mdt_opens_the_board_once(start: Start, home: Path, admin: Path, mdt_key: Path) -> None:
     # As mdt writes it: RSA, in the old format.
-    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt_key], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt_key], check=True)
     boards = start(home=str(home))
     (home / ".ssh").mkdir(mode=0o755)
     theirs = (mdt_key.parent / "mdt.key.pub").read_text().strip()
