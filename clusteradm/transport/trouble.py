@@ -55,7 +55,7 @@ def unreachable(
         return LoginRefused(
             f"login refused for user {host.user or 'of this account'}: {str(error).rstrip('.')}",
             where=place,
-            next_step="check ansible_user and ansible_ssh_private_key_file; `clusteradm enroll` puts that key on the board",
+            next_step="check ansible_user and ansible_ssh_private_key_file; `clusteradm enroll` puts that key there",
         )
     if isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
         return Refused(
