@@ -7,11 +7,11 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Host
-from clusteradm.playbook.event import Event, HostRecap, Recap
+from clusteradm.playbook.event import Event, HostRecap, Kind, Recap
 from clusteradm.playbook.hostrun import ENDED, HostRun, Shared
 from clusteradm.playbook.jinja import Templates
 from clusteradm.playbook.model import Play, Playbook
@@ -21,6 +21,7 @@ from clusteradm.playbook.state import Board
 if TYPE_CHECKING:
     from clusteradm.transport import Fleet
 
+GIVING_PYTHON = "Install python3"
 # How long an interrupted run waits for the hosts to stop where they are.
 _CANCEL_SECONDS = 5.0
 
@@ -59,6 +60,9 @@ class Run:
             run_id=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
         )
 
+        if not check:
+            fleet.give_python = self._give_python
+
     def execute(self, on_event: Callable[[Event], None]) -> Recap:
         """Run every play. Events are told from this thread, in order per host.
 
@@ -79,6 +83,19 @@ class Run:
                     self._end_early(number, on_event)
                     return self._recap
         return self._recap
+
+    def _give_python(self, host: Host, install: Callable[[Callable[[str], None]], None]) -> None:
+        """What no task can do: a host without python3 runs none. It is told and counted as if it were one."""
+
+        def tell(kind: Kind, **fields: Any) -> None:
+            play = self._board.play.name if self._board.play else ""
+            self._events.put(Event(kind, host=host.name, play=play, task=GIVING_PYTHON, **fields))
+
+        tell("start")
+        install(lambda text: tell("line", text=text))
+        if host.name in self._recap.hosts:
+            self._recap.hosts[host.name].count("changed", False)
+        tell("result", status="changed", result={"changed": True})
 
     def _of_play(self, play: Play) -> list[Host]:
         chosen = {host.name for host in self._hosts}

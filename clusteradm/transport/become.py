@@ -7,8 +7,11 @@ import shlex
 import threading
 from collections.abc import Sequence
 
+import paramiko
+
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.transport.connection import Connection
 from clusteradm.transport.password import Password, WrongPassword
 from clusteradm.transport.stream import ChannelStream
 
@@ -30,6 +33,35 @@ class SudoPasswords:
             return self._asked
         with self._lock:
             return self._known.setdefault(text, Password(text))
+
+
+def as_root(
+    name: str, connection: Connection, words: Sequence[str], password: Password | None, timeout: float
+) -> ChannelStream:
+    """Start a program as root through the connection to the host `name`; what it says, and what it is told.
+
+    `password`: what sudo is told where it asks for one. Raises WrongPassword where it refuses that; HostUnreachable.
+    """
+    sudo = Sudo(words, password) if password is not None and connection.user != "root" else None
+    command = shlex.join(words)
+    if sudo is not None:
+        command = sudo.command
+    elif connection.user != "root":
+        command = f"sudo -n -- {command}"
+    try:
+        channel = connection.transport.open_session(timeout=timeout)
+        channel.exec_command(command)
+    except (OSError, EOFError, AttributeError, paramiko.SSHException) as error:
+        # AttributeError: the connection has been closed, and has no transport any more.
+        raise HostUnreachable(f"connection lost: {error}", where=name) from error
+    stream = ChannelStream(channel, lambda: connection.alive)
+    try:
+        if sudo is not None:
+            sudo.answer(name, stream, timeout)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 class Sudo:

@@ -19,9 +19,11 @@ from clusteradm.transport.first_contact import FirstContact, Seen, scan, settle
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.node import Node
 from clusteradm.transport.password import Password
+from clusteradm.transport.python import NoPython, install_python
 from clusteradm.transport.routes import Routes, gateways_of
 from clusteradm.transport.trouble import LoginRefused, Refused
 
+Tell = Callable[[str], None]
 T = TypeVar("T")
 C = TypeVar("C", Node, Connection)
 K = TypeVar("K", str, tuple[str, str])
@@ -48,6 +50,8 @@ class Fleet:
         self.cluster = cluster
         self.forks = forks
         self.known_hosts = KnownHosts(known_hosts)
+        # Called for a host without python3 with what installs it, and tells of it line by line; else it is an error.
+        self.give_python: Callable[[Host, Callable[[Tell], None]], None] | None = None
         self._first_contact = first_contact
         self._ask = ask
         self._sudo_passwords = SudoPasswords(sudo_password)
@@ -120,10 +124,21 @@ class Fleet:
             if node is not None and not node.closed:
                 return node
             connection = self._connection(host)
-            node = Node.over_ssh(host.name, connection, host.python, self._sudo_passwords.of(host))
+            node = self._start(host, connection)
             self._welcomed.add(host.name)
             self._keep(self._nodes, (host.name, guest), node)
             return node
+
+    def _start(self, host: Host, connection: Connection) -> Node:
+        password = self._sudo_passwords.of(host)
+        try:
+            return Node.over_ssh(host.name, connection, host.python, password)
+        except NoPython:
+            # What python3 is, the host's distribution knows; what another interpreter would be, nobody.
+            if self.give_python is None or Path(host.python).name != "python3":
+                raise
+        self.give_python(host, lambda tell: install_python(host.name, connection, password, tell))
+        return Node.over_ssh(host.name, connection, host.python, password)
 
     def connection(self, host: Host) -> Connection:
         """The connection to the host: the open one, or a new one. It is the fleet's to close."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import shlex
 import struct
 import subprocess
 import sys
@@ -14,14 +13,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import paramiko
-
 from clusteradm.errors import HostFailed, HostUnreachable
-from clusteradm.transport.become import Sudo
+from clusteradm.transport.become import as_root
 from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
 from clusteradm.transport.connection import Connection
 from clusteradm.transport.password import Password
-from clusteradm.transport.stream import ChannelStream, Lines, ProcessStream, Stream
+from clusteradm.transport.python import NoPython
+from clusteradm.transport.stream import Lines, ProcessStream, Stream
 
 _CHUNK = 1 << 18
 # A login may greet; a program that goes on and on is not ours.
@@ -57,24 +55,8 @@ class Node:
 
         `password`: what sudo is told where it asks for one. Raises WrongPassword where it refuses that.
         """
-        words = [python, *START, LAUNCHER, digest()]
-        sudo = Sudo(words, password) if password is not None and connection.user != "root" else None
-        command = shlex.join(words)
-        if sudo is not None:
-            command = sudo.command
-        elif connection.user != "root":
-            command = f"sudo -n -- {command}"
+        node = cls(name, as_root(name, connection, [python, *START, LAUNCHER, digest()], password, timeout))
         try:
-            channel = connection.transport.open_session(timeout=timeout)
-            channel.exec_command(command)
-        except (OSError, EOFError, AttributeError, paramiko.SSHException) as error:
-            # AttributeError: the connection has been closed, and has no transport any more.
-            raise HostUnreachable(f"connection lost: {error}", where=name) from error
-        stream = ChannelStream(channel, lambda: connection.alive)
-        node = cls(name, stream)
-        try:
-            if sudo is not None:
-                sudo.answer(name, stream, timeout)
             node.start(timeout)
         except BaseException:
             node.close()
@@ -163,6 +145,9 @@ class Node:
         for sign, (what, next_step) in _LAST_WORDS.items():
             if sign in words:
                 return HostFailed(what, where=self.name, next_step=next_step)
+        # 127: so does a shell end that finds no such program; sudo says it in its own words.
+        if status == 127 or "not found" in words:
+            return NoPython(self.name)
         return HostFailed(
             f"the node program ended with status {status}{': ' + words if words else ''}", where=self.name
         )
@@ -240,10 +225,6 @@ _LAST_WORDS = {
     "sudo: not found": ("there is no sudo on the host", "install it, or log in as root"),
     "sudo: command not found": ("there is no sudo on the host", "install it, or log in as root"),
     "account is currently not available": ("the login user has no shell", "log in as another user (ansible_user)"),
-    "not found": (
-        "there is no Python where ansible_python_interpreter says",
-        "install python3 on the host, or correct ansible_python_interpreter",
-    ),
 }
 
 

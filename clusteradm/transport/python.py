@@ -1,0 +1,76 @@
+"""python3 on a host that has none, by its own shell: without one nothing else of clusteradm can run there."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from clusteradm.errors import HostFailed, HostUnreachable
+from clusteradm.transport.become import as_root
+from clusteradm.transport.connection import Connection
+from clusteradm.transport.password import Password
+from clusteradm.transport.stream import Lines
+
+_START_SECONDS = 60.0
+# Without a word of apt; it waits for another package manager for ten minutes.
+_SILENCE_SECONDS = 900.0
+_LAST_LINES = 5
+
+# POSIX sh; $1: the admin's time. What the playbook would mend first stands in the way of this as well: the clock (of
+# https sources), a half-configured package, a dead source among living ones. Not python3-minimal: it has no json.
+_SCRIPT = """
+exec 2>&1 </dev/null
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+if ! command -v apt-get >/dev/null; then
+    echo "there is no apt-get to install python3 with"
+    exit 1
+fi
+off=$(($(date +%s) - $1))
+if [ $off -gt 300 ] || [ $off -lt -300 ]; then
+    echo "the clock is $off s off: setting it"
+    date --set=@$1 >/dev/null
+fi
+dpkg --configure -a --force-confdef --force-confold
+echo "refreshing the package lists"
+apt-get -q update
+apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 install python3
+"""
+
+
+class NoPython(HostFailed):
+    """The host has no Python where it should have one, so the node program cannot start."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            "there is no Python where ansible_python_interpreter says",
+            where=where,
+            next_step="clusteradm bootstrap installs python3; for another one, correct ansible_python_interpreter",
+        )
+
+
+def install_python(name: str, connection: Connection, password: Password | None, tell: Callable[[str], None]) -> None:
+    """Install python3 from the host's own package sources. `tell` receives what is said on the way, line by line.
+
+    Raises HostFailed with the last of these lines, and HostUnreachable where the connection is lost.
+    """
+    words = ["sh", "-c", _SCRIPT, "sh", str(int(time.time()))]
+    stream = as_root(name, connection, words, password, _START_SECONDS)
+    lines, said = Lines(stream), deque[str](maxlen=_LAST_LINES)
+    try:
+        while line := lines.read(_SILENCE_SECONDS):
+            said.append(line.decode("utf-8", "replace").strip())
+            tell(said[-1])
+        status = stream.exit_status()
+    except OSError as error:
+        raise HostUnreachable(f"connection lost: {error}", where=name) from error
+    finally:
+        stream.close()
+    if status is None:
+        raise HostUnreachable("connection lost", where=name)
+    if status:
+        raise HostFailed(
+            "there is no python3, and it cannot be installed: " + "\n".join(said),
+            where=name,
+            next_step="see that the host has a way to its package sources, and run bootstrap again",
+        )
