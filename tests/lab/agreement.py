@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,12 @@ find /etc /agree /home /root /opt /usr/local /var/spool/cron -xdev -type f ! -pa
     ! -name .pwd.lock ! -name .updated ! -name ld.so.cache ! -path '*/__pycache__/*' ! -path '/etc/ssl/certs/*' \
     ! -name shadow ! -name gshadow ! -name 'id_*' -exec sha256sum {} + 2>/dev/null | awk '{ print "content", $2, $1 }'
 getent passwd | sed 's/:/ /; s/^/passwd /'; getent group | sed 's/:/ /; s/^/group /'
-cut -d: -f1,2 /etc/shadow | sed 's/:/ /; s/^/shadow /'
+cut -d: -f1,2,4-8 /etc/shadow | sed 's/:/ /; s/^/shadow /'
 dpkg-query -W -f 'package ${Package} ${Version} ${db:Status-Status}\n'
 systemctl list-unit-files --no-legend | awk '$2 != "transient" { print "unit", $1, $2 }'
 # What D-Bus starts when somebody asks, and ends by itself, is nobody's work.
 systemctl list-units --all --no-legend --plain --type service |
-    awk '$1 !~ /^(systemd-(hostname|timedate|locale)d|user(-runtime-dir)?@|apt-|polkit|dbus-org|.*-dispatcher)/ {
+    awk '$1 !~ /^(systemd-(hostname|timedate|locale|oom)d|user(-runtime-dir)?@|apt-|polkit|dbus-org|.*-dispatcher)/ {
         print "service", $1, $3 }'
 sysctl net.ipv4.ip_forward net.ipv4.conf.lo.log_martians net.ipv4.tcp_syncookies 2>/dev/null | sed 's/^/sysctl /'
 awk '/agree/ { print "mount", $2, $1, $3 }' /proc/mounts
@@ -130,17 +130,20 @@ class Side:
         side.before = side.look()
         return side
 
-    def look(self) -> dict[str, Look]:
+    def look(self, names: Iterable[str] = NAMES) -> dict[str, Look]:
         """Host -> what is on its board."""
+        boards = dict(zip(NAMES, self.boards, strict=True))
         return {
-            name: Look.read(str(self.lab.exec(board, ["sh", "-c", _LOOK], check=False, timeout=120).stdout))
-            for name, board in zip(NAMES, self.boards, strict=True)
+            name: Look.read(str(self.lab.exec(boards[name], ["sh", "-c", _LOOK], check=False, timeout=120).stdout))
+            for name in names
         }
 
-    def changes(self) -> dict[str, list[str]]:
+    def changes(self, names: Iterable[str]) -> dict[str, list[str]]:
         """Host -> what has become different on its board since the last time that this was asked."""
-        before, self.before = self.before, self.look()
-        return {name: look.changes(before[name]) for name, look in self.before.items()}
+        now = self.look(names)
+        found = {name: look.changes(self.before[name]) for name, look in now.items()}
+        self.before |= now
+        return found
 
     def run(self, playbook: Path, *options: str) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
         """(play, task, host) -> its results in order, each with "_status"."""
@@ -281,6 +284,7 @@ def disagreements(theirs: Side, ours: Side, case: Path) -> list[str]:
         for run, options in (("check", ("--check", "--diff")), ("run", ("--diff",)), ("rerun", ("--diff",))):
             said = list(pool.map(lambda side: side.run(case, *options), sides))  # noqa: B023 - map ends within the loop
             found.results(run, *said, check=run == "check")
-            left = list(pool.map(lambda side: side.changes(), sides))
+            names = [name for name in NAMES if any(name == key[2] for one in said for key in one)]
+            left = list(pool.map(lambda side: side.changes(names), sides))  # noqa: B023 - map ends within the loop
             found.boards(run, *left)
     return found.said
