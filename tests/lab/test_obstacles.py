@@ -49,6 +49,24 @@ dpkg-deb -b /var/tmp/interrupted /var/tmp/interrupted.deb >/dev/null
 ! dpkg -i /var/tmp/interrupted.deb >/dev/null 2>&1
 """
 
+# What holds the name python3, and what needs it, made into packages again of the files that are there, then removed.
+WITHOUT_PYTHON = """
+mkdir -p /var/tmp/python && cd /var/tmp/python
+for package in python3 python3-minimal python3-apt; do
+    mkdir -p $package/DEBIAN
+    dpkg-query -L $package | while read -r file; do
+        [ -L "$file" ] || [ ! -d "$file" ] && [ -e "$file" ] && cp -a --parents "$file" $package
+    done
+    dpkg-query -s $package | grep -v -e ^Status: -e ^Conffiles: -e '^ /etc' >$package/DEBIAN/control
+    cp /var/lib/dpkg/info/$package.postinst /var/lib/dpkg/info/$package.prerm $package/DEBIAN
+    dpkg-deb -b $package . >/dev/null
+    size=$(stat -c %s ${package}_*.deb) sum=$(sha256sum ${package}_*.deb | cut -d' ' -f1)
+    sed '/^$/d' $package/DEBIAN/control
+    printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' ${package}_*.deb $size $sum
+done >Packages
+dpkg --purge python3-apt python3 python3-minimal >/dev/null 2>&1
+"""
+
 
 def on(lab: Lab, node: str, command: str, *, check: bool = True) -> str:
     """The output of a shell command, run as root on a board."""
@@ -210,6 +228,29 @@ def test_a_cluster_within_the_usb_gadgets_network_is_refused(lab: Lab, tmp_path:
     for node in (MENDED, REFUSED):
         assert run.changed(node) == []
         assert f"usb0 on {node} has the network 192.168.100.0/24, which is in cluster_subnet" in run.reason(node)
+
+
+def test_a_board_without_python_gets_it_first(lab: Lab) -> None:
+    """The packages that hold nothing but the name python3 are removed, and offered by a source of the board's own."""
+    on(lab, REFUSED, WITHOUT_PYTHON)
+    try:
+        on(lab, REFUSED, "! command -v python3")
+        environment = {**os.environ, "CLUSTERADM_INVENTORY": str(lab.inventory)}
+        command = [sys.executable, "-m", "clusteradm", "health", "--limit", REFUSED]
+        health = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert "clusteradm bootstrap installs python3" in health.stdout + health.stderr
+        on(lab, REFUSED, "! command -v python3")
+        # It cannot be had: apt says so, and nothing is tried again.
+        reason = Prepared(lab, REFUSED, expect=3).reason(REFUSED)
+        assert "there is no python3, and it cannot be installed" in reason and "package sources" in reason
+        on(lab, REFUSED, f"echo 'deb [trusted=yes] file:/var/tmp/python ./' >{SOURCES}/python.list")
+        # Refused later on, so that this is all that is installed.
+        with undone(lab, REFUSED, "mount -t tmpfs -o size=1M full /opt", "umount /opt"):
+            assert Prepared(lab, REFUSED, expect=3).changed(REFUSED) == ["Install python3"]
+        assert status_of(lab, REFUSED, "python3") == "installed"
+    finally:
+        on(lab, REFUSED, f"dpkg -i /var/tmp/python/*.deb >/dev/null; rm -rf {SOURCES}/python.list /var/tmp/python")
+    assert on(lab, REFUSED, "dpkg --audit; python3 -c 'import json; print(json.dumps(1))'") == "1"
 
 
 def test_the_usb_gadget_has_no_part_in_the_cluster(cluster_lab: Lab) -> None:
