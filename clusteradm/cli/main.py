@@ -29,6 +29,7 @@ COMMANDS = {
 _EXAMPLES = """\
 examples:
   clusteradm lab up --nodes 4                                a virtual cluster, its inventory becomes the default
+  clusteradm enroll -i inventory.yml                         host keys, and your key on every host
   clusteradm bootstrap inventory.yml                         make a cluster of the hosts in inventory.yml
   clusteradm health                                          what is ill, why, and what to do
   clusteradm deploy-model digits_edgetpu.tflite --name digits

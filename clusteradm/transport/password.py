@@ -75,6 +75,8 @@ def _methods(transport: paramiko.Transport, user: str) -> set[str]:
 
 
 BY_HAND = "connect a Mendel board by USB and run `mdt pushkey`, or add the public key on its serial console"
+# Paramiko's word for a plain refusal.
+_PLAIN = "Authentication failed"
 _BY_PASSWORD = {"password", "keyboard-interactive"}
 
 
@@ -83,7 +85,7 @@ class PasswordLogin:
 
     def __init__(self, host: Host, text: str) -> None:
         self._host, self._user, self._text = host, user_of(host), text
-        self._answered = False
+        self._answered = self._puzzled = False
 
     def authenticate(self, transport: paramiko.Transport) -> None:
         """Raises Refused where the host takes no password or wants more than that, WrongPassword."""
@@ -96,21 +98,26 @@ class PasswordLogin:
                 transport.auth_interactive(self._user, self._answer)
             elif methods:
                 raise Refused("it knows none of the keys, and takes no password", where=place, next_step=BY_HAND)
-        except paramiko.AuthenticationException:
+        except paramiko.AuthenticationException as error:
+            if self._puzzled:
+                raise Refused("it asks for more than a password", where=place, next_step=BY_HAND) from None
+            # Whatever ended the attempt: nobody can say that the host did not count it.
+            words = str(error).rstrip(".")
             raise WrongPassword(
-                f"it refuses the password of {self._user}",
+                f"it refuses the password of {self._user}" + (f": {words}" if words != _PLAIN else ""),
                 where=place,
                 next_step="it is not tried again; run the command again to type another",
             ) from None
         if not transport.is_authenticated():
-            raise Refused("it wants more than a password", where=place, next_step=BY_HAND)
+            raise Refused("it asks for more than a password", where=place, next_step=BY_HAND)
 
     def _answer(self, title: str, instructions: str, questions: list[tuple[str, bool]]) -> list[str]:
         if not questions:
             return []
         # What may be seen while it is typed is no password, and a second question is one for something else.
         if self._answered or len(questions) > 1 or questions[0][1]:
-            raise paramiko.AuthenticationException("it asks for more than a password")
+            self._puzzled = True
+            raise paramiko.AuthenticationException
         self._answered = True
         return [self._text]
 

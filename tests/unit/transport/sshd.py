@@ -5,7 +5,8 @@ answers with its id and their ports. Of each host: `key`, the host key; `authori
 `env`, added to the environment of commands; `log`, a file that gets a line for each connection; `nologin`, a file that
 keeps everybody out while it is there; `greeting`, what a login prints first; `banner`, said instead of SSH; `home`, the
 home directory, whose authorized_keys lets in as well; `methods`, the ways to log in (publickey alone unless said);
-`password`, the one that is right; `attempts`, a file that gets a line for each password that was tried.
+`password`, the one that is right; `hang_up`, whether to do that when told one; `attempts`, a file that gets a line for
+each password that was tried; `questions`, what keyboard-interactive asks, each with whether the answer may be seen.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Server(paramiko.ServerInterface):
     def judge(self, password: str) -> int:
         with open(self.host["attempts"], "a") as file:
             file.write(f"{password}\n")
+        if self.host.get("hang_up"):
+            raise EOFError
         return 0 if password == self.host.get("password") else 2
 
     def check_auth_interactive(self, username: str, submethods: str) -> int | paramiko.InteractiveQuery:

@@ -78,7 +78,9 @@ def test_who_is_enrolled_already_is_left_alone(start: Start, home: Path) -> None
 
 def test_the_key_of_mdt_opens_the_board_once(start: Start, home: Path, admin: Path, mdt_key: Path) -> None:
     # As mdt writes it: RSA, in the old format.
-    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt_key], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt_key], check=True
+    )
     boards = start(home=str(home))
     (home / ".ssh").mkdir(mode=0o755)
     theirs = (mdt_key.parent / "mdt.key.pub").read_text().strip()
@@ -147,8 +149,24 @@ def test_a_board_that_takes_keys_only_never_hears_the_password(start: Start, hom
 
 def test_a_question_that_is_not_for_a_password_is_not_answered(start: Start, home: Path, admin: Path) -> None:
     boards = start(home=str(home), methods="keyboard-interactive", questions=[["Your favourite colour: ", True]])
-    outcome, _ = run(boards, shut(boards, admin), "geheim")
-    assert isinstance(outcome.failed["b0"], Refused) and boards.attempts(0) == []
+    plain = start(2, home=str(home), methods="keyboard-interactive", password="geheim")
+    hosts = [Host("strange", (), shut(boards, admin)[0].vars, {}), shut(plain, admin)[1]]
+    outcome, _ = run(plain, hosts, "geheim")
+    # It never heard the password, so it keeps nobody else from hearing it.
+    assert outcome.ok == {"b1": PASSWORD} and boards.attempts(0) == []
+    error = outcome.failed["strange"]
+    assert not isinstance(error, WrongPassword) and "it asks for more than a password" in error.what
+
+
+def test_a_host_that_hangs_up_on_a_password_is_not_told_it_again(start: Start, home: Path, admin: Path) -> None:
+    boards = start(home=str(home), methods="password", password="geheim", hang_up=True)
+    password = Password("geheim")
+    with boards.fleet() as fleet:
+        hosts = shut(boards, admin)
+        for words in ("it refuses the password of mendel: ", "refused before"):
+            error = enrol(fleet, hosts, lambda _: password).failed["b0"]
+            assert isinstance(error, WrongPassword) and words in error.what
+    assert boards.attempts(0) == ["geheim"]
 
 
 def test_a_board_that_nothing_opens(start: Start, admin: Path, mdt_key: Path) -> None:
