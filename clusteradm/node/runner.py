@@ -7,7 +7,6 @@ import os
 import pwd
 import signal
 import time
-import traceback
 from typing import IO, Any, Dict, List, Optional
 
 from clusteradm.node import account, blobs, spec
@@ -155,6 +154,8 @@ class Runner:
         except OSError as error:
             result = {"failed": True, "msg": str(error)}
         except Exception:
+            import traceback
+
             result = {"failed": True, "msg": "the module failed unexpectedly", "exception": traceback.format_exc()}
         result.setdefault("changed", False)
         if task.get("changed_when") is not None:

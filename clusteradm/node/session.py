@@ -6,11 +6,9 @@ A request is {"do": name, "id": number, ...}. Each reply carries the id; the las
 import importlib
 import json
 import os
-import platform
 import select
 import sys
 import time
-import traceback
 from typing import Any, Callable, Dict, List, Optional
 
 from clusteradm.node import PROTOCOL, batch, blobs
@@ -124,6 +122,8 @@ class Session:
         except Exception as error:  # whatever it was, it belongs to this request
             text = str(error) if isinstance(error, (OSError, ValueError, batch.BatchError)) else ""
             if not text:
+                import traceback  # only where something went wrong: starting must be fast
+
                 text = traceback.format_exc().strip()
             self._write({"id": number, "done": True, "error": text})
             return
@@ -131,7 +131,12 @@ class Session:
 
     def _handle(self, do: str, request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
         if do == "hello":
-            return {"protocol": PROTOCOL, "python": platform.python_version(), "time": time.time(), "boot": boot_id()}
+            return {
+                "protocol": PROTOCOL,
+                "python": "%d.%d.%d" % sys.version_info[:3],
+                "time": time.time(),
+                "boot": boot_id(),
+            }
         if do == "blob":
             return blobs.receive(str(request["sha256"]), int(request["size"]), self._input.read)
         if do == "apply":
