@@ -99,8 +99,9 @@ def _judge(fleet: Fleet, hosts: Sequence[Host], recap: Recap, rows: dict[str, Ro
         counts = recap.hosts[host.name]
         if counts.unreachable or counts.failed or host.name in recap.interrupted:
             kind = HostUnreachable if counts.unreachable else HostFailed
+            reason = f'stopped at "{counts.stopped_at}": {counts.reason}' if counts.stopped_at else "interrupted"
             rows[host.name].error = kind(
-                f"passwords not turned off: {counts.reason or 'interrupted'}",
+                f"passwords not turned off, {reason}",
                 where=host.name,
                 next_step="run the same command again",
             )

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.lab
 PASSWORD, TYPO = "correct-horse", "corect-horse"
 # What these tests change on a board, put back as it was when they are done.
 KEPT = "/etc/ssh /etc/sudoers.d /etc/shadow /home/mendel/.ssh"
+# What they make there.
+MADE = "/opt/clusteradm /var/lib/clusteradm /etc/systemd/system/clusteradm-* /etc/systemd/system/*.wants/clusteradm-*"
 
 
 @dataclass
@@ -107,7 +109,8 @@ def desk(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     mdt = one.home / ".config" / "mdt" / "keys"
     mdt.mkdir(parents=True)
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt / "mdt.key"], check=True
+        ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "mdt", "-f", mdt / "mdt.key"],
+        check=True,
     )
     # A gateway is logged in to with the person's own key, as ssh does.
     (one.home / ".ssh").mkdir(mode=0o700)
@@ -132,7 +135,7 @@ def desk(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
                 node,
                 f"tar -tf /root/before-enroll.tar >/dev/null && rm -rf {KEPT} && tar -xpPf /root/before-enroll.tar",
             )
-            one.on(node, "rm /root/before-enroll.tar; systemctl restart ssh")
+            one.on(node, f"rm -rf /root/before-enroll.tar {MADE}; systemctl daemon-reload; systemctl restart ssh")
 
 
 def test_first_contact(desk: Desk) -> None:

@@ -150,4 +150,4 @@ def test_passwords_off_is_what_the_hosts_themselves_say(
 
     (tmp_path / "passwords.yml").write_text(playbook.format("'false'"))
     assert main.main(["enroll", "-i", file, "--limit", "b0", "--no-passwords"]) == 3
-    assert "failed: passwords not turned off: " in capsys.readouterr().out
+    assert 'failed: passwords not turned off, stopped at "command": ' in capsys.readouterr().out
