@@ -4,13 +4,15 @@ import contextlib
 import grp
 import os
 import pwd
+import re
+import shlex
 import shutil
 import stat
 import tempfile
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from clusteradm.node.modules import Failed
+from clusteradm.node.modules import Context, Failed
 
 # Ansible's limit: what is larger is not shown.
 MAX_DIFF_BYTES = 104448
@@ -25,26 +27,31 @@ def read(path: str) -> Optional[bytes]:
         return None
 
 
-def write(path: str, data: bytes) -> None:
+def write(path: str, data: bytes, follow: bool = True, prepare: Optional[Callable[[str], None]] = None) -> None:
     """Replace the file in one step, keeping its owner and mode; a new one gets what umask leaves of 0666.
 
-    A reader, a crash or a cancel sees the old file or the new one, never a part.
+    A reader, a crash or a cancel sees the old file or the new one, never a part. A link is followed, or else replaced.
+    `prepare` sees the new file before anybody else does.
     """
-    real = os.path.realpath(path)
-    directory = os.path.dirname(real)
+    real = os.path.realpath(path) if follow else path
+    directory = os.path.dirname(real) or "."
     if not os.path.isdir(directory):
         raise Failed("Destination directory %s does not exist" % directory)
-    handle, temporary = tempfile.mkstemp(prefix=".%s." % os.path.basename(real), dir=directory)
+    handle, temporary = tempfile.mkstemp(prefix=".%s." % os.path.basename(real)[:200], dir=directory)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            try:
+            if os.path.lexists(real) and not os.path.islink(real):
                 old = os.stat(real)
                 os.fchown(handle, old.st_uid, old.st_gid)
-                os.fchmod(handle, stat.S_IMODE(old.st_mode))
-            except FileNotFoundError:
+                shutil.copystat(real, temporary)  # access lists as well
+            else:
                 os.fchmod(handle, 0o666 & ~_umask())
+            if prepare is not None:
+                file.flush()
+                prepare(temporary)
             file.flush()
+            os.utime(temporary)
             os.fsync(handle)
         os.rename(temporary, real)
     except BaseException:
@@ -67,24 +74,111 @@ def backup(path: str) -> str:
     return copy
 
 
-def attributes(path: str, options: Dict[str, Any], check: bool) -> bool:
-    """Give the file the owner, group and mode that the options name; True if that is a change."""
+def attributes(path: str, options: Dict[str, Any], check: bool, shown: Optional[Dict[str, Any]] = None) -> bool:
+    """Give the file the owner, group and mode that the options name; True if that is a change.
+
+    `shown`: a diff of attributes, which the change is added to.
+    """
+    if options.get("follow") and os.path.islink(path):
+        path = os.path.realpath(path)
     try:
         now = os.lstat(path)
     except FileNotFoundError:
         return False  # in check mode: it will be made
-    changed = False
+    changes: Dict[str, Tuple[Any, Any]] = {}
     uid, gid = owner(options["owner"], check), group(options["group"], check)
-    if (uid is not None and uid != now.st_uid) or (gid is not None and gid != now.st_gid):
-        changed = True
-        if not check:
-            os.lchown(path, -1 if uid is None else uid, -1 if gid is None else gid)
-    mode = options["mode"]
-    if mode is not None and not stat.S_ISLNK(now.st_mode) and mode != stat.S_IMODE(now.st_mode):
-        changed = True
-        if not check:
-            os.chmod(path, mode)
-    return changed
+    if uid is not None and uid != now.st_uid:
+        changes["owner"] = (now.st_uid, uid)
+    if gid is not None and gid != now.st_gid:
+        changes["group"] = (now.st_gid, gid)
+    if changes and not check:
+        os.lchown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+        now = os.lstat(path)  # it may have lost its set-uid bit
+    if options["mode"] is not None and not stat.S_ISLNK(now.st_mode):
+        old, new = stat.S_IMODE(now.st_mode), permissions(options["mode"], now.st_mode)
+        if old != new:
+            changes["mode"] = ("%#05o" % old, "%#05o" % new)
+            if not check:
+                os.chmod(path, new)
+    for side, diff in enumerate(("before", "after")):
+        if shown is not None and changes:
+            shown.setdefault(diff, {}).update({name: pair[side] for name, pair in changes.items()})
+    return bool(changes)
+
+
+_SHIFTS = {"u": 6, "g": 3, "o": 0}
+_BITS = {"r": 4, "w": 2, "x": 1}
+_SPECIAL = {"us": stat.S_ISUID, "gs": stat.S_ISGID, "ot": stat.S_ISVTX}
+
+
+def permissions(wanted: Union[int, str], now: int) -> int:
+    """The mode that `wanted` makes of the st_mode `now`: a number, or chmod's letters."""
+    if isinstance(wanted, int):
+        return wanted
+    mode = stat.S_IMODE(now)
+    for clause in wanted.split(","):
+        users, *steps = re.split("([-+=])", clause)
+        free = 0o7777 if users else ~_umask()
+        for operator, letters in zip(steps[::2], steps[1::2]):
+            for user in users.replace("a", "ugo") or "ugo":
+                shift, special = _SHIFTS[user], _SPECIAL.get(user + "s", 0) | _SPECIAL.get(user + "t", 0)
+                bits = 0
+                for letter in letters:
+                    if letter in _BITS:
+                        bits |= _BITS[letter] << shift & free
+                    elif letter in _SHIFTS:
+                        bits |= (mode >> _SHIFTS[letter] & 7) << shift
+                    elif letter == "X":
+                        bits |= (stat.S_ISDIR(now) or mode & 0o111 != 0) << shift
+                    else:
+                        bits |= _SPECIAL.get(user + letter, 0)
+                if operator == "=":
+                    mode &= ~(7 << shift | special)
+                mode = mode & ~bits if operator == "-" else mode | bits
+    return mode
+
+
+def kind(path: str) -> str:
+    """What is there, in Ansible's words."""
+    if os.path.islink(path):
+        return "link"
+    if os.path.isdir(path):
+        return "directory"
+    if not os.path.lexists(path):
+        return "absent"
+    return "hard" if os.stat(path).st_nlink > 1 else "file"
+
+
+def about(path: str) -> Dict[str, Any]:
+    """What every result about a file says of it, once it is there."""
+    if not os.path.exists(path):
+        return {}
+    found = os.lstat(path)
+    return {
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "owner": user_name(found.st_uid),
+        "group": group_name(found.st_gid),
+        "mode": "0%03o" % stat.S_IMODE(found.st_mode),
+        "state": kind(path),
+        "size": found.st_size,
+    }
+
+
+def user_name(uid: int) -> str:
+    """The name of a user; the number where nobody has it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """The name of a group; the number where there is none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def owner(name: Optional[str], check: bool = False) -> Optional[int]:
@@ -98,7 +192,7 @@ def owner(name: Optional[str], check: bool = False) -> Optional[int]:
     except KeyError:
         if check:
             return -1  # an earlier task of this run would have made it: a change
-        raise Failed("there is no user %s" % name) from None
+        raise Failed("chown failed: failed to look up user %s" % name) from None
 
 
 def group(name: Optional[str], check: bool = False) -> Optional[int]:
@@ -112,7 +206,7 @@ def group(name: Optional[str], check: bool = False) -> Optional[int]:
     except KeyError:
         if check:
             return -1
-        raise Failed("there is no group %s" % name) from None
+        raise Failed("chgrp failed: failed to look up group %s" % name) from None
 
 
 def diff(path: str, before: Optional[bytes], after: Optional[bytes]) -> List[Dict[str, Any]]:
@@ -132,19 +226,41 @@ def diff(path: str, before: Optional[bytes], after: Optional[bytes]) -> List[Dic
     ]
 
 
-def replace(path: str, before: Optional[bytes], after: bytes, options: Dict[str, Any], context: Any) -> Dict[str, Any]:
-    """What every module that writes a whole content does: compare, keep a backup, write, set the attributes."""
-    result: Dict[str, Any] = {"path": path, "changed": before != after}
-    if before != after:
+def replace(
+    path: str, before: Optional[bytes], after: bytes, options: Dict[str, Any], context: Context
+) -> Dict[str, Any]:
+    """What every module that writes a whole content does: compare, keep a backup, write, set the attributes.
+
+    A link is followed unless the option `follow` says otherwise.
+    """
+    follow = options.get("follow", True)
+    through = follow and os.path.islink(path)  # whose attributes are then the link's own
+    result: Dict[str, Any] = {"changed": before != after or (not follow and os.path.islink(path))}
+
+    def prepare(temporary: str) -> None:
+        if not through:
+            attributes(temporary, options, False)
+        if options.get("validate"):
+            _validate(options["validate"], temporary, context)
+
+    if result["changed"]:
         if context.diff:
             result["diff"] = diff(path, before, after)
         if not context.check:
             if before is not None and options.get("backup"):
                 result["backup_file"] = backup(path)
-            write(path, after)
-    if attributes(path, options, context.check):
+            write(path, after, follow, prepare)
+    if (through or not result["changed"]) and attributes(path, options, context.check):
         result["changed"] = True
     return result
+
+
+def _validate(command: str, path: str, context: Context) -> None:
+    if "%s" not in command:
+        raise Failed("validate must contain %%s: %s" % command)
+    done = context.run(shlex.split(command.replace("%s", shlex.quote(path))))
+    if done.rc:
+        raise Failed("failed to validate", exit_status=done.rc, stdout=done.stdout, stderr=done.stderr)
 
 
 def _umask() -> int:

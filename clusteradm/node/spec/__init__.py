@@ -6,7 +6,8 @@ Names, types, defaults and aliases are Ansible's; an option of Ansible's that is
 each the name of a variable. "collection": where Ansible has it, unless in ansible.builtin. "also": its other names.
 """
 
-from typing import Any, Dict, List
+import re
+from typing import Any, Dict, List, Union
 
 from clusteradm.node.spec import files, flow, packages, system
 
@@ -83,7 +84,7 @@ def convert(module: str, name: str, option: Dict[str, Any], value: Any) -> Any:
     if isinstance(value, (dict, list)):
         raise bad
     if kind == "mode":
-        return _mode(value, bad)
+        return value if value in option.get("choices", ()) else _mode(value, bad)
     if kind == "path" and not isinstance(value, str):
         raise bad
     text = value if isinstance(value, str) else str(value)
@@ -98,11 +99,17 @@ def _list(value: Any) -> List[Any]:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
 
 
-def _mode(value: Any, bad: OptionError) -> int:
-    """A file mode as a number. Symbolic modes are not in the subset."""
+# chmod's letters, as in u=rwX,go-w.
+_LETTERS = re.compile(r"([ugo]*|a)([-+=][rwxXstugo]*)+(,([ugo]*|a)([-+=][rwxXstugo]*)+)*\Z")
+
+
+def _mode(value: Any, bad: OptionError) -> Union[int, str]:
+    """A file mode as a number, or as letters, which only the node can make a number of."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:
         return int(str(value), 8)
     except ValueError:
+        if _LETTERS.match(str(value)):
+            return str(value)
         raise bad from None

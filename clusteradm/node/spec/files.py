@@ -37,6 +37,11 @@ MODULES: Table = {
             src={"type": "path"},
             recurse={"type": "bool", "default": False},
             force={"type": "bool", "default": False},
+            follow={"type": "bool", "default": True},
+            access_time={"type": "str"},
+            access_time_format={"type": "str", "default": "%Y%m%d%H%M.%S"},
+            modification_time={"type": "str"},
+            modification_time_format={"type": "str", "default": "%Y%m%d%H%M.%S"},
         ),
     },
     "get_url": {

@@ -113,7 +113,7 @@ def test_what_is_installed_is_left_alone(do: Callable[..., dict[str, Any]]) -> N
         ("file", {}, "needs the option path"),
         ("file", {"path": "/x", "stat": 1}, "has no option stat"),
         ("file", {"path": "/x", "state": "dir"}, "must be one of"),
-        ("file", {"path": "/x", "mode": "u+x"}, "cannot be 'u.x'"),
+        ("file", {"path": "/x", "mode": "u+k"}, "cannot be 'u.k'"),
         ("command", {}, "needs one of cmd, argv"),
         ("systemd", {"name": "x"}, "needs one of"),
         ("lineinfile", {"path": "/x", "insertafter": "a", "insertbefore": "b"}, "takes only one of"),
