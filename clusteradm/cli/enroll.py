@@ -99,7 +99,9 @@ def _judge(fleet: Fleet, hosts: Sequence[Host], recap: Recap, rows: dict[str, Ro
         counts = recap.hosts[host.name]
         if counts.unreachable or counts.failed or host.name in recap.interrupted:
             kind = HostUnreachable if counts.unreachable else HostFailed
-            reason = f'stopped at "{counts.stopped_at}": {counts.reason}' if counts.stopped_at else "interrupted"
+            reason = counts.reason or "interrupted"
+            if counts.stopped_at:
+                reason = f'stopped at "{counts.stopped_at}": {reason}'
             rows[host.name].error = kind(
                 f"passwords not turned off, {reason}",
                 where=host.name,

@@ -255,6 +255,8 @@ def test_a_gateway_is_verified_as_strictly(desk: Desk, tmp_path: Path) -> None:
 @pytest.mark.skipif(not (shipped.PLAYBOOKS / "passwords.yml").exists(), reason="the playbook is not there yet")
 def test_passwords_off(desk: Desk) -> None:
     assert desk.on("w2", "sshd -T | grep -i ^passwordauthentication").split()[1] == "yes"
+    done = desk.run("enroll", "--no-passwords", "--limit", "w2", "--json")
+    assert done.returncode == 3 and "sudo asks for a password" in json.loads(done.stdout)["hosts"]["w2"]["cause"]
     status, seen = desk.type({"sudo password: ": PASSWORD}, "enroll", "--no-passwords", "-K", "--limit", "w1,w2")
     assert status == 0 and seen.count("takes no passwords") == 2, seen
     for node in ("w1", "w2"):
