@@ -11,13 +11,16 @@ from clusteradm import shipped
 from clusteradm.cli import context, show
 from clusteradm.cli.playbook_view import View, json_body
 from clusteradm.errors import UsageError
-from clusteradm.playbook import Recap, Run, Templates, read
+from clusteradm.playbook import Recap, RetryFile, Run, Tags, Templates, read
+from clusteradm.playbook.keywords import tags_of
+from clusteradm.playbook.tags import ALL
 
 EXAMPLES = """\
 examples:
   clusteradm bootstrap inventory.yml                     make a cluster of the hosts in inventory.yml
   clusteradm bootstrap inventory.yml --check --diff      show what it would change; change nothing
   clusteradm bootstrap --limit 'compute:!w3'             only these hosts
+  clusteradm bootstrap --retry-failed                    only the hosts that the last run did not complete
   clusteradm bootstrap --playbook site.yml --json        another playbook, one JSON document
 
 exit status: 0 ok, 2 bad playbook or inventory, 3 some hosts failed, 4 some hosts were unreachable, 5 changes pending
@@ -31,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; say what would change")
     parser.add_argument("--diff", action="store_true", help="show the changes of files, line by line")
     parser.add_argument("--detailed-exit-code", action="store_true", help="with --check: 5 where changes are pending")
+    parser.add_argument("--tags", metavar="TAGS", help="only tasks with one of these tags (commas between them)")
+    parser.add_argument("--skip-tags", metavar="TAGS", help="no tasks with one of these tags")
+    parser.add_argument("--retry-failed", action="store_true", help="only the hosts that the last run did not complete")
     parser.add_argument("--playbook", metavar="FILE", help="playbook to run (default: the shipped bootstrap.yml)")
 
 
@@ -40,13 +46,17 @@ def run(args: argparse.Namespace) -> int:
     if args.detailed_exit_code and not args.check:
         raise UsageError("--detailed-exit-code says whether changes are pending, which only --check finds out")
     args.inventory = args.inventory_file or args.inventory
+    if args.retry_failed and args.limit:
+        raise UsageError("--retry-failed and --limit both say which hosts", next_step="give one of them")
     cluster = context.open_cluster(args)
     templates = Templates()
     path = Path(args.playbook) if args.playbook else shipped.PLAYBOOKS / "bootstrap.yml"
-    playbook = read(path, cluster, templates)
+    playbook = read(path, cluster, templates).only(_tags(args))
+    retry = RetryFile(cluster, path)
+    limit = ",".join(retry.hosts()) if args.retry_failed else args.limit
     started = time.time()
     with context.open_fleet(args, cluster) as fleet:
-        work = Run(playbook, fleet, check=args.check, diff=args.diff, limit=args.limit, templates=templates)
+        work = Run(playbook, fleet, check=args.check, diff=args.diff, limit=limit, templates=templates)
         console = show.stderr if args.json else show.stdout
         with View(console, diff=args.diff, check=args.check) as view:
             recap = work.execute(view.event)
@@ -54,7 +64,26 @@ def run(args: argparse.Namespace) -> int:
         show.json_document("bootstrap", json_body(path, recap, view.tasks, started, check=args.check))
     else:
         view.recap(recap)
+    if not args.check:
+        _keep(retry, recap, retried=args.retry_failed)
     return _status(recap, detailed=args.detailed_exit_code)
+
+
+def _tags(args: argparse.Namespace) -> Tags:
+    return Tags(tags_of(args.tags) if args.tags else ALL, tags_of(args.skip_tags or ""))
+
+
+def _keep(retry: RetryFile, recap: Recap, *, retried: bool) -> None:
+    """Keep the list of the hosts that were not completed, and say what helps."""
+    try:
+        failed = retry.keep(recap)
+    except OSError as error:
+        show.message(f"{retry.path} cannot be written ({error.strerror}): --retry-failed will not know of this run")
+        return
+    if failed:
+        show.message(f"once mended: clusteradm bootstrap --retry-failed   ({', '.join(failed)})")
+    elif retried:
+        show.message("all hosts are done; clusteradm bootstrap once more on all of them makes them known to each other")
 
 
 def _status(recap: Recap, *, detailed: bool) -> int:

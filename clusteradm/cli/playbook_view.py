@@ -95,7 +95,11 @@ class View:
         if status in _STYLES:
             told = f"would be {status}" if status == "changed" and event.check else status
             self._say(f"  {event.host}: {told}: {event.task}", _STYLES[status])
+        elif event.module == "debug" and status == "ok":
+            self._say(f"  {event.host}: {event.task}:")
         for name, result in _items(event.result):
+            if event.module == "debug" and status == "ok":
+                self._say(_indented(_told(name, result)))
             if result.get("failed"):
                 self._say(_indented(_message(name, result)), _STYLES["ignored" if event.ignored else "failed"])
             elif status == "unknown" and result.get("msg"):
@@ -169,6 +173,18 @@ def _message(name: str, result: Mapping[str, Any]) -> str:
     parts += [str(result[key]) for key in ("stderr", "stdout", "exception") if result.get(key)]
     text = "\n".join(part.strip() for part in parts if part.strip())
     return f"({name}) {text}" if name else text
+
+
+def _told(name: str, result: Mapping[str, Any]) -> str:
+    """What a debug task is there to show."""
+    shown = {key: value for key, value in result.items() if key not in _OF_A_LOOP and key != "changed"}
+    value = shown["msg"] if set(shown) == {"msg"} else shown
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, default=str)
+    return f"({name}) {text}" if name else text
+
+
+# What a result says of the loop that it is one item of.
+_OF_A_LOOP = ("item", "ansible_loop_var", "_ansible_item_label")
 
 
 def _indented(text: str) -> str:

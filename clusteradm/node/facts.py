@@ -2,6 +2,7 @@
 
 import os
 import platform
+import pwd
 import re
 import time
 from typing import Any, Callable, Dict
@@ -14,33 +15,93 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
 
 def gather(root: str = "/") -> Dict[str, Any]:
     """Facts read below `root`; a file that is not there gives "NA", as Ansible's own do."""
-    now = time.time()
-    local = time.localtime(now)
     uname = os.uname()
-    release = _os_release(root)
+    account = pwd.getpwuid(os.geteuid())
+    names = uname.nodename.split(".")
     return {
+        **_distribution(root),
+        **_memory(root),
         "architecture": uname.machine,
-        "date_time": {
-            "date": time.strftime("%Y-%m-%d", local),
-            "epoch": str(int(now)),
-            "iso8601": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
-            "time": time.strftime("%H:%M:%S", local),
-            "tz": time.strftime("%Z", local),
-        },
-        "distribution": release.get("ID", "NA").capitalize(),
-        "distribution_release": release.get("VERSION_CODENAME", "NA"),
-        "distribution_version": release.get("VERSION_ID", "NA"),
-        "hostname": uname.nodename.split(".")[0],
+        "date_time": _date_time(),
+        "domain": ".".join(names[1:]),
+        "effective_group_id": os.getegid(),
+        "effective_user_id": os.geteuid(),
+        "hostname": names[0],
         "kernel": uname.release,
+        "kernel_version": uname.version,
+        "machine": uname.machine,
+        "machine_id": _text(root, "etc/machine-id") or "NA",
         "nodename": uname.nodename,
+        "pkg_mgr": "apt" if os.path.exists(os.path.join(root, "usr/bin/apt-get")) else "unknown",
+        "processor_nproc": len(os.sched_getaffinity(0)),
         "python_version": platform.python_version(),
+        "real_group_id": os.getgid(),
+        "real_user_id": os.getuid(),
+        "service_mgr": _text(root, "proc/1/comm") or "NA",
         "system": uname.sysname,
+        "uptime_seconds": int(float((_text(root, "proc/uptime") or "0").split()[0])),
+        "user_dir": account.pw_dir,
+        "user_gecos": account.pw_gecos,
+        "user_gid": account.pw_gid,
+        "user_id": account.pw_name,
+        "user_shell": account.pw_shell,
+        "user_uid": account.pw_uid,
     }
 
 
-def _os_release(root: str) -> Dict[str, str]:
+def _text(root: str, path: str) -> str:
     try:
-        with open(os.path.join(root, "etc/os-release"), encoding="utf-8") as file:
-            return dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', file.read(), re.M))
+        with open(os.path.join(root, path), encoding="utf-8") as file:
+            return file.read().strip()
     except OSError:
-        return {}
+        return ""
+
+
+def _distribution(root: str) -> Dict[str, Any]:
+    """The release is more exact in debian_version than in os-release, but on a system that is only derived from it."""
+    release = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', _text(root, "etc/os-release"), re.M))
+    version = release.get("VERSION_ID", "NA")
+    exact = _text(root, "etc/debian_version")
+    if release.get("ID") == "debian" and re.match(r"[0-9]+\.[0-9]+", exact):
+        version = exact
+    like = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+    return {
+        "distribution": release.get("ID", "NA").capitalize(),
+        "distribution_major_version": version.split(".")[0],
+        "distribution_release": release.get("VERSION_CODENAME", "NA"),
+        "distribution_version": version,
+        "os_family": "Debian" if "debian" in like else release.get("ID", "NA").capitalize(),
+    }
+
+
+def _memory(root: str) -> Dict[str, Any]:
+    """In MiB, as Ansible has it."""
+    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _text(root, "proc/meminfo"), re.M))
+    names = ("MemTotal", "MemFree", "SwapTotal", "SwapFree")
+    return {name.lower() + "_mb": int(sizes.get(name, 0)) // 1024 for name in names}
+
+
+def _date_time() -> Dict[str, str]:
+    now = time.time()
+    local, utc = time.localtime(now), time.gmtime(now)
+    zone = time.tzname
+    return {
+        "date": time.strftime("%Y-%m-%d", local),
+        "day": time.strftime("%d", local),
+        "epoch": str(int(now)),
+        "epoch_int": str(int(now)),
+        "hour": time.strftime("%H", local),
+        "iso8601": time.strftime("%Y-%m-%dT%H:%M:%SZ", utc),
+        "iso8601_basic_short": time.strftime("%Y%m%dT%H%M%S", local),
+        "minute": time.strftime("%M", local),
+        "month": time.strftime("%m", local),
+        "second": time.strftime("%S", local),
+        "time": time.strftime("%H:%M:%S", local),
+        "tz": time.strftime("%Z", local),
+        "tz_dst": zone[1],
+        "tz_offset": time.strftime("%z", local),
+        "weekday": time.strftime("%A", local),
+        "weekday_number": time.strftime("%w", local),
+        "weeknumber": time.strftime("%W", local),
+        "year": time.strftime("%Y", local),
+    }

@@ -4,6 +4,21 @@ from clusteradm.playbook.event import Event, HostRecap, Recap
 from clusteradm.playbook.jinja import Templates
 from clusteradm.playbook.model import Place, Play, Playbook, Task
 from clusteradm.playbook.reader import read
+from clusteradm.playbook.retry import RetryFile
 from clusteradm.playbook.run import Run
+from clusteradm.playbook.tags import Tags
 
-__all__ = ["Event", "HostRecap", "Place", "Play", "Playbook", "Recap", "Run", "Task", "Templates", "read"]
+__all__ = [
+    "Event",
+    "HostRecap",
+    "Place",
+    "Play",
+    "Playbook",
+    "Recap",
+    "RetryFile",
+    "Run",
+    "Tags",
+    "Task",
+    "Templates",
+    "read",
+]

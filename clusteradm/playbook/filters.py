@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import functools
 import hashlib
+import ipaddress
+import itertools
 import json
 import operator
 import posixpath
 import re
 import shlex
+import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -150,6 +154,69 @@ def _extract(environment: jinja2.Environment, item: Any, container: Any, morekey
     return value
 
 
+def _items2dict(values: Iterable[Any], key_name: str = "key", value_name: str = "value") -> dict[Any, Any]:
+    return {value[key_name]: value[value_name] for value in values}
+
+
+def _subelements(values: Any, subelements: str | list[str], skip_missing: bool = False) -> list[Any]:
+    path = subelements.split(".") if isinstance(subelements, str) else subelements
+    pairs = []
+    for value in list(values.values()) if isinstance(values, Mapping) else values:
+        inner: Any = value
+        for key in path:
+            if key not in inner and not skip_missing:
+                raise ValueError(f"subelements: there is no key {key!r} in {inner!r}")
+            inner = inner.get(key, [])
+        pairs += [[value, element] for element in inner]
+    return pairs
+
+
+def _mandatory(value: Any, msg: str | None = None) -> Any:
+    if isinstance(value, Undefined) and msg is not None:
+        use(_known(value) if isinstance(value, Deferred) else Undefined(hint=msg))
+    return use(value)
+
+
+def _to_nice_yaml(value: Any, indent: int = 4, **options: Any) -> str:
+    return _to_yaml(value, default_flow_style=False, indent=indent, **options)
+
+
+def _from_yaml(value: Any) -> Any:
+    import yaml
+
+    return yaml.safe_load(str(value))
+
+
+def _strftime(string_format: str, second: Any = None, utc: bool = False) -> str:
+    moment = time.time() if second is None else float(second)
+    return time.strftime(string_format, time.gmtime(moment) if utc else time.localtime(moment))
+
+
+def _ipaddr(value: Any, query: str = "") -> Any:
+    """What of an address, with or without a prefix, is asked for; False for what is no address. IPv4 and IPv6."""
+    try:
+        interface = ipaddress.ip_interface(str(value))
+    except ValueError:
+        return False
+    network = interface.network
+    is_network = "/" in str(value) and interface.ip == network.network_address and network.num_addresses > 1
+    answers: dict[str, Callable[[], Any]] = {
+        "": lambda: str(value),
+        "address": lambda: str(interface.ip) if not is_network else None,
+        "broadcast": lambda: str(network.broadcast_address),
+        "cidr": lambda: str(interface),
+        "net": lambda: str(network) if is_network else None,
+        "netmask": lambda: str(network.netmask),
+        "network": lambda: str(network.network_address),
+        "network/prefix": lambda: str(network),
+        "prefix": lambda: network.prefixlen,
+        "size": lambda: network.num_addresses,
+    }
+    if query not in answers:
+        raise ValueError(f"ipaddr: unknown query {query!r}; there are {', '.join(filter(None, answers))}")
+    return answers[query]()
+
+
 def _ternary(value: Any, true_val: Any, false_val: Any, none_val: Any = None) -> Any:
     if value is None and none_val is not None:
         return none_val
@@ -181,7 +248,13 @@ def _strictly(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def _to_datetime(value: str, format: str = "%Y-%m-%d %H:%M:%S") -> datetime.datetime:
+    return datetime.datetime.strptime(value, format)
+
+
 _STRICT: dict[str, Callable[..., Any]] = {
+    "ansible.utils.ipaddr": _ipaddr,
+    "checksum": _hash,
     "b64decode": _b64decode,
     "b64encode": _b64encode,
     "basename": posixpath.basename,
@@ -192,16 +265,28 @@ _STRICT: dict[str, Callable[..., Any]] = {
     "dirname": posixpath.dirname,
     "flatten": _flatten,
     "from_json": json.loads,
+    "from_yaml": _from_yaml,
     "hash": _hash,
     "intersect": _intersect,
+    "ipaddr": _ipaddr,
+    "items2dict": _items2dict,
+    "path_join": lambda paths: posixpath.join(*paths) if isinstance(paths, list) else paths,
+    "product": lambda first, *others: [list(row) for row in itertools.product(first, *others)],
     "quote": lambda value: shlex.quote(str(value)),
     "regex_escape": lambda value: re.escape(str(value)),
     "regex_findall": _regex_findall,
     "regex_replace": _regex_replace,
     "regex_search": _regex_search,
+    "split": lambda value, *separators: str(value).split(*separators),
+    "splitext": lambda value: list(posixpath.splitext(value)),
+    "strftime": _strftime,
+    "subelements": _subelements,
+    "symmetric_difference": lambda a, b: _unique([*_difference(a, b), *_difference(b, a)]),
     "ternary": _ternary,
+    "to_datetime": _to_datetime,
     "to_json": _to_json,
     "to_nice_json": _to_nice_json,
+    "to_nice_yaml": _to_nice_yaml,
     "to_yaml": _to_yaml,
     "union": _union,
     "unique": _unique,
@@ -213,6 +298,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "default": _default,
     "d": _default,
     "extract": _extract,
+    "mandatory": _mandatory,
     **{name: _strictly(function) for name, function in _STRICT.items()},
 }
 

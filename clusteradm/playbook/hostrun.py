@@ -126,7 +126,7 @@ class HostRun:
             self._emit("start")
             self._state.facts = dict(self._shared.fleet.node(self.host).call("facts")["facts"])
             self._recap.count("ok", False)
-            self._emit("result", status="ok")
+            self._emit("result", status="ok", result={"ansible_facts": dict(self._state.facts)})
         self._board.advance(self._state, BEGINNING + 1)
 
     def _steps(self) -> None:

@@ -16,7 +16,7 @@ from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.runtime import Context
 
 from clusteradm.playbook import filters
-from clusteradm.playbook.undefined import Undefined, strict
+from clusteradm.playbook.undefined import Undefined, is_no_else, strict
 
 Scope = Mapping[str, Any]
 
@@ -48,15 +48,19 @@ class _CodeGenerator(NativeCodeGenerator):
 def _concat(nodes: Iterable[Any]) -> Any:
     parts = [_plain(node) for node in nodes if node is not None]
     if len(parts) > 1:
-        return "".join(str(strict(part)) for part in parts)
+        return "".join(str(strict(part)) for part in parts if not is_no_else(part))
     return parts[0] if parts else None
 
 
 def _plain(value: Any) -> Any:
     """Generators and views, as filters leave them, are lists to whoever wrote the playbook."""
-    if isinstance(value, str | dict | list | tuple | Undefined) or not isinstance(value, Iterable | Iterator):
+    if isinstance(value, str | dict | list | tuple | jinja2.Undefined) or not isinstance(value, Iterable | Iterator):
         return value
     return value if isinstance(value, Mapping) else list(value)
+
+
+def _put_out(value: Any) -> Any:
+    return "" if is_no_else(value) else strict(value)
 
 
 class _Environment(jinja2.Environment):
@@ -94,7 +98,7 @@ class Templates:
     def __init__(self) -> None:
         self._strings = _Environment(escape_backslashes=True)
         # A file's error is to have a line: what is undefined raises where it is put out, not when all is joined.
-        self._files = _Environment(escape_backslashes=False, finalize=strict)
+        self._files = _Environment(escape_backslashes=False, finalize=_put_out)
         self._compiled: dict[tuple[str, str], jinja2.Template] = {}
 
     def string(self, text: str, scope: Scope) -> Any:

@@ -179,3 +179,7 @@ class Playbook:
     path: Path
     cluster: Cluster
     plays: tuple[Play, ...]
+
+    def only(self, tags: Tags) -> Playbook:
+        """The playbook without the tasks that the tags leave out."""
+        return replace(self, plays=tuple(play.only(tags) for play in self.plays))

@@ -35,9 +35,17 @@ class Deferred(Undefined):
         self._undefined_exception = lambda _message: error  # type: ignore[assignment]
 
 
+def is_no_else(value: Any) -> bool:
+    """Whether it is what `{{ x if false }}` gives, Jinja's own stand-in for the else that is not there.
+
+    As in Ansible: nothing where it is put out beside something else, an error where it would be the value itself.
+    """
+    return type(value) is jinja2.Undefined
+
+
 def use(value: Any) -> Any:
     """The value; raises if it is not there."""
-    if isinstance(value, Undefined):
+    if isinstance(value, jinja2.Undefined):
         value._fail_with_undefined_error()
     return value
 

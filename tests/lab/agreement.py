@@ -36,8 +36,21 @@ VOLATILE = {
     "start",
     "status",
 }
-VOLATILE |= {"stderr", "stderr_lines", "stdout", "stdout_lines", "warnings", "elapsed", "msg", "cache_update_time"}
+VOLATILE |= {
+    "censored",
+    "stderr",
+    "stderr_lines",
+    "stdout",
+    "stdout_lines",
+    "warnings",
+    "elapsed",
+    "msg",
+    "cache_update_time",
+}
 VOLATILE |= {"backup_file", "backup", "md5sum", "src", "attempts", "size", "checksum", "mtime", "atime", "ctime"}
+
+# Facts that are another moment's by the time that the other engine asks.
+PASSING_FACTS = {"date_time", "machine_id", "memfree_mb", "swapfree_mb", "uptime_seconds"}
 
 # All that a playbook may leave on a board: attributes and content of each file, accounts, packages, units, mounts.
 _LOOK = r"""
@@ -245,8 +258,16 @@ class Disagreements:
                     self._result(f"{place} [{number}]", one, other, check=check)
             elif name != "_status" and theirs[name] != ours[name]:
                 self.said.append(f"{place}: {name} is {theirs[name]!r} in Ansible, {ours[name]!r} in clusteradm")
+        if "gather_subset" in theirs.get("ansible_facts", {}):
+            self._facts(place, theirs["ansible_facts"], ours["ansible_facts"])
         if _diff(theirs) != _diff(ours):
             self.said.append(f"{place}: another diff\n    {_diff(theirs)!r}\n    {_diff(ours)!r}")
+
+    def _facts(self, place: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+        for name in sorted(set(ours) - PASSING_FACTS):
+            if theirs.get(f"ansible_{name}", theirs.get(name)) != ours[name]:
+                wanted = theirs.get(f"ansible_{name}", theirs.get(name))
+                self.said.append(f"{place}: the fact {name} is {wanted!r} in Ansible, {ours[name]!r} in clusteradm")
 
     def boards(self, run: str, theirs: dict[str, list[str]], ours: dict[str, list[str]]) -> None:
         """What a run has changed on the boards."""

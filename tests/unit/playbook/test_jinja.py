@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from jinja2.exceptions import UndefinedError
 
 from clusteradm.playbook import Templates
 from clusteradm.playbook.conditions import NoCondition, holds
@@ -131,3 +132,13 @@ def test_conditions(condition: Any, value: bool) -> None:
 def test_a_condition_is_true_or_false(condition: str) -> None:
     with pytest.raises(NoCondition, match="neither true nor false"):
         holds(condition, Templates(), SCOPE)
+
+
+def test_an_if_without_else_is_nothing_beside_something_and_no_value_by_itself() -> None:
+    templates = Templates()
+    assert templates.string("{{ 'a' if false }}b", {}) == "b"
+    assert templates.file("x{{ 'a' if false }}\n", "f", {}) == "x\n"
+    with pytest.raises(UndefinedError):
+        strict(templates.string("{{ ['x', 'a' if false] }}", {}))
+    with pytest.raises(UndefinedError):
+        strict(templates.string("{{ 'a' if false }}", {}))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from clusteradm.errors import UsageError
+from clusteradm.inventory import Cluster
+from clusteradm.playbook import HostRecap, Playbook, Recap, RetryFile, Tags
+from clusteradm.playbook.run import batches
 
 from .conftest import LocalFleet, Play
 
@@ -469,3 +473,84 @@ def test_limit(play: Play) -> None:
     assert outcome.result("w1", "Tell")["stdout"] == "compute:!w2 w1"
     with pytest.raises(UsageError):
         play(text, limit="nobody")
+
+
+def test_tags_choose_tasks(book: Callable[[str], Playbook], fleet: LocalFleet) -> None:
+    playbook = book(
+        """
+        - hosts: w1
+          gather_facts: false
+          tags: [all-of-it]
+          tasks:
+            - {name: plain, debug: }
+            - {name: red, debug: , tags: red}
+            - {name: both, debug: , tags: "red, blue"}
+            - {name: ever, debug: , tags: always}
+            - {name: hidden, debug: , tags: [never, secret]}
+        """
+    )
+
+    def names(**tags: frozenset[str]) -> list[str]:
+        return [task.name for task in playbook.only(Tags(**tags)).plays[0].tasks]
+
+    assert names() == ["plain", "red", "both", "ever"]
+    assert names(only=frozenset({"blue"})) == ["both", "ever"]
+    assert names(only=frozenset({"all-of-it"}), skip=frozenset({"red"})) == ["plain", "ever", "hidden"]
+    assert names(only=frozenset({"secret"})) == ["ever", "hidden"]
+    assert names(skip=frozenset({"always"})) == ["plain", "red", "both"]
+    assert names(only=frozenset({"tagged"})) == ["plain", "red", "both", "ever"]
+    assert names(only=frozenset({"untagged"})) == ["ever"]
+
+
+def test_sizes_of_batches(cluster: Cluster) -> None:
+    hosts = list(cluster.hosts.values())
+
+    def sizes(*serial: int | str) -> list[int]:
+        return [len(batch) for batch in batches(hosts, serial)]
+
+    assert (sizes(), sizes(2), sizes(1, 2), sizes("34%"), sizes("1%"), sizes(9)) == (
+        [3],
+        [2, 1],
+        [1, 2],
+        [1, 1, 1],
+        [1, 1, 1],
+        [3],
+    )
+
+
+def test_a_handler_is_flushed_where_a_task_says_and_may_be_notified_again(play: Play) -> None:
+    outcome = play(
+        """
+        - hosts: w1
+          strategy: free
+          become: true
+          gather_facts: false
+          pre_tasks:
+            - {name: a, command: "true", notify: told}
+          tasks:
+            - {name: b, command: "true", notify: [told, topic]}
+            - meta: flush_handlers
+            - {name: c, command: "true"}
+            - {name: d, command: "true", notify: told}
+          handlers:
+            - {name: told, command: "true"}
+            - {name: heard, command: "true", listen: topic}
+        """
+    )
+    assert [name for name, _ in outcome.results("w1")] == ["a", "told", "b", "told", "heard", "c", "d", "told"]
+
+
+def test_the_list_of_failed_hosts(cluster: Cluster, tmp_path: Path) -> None:
+    retry = RetryFile(cluster, Path("site.yml"))
+    with pytest.raises(UsageError, match="nothing to retry"):
+        retry.hosts()
+    failed = Recap({"head": HostRecap(ok=1), "w1": HostRecap(failed=1, stopped_at="x"), "w2": HostRecap(unreachable=1)})
+    assert retry.keep(failed) == ("w1", "w2") == retry.hosts()
+    # A run on one of them takes only that one off.
+    assert retry.keep(Recap({"w1": HostRecap(ok=1)})) == ("w2",) == retry.hosts()
+    assert retry.keep(Recap({"w2": HostRecap(ok=1)}, interrupted={"w2": "a task"})) == ("w2",)
+    assert retry.keep(Recap({"w2": HostRecap(ok=1)})) == ()
+    assert not retry.path.exists()
+    retry.path.write_text("w9\n")
+    with pytest.raises(UsageError, match="w9"):
+        retry.hosts()
