@@ -64,13 +64,15 @@ def _distribution(root: str) -> Dict[str, Any]:
     exact = _text(root, "etc/debian_version")
     if release.get("ID") == "debian" and re.match(r"[0-9]+\.[0-9]+", exact):
         version = exact
-    like = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+    # As in Ansible, which knows no Mendel: what it does not know is its own family.
+    known = release.get("ID") in ("debian", "ubuntu")
+    name = release["ID"].capitalize() if known else release.get("NAME", "NA")
     return {
-        "distribution": release.get("ID", "NA").capitalize(),
+        "distribution": name,
         "distribution_major_version": version.split(".")[0],
         "distribution_release": release.get("VERSION_CODENAME", "NA"),
         "distribution_version": version,
-        "os_family": "Debian" if "debian" in like else release.get("ID", "NA").capitalize(),
+        "os_family": "Debian" if known else name,
     }
 
 
