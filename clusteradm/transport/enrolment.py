@@ -126,7 +126,8 @@ class _Enrolment:
         try:
             self._fleet.connection(host)
         except LoginRefused as error:
-            raise LoginRefused(
+            # Not LoginRefused: another way in would change nothing about it.
+            raise Refused(
                 "the key is in ~/.ssh/authorized_keys, and yet the host refuses it",
                 where=place_of(host),
                 next_step="it says why: journalctl -u ssh; sshd wants a home directory that nobody else may write",

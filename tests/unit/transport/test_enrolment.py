@@ -272,12 +272,15 @@ def test_what_cannot_be_written_is_said(start: Start, home: Path, admin: Path) -
     assert "File exists" in error.what
 
 
-def test_a_key_that_is_written_and_yet_refused(start: Start, home: Path, tmp_path: Path, admin: Path) -> None:
+def test_a_key_that_is_written_and_yet_refused(start: Start, tmp_path: Path, admin: Path, mdt_key: Path) -> None:
     # sshd looks elsewhere: AuthorizedKeysFile.
-    boards = start(home=str(home), env={"HOME": str(tmp_path / "real")}, methods="password", password="geheim")
     (tmp_path / "real").mkdir()
-    error = run(boards, shut(boards, admin), "geheim")[0].failed["b0"]
-    assert isinstance(error, LoginRefused) and "and yet the host refuses it" in error.what
+    boards = start(env={"HOME": str(tmp_path / "real")})
+    mdt_key.write_bytes((tmp_path / "id_ecdsa").read_bytes())  # the one that the board knows
+    outcome, asked = run(boards, shut(boards, admin), "geheim")
+    assert asked == [], "a password would open the board, and change nothing"
+    error = outcome.failed["b0"]
+    assert isinstance(error, Refused) and "and yet the host refuses it" in error.what
     assert "journalctl -u ssh" in error.next_step
 
 
