@@ -44,17 +44,18 @@ def normalise(module: str, args: Dict[str, Any]) -> Dict[str, Any]:
             raise OptionError("%s has no option %s" % (module, given))
         if value is not None:
             result[name] = convert(module, name, known[name], value)
+    chosen = set(result)
     for name, option in known.items():
-        if name in result:
+        if name in chosen:
             continue
         if option.get("required") and not (name == "src" and "blob" in result):
             raise OptionError("%s needs the option %s" % (module, name))
         result[name] = option.get("default")
     for group in MODULES[module].get("required_one_of", ()):
-        if all(result[name] in (None, False, []) for name in group):
+        if not chosen & set(group):
             raise OptionError("%s needs one of %s" % (module, ", ".join(group)))
     for group in MODULES[module].get("mutually_exclusive", ()):
-        if sum(result[name] is not None for name in group) > 1:
+        if len(chosen & set(group)) > 1:
             raise OptionError("%s takes only one of %s" % (module, ", ".join(group)))
     return result
 
