@@ -10,7 +10,7 @@ from pathlib import Path
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
-from clusteradm.transport import DEFAULT_FORKS, FirstContact, Fleet, Password
+from clusteradm.transport import DEFAULT_FORKS, FirstContact, Fleet, Limits, Password
 
 LAB_INVENTORY = Path("/var/lib/clusteradm/lab/lab/inventory.yml")
 
@@ -37,12 +37,20 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-K", "--ask-become-pass", action="store_true", help="ask once for sudo's password, where sudo wants one"
     )
+    for name, default, meaning in (
+        ("connect", Limits.connect, "for a host to answer"),
+        ("away", Limits.away, "for a host to be back when its connection breaks in the middle of work"),
+        ("task", Limits.silent, "for a task to say anything"),
+    ):
+        parser.add_argument(
+            f"--{name}-timeout", type=_count, default=default, metavar="S", help=f"seconds {meaning} ({default:.0f})"
+        )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of hosts")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
 
 
@@ -76,6 +84,7 @@ def open_fleet(args: argparse.Namespace, cluster: Cluster) -> Fleet:
         forks=args.forks,
         first_contact=first_contact,
         ask=_ask,
+        limits=Limits(args.connect_timeout, args.away_timeout, args.task_timeout),
         sudo_password=sudo_password,
     )
 

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.transport import Node, NodeError
+from clusteradm.transport import Node, NodeError, Silent
 
 if TYPE_CHECKING:
     from clusteradm.transport import Fleet
-
-# How long a host may be away in the middle of a batch: a board takes a minute to boot, a switch longer to wake up.
-RECONNECT_SECONDS = 300.0
 
 # A node program that dies this often without a word of progress is broken, and not just unlucky.
 _DEATHS = 3
@@ -64,12 +61,19 @@ class Conversation:
                 # The node has never heard of the batch: the line broke before the request was through.
                 applied = False
                 continue
+            except Silent as error:
+                self.cancel()
+                raise HostFailed(
+                    f"the task has said nothing for {self._fleet.limits.silent:.0f} s, and was told to stop",
+                    where=self._host.name,
+                    next_step="see what it waits for; --task-timeout gives it more time",
+                ) from error
             except (HostUnreachable, HostFailed) as error:
                 deaths = deaths + 1 if isinstance(error, HostFailed) and self._last == seen else 0
                 if self._cancelled or deaths >= _DEATHS:
                     raise
                 self._on_lost(error.what)
-            node = self._node = self._fleet.reconnect(self._host, within=RECONNECT_SECONDS, guest=self._guest)
+            node = self._node = self._fleet.reconnect(self._host, within=self._fleet.limits.away, guest=self._guest)
             applied = True
 
     def cancel(self) -> None:
@@ -79,7 +83,7 @@ class Conversation:
             self._node.send("cancel", batch=self._batch)
 
     def _listen(self, node: Node, do: str, **fields: Any) -> None:
-        for reply in node.ask(do, **fields):
+        for reply in node.ask(do, timeout=self._fleet.limits.silent, **fields):
             event = reply["event"]
             if event["n"] > self._last:
                 self._last = event["n"]

@@ -3,7 +3,8 @@
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome
 from clusteradm.transport.first_contact import FirstContact
 from clusteradm.transport.fleet import Fleet
-from clusteradm.transport.node import Node, NodeError
+from clusteradm.transport.limits import Limits
+from clusteradm.transport.node import Node, NodeError, Silent
 from clusteradm.transport.password import Password
 
-__all__ = ["DEFAULT_FORKS", "FirstContact", "Fleet", "Node", "NodeError", "Outcome", "Password"]
+__all__ = ["DEFAULT_FORKS", "FirstContact", "Fleet", "Limits", "Node", "NodeError", "Outcome", "Password", "Silent"]

@@ -17,6 +17,7 @@ from clusteradm.transport.connection import Connection, Login
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, scan, settle
 from clusteradm.transport.known_hosts import KnownHosts
+from clusteradm.transport.limits import Limits
 from clusteradm.transport.node import Node
 from clusteradm.transport.password import Password
 from clusteradm.transport.python import NoPython, install_python
@@ -43,19 +44,20 @@ class Fleet:
         forks: int = DEFAULT_FORKS,
         first_contact: FirstContact = FirstContact.ASK,
         ask: Callable[[str], bool] = lambda table: False,
-        connect_timeout: float = 15.0,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
         sudo_password: Password | None = None,
     ) -> None:
         """`sudo_password`: for the hosts whose sudo asks for one and for which the inventory has none."""
         self.cluster = cluster
         self.forks = forks
+        self.limits = limits
         self.known_hosts = KnownHosts(known_hosts)
         # Called for a host without python3 with what installs it, and tells of it line by line; else it is an error.
         self.give_python: Callable[[Host, Callable[[Tell], None]], None] | None = None
         self._first_contact = first_contact
         self._ask = ask
         self._sudo_passwords = SudoPasswords(sudo_password)
-        self._routes = Routes(self.known_hosts, connect_timeout)
+        self._routes = Routes(self.known_hosts, limits.connect)
         self._connections: dict[str, Connection] = {}
         self._nodes: dict[tuple[str, str], Node] = {}
         self._refused: dict[str, HostUnreachable] = {}

@@ -31,6 +31,10 @@ class NodeError(HostFailed):
     """The node program answered a request with an error."""
 
 
+class Silent(HostUnreachable):
+    """The line is there, but nothing came in time."""
+
+
 class Node:
     """One conversation. Replies come in the order of the requests, so one thread asks at a time; anyone may `send`."""
 
@@ -114,7 +118,7 @@ class Node:
         try:
             line = self._lines.read(timeout)
         except TimeoutError:
-            raise HostUnreachable(f"no answer within {timeout:.0f} s", where=self.name) from None
+            raise Silent(f"no answer within {timeout:.0f} s", where=self.name) from None
         except OSError as error:
             raise self._lost(str(error), noise) from None
         if not line:

@@ -47,7 +47,20 @@ VOLATILE |= {
     "msg",
     "cache_update_time",
 }
-VOLATILE |= {"backup_file", "backup", "md5sum", "src", "attempts", "size", "checksum", "mtime", "atime", "ctime"}
+VOLATILE |= {
+    "ssh_fingerprint",
+    "ssh_public_key",
+    "backup_file",
+    "backup",
+    "md5sum",
+    "src",
+    "attempts",
+    "size",
+    "checksum",
+    "mtime",
+    "atime",
+    "ctime",
+}
 
 # Facts that are another moment's by the time that the other engine asks.
 PASSING_FACTS = {"date_time", "machine_id", "memfree_mb", "swapfree_mb", "uptime_seconds"}
@@ -247,7 +260,7 @@ class Disagreements:
             return
         if status in ("skipped",):
             return
-        said = {"msg"} if str(theirs.get("action", "")).endswith("debug") else set()
+        said = {"msg"} if status == "ok" and str(theirs.get("action", "")).endswith("debug") else set()
         for name in sorted(set(theirs) & set(ours) - (VOLATILE - said)):
             if name == "results":
                 if len(theirs[name]) != len(ours[name]):

@@ -13,7 +13,7 @@ import pytest
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster, Host, load
 from clusteradm.playbook import Event, Playbook, Recap, Run, read
-from clusteradm.transport import Node
+from clusteradm.transport import Limits, Node
 
 INVENTORY = """\
 all:
@@ -45,6 +45,7 @@ class LocalFleet:
 
     def __init__(self, state: Path, forks: int = 8) -> None:
         self.forks = forks
+        self.limits = Limits()
         self.gone: set[str] = set()
         self.met: list[str] = []
         self.opened = 0

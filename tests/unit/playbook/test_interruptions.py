@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from clusteradm.playbook import Event, Playbook, Run
+from clusteradm.transport import Limits
 
-from .conftest import LocalFleet, Outcome
+from .conftest import LocalFleet, Outcome, Play
 
 SLOW = """
     - hosts: w1
@@ -123,3 +125,12 @@ def test_ctrl_c_stops_before_the_next_task_and_names_what_was_not_completed(
     time.sleep(0.5)
     log = (tmp_path / "log").read_text().split()
     assert "first" in log and "done" not in log and "last" not in log
+
+
+def test_a_task_that_says_nothing_for_too_long_is_stopped(play: Play, fleet: LocalFleet) -> None:
+    fleet.limits = Limits(silent=1.0)
+    outcome = play("- {hosts: w1, gather_facts: false, tasks: [{name: Endless, command: sleep 1234567}]}")
+    recap = outcome.recap.hosts["w1"]
+    assert (recap.failed, recap.stopped_at) == (1, "Endless")
+    assert "said nothing for 1 s" in recap.reason and "--task-timeout" in recap.reason
+    assert not subprocess.run(["pgrep", "-f", "sleep 1234567"], capture_output=True, check=False).stdout

@@ -17,7 +17,7 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.transport import FirstContact, Fleet, Node, connection, stream
+from clusteradm.transport import FirstContact, Fleet, Limits, Node, connection, stream
 from clusteradm.transport.known_hosts import fingerprint
 from clusteradm.transport.trouble import LoginRefused, Refused
 
@@ -144,7 +144,7 @@ def test_one_silent_host_holds_up_nobody(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dead = Host("dead", (), {**boards.host(0).vars, "ansible_port": silent.getsockname()[1]}, {})
         hosts = [dead, *boards.hosts()]
-        with boards.fleet(hosts, connect_timeout=1.0) as fleet:
+        with boards.fleet(hosts, limits=Limits(connect=1.0)) as fleet:
             begun = time.monotonic()
             outcome = fleet.each(hosts, lambda host: hello(fleet, host))
     assert sorted(outcome.ok) == ["b0", "b1"] and time.monotonic() - begun < 10
@@ -391,7 +391,7 @@ def test_nothing_is_left_behind(start: Start, proxy: str, nothing_leaks: None, t
         dead = Host("dead", (), {**boards.host(0).vars, "ansible_port": silent.getsockname()[1]}, {})
         broken = boards.host(3, ansible_ssh_common_args="-o ProxyCommand='sleep 60'")
         hosts = [boards.host(0), boards.host(1, ansible_ssh_common_args=proxy), boards.host(2), broken, refused, dead]
-        with boards.fleet(hosts, connect_timeout=1.0) as fleet:
+        with boards.fleet(hosts, limits=Limits(connect=1.0)) as fleet:
             outcome = fleet.each(hosts, lambda host: hello(fleet, host))
             assert sorted(outcome.ok) == ["b0", "b1", "b2"]
             assert sorted(outcome.failed) == ["b3", "dead", "refused"]
