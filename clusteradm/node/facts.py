@@ -33,7 +33,8 @@ def gather(root: str = "/") -> Dict[str, Any]:
         "machine_id": _text(root, "etc/machine-id") or "NA",
         "nodename": uname.nodename,
         "pkg_mgr": "apt" if os.path.exists(os.path.join(root, "usr/bin/apt-get")) else "unknown",
-        "processor_nproc": len(os.sched_getaffinity(0)),
+        # PyPy has no sched_getaffinity.
+        "processor_nproc": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "python_version": platform.python_version(),
         "real_group_id": os.getgid(),
         "real_user_id": os.getuid(),
