@@ -14,11 +14,12 @@ from pathlib import Path
 
 
 def machine() -> str:
-    """The machine in one line: cores, processor, memory, kernel."""
+    """The machine in one line: cores, processor, memory, kernel, and how busy it was before."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in info if line.startswith("model name")]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    return f"{os.cpu_count()} x {(models or [platform.machine()])[0]}, {memory:.0f} GiB, Linux {platform.release()}"
+    processor = f"{os.cpu_count()} x {(models or [platform.machine()])[0]}"
+    return f"{processor}, {memory:.0f} GiB, Linux {platform.release()}, load {os.getloadavg()[0]:.1f} before"
 
 
 def _now() -> str:
