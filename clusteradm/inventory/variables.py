@@ -50,7 +50,7 @@ _TABLE = (
     Variable(
         "cluster_network_guard",
         "int",
-        "seconds after which an unconfirmed change of the network is taken back",
+        "seconds after which an unconfirmed change of the network or of sshd is taken back",
         60,
     ),
 )

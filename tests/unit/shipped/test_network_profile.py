@@ -15,7 +15,7 @@ ON = ["GENERAL.STATE:100 (connected)", "GENERAL.CON-UUID:5c7a5f04-7f0c-4b6e-9a2e
 OTHER = ["GENERAL.STATE:100 (connected)", "GENERAL.CON-UUID:0d3f42d5-0f1e-3e2b-a2a4-5a7c1b9f0c11"]
 
 
-def profile(lines: list[str], ip: str = "10.20.0.2") -> configparser.ConfigParser:
+def profile(lines: list[str], ip: str = "10.20.0.2", **more: str) -> configparser.ConfigParser:
     text = Templates().file(
         TEMPLATE.read_text(encoding="utf-8"),
         str(TEMPLATE),
@@ -25,7 +25,9 @@ def profile(lines: list[str], ip: str = "10.20.0.2") -> configparser.ConfigParse
             "cluster_interface": "eth0",
             "cluster_ip": ip,
             "cluster_subnet": "10.20.0.0/24",
+            "inventory_hostname": "coral-1",
             "interface": {"stdout_lines": lines},
+            **more,
         },
     )
     parsed = configparser.ConfigParser(interpolation=None)
@@ -33,8 +35,8 @@ def profile(lines: list[str], ip: str = "10.20.0.2") -> configparser.ConfigParse
     return parsed
 
 
-def ipv4(lines: list[str], ip: str = "10.20.0.2") -> dict[str, str]:
-    return dict(profile(lines, ip)["ipv4"])
+def ipv4(lines: list[str], ip: str = "10.20.0.2", **more: str) -> dict[str, str]:
+    return dict(profile(lines, ip, **more)["ipv4"])
 
 
 ALONE = {"method": "manual", "address1": "10.20.0.2/24", "never-default": "true"}
@@ -103,6 +105,12 @@ def test_an_interface_with_nothing_on_it() -> None:
 )
 def test_what_is_there_is_kept(lines: list[str], expected: dict[str, str]) -> None:
     assert ipv4(lines) == expected
+
+
+def test_the_address_by_which_the_admin_comes_is_kept_even_if_it_was_the_clusters() -> None:
+    lines = ["address 10.20.0.9/24 static", "own 10.20.0.9/24", *ON, "IP4.GATEWAY:"]
+    assert ipv4(lines, ansible_host="10.20.0.9") == {**ALONE, "address2": "10.20.0.9/24"}
+    assert ipv4(lines, ansible_host="192.168.1.61") == ALONE
 
 
 def test_a_second_run_sees_what_the_first_made_and_makes_the_same() -> None:

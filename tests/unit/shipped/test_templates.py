@@ -57,7 +57,8 @@ OF_A_RUN: dict[str, dict[str, Any]] = {
 def render(template: str, cluster: Cluster, host: Host) -> str:
     if template in OF_A_RUN:
         return rendered_in_a_run(template, cluster, host)
-    return preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / "bootstrap.yml", cluster, host)
+    playbook = "passwords.yml" if template.endswith("/guard/sshd.j2") else "bootstrap.yml"
+    return preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / playbook, cluster, host)
 
 
 def rendered_in_a_run(template: str, cluster: Cluster, host: Host) -> str:
