@@ -1,56 +1,113 @@
 """systemd: the state of a unit, now and at boot."""
 
+import os
 from typing import Any, Dict
 
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.modules import Completed, Context, Failed
+
+# What `is-enabled` says with success, of a unit that enabling would still change.
+_NOT_YET = ("enabled-runtime", "indirect", "alias")
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Reload systemd, enable or disable, start or stop; each only where it is not so already."""
-    result: Dict[str, Any] = {"name": options["name"], "changed": False}
-    if options["daemon_reload"] and not context.check:
-        _systemctl(context, "daemon-reload")
+    """Reload systemd; mask, enable, start a unit, or the contrary; each only where it is not so already."""
+    for option in ("daemon_reload", "daemon_reexec"):
+        if options[option] and not context.check:
+            verb = option.replace("_", "-")
+            done = _systemctl(options, context, verb)
+            if done.rc:
+                raise Failed("failure %d during %s: %s" % (done.rc, verb, done.stderr))
     unit = options["name"]
+    result: Dict[str, Any] = {"name": unit, "changed": False, "status": {}}
     if unit is None:
+        if any(options[option] is not None for option in ("state", "enabled", "masked")):
+            raise Failed("state, enabled and masked are of a unit: the option name is missing")
         return result
-    unit = unit if "." in unit else unit + ".service"
-    status = _show(unit, context)
-    result["status"] = status
-    if status.get("LoadState") == "not-found":
-        if context.check:
-            return dict(result, changed=True, msg="there is no unit %s yet" % unit)
-        raise Failed("Could not find the requested service %s: host" % options["name"])
+    if any(sign in unit for sign in "*?["):
+        raise Failed("This module does not currently support using glob patterns, found one in service name: %s" % unit)
+    status = result["status"] = _show(unit, context)
+    there = status.get("LoadState", "not-found") != "not-found" or _init_script(unit)
+    if status.get("LoadError") and status.get("LoadState") not in ("not-found", "masked"):
+        raise Failed("Error loading unit file '%s': %s" % (unit, status["LoadError"]))
+    if options["masked"] is not None:
+        _mask(options, context, result)
+    if not there and (options["enabled"] is not None or options["state"] is not None):
+        raise Failed("Could not find the requested service %s: host" % unit)
     if options["enabled"] is not None:
-        enabled = status.get("UnitFileState") in ("enabled", "enabled-runtime", "static", "alias", "indirect")
-        result["enabled"] = options["enabled"]
-        if enabled != options["enabled"]:
-            result["changed"] = True
-            if not context.check:
-                _systemctl(context, "enable" if options["enabled"] else "disable", unit)
+        _enable(options, context, result)
     if options["state"] is not None:
-        active = status.get("ActiveState") in ("active", "activating", "reloading")
-        result["state"] = "stopped" if options["state"] == "stopped" else "started"
-        verb = {
-            "started": "" if active else "start",
-            "stopped": "stop" if active else "",
-            "restarted": "restart",
-            "reloaded": "reload" if active else "start",
-        }[options["state"]]
-        if verb:
-            result["changed"] = True
-            if not context.check:
-                _systemctl(context, verb, unit)
+        _bring(options, context, result)
     return result
 
 
+def _mask(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
+    unit = options["name"]
+    masked = _systemctl(options, context, "is-enabled", unit).stdout.strip() == "masked"
+    if masked != options["masked"]:
+        result["changed"] = True
+        if not context.check:
+            verb = "mask" if options["masked"] else "unmask"
+            done = _systemctl(options, context, verb, unit)
+            if done.rc:
+                raise Failed("Failed to %s the service (%s): %s" % (verb, unit, done.stderr.strip()))
+
+
+def _enable(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
+    unit = options["name"]
+    said = _systemctl(options, context, "is-enabled", unit, "-l")
+    enabled = said.rc == 0 and said.stdout.rstrip() not in _NOT_YET
+    if enabled != options["enabled"]:
+        result["changed"] = True
+        if not context.check:
+            verb = "enable" if options["enabled"] else "disable"
+            done = _systemctl(options, context, verb, unit)
+            if done.rc:
+                raise Failed("Unable to %s service %s: %s" % (verb, unit, done.stdout + done.stderr))
+    result["enabled"] = options["enabled"]
+
+
+def _bring(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
+    unit, state, now = options["name"], options["state"], result["status"].get("ActiveState")
+    runs = now in ("active", "activating")
+    result["state"] = "stopped" if state == "stopped" else "started"
+    if state == "stopped":
+        verb = "stop" if runs or now == "deactivating" else ""
+    elif state == "started" or not runs:
+        verb = "" if runs else "start"
+    else:
+        verb = "restart" if state == "restarted" else "reload"
+    if verb:
+        result["changed"] = True
+        if not context.check:
+            done = _systemctl(options, context, verb, unit)
+            if done.rc:
+                raise Failed("Unable to %s service %s: %s" % (verb, unit, done.stderr))
+
+
 def _show(unit: str, context: Context) -> Dict[str, str]:
-    done = context.run(["systemctl", "show", "-p", "LoadState,ActiveState,SubState,UnitFileState", unit])
+    """All that systemd knows of the unit. Commands of it are in braces, and may have several lines."""
+    done = context.run(["systemctl", "show", unit])
     if done.rc:
         raise Failed(done.last_words(), rc=done.rc)
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    status: Dict[str, str] = {}
+    key = ""
+    for line in done.stdout.splitlines():
+        if key:
+            status[key] += "\n" + line
+        elif "=" in line:
+            key, _, status_text = line.partition("=")
+            status[key] = status_text.strip()
+            if not (key.startswith("Exec") and status_text.lstrip().startswith("{")):
+                key = ""
+        if key and line.rstrip().endswith("}"):
+            key = ""
+    return status
 
 
-def _systemctl(context: Context, *words: str) -> None:
-    done = context.run(["systemctl", *words])
-    if done.rc:
-        raise Failed("Unable to %s: %s" % (" ".join(words), done.last_words()), rc=done.rc)
+def _init_script(unit: str) -> bool:
+    return os.path.exists(os.path.join("/etc/init.d", unit))
+
+
+def _systemctl(options: Dict[str, Any], context: Context, *words: str) -> Completed:
+    flags = [flag for flag, wanted in (("--no-block", options["no_block"]), ("--force", options["force"])) if wanted]
+    return context.run(["systemctl", *flags, *words])

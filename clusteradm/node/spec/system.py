@@ -1,6 +1,6 @@
 """Modules of accounts, services, file systems and the network."""
 
-from clusteradm.node.spec.common import Table, path
+from clusteradm.node.spec.common import Table, choice, path
 
 MODULES: Table = {
     "group": {
@@ -8,8 +8,10 @@ MODULES: Table = {
         "options": {
             "name": {"type": "str", "required": True},
             "gid": {"type": "int"},
+            "non_unique": {"type": "bool", "default": False},
             "system": {"type": "bool", "default": False},
-            "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+            "force": {"type": "bool", "default": False},
+            "state": choice("present", "absent", default="present"),
         },
     },
     "hostname": {"runs": "node", "options": {"name": {"type": "str", "required": True}}},
@@ -28,35 +30,64 @@ MODULES: Table = {
             },
         },
     },
+    "service": {
+        "runs": "node",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "state": choice("reloaded", "restarted", "started", "stopped"),
+            "enabled": {"type": "bool"},
+            "use": choice("auto", "systemd", default="auto"),
+        },
+        "required_one_of": [["state", "enabled"]],
+    },
     "systemd": {
         "runs": "node",
         "also": ["systemd_service"],
         "options": {
             "name": {"type": "str", "aliases": ["service", "unit"]},
-            "state": {"type": "str", "choices": ["reloaded", "restarted", "started", "stopped"]},
+            "state": choice("reloaded", "restarted", "started", "stopped"),
             "enabled": {"type": "bool"},
+            "masked": {"type": "bool"},
+            "force": {"type": "bool", "default": False},
+            "no_block": {"type": "bool", "default": False},
+            "scope": choice("system", default="system"),
             "daemon_reload": {"type": "bool", "default": False, "aliases": ["daemon-reload"]},
+            "daemon_reexec": {"type": "bool", "default": False, "aliases": ["daemon-reexec"]},
         },
-        "required_one_of": [["state", "enabled", "daemon_reload"]],
+        "required_one_of": [["state", "enabled", "masked", "daemon_reload", "daemon_reexec"]],
     },
     "user": {
         "runs": "node",
         "options": {
             "name": {"type": "str", "required": True, "aliases": ["user"]},
             "uid": {"type": "int"},
+            "non_unique": {"type": "bool", "default": False},
             "group": {"type": "str"},
             "groups": {"type": "list"},
             "append": {"type": "bool", "default": False},
             "home": {"type": "path"},
+            "move_home": {"type": "bool", "default": False},
+            "create_home": {"type": "bool", "default": True, "aliases": ["createhome"]},
+            "skeleton": {"type": "str"},
+            "umask": {"type": "str"},
             "shell": {"type": "path"},
             "comment": {"type": "str"},
             "system": {"type": "bool", "default": False},
-            "create_home": {"type": "bool", "default": True, "aliases": ["createhome"]},
+            "password": {"type": "str"},
+            "update_password": choice("always", "on_create", default="always"),
+            "password_lock": {"type": "bool"},
+            "password_expire_max": {"type": "int"},
+            "password_expire_min": {"type": "int"},
+            "password_expire_warn": {"type": "int"},
+            "expires": {"type": "int"},
             "generate_ssh_key": {"type": "bool", "default": False},
+            "ssh_key_bits": {"type": "int", "default": 0},
             "ssh_key_type": {"type": "str", "default": "rsa"},
             "ssh_key_file": {"type": "path"},
             "ssh_key_comment": {"type": "str"},
-            "state": {"type": "str", "default": "present", "choices": ["present"]},
+            "force": {"type": "bool", "default": False},
+            "remove": {"type": "bool", "default": False},
+            "state": choice("present", "absent", default="present"),
         },
     },
 }

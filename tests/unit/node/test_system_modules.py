@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from clusteradm.node import spec
+
 Do = Callable[..., dict[str, Any]]
 
 
@@ -27,3 +29,19 @@ def test_a_large_input_and_output(do: Do, tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", ["$AGREE_NOT_THERE", "~nobody-of-this-name"])
 def test_what_stands_for_nothing_stays(do: Do, word: str) -> None:
     assert do("command", argv=["echo", word])["stdout"] == word
+
+
+@pytest.mark.parametrize(
+    ("module", "args"),
+    [
+        ("user", {"name": "x", "login_class": "staff"}),
+        ("user", {"name": "x", "state": "locked"}),
+        ("group", {"name": "x", "local": True}),
+        ("systemd", {"name": "x", "state": "started", "scope": "user"}),
+        ("service", {"name": "x", "state": "started", "use": "upstart"}),
+        ("shell", {"cmd": "true", "argv": ["true"]}),
+    ],
+)
+def test_what_is_not_there_is_refused(module: str, args: dict[str, Any]) -> None:
+    with pytest.raises(spec.OptionError):
+        spec.normalise(module, args)
