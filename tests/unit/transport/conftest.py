@@ -63,6 +63,9 @@ class Boards:
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process, number)
+        if number is signal.SIGSTOP:  # each of its threads stops when it next gives way
+            while any(_state(thread) != "T" for thread in Path(f"/proc/{self.process}/task").iterdir()):
+                time.sleep(0.005)
 
     def stop(self) -> None:
         """End the servers, and wait until their ports are free."""
@@ -70,6 +73,10 @@ class Boards:
             os.kill(self.process, signal.SIGKILL)
             while Path(f"/proc/{self.process}").exists():
                 time.sleep(0.005)
+
+
+def _state(thread: Path) -> str:
+    return thread.joinpath("stat").read_text().rpartition(")")[2].split()[0]
 
 
 Start = Callable[..., Boards]
