@@ -229,6 +229,14 @@ _LAST_WORDS = {
     "sudo: not found": ("there is no sudo on the host", "install it, or log in as root"),
     "sudo: command not found": ("there is no sudo on the host", "install it, or log in as root"),
     "account is currently not available": ("the login user has no shell", "log in as another user (ansible_user)"),
+    "No space left on device": (
+        "the disk is full: nothing can be written to /var/lib/clusteradm",
+        "make room on the host: sudo apt-get clean; sudo journalctl --vacuum-size=20M",
+    ),
+    "Read-only file system": (
+        "the file system is read-only: nothing can be written to /var/lib/clusteradm",
+        "see dmesg on the host: a card that fails is remounted so by the kernel",
+    ),
 }
 
 

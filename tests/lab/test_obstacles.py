@@ -224,6 +224,17 @@ def test_a_copied_disk_a_second_mac_and_a_full_disk_are_refused_all_at_once(lab:
     assert f"{REFUSED} has 10 MiB free in /opt and needs 200 there" in reason
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [("size=64k,mode=755", "the disk is full"), ("ro", "the file system is read-only")],
+)
+def test_a_disk_that_takes_nothing_at_all(lab: Lab, options: str, said: str) -> None:
+    do = f"mkdir -p /var/lib/clusteradm; mount -t tmpfs -o {options} full /var/lib/clusteradm"
+    with undone(lab, REFUSED, do, "umount /var/lib/clusteradm"):
+        reason = Prepared(lab, REFUSED, expect=3).reason(REFUSED)
+    assert said in reason and "/var/lib/clusteradm" in reason and "on the host" in reason
+
+
 def test_a_cluster_within_the_usb_gadgets_network_is_refused(lab: Lab, tmp_path: Path) -> None:
     document = yaml.safe_load(lab.inventory.read_text(encoding="utf-8"))
     document["all"]["vars"]["cluster_subnet"] = "192.168.0.0/16"
