@@ -11,7 +11,7 @@ import jinja2
 
 from clusteradm.inventory import Host
 from clusteradm.node.spec import normalise
-from clusteradm.playbook import local, result
+from clusteradm.playbook import bodies, local, result
 from clusteradm.playbook.conditions import all_hold
 from clusteradm.playbook.jinja import TemplateProblem, Templates, error_line
 from clusteradm.playbook.model import Play, Playbook, Step, Task, constant
@@ -227,9 +227,14 @@ class Planner:
         planned.result = local.judge(task.module, args, self._templates, variables)
         if planned.result is not None:
             return
+        body = None
         if task.module == "template":
-            text = self.template(task, args.pop("src"), variables)
-            body = text.encode()
+            src = str(args.get("src", ""))
+            body = self.template(task, src, variables).encode()
+            bodies.described(find(src, task, "templates"), args)
+        elif task.module == "copy":
+            body = bodies.of_copy(task, args)
+        if body is not None:
             args["blob"] = hashlib.sha256(body).hexdigest()
             planned.blobs[args["blob"]] = body
         normalise(task.module, args)  # the node does so itself; but here the error has a file and a line

@@ -15,8 +15,12 @@ MODULES: Dict[str, Dict[str, Any]] = dict(
     sorted({**files.MODULES, **flow.MODULES, **packages.MODULES, **system.MODULES}.items())
 )
 
-# Options that the admin side turns into others before a task is sent: a template arrives as a rendered body.
-WIRE: Dict[str, Dict[str, Dict[str, Any]]] = {"template": {"blob": {"type": "str", "required": True}}}
+# Options that the admin side turns into others before a task is sent: a template arrives as a rendered body, a copied
+# file as what is in it.
+WIRE: Dict[str, Dict[str, Dict[str, Any]]] = {
+    "copy": {"blob": {"type": "str"}},
+    "template": {"blob": {"type": "str", "required": True}},
+}
 
 # Every name by which a task may call a module, in full and short -> the module.
 NAMES: Dict[str, str] = {

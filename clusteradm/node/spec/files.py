@@ -1,6 +1,17 @@
 """Modules that make, change or read files."""
 
-from clusteradm.node.spec.common import FILE, Table, path
+from clusteradm.node.spec.common import FILE, Options, Table, path
+
+# What copy and template share.
+_PLACED: Options = dict(
+    FILE,
+    mode={"type": "mode", "choices": ["preserve"]},
+    dest={"type": "path", "required": True},
+    backup={"type": "bool", "default": False},
+    follow={"type": "bool", "default": False},
+    force={"type": "bool", "default": True},
+    validate={"type": "str"},
+)
 
 MODULES: Table = {
     "authorized_key": {
@@ -27,6 +38,18 @@ MODULES: Table = {
             state={"type": "str", "default": "present", "choices": ["present", "absent"]},
         ),
         "mutually_exclusive": [["insertafter", "insertbefore"]],
+    },
+    "copy": {
+        "runs": "node",
+        "options": dict(
+            _PLACED,
+            src={"type": "path"},
+            content={"type": "raw"},
+            remote_src={"type": "bool", "default": False},
+            checksum={"type": "str"},
+        ),
+        "required_one_of": [["src", "content"]],
+        "mutually_exclusive": [["src", "content"]],
     },
     "file": {
         "runs": "node",
@@ -71,14 +94,5 @@ MODULES: Table = {
         "mutually_exclusive": [["insertafter", "insertbefore"]],
     },
     "slurp": {"runs": "node", "options": {"src": path("path")}},
-    "template": {
-        "runs": "node",
-        "options": dict(
-            FILE,
-            src={"type": "path", "required": True},
-            dest={"type": "path", "required": True},
-            backup={"type": "bool", "default": False},
-            force={"type": "bool", "default": True},
-        ),
-    },
+    "template": {"runs": "node", "options": dict(_PLACED, src={"type": "path", "required": True})},
 }

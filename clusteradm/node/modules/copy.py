@@ -1,0 +1,82 @@
+"""copy: a file with a content, from the admin's side or from this host."""
+
+import hashlib
+import os
+import stat
+from typing import Any, Dict
+
+from clusteradm.node import blobs, files
+from clusteradm.node.modules import Context, Failed
+
+
+def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    """Put the body named by `blob`, or the file `src` of this host, to `dest`."""
+    return _copy(options, context) if options["blob"] is None else place(options, context)
+
+
+def place(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    """Put the body named by `blob` to `dest`, or into that folder under the name of `src`."""
+    body = blobs.body(options["blob"])
+    if body is None:
+        raise Failed("the body of %s did not arrive" % options["dest"])
+    return _write(body, options, context)
+
+
+def _copy(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    src = options["src"]
+    if os.path.isdir(src):
+        raise Failed("Source %s is a folder: copy takes single files here (a loop over them, or cp -a)" % src)
+    body = files.read(src)
+    if body is None:
+        raise Failed("Source %s not found" % src)
+    mode = stat.S_IMODE(os.stat(src).st_mode)
+    if options["mode"] == "preserve":
+        options["mode"] = mode
+    target = os.path.join(options["dest"], os.path.basename(src)) if os.path.isdir(options["dest"]) else options["dest"]
+    if os.path.exists(target) and files.read(target) != body:
+        # As in Ansible: the copy takes the place of what was there, with nothing of its attributes.
+        new = {"mode": mode, "owner": str(os.geteuid()), "group": str(os.getegid())}
+        options.update({name: value for name, value in new.items() if options[name] is None})
+    context.diff = False  # nor does Ansible show one
+    return dict(_write(body, options, context), src=src)
+
+
+def _write(body: bytes, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    sha1 = hashlib.sha1(body).hexdigest()  # noqa: S324 - Ansible's checksum of a file
+    if options.get("checksum") and options["checksum"] != sha1:
+        words = "Copied file does not match the expected checksum. Transfer failed."
+        raise Failed(words, checksum=sha1, expected_checksum=options["checksum"])
+    dest, name = options["dest"], os.path.basename(options["src"])
+    made = False
+    if dest.endswith("/") or os.path.isdir(dest):
+        if not name:
+            raise Failed("can not use content with a dir as dest")
+        made = _folder(dest, options, context)
+        dest = os.path.join(dest, name)
+    if options["follow"]:
+        dest = os.path.realpath(dest)
+    if os.path.lexists(dest) and not options["force"]:
+        return {"dest": dest, "changed": made, "msg": "file already exists"}
+    before = files.read(dest)
+    try:
+        result = files.replace(dest, before, body, options, context)
+    except Failed as failure:
+        if context.diff:
+            failure.result["diff"] = files.diff(dest, before, body)
+        raise
+    result.update(files.about(dest), dest=dest, checksum=sha1)
+    return result
+
+
+def _folder(path: str, options: Dict[str, Any], context: Context) -> bool:
+    """Make the folder, and those that it is in, as far as they are not there."""
+    missing = []
+    path = path.rstrip("/")
+    while path and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for one in reversed(missing):
+        if not context.check:
+            os.mkdir(one)
+            files.attributes(one, dict(options, mode=None), False)
+    return bool(missing)
