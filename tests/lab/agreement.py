@@ -171,17 +171,17 @@ class Side:
         self.before |= now
         return found
 
-    def run(self, playbook: Path, *options: str) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    def run(self, playbook: Path, *options: str) -> Results:
         """(play, task, host) -> its results in order, each with "_status"."""
         if self.engine == "ansible":
-            return self._ansible(playbook, *options)
+            return run_ansible(self.inventory, playbook, *options)[0]
         command = [sys.executable, "-m", "clusteradm", "bootstrap", "--accept-new", "--json", "-i", str(self.inventory)]
         done = subprocess.run(
             [*command, "--playbook", str(playbook), *options], capture_output=True, text=True, timeout=600, check=False
         )
         if not done.stdout.startswith("{"):
             raise AssertionError(f"clusteradm: {done.returncode}\n{done.stderr[-4000:]}")
-        found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+        found: Results = {}
         for host, about in json.loads(done.stdout)["hosts"].items():
             for task in about["tasks"]:
                 found.setdefault((task["play"], task["task"], host), []).append(
@@ -189,36 +189,42 @@ class Side:
                 )
         return found
 
-    def _ansible(self, playbook: Path, *options: str) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-        environment = {
-            **os.environ,
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-            "ANSIBLE_HOST_KEY_CHECKING": "False",
-            "ANSIBLE_PIPELINING": "True",
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_DEPRECATION_WARNINGS": "False",
-            "ANSIBLE_LOCALHOST_WARNING": "False",
-            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=10s -o UserKnownHostsFile=/dev/null",
-            "LC_ALL": "C.UTF-8",
-        }
-        done = subprocess.run(
-            [str(ANSIBLE), "-i", str(self.inventory), "--become", str(playbook), *options],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        begin = done.stdout.find("{\n")
-        if begin < 0:
-            raise AssertionError(f"ansible-playbook: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-        for play in json.JSONDecoder().raw_decode(done.stdout[begin:])[0]["plays"]:
-            for task in play["tasks"]:
-                for host, result in task["hosts"].items():
-                    result["_status"] = _status_of_ansible(result)
-                    found.setdefault((play["play"]["name"], task["task"]["name"], host), []).append(result)
-        return found
+
+Results = dict[tuple[str, str, str], list[dict[str, Any]]]
+
+
+def run_ansible(inventory: Path, playbook: Path, *options: str) -> tuple[Results, dict[str, dict[str, int]]]:
+    """What ansible-playbook says: (play, task, host) -> results with "_status"; host -> its counts."""
+    environment = {
+        **os.environ,
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_HOST_KEY_CHECKING": "False",
+        "ANSIBLE_PIPELINING": "True",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=10s -o UserKnownHostsFile=/dev/null",
+        "LC_ALL": "C.UTF-8",
+    }
+    done = subprocess.run(
+        [str(ANSIBLE), "-i", str(inventory), str(playbook), *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    begin = done.stdout.find("{\n")
+    if begin < 0:
+        raise AssertionError(f"ansible-playbook: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    document = json.JSONDecoder().raw_decode(done.stdout[begin:])[0]
+    found: Results = {}
+    for play in document["plays"]:
+        for task in play["tasks"]:
+            for host, result in task["hosts"].items():
+                result["_status"] = _status_of_ansible(result)
+                found.setdefault((play["play"]["name"], task["task"]["name"], host), []).append(result)
+    return found, document["stats"]
 
 
 def _status_of_ansible(result: dict[str, Any]) -> str:
