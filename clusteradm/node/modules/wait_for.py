@@ -28,6 +28,8 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     while True:
         if _is_so(options, found):
+            if path is not None and os.path.exists(path):  # of what is there, Ansible says what it is
+                result["state"] = "directory" if os.path.isdir(path) else "file"
             return dict(result, elapsed=_since(started), **found)
         left = options["timeout"] - (time.monotonic() - started)
         if left <= 0:
