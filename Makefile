@@ -42,11 +42,12 @@ lint: install ## formatting, lint, types, and Python 3.7 for what runs on a boar
 unit: install ## only the tests that need no root (seconds)
 	$(BIN)/python -m pytest tests/unit
 
-docs: install ## write the tables of docs/variables.md and docs/playbooks.md anew
+docs: install ## write the generated tables of the pages anew
 	$(BIN)/python docs/generate.py
 
 bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen and pyinfra, on virtual boards (half an hour)
 	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json
+	$(BIN)/python docs/generate.py
 
 $(VENV)-peers/.installed: benchmarks/requirements.txt
 	rm -rf $(VENV)-peers && $(PYTHON) -m venv $(VENV)-peers
