@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from clusteradm.node.spec import MODULES, convert
@@ -28,8 +28,11 @@ def check(module: str, option: str, value: Any) -> None:
     convert(module, option, MODULES[module]["options"][option], value)
 
 
-def lacking(module: str, given: Iterable[str]) -> list[str]:
-    """What is missing among the options that are given, or one too many: messages, none if all is well."""
+def lacking(module: str, given: Iterable[str], perhaps: Collection[str]) -> list[str]:
+    """What is missing among the options that are given, or one too many: messages, none if all is well.
+
+    `perhaps`: those of them that may turn out to be omitted.
+    """
     spec, given = MODULES[module], set(given)
     messages = [
         f'{module} needs the option "{name}"'
@@ -40,7 +43,7 @@ def lacking(module: str, given: Iterable[str]) -> list[str]:
         if not given & set(names):
             messages.append(f"{module} needs one of the options {', '.join(names)}")
     for names in spec.get("mutually_exclusive", ()):
-        both = [name for name in names if name in given]
+        both = [name for name in names if name in given and name not in perhaps]
         if len(both) > 1:
             messages.append(f"{module} takes only one of the options {', '.join(both)}")
     return messages

@@ -186,7 +186,8 @@ class TaskReader:
             else:
                 args[names[name]] = self._option(module, names[name], line, value, place)
         if all(name in names for name, _, _ in written):
-            for message in arguments.lacking(module, args):
+            perhaps = [name for name, value in args.items() if not _is_constant(value)]
+            for message in arguments.lacking(module, args, perhaps):
                 self._source.problem(entry.line, message)
         return args
 
