@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _RANGE = re.compile(r"([0-9]*|[A-Za-z])[:-]([0-9]+|[A-Za-z])(?::([0-9]+))?|[0-9]+")
+_NUMBER = re.compile(r"[0-9]+")
 # More than any inventory means; a slip of the finger must not fill the memory.
 MOST = 65536
 
@@ -55,3 +57,46 @@ def _values(part: str, pattern: str) -> Iterator[str]:
         raise ValueError(f"{len(numbers)} hosts in one range: {pattern}")
     for number in numbers:
         yield str(number).zfill(width)
+
+
+def fold(names: Iterable[str]) -> list[str]:
+    """The fewest patterns that `expand` makes those names of again: n1, n2, n3, n5 are `n[1-3,5]`.
+
+    One number of a name is folded, that which most names differ in. Patterns come in the order of their first names.
+    """
+    chosen = list(dict.fromkeys(names))
+    # Every name cut at each of its numbers: what stands around it, and the number.
+    cuts = {
+        name: [((name[: number.start()], name[number.end() :]), number[0]) for number in _NUMBER.finditer(name)]
+        for name in chosen
+    }
+    shared = Counter(rest for each in cuts.values() for rest, _ in each)
+    folded: dict[tuple[str, ...], list[str]] = {}
+    for name in chosen:
+        # Of two numbers that as many names differ in, the last: racks come before places in them.
+        rest, number = max(reversed(cuts[name]), key=lambda cut: shared[cut[0]], default=((name,), ""))
+        folded.setdefault(rest, []).append(number)
+    return [pattern for rest, numbers in folded.items() for pattern in _patterns(rest, numbers)]
+
+
+def _patterns(rest: tuple[str, ...], numbers: list[str]) -> Iterator[str]:
+    if len(rest) == 1:
+        yield rest[0]
+        return
+    # Leading zeros are part of a name: 08, 09, 10 are one row, of one width; 8, 9, 10 are another.
+    padded = {len(number) for number in numbers if number[0] == "0" and len(number) > 1}
+    rows: dict[int, list[int]] = {}
+    for number in numbers:
+        rows.setdefault(len(number) if len(number) in padded else 0, []).append(int(number))
+    for width, row in rows.items():
+        parts = ",".join(_runs(sorted(row), width))
+        yield rest[0] + (parts if len(row) == 1 else f"[{parts}]") + rest[1]
+
+
+def _runs(row: list[int], width: int) -> Iterator[str]:
+    first = 0
+    for place, number in enumerate(row):
+        if place + 1 == len(row) or row[place + 1] != number + 1:
+            ends = [row[first], number] if place > first else [number]
+            yield "-".join(str(end).zfill(width) for end in ends)
+            first = place + 1
