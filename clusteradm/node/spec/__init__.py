@@ -9,10 +9,10 @@ each the name of a variable. "collection": where Ansible has it, unless in ansib
 import re
 from typing import Any, Dict, List, Union
 
-from clusteradm.node.spec import files, flow, packages, system
+from clusteradm.node.spec import files, flow, host, packages, system
 
 MODULES: Dict[str, Dict[str, Any]] = dict(
-    sorted({**files.MODULES, **flow.MODULES, **packages.MODULES, **system.MODULES}.items())
+    sorted({**files.MODULES, **flow.MODULES, **host.MODULES, **packages.MODULES, **system.MODULES}.items())
 )
 
 # Options that the admin side turns into others before a task is sent: a template arrives as a rendered body, a copied
