@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from itertools import combinations
 
 import pytest
 
@@ -29,11 +29,7 @@ def test_fold(names: list[str], folded: list[str]) -> None:
 
 
 def test_what_is_folded_expands_to_the_same() -> None:
-    chance = random.Random(1)
-    numbers = ["", "0", "00", "1", "01", "2", "9", "09", "10", "010", "100"]
-    for _ in range(2000):
-        names = {
-            chance.choice(["a", "b-", ""]) + chance.choice(numbers) + chance.choice(["x", "-"]) + chance.choice(numbers)
-            for _ in range(chance.randint(1, 9))
-        }
+    numbers = ["", "00", "1", "01", "2", "9", "09", "10", "010"]
+    every = [before + one + "-" + two for before in ("a", "") for one in numbers for two in numbers[:4]]
+    for names in combinations(every, 3):
         assert sorted(name for pattern in fold(names) for name in expand(pattern)) == sorted(names)
