@@ -74,7 +74,12 @@ find /etc /agree /home /root /opt /usr/local /var/spool/cron -xdev ! -type d ! -
 find /agree /home /opt -xdev -type d ! -path '*/.ansible*' -printf 'folder %p %#m %u:%g\n' 2>/dev/null
 find /etc /agree /home /root /opt /usr/local /var/spool/cron -xdev -type f ! -path '*/.ansible/*' ! -name '*-' \
     ! -name .pwd.lock ! -name .updated ! -name ld.so.cache ! -path '*/__pycache__/*' ! -path '/etc/ssl/certs/*' \
-    ! -name shadow ! -name gshadow ! -name 'id_*' -exec sha256sum {} + 2>/dev/null | awk '{ print "content", $2, $1 }'
+    ! -path '*/system-connections/*' ! -name shadow ! -name gshadow ! -name 'id_*' -exec sha256sum {} + 2>/dev/null |
+    awk '{ print "content", $2, $1 }'
+# Of a network connection, all but what is its own.
+for file in /etc/NetworkManager/system-connections/*; do
+    [ -e "$file" ] && echo content $file $(sed '/^uuid=/d; /^timestamp=/d' "$file" | sha256sum)
+done
 getent passwd | sed 's/:/ /; s/^/passwd /'; getent group | sed 's/:/ /; s/^/group /'
 cut -d: -f1,2,4-8 /etc/shadow | sed 's/:/ /; s/^/shadow /'
 dpkg-query -W -f 'package ${Package} ${Version} ${db:Status-Status}\n'
@@ -275,6 +280,8 @@ class Disagreements:
                     one["_status"] = _status_of_ansible(one)
                     other["_status"] = "unknown" if other.get("unknown") else _status_of_ansible(other)
                     self._result(f"{place} [{number}]", one, other, check=check)
+            elif name == "stat" and theirs["stat"]["exists"] == ours["stat"]["exists"]:
+                self._result(f"{place} {name}", theirs["stat"], ours["stat"], check=check)
             elif name != "_status" and theirs[name] != ours[name]:
                 self.said.append(f"{place}: {name} is {theirs[name]!r} in Ansible, {ours[name]!r} in clusteradm")
         if "gather_subset" in theirs.get("ansible_facts", {}):
