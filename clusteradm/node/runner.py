@@ -7,7 +7,7 @@ import os
 import pwd
 import signal
 import time
-from typing import IO, Any, Dict, List, Optional
+from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
 from clusteradm.node import account, blobs, spec
 from clusteradm.node.modules import Context, Failed
@@ -26,7 +26,7 @@ class Runner:
         self._number = 0
         self._cancelled = False
         self._child = 0
-        self._context = Context(self._line)
+        self._context = Context(self._line, list(_all(request["tasks"])))
         self._task = 0
         self._last_line = 0.0
 
@@ -133,6 +133,7 @@ class Runner:
             return {"failed": True, "changed": False, "msg": str(error)}
         finally:
             self._child = 0
+            self._context.memory.clear()  # what the child did it did not tell
 
     def _started(self, child: int) -> None:
         self._child = child
@@ -158,11 +159,20 @@ class Runner:
 
             result = {"failed": True, "msg": "the module failed unexpectedly", "exception": traceback.format_exc()}
         result.setdefault("changed", False)
+        if result["changed"] or result.get("failed"):
+            context.memory.clear()
         if task.get("changed_when") is not None:
             result["changed"] = task["changed_when"]
         if task.get("failed_when") is not None:
             result["failed"] = task["failed_when"]
         return result
+
+
+def _all(tasks: List[Dict[str, Any]]) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Module and arguments of every task, and of every item of a loop."""
+    for task in tasks:
+        for each in [task] if task.get("items") is None else task["items"]:
+            yield task["module"], each["args"]
 
 
 def _paths(module: str, options: Dict[str, Any]) -> Dict[str, Any]:

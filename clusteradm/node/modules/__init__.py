@@ -5,7 +5,7 @@ import select
 import selectors
 import signal
 import subprocess
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 
 class Failed(Exception):
@@ -17,12 +17,16 @@ class Failed(Exception):
 
 
 class Context:
-    """What a module may know of the run. `check`: report, change nothing. `memory`: shared by the tasks of a batch."""
+    """What a module may know of the run. `check`: report, change nothing.
 
-    def __init__(self, line: Callable[[str], None]) -> None:
+    `memory`: shared by the tasks of a batch, until one of them changes anything. `tasks`: module and arguments of each.
+    """
+
+    def __init__(self, line: Callable[[str], None], tasks: Sequence[Tuple[str, Dict[str, Any]]] = ()) -> None:
         self.check = False
         self.diff = False
         self.memory: Dict[str, Any] = {}
+        self.tasks = tasks
         self.line = line
         self._interrupted = False
         self._child: "Optional[subprocess.Popen[bytes]]" = None

@@ -1,12 +1,15 @@
 """systemd: the state of a unit, now and at boot."""
 
 import os
-from typing import Any, Dict
+import time
+from typing import Any, Dict, List
 
 from clusteradm.node.modules import Completed, Context, Failed
 
 # What `is-enabled` says with success, of a unit that enabling would still change.
 _NOT_YET = ("enabled-runtime", "indirect", "alias")
+# A unit may start, stop or fail by itself.
+_FRESH_SECONDS = 1.0
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -17,13 +20,14 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             done = _systemctl(options, context, verb)
             if done.rc:
                 raise Failed("failure %d during %s: %s" % (done.rc, verb, done.stderr))
+            context.memory.pop("units", None)
     unit = options["name"]
     result: Dict[str, Any] = {"name": unit, "changed": False, "status": {}}
     if unit is None:
         if any(options[option] is not None for option in ("state", "enabled", "masked")):
             raise Failed("state, enabled and masked are of a unit: the option name is missing")
         return result
-    if any(sign in unit for sign in "*?["):
+    if _is_pattern(unit):
         raise Failed("This module does not currently support using glob patterns, found one in service name: %s" % unit)
     status = result["status"] = _show(unit, context)
     there = status.get("LoadState", "not-found") != "not-found" or _init_script(unit)
@@ -84,14 +88,42 @@ def _bring(options: Dict[str, Any], context: Context, result: Dict[str, Any]) ->
                 raise Failed("Unable to %s service %s: %s" % (verb, unit, done.stderr))
 
 
+def _is_pattern(unit: str) -> bool:
+    return any(sign in unit for sign in "*?[")
+
+
 def _show(unit: str, context: Context) -> Dict[str, str]:
-    """All that systemd knows of the unit. Commands of it are in braces, and may have several lines."""
-    done = context.run(["systemctl", "show", unit])
-    if done.rc:
-        raise Failed(done.last_words(), rc=done.rc)
+    """All that systemd knows of the unit.
+
+    The first task of a batch asks for those of all: to start systemctl takes longer than its answer. Once something has
+    changed, each asks for itself.
+    """
+    asked, states = context.memory.get("units", (0.0, {}))
+    if unit not in states or time.monotonic() - asked > _FRESH_SECONDS:
+        others = [args.get("name") for module, args in context.tasks if module in ("systemd", "service")]
+        context.tasks = ()
+        names = [name for name in others if isinstance(name, str) and name and not _is_pattern(name)]
+        states = _ask(list(dict.fromkeys([unit, *names])), context) or _ask([unit], context)
+        context.memory["units"] = (time.monotonic(), states)
+    return dict(states[unit])
+
+
+def _ask(units: List[str], context: Context) -> Dict[str, Dict[str, str]]:
+    """Each unit's properties. None of any where the answer cannot be told apart, or one has a name that is none."""
+    done = context.run(["systemctl", "show", *units])
+    answers = done.stdout.strip("\n").split("\n\n") if len(units) > 1 else [done.stdout]
+    if done.rc or len(answers) != len(units):
+        if len(units) == 1:
+            raise Failed(done.last_words(), rc=done.rc)
+        return {}
+    return {unit: _properties(answer) for unit, answer in zip(units, answers)}
+
+
+def _properties(text: str) -> Dict[str, str]:
+    """Commands are in braces, and may have several lines."""
     status: Dict[str, str] = {}
     key = ""
-    for line in done.stdout.splitlines():
+    for line in text.splitlines():
         if key:
             status[key] += "\n" + line
         elif "=" in line:
