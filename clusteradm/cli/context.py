@@ -25,10 +25,11 @@ def add_inventory_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that connects."""
+def add_connection_arguments(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
+    """Options of every command that connects. `limit`: whether it is about many hosts."""
     add_inventory_argument(parser)
-    parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
+    if limit:
+        parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
     parser.add_argument(
         "--forks", type=_count, default=DEFAULT_FORKS, metavar="N", help="hosts at a time (%(default)s)"
     )

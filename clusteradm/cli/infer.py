@@ -151,8 +151,14 @@ def _submit(
 
 def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
     """Where ranks may run: the healthy TPUs, or one rank a host on its CPU. The head comes first."""
+    drains = health.Drains(fleet).all()
+    for drain in drains:
+        if any(drain.host == host.name for host in hosts):
+            show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
+    drained = {drain.host for drain in drains if drain.pci_address is None}
+    hosts = [host for host in hosts if host.name not in drained]
     survey = health.survey(fleet, hosts, sections=("tpu",))
-    healthy = health.slots(survey)
+    healthy = health.in_service(health.slots(survey), drains)
     for host in hosts:
         if host.name not in survey.documents:
             show.message(f"warning: {host.name} is left out: it does not answer (clusteradm health)")
@@ -170,8 +176,8 @@ def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
         ]
     if not slots:
         raise HostFailed(
-            "no host has an Edge TPU that is healthy and free",
-            next_step="clusteradm health says what is ill, and what to do",
+            "no host has an Edge TPU that is healthy, free and in service",
+            next_step="clusteradm health says what is ill, and what to do; clusteradm drain, what is out of service",
         )
     return slots
 

@@ -21,6 +21,8 @@ COMMANDS = {
     "health": ("health", "every board and every TPU: one state, one cause, one remedy"),
     "deploy-model": ("deploy_model", "validate a model, store it under a version, verify it from every node"),
     "infer": ("infer", "shard an inference job over every healthy TPU"),
+    "drain": ("drain", "take a host or a TPU out of service"),
+    "undrain": ("undrain", "bring it back"),
     "inventory": ("inventory", "show the inventory as it was understood"),
     "template": ("template", "show a template as a host would get it"),
     "lab": ("lab", "the same with no hardware: a virtual cluster on this machine"),

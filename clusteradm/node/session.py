@@ -21,6 +21,7 @@ Reply = Callable[[Dict[str, Any]], None]
 HANDLERS = {
     "facts": "clusteradm.node.facts:run",
     "blobs": "clusteradm.node.blobs:missing",
+    "drains": "clusteradm.node.drains:change",
     "probe": "clusteradm.node.probe:run",
     "cluster-probe": "clusteradm.node.probe.cluster:run",
     "repository-add": "clusteradm.node.repository:add",

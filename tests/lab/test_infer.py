@@ -194,6 +194,28 @@ def test_a_job_on_one_rank_and_on_every_rank(
     assert "inputs.pack" not in cluster.on("head", "ls", folder)
 
 
+def test_what_is_drained_gets_no_slot(cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path) -> None:
+    few = sorted(pictures.iterdir())[:20]
+    address = cluster.on("w2", "sh", "-c", "lspci -Dn -d 1ac1:089a | cut -d' ' -f1").split()[0]
+    job = ("--model", "digits", *few, "--output", tmp_path / "few.jsonl")
+    cluster.run("drain", "w1", "w2:apex_0", "--reason", "of this test")
+    try:
+        listed = json.loads(cluster.run("drain", "--json")[0])["drains"]
+        assert [(one["subject"], one["reason"]) for one in listed] == [
+            ("w1", "of this test"),
+            (f"w2:{address}", "of this test"),
+        ]
+        document = cluster.infer(*job)
+        hostfile = cluster.on("head", "cat", f"{SHARED}/jobs/{document['job']}/hostfile")
+        assert sorted({rank["host"] for rank in document["ranks"]}) == ["head", "w3"]
+        assert "w1" not in hostfile and "w2" not in hostfile
+        assert "apex_9" in cluster.run("drain", "w2:apex_9", expect=2)[1]
+    finally:
+        cluster.run("undrain", "w1", f"w2:{address}")
+    assert "w3 is not drained" in cluster.run("undrain", "w3", expect=2)[1]
+    assert {rank["host"] for rank in cluster.infer(*job)["ranks"]} == set(cluster.nodes)
+
+
 def test_arrays_and_inputs_on_the_head(cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path) -> None:
     images = data.load().held_out.images[:50]
     np.save(tmp_path / "some.npy", images)

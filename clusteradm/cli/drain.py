@@ -1,0 +1,60 @@
+"""Take a host or one Edge TPU out of service: no new job gets a slot there. Jobs that are running go on. Without a name
+it shows what is drained."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import getpass
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from rich.table import Table
+
+from clusteradm.cli import context, show
+from clusteradm.errors import UsageError
+from clusteradm.health.drains import Drain, Drains
+
+EXAMPLES = """\
+examples:
+  clusteradm drain                                       what is drained, since when, by whom and why
+  clusteradm drain coral-3 --reason 'new power supply'   a whole host
+  clusteradm drain coral-3:0001:01:00.0 coral-4:apex_1   single TPUs, by PCI address or by the device that they have now
+  clusteradm undrain coral-3                             back in service
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subjects", nargs="*", metavar="HOST[:TPU]", help="what to take out of service")
+    parser.add_argument("--reason", default="", help="why, for whoever looks later")
+    context.add_connection_arguments(parser, limit=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.reason and not args.subjects:
+        raise UsageError("--reason says why something is drained: name a host or a TPU")
+    with context.open_fleet(args, context.open_cluster(args)) as fleet:
+        drains = Drains(fleet)
+        found = drains.all()
+        if args.subjects:
+            found = drains.drain(args.subjects, reason=args.reason, by=getpass.getuser())
+    tell("drain", found, as_json=args.json)
+    return 0
+
+
+def tell(command: str, drains: Iterable[Drain], *, as_json: bool) -> None:
+    """Show all that is drained."""
+    found = list(drains)
+    if as_json:
+        show.json_document(command, {"drains": [{"subject": drain.subject, **asdict(drain)} for drain in found]})
+        return
+    if not found:
+        show.message("nothing is drained")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("drained", "since", "by", "reason"):
+        table.add_column(column)
+    for drain in found:
+        since = datetime.datetime.fromtimestamp(drain.since).strftime("%Y-%m-%d %H:%M")
+        table.add_row(drain.subject, since, drain.by, drain.reason)
+    show.stdout.print(table)

@@ -1,0 +1,27 @@
+"""Bring a drained host or Edge TPU back into service: the next job gets its slots again, if it is healthy."""
+
+from __future__ import annotations
+
+import argparse
+
+from clusteradm.cli import context
+from clusteradm.cli.drain import tell
+from clusteradm.health.drains import Drains
+
+EXAMPLES = """\
+examples:
+  clusteradm undrain coral-3
+  clusteradm undrain coral-3:0001:01:00.0
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subjects", nargs="+", metavar="HOST[:TPU]", help="what to bring back")
+    context.add_connection_arguments(parser, limit=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    with context.open_fleet(args, context.open_cluster(args)) as fleet:
+        left = Drains(fleet).undrain(args.subjects)
+    tell("undrain", left, as_json=args.json)
+    return 0
