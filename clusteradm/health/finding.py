@@ -16,7 +16,10 @@ class Severity(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`subject`: a host, or "HOST PCI-ADDRESS" of a TPU. `detail`: what was seen, also where all is well."""
+    """`subject`: a host, or "HOST PCI-ADDRESS" of a TPU. `detail`: what was seen, also where all is well.
+
+    `source`: where cause and remedy are known from.
+    """
 
     subject: str
     check: str
@@ -25,6 +28,7 @@ class Finding:
     detail: str = ""
     cause: str = ""
     remedy: str = ""
+    source: str = ""
 
     @property
     def host(self) -> str:
@@ -40,11 +44,15 @@ def well(subject: str, check: str, detail: str = "", state: str = "OK") -> Findi
     return Finding(subject, check, state, Severity.OK, detail)
 
 
-def ill(subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "") -> Finding:
+def ill(
+    subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "", source: str = ""
+) -> Finding:
     """A finding that keeps the host or the TPU from work."""
-    return Finding(subject, check, state, Severity.ERROR, detail, cause, remedy)
+    return Finding(subject, check, state, Severity.ERROR, detail, cause, remedy, source)
 
 
-def doubtful(subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "") -> Finding:
+def doubtful(
+    subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "", source: str = ""
+) -> Finding:
     """A finding that wants attention, and lets work go on."""
-    return Finding(subject, check, state, Severity.WARNING, detail, cause, remedy)
+    return Finding(subject, check, state, Severity.WARNING, detail, cause, remedy, source)
