@@ -154,8 +154,8 @@ class HostRun:
                     self._emit("line", text=str(pending))
                     self._wait_for([pending.host], pending.position)
                 continue
-            if step.is_handler and self._batch and planned.request is None:
-                self._flush()  # only what really was notified may be skipped or fail
+            if step.is_handler and self._batch and (planned.request is None or step.task.is_alone):
+                self._flush()  # what the node is not asked about is only done if it really was notified
                 continue
             position += 1
             self._take(planned)

@@ -554,3 +554,20 @@ def test_the_list_of_failed_hosts(cluster: Cluster, tmp_path: Path) -> None:
     retry.path.write_text("w9\n")
     with pytest.raises(UsageError, match="w9"):
         retry.hosts()
+
+
+def test_a_handler_that_no_batch_can_hold_runs_only_if_it_was_notified(play: Play) -> None:
+    outcome = play(
+        """
+        - hosts: w1
+          strategy: free
+          gather_facts: false
+          tasks:
+            - {name: a, command: "true", changed_when: false, notify: never}
+            - {name: b, command: "true", notify: ever}
+          handlers:
+            - {name: never, command: "true", until: true}
+            - {name: ever, command: "true", register: it, until: it.rc == 0}
+        """
+    )
+    assert [name for name, _ in outcome.results("w1")] == ["a", "b", "ever"]
