@@ -48,6 +48,7 @@ VOLATILE |= {
     "cache_update_time",
 }
 VOLATILE |= {
+VOLATILE |= {"dev", "inode"}
     "ssh_fingerprint",
     "ssh_public_key",
     "backup_file",
