@@ -48,7 +48,6 @@ VOLATILE |= {
     "cache_update_time",
 }
 VOLATILE |= {
-VOLATILE |= {"dev", "inode"}
     "ssh_fingerprint",
     "ssh_public_key",
     "backup_file",
@@ -61,6 +60,8 @@ VOLATILE |= {"dev", "inode"}
     "mtime",
     "atime",
     "ctime",
+    "dev",
+    "inode",
 }
 
 # Facts that are another moment's by the time that the other engine asks.
