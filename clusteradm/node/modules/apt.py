@@ -3,82 +3,211 @@
 import os
 import re
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 from clusteradm.node.modules import Completed, Context, Failed
 
 _STATUS = "/var/lib/dpkg/status"
+_MARKS = "/var/lib/apt/extended_states"
 _LISTS = "/var/lib/apt/lists"
-_LOCK_SECONDS = 600
-# Keep what a person configured; ask nothing.
-_ANSWERS = ["-y", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+# Longer than Ansible waits for another package manager: a new board's own upgrade takes minutes.
+LOCK_SECONDS = 600
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "APT_LISTCHANGES_FRONTEND": "none"}
+_NOTHING = re.compile(r"^0 upgraded, 0 newly installed, 0 to remove", re.M)
+_UPGRADES = {
+    "dist": ["dist-upgrade"],
+    "full": ["dist-upgrade"],
+    "safe": ["upgrade", "--with-new-pkgs"],
+    "yes": ["upgrade", "--with-new-pkgs"],
+}
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the packages, or not; refresh the lists first if asked to."""
+    """Refresh the lists, upgrade, have packages or not, clear up: what the options ask for."""
+    names = [str(name).strip() for name in options["name"] or []]
+    for name in names:
+        if re.search(r"[*?\[\]!]|>=", name.split("=")[0]) or ">=" in name or name.count("=") > 1:
+            raise Failed("invalid package spec: %s (a name, or name=version)" % name)
     result: Dict[str, Any] = {"changed": False, "cache_updated": False}
-    if options["update_cache"] and _stale(options["cache_valid_time"]) and not context.check:
-        _apt(context, ["update", "-q"], "cannot refresh the package lists")
-        result["cache_updated"] = True
+    if options["clean"]:
+        if not context.check:
+            _apt(options, context, ["clean"], "apt-get clean failed")
+        result["changed"] = not names and options["upgrade"] == "no" and not options["deb"]
+        if result["changed"]:
+            return result
+    refreshed = options["update_cache"] or options["cache_valid_time"]
+    if refreshed:
+        result["cache_updated"] = _refresh(options, context)
     result["cache_update_time"] = int(_updated())
-    names = options["name"] or []
-    if not names:
-        result["changed"] = result["cache_updated"]
-        return result
-    wanted = [name for name in names if not _settled(name, options["state"], context)]
-    if not wanted:
-        return result
-    verb = "remove" if options["state"] == "absent" else "install"
-    flags = list(_ANSWERS)
-    if options["install_recommends"] is not None:
-        flags += ["-o", "APT::Install-Recommends=%s" % ("yes" if options["install_recommends"] else "no")]
-    if context.check:
-        done = _run(context, ["-s", verb, *flags, *wanted])
-        # The simulation knows no package whose source an earlier task of this run would have added.
-        result["changed"] = done.rc != 0 or bool(re.search(r"^(Inst|Remv) ", done.stdout, re.M))
-        return result
-    _repair(context)
-    done = _apt(context, [verb, *flags, *wanted], "'apt-get %s %s' failed" % (verb, " ".join(wanted)))
-    context.memory.pop("dpkg", None)
-    result.update(
-        changed=not re.search(r"^0 upgraded, 0 newly installed, 0 to remove", done.stdout, re.M), **done.result()
-    )
+    if options["upgrade"] != "no":
+        return _act(options, context, result, _UPGRADES[options["upgrade"]], [])
+    if options["deb"]:
+        return _debs(options, context, result)
+    if names:
+        return (
+            _remove(options, context, result, names)
+            if options["state"] == "absent"
+            else _install(options, context, result, names)
+        )
+    if refreshed:
+        return dict(result, changed=result["cache_updated"])
+    for verb, sign in (("autoclean", r"^Del "), ("autoremove", "^The following packages will be REMOVED")):
+        if options[verb]:
+            purge = ["--purge"] if options["purge"] else []
+            done = _apt(options, context, [verb, *_answers(options, context), *purge], "'apt-get %s' failed" % verb)
+            return dict(result, changed=bool(re.search(sign, done.stdout, re.M)), **done.result())
     return result
 
 
-def _settled(name: str, state: str, context: Context) -> bool:
+def _refresh(options: Dict[str, Any], context: Context) -> bool:
+    """Fetch the lists if they are too old. True if there are others then; a check cannot know."""
+    before = _updated()
+    if time.time() - before <= options["cache_valid_time"]:
+        return False
+    if not context.check:
+        retries, longest = options["update_cache_retries"], options["update_cache_retry_max_delay"]
+        update(context, retries, longest, options["lock_timeout"])
+    return context.check or int(_updated()) != int(before)
+
+
+def update(context: Context, retries: int, longest: int, patience: int = LOCK_SECONDS) -> None:
+    """Fetch the lists of all sources; what fails is tried again, after 1, 2, 4 seconds and so on up to the longest."""
+    for attempt in range(retries):
+        done = _run(context, ["update", "-q"], patience)
+        # apt-get goes on with old lists where a source is dead, and calls that success.
+        if done.rc == 0 and not re.search(r"^W: (Failed to fetch|Some index files failed)", done.stderr, re.M):
+            return
+        if attempt + 1 < retries:
+            context.line("a source does not answer: " + done.last_words())
+            time.sleep(min(2**attempt, longest))
+    raise Failed("Failed to update apt cache after %d retries: %s" % (retries, done.last_words()), rc=done.rc)
+
+
+def _install(options: Dict[str, Any], context: Context, result: Dict[str, Any], names: List[str]) -> Dict[str, Any]:
+    wanted = [name for name in names if not _settled(name, options, context)]
+    if wanted:
+        _act(options, context, result, ["install"], wanted)
+    automatic = _marked_automatic()
+    needed = [name.partition("=")[0] for name in names if name.partition("=")[0].split(":")[0] in automatic]
+    if needed and not context.check:
+        context.run(["apt-mark", "manual", *needed])
+    return result
+
+
+def _remove(options: Dict[str, Any], context: Context, result: Dict[str, Any], names: List[str]) -> Dict[str, Any]:
+    dpkg = _dpkg(context)
+    there = {**dpkg["kept"], **dpkg["installed"]} if options["purge"] else dpkg["installed"]
+    wanted = [name for name in names if name.partition("=")[0] in there]
+    if wanted:
+        return _act(options, context, result, ["remove", *(["--purge"] if options["purge"] else [])], wanted)
+    return result
+
+
+def _debs(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> Dict[str, Any]:
+    if options["state"] != "present":
+        raise Failed("deb only supports state=present")
+    wanted = []
+    for path in options["deb"].split(","):
+        if "://" in path:
+            raise Failed("deb: %s is no path; get_url fetches it" % path)
+        about = context.run(["dpkg-deb", "-f", path, "Package", "Version"])
+        fields = dict(re.findall(r"^(\w+): (.*)$", about.stdout, re.M))
+        if about.rc or "Package" not in fields:
+            raise Failed("Unable to install package: %s" % about.last_words())
+        if _dpkg(context)["installed"].get(fields["Package"]) != fields["Version"]:
+            wanted.append(os.path.abspath(path))
+    return _act(options, context, result, ["install"], wanted) if wanted else result
+
+
+def _act(
+    options: Dict[str, Any], context: Context, result: Dict[str, Any], words: List[str], names: List[str]
+) -> Dict[str, Any]:
+    """Have apt-get change the packages, or say in a check what it would change."""
+    if not context.check:
+        _repair(context)
+    flags = _answers(options, context)
+    if options["default_release"]:
+        flags += ["-t", options["default_release"]]
+    if options["install_recommends"] is not None:
+        flags += ["-o", "APT::Install-Recommends=%s" % ("yes" if options["install_recommends"] else "no")]
+    for option, flag in (
+        ("autoremove", "--auto-remove"),
+        ("fail_on_autoremove", "--no-remove"),
+        ("only_upgrade", "--only-upgrade"),
+        ("allow_unauthenticated", "--allow-unauthenticated"),
+        ("allow_downgrade", "--allow-downgrades"),
+        ("allow_change_held_packages", "--allow-change-held-packages"),
+    ):
+        if options[option]:
+            flags.append(flag)
+    called = " ".join([*words, *names])
+    done = _apt(options, context, [*words, *flags, *names], "'apt-get %s' failed" % called)
+    context.memory.pop("dpkg", None)
+    result.update(done.result(), changed=not _NOTHING.search(done.stdout))
+    if context.diff:
+        result["diff"] = _diff(done.stdout)
+    return result
+
+
+def _diff(said: str) -> Dict[str, str]:
+    """What apt-get says that it does: from where it has read everything to its sum."""
+    lines = said.splitlines()
+    begin = next((index + 1 for index, line in enumerate(lines) if line == "Reading state information..."), 0)
+    end = next((index for index, line in enumerate(lines) if re.match(r"\d+ upgraded", line)), len(lines))
+    return {"prepared": "\n".join(lines[begin : end + 1])}
+
+
+def _answers(options: Dict[str, Any], context: Context) -> List[str]:
+    """Ask nothing; what a person configured is kept, unless the options say otherwise."""
+    flags = ["-y"] + (["-s"] if context.check else [])
+    for option in options["dpkg_options"].split(","):
+        flags += ["-o", "Dpkg::Options::=--" + option.strip()]
+    return flags
+
+
+def _settled(name: str, options: Dict[str, Any], context: Context) -> bool:
     """True if nothing needs doing, as far as dpkg's own file says."""
     package, _, version = name.partition("=")
-    package = package.split(":")[0]
-    installed, provided = _installed(context)
-    if state == "absent":
-        return package not in installed
-    if state == "latest":
-        return False
-    if package in installed:
-        return not version or installed[package] == version
-    return not version and package in provided
+    dpkg = _dpkg(context)
+    if package not in dpkg["installed"]:
+        return options["only_upgrade"] or (
+            not version and package in dpkg["provided"] and options["state"] == "present"
+        )
+    if version:
+        return dpkg["installed"][package] == version  # of a pattern, apt-get knows the best
+    return bool(options["state"] == "present")
 
 
-def _installed(context: Context) -> Tuple[Dict[str, str], Dict[str, str]]:
-    """Installed packages with their versions, and what they provide; read once per batch."""
+def _dpkg(context: Context) -> Dict[str, Dict[str, str]]:
+    """Packages with their versions: "installed", "provided" by these, only their configuration "kept". Read once."""
     if "dpkg" not in context.memory:
-        installed: Dict[str, str] = {}
-        provided: Dict[str, str] = {}
+        found: Dict[str, Dict[str, str]] = {"installed": {}, "provided": {}, "kept": {}}
         try:
             with open(_STATUS, encoding="utf-8", errors="replace") as file:
                 text = file.read()
         except FileNotFoundError:
             raise Failed("this is no Debian system: %s is missing" % _STATUS) from None
         for entry in text.split("\n\n"):
-            fields = dict(re.findall(r"^(Package|Status|Version|Provides): (.*)$", entry, re.M))
-            if fields.get("Status", "").endswith(" ok installed"):
-                installed[fields["Package"]] = fields.get("Version", "")
+            fields = dict(re.findall(r"^(Package|Status|Architecture|Version|Provides): (.*)$", entry, re.M))
+            status = fields.get("Status", "")
+            kind = "installed" if status.endswith(" ok installed") else "kept"
+            if kind == "installed" or status.endswith(" config-files"):
+                for name in (fields["Package"], "%s:%s" % (fields["Package"], fields.get("Architecture"))):
+                    found[kind][name] = fields.get("Version", "")
+            if kind == "installed":
                 for name in fields.get("Provides", "").split(","):
-                    provided[name.split("(")[0].strip()] = fields["Package"]
-        context.memory["dpkg"] = (installed, provided)
+                    found["provided"][name.split("(")[0].strip()] = fields["Package"]
+        context.memory["dpkg"] = found
     return context.memory["dpkg"]  # type: ignore[no-any-return]
+
+
+def _marked_automatic() -> List[str]:
+    """Packages that came for another's sake, and go with the last such."""
+    try:
+        with open(_MARKS, encoding="utf-8") as file:
+            return re.findall(r"^Package: (\S+)\n(?:Architecture: .*\n)?Auto-Installed: 1$", file.read(), re.M)
+    except FileNotFoundError:
+        return []
 
 
 def _updated() -> float:
@@ -88,10 +217,6 @@ def _updated() -> float:
         except FileNotFoundError:
             continue
     return 0.0
-
-
-def _stale(valid: int) -> bool:
-    return time.time() - _updated() > valid
 
 
 def _repair(context: Context) -> None:
@@ -106,16 +231,16 @@ def _repair(context: Context) -> None:
             )
 
 
-def _apt(context: Context, words: List[str], failure: str) -> Completed:
-    done = _run(context, words)
+def _apt(options: Dict[str, Any], context: Context, words: List[str], failure: str) -> Completed:
+    done = _run(context, words, options["lock_timeout"])
     if done.rc:
         raise Failed("%s: %s" % (failure, done.last_words()), **done.result())
     return done
 
 
-def _run(context: Context, words: List[str]) -> Completed:
+def _run(context: Context, words: List[str], patience: int) -> Completed:
     """apt-get; while another holds its lock (apt before 2.0 cannot wait by itself), again and again."""
-    deadline = time.monotonic() + _LOCK_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         done = context.run(["apt-get", *words], environment=_ENVIRONMENT)
         held = re.search(r"Could not get lock|Unable to (?:acquire|lock)|is held by process", done.stderr)

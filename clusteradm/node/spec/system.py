@@ -54,7 +54,6 @@ MODULES: Table = {
             "daemon_reload": {"type": "bool", "default": False, "aliases": ["daemon-reload"]},
             "daemon_reexec": {"type": "bool", "default": False, "aliases": ["daemon-reexec"]},
         },
-        "required_one_of": [["state", "enabled", "masked", "daemon_reload", "daemon_reexec"]],
     },
     "user": {
         "runs": "node",

@@ -115,7 +115,7 @@ def test_what_is_installed_is_left_alone(do: Callable[..., dict[str, Any]]) -> N
         ("file", {"path": "/x", "state": "dir"}, "must be one of"),
         ("file", {"path": "/x", "mode": "u+k"}, "cannot be 'u.k'"),
         ("command", {}, "needs one of cmd, argv"),
-        ("systemd", {"name": "x"}, "needs one of"),
+        ("service", {"name": "x"}, "needs one of"),
         ("lineinfile", {"path": "/x", "insertafter": "a", "insertbefore": "b"}, "takes only one of"),
         ("apt", {"name": "x", "update_cache": "perhaps"}, "cannot be 'perhaps'"),
     ],

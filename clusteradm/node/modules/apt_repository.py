@@ -1,0 +1,114 @@
+"""apt_repository: a package source in the one-line form, in a file of its own or wherever it stands already."""
+
+import glob
+import os
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+from clusteradm.node import files
+from clusteradm.node.modules import Context, Failed, apt
+
+_MAIN = "/etc/apt/sources.list"
+_FOLDER = "/etc/apt/sources.list.d"
+_TYPES = ("deb", "deb-src")
+
+# A line of a file: whether it is active, what it says, and the comment behind that.
+_Line = Tuple[bool, str, str]
+
+
+def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    """Have the source, or not; then fetch its lists. What cannot be fetched is put back as it was."""
+    active, source, _ = _parse(options["repo"])
+    if not active or source.split(" ")[0] not in _TYPES:
+        hint = " (a ppa is Ubuntu's)" if options["repo"].startswith("ppa:") else ""
+        raise Failed("Invalid repository string: %s%s" % (options["repo"], hint))
+    contents = {
+        path: files.read(path) or b"" for path in [_MAIN, *glob.glob(_FOLDER + "/*.list")] if os.path.isfile(path)
+    }
+    lines = {path: [_parse(line) for line in data.decode("utf-8").splitlines()] for path, data in contents.items()}
+    before = _texts(lines)
+    new = None
+    if options["state"] == "present":
+        new = _add(source, options, lines)
+    else:
+        lines = {path: [line for line in each if line[:2] != (True, source)] for path, each in lines.items()}
+    after = _texts(lines)
+    result: Dict[str, Any] = {"changed": before != after, "repo": options["repo"], "state": options["state"]}
+    result["sources_added"] = [path for path in after if path not in before]
+    result["sources_removed"] = [path for path in before if path not in after]
+    result["diff"] = []
+    if context.diff:
+        result["diff"] = [
+            {
+                "before": before.get(path, ""),
+                "after": after.get(path, ""),
+                "before_header": path if path in before else "/dev/null",
+                "after_header": path if path in after else "/dev/null",
+            }
+            for path in result["sources_added"] + result["sources_removed"]
+        ]
+    if result["changed"] and not context.check:
+        _save({path: after.get(path, "").encode("utf-8") for path in lines}, contents)
+        if new is not None:
+            files.attributes(new, {"owner": None, "group": None, "mode": options["mode"]}, False)
+        if options["update_cache"]:
+            try:
+                apt.update(context, options["update_cache_retries"], options["update_cache_retry_max_delay"])
+            except Failed:
+                _save(dict(dict.fromkeys(after, b""), **contents), {})
+                raise
+    return result
+
+
+def _parse(line: str) -> _Line:
+    line = line.strip()
+    active = not line.startswith("#")
+    line = line if active else line[1:]
+    source, _, comment = line.partition("#") if line.find("#") > 0 else (line, "", "")
+    source = source.strip()
+    if source.split(" ")[0].split("\t")[0] in _TYPES:
+        source = " ".join(source.split())
+    return active, source, comment.strip()
+
+
+def _texts(lines: Dict[str, List[_Line]]) -> Dict[str, str]:
+    """What each file is to say; one that would be empty is not there."""
+    found = {}
+    for path, each in lines.items():
+        if each:
+            found[path] = "".join(
+                ("" if active else "# ") + source + (" # " + comment if comment else "") + "\n"
+                for active, source, comment in each
+            )
+    return found
+
+
+def _add(source: str, options: Dict[str, Any], lines: Dict[str, List[_Line]]) -> Optional[str]:
+    """Make it active where it stands, or write it to a file, whose path is returned."""
+    found = False
+    for each in lines.values():
+        for index, (_, said, comment) in enumerate(each):
+            if said == source:
+                each[index] = (True, said, comment)
+                found = True
+    if found:
+        return None
+    path = os.path.join(_FOLDER, (options["filename"] or _name(source)) + ".list")
+    lines.setdefault(path, []).append((True, source, ""))
+    return path
+
+
+def _name(source: str) -> str:
+    """A file's name from the source's address, as Ansible makes it."""
+    bare = re.sub(r"\w+://", "", re.sub(r"\[[^\]]+\]", "", source))
+    address = next(part for part in bare.split() if part not in _TYPES)
+    return "_".join(re.sub("[^a-zA-Z0-9]", " ", address.split("@", 1)[-1]).split())
+
+
+def _save(wanted: Dict[str, bytes], contents: Dict[str, bytes]) -> None:
+    for path, data in wanted.items():
+        if data and data != contents.get(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            files.write(path, data)
+        elif not data and os.path.exists(path):
+            os.unlink(path)
