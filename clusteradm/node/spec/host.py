@@ -3,6 +3,16 @@
 from clusteradm.node.spec.common import Table, choice
 
 MODULES: Table = {
+    "known_hosts": {
+        "runs": "node",
+        "options": {
+            "name": {"type": "str", "required": True, "aliases": ["host"]},
+            "key": {"type": "str"},
+            "path": {"type": "path", "default": "~/.ssh/known_hosts"},
+            "hash_host": {"type": "bool", "default": False},
+            "state": choice("absent", "present", default="present"),
+        },
+    },
     "sysctl": {
         "runs": "node",
         "collection": "ansible.posix",
@@ -15,5 +25,14 @@ MODULES: Table = {
             "ignoreerrors": {"type": "bool", "default": False},
             "sysctl_file": {"type": "path", "default": "/etc/sysctl.conf"},
         },
+    },
+    "timezone": {
+        "runs": "node",
+        "collection": "community.general",
+        "options": {
+            "name": {"type": "str"},
+            "hwclock": choice("UTC", "local", aliases=["rtc"]),
+        },
+        "required_one_of": [["hwclock", "name"]],
     },
 }
