@@ -1,20 +1,22 @@
-"""The inference runtime: which Python, TFLite runtime, pycoral and libedgetpu the ranks would use.
+"""The inference runtime: which Python, TFLite runtime, pycoral and libedgetpu the ranks would use; whether it works.
 
 Asked of that Python itself, in a child process as the cluster user: a library that does not fit can crash its process.
-No TPU is opened: edgetpu_list_devices only reads sysfs.
+The question opens no TPU (edgetpu_list_devices only reads sysfs); the attempts that follow open those that are free.
 """
 
 import json
 import subprocess
 from typing import Any, Dict, Optional
 
+from clusteradm.node.probe import delegate
 from clusteradm.node.probe.attempt import attempt
+from clusteradm.node.probe.driver import kernel_log
 
 PYTHON = "/opt/clusteradm/bin/python3"
 _SECONDS = 30.0
 
 _QUESTION = r"""
-import ctypes, importlib.util, json, platform
+import ctypes, importlib.util, json, os, platform
 def version(module, package):
     if importlib.util.find_spec(module) is None:
         return None
@@ -23,17 +25,17 @@ def version(module, package):
         return metadata.version(package)
     except Exception:
         return "unknown"
-def google_pycoral():
-    # PyPI's pycoral is a tool for coral reefs: it has no pycoral.utils.
-    if importlib.util.find_spec("pycoral") is None:
+def google_pycoral(folders):
+    # PyPI's pycoral is a tool for coral reefs: it has no pycoral.utils.edgetpu. It is not imported to find that out.
+    if folders is None:
         return None
-    try:
-        return importlib.util.find_spec("pycoral.utils.edgetpu") is not None
-    except ImportError:
-        return False
+    return any(os.path.exists(os.path.join(folder, "utils", "edgetpu.py")) for folder in folders)
+spec = importlib.util.find_spec("pycoral")
+pycoral = None if spec is None else list(spec.submodule_search_locations or [])
 about = {"python": platform.python_version(), "litert": version("ai_edge_litert", "ai-edge-litert"),
          "tflite_runtime": version("tflite_runtime", "tflite-runtime"), "numpy": version("numpy", "numpy"),
-         "pillow": version("PIL", "pillow"), "mpi4py": version("mpi4py", "mpi4py"), "google_pycoral": google_pycoral()}
+         "pillow": version("PIL", "pillow"), "mpi4py": version("mpi4py", "mpi4py"),
+         "google_pycoral": google_pycoral(pycoral), "pycoral": pycoral}
 try:
     library = ctypes.CDLL("libedgetpu.so.1")
 except OSError as error:
@@ -53,8 +55,15 @@ print(json.dumps(about))
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """Versions by name (None: not installed), and the devices that the library lists."""
-    return {"package": package("libedgetpu1-std") or package("libedgetpu1-max"), **ask(options["user"])}
+    """Versions by name (None: not installed), the devices that the library lists, and the attempts on those free."""
+    user = options["user"]
+    about = {"package": package("libedgetpu1-std") or package("libedgetpu1-max"), **ask(user)}
+    if about["ok"] and about.get("devices"):
+        tried = delegate.attempts(root, user, PYTHON, about["devices"], options.get("shared"))
+        about["attempts"] = tried
+        if tried and not all(one["ok"] for one in tried.values()):
+            about["kernel_log"] = kernel_log(root, list(tried))  # what the driver said to it
+    return about
 
 
 def package(name: str) -> Optional[str]:

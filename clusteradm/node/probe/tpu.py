@@ -1,35 +1,40 @@
 """Edge TPUs as the kernel shows them: on the bus, by the driver, as device nodes. Nothing is opened.
 
 Files and formats are those of the gasket and apex drivers (google/gasket-driver); which of them exist depends on the
-driver's version.
+driver's version, and one that is missing is None.
 """
 
 import grp
 import os
 import pwd
+import re
 import stat
 import subprocess
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import names, read
+from clusteradm.node.probe import names, pcie, read
+from clusteradm.node.probe.driver import driver, kernel_log
 
-# Only the ids are matched: class and vendor texts differ with the age of pci.ids and with the driver's fix-up.
-VENDOR, DEVICE = "0x1ac1", "0x089a"
 _LSPCI = ["lspci", "-D", "-n", "-d", "1ac1:089a"]
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """What lspci, /proc, sysfs and /dev say, each for itself; the judge compares them."""
+    """What lspci, /proc, sysfs, /dev and the kernel's log say, each for itself; the judge compares them."""
+    user = options.get("user")
+    cards, devices = pcie.cards(root), apex(root, user)
     return {
         "lspci": lspci(),
         "proc": proc(read(root, "proc/bus/pci/devices")),
-        "pci": pci(root),
-        "apex": apex(root),
-        "driver": {
-            "version": read(root, "sys/module/apex/version"),
-            "loaded": os.path.isdir(os.path.join(root, "sys/module/apex")),
-        },
-        "user_in_group": in_group(options.get("user"), "apex"),
+        "pci": cards,
+        "bridges": pcie.bridges(root),
+        "slots": pcie.slots(root),
+        "vectors": pcie.vectors(root),
+        "apex": devices,
+        "driver": driver(root),
+        "kernel_log": kernel_log(root, [card["address"] for card in cards]),
+        "device_tree": device_tree(root),
+        "group": group(root, "apex"),
+        "user_in_group": in_group(user, "apex"),
     }
 
 
@@ -55,25 +60,6 @@ def proc(text: Optional[str]) -> Optional[List[Dict[str, Any]]]:
     return found
 
 
-def pci(root: str) -> List[Dict[str, Any]]:
-    """The Edge TPUs of /sys/bus/pci/devices, in the order of their addresses."""
-    found = []
-    base = os.path.join(root, "sys/bus/pci/devices")
-    for address in names(base):
-        if read(base, address, "vendor") != VENDOR or read(base, address, "device") != DEVICE:
-            continue
-        driver = os.path.join(base, address, "driver")
-        found.append(
-            {
-                "address": address,
-                "driver": os.path.basename(os.readlink(driver)) if os.path.islink(driver) else None,
-                "link_speed": read(base, address, "current_link_speed"),
-                "link_width": read(base, address, "current_link_width"),
-            }
-        )
-    return found
-
-
 _FILES = (
     "status",
     "driver_version",
@@ -88,12 +74,16 @@ _FILES = (
     "trip_point0_temp",
     "trip_point1_temp",
     "trip_point2_temp",
+    "hw_temp_warn2",
+    "hw_temp_warn2_en",
+    "node_0_num_mapped_pages",
     "unique_id",
+    "dev",
 )
 
 
-def apex(root: str) -> List[Dict[str, Any]]:
-    """What the driver tells of each of its devices, and the device node."""
+def apex(root: str, user: Optional[str] = None) -> List[Dict[str, Any]]:
+    """What the driver tells of each of its devices, its owner (a job's, where it is `user`'s rank), and its node."""
     found = []
     base = os.path.join(root, "sys/class/apex")
     for name in names(base):
@@ -102,13 +92,13 @@ def apex(root: str) -> List[Dict[str, Any]]:
         about: Dict[str, Any] = {file: read(base, name, file) for file in _FILES}
         about["name"] = name
         about["node"] = node(root, "/dev/" + name)
-        about["owner"] = process(root, about["device_owner"])
+        about["owner"] = process(root, about["device_owner"], user)
         found.append(about)
     return found
 
 
 def node(root: str, path: str) -> Optional[Dict[str, Any]]:
-    """Mode (octal), owner and group of a device node; None if it is not there or is no character device."""
+    """Mode (octal), owner, group and number of a device node; None if it is not there or is no character device."""
     try:
         about = os.stat(os.path.join(root, path.lstrip("/")))
     except OSError:
@@ -120,31 +110,80 @@ def node(root: str, path: str) -> Optional[Dict[str, Any]]:
     except KeyError:
         owner = str(about.st_uid)
     try:
-        group = grp.getgrgid(about.st_gid).gr_name
+        owning = grp.getgrgid(about.st_gid).gr_name
     except KeyError:
-        group = str(about.st_gid)
-    return {"path": path, "mode": "%04o" % stat.S_IMODE(about.st_mode), "owner": owner, "group": group}
+        owning = str(about.st_gid)
+    return {
+        "path": path,
+        "mode": "%04o" % stat.S_IMODE(about.st_mode),
+        "owner": owner,
+        "group": owning,
+        "major": os.major(about.st_rdev),
+        "minor": os.minor(about.st_rdev),
+    }
 
 
-def process(root: str, pid: Optional[str]) -> Optional[Dict[str, Any]]:
-    """Who owns a TPU: pid, user and command line; None if nobody does."""
+# What the supervisor has mpirun start: node/job/supervisor.py.
+_RANK = re.compile(r"\bclusteradm\.node\.job\.rank \S*/([^/\s]+)/? \d+\b")
+
+
+def process(root: str, pid: Optional[str], user: Optional[str] = None) -> Optional[Dict[str, Any]]:
+    """Who owns a TPU: pid, user, command line, and which of the cluster's jobs it belongs to; None if nobody does."""
     if not pid or not pid.isdigit() or pid == "0":
         return None
     folder = os.path.join(root, "proc", pid)
     command = (read(folder, "cmdline") or "").replace("\0", " ").strip()
     try:
-        user: Optional[str] = pwd.getpwuid(os.stat(folder).st_uid).pw_name
+        owner: Optional[str] = pwd.getpwuid(os.stat(folder).st_uid).pw_name
     except (OSError, KeyError):
-        user = None
-    return {"pid": int(pid), "user": user, "command": command[:200] or None}
+        owner = None
+    # Anybody can call a process like a rank: it has to be the cluster user's.
+    rank = _RANK.search(command) if user and owner == user else None
+    return {"pid": int(pid), "user": owner, "command": command[:200] or None, "job": rank.group(1) if rank else None}
 
 
-def in_group(user: Optional[str], group: str) -> Optional[bool]:
+def in_group(user: Optional[str], name: str) -> Optional[bool]:
     """Whether the user is in the group; None where one of them does not exist."""
     if not user:
         return None
     try:
-        account, members = pwd.getpwnam(user), grp.getgrnam(group)
+        account, members = pwd.getpwnam(user), grp.getgrnam(name)
     except KeyError:
         return None
     return user in members.gr_mem or account.pw_gid == members.gr_gid
+
+
+def group(root: str, name: str) -> Optional[Dict[str, Any]]:
+    """Number and members of a group in /etc/group; None if it is not there."""
+    for line in (read(root, "etc/group") or "").splitlines():
+        fields = line.split(":")
+        if len(fields) == 4 and fields[0] == name:
+            return {"gid": fields[2], "members": [member for member in fields[3].split(",") if member]}
+    return None
+
+
+def device_tree(root: str) -> Optional[Dict[str, Any]]:
+    """Model and compatible of the board, and the status of each Edge TPU core that an overlay describes.
+
+    None where the machine has no device tree. A core without a status is in order, as the specification has it.
+    """
+    base = os.path.join(root, "proc/device-tree")
+    if not os.path.isdir(base):
+        return None
+    cores: Dict[str, str] = {}
+    for parent in names(base):
+        if parent.split("@")[0] != "yorktown-tpu":
+            continue
+        for core in names(base, parent):
+            if core.startswith("akira"):
+                cores[core] = _property(base, parent, core, "status") or "okay"
+    compatible = read(base, "compatible")
+    return {
+        "model": _property(base, "model"),
+        "compatible": [text for text in (compatible or "").split("\0") if text],
+        "cores": cores,
+    }
+
+
+def _property(*parts: str) -> Optional[str]:
+    return (read(*parts) or "").rstrip("\0") or None

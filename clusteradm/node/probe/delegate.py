@@ -1,0 +1,172 @@
+"""Try each Edge TPU that is free: load the delegate onto it and, where a model is deployed, run one inference.
+
+Only ever in processes of their own with a time limit, as the cluster user: what crashes or hangs is an answer. Never as
+root, whom the driver lets open a TPU that another process owns; never a TPU that is owned, or that sysfs calls ill.
+"""
+
+import json
+import os
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+from clusteradm.node.probe import names, read
+from clusteradm.node.probe.attempt import attempt, is_root, together
+from clusteradm.node.probe.tpu import process
+
+# The driver itself waits up to 12 s for a chip that does not wake; then the kernel's log says so.
+_SECONDS = 15.0
+_MODEL_SECONDS = 5.0
+_LARGEST = 16 << 20
+_WEDGED = -50000
+_OUTPUT_QUEUE = "0x03"
+_CODE = r"""
+import ctypes, json, os, sys
+path, option, model = sys.argv[1:4]
+def say(**about):
+    print(json.dumps(about), flush=True)
+say(stage="import", access=os.access(path, os.R_OK | os.W_OK))
+try:
+    from tflite_runtime.interpreter import Interpreter, load_delegate
+except ImportError:
+    from ai_edge_litert.interpreter import Interpreter, load_delegate
+say(stage="load")
+try:
+    delegate = load_delegate("libedgetpu.so.1", {"device": option})
+except (OSError, ValueError) as error:
+    say(error=" ".join(str(error).split()))
+    # It has one error for everything; asked again, loudly, it tells on stderr what it tried.
+    library = ctypes.CDLL("libedgetpu.so.1")
+    library.edgetpu_list_devices.restype = ctypes.c_void_p
+    count = ctypes.c_size_t(0)
+    library.edgetpu_list_devices(ctypes.byref(count))
+    say(count=count.value)
+    library.edgetpu_verbosity(10)
+    try:
+        load_delegate("libedgetpu.so.1", {"device": option})
+    except ValueError:
+        pass
+    sys.exit(1)
+if model:
+    say(stage="allocate")
+    interpreter = Interpreter(model_path=model, experimental_delegates=[delegate])
+    interpreter.allocate_tensors()
+    say(stage="invoke")
+    interpreter.invoke()
+    say(inference=True)
+say(stage="done")
+"""
+
+
+def attempts(
+    root: str, user: str, python: str, listed: Sequence[str], shared: Optional[str]
+) -> Optional[Dict[str, Dict[str, Any]]]:
+    """PCI address -> how the attempt on it went, for every TPU that is free; None where the cluster user is root.
+
+    {"ok", "stage": how far it got, "seconds"}, and where known "error", "signal", "timeout", "count": devices that
+    libedgetpu listed, "access": whether the node may be opened, "stderr": last lines, "owner": who had it by then,
+    "inference": True, "interrupts": whether any came of it.
+    """
+    if is_root(user):
+        return None
+    devices = [device for device in free(root) if device["path"] in listed]
+    if not devices:
+        return {}
+    found = attempt(user, _MODEL_SECONDS, lambda: {"model": compiled_model(shared)}) if shared else {}
+    model = found.get("model")
+    before = {device["name"]: interrupts(root, device["name"]) for device in devices}
+    commands = [command(python, device["path"], listed, model) for device in devices]
+    done = attempt(user, _SECONDS + 5, lambda: {"ended": together(commands, _SECONDS)})
+    results = {}
+    # Where they could not even be started, that says nothing of the TPUs.
+    for device, ended in zip(devices, done.get("ended", ())):
+        result = outcome(ended)
+        if result.get("inference"):
+            result["interrupts"] = _rose(root, device["name"], before[device["name"]])
+        if not result["ok"]:
+            result["owner"] = process(root, read(root, "sys/class/apex", device["name"], "device_owner"), user)
+        results[device["address"]] = result
+    return results
+
+
+def free(root: str) -> List[Dict[str, str]]:
+    """The TPUs that may be tried: nobody's, and in order as far as the driver's files tell."""
+    found = []
+    base = os.path.join(root, "sys/class/apex")
+    for name in names(base):
+        address = read(base, name, "pci_address")
+        if not address or read(base, name, "is_device_owned") != "0" or read(base, name, "status") != "ALIVE":
+            continue
+        temperature = read(base, name, "temp")
+        if temperature is not None and temperature.lstrip("-").isdigit() and int(temperature) <= _WEDGED:
+            continue
+        # Without interrupts an inference never ends.
+        if read(base, name, "interrupt_counts") is not None:
+            found.append({"name": name, "address": address, "path": "/dev/" + name})
+    return found
+
+
+def command(python: str, path: str, listed: Sequence[str], model: Optional[str]) -> List[str]:
+    """The option "pci:N" counts in the order of the library's own list of PCIe devices, not of the devices' numbers."""
+    option = "pci:%d" % [one for one in listed if one.startswith("/dev/apex_")].index(path)
+    return [python, "-c", _CODE, path, option, model or ""]
+
+
+def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:
+    """What one process's end and its words mean; the last word of each name counts."""
+    result: Dict[str, Any] = {}
+    for line in ended["out"].splitlines():
+        try:
+            result.update(json.loads(line))
+        except ValueError:
+            continue  # a library that writes to standard output
+    status = ended["status"]
+    result["ok"] = status == 0 and result.get("stage") == "done"
+    result["seconds"] = ended["seconds"]
+    if ended["timeout"]:
+        result["timeout"] = True
+    elif status is not None and status < 0:
+        result["signal"] = -status
+    if not result["ok"]:
+        result["stderr"] = ended["err"]
+    return result
+
+
+def compiled_model(shared: str) -> Optional[str]:
+    """The smallest deployed model that is compiled for the Edge TPU; None if there is none."""
+    sizes = []
+    base = os.path.join(shared, "models")
+    for name in names(base):
+        for version in names(base, name):
+            path = os.path.join(base, name, version, "model.tflite")
+            try:
+                sizes.append((os.stat(path).st_size, path))
+            except OSError:
+                continue
+    for size, path in sorted(sizes):
+        if size > _LARGEST:
+            break
+        with open(path, "rb") as file:
+            if b"edgetpu-custom-op" in file.read():
+                return path
+    return None
+
+
+def interrupts(root: str, name: str) -> Optional[int]:
+    """How many inferences' ends the driver was told of by interrupt; None where it counts none."""
+    for line in (read(root, "sys/class/apex", name, "interrupt_counts") or "").splitlines():
+        number, _, count = line.partition(":")
+        if number == _OUTPUT_QUEUE and count.strip().isdigit():
+            return int(count)
+    return None
+
+
+def _rose(root: str, name: str, before: Optional[int]) -> Optional[bool]:
+    if before is None:
+        return None
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        now = interrupts(root, name)
+        if now is None or now > before:
+            return None if now is None else True
+        time.sleep(0.05)
+    return False

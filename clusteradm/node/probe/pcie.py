@@ -1,0 +1,100 @@
+"""The PCI Express bus below and around the Edge TPUs: cards, links, interrupts, bridges, slots."""
+
+import os
+import re
+from typing import Any, Dict, List, Optional
+
+from clusteradm.node.probe import names, read
+
+# Only the ids are matched: class and vendor texts differ with the age of pci.ids and with the driver's fix-up.
+VENDOR, DEVICE = "0x1ac1", "0x089a"
+_BRIDGE = "0x0604"
+_DEVICES = "sys/bus/pci/devices"
+_SECONDARY_BUS, _SUBORDINATE_BUS = 0x19, 0x1A  # in a bridge's configuration space
+
+
+def cards(root: str) -> List[Dict[str, Any]]:
+    """The Edge TPUs of /sys/bus/pci/devices, in the order of their addresses."""
+    found = []
+    base = os.path.join(root, _DEVICES)
+    for address in names(base):
+        if read(base, address, "vendor") != VENDOR or read(base, address, "device") != DEVICE:
+            continue
+        found.append(
+            {
+                "address": address,
+                "driver": _driver(base, address),
+                "driver_override": read(base, address, "driver_override"),
+                "link_speed": read(base, address, "current_link_speed"),
+                "link_width": read(base, address, "current_link_width"),
+                "max_link_speed": read(base, address, "max_link_speed"),
+                "max_link_width": read(base, address, "max_link_width"),
+                "vectors": _vectors(base, address),
+            }
+        )
+    return found
+
+
+def _driver(base: str, address: str) -> Optional[str]:
+    link = os.path.join(base, address, "driver")
+    return os.path.basename(os.readlink(link)) if os.path.islink(link) else None
+
+
+def _vectors(base: str, address: str) -> Optional[int]:
+    """How many MSI-X vectors the kernel gave it; None where it says nothing of them."""
+    folder = os.path.join(base, address, "msi_irqs")
+    if not os.path.isdir(folder):
+        return None
+    return sum(read(folder, number) == "msix" for number in names(folder))
+
+
+def vectors(root: str) -> Optional[Dict[str, int]]:
+    """Interrupt vectors of a PC, allocated and still free; None on other machines, and where debugfs is not mounted."""
+    text = read(root, "sys/kernel/debug/irq/domains/VECTOR") or ""
+    found = dict(re.findall(r"^(Global available|Total allocated):\s*(\d+)$", text, re.M))
+    if len(found) != 2:
+        return None
+    return {"free": int(found["Global available"]), "allocated": int(found["Total allocated"])}
+
+
+def bridges(root: str) -> List[Dict[str, Any]]:
+    """Every bridge, with the buses behind it and the devices that are directly on the first of them."""
+    base = os.path.join(root, _DEVICES)
+    addresses = names(base)
+    found = []
+    for address in addresses:
+        if not (read(base, address, "class") or "").startswith(_BRIDGE):
+            continue
+        secondary = _bus(base, address, "secondary_bus_number", _SECONDARY_BUS)
+        domain = address.split(":")[0]
+        prefix = None if not secondary else "%s:%02x:" % (domain, secondary)
+        vendor, device = read(base, address, "vendor") or "", read(base, address, "device") or ""
+        found.append(
+            {
+                "address": address,
+                "id": "%s:%s" % (vendor[2:], device[2:]),
+                "secondary": secondary,
+                "subordinate": _bus(base, address, "subordinate_bus_number", _SUBORDINATE_BUS),
+                "below": [other for other in addresses if prefix and other.startswith(prefix)],
+            }
+        )
+    return found
+
+
+def _bus(base: str, address: str, file: str, offset: int) -> Optional[int]:
+    """A bridge's bus number: older kernels have no file for it, but its configuration has the byte."""
+    text = read(base, address, file)
+    if text is not None and text.isdigit():
+        return int(text)
+    try:
+        with open(os.path.join(base, address, "config"), "rb") as file_:
+            head = file_.read(64)
+    except OSError:
+        return None
+    return head[offset] if len(head) > offset else None
+
+
+def slots(root: str) -> Dict[str, Optional[str]]:
+    """The machine's physical slots by name, each with the address that is or would be in it ("0000:04:00")."""
+    base = os.path.join(root, "sys/bus/pci/slots")
+    return {name: read(base, name, "address") for name in names(base)}
