@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,11 +148,12 @@ class Planner:
         layers = tuple(layer for layer in (task.vars, play.file_vars, play.vars) if layer)
         return Variables(self._templates, host.name, position, self._board, magic=magic, layers=layers)
 
-    def template(self, task: Task, src: str, variables: Mapping[str, Any]) -> str:
+    def template(self, task: Task, src: str, variables: Variables) -> str:
         """The text of a template file. Raises TaskError that names file and line."""
         path = find(src, task, "templates")
         try:
-            return self._templates.file(path.read_text(encoding="utf-8"), str(path), variables)
+            text, syntax = bodies.syntax(path.read_text(encoding="utf-8"), task, variables)
+            return self._templates.file(text, str(path), variables, **syntax)
         except (Pending, UnknownUntilRun):
             raise
         except TemplateProblem as error:
@@ -224,8 +224,9 @@ class Planner:
         """One task, or one item of its loop, whose condition holds."""
         task = planned.task
         args = self._arguments(task, variables)
-        planned.result = local.judge(task.module, args, self._templates, variables)
-        if planned.result is not None:
+        outcome = local.judge(task.module, args, self._templates, variables)
+        if outcome is not None:
+            planned.result = self._judge_one(planned, outcome, variables)
             return
         body = None
         if task.module == "template":
@@ -288,6 +289,8 @@ class Planner:
                 outcome["changed"] = all_hold(task.changed_when, self._templates, scope)
             if task.failed_when is not None:
                 outcome["failed"] = outcome["failed_when_result"] = all_hold(task.failed_when, self._templates, scope)
+        except (Pending, UnknownUntilRun):
+            raise
         except Exception as error:
             outcome.update(failed=True, msg=f"{task.place}: {_reason(error)}")
         return outcome

@@ -571,3 +571,19 @@ def test_a_handler_that_no_batch_can_hold_runs_only_if_it_was_notified(play: Pla
         """
     )
     assert [name for name, _ in outcome.results("w1")] == ["a", "b", "ever"]
+
+
+def test_changed_when_and_failed_when_judge_what_needs_no_node_as_well(play: Play) -> None:
+    outcome = play(
+        """
+        - hosts: w1
+          gather_facts: false
+          tasks:
+            - {name: a, debug: , changed_when: true, notify: told}
+            - {name: b, fail: , failed_when: false}
+            - {name: c, debug: {msg: "{{ item }}"}, loop: [x, y], changed_when: item == 'y'}
+          handlers:
+            - {name: told, debug: }
+        """
+    )
+    assert outcome.results("w1") == [("a", "changed"), ("b", "ok"), ("c", "changed"), ("told", "ok")]
