@@ -25,8 +25,8 @@ def add_inventory_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_connection_arguments(parser: argparse.ArgumentParser, *, limit: bool = True) -> None:
-    """Options of every command that connects. `limit`: whether it is about many hosts."""
+def add_connection_arguments(parser: argparse.ArgumentParser, *, limit: bool = True, json: bool = True) -> None:
+    """Options of every command that connects. `limit`: whether it is about many hosts; `json`: has data to show."""
     add_inventory_argument(parser)
     if limit:
         parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
@@ -46,7 +46,8 @@ def add_connection_arguments(parser: argparse.ArgumentParser, *, limit: bool = T
         parser.add_argument(
             f"--{name}-timeout", type=_count, default=default, metavar="S", help=f"seconds {meaning} ({default:.0f})"
         )
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    if json:
+        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
 def _count(text: str) -> int:
@@ -74,9 +75,13 @@ def open_cluster(args: argparse.Namespace) -> Cluster:
     return load(inventory_path(args))
 
 
-def open_fleet(args: argparse.Namespace, cluster: Cluster) -> Fleet:
-    """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table and asked once."""
-    sudo_password = ask_password("sudo password: ") if args.ask_become_pass else None
+def open_fleet(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> Fleet:
+    """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table and asked once.
+
+    `sudo_password`: what was typed for -K already, where a run opens several fleets.
+    """
+    if args.ask_become_pass and sudo_password is None:
+        sudo_password = ask_password("sudo password: ")
     known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.path.parent / "known_hosts"
     first_contact = FirstContact.ACCEPT if args.accept_new else FirstContact.ASK
     return Fleet(

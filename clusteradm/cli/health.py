@@ -3,113 +3,177 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import Group
+from rich.live import Live
 from rich.text import Text
 
 from clusteradm import health
 from clusteradm.cli import context, show
-from clusteradm.health import Finding, Severity
+from clusteradm.cli.health_forms.html import html
+from clusteradm.cli.health_forms.nagios import nagios, unknown
+from clusteradm.cli.health_forms.prometheus import prometheus
+from clusteradm.cli.health_forms.report import Report
+from clusteradm.cli.health_forms.table import table
+from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.health import Survey, saved
+from clusteradm.health.anonymous import anonymous
+from clusteradm.health.expect import compare
 from clusteradm.inventory import Cluster
+from clusteradm.transport import Password
 
 EXAMPLES = """\
 examples:
-  clusteradm health                              every host of the inventory
-  clusteradm health --limit 'coral-[0:3]'        only these
-  clusteradm health --save today.json            keep what was seen
-  clusteradm health --from today.json            judge it again, with no connection
+  clusteradm health                              every host of the inventory, those that are alike in one line
+  clusteradm health -v --limit 'coral-[0:3]'     every check and every TPU of these
+  clusteradm health --watch 10                   again and again, until Ctrl-C
+  clusteradm health --expect                     a TPU more than the inventory's cluster_tpus is a finding, too
+  clusteradm health --html report.html           a page to mail or to print
+  clusteradm health --save bug.json --anonymous  what the hosts said, to attach to a bug report
+  clusteradm health --from bug.json              judge that, with no connection and no inventory
   clusteradm health --json | jq '.findings[] | select(.severity != "ok")'
+  clusteradm health --format nagios              one line with performance data, exit status 0, 1, 2 or 3
 
 exit status: 0 all is well, 3 something is ill, 4 a host does not answer
 """
 
-_STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red"}
+_PAUSE_SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm health`."""
     context.add_connection_arguments(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="a row for every host and every TPU")
     parser.add_argument(
-        "--from", dest="source", metavar="FILE", help="judge a saved survey instead of asking the hosts"
+        "--format",
+        choices=("table", "json", "prometheus", "nagios"),
+        default="table",
+        help="what is written to standard output (%(default)s); --json is short for --format json",
     )
-    parser.add_argument("--save", metavar="FILE", help="keep what the hosts said, for --from")
+    parser.add_argument("--html", metavar="FILE", help="write a page to mail or to print, too")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=_seconds,
+        const=_PAUSE_SECONDS,
+        metavar="SECONDS",
+        help=f"look again and again, with a pause ({_PAUSE_SECONDS:.0f} s)",
+    )
+    parser.add_argument("--expect", action="store_true", help="TPUs that the inventory does not declare are findings")
+    parser.add_argument("--save", metavar="FILE", help="keep what the hosts said, for --from or for a bug report")
+    parser.add_argument(
+        "--anonymous", action="store_true", help="with --save: without secrets, names, addresses and serials"
+    )
+    parser.add_argument("--from", dest="source", metavar="FILE", help="judge what --save kept; asks no host")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 on")
+    return seconds
 
 
 def run(args: argparse.Namespace) -> int:
     """Survey, judge, show."""
-    cluster = context.open_cluster(args)
-    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
+    form = "json" if args.json else args.format
+    if args.anonymous and not args.save:
+        raise UsageError("--anonymous goes with --save FILE")
+    if args.watch is not None:
+        if form != "table" or args.source or args.save or args.html:
+            raise UsageError("--watch shows the table of hosts that it asks; it goes with no file and no other format")
+        _watch(args)
+    try:
+        report = _report(args)
+    except ClusteradmError as error:
+        if form != "nagios":
+            raise
+        # The server that runs a plugin sees nothing but its standard output.
+        status, line = unknown(str(error))
+        sys.stdout.write(line + "\n")
+        return status
+    if args.html:
+        _write(Path(args.html), html(report))
+    return _show(report, form, verbose=args.verbose)
+
+
+def _show(report: Report, form: str, *, verbose: bool) -> int:
+    status = report.exit_code
+    if form == "json":
+        show.json_document("health", report.document())
+    elif form == "prometheus":
+        sys.stdout.write(prometheus(report))
+    elif form == "nagios":
+        status, line = nagios(report)
+        sys.stdout.write(line + "\n")
+    else:
+        show.stdout.print(table(report, verbose=verbose))
+    return status
+
+
+def _report(args: argparse.Namespace) -> Report:
     if args.source:
-        survey = health.Survey.load(Path(args.source)).only(hosts)
+        survey, cluster = saved.read(Path(args.source))
+        # A document judges itself, unless it is asked how it looks by another inventory, or is too old to have one.
+        if args.inventory or cluster is None:
+            cluster = context.open_cluster(args)
+        survey = survey.only(cluster.select(args.limit) if args.limit else cluster.hosts.values())
     else:
-        with context.open_fleet(args, cluster) as fleet, show.stderr.status("asking the hosts") as status:
-            survey = health.survey(fleet, hosts, together=True, progress=lambda text: status.update(text))
+        cluster = context.open_cluster(args)
+        with show.stderr.status("asking the hosts") as status:
+            survey = ask(args, cluster, progress=lambda text: status.update(text))
     if args.save:
-        survey.save(Path(args.save))
+        body = saved.document(cluster, survey)
+        saved.write(Path(args.save), anonymous(cluster, body) if args.anonymous else body)
+    return judged(args, cluster, survey)
+
+
+def ask(
+    args: argparse.Namespace,
+    cluster: Cluster,
+    sudo_password: Password | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Survey:
+    """What the hosts that the command line names say now."""
+    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
+    with context.open_fleet(args, cluster, sudo_password) as fleet:
+        return health.survey(fleet, hosts, together=True, progress=progress)
+
+
+def judged(args: argparse.Namespace, cluster: Cluster, survey: Survey) -> Report:
+    """The report of a survey."""
     findings = health.judge(cluster, survey)
-    if args.json:
-        show.json_document("health", _document(findings))
-    else:
-        _show(cluster, findings)
-    if any(finding.state == "UNREACHABLE" for finding in findings):
-        return 4
-    return 3 if any(not finding.ok for finding in findings) else 0
+    if args.expect:
+        findings += compare(cluster, survey)
+    return Report.of(cluster, survey, findings)
 
 
-def _document(findings: Sequence[Finding]) -> dict[str, object]:
-    rows = [{**asdict(finding), "severity": finding.severity.name.lower()} for finding in findings]
-    counts = {severity.name.lower(): sum(finding.severity is severity for finding in findings) for severity in Severity}
-    return {"findings": rows, "summary": counts}
+def _watch(args: argparse.Namespace) -> None:
+    """Until Ctrl-C. Every round connects anew: a host that hangs is found by the time limit of a connection."""
+    cluster = context.open_cluster(args)
+    password = context.ask_password("sudo password: ") if args.ask_become_pass else None
+    report = judged(args, cluster, ask(args, cluster, password))
+    with Live(console=show.stdout, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            about = Text(f"{report.date}, again in {args.watch:g} s (Ctrl-C ends)", style="dim")
+            shown = Group(about, table(report, verbose=args.verbose))
+            if show.stdout.is_terminal:
+                live.update(shown, refresh=True)
+            else:
+                show.stdout.print(shown)
+            time.sleep(args.watch)
+            report = judged(args, cluster, ask(args, cluster, password))
 
 
-def _show(cluster: Cluster, findings: Sequence[Finding]) -> None:
-    """One row per host and per TPU; below, what is ill, why, and what to do."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("SUBJECT", "STATE", "SEEN"):
-        table.add_column(column, overflow="fold", no_wrap=column != "SEEN")
-    for subject in dict.fromkeys(finding.subject for finding in findings):
-        mine = [finding for finding in findings if finding.subject == subject]
-        # A host's missing TPU has the host as its subject, and a row of its own.
-        for rows in ([each for each in mine if each.check != "tpu"], *[[each] for each in mine if each.check == "tpu"]):
-            if rows:
-                worst = max(rows, key=lambda each: each.severity)
-                table.add_row(subject, Text(worst.state, style=_STYLES[worst.severity]), _seen(rows))
-    show.stdout.print(table)
-    sick = [finding for finding in findings if not finding.ok]
-    for alike in _fold(sick):
-        first = alike[0]
-        show.stdout.print()
-        subjects = ", ".join(finding.subject for finding in alike)
-        show.stdout.print(Text(f"{subjects}  {first.check}: {first.state}", style=_STYLES[first.severity]))
-        for cause in dict.fromkeys(finding.cause for finding in alike):
-            whose = [finding.subject for finding in alike if finding.cause == cause]
-            show.stdout.print(f"  cause:  {cause}" + (f" ({', '.join(whose)})" if len(whose) < len(alike) else ""))
-        show.stdout.print(f"  remedy: {first.remedy}")
-    tpus = [finding for finding in findings if finding.check == "tpu"]
-    hosts = len({finding.host for finding in findings})
-    show.stdout.print()
-    show.stdout.print(
-        f"{hosts} hosts, {sum(finding.ok for finding in tpus)} of {len(tpus)} Edge TPUs OK, "
-        + ("all is well" if not sick else f"{len(sick)} finding{'s' * (len(sick) > 1)} to attend to")
-    )
-
-
-def _fold(findings: Iterable[Finding]) -> Iterable[Sequence[Finding]]:
-    """Findings that ask for the same, together: a sick switch is one thing to read, not thirty."""
-    folded: dict[tuple[str, str, str], list[Finding]] = {}
-    for finding in findings:
-        folded.setdefault((finding.check, finding.state, finding.remedy), []).append(finding)
-    return folded.values()
-
-
-def _seen(findings: Iterable[Finding]) -> str:
-    parts = []
-    for finding in findings:
-        if finding.check == "tpu":
-            parts.append(finding.detail or finding.cause)
-        else:
-            parts.append(f"{finding.check} {finding.detail if finding.ok else finding.state}")
-    return "; ".join(parts)
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None

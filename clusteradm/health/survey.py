@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from clusteradm.errors import ClusteradmError, HostUnreachable, InputErrors, Problem, UsageError
+from clusteradm.errors import ClusteradmError, HostUnreachable, UsageError
 from clusteradm.health import board, mpi, tpu
 from clusteradm.health.finding import Finding, ill, well
 from clusteradm.health.tpu import Tpu
@@ -28,19 +26,16 @@ class Survey:
     `cluster`: the head's cluster probe.
 
     `cluster_error`: why there is none, where it was tried.
+
+    `taken`: when it was complete, in seconds since 1970 (0: an old one does not say); `seconds`: how long it took.
     """
 
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     cluster: dict[str, Any] | None = None
     errors: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     cluster_error: str = ""
-
-    def save(self, path: Path) -> None:
-        """Keep it for `load`. Raises UsageError where the file cannot be written."""
-        try:
-            path.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    taken: float = 0.0
+    seconds: float = 0.0
 
     def only(self, hosts: Iterable[Host]) -> Survey:
         """What it says of these hosts. Raises UsageError where that is nothing, as of another cluster's survey."""
@@ -50,21 +45,7 @@ class Survey:
         if not documents and not errors:
             there = ", ".join([*self.documents, *self.errors]) or "no host"
             raise UsageError(f"the survey says nothing of the hosts asked for; it is of {there}")
-        return Survey(documents, self.cluster, errors, self.cluster_error)
-
-    @classmethod
-    def load(cls, path: Path) -> Survey:
-        """A saved survey. Raises InputErrors."""
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            errors = {name: (str(a), str(b), str(c)) for name, (a, b, c) in body["errors"].items()}
-            if not all(set(document) >= SECTIONS for document in body["documents"].values()):
-                raise KeyError("a section of a document")
-            return cls(dict(body["documents"]), body["cluster"], errors, str(body["cluster_error"]))
-        except OSError as error:
-            raise InputErrors([Problem(str(path), 0, error.strerror or str(error))]) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise InputErrors([Problem(str(path), 0, "not a survey that `clusteradm health --save` wrote")]) from None
+        return replace(self, documents=documents, errors=errors)
 
 
 def survey(
@@ -82,6 +63,7 @@ def survey(
     chosen = list(hosts)
     cluster = fleet.cluster
     found = Survey()
+    began = time.monotonic()
 
     def one(host: Host) -> dict[str, Any]:
         node = fleet.node(host)
@@ -109,6 +91,7 @@ def survey(
             found.cluster = dict(reply["document"])
         except ClusteradmError as error:
             found.cluster_error = error.what
+    found.taken, found.seconds = time.time(), time.monotonic() - began
     return found
 
 

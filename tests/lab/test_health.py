@@ -45,7 +45,7 @@ def test_all_is_well(cluster_lab: Lab) -> None:
 
 def test_the_table_has_every_host_and_every_tpu_and_says_simulated(cluster_lab: Lab) -> None:
     environment = {**os.environ, "CLUSTERADM_INVENTORY": str(cluster_lab.inventory)}
-    command = [sys.executable, "-m", "clusteradm", "health"]
+    command = [sys.executable, "-m", "clusteradm", "health", "-v"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     for board in boards(4, 1):

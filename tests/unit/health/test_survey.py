@@ -12,7 +12,7 @@ import pytest
 from clusteradm import health
 from clusteradm.cli.main import main
 from clusteradm.errors import InputErrors, UsageError
-from clusteradm.health import Survey
+from clusteradm.health import Survey, expect, saved
 from clusteradm.inventory import Cluster, load
 
 INVENTORY = """\
@@ -145,19 +145,23 @@ def test_a_cluster_probe_that_failed_is_a_finding(cluster: Cluster, survey: Surv
     assert ill(cluster, survey) == [("h", "mpi", "FAILED")]
 
 
+def keep(cluster: Cluster, survey: Survey, path: Path) -> Path:
+    saved.write(path, saved.document(cluster, survey))
+    return path
+
+
 def test_replay(cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved = tmp_path / "saved.json"
-    survey.save(saved)
-    where = ["-i", str(cluster.path), "--from", str(saved)]
+    path = keep(cluster, survey, tmp_path / "saved.json")
+    where = ["-i", str(cluster.path), "--from", str(path)]
     assert main(["health", *where]) == 0
     assert "all is well" in capsys.readouterr().out
     survey.documents["c"]["share"]["mount"] = None
-    survey.save(saved)
+    keep(cluster, survey, path)
     assert main(["health", *where, "--json"]) == 3
     answer = json.loads(capsys.readouterr().out)
     assert answer["schema_version"] == 1 and answer["summary"]["error"] == 1
     survey.errors["c"] = ("UNREACHABLE", "gone", "check its power")
-    survey.save(saved)
+    keep(cluster, survey, path)
     assert main(["health", *where]) == 4
     assert "remedy:" in capsys.readouterr().out
 
@@ -166,28 +170,28 @@ def test_a_survey_of_other_hosts_is_no_all_clear(
     cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     survey.documents = {"elsewhere": survey.documents["c"]}
-    survey.save(tmp_path / "saved.json")
+    keep(cluster, survey, tmp_path / "saved.json")
     assert main(["health", "-i", str(cluster.path), "--from", str(tmp_path / "saved.json")]) == 2
     assert "it is of elsewhere" in capsys.readouterr().err
 
 
 def test_limit_holds_for_a_saved_survey(cluster: Cluster, survey: Survey, tmp_path: Path) -> None:
     survey.documents["c"]["share"]["mount"] = None
-    survey.save(tmp_path / "saved.json")
+    keep(cluster, survey, tmp_path / "saved.json")
     where = ["health", "-i", str(cluster.path), "--from", str(tmp_path / "saved.json")]
     assert [main([*where, "--limit", name]) for name in ("h", "c", "all")] == [0, 3, 3]
 
 
-def test_a_survey_that_lacks_a_section(survey: Survey, tmp_path: Path) -> None:
+def test_a_survey_that_lacks_a_section(cluster: Cluster, survey: Survey, tmp_path: Path) -> None:
     del survey.documents["c"]["tpu"]
-    survey.save(tmp_path / "saved.json")
+    keep(cluster, survey, tmp_path / "saved.json")
     with pytest.raises(InputErrors, match="not a survey"):
-        Survey.load(tmp_path / "saved.json")
+        saved.read(tmp_path / "saved.json")
 
 
-def test_a_place_that_cannot_be_written(survey: Survey, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written(cluster: Cluster, survey: Survey, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
-        survey.save(tmp_path / "no" / "saved.json")
+        keep(cluster, survey, tmp_path / "no" / "saved.json")
 
 
 def test_what_asks_for_the_same_is_told_once(
@@ -195,10 +199,10 @@ def test_what_asks_for_the_same_is_told_once(
 ) -> None:
     for document in survey.documents.values():
         document["runtime"]["mpi4py"] = None
-    survey.save(tmp_path / "saved.json")
+    keep(cluster, survey, tmp_path / "saved.json")
     assert main(["health", "-i", str(cluster.path), "--from", str(tmp_path / "saved.json")]) == 3
     told = capsys.readouterr().out
-    assert "h, c  runtime: NO_MPI4PY" in told and told.count("remedy:") == 1
+    assert "h,c  runtime: NO_MPI4PY" in told and told.count("remedy:") == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"documents": 1, "cluster": 2, "errors": 3}'])
@@ -206,4 +210,65 @@ def test_what_is_no_saved_survey(tmp_path: Path, text: str) -> None:
     path = tmp_path / "saved.json"
     path.write_text(text)
     with pytest.raises(InputErrors, match="not a survey"):
-        Survey.load(path)
+        saved.read(path)
+
+
+def test_a_document_brings_the_inventory_that_it_is_judged_by(
+    cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = keep(cluster, survey, tmp_path / "saved.json")
+    monkeypatch.delenv("CLUSTERADM_INVENTORY", raising=False)
+    cluster.path.unlink()
+    found, itself = saved.read(path)
+    assert itself is not None and health.judge(itself, found) == health.judge(cluster, survey)
+    assert [main(["health", "--from", str(path), "--limit", limit]) for limit in ("all", "head", "c")] == [0, 0, 0]
+
+
+def test_what_the_inventory_keeps_to_itself(tmp_path: Path, survey: Survey) -> None:
+    secret = "    c: {ansible_host: 192.168.7.9, ansible_user: alice, ansible_become_password: 'hunter2'}\n"
+    (tmp_path / "inventory.yml").write_text(INVENTORY + "  hosts:\n" + secret)
+    text = json.dumps(saved.document(load(tmp_path / "inventory.yml"), survey))
+    assert not [word for word in ("192.168.7.9", "alice", "hunter2") if word in text]
+
+
+def test_a_survey_of_before_versions_is_judged_by_an_inventory(
+    cluster: Cluster, survey: Survey, tmp_path: Path
+) -> None:
+    body = {name: saved.document(cluster, survey)[name] for name in ("documents", "cluster", "errors", "cluster_error")}
+    saved.write(tmp_path / "old.json", body)
+    assert saved.read(tmp_path / "old.json")[1] is None
+    assert main(["health", "-i", str(cluster.path), "--from", str(tmp_path / "old.json")]) == 0
+
+
+def test_a_document_of_a_newer_program(
+    cluster: Cluster, survey: Survey, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved.write(tmp_path / "new.json", {**saved.document(cluster, survey), "schema_version": 7})
+    assert main(["health", "--from", str(tmp_path / "new.json")]) == 2
+    told = capsys.readouterr().err
+    assert "schema_version 7" in told and "update clusteradm" in told
+
+
+@pytest.mark.parametrize("version", ["2", None, [1], {}])
+def test_a_version_that_is_none(cluster: Cluster, survey: Survey, tmp_path: Path, version: Any) -> None:
+    saved.write(tmp_path / "saved.json", {**saved.document(cluster, survey), "schema_version": version})
+    with pytest.raises(InputErrors, match="not a survey"):
+        saved.read(tmp_path / "saved.json")
+
+
+@pytest.mark.parametrize(
+    ("declared", "cards", "states"),
+    [(1, 1, []), (1, 2, ["SURPLUS"]), (0, 1, ["SURPLUS"]), (None, 1, ["UNDECLARED"]), (None, 0, []), (2, 1, [])],
+)
+def test_expect(cluster: Cluster, survey: Survey, declared: int | None, cards: int, states: list[str]) -> None:
+    cluster.hosts["c"].vars["cluster_tpus"] = declared  # type: ignore[index]
+    survey.documents["c"]["tpu"]["pci"] = [{"address": f"0000:0{number}:00.0"} for number in range(cards)]
+    found = list(expect.compare(cluster, survey))
+    assert [(finding.subject, finding.state) for finding in found] == [("c", state) for state in states]
+    assert all(finding.remedy for finding in found)
+
+
+def test_expect_of_a_probe_that_failed(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["c"]["tpu"] = {"error": "OSError"}
+    del survey.documents["h"]
+    assert list(expect.compare(cluster, survey)) == []

@@ -1,0 +1,53 @@
+"""Health as one page to mail or to print: it needs nothing but itself."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from clusteradm import __version__
+from clusteradm.cli.health_forms.report import TPU, Report, tpu_of, troubles
+
+# The hosts name themselves, their units and their programs: nothing that they say may become markup.
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("clusteradm.cli.health_forms", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def html(report: Report) -> str:
+    """The whole page."""
+    temperatures = {
+        (figure.labels["host"], figure.labels["tpu"]): figure.value
+        for figure in report.figures
+        if figure.name == "tpu_temperature_celsius"
+    }
+    tpus = [
+        {"finding": each, "address": tpu_of(each), "temperature": temperatures.get((each.host, tpu_of(each)))}
+        for each in report.findings
+        if each.check == TPU
+    ]
+    hosts = []
+    for name in report.hosts:
+        findings = report.of_host(name)
+        mine = [each for each in findings if each.check == TPU]
+        states = list(dict.fromkeys(each.state for each in findings if not each.ok))
+        hosts.append(
+            {
+                "name": name,
+                "worst": max(each.severity for each in findings).name.lower(),
+                "states": ", ".join(states) or "ok",
+                "tpus": f"{sum(each.ok for each in mine)} of {len(mine)}" if mine else "",
+                "checks": [each for each in findings if each.check != TPU],
+            }
+        )
+    return _ENVIRONMENT.get_template("report.html.j2").render(
+        report=report,
+        worst=report.worst.name.lower(),
+        hosts=hosts,
+        tpus=tpus,
+        troubles=troubles(report),
+        version=__version__,
+    )

@@ -1,0 +1,69 @@
+"""Health in Prometheus' text format, version 0.0.4: one family per figure, each with its HELP and TYPE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clusteradm.cli.health_forms import figures
+from clusteradm.cli.health_forms.figures import Family, Figure
+from clusteradm.cli.health_forms.report import Report, tpu_of
+from clusteradm.health import Finding, Severity
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PREFIX = "clusteradm_"
+_STATES = {
+    "survey_timestamp_seconds": Family("gauge", "When the hosts were asked, in seconds since 1970."),
+    "survey_duration_seconds": Family("gauge", "How long asking them took."),
+    "findings": Family("gauge", "Findings by severity."),
+    "host_up": Family("gauge", "1 if the host answered."),
+    "check_severity": Family("gauge", "How a check found the host: 0 ok, 1 warning, 2 error."),
+    "check_state": Family("gauge", "The state that a check found the host in; always 1."),
+    "tpu_severity": Family("gauge", "How the TPU is: 0 ok, 1 warning, 2 error."),
+    "tpu_state": Family("gauge", "The state that the TPU is in; always 1."),
+}
+FAMILIES = {_PREFIX + name: family for name, family in {**_STATES, **figures.FAMILIES}.items()}
+
+
+def prometheus(report: Report) -> str:
+    """The whole exposition. Families come in the order of FAMILIES, and one without a figure is left out."""
+    # Of two figures with the same labels the worse, as of two findings of one check; Prometheus refuses both otherwise.
+    values: dict[str, dict[str, float]] = {}
+    for figure in (*_states(report), *report.figures):
+        samples = values.setdefault(_PREFIX + figure.name, {})
+        labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in figure.labels.items())
+        labels = f"{{{labels}}}" if labels else ""
+        samples[labels] = max(samples.get(labels, figure.value), figure.value)
+    lines = []
+    for name, family in FAMILIES.items():
+        if name in values:
+            lines += [f"# HELP {name} {family.meaning}", f"# TYPE {name} {family.kind}"]
+            lines += [f"{name}{labels} {value:.15g}" for labels, value in values[name].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _states(report: Report) -> Iterator[Figure]:
+    if report.taken:
+        yield Figure("survey_timestamp_seconds", {}, report.taken)
+        yield Figure("survey_duration_seconds", {}, report.seconds)
+    for severity in Severity:
+        count = sum(finding.severity is severity for finding in report.findings)
+        yield Figure("findings", {"severity": severity.name.lower()}, count)
+    for host in report.hosts:
+        yield Figure("host_up", {"host": host}, host not in report.silent)
+    tpus = report.tpus
+    for finding in report.findings:
+        about, labels = ("tpu", _tpu(finding)) if finding in tpus else ("check", _check(finding))
+        yield Figure(f"{about}_severity", labels, finding.severity)
+        yield Figure(f"{about}_state", {**labels, "state": finding.state}, 1)
+
+
+def _tpu(finding: Finding) -> dict[str, str]:
+    return {"host": finding.host, "tpu": tpu_of(finding)}
+
+
+def _check(finding: Finding) -> dict[str, str]:
+    return {"host": finding.host, "check": finding.check}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,0 +1,89 @@
+"""A survey on disk: what the hosts said and what the inventory wants of them, so that anyone can judge it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clusteradm import __version__
+from clusteradm.errors import InputErrors, Problem, UsageError
+from clusteradm.health.survey import SECTIONS, Survey
+from clusteradm.inventory import Cluster, Group, Host
+from clusteradm.inventory.variables import VARIABLES
+
+# Raise it where a program that does not know of the change would judge wrongly. Surveys of before had none.
+SCHEMA_VERSION = 1
+# Where bootstrap finds packages says nothing of health, and may hold a password.
+_SOURCES = {"cluster_tpu_source", "cluster_tpu_key", "cluster_wheels"}
+
+
+def document(cluster: Cluster, survey: Survey) -> dict[str, Any]:
+    """What is saved. Of the inventory, only what judging needs: no address to log in at, no user, no password."""
+    hosts = {
+        host.name: {
+            "groups": list(host.groups),
+            "vars": {name: value for name, value in host.vars.items() if name in VARIABLES.keys() - _SOURCES},
+        }
+        for host in cluster.hosts.values()
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "clusteradm": __version__,
+        "inventory": {"hosts": hosts},
+        **{field.name: getattr(survey, field.name) for field in dataclasses.fields(survey)},
+    }
+
+
+def write(path: Path, body: Mapping[str, Any]) -> None:
+    """Keep a document for `read`. Raises UsageError where the file cannot be written."""
+    try:
+        path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def read(path: Path) -> tuple[Survey, Cluster | None]:
+    """A saved survey, and the inventory that it was made with (None: an old one does not say). Raises InputErrors."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        version = body.get("schema_version", 0)
+        if version > SCHEMA_VERSION:
+            what = f"a survey of a newer clusteradm (schema_version {version}; this one reads up to {SCHEMA_VERSION})"
+            raise InputErrors([Problem(str(path), 0, what + ": update clusteradm, or use the one that wrote it")])
+        return _survey(body), _cluster(path, body["inventory"]) if version else None
+    except OSError as error:
+        raise InputErrors([Problem(str(path), 0, error.strerror or str(error))]) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputErrors([Problem(str(path), 0, "not a survey that `clusteradm health --save` wrote")]) from None
+
+
+def _survey(body: Mapping[str, Any]) -> Survey:
+    for host in body["documents"].values():
+        if not all(isinstance(host[section], dict) for section in SECTIONS):
+            raise TypeError("a section of a document")
+    errors = {name: (str(a), str(b), str(c)) for name, (a, b, c) in body["errors"].items()}
+    return Survey(
+        dict(body["documents"]),
+        body["cluster"],
+        errors,
+        str(body["cluster_error"]),
+        float(body.get("taken", 0)),
+        float(body.get("seconds", 0)),
+    )
+
+
+def _cluster(path: Path, body: Mapping[str, Any]) -> Cluster:
+    hosts = {name: Host(name, tuple(about["groups"]), dict(about["vars"]), {}) for name, about in body["hosts"].items()}
+    if not any(host.is_head for host in hosts.values()):
+        raise KeyError("head")
+    for host in hosts.values():
+        if missing := {name for name, variable in VARIABLES.items() if not variable.optional} - set(host.vars):
+            raise KeyError(missing)
+    names = dict.fromkeys(group for host in hosts.values() for group in host.groups)
+    groups = {
+        name: Group(name, tuple(host.name for host in hosts.values() if name in host.groups), (), {}) for name in names
+    }
+    return Cluster(path, groups, hosts)
