@@ -93,7 +93,7 @@ class View:
         )
         self._current[event.host] = Text("")
         if status in _STYLES:
-            told = status
+            told: str = status
             if status == "changed" and event.check:  # a task that only looks, where the run is not a check
                 told = "would be changed" if self._check else "differs"
             self._say(f"  {event.host}: {told}: {event.task}", _STYLES[status])

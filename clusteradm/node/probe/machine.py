@@ -28,7 +28,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def zones(root: str) -> List[Dict[str, Any]]:
-    """Thermal zones (the kernel's Documentation/ABI/testing/sysfs-class-thermal): type, temperature, where it is critical."""
+    """Thermal zones (the kernel's ABI/testing/sysfs-class-thermal): type, temperature, where it is critical."""
     base = os.path.join(root, "sys/class/thermal")
     found = []
     for name in names(base):
@@ -76,7 +76,7 @@ def power_alarms(root: str) -> List[str]:
 
 
 def emmc(root: str) -> List[Dict[str, Any]]:
-    """eMMC chips that tell of their wear (JEDEC 5.0): tenths of the life used, 1 to 10 (11: beyond), and pre-EOL 1 to 3."""
+    """eMMC chips that tell of their wear (JEDEC 5.0): tenths of the life used (11: beyond it), and pre-EOL 1 to 3."""
     base = os.path.join(root, "sys/class/mmc_host")
     found = []
     for host in names(base):
