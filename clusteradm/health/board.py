@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clusteradm.health import runtimes
+from clusteradm.health import links, machine, runtimes
 from clusteradm.health.finding import Finding, doubtful, ill, well
 from clusteradm.inventory import Cluster, Host
 
@@ -18,13 +18,15 @@ MIN_FREE_SHARE = 0.05
 NFS_TYPES = ("nfs4", "fuse.nfs4")
 
 
-def judge(cluster: Cluster, host: Host, document: Mapping[str, Any]) -> Iterator[Finding]:
-    """One finding per check of the host."""
+def judge(cluster: Cluster, host: Host, document: Mapping[str, Any], speeds: Mapping[str, int]) -> Iterator[Finding]:
+    """One finding per check of the host. `speeds`: those of all hosts' links."""
     for section, check in (
         ("clock", _clock),
         ("system", _disk),
         ("system", _units),
+        ("machine", lambda cluster, host, about: machine.judge(host, about)),
         ("network", _network),
+        ("links", lambda cluster, host, about: links.judge(host, about, speeds)),
         ("share", _share),
         ("runtime", _runtime),
     ):

@@ -14,6 +14,12 @@ SLOW_MILLISECONDS = 10.0
 CABLE = "the cable, the switch's port, and that both ends negotiate"
 
 
+def speeds(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Host -> the speed of its link in Mbit/s, where the kernel knows it."""
+    found = {name: document.get("links", {}).get("speed") for name, document in documents.items()}
+    return {name: speed for name, speed in found.items() if isinstance(speed, int) and speed > 0}
+
+
 def judge(host: Host, link: Mapping[str, Any], others: Mapping[str, int]) -> Iterator[Finding]:
     """The host's link. `others`: the speed (Mbit/s) of each host's, this one's included."""
     speed, head = link["speed"], link["head"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clusteradm.errors import ClusteradmError, HostUnreachable, UsageError
-from clusteradm.health import board, mpi, tpu
+from clusteradm.health import board, drift, links, mpi, tpu
 from clusteradm.health.finding import Finding, ill, well
 from clusteradm.health.tpu import Tpu
 from clusteradm.inventory import Cluster, Host
@@ -100,6 +100,8 @@ def _options(cluster: Cluster, host: Host) -> dict[str, Any]:
         "user": cluster.setting("cluster_user", host),
         "shared": cluster.setting("cluster_shared", host),
         "names": [member.name for member in cluster.hosts.values()],
+        "interface": host.cluster_interface,
+        "head": None if host.is_head else cluster.head.cluster_ip,
     }
 
 
@@ -107,6 +109,8 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
     """Every finding of a survey, host by host in the inventory's order."""
     findings: list[Finding] = []
     hosts = [host for host in cluster.hosts.values() if host.name in found.documents or host.name in found.errors]
+    speeds = links.speeds(found.documents)
+    across = [*links.twins(hosts, found.documents), *drift.judge(found.documents)]
     together = {finding.host: finding for finding in mpi.judge(hosts, found.cluster)} if found.cluster else {}
     for host in hosts:
         if host.name in found.errors:
@@ -115,7 +119,8 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
             continue
         document: Mapping[str, Any] = found.documents[host.name]
         findings.append(well(host.name, "ssh", "ok"))
-        findings += board.judge(cluster, host, document)
+        findings += board.judge(cluster, host, document, speeds)
+        findings += [finding for finding in across if finding.host == host.name]
         if host.name in together:
             findings.append(together[host.name])
         expected = cluster.setting("cluster_tpus", host)

@@ -8,13 +8,13 @@ import os
 from typing import Any, Callable, Dict, Optional
 
 # Name of the section in the document -> module with `probe(root, options)`.
-SECTIONS = ("system", "tpu", "network", "share", "runtime")
+SECTIONS = ("system", "machine", "tpu", "network", "links", "share", "runtime")
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
     """Run the sections asked for (all, unless named) and return one document.
 
-    `request`: {"sections": [...], "options": {"shared", "user", "python", "interface"}}. A section that fails is
+    `request`: {"sections": [...], "options": {"shared", "user", "names", "interface", "head"}}. A section that fails is
     {"error": text}; the others are there all the same.
     """
     document: Dict[str, Any] = {"host": os.uname().nodename}
