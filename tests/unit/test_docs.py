@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clusteradm.cli import main
-from clusteradm.health import board, mpi, tpu
+from clusteradm.health import board, drift, links, machine, mpi, tpu
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
@@ -45,7 +45,7 @@ def test_there_are_commands_to_check() -> None:
 def test_every_state_of_health_is_described() -> None:
     page = (ROOT / "docs/health.md").read_text()
     states = set()
-    for module in (board, mpi, tpu):
+    for module in (board, drift, links, machine, mpi, tpu):
         states |= set(re.findall(r'"([A-Z][A-Z0-9_]{2,})"', Path(module.__file__).read_text()))
     described = set(re.findall(r"[A-Z][A-Z0-9_]{2,}", page))
     assert states - described - {"ALIVE"} == set()  # a word of sysfs
