@@ -19,6 +19,7 @@ COMMANDS = {
     "bootstrap": ("bootstrap", "boards -> working cluster; idempotent"),
     "enroll": ("enroll", "first contact: host keys, the admin's key on every board, passwords off"),
     "health": ("health", "every board and every TPU: one state, one cause, one remedy"),
+    "exporter": ("exporter", "health for Prometheus, over HTTP or as a file"),
     "deploy-model": ("deploy_model", "validate a model, store it under a version, verify it from every node"),
     "infer": ("infer", "shard an inference job over every healthy TPU"),
     "drain": ("drain", "take a host or a TPU out of service"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from clusteradm.cli.health_forms.report import Report, troubles
+from clusteradm.cli.health_forms.report import TPU, Report, troubles
 from clusteradm.health import Severity
 
 # What the plugin guidelines name the exit statuses 0 to 3.
@@ -21,10 +21,10 @@ def nagios(report: Report) -> tuple[int, str]:
     told = [f"{trouble.subjects} {trouble.state} ({trouble.check})" for trouble in found[:_MOST_TROUBLES]]
     if len(found) > len(told):
         told.append(f"and {len(found) - len(told)} more")
-    hosts, tpus = len(report.hosts), len(report.tpus)
+    hosts, tpus = len(report.hosts), [each for each in report.findings if each.check == TPU]
     data = [
         f"hosts={hosts - len(report.silent)};;;0;{hosts}",
-        f"tpus={sum(finding.ok for finding in report.tpus)};;;0;{tpus}",
+        f"tpus={sum(each.ok for each in tpus)};;;0;{len(tpus)}",
         *(
             f"{severity.name.lower()}s={sum(finding.severity is severity for finding in report.findings)};;;0"
             for severity in (Severity.WARNING, Severity.ERROR)

@@ -1,0 +1,198 @@
+"""Give health to Prometheus: over HTTP when it asks, or as a file for node_exporter's textfile collector."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import socket
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from clusteradm.cli import context, show
+from clusteradm.cli.health import ask, judged, seconds
+from clusteradm.cli.health_forms.prometheus import CONTENT_TYPE, prometheus
+from clusteradm.errors import ClusteradmError, UsageError
+
+EXAMPLES = """\
+examples:
+  clusteradm exporter                                  http://127.0.0.1:10089/metrics, until Ctrl-C
+  clusteradm exporter --listen 10.0.0.1:10089          for a Prometheus on another machine: whoever reaches it reads it
+  clusteradm exporter --cache 60                       ask the hosts once a minute at most, whoever asks
+  clusteradm exporter --textfile /var/lib/prometheus/node-exporter/clusteradm.prom    once, as from a timer
+
+exit status: 0 the file is written (whatever it says), 2 usage or a bad inventory, 130 interrupted
+"""
+
+DEFAULT_LISTEN = "127.0.0.1:10089"
+_DEFAULT_CACHE_SECONDS = 30.0
+_FAILED = "the hosts could not be asked: see the messages of clusteradm exporter\n"
+_INDEX = "clusteradm exporter: see /metrics\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `clusteradm exporter`."""
+    context.add_connection_arguments(parser, json=False)
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--listen",
+        type=_place,
+        default=DEFAULT_LISTEN,
+        metavar="ADDRESS:PORT",
+        help="where to answer over HTTP (%(default)s); without an address, on this machine only",
+    )
+    way.add_argument("--textfile", metavar="PATH", help="write the file once, in one step, and end")
+    parser.add_argument(
+        "--cache",
+        type=seconds,
+        default=_DEFAULT_CACHE_SECONDS,
+        metavar="SECONDS",
+        help="how long an answer is given again before the hosts are asked anew (%(default)g)",
+    )
+    parser.add_argument("--expect", action="store_true", help="TPUs that the inventory does not declare are findings")
+
+
+def _place(text: str) -> tuple[str, int]:
+    """Address and port. Only an address that is written opens the port to others."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]:|([^\s:\[\]]*):)?(\d{1,5})", text)
+    if not match or int(match[3]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT, such as {DEFAULT_LISTEN}")
+    return match[1] or match[2] or "127.0.0.1", int(match[3])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file, or answer until interrupted."""
+    password = context.ask_password("sudo password: ") if args.ask_become_pass else None
+
+    def take() -> str:
+        # The inventory is read each time: a new board needs no new start.
+        cluster = context.open_cluster(args)
+        return prometheus(judged(args, cluster, ask(args, cluster, password)))
+
+    if args.textfile:
+        write(Path(args.textfile), take())
+        return 0
+    cache = Cache(take, args.cache)
+    with open_server(args.listen, cache) as server:
+        # What a person has to answer or to correct shows now, not to the first who asks.
+        cache.text()
+        host, port = args.listen[0], server.server_address[1]
+        show.message(f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics (Ctrl-C ends)")
+        server.serve_forever()
+    return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file in one step: a reader sees the old one or the new one. Raises UsageError where it cannot be."""
+    try:
+        # In the same directory, and with a name that the collector does not take for a file of its own.
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", suffix=".tmp", delete=False
+        ) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+class Cache:
+    """What was taken last, while it is fresh. One takes at a time; who comes meanwhile waits for what it brings."""
+
+    def __init__(self, take: Callable[[], str], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._take = take
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._text: str | None = None
+        self._until = 0.0
+
+    def text(self) -> str:
+        """The text. Raises what taking it raises, and then asks again next time."""
+        with self._lock:
+            if self._text is None or self._clock() >= self._until:
+                self._text = None
+                self._text = self._take()
+                self._until = self._clock() + self._seconds
+            return self._text
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    cache: Cache
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no defect of ours."""
+        show.message(f"exporter: {client_address}: the connection broke")
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def open_server(place: tuple[str, int], cache: Cache) -> ThreadingHTTPServer:
+    """A server that listens, not yet serving. Raises UsageError where it cannot listen there."""
+    try:
+        server = (_Server6 if ":" in place[0] else _Server)(place, _Handler)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {place[0]} port {place[1]}: {error.strerror}") from None
+    server.cache = cache
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = "clusteradm"
+    sys_version = ""
+    # A client that connects and says nothing.
+    timeout = 10
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._metrics()
+        elif path == "/":
+            self._answer(HTTPStatus.OK, _INDEX)
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, _INDEX)
+
+    do_HEAD = do_GET
+
+    def _metrics(self) -> None:
+        try:
+            text = self.server.cache.text()
+        except ClusteradmError as error:
+            show.message(f"exporter: {error}")
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, _FAILED)
+        except Exception:  # a defect: the traceback is for whoever runs the exporter, not for whoever asks
+            show.message(traceback.format_exc())
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, _FAILED)
+        else:
+            self._answer(HTTPStatus.OK, text, CONTENT_TYPE)
+
+    def _answer(self, status: HTTPStatus, text: str, content_type: str = "text/plain; charset=utf-8") -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            # Prometheus gives up after its scrape_timeout; what was taken is there for the next time.
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """One line a scrape is nothing that anyone reads."""

@@ -1,0 +1,204 @@
+"""Every form from one report (tests/fixtures/health/report.json), compared with what it was when it was last looked at.
+
+CLUSTERADM_GOLDEN=write writes what the forms give now: look at the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+
+from clusteradm.cli.health_forms import prometheus as exposition
+from clusteradm.cli.health_forms.figures import Figure
+from clusteradm.cli.health_forms.html import html
+from clusteradm.cli.health_forms.nagios import nagios, unknown
+from clusteradm.cli.health_forms.prometheus import prometheus
+from clusteradm.cli.health_forms.report import Report, subjects, troubles
+from clusteradm.cli.health_forms.table import table
+from clusteradm.health import Finding, Severity
+
+ROOT = Path(__file__).resolve().parents[3]
+FIXTURES = ROOT / "tests/fixtures/health"
+
+
+def load() -> Report:
+    body = json.loads((FIXTURES / "report.json").read_text(encoding="utf-8"))
+    findings = [Finding(**{**each, "severity": Severity[each["severity"].upper()]}) for each in body["findings"]]
+    figures = [Figure(**each) for each in body["figures"]]
+    return Report(body["cluster"], findings, figures, body["taken"], body["seconds"])
+
+
+@pytest.fixture
+def report() -> Report:
+    return load()
+
+
+def well(report: Report) -> Report:
+    return dataclasses.replace(report, findings=[each for each in report.findings if each.ok])
+
+
+def told(report: Report, *, verbose: bool = False) -> str:
+    console = Console(file=io.StringIO(), width=160, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    console.print(table(report, verbose=verbose))
+    assert isinstance(console.file, io.StringIO)
+    return "".join(line.rstrip() + "\n" for line in console.file.getvalue().splitlines())
+
+
+FORMS: dict[str, Callable[[Report], str]] = {
+    "table.txt": lambda report: told(report),
+    "table-verbose.txt": lambda report: told(report, verbose=True),
+    "metrics.prom": prometheus,
+    "nagios.txt": lambda report: nagios(report)[1] + "\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_as_it_was(report: Report, name: str) -> None:
+    text, path = FORMS[name](report), FIXTURES / name
+    if os.environ.get("CLUSTERADM_GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_hosts_that_are_alike_are_one_line(report: Report) -> None:
+    lines = told(well(report)).splitlines()
+    assert re.fullmatch(r"coral-\[0-8\] +ok +6 ok", lines[1]) and len([line for line in lines if line]) == 3
+
+
+def test_the_table_says_simulated(report: Report) -> None:
+    simulated = [dataclasses.replace(each, detail="/dev/apex_0, SIMULATED") for each in report.findings]
+    assert "6 ok, SIMULATED" in told(
+        dataclasses.replace(well(report), findings=[each for each in simulated if each.ok])
+    )
+    assert "SIMULATED" not in told(report)
+
+
+def test_what_asks_for_the_same_is_one_trouble_and_the_worst_comes_first(report: Report) -> None:
+    found = troubles(report)
+    assert [trouble.severity for trouble in found] == sorted((trouble.severity for trouble in found), reverse=True)
+    (stale,) = [trouble for trouble in found if trouble.state == "STALE"]
+    assert stale.subjects == "coral-[7-8]" and list(stale.causes) == ["/srv/cluster does not answer"]
+
+
+def test_subjects() -> None:
+    assert subjects(["c-1", "c-2 0001:01:00.0", "c-3", "c-2"]) == "c-[1-3], c-2 0001:01:00.0"
+
+
+def test_no_finding_at_all() -> None:
+    nothing = Report("coral", ())
+    assert nagios(nothing)[0] == 0 and "0 hosts" in told(nothing) and "0 hosts" in html(nothing)
+    assert list(text_string_to_metric_families(prometheus(nothing)))
+
+
+def test_prometheus_reads_it(report: Report) -> None:
+    """By the parser of Prometheus' own Python client."""
+    text = prometheus(report)
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = [sample for family in families.values() for sample in family.samples]
+    assert len({(sample.name, *sorted(sample.labels.items())) for sample in samples}) == len(samples)
+    assert all(family.type in ("gauge", "counter") and family.documentation for family in families.values())
+    temperature = families["clusteradm_tpu_temperature_celsius"].samples
+    assert {sample.labels["host"]: sample.value for sample in temperature}["coral-2"] == -89.7
+    states = {sample.labels["host"]: sample.labels["state"] for sample in families["clusteradm_tpu_state"].samples}
+    assert states["coral-2"] == "WEDGED" and states["coral-0"] == "OK" and "coral-3" not in states
+    up = {sample.labels["host"]: sample.value for sample in families["clusteradm_host_up"].samples}
+    assert up == {f"coral-{number}": float(number != 9) for number in range(10)}
+
+
+def test_the_exposition_keeps_to_its_grammar(report: Report) -> None:
+    """Line by line (Prometheus, text format 0.0.4), and each family in one piece, HELP and TYPE before it."""
+    label = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
+    sample = re.compile(rf"([a-z][a-z0-9_]*)(?:\{{{label}(?:,{label})*\}})? (-?[0-9.]+(?:e[+-][0-9]+)?)")
+    seen: list[str] = []
+    for line in prometheus(report).rstrip("\n").split("\n"):
+        kind, _, rest = line.partition(" ") if line.startswith("#") else ("", "", line)
+        if kind:
+            word, name, text = rest.split(" ", 2)
+            assert word in ("HELP", "TYPE") and text
+            if word == "HELP":
+                assert name not in seen
+                seen.append(name)
+            assert name == seen[-1]
+        else:
+            match = sample.fullmatch(line)
+            assert match, line
+            assert match[1] == seen[-1]
+
+
+def test_names_by_convention() -> None:
+    """prometheus.io/docs/practices/naming: a prefix, base units in the plural, _total for counters and nothing else."""
+    units = ("seconds", "bytes", "celsius")
+    for name, family in exposition.FAMILIES.items():
+        assert re.fullmatch(r"clusteradm(_[a-z]+)+", name) and family.meaning.endswith(".")
+        assert name.endswith("_total") is (family.kind == "counter")
+        assert not re.search(r"_(ms|mb|kb|millidegrees|minutes|percent)(_|$)", name)
+        assert not any(unit in name for unit in units) or name.endswith(units)
+
+
+def test_two_findings_of_one_check_are_one_sample_and_the_worse_wins() -> None:
+    findings = [Finding("h", "disk", "FULL", severity) for severity in (Severity.ERROR, Severity.WARNING)]
+    text = prometheus(Report("coral", findings))
+    assert 'clusteradm_check_severity{host="h",check="disk"} 2\n' in text and text.count("check_severity{") == 1
+
+
+def test_nagios_has_one_line_and_its_own_status(report: Report) -> None:
+    status, line = nagios(report)
+    assert status == 2 and "\n" not in line and line.count("|") == 1 and line.startswith("CLUSTERADM CRITICAL - ")
+    assert nagios(well(report))[0] == 0
+    warnings = [each for each in report.findings if each.severity is not Severity.ERROR]
+    assert nagios(dataclasses.replace(report, findings=warnings))[0] == 1
+    assert unknown("a: b\n  next | step") == (3, "CLUSTERADM UNKNOWN - a: b next / step")
+
+
+def test_performance_data_keeps_to_its_grammar(report: Report) -> None:
+    """'label'=value[UOM];[warn];[crit];[min];[max], of the Monitoring Plugins' guidelines."""
+    number = r"-?\d+(?:\.\d+)?"
+    one = rf"(?:'[^'=|]+'|[^\s'=|]+)={number}(?:s|%|B|c)?(?:;(?:{number})?){{0,4}}"
+    data = nagios(report)[1].split(" | ")[1]
+    assert re.fullmatch(rf"{one}(?: {one})*", data)
+    assert "'coral-4 0001:01:00.0'=91.05;84.8;89.8" in data and "hosts=9;;;0;10" in data and "tpus=6;;;0;9" in data
+
+
+class Page(HTMLParser):
+    """Tags in order, what they refer to, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.refers: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.refers += [each for each in attrs if each[0] in ("src", "href", "srcset", "data", "action", "background")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_nothing_but_itself(report: Report) -> None:
+    text = html(report)
+    page = Page(text)
+    assert page.refers == [] and not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+    assert not re.search(r"url\(|@import|https?:", text)
+    assert "@media print" in text and "default-src 'none'" in text
+
+
+def test_the_page_says_everything_and_nothing_of_it_is_markup(report: Report) -> None:
+    page = Page(html(report))
+    words = " ".join(page.text.split())
+    for finding in report.findings:
+        for said in (finding.host, finding.state, finding.cause, finding.remedy):
+            assert " ".join(said.split()) in words
+    assert "2025-11-2" in words and "44.5 °C" in words and '<script>alert("x")</script>' in page.text
