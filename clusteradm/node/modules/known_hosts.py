@@ -22,7 +22,8 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if not key and present:
         raise Failed("No key specified when adding a host")
     if key:
-        key = (_hashed(host, key) if options["hash_host"] else key).rstrip("\n") + "\n"
+        key = _hashed(host, key) if options["hash_host"] else key
+        key += "" if key.endswith("\n") else "\n"
         _check(host, key, context)
     known, exact, line = _search(host, key, path, context)
     before = files.read(path)
@@ -31,6 +32,8 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if line is not None and (other or not present):
         del lines[line - 1]
     if present and (other or line is None):
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"  # Ansible would write on in this line, and spoil both keys
         lines.append(key)
     after = "".join(lines).encode("utf-8", "surrogateescape")
     result = dict(options, changed=False)
