@@ -122,6 +122,13 @@ def _share(cluster: Cluster, host: Host, share: Mapping[str, Any]) -> Iterator[F
         yield ill(host.name, "nfs", "STALE", cause, "see on the head: systemctl status nfs-ganesha")
     elif not use["ok"]:
         yield ill(host.name, "nfs", "UNUSABLE", f"the cluster user cannot use {path}: {use['error']}", BOOTSTRAP)
+    elif (share.get("root") or {}).get("squashed") is False:
+        cause = "root of this host is root on the export as well"
+        yield ill(host.name, "nfs", "ROOT", cause, f"{BOOTSTRAP}: the export squashes root")
+    elif host.is_head and (elsewhere := [one for one in share.get("listens", ()) if one != host.cluster_ip]):
+        places = ", ".join("every address" if one == "*" else one for one in elsewhere)
+        cause = f"the NFS server listens at {places}, not only in the cluster's network"
+        yield doubtful(host.name, "nfs", "EXPOSED", cause, BOOTSTRAP)
     else:
         source = "its own" if mount is None else f"{mount['source']} ({mount['type']})"
         yield well(host.name, "nfs", f"{source}, write and read {use['seconds'] * 1000:.0f} ms")

@@ -1,5 +1,6 @@
 """Cluster probes, on the head as the cluster user: can MPI start a process on every host, and do all see one share?"""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -9,6 +10,42 @@ from typing import Any, Callable, Dict, List
 from clusteradm.node.probe.attempt import attempt
 
 _SECONDS = 40.0
+_APART = 8
+# The ranks' Python, on every host (playbooks/runtime.yml).
+PYTHON = "/opt/clusteradm/bin/python3"
+_SMALL, _LARGE = 50, 4
+# On each rank: every pair in turn sends 8 bytes to and fro, then mebibytes one way; the first rank tells of all.
+_PAIRS = """
+import json, time
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+me, names = world.rank, world.allgather(open("/etc/hostname").read().strip())
+small, large, answer = bytearray(8), bytearray(1 << 20), bytearray(1)
+found = []
+for a in range(world.size):
+    for b in range(a + 1, world.size):
+        world.Barrier()
+        if me == a:
+            world.Send(small, b); world.Recv(small, b)
+            start = time.perf_counter()
+            for _ in range(SMALL):
+                world.Send(small, b); world.Recv(small, b)
+            middle = time.perf_counter()
+            for _ in range(LARGE):
+                world.Send(large, b)
+            world.Recv(answer, b)
+            end = time.perf_counter()
+            found.append([names[a], names[b], (middle - start) / SMALL / 2, LARGE * len(large) / (end - middle)])
+        elif me == b:
+            for _ in range(SMALL + 1):
+                world.Recv(small, a); world.Send(small, a)
+            for _ in range(LARGE):
+                world.Recv(large, a)
+            world.Send(answer, a)
+found = world.gather(found)
+if me == 0:
+    print(json.dumps({"pairs": [row for rows in found for row in rows]}), flush=True)
+""".replace("SMALL", str(_SMALL)).replace("LARGE", str(_LARGE))
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
@@ -16,8 +53,13 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
     user, shared, hosts = request["user"], request["shared"], list(request["hosts"])
     alone = {host: attempt(user, 15.0, lambda host=host: _login(host)) for host in hosts}  # type: ignore[misc]
     able = [host for host in hosts if alone[host]["ok"]]
-    together = attempt(user, _SECONDS, lambda: _hello(able, shared)) if able else {"ok": False, "error": "no host"}
-    return {"document": {"time": time.time(), "login": alone, "hello": together, "hosts": able}}
+    together: Dict[str, Any] = {"ok": False, "error": "no host"}
+    if able:
+        together = attempt(user, _SECONDS, lambda: _hello(able, shared))
+    lacking = [host for host in able if host not in together.get("said", ())]
+    # One host that cannot start a process keeps mpirun from starting any: which one, shows when each is asked alone.
+    apart = {host: attempt(user, 15.0, lambda host=host: _hello([host], shared)) for host in lacking[:_APART]}  # type: ignore[misc]
+    return {"document": {"time": time.time(), "login": alone, "hello": together, "apart": apart, "hosts": able}}
 
 
 def _login(host: str) -> Dict[str, Any]:
@@ -53,15 +95,19 @@ def _hello(hosts: List[str], shared: str) -> Dict[str, Any]:
             "-np",
             str(len(hosts)),
         ]
-        script = 'name=$(cat /etc/hostname) && echo "$name" && { echo "$name" >"$0/$name" || :; }'
+        script = (
+            'name=$(cat /etc/hostname) && echo "$name" && { echo "$name" >"$0/$name" || :; } && '
+            'if [ -x "$1" ]; then exec "$1" -c "$2"; fi'
+        )
         done = subprocess.run(
-            [*command, "sh", "-c", script, folder],
+            [*command, "sh", "-c", script, folder, PYTHON, _PAIRS],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        said = sorted(done.stdout.decode("utf-8", "replace").split())
-        result: Dict[str, Any] = {"said": said, "wrote": sorted(os.listdir(folder))}
+        lines = done.stdout.decode("utf-8", "replace").splitlines()
+        said = sorted(line for line in lines if line in hosts)
+        result: Dict[str, Any] = {"said": said, "wrote": sorted(os.listdir(folder)), "pairs": _pairs(lines)}
         if done.returncode:
             lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip(" -")]
             result.update(ok=False, error=" ".join(lines[:3])[:400] or "mpirun ended with %d" % done.returncode)
@@ -70,3 +116,11 @@ def _hello(hosts: List[str], shared: str) -> Dict[str, Any]:
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
+
+
+def _pairs(lines: List[str]) -> List[Any]:
+    """[host, host, seconds one way, bytes per second] of every pair; [] where the ranks' Python did not get there."""
+    for line in lines:
+        if line.startswith('{"pairs"'):
+            return list(json.loads(line)["pairs"])
+    return []

@@ -2,7 +2,9 @@
 
 import os
 import re
-from typing import Any, Dict, Optional
+import socket
+import struct
+from typing import Any, Dict, List, Optional
 
 from clusteradm.node.probe import read
 from clusteradm.node.probe.attempt import attempt
@@ -14,10 +16,14 @@ _SECONDS = 10.0
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     """The mount at `options["shared"]`, and a file written, read back and removed there by `options["user"]`."""
     path = options["shared"]
+    there = mount(read(root, "proc/self/mountinfo") or "", path)
+    used = attempt(options["user"], _SECONDS, lambda: use(path))
     return {
         "path": path,
-        "mount": mount(read(root, "proc/self/mountinfo") or "", path),
-        "use": attempt(options["user"], _SECONDS, lambda: use(path)),
+        "mount": there,
+        "use": used,
+        "root": attempt("root", _SECONDS, lambda: as_root(path)) if there and used["ok"] else None,
+        "listens": listens(read(root, "proc/net/tcp") or "", read(root, "proc/net/tcp6") or ""),
     }
 
 
@@ -37,7 +43,7 @@ def _plain(text: str) -> str:
 
 
 def use(path: str) -> Dict[str, Any]:
-    """Write, read back, remove. Raises OSError."""
+    """Write, rename, read back, remove. Raises OSError."""
     name = os.path.join(path, ".probe-%s-%d" % (os.uname().nodename, os.getpid()))
     token = os.urandom(16)
     with open(name, "wb") as file:
@@ -45,6 +51,8 @@ def use(path: str) -> Dict[str, Any]:
             file.write(token)
             file.flush()
             os.fsync(file.fileno())
+            os.rename(name, name + ".new")
+            name += ".new"
             with open(name, "rb") as again:
                 same = again.read() == token
         finally:
@@ -52,3 +60,27 @@ def use(path: str) -> Dict[str, Any]:
     if not same:
         raise OSError("what was written did not come back")
     return {}
+
+
+def as_root(path: str) -> Dict[str, Any]:
+    """Whether this host's root is nobody there, as it should be: {"squashed": true or false}. Raises OSError."""
+    name = os.path.join(path, ".probe-root-%s-%d" % (os.uname().nodename, os.getpid()))
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except PermissionError:
+        return {"squashed": True}
+    try:
+        return {"squashed": os.stat(name).st_uid != 0}
+    finally:
+        os.unlink(name)
+
+
+def listens(*tables: str) -> List[str]:
+    """The IPv4 addresses at which an NFS server listens (port 2049); "*" for all. From /proc/net/tcp and tcp6."""
+    found = set()
+    for line in "\n".join(tables).splitlines():
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == "0A" and fields[1].endswith(":0801"):
+            address = fields[1].split(":")[0][-8:]
+            found.add("*" if int(address, 16) == 0 else socket.inet_ntoa(struct.pack("=I", int(address, 16))))
+    return sorted(found)
