@@ -90,7 +90,8 @@ class _Words:
                 self.hosts.setdefault(host.address, self.hosts[host.name])
         for name, document in body["documents"].items():
             # What a host calls itself may be another name than the inventory's.
-            self.hosts.setdefault(str(document.get("host", name)), self.hosts[name])
+            if isinstance(document.get("host"), str):
+                self.hosts.setdefault(document["host"], self.hosts[name])
         users = {host.user for host in cluster.hosts.values()}
         for key, text in _leaves(body):
             users.update([text] if key in _USER_KEYS else [], _HOME.findall(text))
@@ -100,7 +101,10 @@ class _Words:
             _ = self._users[user]
         # A host's domain goes with its name.
         self._host = _any_of(self.hosts, r"(?:\.[A-Za-z][\w-]*)*")
-        self._other = _any_of({**self._users, **self._serials})
+        # Also where another machine of it is named.
+        domains = {name.partition(".")[2]: "example.org" for name in self.hosts if name.count(".") > 1}
+        self._instead = {**domains, **self._users, **self._serials}
+        self._other = _any_of(self._instead)
 
     def clean(self, value: Any, key: str = "") -> Any:
         """The same value without what tells whose it is. `key`: what it was found under."""
@@ -126,7 +130,7 @@ class _Words:
         for pattern, instead in _SECRETS:
             text = pattern.sub(instead, text)
         text = self._host.sub(lambda found: self.hosts[found[1]], text)
-        text = self._other.sub(lambda found: self._users.get(found[1]) or self._serials[found[1]], text)
+        text = self._other.sub(lambda found: self._instead[found[1]], text)
         text = _LONG_ID.sub(self._long_id, text)
         text = _MAC.sub(self._mac, text)
         text = _IPV4.sub(self._address, text)
@@ -171,5 +175,5 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _any_of(words: Mapping[str, str], tail: str = "") -> re.Pattern[str]:
     """Any of the words as a whole word, the longest that fits; group 1 is the word."""
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, longest_first)) or '(?!)'}){tail}(?![\w-])")
+    longest_first = sorted(filter(None, words), key=len, reverse=True)
+    return re.compile(rf"(?<![A-Za-z0-9])({'|'.join(map(re.escape, longest_first)) or '(?!)'}){tail}(?![A-Za-z0-9])")
