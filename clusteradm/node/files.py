@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 from clusteradm.node.modules import Context, Failed
 
@@ -27,7 +27,12 @@ def read(path: str) -> Optional[bytes]:
         return None
 
 
-def write(path: str, data: bytes, follow: bool = True, prepare: Optional[Callable[[str], None]] = None) -> None:
+def write(
+    path: str,
+    data: Union[bytes, Iterable[bytes]],
+    follow: bool = True,
+    prepare: Optional[Callable[[str], None]] = None,
+) -> None:
     """Replace the file in one step, keeping its owner and mode; a new one gets what umask leaves of 0666.
 
     A reader, a crash or a cancel sees the old file or the new one, never a part. A link is followed, or else replaced.
@@ -40,7 +45,8 @@ def write(path: str, data: bytes, follow: bool = True, prepare: Optional[Callabl
     handle, temporary = tempfile.mkstemp(prefix=".%s." % os.path.basename(real)[:200], dir=directory)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for piece in [data] if isinstance(data, bytes) else data:
+                file.write(piece)
             if os.path.lexists(real) and not os.path.islink(real):
                 old = os.stat(real)
                 os.fchown(handle, old.st_uid, old.st_gid)

@@ -2,50 +2,132 @@
 
 import os
 import pwd
-from typing import Any, Dict
+import re
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from clusteradm.node import files
 from clusteradm.node.modules import Context, Failed
 
-_KINDS = ("ssh-", "ecdsa-", "sk-")
+_KIND = re.compile(
+    r"(webauthn-)?(sk-)?(ssh-(rsa|dss|ed25519|xmss)|ecdsa-sha2-nistp\d+|rsa-sha2-(256|512))"
+    r"(-cert-v01)?(@openssh\.com)?\Z"
+)
+# Commas within quotes separate nothing.
+_OPTION = re.compile(r"""((?:[^,"']|"[^"]*"|'[^']*')+)""")
+
+
+class Key(NamedTuple):
+    """A line of the file that is a key."""
+
+    options: List[str]
+    kind: str
+    blob: str
+    comment: str
+
+    def line(self) -> str:
+        """As Ansible writes it."""
+        options = ",".join(self.options) + " " if self.options else ""
+        return "%s%s %s %s\n" % (options, self.kind, self.blob, self.comment)
+
+    def same(self, other: "Key") -> bool:
+        """Whether both say the same; the order of their options says nothing."""
+        return self[1:] == other[1:] and sorted(self.options) == sorted(other.options)
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the key with exactly these options, or not at all. Other lines stay as they are."""
-    name, key = options["user"], options["key"].strip()
-    result: Dict[str, Any] = {"user": name, "key": key, "state": options["state"], "changed": False}
-    if len(key.split()) < 2 or not key.startswith(_KINDS):
-        raise Failed("invalid key specified: %s" % key, **result)
+    """Have the keys with exactly these options, or not at all. Other lines stay, unless `exclusive`."""
+    result: Dict[str, Any] = dict(options, changed=False)
+    if options["key"].startswith(("http", "file:")):
+        raise Failed("key is the text of a key here, not where to find it: %s" % options["key"], **result)
+    wanted = _wanted(options)
     try:
-        account = pwd.getpwnam(name)
+        account: Any = pwd.getpwnam(options["user"])
     except KeyError:
-        if context.check:
-            return dict(result, changed=True)
-        raise Failed("Failed to lookup user %s" % name, **result) from None
-    folder = os.path.join(account.pw_dir, ".ssh")
-    path = os.path.join(folder, "authorized_keys")
+        if not context.check:
+            raise Failed("Failed to lookup user %s" % options["user"], **result) from None
+        account = None
+    if account is None and options["path"] is None:
+        return dict(result, changed=True)  # an earlier task of this run would have made the user
+    path = options["path"] or os.path.join(account.pw_dir, ".ssh", "authorized_keys")
+    result["keyfile"] = path
     before = files.read(path)
-    lines = (before or b"").decode("utf-8", "surrogateescape").splitlines()
-    line = "%s %s" % (options["key_options"], key) if options["key_options"] else key
-    blob = key.split()[1]
-    kept = [old for old in lines if blob not in old.split() or old.lstrip().startswith("#")]
-    if options["state"] == "absent":
-        after = kept
-    else:
-        after = lines if line in lines and len(kept) == len(lines) - 1 else [*kept, line]
+    lines = (before or b"").decode("utf-8", "surrogateescape").splitlines(True)
+    after = _after(lines, wanted, options)
     if after == lines:
-        return result
+        return dict(result, **_about(options))
+    text = "".join(after).encode("utf-8", "surrogateescape")
     result["changed"] = True
     if context.diff:
-        result["diff"] = files.diff(
-            path, before, "".join(one + "\n" for one in after).encode("utf-8", "surrogateescape")
-        )
-    if context.check:
-        return result
-    if not os.path.isdir(folder):
-        os.mkdir(folder, 0o700)
+        result["diff"] = files.diff(path, before, text)
+    if not context.check:
+        _write(path, text, account, options)
+    return dict(result, **_about(options))
+
+
+def _about(options: Dict[str, Any]) -> Dict[str, Any]:
+    """What Ansible says of a file that the task names, and so, too, in the place of the task's own `state`."""
+    return files.about(options["path"]) if options["path"] else {}
+
+
+def _wanted(options: Dict[str, Any]) -> List[Key]:
+    wanted = []
+    for line in options["key"].splitlines():
+        if line and not line.startswith("#"):
+            key = _parse(line)
+            if key is None:
+                raise Failed("invalid key specified: %s" % line)
+            if options["key_options"] is not None:
+                key = key._replace(options=_OPTION.findall(options["key_options"]))
+            if options["comment"] is not None:
+                key = key._replace(comment=options["comment"])
+            wanted.append(key)
+    return wanted
+
+
+def _parse(line: str) -> Optional[Key]:
+    words = line.replace("\\#", "#").split()
+    if line.lstrip().startswith("#"):
+        return None
+    for index, word in enumerate(words[:-1]):
+        if _KIND.match(word):
+            return Key(_OPTION.findall(" ".join(words[:index])), word, words[index + 1], " ".join(words[index + 2 :]))
+    return None
+
+
+def _after(lines: List[str], wanted: List[Key], options: Dict[str, Any]) -> List[str]:
+    """The lines of the file; the same as they are if nothing is to change."""
+    keys = [_parse(line) for line in lines]
+    blobs = {key.blob for key in wanted}
+    if options["state"] == "absent":
+        gone = {index for index, key in enumerate(keys) if key is not None and key.blob in blobs}
+        new: List[Key] = []
+    else:
+        new = [key for key in wanted if not any(old is not None and key.same(old) for old in keys)]
+        changed = {key.blob for key in new}
+        gone = {index for index, key in enumerate(keys) if key is not None and key.blob in changed}
+        if options["exclusive"]:
+            gone |= {index for index, key in enumerate(keys) if key is None or key.blob not in blobs}
+    if not gone and not new:
+        return lines
+    kept = [(line, key) for index, (line, key) in enumerate(zip(lines, keys)) if index not in gone]
+    after = [line if key is None else key.line() for line, key in kept]
+    if after and not after[-1].endswith("\n"):
+        after[-1] += "\n"
+    return after + [key.line() for key in new]
+
+
+def _write(path: str, text: bytes, account: Any, options: Dict[str, Any]) -> None:
+    folder = os.path.dirname(path)
+    if options["manage_dir"]:
+        if not os.path.isdir(folder):
+            os.mkdir(folder, 0o700)
         os.chown(folder, account.pw_uid, account.pw_gid)
-    files.write(path, "".join(one + "\n" for one in after).encode("utf-8", "surrogateescape"))
-    os.chown(path, account.pw_uid, account.pw_gid)
-    os.chmod(path, 0o600)
-    return result
+        os.chmod(folder, 0o700)
+    else:
+        os.makedirs(folder, exist_ok=True)
+
+    def prepare(temporary: str) -> None:
+        os.chown(temporary, account.pw_uid, account.pw_gid)
+        os.chmod(temporary, 0o600)
+
+    files.write(path, text, follow=False, prepare=prepare)

@@ -1,53 +1,123 @@
 """lineinfile: one line of a file."""
 
+import io
 import re
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from clusteradm.node import files
 from clusteradm.node.modules import Context, Failed, lines
+
+Match = Callable[[bytes], Any]
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Have the line, or have none that matches."""
     before = lines.load(options)
-    text = (before or b"").decode("utf-8", "surrogateescape")
-    present = text.splitlines()
-    if options["state"] == "present":
-        if options["line"] is None:
-            raise Failed("line is required with state=present")
-        after, msg = _present(present, options)
-    else:
-        if options["line"] is None and options["regexp"] is None:
-            raise Failed("one of line or regexp is required with state=absent")
-        after = [line for line in present if not _matches(line, options)]
-        gone = len(present) - len(after)
-        msg = "%d line(s) removed" % gone if gone else ""
-    if after == present:
-        if before is None:
-            return {"changed": False, "msg": "file not present"}
-        return {"changed": files.attributes(options["path"], options, context.check), "msg": "", "backup": ""}
-    data = "".join(line + "\n" for line in after).encode("utf-8", "surrogateescape")
-    result = files.replace(options["path"], before, data, options, context)
-    result["msg"] = msg
-    result["backup"] = result.get("backup_file", "")
-    return result
+    present = io.BytesIO(before or b"").readlines()
+    if options["state"] == "absent":
+        return _absent(before, present, options, context)
+    if options["backrefs"] and options["regexp"] is None:
+        raise Failed("regexp is required with backrefs=true")
+    if options["line"] is None:
+        raise Failed("line is required with state=present")
+    if before is None and not options["create"]:
+        raise Failed("Destination %s does not exist !" % options["path"], rc=257)
+    msg = _present(present, options)
+    if not msg and before is None:
+        return {"changed": False, "msg": "", "backup": ""}
+    return _with_backup(lines.replace(options, before, present, msg, context))
 
 
-def _matches(line: str, options: Dict[str, Any]) -> bool:
+def _absent(before: Optional[bytes], present: List[bytes], options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    matches = _matcher(options)
+    if matches is None:
+        raise Failed("one of line, search_string, or regexp is required with state=absent")
+    if before is None:
+        return {"changed": False, "msg": "file not present"}
+    after = [line for line in present if not matches(line)]
+    found = len(present) - len(after)
+    msg = "%d line(s) removed" % found if found else ""
+    return dict(_with_backup(lines.replace(options, before, after, msg, context)), found=found)
+
+
+def _with_backup(result: Dict[str, Any]) -> Dict[str, Any]:
+    return dict(result, backup=result.pop("backup_file", ""))
+
+
+def _matcher(options: Dict[str, Any]) -> Optional[Match]:
+    """What tells the lines that the task is about; None if it names none."""
+    wanted, line = lines.encoded(options["search_string"]), lines.encoded(options["line"])
     if options["regexp"] is not None:
-        return re.search(options["regexp"], line) is not None
-    return bool(line == options["line"])
+        pattern = _compiled(options["regexp"])
+        return lambda old: pattern.search(old)
+    if wanted is not None:
+        return lambda old: wanted in old
+    return None if line is None else lambda old: old.rstrip(b"\r\n") == line
 
 
-def _present(present: List[str], options: Dict[str, Any]) -> Tuple[List[str], str]:
-    line = options["line"]
-    if options["regexp"] is not None:
-        found = [index for index, old in enumerate(present) if re.search(options["regexp"], old)]
-        if found:
-            after = list(present)
-            after[found[-1]] = line
-            return after, "line replaced"
-    if line in present:
-        return present, ""
-    index = lines.position(present, options)
-    return [*present[:index], line, *present[index:]], "line added"
+def _compiled(pattern: str) -> Any:
+    try:
+        return re.compile(lines.encoded(pattern) or b"")
+    except re.error as error:
+        raise Failed("%r is no regular expression: %s" % (pattern, error)) from None
+
+
+def _present(present: List[bytes], options: Dict[str, Any]) -> str:
+    """Put the line among the others; says what it did, nothing if it was there."""
+    line: bytes = lines.encoded(options["line"]) or b""
+    before, after = options["insertbefore"], options["insertafter"]
+    index, match = None, None
+    if options["regexp"] is not None or options["search_string"] is not None:
+        index, match = _found(present, _matcher(options) or (lambda old: None), options["firstmatch"])
+    place = None
+    if index is None:
+        index, place = _place(present, line, options)
+    new = match.expand(line) if match is not None and options["backrefs"] else line
+    if not new.endswith(b"\n"):
+        new += b"\n"
+    if index is not None:
+        if present[index] == new:
+            return ""
+        present[index] = new
+        return "line replaced"
+    if options["backrefs"]:
+        return ""  # there is nothing that they could stand for
+    if "BOF" in (before, after):
+        place = 0
+    elif place is None:
+        place = len(present)
+    elif after is not None and _bare(present, place if place < len(present) else place - 1) == line:
+        return ""
+    if place == len(present):
+        lines.ended(present)
+    present.insert(place, new)
+    return "line added"
+
+
+def _found(present: List[bytes], matches: Match, first: bool) -> Tuple[Optional[int], Any]:
+    index, found = None, None
+    for number, old in enumerate(present):
+        match = matches(old)
+        if match:
+            index, found = number, match
+            if first:
+                break
+    return index, found
+
+
+def _place(present: List[bytes], line: bytes, options: Dict[str, Any]) -> Tuple[Optional[int], Optional[int]]:
+    """Where the line is already, and where insertbefore or insertafter would have it."""
+    pattern = options["insertbefore"] or options["insertafter"]
+    anchor = None if pattern in (None, "BOF") or options["insertafter"] == "EOF" else _compiled(pattern)
+    index, place = None, None
+    for number, old in enumerate(present):
+        if old.rstrip(b"\r\n") == line:
+            index = number
+        elif anchor is not None and anchor.search(old):
+            place = number + (options["insertafter"] is not None)
+            if options["firstmatch"]:
+                break
+    return index, place
+
+
+def _bare(present: List[bytes], index: int) -> bytes:
+    return present[index].rstrip(b"\r\n")

@@ -1,33 +1,40 @@
-"""What lineinfile and blockinfile share: where in a file new lines go."""
+"""What lineinfile and blockinfile share: the lines of a file, and their replacement."""
 
 import os
-import re
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node import files
-from clusteradm.node.modules import Failed
+from clusteradm.node.modules import Context, Failed
 
 
 def load(options: Dict[str, Any]) -> Optional[bytes]:
-    """The file's content; None where it is not there and may be made. Raises Failed otherwise."""
-    path = options["path"]
-    if os.path.isdir(path):
-        raise Failed("Path %s is a directory !" % path, rc=256)
-    before = files.read(path)
-    if before is None and options["state"] == "present" and not options["create"]:
-        raise Failed("Destination %s does not exist !" % path, rc=257)
-    return before
+    """The file's content; None where there is no file."""
+    if os.path.isdir(options["path"]):
+        raise Failed("Path %s is a directory !" % options["path"], rc=256)
+    return files.read(options["path"])
 
 
-def position(lines: List[str], options: Dict[str, Any]) -> int:
-    """The index at which new lines are inserted: Ansible's insertbefore and insertafter, the end by default."""
-    before, after = options["insertbefore"], options["insertafter"]
-    if before == "BOF":
-        return 0
-    pattern = before or after
-    if pattern in (None, "EOF"):
-        return len(lines)
-    found = [index for index, line in enumerate(lines) if re.search(pattern, line)]
-    if not found:
-        return len(lines)
-    return found[-1] if before else found[-1] + 1
+def encoded(text: Optional[str]) -> Optional[bytes]:
+    """The text as it stands in a file."""
+    return None if text is None else text.encode("utf-8", "surrogateescape")
+
+
+def ended(lines: List[bytes]) -> None:
+    """Give the last line its end, so that another may follow."""
+    if lines and not lines[-1].endswith((b"\n", b"\r")):
+        lines[-1] += b"\n"
+
+
+def replace(
+    options: Dict[str, Any], before: Optional[bytes], lines: List[bytes], msg: str, context: Context
+) -> Dict[str, Any]:
+    """Write the lines, where they are others than `before`."""
+    folder = os.path.dirname(options["path"])
+    if before is None and folder and not context.check:
+        os.makedirs(folder, exist_ok=True)
+    after = b"".join(lines)
+    result = files.replace(options["path"], before, after, options, context)
+    result["msg"] = msg
+    if result["changed"] and before == after:
+        result["msg"] = "ownership, perms or SE linux context changed"
+    return result

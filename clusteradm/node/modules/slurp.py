@@ -1,6 +1,7 @@
 """slurp: read a file."""
 
 import base64
+import os
 from typing import Any, Dict
 
 from clusteradm.node import files
@@ -9,7 +10,10 @@ from clusteradm.node.modules import Context, Failed
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """The content as base64."""
-    data = files.read(options["src"])
+    source = options["src"]
+    if os.path.isdir(source):
+        raise Failed("Source is a directory and must be a file: %s" % source)
+    data = files.read(source)
     if data is None:
-        raise Failed("file not found: %s" % options["src"])
-    return {"content": base64.b64encode(data).decode("ascii"), "encoding": "base64", "source": options["src"]}
+        raise Failed("File not found: %s" % source)
+    return {"content": base64.b64encode(data).decode("ascii"), "encoding": "base64", "source": source}

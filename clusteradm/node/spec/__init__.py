@@ -86,6 +86,8 @@ def convert(module: str, name: str, option: Dict[str, Any], value: Any) -> Any:
             raise bad from None
     if kind == "list":
         return _list(value)
+    if kind == "dict" and isinstance(value, dict):
+        return value
     if isinstance(value, (dict, list)):
         raise bad
     if kind == "mode":

@@ -1,6 +1,6 @@
 """Modules that make, change or read files."""
 
-from clusteradm.node.spec.common import FILE, Options, Table, path
+from clusteradm.node.spec.common import FILE, Options, Table, choice, path
 
 # What copy and template share.
 _PLACED: Options = dict(
@@ -12,6 +12,17 @@ _PLACED: Options = dict(
     force={"type": "bool", "default": True},
     validate={"type": "str"},
 )
+# What blockinfile and lineinfile share.
+_LINES: Options = dict(
+    FILE,
+    path=path("dest", "destfile", "name"),
+    insertafter={"type": "str"},
+    insertbefore={"type": "str"},
+    create={"type": "bool", "default": False},
+    backup={"type": "bool", "default": False},
+    validate={"type": "str"},
+    state=choice("present", "absent", default="present"),
+)
 
 MODULES: Table = {
     "authorized_key": {
@@ -21,21 +32,23 @@ MODULES: Table = {
             "user": {"type": "str", "required": True},
             "key": {"type": "str", "required": True},
             "key_options": {"type": "str"},
+            "comment": {"type": "str"},
+            "exclusive": {"type": "bool", "default": False},
+            "manage_dir": {"type": "bool", "default": True},
+            "path": {"type": "path"},
             "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
         },
     },
     "blockinfile": {
         "runs": "node",
         "options": dict(
-            FILE,
-            path=path("dest", "destfile", "name"),
+            _LINES,
             block={"type": "str", "default": "", "aliases": ["content"]},
             marker={"type": "str", "default": "# {mark} ANSIBLE MANAGED BLOCK"},
-            insertafter={"type": "str"},
-            insertbefore={"type": "str"},
-            create={"type": "bool", "default": False},
-            backup={"type": "bool", "default": False},
-            state={"type": "str", "default": "present", "choices": ["present", "absent"]},
+            marker_begin={"type": "str", "default": "BEGIN"},
+            marker_end={"type": "str", "default": "END"},
+            append_newline={"type": "bool", "default": False},
+            prepend_newline={"type": "bool", "default": False},
         ),
         "mutually_exclusive": [["insertafter", "insertbefore"]],
     },
@@ -76,23 +89,44 @@ MODULES: Table = {
             checksum={"type": "str", "default": ""},
             force={"type": "bool", "default": False},
             timeout={"type": "int", "default": 10},
+            headers={"type": "dict"},
+            backup={"type": "bool", "default": False},
+            validate_certs={"type": "bool", "default": True},
         ),
     },
     "lineinfile": {
         "runs": "node",
         "options": dict(
-            FILE,
-            path=path("dest", "destfile", "name"),
+            _LINES,
             line={"type": "str", "aliases": ["value"]},
             regexp={"type": "str", "aliases": ["regex"]},
-            insertafter={"type": "str"},
-            insertbefore={"type": "str"},
-            create={"type": "bool", "default": False},
-            backup={"type": "bool", "default": False},
-            state={"type": "str", "default": "present", "choices": ["present", "absent"]},
+            search_string={"type": "str"},
+            backrefs={"type": "bool", "default": False},
+            firstmatch={"type": "bool", "default": False},
         ),
-        "mutually_exclusive": [["insertafter", "insertbefore"]],
+        "mutually_exclusive": [["insertafter", "insertbefore"], ["regexp", "search_string"]],
     },
     "slurp": {"runs": "node", "options": {"src": path("path")}},
-    "template": {"runs": "node", "options": dict(_PLACED, src={"type": "path", "required": True})},
+    "stat": {
+        "runs": "node",
+        "options": {
+            "path": path("dest", "name"),
+            "follow": {"type": "bool", "default": False},
+            "get_checksum": {"type": "bool", "default": True},
+            "checksum_algorithm": choice(
+                *("md5", "sha1", "sha224", "sha256", "sha384", "sha512"),
+                default="sha1",
+                aliases=["checksum", "checksum_algo"],
+            ),
+        },
+    },
+    "template": {
+        "runs": "node",
+        "options": dict(
+            _PLACED,
+            src={"type": "path", "required": True},
+            lstrip_blocks={"type": "bool", "default": False},
+            trim_blocks={"type": "bool", "default": True},
+        ),
+    },
 }
