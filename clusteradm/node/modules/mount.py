@@ -1,5 +1,6 @@
 """mount: a file system in fstab, and mounted."""
 
+import contextlib
 import os
 from typing import Any, Dict, List, Optional
 
@@ -11,74 +12,157 @@ _FSTAB = "/etc/fstab"
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Make fstab and the mount what `state` says."""
-    state, path = options["state"], options["path"].rstrip("/") or "/"
+    state, path = options["state"], options["path"]
     if state in ("mounted", "present") and not (options["src"] and options["fstype"]):
-        raise Failed("state is %s but src or fstype is missing" % state)
-    result = {
-        "name": path,
-        "src": options["src"],
-        "fstype": options["fstype"],
-        "opts": options["opts"],
-        "changed": False,
-    }
-    if state in ("mounted", "present", "absent"):
-        _fstab(path, options, context, result)
-    mounted = os.path.ismount(path)
-    if state == "mounted" and (not mounted or result["changed"]):
-        was = result["changed"]
-        result["changed"] = True
-        if not context.check:
-            os.makedirs(path, exist_ok=True)
-            if mounted and was:
-                _do(context, ["umount", path])
-            _do(context, ["mount", path])
-    if state in ("unmounted", "absent") and mounted:
-        result["changed"] = True
-        if not context.check:
-            _do(context, ["umount", path])
-    if state == "absent" and os.path.isdir(path) and not context.check and not os.path.ismount(path):
-        try:
-            os.rmdir(path)
-            result["changed"] = True
-        except OSError:
-            pass  # it is not empty: what is in it is not ours to remove
-    return result
+        missing = ", ".join(name for name in ("src", "fstype") if not options[name])
+        raise Failed("state is %s but all of the following are missing: %s" % (state, missing))
+    if not options["boot"]:
+        options["opts"] += ",noauto"
+    result = {key: options[key] for key in ("src", "fstype", "opts", "dump", "passno")}
+    result.update(name=path, fstab=_FSTAB, boot="yes" if options["boot"] else "no", backup_file="", changed=False)
+    return dict(result, **_STATES[state](path, options, context))
 
 
-def _fstab(path: str, options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
-    before = files.read(_FSTAB) or b""
-    lines = before.decode("utf-8", "surrogateescape").splitlines()
-    wanted: Optional[str] = None
-    if options["state"] != "absent":
-        fields = [options["src"], path, options["fstype"], options["opts"], "0", "0"]
-        wanted = " ".join(str(field).replace(" ", "\\040") for field in fields)
-    after: List[str] = []
-    done = False
-    for line in lines:
-        fields = line.split()
-        if len(fields) < 3 or fields[0].startswith("#") or fields[1].replace("\\040", " ") != path:
-            after.append(line)
-        elif wanted is not None and not done:
-            done = True
-            after.append(line if _same(fields, wanted.split(" ")) else wanted)
-    if wanted is not None and not done:
-        after.append(wanted)
-    if after == lines:
-        return
-    result["changed"] = True
-    data = "".join(line + "\n" for line in after).encode("utf-8", "surrogateescape")
-    if context.diff:
-        result["diff"] = files.diff(_FSTAB, before, data)
+def _absent(path: str, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    changes = _in_fstab(path, None, options, context)
+    if changes["changed"] and not context.check:
+        if _is_mounted(path):
+            _do(context, "Error unmounting %s" % path, ["umount", path])
+        if os.path.exists(path):
+            try:
+                os.rmdir(path)
+            except OSError as error:
+                raise Failed("Error rmdir %s: %s" % (path, error)) from None
+    return changes
+
+
+def _absent_from_fstab(path: str, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    return _in_fstab(path, None, options, context)
+
+
+def _present(path: str, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    return _in_fstab(path, _fields(path, options), options, context)
+
+
+def _unmounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    mounted = _is_mounted(path)
+    if mounted and not context.check:
+        _do(context, "Error unmounting %s" % path, ["umount", path])
+    return {"changed": mounted}
+
+
+def _remounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if not context.check:
-        files.write(_FSTAB, data)
+        how = "remount" if options["opts"] == "defaults" else "remount," + options["opts"]
+        done = context.run(["mount", "-o", how, path])
+        if done.rc and how != "remount":
+            raise Failed(
+                "Options were specified with remounted, but the remount command failed (%s): unmount it, and mount it "
+                "with the options wanted" % done.last_words()
+            )
+        if done.rc:
+            _do(context, "Error remounting %s" % path, ["umount", path], ["mount", path])
+    return {"changed": True}
 
 
-def _same(has: List[str], wanted: List[str]) -> bool:
-    full = has + ["defaults", "0", "0"][len(has) - 3 :]
-    return full == wanted
+def _mounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    was, fstab = _is_mounted(path), files.read(_FSTAB)
+    old = _entry(path, (fstab or b"").decode("utf-8", "surrogateescape").splitlines())
+    wanted = _fields(path, options)
+    made = [] if context.check else _folders(path)
+    changes = _in_fstab(path, wanted, options, context)
+    if context.check or (was and not changes["changed"]):
+        return dict(changes, changed=changes["changed"] or not was)
+    try:
+        if not was:
+            _do(context, "Error mounting %s" % path, ["mount", path])
+        # Other options a mounted file system may take as it is; another source it cannot.
+        elif old is None or old[0] != wanted[0] or context.run(["mount", "-o", "remount", path]).rc:
+            _do(context, "Error mounting %s" % path, ["umount", path], ["mount", path])
+    except Failed:
+        if fstab is not None:  # an entry that cannot be mounted may stop the next boot
+            files.write(_FSTAB, fstab)
+        for folder in made:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        raise
+    return dict(changes, changed=True)
 
 
-def _do(context: Context, command: List[str]) -> None:
-    done = context.run(command)
-    if done.rc:
-        raise Failed("Error: %s: %s" % (" ".join(command), done.last_words()), rc=done.rc)
+_STATES: Dict[str, Any] = {
+    "absent": _absent,
+    "absent_from_fstab": _absent_from_fstab,
+    "mounted": _mounted,
+    "present": _present,
+    "remounted": _remounted,
+    "unmounted": _unmounted,
+}
+
+
+def _folders(path: str) -> List[str]:
+    """Make the folder and those that it is in; those that were not there, the deepest first."""
+    made = []
+    folder = path.rstrip("/")
+    while folder and not os.path.exists(folder):
+        made.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(made):
+        os.mkdir(folder)
+    return made
+
+
+def _fields(path: str, options: Dict[str, Any]) -> List[str]:
+    fields = [options["src"], path, *(options[name] for name in ("fstype", "opts", "dump", "passno"))]
+    return [_escaped(field) for field in fields]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\134").replace(" ", "\\040").replace("&", "\\046")
+
+
+def _entry(path: str, lines: List[str]) -> Optional[List[str]]:
+    """The fields of the path's line in fstab."""
+    found = [line.split("#")[0].split() for line in lines if _is_of(line, path)]
+    return found[-1] if found else None
+
+
+def _is_of(line: str, path: str) -> bool:
+    fields = line.split("#")[0].split()
+    return 4 <= len(fields) <= 6 and fields[1] == _escaped(path)
+
+
+def _in_fstab(path: str, wanted: Optional[List[str]], options: Dict[str, Any], context: Context) -> Dict[str, Any]:
+    """Have these fields in fstab, or no line for the path."""
+    before = files.read(_FSTAB) or b""
+    lines = before.decode("utf-8", "surrogateescape").splitlines(True)
+    after = []
+    for line in lines:
+        if not _is_of(line, path):
+            after.append(line)
+        elif wanted is not None:
+            after.append(line if line.split("#")[0].split() == wanted else " ".join(wanted) + "\n")
+    if wanted is not None and not any(_is_of(line, path) for line in lines):
+        if after and not after[-1].endswith("\n"):
+            after[-1] += "\n"
+        after.append(" ".join(wanted) + "\n")
+    if after == lines:
+        return {"changed": False}
+    kept = ""
+    if not context.check:
+        kept = files.backup(_FSTAB) if options["backup"] else ""
+        files.write(_FSTAB, "".join(after).encode("utf-8", "surrogateescape"))
+    return {"changed": True, "backup_file": kept}
+
+
+def _is_mounted(path: str) -> bool:
+    """By the kernel's own table, which knows of binds as well."""
+    wanted = path.rstrip("/") or "/"
+    with open("/proc/self/mountinfo", "r", errors="surrogateescape") as file:
+        return any(line.split()[4].replace("\\040", " ").replace("\\134", "\\") == wanted for line in file)
+
+
+def _do(context: Context, what: str, *commands: List[str]) -> None:
+    for command in commands:
+        done = context.run(command)
+        if done.rc:
+            raise Failed("%s: %s" % (what, done.last_words()), rc=done.rc)

@@ -20,14 +20,16 @@ MODULES: Table = {
         "collection": "ansible.posix",
         "options": {
             "path": path("name"),
-            "src": {"type": "str"},
+            "src": {"type": "path"},
             "fstype": {"type": "str"},
             "opts": {"type": "str", "default": "defaults"},
-            "state": {
-                "type": "str",
-                "required": True,
-                "choices": ["absent", "mounted", "present", "unmounted"],
-            },
+            "dump": {"type": "str", "default": "0"},
+            "passno": {"type": "str", "default": "0"},
+            "boot": {"type": "bool", "default": True},
+            "backup": {"type": "bool", "default": False},
+            "state": choice(
+                *("absent", "absent_from_fstab", "mounted", "present", "remounted", "unmounted"), required=True
+            ),
         },
     },
     "service": {
