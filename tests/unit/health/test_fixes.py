@@ -1,0 +1,28 @@
+"""What health may mend by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clusteradm import shipped
+from clusteradm.health.finding import ill, well
+from clusteradm.health.fixes import FIXES, fixes
+from clusteradm.inventory import load
+from clusteradm.playbook import read
+
+
+def test_only_what_is_safe_is_mended() -> None:
+    findings = [
+        ill("w1", "nfs", "STALE", "", ""),
+        ill("w1 0001:01:00.0", "tpu", "NO_PERMISSION", "", ""),
+        ill("w2 0001:01:00.0", "tpu", "WEDGED", "", ""),
+        well("w3", "clock"),
+    ]
+    assert fixes(findings) == {"w1": frozenset({"mount", "tpu", "user"})}
+
+
+def test_every_tag_is_one_of_bootstraps() -> None:
+    cluster = load(Path(__file__).resolve().parents[3] / "inventory/lab.yml")
+    plays = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays
+    tags = {tag for play in plays for task in play.tasks for tag in task.tags}
+    assert tags == {tag for wanted in FIXES.values() for tag in wanted}
