@@ -1,0 +1,63 @@
+"""The page as a browser shows and prints it: Debian's chromium, where it is installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from clusteradm.cli.health_forms.html import html
+
+from .test_forms import load
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html(load()), encoding="utf-8")
+    return path
+
+
+def chromium(page: Path, *options: str) -> str:
+    profile = page.parent / "profile"
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += ["--disable-background-networking", f"--user-data-dir={profile}", *options, page.as_uri()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=page.parent)
+    finally:
+        shutil.rmtree(profile, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_a_browser_makes_of_it(page: Path) -> None:
+    """Every row is in its table, and what a host called itself became no element."""
+    shown = chromium(page, "--dump-dom")
+    tables = {name: body for name, body in re.findall(r'<table id="(\w+)">(.*?)</table>', shown, re.DOTALL)}
+    assert {name: body.count("<tr>") - 1 for name, body in tables.items()} == {"hosts": 10, "tpus": 9, "checks": 46}
+    assert "<script" not in shown and "&lt;script&gt;" in shown
+
+
+def test_how_it_looks(page: Path) -> None:
+    """Not by its pixels, but: there is something, it is as wide as the window, and the ill stand out in red."""
+    chromium(page, "--window-size=1200,900", "--hide-scrollbars", f"--screenshot={page.parent / 'page.png'}")
+    picture = Image.open(page.parent / "page.png").convert("RGB")
+    assert picture.size == (1200, 900)
+    colours = picture.getcolors(1 << 24) or []
+    red = sum(count for count, (r, g, b) in colours if r > 180 and g < 90 and b < 100)
+    background = max(colours)[1]
+    assert red > 300 and min(background) > 200 and len(colours) > 20
+
+
+def test_on_paper(page: Path) -> None:
+    chromium(page, "--no-pdf-header-footer", f"--print-to-pdf={page.parent / 'page.pdf'}")
+    printed = (page.parent / "page.pdf").read_bytes()
+    pages = len(re.findall(rb"/Type\s*/Page\b", printed))
+    assert printed.startswith(b"%PDF") and 2 <= pages <= 6

@@ -1,0 +1,167 @@
+"""clusteradm exporter: over HTTP, as a file, and what it never shows to whoever asks."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clusteradm.cli import exporter
+from clusteradm.cli.exporter import Cache
+from clusteradm.cli.main import main
+from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.health import Survey
+from clusteradm.inventory import Cluster
+
+from .test_survey import cluster, survey
+
+__all__ = ["cluster", "survey"]  # fixtures
+
+Serve = Callable[[Callable[[], str]], int]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    servers = []
+
+    def start(take: Callable[[], str]) -> int:
+        server = exporter.open_server(("127.0.0.1", 0), Cache(take, 60))
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return int(server.server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def get(port: int, path: str = "/metrics", method: str = "GET") -> tuple[int, dict[str, str], str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+
+def test_metrics(serve: Serve) -> None:
+    status, headers, body = get(serve(lambda: "up 1\n"))
+    assert (status, body) == (200, "up 1\n")
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8" and "Python" not in headers["Server"]
+
+
+def test_other_paths_and_methods(serve: Serve) -> None:
+    port = serve(lambda: "up 1\n")
+    assert get(port, "/")[0] == 200 and get(port, "/etc/passwd")[0] == 404 and get(port, "/metrics?x=1")[0] == 200
+    assert get(port, method="HEAD")[::2] == (200, "") and get(port, method="POST")[0] == 501
+
+
+@pytest.mark.parametrize("error", [ClusteradmError("secret place"), RuntimeError("secret place")])
+def test_who_asks_sees_no_traceback(serve: Serve, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def take() -> str:
+        raise error
+
+    status, _, body = get(serve(take))
+    assert status == 503 and "secret" not in body and "Traceback" not in body
+    assert "secret place" in capsys.readouterr().err
+
+
+def test_many_who_ask_at_once_are_one_survey(serve: Serve) -> None:
+    taken = []
+
+    def take() -> str:
+        taken.append(time.monotonic())
+        time.sleep(0.3)
+        return f"surveys {len(taken)}\n"
+
+    port = serve(take)
+    with ThreadPoolExecutor(8) as pool:
+        bodies = {body for _, _, body in pool.map(get, [port] * 8)}
+    assert bodies == {"surveys 1\n"} and len(taken) == 1
+
+
+def test_the_cache_grows_old_and_keeps_no_failure() -> None:
+    now = [0.0]
+    answers: Iterator[str | UsageError] = iter(["one", UsageError("broken"), "two", "three"])
+
+    def take() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    cache = Cache(take, 30, lambda: now[0])
+    assert cache.text() == cache.text() == "one"
+    now[0] = 30.0
+    with pytest.raises(UsageError):
+        cache.text()
+    assert cache.text() == "two"
+    now[0] = 59.9
+    assert cache.text() == "two"
+    now[0] = 60.0
+    assert cache.text() == "three"
+
+
+def test_a_client_that_goes_away_leaves_the_others_served(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    port = serve(lambda: "up 1\n" * 100_000)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert get(port)[0] == 200
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("9999", ("127.0.0.1", 9999)),
+        (":9999", ("127.0.0.1", 9999)),
+        ("0.0.0.0:9", ("0.0.0.0", 9)),  # noqa: S104
+        ("head:80", ("head", 80)),
+        ("[::1]:80", ("::1", 80)),
+    ],
+)
+def test_where_it_listens(text: str, place: tuple[str, int]) -> None:
+    assert exporter._place(text) == place
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.2.3.4", "a:70000", "::1:80", "a b:1"])
+def test_no_place_to_listen(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="ADDRESS:PORT"):
+        exporter._place(text)
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="in use"):
+        exporter.open_server(("127.0.0.1", taken.getsockname()[1]), Cache(str, 1))
+
+
+def test_textfile(cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "ask", lambda *arguments: survey)
+    path = tmp_path / "clusteradm.prom"
+    path.write_text("old")
+    survey.documents["c"]["runtime"]["mpi4py"] = None
+    # What is ill is in the file; the exit status is that of writing it.
+    assert main(["exporter", "-i", str(cluster.path), "--textfile", str(path)]) == 0
+    assert 'clusteradm_check_state{host="c",check="runtime",state="NO_MPI4PY"} 1' in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["clusteradm.prom", "inventory.yml"]
+    assert main(["exporter", "-i", str(cluster.path), "--textfile", str(tmp_path / "no" / "x.prom")]) == 2
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "x.prom").mkdir()
+    with pytest.raises(UsageError, match="cannot write"):
+        exporter.write(tmp_path / "x.prom", "up 1\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["x.prom"]
+
+
+def test_a_bad_inventory_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exporter", "-i", str(tmp_path / "none.yml"), "--listen", "127.0.0.1:0"]) == 2
+    assert "none.yml" in capsys.readouterr().err
