@@ -1,4 +1,4 @@
-"""What `copy` puts into a file, where the admin's machine has it."""
+"""What `copy` and `template` put into a file, where the admin's machine has it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from clusteradm.node.spec import normalise
+from clusteradm.node.spec import MODULES, convert, normalise
 from clusteradm.playbook.model import Task
-from clusteradm.playbook.variables import find
+from clusteradm.playbook.undefined import strict
+from clusteradm.playbook.variables import OMIT, Variables, find
 
 
 def of_copy(task: Task, args: dict[str, Any]) -> bytes | None:
@@ -37,3 +38,24 @@ def described(path: Path, args: dict[str, Any]) -> None:
     args["src"] = path.name
     if args.get("mode") == "preserve":
         args["mode"] = stat.S_IMODE(path.stat().st_mode)
+
+
+# What says how Jinja reads a template: options of the module, and words of Ansible's first line "#jinja2: ...".
+_SYNTAX = ("lstrip_blocks", "trim_blocks")
+_HEADER = "#jinja2:"
+
+
+def syntax(text: str, task: Task, variables: Variables) -> tuple[str, dict[str, bool]]:
+    """A template's text, and how Jinja is to read it. Raises ValueError."""
+    given = {name: strict(variables.render(task.args[name])) for name in _SYNTAX if name in task.args}
+    if text.startswith(_HEADER):
+        header, _, text = text.partition("\n")
+        for pair in header.removeprefix(_HEADER).split(","):
+            name, _, value = (part.strip() for part in pair.partition(":"))
+            if name not in _SYNTAX:
+                raise ValueError(f"after {_HEADER} may stand {' and '.join(_SYNTAX)} here, not {name!r}")
+            given[name] = value
+        text = "{#\n+#}" + text  # so that an error still names its line
+    options = MODULES["template"]["options"]
+    given = {name: value for name, value in given.items() if value is not OMIT}
+    return text, {name: convert("template", name, options[name], value) for name, value in given.items()}

@@ -99,7 +99,7 @@ class Templates:
         self._strings = _Environment(escape_backslashes=True)
         # A file's error is to have a line: what is undefined raises where it is put out, not when all is joined.
         self._files = _Environment(escape_backslashes=False, finalize=_put_out)
-        self._compiled: dict[tuple[str, str], jinja2.Template] = {}
+        self._compiled: dict[tuple[str, str, tuple[bool, bool]], jinja2.Template] = {}
 
     def string(self, text: str, scope: Scope) -> Any:
         """A string of a playbook or inventory: native where it is one expression. May return Undefined."""
@@ -111,9 +111,12 @@ class Templates:
         """The value of a bare expression, as in `when`. Raises if it is undefined."""
         return self._render(self._template(self._files, "{{ " + text.strip() + " }}", "expression"), scope)
 
-    def file(self, text: str, name: str, scope: Scope) -> str:
+    def file(self, text: str, name: str, scope: Scope, *, trim_blocks: bool = True, lstrip_blocks: bool = False) -> str:
         """The text of a template file. `name` is what an error calls it."""
-        rendered = _kept_newlines(text, strict(self._render(self._template(self._files, text, name), scope)))
+        files: jinja2.Environment = self._files
+        if lstrip_blocks or not trim_blocks:
+            files = files.overlay(trim_blocks=trim_blocks, lstrip_blocks=lstrip_blocks)
+        rendered = _kept_newlines(text, strict(self._render(self._template(files, text, name), scope)))
         return "" if rendered is None else str(rendered)
 
     def check_string(self, text: str) -> None:
@@ -129,8 +132,9 @@ class Templates:
         """Raise TemplateProblem if `text` is no valid template file."""
         self._template(self._files, text, name)
 
-    def _template(self, environment: _Environment, text: str, name: str) -> jinja2.Template:
-        key = ("string" if environment is self._strings else name, text)
+    def _template(self, environment: jinja2.Environment, text: str, name: str) -> jinja2.Template:
+        syntax = (environment.trim_blocks, environment.lstrip_blocks)
+        key = ("string" if environment is self._strings else name, text, syntax)
         if key not in self._compiled:
             try:
                 self._compiled[key] = environment.from_string(text)
