@@ -101,13 +101,13 @@ def free(root: str) -> List[Dict[str, str]]:
             continue
         # Without interrupts an inference never ends.
         if read(base, name, "interrupt_counts") is not None:
-            found.append({"name": name, "address": address, "path": "/dev/" + name})
+            found.append({"name": name, "address": address, "path": os.path.join(root, "dev", name)})
     return found
 
 
 def command(python: str, path: str, listed: Sequence[str], model: Optional[str]) -> List[str]:
     """The option "pci:N" counts in the order of the library's own list of PCIe devices, not of the devices' numbers."""
-    option = "pci:%d" % [one for one in listed if one.startswith("/dev/apex_")].index(path)
+    option = "pci:%d" % [one for one in listed if os.path.basename(one).startswith("apex_")].index(path)
     return [python, "-c", _CODE, path, option, model or ""]
 
 

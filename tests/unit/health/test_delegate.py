@@ -1,0 +1,161 @@
+"""The attempt on a TPU, with real processes: it works, it crashes, it hangs, it is refused; and never as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.lab import compiler, digits, hardware, tpu_package
+from clusteradm.lab.topology import boards
+from clusteradm.node.probe import attempt, delegate, runtime
+
+ME = pwd.getpwuid(os.geteuid()).pw_name
+MODEL = Path(digits.__file__).with_name("digits.tflite")
+# libedgetpu's names, and one way each in which it is known to go wrong.
+ILL = """
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static int loud;
+void *edgetpu_list_devices(size_t *count) { *count = COUNT; return COUNT ? malloc(64) : NULL; }
+void edgetpu_verbosity(int level) { loud = level; }
+void *tflite_plugin_create_delegate(char **k, char **v, size_t n, void (*report)(const char *)) {
+    if (CRASH) raise(SIGSEGV);
+    if (loud) fputs("Device open failed : -1 (Operation not permitted)\\n", stderr);
+    return NULL;
+}
+void tflite_plugin_destroy_delegate(void *delegate) { }
+"""
+
+
+@pytest.fixture(autouse=True)
+def needs() -> None:
+    pytest.importorskip("ai_edge_litert")
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+
+
+def test_programs_run_side_by_side_and_none_for_ever() -> None:
+    begun = time.monotonic()
+    commands = [["sleep", "60"], ["sh", "-c", "echo out; seq 100 >&2"], ["sh", "-c", "kill -11 $$"]]
+    hung, talker, crashed = attempt.together(commands, 1.0, lines=2)
+    assert time.monotonic() - begun < 20
+    assert (hung["timeout"], hung["status"]) == (True, -9)
+    assert (talker["timeout"], talker["status"], talker["out"], talker["err"]) == (False, 0, "out\n", ["99", "100"])
+    assert (crashed["status"], delegate.outcome(crashed)["signal"]) == (-11, 11)
+
+
+def test_never_as_root(tmp_path: Path) -> None:
+    assert delegate.attempts(str(tmp_path), "root", sys.executable, ["/dev/apex_0"], None) is None
+
+
+def ill_library(folder: Path, *, crash: bool, count: int) -> None:
+    (folder / "ill.c").write_text(ILL)
+    target, source = str(folder / "libedgetpu.so.1"), str(folder / "ill.c")
+    how = [f"-DCRASH={int(crash)}", f"-DCOUNT={count}"]
+    subprocess.run(["gcc", "-shared", "-fPIC", *how, "-o", target, source], check=True)
+
+
+@pytest.mark.parametrize(("crash", "count"), [(True, 1), (False, 0), (False, 2)], ids=["crash", "none", "refused"])
+def test_what_a_library_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: bool, count: int) -> None:
+    ill_library(tmp_path, crash=crash, count=count)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    (tmp_path / "apex_0").touch()
+    path = str(tmp_path / "apex_0")
+    (ended,) = attempt.together([delegate.command(sys.executable, path, [path], None)], 60)
+    result = delegate.outcome(ended)
+    assert (result["ok"], result["stage"], result["access"]) == (False, "load", True)
+    if crash:
+        assert result["signal"] == 11
+    else:
+        assert result["error"].startswith("Failed to load delegate") and result["count"] == count
+        assert "Device open failed : -1 (Operation not permitted)" in result["stderr"]
+
+
+class Machine:
+    """A root with one simulated TPU, its library, and a deployed model."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        hardware.make(root / "view", boards(1, 1)[0])
+        (root / "sys").mkdir()
+        (root / "sys/class").symlink_to("../view/sys-class")
+        for name in ("sockets", "dev", "srv/models/digits/1"):
+            (root / name).mkdir(parents=True)
+        (root / "dev/apex_0").touch()
+        places = {"SOCKETS": root / "sockets", "CLASS": root / "sys/class/apex", "DEV": root / "dev"}
+        tpu_package.compile_library(root / "libedgetpu.so.1", places)
+        compiler.compile_file(MODEL, root / "srv/models/digits/1/model.tflite")
+        self.apex = root / "sys/class/apex/apex_0"
+        command = [sys.executable, "-m", "clusteradm.lab.device", str(root / "sockets/apex_0.sock"), str(self.apex)]
+        self.device = subprocess.Popen(command)
+        end = time.monotonic() + 30
+        while not (root / "sockets/apex_0.sock").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    def attempts(self) -> dict[str, Any]:
+        listed = [str(self.root / "dev/apex_0")]
+        found = delegate.attempts(str(self.root), ME, sys.executable, listed, str(self.root / "srv"))
+        assert found is not None
+        return found
+
+    def read(self, name: str) -> str:
+        return (self.apex / name).read_text().strip()
+
+
+def test_an_inference_on_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The tests may run as root; the simulated driver makes no difference.
+    monkeypatch.setattr(delegate, "is_root", lambda user: False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    machine = Machine(tmp_path)
+    try:
+        address = machine.read("pci_address")
+        (result,) = machine.attempts().values()
+        assert result["ok"] and result["inference"] and result["interrupts"], result
+        assert "0x03: 1\n" in (machine.apex / "interrupt_counts").read_text()
+        for name, ill in {"is_device_owned": "1", "temp": "-89700", "status": "LAMED"}.items():
+            before = (machine.apex / name).read_text()
+            hardware.put(machine.apex / name, ill + "\n")
+            assert machine.attempts() == {}, name
+            hardware.put(machine.apex / name, before)
+        assert "0x03: 1\n" in (machine.apex / "interrupt_counts").read_text()
+        assert list(delegate.free(str(tmp_path))) == [
+            {"name": "apex_0", "address": address, "path": str(tmp_path / "dev/apex_0")}
+        ]
+    finally:
+        machine.device.terminate()
+        machine.device.wait()
+
+
+def test_the_smallest_model_that_is_compiled(tmp_path: Path) -> None:
+    assert delegate.compiled_model(str(tmp_path)) is None
+    for name, body in {
+        "plain": b"x",
+        "large": b"y" * 100 + b"edgetpu-custom-op",
+        "small": b"edgetpu-custom-op",
+    }.items():
+        (tmp_path / "models" / name / "1").mkdir(parents=True)
+        (tmp_path / "models" / name / "1" / "model.tflite").write_bytes(body)
+    assert delegate.compiled_model(str(tmp_path)) == str(tmp_path / "models/small/1/model.tflite")
+
+
+@pytest.mark.parametrize("google", [True, False])
+def test_googles_pycoral_is_told_from_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, google: bool) -> None:
+    package = tmp_path / "pycoral"
+    (package / "utils").mkdir(parents=True)
+    # The coral-reef tool: pycoral/pycoral.py, and packages that a board does not have.
+    (package / "__init__.py").write_text("" if google else "import geopandas\n")
+    (package / ("utils/edgetpu.py" if google else "pycoral.py")).write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(runtime, "PYTHON", sys.executable)
+    found = runtime.ask(ME)
+    assert found["ok"] and found["google_pycoral"] is google and found["pycoral"] == [str(package)]
