@@ -300,30 +300,6 @@ def edited(boards: Boards, folder: Path, **changes: dict[str, Any]) -> Path:
     return path
 
 
-def test_a_change_of_network_that_cuts_the_admin_off_is_taken_back(boards: Boards, tmp_path: Path) -> None:
-    """The board gets the address of the machine that administers it: it answers itself from then on."""
-    host = boards.cluster.compute[0]
-    shown = boards.on(host.name, f"ip -4 -o address show to {host.address}").split()
-    management = shown[1]
-    ours = f"{host.address.rsplit('.', 1)[0]}.254"
-    changes = {other.name: {"cluster_ip": other.address} for other in boards.hosts}
-    changes[host.name] = {"cluster_ip": ours, "cluster_interface": management}
-    subnet = f"{host.address.rsplit('.', 1)[0]}.0/24"
-    inventory = edited(boards, tmp_path, all={"cluster_subnet": subnet, "cluster_network_guard": 10}, **changes)
-    before = boards.on(host.name, f"ip -4 -o address show | awk '{{print $2, $4}}'; cat {PROFILE}")
-    start = time.monotonic()
-    document = boards.bootstrap(
-        "-i", inventory, "--limit", host.name, "--playbook", shipped.PLAYBOOKS / "network.yml", expect=3
-    )
-    assert time.monotonic() - start < 60
-    told = document["hosts"][host.name]["tasks"][-1]
-    assert told["status"] == "failed" and "the old one is back" in told["result"]["stderr"]
-    assert boards.on(host.name, f"ip -4 -o address show | awk '{{print $2, $4}}'; cat {PROFILE}") == before
-    assert boards.on(host.name, "systemctl list-timers --all --no-legend clusteradm-*") == ""
-    # The guard and its unit name the interface: they are the only files that are another's now.
-    assert changed(boards.bootstrap()) == {host.name: ["Install the guard of network changes"]}
-
-
 def test_power_returns_everywhere_and_the_head_comes_last(boards: Boards) -> None:
     for name in [*boards.compute, boards.head]:
         boards.lab.fault(name, "power")
