@@ -14,6 +14,7 @@ from rich.text import Text
 
 from clusteradm import health
 from clusteradm.cli import context, show
+from clusteradm.cli.health_fix import mend
 from clusteradm.cli.health_forms.html import html
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
@@ -32,6 +33,7 @@ examples:
   clusteradm health -v --limit 'coral-[0:3]'     every check and every TPU of these
   clusteradm health --watch 10                   again and again, until Ctrl-C
   clusteradm health --expect                     a TPU more than the inventory's cluster_tpus is a finding, too
+  clusteradm health --fix                        mend what is safe to mend, and say what is left
   clusteradm health --html report.html           a page to mail or to print
   clusteradm health --save bug.json --anonymous  what the hosts said, to attach to a bug report
   clusteradm health --from bug.json              judge that, with no connection and no inventory
@@ -64,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"look again and again, with a pause ({_PAUSE_SECONDS:.0f} s)",
     )
     parser.add_argument("--expect", action="store_true", help="TPUs that the inventory does not declare are findings")
+    parser.add_argument(
+        "--fix", action="store_true", help="mend what is safe (clock, mount, driver, permissions), and look again"
+    )
     parser.add_argument("--save", metavar="FILE", help="keep what the hosts said, for --from or for a bug report")
     parser.add_argument(
         "--anonymous", action="store_true", help="with --save: without secrets, names, addresses and serials"
@@ -87,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     form = "json" if args.json else args.format
     if args.anonymous and not args.save:
         raise UsageError("--anonymous goes with --save FILE")
+    if args.fix and (args.source or args.watch is not None):
+        raise UsageError("--fix mends hosts that it has asked itself, once: it goes with neither --from nor --watch")
     if args.watch is not None:
         if form != "table" or args.source or args.save or args.html:
             raise UsageError("--watch shows the table of hosts that it asks; it goes with no file and no other format")
@@ -128,12 +135,19 @@ def _report(args: argparse.Namespace) -> Report:
         survey = survey.only(cluster.select(args.limit) if args.limit else cluster.hosts.values())
     else:
         cluster = context.open_cluster(args)
-        with show.stderr.status("asking the hosts") as status:
-            survey = ask(args, cluster, progress=lambda text: status.update(text))
+        password = context.ask_password("sudo password: ") if args.ask_become_pass else None
+        survey = _ask(args, cluster, password)
+        if args.fix and mend(args, cluster, health.judge(cluster, survey), password):
+            survey = _ask(args, cluster, password)
     if args.save:
         body = saved.document(cluster, survey)
         saved.write(Path(args.save), anonymous(cluster, body) if args.anonymous else body)
     return judged(args, cluster, survey)
+
+
+def _ask(args: argparse.Namespace, cluster: Cluster, password: Password | None) -> Survey:
+    with show.stderr.status("asking the hosts") as status:
+        return ask(args, cluster, password, progress=lambda text: status.update(text))
 
 
 def ask(
