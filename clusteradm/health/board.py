@@ -135,27 +135,10 @@ def _share(cluster: Cluster, host: Host, share: Mapping[str, Any]) -> Iterator[F
 
 
 def _runtime(cluster: Cluster, host: Host, runtime: Mapping[str, Any]) -> Iterator[Finding]:
-    if not runtime.get("ok"):
-        yield ill(host.name, "runtime", "BROKEN", f"the ranks' Python does not work: {runtime['error']}", BOOTSTRAP)
-        return
-    if runtime["google_pycoral"] is False:
-        yield ill(
-            host.name,
-            "runtime",
-            "WRONG_PYCORAL",
-            "the installed `pycoral` is not Google's but a tool for coral reefs of the same name",
-            "pip uninstall pycoral on the host",
-        )
-    elif not (runtime["google_pycoral"] or runtime["litert"] or runtime["tflite_runtime"]):
-        yield ill(host.name, "runtime", "NO_RUNTIME", "neither pycoral nor a TFLite runtime is installed", BOOTSTRAP)
-    elif "library_error" in runtime:
-        yield ill(host.name, "runtime", "NO_LIBRARY", f"libedgetpu: {runtime['library_error']}", BOOTSTRAP)
+    if problem := runtimes.problem(runtime):
+        yield ill(host.name, "runtime", problem.state, problem.cause, problem.remedy, source=problem.source)
     elif not runtime["mpi4py"]:
         yield ill(host.name, "runtime", "NO_MPI4PY", "mpi4py is not installed for the ranks' Python", BOOTSTRAP)
-    elif mismatch := runtimes.mismatch(runtime):
-        yield ill(
-            host.name, "runtime", "MISMATCH", mismatch, BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"
-        )
     else:
         tflite = (runtime["litert"] and f"ai-edge-litert {runtime['litert']}") or (
             runtime["tflite_runtime"] and f"tflite-runtime {runtime['tflite_runtime']}"
