@@ -7,6 +7,7 @@ from clusteradm.node import files
 from clusteradm.node.modules import Context, Failed
 
 _FILE = "/etc/hostname"
+_LONGEST = 64
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -15,15 +16,23 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     running = socket.gethostname()
     kept = (files.read(_FILE) or b"").decode("utf-8", "replace").strip()
     result: Dict[str, Any] = {"name": name, "changed": running != name or kept != name}
-    if context.diff and result["changed"]:
-        result["diff"] = [{"before": "hostname = %s\n" % running, "after": "hostname = %s\n" % name}]
+    if not result["changed"]:
+        return result
+    before = running if running != name else kept
+    result["diff"] = {"before": "hostname = %s\n" % before, "after": "hostname = %s\n" % name}
     if context.check:
         return result
+    if len(name) > _LONGEST:
+        raise Failed("name cannot be longer than %d characters on systemd servers, try a shorter name" % _LONGEST)
+    # Through systemd: who listens for the name hears of it, as NetworkManager does.
     if kept != name:
-        files.write(_FILE, name.encode("utf-8") + b"\n")
+        _hostnamectl(context, "--pretty", "--static", name)
     if running != name:
-        try:
-            socket.sethostname(name)
-        except OSError as error:
-            raise Failed("cannot set the running name: %s" % error.strerror) from None
+        _hostnamectl(context, "--transient", name)
     return result
+
+
+def _hostnamectl(context: Context, *words: str) -> None:
+    done = context.run(["hostnamectl", *words[:-1], "set-hostname", words[-1]])
+    if done.rc:
+        raise Failed("Command failed rc=%d, out=%s, err=%s" % (done.rc, done.stdout, done.stderr), rc=done.rc)

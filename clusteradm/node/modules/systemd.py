@@ -6,6 +6,8 @@ from typing import Any, Dict, List
 
 from clusteradm.node.modules import Completed, Context, Failed
 
+# A unit's state of which `systemctl show` says enough; of any other, `is-enabled` knows.
+_ENABLED = {"enabled": True, "static": True, "disabled": False, "masked": False}
 # What `is-enabled` says with success, of a unit that enabling would still change.
 _NOT_YET = ("enabled-runtime", "indirect", "alias")
 # A unit may start, stop or fail by itself.
@@ -58,8 +60,10 @@ def _mask(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> 
 
 def _enable(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
     unit = options["name"]
-    said = _systemctl(options, context, "is-enabled", unit, "-l")
-    enabled = said.rc == 0 and said.stdout.rstrip() not in _NOT_YET
+    enabled = _ENABLED.get(result["status"].get("UnitFileState", ""))
+    if enabled is None or options["masked"] is not None:
+        said = _systemctl(options, context, "is-enabled", unit, "-l")
+        enabled = said.rc == 0 and said.stdout.rstrip() not in _NOT_YET
     if enabled != options["enabled"]:
         result["changed"] = True
         if not context.check:

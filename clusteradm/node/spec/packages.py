@@ -22,6 +22,8 @@ MODULES: Table = {
             "fail_on_autoremove": {"type": "bool", "default": False},
             "autoclean": {"type": "bool", "default": False},
             "clean": {"type": "bool", "default": False},
+            # It always is apt-get.
+            "force_apt_get": {"type": "bool", "default": True},
             "dpkg_options": {"type": "str", "default": "force-confdef,force-confold"},
             "allow_unauthenticated": {"type": "bool", "default": False, "aliases": ["allow-unauthenticated"]},
             "allow_downgrade": {
