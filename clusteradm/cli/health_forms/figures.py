@@ -30,6 +30,12 @@ FAMILIES = {
     "host_disk_inodes": Family("gauge", "Inodes of the file system at a path."),
     "host_disk_inodes_free": Family("gauge", "Free inodes of the file system at a path."),
     "host_failed_units": Family("gauge", "Units that systemd calls failed."),
+    "host_cma_total_bytes": Family("gauge", "Memory that the kernel keeps for devices (CMA)."),
+    "host_cma_free_bytes": Family("gauge", "What of it is free."),
+    "host_reboot_pending": Family("gauge", "1 if the host wants a reboot."),
+    "host_temperature_celsius": Family("gauge", "Temperature of a thermal zone of the host."),
+    "host_head_round_trip_seconds": Family("gauge", "Time of an echo from the host to the head and back."),
+    "host_head_loss_ratio": Family("gauge", "Share of the echoes between host and head that were lost."),
     "host_share_seconds": Family("gauge", "Time to write a small file to the shared file system and read it back."),
     "host_tpus": Family("gauge", "Edge TPUs on the host's PCI bus."),
     "host_tpus_expected": Family("gauge", "Edge TPUs that the inventory says the host has (cluster_tpus)."),
@@ -68,23 +74,30 @@ def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
                 if (number := _number(_dict(disk).get(key))) is not None:
                     unit = "" if "inodes" in key else "_bytes"
                     yield Figure(f"host_disk_{key}{unit}", {**host, "path": str(path)}, number)
+        for zone in map(_dict, _list(_dict(document.get("machine")).get("zones"))):
+            if (millidegrees := _number(zone.get("temp"))) is not None:
+                yield Figure("host_temperature_celsius", {**host, "zone": _text(zone.get("type"))}, millidegrees / 1000)
         for device in _list(_dict(document.get("tpu")).get("apex")):
             yield from _tpu(name, _dict(device))
 
 
 def _host(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    clock, system, use = (
-        _dict(document.get("clock")),
-        _dict(document.get("system")),
-        _dict(_dict(document.get("share")).get("use")),
-    )
-    units, cards = system.get("failed_units"), _dict(document.get("tpu")).get("pci")
+    clock, system, machine = (_dict(document.get(name)) for name in ("clock", "system", "machine"))
+    head = _dict(_dict(document.get("links")).get("head"))
+    use = _dict(_dict(document.get("share")).get("use"))
+    units, cards, reboot = system.get("failed_units"), _dict(document.get("tpu")).get("pci"), machine.get("reboot")
+    milliseconds = _number(head.get("milliseconds"))
     for name, value in (
         ("host_uptime_seconds", system.get("uptime")),
         ("host_clock_skew_seconds", clock.get("skew")),
         ("host_memory_total_bytes", system.get("memory_total")),
         ("host_memory_available_bytes", system.get("memory_available")),
         ("host_failed_units", len(units) if isinstance(units, list) else None),
+        ("host_cma_total_bytes", machine.get("cma_total")),
+        ("host_cma_free_bytes", machine.get("cma_free")),
+        ("host_reboot_pending", int(reboot) if isinstance(reboot, bool) else None),
+        ("host_head_round_trip_seconds", None if milliseconds is None else milliseconds / 1000),
+        ("host_head_loss_ratio", head.get("loss")),
         ("host_share_seconds", use.get("seconds") if use.get("ok") else None),
         ("host_tpus", len(cards) if isinstance(cards, list) else None),
     ):

@@ -50,6 +50,22 @@ def test_prometheus(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert sample + "\n" in text
 
 
+def test_figures_of_the_board_and_its_link(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["c"]["machine"] = {
+        "zones": [{"type": "cpu-thermal", "temp": 51000}],
+        "cma_total": 335544320,
+        "cma_free": None,
+        "reboot": True,
+    }
+    survey.documents["c"]["links"] = {"head": {"loss": 0.25, "milliseconds": 0.4}}
+    found = {figure.name: (figure.value, dict(figure.labels)) for figure in figures(cluster, survey)}
+    host = {"host": "c"}
+    assert found["host_temperature_celsius"] == (51.0, {**host, "zone": "cpu-thermal"})
+    assert found["host_cma_total_bytes"] == (335544320.0, host) and "host_cma_free_bytes" not in found
+    assert found["host_reboot_pending"] == (1.0, host) and found["host_head_loss_ratio"] == (0.25, host)
+    assert found["host_head_round_trip_seconds"] == (0.0004, host)
+
+
 def test_json_has_the_figures(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["health", "--from", str(path), "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
