@@ -15,7 +15,8 @@ from clusteradm.node.probe.tpu import process
 
 # The driver itself waits up to 12 s for a chip that does not wake; then the kernel's log says so.
 _SECONDS = 15.0
-_MODEL_SECONDS = 5.0
+# A share whose server is gone hangs; then it is tried without a model.
+_MODEL_SECONDS = 2.0
 _LARGEST = 16 << 20
 _WEDGED = -50000
 _OUTPUT_QUEUE = "0x03"

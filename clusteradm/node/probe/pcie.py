@@ -58,27 +58,35 @@ def vectors(root: str) -> Optional[Dict[str, int]]:
 
 
 def bridges(root: str) -> List[Dict[str, Any]]:
-    """Every bridge, with the buses behind it and the devices that are directly on the first of them."""
+    """Every bridge, with the range of buses behind it, and the devices there that no bridge there has."""
     base = os.path.join(root, _DEVICES)
     addresses = names(base)
     found = []
     for address in addresses:
         if not (read(base, address, "class") or "").startswith(_BRIDGE):
             continue
-        secondary = _bus(base, address, "secondary_bus_number", _SECONDARY_BUS)
-        domain = address.split(":")[0]
-        prefix = None if not secondary else "%s:%02x:" % (domain, secondary)
         vendor, device = read(base, address, "vendor") or "", read(base, address, "device") or ""
         found.append(
             {
                 "address": address,
                 "id": "%s:%s" % (vendor[2:], device[2:]),
-                "secondary": secondary,
+                "secondary": _bus(base, address, "secondary_bus_number", _SECONDARY_BUS),
                 "subordinate": _bus(base, address, "subordinate_bus_number", _SUBORDINATE_BUS),
-                "below": [other for other in addresses if prefix and other.startswith(prefix)],
+                "below": [],
             }
         )
+    for address in addresses:
+        above = [bridge for bridge in found if _is_behind(bridge, address)]
+        if above:
+            max(above, key=lambda bridge: int(bridge["secondary"]))["below"].append(address)
     return found
+
+
+def _is_behind(bridge: Dict[str, Any], address: str) -> bool:
+    domain, bus = address.split(":")[:2]
+    first, last = bridge["secondary"], bridge["subordinate"]
+    # 0: the firmware has not told it what is behind it.
+    return bool(first) and bridge["address"].split(":")[0] == domain and first <= int(bus, 16) <= (last or first)
 
 
 def _bus(base: str, address: str, file: str, offset: int) -> Optional[int]:

@@ -38,13 +38,14 @@ def test_bridges_and_what_is_behind_them(tmp_path: Path) -> None:
     config = bytearray(64)
     config[0x18:0x1B] = bytes((0, 1, 255))
     (tmp_path / "sys/bus/pci/devices/0001:00:00.0/config").write_bytes(config)
-    put(tmp_path / "sys/bus/pci/devices/0001:01:00.0/vendor", "0x1ac1")
+    for name in ("0001:01:00.0", "0001:07:00.0"):
+        put(tmp_path / "sys/bus/pci/devices" / name / "vendor", "0x1ac1")
     put(tmp_path / "sys/bus/pci/slots/3/address", "0000:05:00\n")
     found = {each["address"]: (each["secondary"], each["below"]) for each in pcie.bridges(str(tmp_path))}
     assert found == {
         "0000:00:01.0": (4, ["0000:04:00.0"]),
         "0000:04:00.0": (5, []),
-        "0001:00:00.0": (1, ["0001:01:00.0"]),
+        "0001:00:00.0": (1, ["0001:01:00.0", "0001:07:00.0"]),
     }
     assert pcie.slots(str(tmp_path)) == {"3": "0000:05:00"}
 
