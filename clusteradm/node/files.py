@@ -49,7 +49,8 @@ def write(
                 file.write(piece)
             if os.path.lexists(real) and not os.path.islink(real):
                 old = os.stat(real)
-                os.fchown(handle, old.st_uid, old.st_gid)
+                with contextlib.suppress(PermissionError):  # somebody who may write here, but is not root
+                    os.fchown(handle, old.st_uid, old.st_gid)
                 shutil.copystat(real, temporary)  # access lists as well
             else:
                 os.fchmod(handle, 0o666 & ~_umask())

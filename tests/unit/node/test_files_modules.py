@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.server
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from clusteradm.node import files
 
 Do = Callable[..., dict[str, Any]]
 
@@ -69,6 +72,25 @@ def test_attributes_that_a_file_has_beyond_its_mode_stay(do: Do, tmp_path: Path)
         pytest.skip("this file system keeps no extended attributes")
     assert do("lineinfile", path=str(path), line="two")["status"] == "changed"
     assert os.getxattr(path, "user.kept") == b"yes"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_who_may_write_in_a_folder_may_replace_what_is_another_s() -> None:
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, nobody, nobody)
+        path = Path(folder, "f")
+        path.write_text("old")
+        child = os.fork()
+        if not child:
+            os.setgid(nobody)
+            os.setuid(nobody)
+            try:
+                files.write(str(path), b"new")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert (path.read_text(), path.stat().st_uid, os.listdir(folder)) == ("new", nobody, ["f"])
 
 
 def test_a_line_is_never_glued_to_the_one_before(do: Do, tmp_path: Path) -> None:
