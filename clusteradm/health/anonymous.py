@@ -31,7 +31,7 @@ _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 _HOME = re.compile(r"(?<=/home/)[^/\s:'\"]+")
 _SERIAL_KEY = re.compile(r"(^|[_-])(serial([_-]?number)?|uuid|cid|(unique|machine|boot)[_-]?id)$", re.IGNORECASE)
-_USER_KEYS = {"user", "owner", "group", "cluster_user"}
+_USER_KEYS = {"user", "owner", "group", "members", "cluster_user"}
 # Names that every such machine has, and that the judge may go by.
 _COMMON_USERS = {"root", "apex", "nobody", "www-data", "mendel", str(VARIABLES["cluster_user"].default)}
 _COMMON_GROUPS = {"head", "compute", "ungrouped"}
