@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clusteradm.cli.health_forms.prometheus import FAMILIES
 from clusteradm.inventory.variables import CONNECTION, KINDS, VARIABLES, Variable
 from clusteradm.node.spec import MODULES
 from clusteradm.playbook.filters import FILTERS, TESTS
@@ -93,6 +94,14 @@ def _module(name: str, spec: Mapping[str, Any]) -> str:
     return f"### {name}\n\n{said}" + (f"\n\n{options}" if spec["options"] else "")
 
 
+def metrics() -> str:
+    """Name, type, labels and meaning of every family of metrics."""
+    return _table(
+        ("metric", "type", "labels", "meaning"),
+        ((f"`{name}`", each.kind, ", ".join(each.labels), each.meaning) for name, each in FAMILIES.items()),
+    )
+
+
 def figures(name: str) -> str:
     """What the last run of a benchmark on a quiet machine measured, beside its goals."""
     path = DOCS.parent / f"benchmarks/results/{name}.json"
@@ -129,6 +138,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "filters": lambda: _names(sorted(FILTERS)),
         "tests": lambda: _names(sorted(TESTS)),
     },
+    "exporter.md": {"metrics": metrics},
     "../README.md": {"bootstrap": lambda: figures("bootstrap")},
 }
 

@@ -12,38 +12,43 @@ from clusteradm.inventory import Cluster
 
 @dataclass(frozen=True)
 class Family:
-    """What one name stands for. `kind`: gauge or counter, as Prometheus has them."""
+    """What one name stands for. `kind`: gauge or counter, as Prometheus has them; `labels`: what a figure is of."""
 
     kind: str
     meaning: str
+    labels: tuple[str, ...] = ("host",)
 
 
 # Names by Prometheus' convention: what, then the unit, always a base unit.
 FAMILIES = {
-    "host_info": Family("gauge", "The host's kernel and system; always 1."),
+    "host_info": Family("gauge", "The host's kernel and system; always 1.", ("host", "kernel", "os", "model")),
     "host_uptime_seconds": Family("gauge", "Time since the host started."),
     "host_clock_skew_seconds": Family("gauge", "How far the host's clock is ahead of the admin's."),
     "host_memory_total_bytes": Family("gauge", "Memory of the host."),
     "host_memory_available_bytes": Family("gauge", "Memory that programs could still get."),
-    "host_disk_size_bytes": Family("gauge", "Size of the file system at a path."),
-    "host_disk_free_bytes": Family("gauge", "Free space, for users, of the file system at a path."),
-    "host_disk_inodes": Family("gauge", "Inodes of the file system at a path."),
-    "host_disk_inodes_free": Family("gauge", "Free inodes of the file system at a path."),
+    "host_disk_size_bytes": Family("gauge", "Size of the file system at a path.", ("host", "path")),
+    "host_disk_free_bytes": Family("gauge", "Free space, for users, of the file system at a path.", ("host", "path")),
+    "host_disk_inodes": Family("gauge", "Inodes of the file system at a path.", ("host", "path")),
+    "host_disk_inodes_free": Family("gauge", "Free inodes of the file system at a path.", ("host", "path")),
     "host_failed_units": Family("gauge", "Units that systemd calls failed."),
     "host_cma_total_bytes": Family("gauge", "Memory that the kernel keeps for devices (CMA)."),
     "host_cma_free_bytes": Family("gauge", "What of it is free."),
     "host_reboot_pending": Family("gauge", "1 if the host wants a reboot."),
-    "host_temperature_celsius": Family("gauge", "Temperature of a thermal zone of the host."),
+    "host_temperature_celsius": Family("gauge", "Temperature of a thermal zone of the host.", ("host", "zone")),
     "host_head_round_trip_seconds": Family("gauge", "Time of an echo from the host to the head and back."),
     "host_head_loss_ratio": Family("gauge", "Share of the echoes between host and head that were lost."),
     "host_share_seconds": Family("gauge", "Time to write a small file to the shared file system and read it back."),
     "host_tpus": Family("gauge", "Edge TPUs on the host's PCI bus."),
     "host_tpus_expected": Family("gauge", "Edge TPUs that the inventory says the host has (cluster_tpus)."),
-    "tpu_info": Family("gauge", "The TPU's device node and driver version; always 1."),
-    "tpu_temperature_celsius": Family("gauge", "Temperature of the TPU's chip."),
-    "tpu_trip_point_celsius": Family("gauge", "Temperature above which the driver slows the TPU down, by number."),
-    "tpu_owned": Family("gauge", "1 if a process has the TPU open."),
-    "tpu_interrupts_total": Family("counter", "Interrupts of the TPU since its driver was loaded."),
+    "tpu_info": Family(
+        "gauge", "The TPU's device node and driver version; always 1.", ("host", "tpu", "device", "driver")
+    ),
+    "tpu_temperature_celsius": Family("gauge", "Temperature of the TPU's chip.", ("host", "tpu")),
+    "tpu_trip_point_celsius": Family(
+        "gauge", "Temperature above which the driver slows the TPU down, by number.", ("host", "tpu", "point")
+    ),
+    "tpu_owned": Family("gauge", "1 if a process has the TPU open.", ("host", "tpu")),
+    "tpu_interrupts_total": Family("counter", "Interrupts of the TPU since its driver was loaded.", ("host", "tpu")),
 }
 
 

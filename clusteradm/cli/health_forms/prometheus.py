@@ -12,14 +12,14 @@ from clusteradm.health import Finding, Severity
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "clusteradm_"
 _STATES = {
-    "survey_timestamp_seconds": Family("gauge", "When the hosts were asked, in seconds since 1970."),
-    "survey_duration_seconds": Family("gauge", "How long asking them took."),
-    "findings": Family("gauge", "Findings by severity."),
+    "survey_timestamp_seconds": Family("gauge", "When the hosts were asked, in seconds since 1970.", ()),
+    "survey_duration_seconds": Family("gauge", "How long asking them took.", ()),
+    "findings": Family("gauge", "Findings by severity.", ("severity",)),
     "host_up": Family("gauge", "1 if the host answered."),
-    "check_severity": Family("gauge", "How a check found the host: 0 ok, 1 warning, 2 error."),
-    "check_state": Family("gauge", "The state that a check found the host in; always 1."),
-    "tpu_severity": Family("gauge", "How the TPU is: 0 ok, 1 warning, 2 error."),
-    "tpu_state": Family("gauge", "The state that the TPU is in; always 1."),
+    "check_severity": Family("gauge", "How a check found the host: 0 ok, 1 warning, 2 error.", ("host", "check")),
+    "check_state": Family("gauge", "The state that a check found the host in; always 1.", ("host", "check", "state")),
+    "tpu_severity": Family("gauge", "How the TPU is: 0 ok, 1 warning, 2 error.", ("host", "tpu")),
+    "tpu_state": Family("gauge", "The state that the TPU is in; always 1.", ("host", "tpu", "state")),
 }
 FAMILIES = {_PREFIX + name: family for name, family in {**_STATES, **figures.FAMILIES}.items()}
 

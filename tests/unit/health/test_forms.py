@@ -135,6 +135,11 @@ def test_the_exposition_keeps_to_its_grammar(report: Report) -> None:
             assert match[1] == seen[-1]
 
 
+def test_a_sample_has_the_labels_of_its_family(report: Report) -> None:
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? ", prometheus(report), re.MULTILINE):
+        assert tuple(re.findall(r'(\w+)="', labels)) == exposition.FAMILIES[name].labels
+
+
 def test_names_by_convention() -> None:
     """prometheus.io/docs/practices/naming: a prefix, base units in the plural, _total for counters and nothing else."""
     units = ("seconds", "bytes", "celsius")
