@@ -7,7 +7,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List
 
-from clusteradm.node.probe.attempt import attempt
+from clusteradm.node.probe.attempt import attempt, together
 
 _SECONDS = 40.0
 _APART = 8
@@ -50,30 +50,29 @@ if me == 0:
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
     """`request`: {"user", "shared", "hosts": [names]}. One MPI process per host says its name and writes a file."""
+    begun = time.monotonic()
     user, shared, hosts = request["user"], request["shared"], list(request["hosts"])
-    alone = {host: attempt(user, 15.0, lambda host=host: _login(host)) for host in hosts}  # type: ignore[misc]
+    logins = attempt(user, 15.0, lambda: _logins(hosts))
+    alone = {host: logins.get(host, {"ok": False, "error": logins.get("error", "")}) for host in hosts}
     able = [host for host in hosts if alone[host]["ok"]]
-    together: Dict[str, Any] = {"ok": False, "error": "no host"}
+    hello: Dict[str, Any] = {"ok": False, "error": "no host"}
     if able:
-        together = attempt(user, _SECONDS, lambda: _hello(able, shared))
-    lacking = [host for host in able if host not in together.get("said", ())]
+        hello = attempt(user, _SECONDS, lambda: _hello(able, shared))
+    lacking = [host for host in able if host not in hello.get("said", ())]
     # One host that cannot start a process keeps mpirun from starting any: which one, shows when each is asked alone.
     apart = {host: attempt(user, 15.0, lambda host=host: _hello([host], shared)) for host in lacking[:_APART]}  # type: ignore[misc]
-    return {"document": {"time": time.time(), "login": alone, "hello": together, "apart": apart, "hosts": able}}
+    document = {"time": time.time(), "login": alone, "hello": hello, "apart": apart, "hosts": able}
+    return {"document": dict(document, seconds=round(time.monotonic() - begun, 3))}
 
 
-def _login(host: str) -> Dict[str, Any]:
-    """Log in as MPI will: without a terminal, with the cluster's key and known hosts alone."""
-    done = subprocess.run(
-        ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", host, "true"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        return {"ok": False, "error": lines[-1] if lines else "ssh ended with %d" % done.returncode}
-    return {}
+def _logins(hosts: List[str]) -> Dict[str, Any]:
+    """Log in to all at once as MPI will: without a terminal, with the cluster's key and known hosts alone."""
+    command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+    found = {}
+    for host, ended in zip(hosts, together([[*command, host, "true"] for host in hosts], 12.0)):
+        lines = ended["err"] or ["no answer in time" if ended["timeout"] else "ssh ended with %d" % ended["status"]]
+        found[host] = {"ok": True} if ended["status"] == 0 else {"ok": False, "error": lines[-1]}
+    return found
 
 
 def _hello(hosts: List[str], shared: str) -> Dict[str, Any]:
