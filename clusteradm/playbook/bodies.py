@@ -26,11 +26,16 @@ def of_copy(task: Task, args: dict[str, Any]) -> bytes | None:
         return (json.dumps(content) if isinstance(content, dict | list) else str(content)).encode()
     if options["remote_src"]:
         return None
-    if any((folder / src).is_dir() for folder in (task.folder / "files", task.folder)):
-        raise ValueError(f"{src} is a folder: copy takes single files here (a loop over them, or an archive)")
-    path = find(src, task, "files")
+    path = source(task, src)
     described(path, args)
     return path.read_bytes()
+
+
+def source(task: Task, src: str) -> Path:
+    """The file that a copy is of. Raises ValueError or FileNotFoundError."""
+    if any((folder / src).is_dir() for folder in (task.folder / "files", task.folder)):
+        raise ValueError(f"{src} is a folder: copy takes single files here (a loop over them, or an archive)")
+    return find(src, task, "files")
 
 
 def described(path: Path, args: dict[str, Any]) -> None:

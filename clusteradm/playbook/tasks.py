@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clusteradm.node.spec import MODULES, NAMES, OptionError
-from clusteradm.playbook import arguments
+from clusteradm.playbook import arguments, bodies
 from clusteradm.playbook.jinja import TemplateProblem, Templates, is_template
 from clusteradm.playbook.keywords import HANDLER, IMPORT_TASKS, LINEAR_ONLY, TASK, Keyword, Keywords, tags_of
 from clusteradm.playbook.model import Conditions, Place, Task
@@ -189,7 +189,16 @@ class TaskReader:
             perhaps = [name for name, value in args.items() if not _is_constant(value)]
             for message in arguments.lacking(module, args, perhaps):
                 self._source.problem(entry.line, message)
+        if module == "copy" and not args.get("remote_src") and isinstance(args.get("src"), str):
+            self._copied(entry.line, args["src"], place)
         return args
+
+    def _copied(self, line: int, src: str, place: Place) -> None:
+        if _is_constant(src):
+            try:
+                bodies.source(Task("", "copy", {}, place), src)
+            except (ValueError, FileNotFoundError) as error:
+                self._source.problem(line, str(error))
 
     def _free_form(self, module: str, entry: Entry) -> list[tuple[str, int, Any]] | None:
         text = entry.value.plain()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from clusteradm.errors import InputErrors
+from clusteradm.playbook import Playbook
 
 from .conftest import Play
 
@@ -27,8 +33,8 @@ def test_bodies(play: Play, tmp_path: Path) -> None:
             - {{name: mapping, copy: {{content: {{a: [1, null]}}, dest: {into}/json}}}}
             - {{name: number, copy: {{content: 42, dest: {into}/number}}}}
             - {{name: each, copy: {{content: "{{{{ item }}}}", dest: "{into}/{{{{ item }}}}"}}, loop: [a, b]}}
-            - {{name: folder, copy: {{src: folder, dest: {into}}}, ignore_errors: true}}
-            - {{name: nowhere, copy: {{src: nowhere, dest: {into}}}, ignore_errors: true}}
+            - {{name: folder, copy: {{src: "{{{{ 'folder' }}}}", dest: {into}}}, ignore_errors: true}}
+            - {{name: nowhere, copy: {{src: "{{{{ 'nowhere' }}}}", dest: {into}}}, ignore_errors: true}}
             - {{name: header, template: {{src: header.j2, dest: {into}/x}}, vars: {{nobody: me}}}}
             - {{name: line, template: {{src: header.j2, dest: {into}/y}}, ignore_errors: true}}
             - {{name: wrong, template: {{src: wrong.j2, dest: {into}/y}}, ignore_errors: true}}
@@ -45,3 +51,21 @@ def test_bodies(play: Play, tmp_path: Path) -> None:
     assert json.loads((into / "json").read_text()) == {"a": [1, None]} and (into / "number").read_text() == "42"
     assert ((into / "a").read_text(), (into / "b").read_text()) == ("a", "b")
     assert (into / "x").read_text() == "\n\nme\n"
+
+
+def test_what_cannot_be_copied_is_refused_before_anything_runs(book: Callable[[str], Playbook], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputErrors) as refused:
+        book(
+            """
+            - hosts: head
+              tasks:
+                - copy: {src: nowhere, dest: /x}
+                - copy: {src: folder/, dest: /x}
+                - copy: {src: /of/the/host, dest: /x, remote_src: true}
+                - copy: {src: "{{ later }}", dest: /x}
+            """
+        )
+    said = [str(problem).removeprefix(f"{tmp_path}/") for problem in refused.value.problems]
+    assert len(said) == 2, said
+    assert said[0].startswith("site.yml:4: there is neither") and said[1].startswith("site.yml:5: folder/ is a folder")
