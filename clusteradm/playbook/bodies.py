@@ -21,6 +21,8 @@ def of_copy(task: Task, args: dict[str, Any]) -> bytes | None:
     options = normalise("copy", args)
     content, src = options["content"], options["src"]
     if content is not None:
+        if options["mode"] == "preserve":
+            raise ValueError("mode: preserve is of a src; a content has no mode to preserve")
         del args["content"]
         args["src"] = ""
         return (json.dumps(content) if isinstance(content, dict | list) else str(content)).encode()

@@ -35,12 +35,13 @@ def test_bodies(play: Play, tmp_path: Path) -> None:
             - {{name: each, copy: {{content: "{{{{ item }}}}", dest: "{into}/{{{{ item }}}}"}}, loop: [a, b]}}
             - {{name: folder, copy: {{src: "{{{{ 'folder' }}}}", dest: {into}}}, ignore_errors: true}}
             - {{name: nowhere, copy: {{src: "{{{{ 'nowhere' }}}}", dest: {into}}}, ignore_errors: true}}
+            - {{name: preserved, copy: {{content: x, mode: preserve, dest: {into}/x}}, ignore_errors: true}}
             - {{name: header, template: {{src: header.j2, dest: {into}/x}}, vars: {{nobody: me}}}}
             - {{name: line, template: {{src: header.j2, dest: {into}/y}}, ignore_errors: true}}
             - {{name: wrong, template: {{src: wrong.j2, dest: {into}/y}}, ignore_errors: true}}
         """
     )
-    expected = ["changed"] * 4 + ["failed"] * 2 + ["changed"] + ["failed"] * 2
+    expected = ["changed"] * 4 + ["failed"] * 3 + ["changed"] + ["failed"] * 2
     assert [status.replace("ignored", "failed") for _, status in outcome.results("head")] == expected
     said = {name: outcome.result("head", name)["msg"] for name in ("folder", "nowhere", "line", "wrong")}
     assert "is a folder: copy takes single files" in said["folder"] and "there is neither" in said["nowhere"]
