@@ -11,7 +11,8 @@ from pathlib import Path
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.lab import Lab
-from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, FAULTS
+from clusteradm.lab.faults import FAULTS
+from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME
 from clusteradm.lab.suites import DEFAULT, SUITES
 
 EXAMPLES = """\
@@ -21,7 +22,8 @@ examples:
   clusteradm lab status                    what the boards are doing
   clusteradm lab ssh w1                    log in, as on a real board
   clusteradm lab exec head -- lspci -nn    run a command as root, without SSH
-  clusteradm lab fault w2 power            pull the plug; also: cut, freeze
+  clusteradm lab fault w2 power            pull the plug; all that can be done: clusteradm lab fault --help
+  clusteradm lab fault w2 wedged --tpu 1   one Edge TPU does not answer any more
   clusteradm lab fault w2 restore          undo what was done to it
   clusteradm lab compile-model m.tflite    for the simulated Edge TPUs; writes m_edgetpu.tflite
   clusteradm lab down                      end it and remove its boards
@@ -61,7 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     fault = command("fault", "do something bad to a board, or undo it", _fault)
     fault.add_argument("node")
-    fault.add_argument("kind", choices=[*FAULTS, "restore"], metavar="FAULT", help=f"{', '.join(FAULTS)}, or restore")
+    fault.add_argument("kind", choices=[*FAULTS, "restore"], metavar="FAULT", help="one of those below")
+    fault.add_argument("--tpu", type=int, metavar="N", help="only its Edge TPU apex_N (default: all that it has)")
+    fault.formatter_class = argparse.RawDescriptionHelpFormatter
+    kinds = {
+        **{kind: about.summary for kind, about in FAULTS.items()},
+        "restore": "undo all that was done to the board",
+    }
+    fault.epilog = "faults:\n" + "".join(f"  {kind:11} {summary}\n" for kind, summary in kinds.items())
 
     command("down", "end the lab and remove its boards", _down)
 
@@ -92,10 +101,11 @@ def _status(args: argparse.Namespace, lab: Lab) -> int:
         return 0
     plan = lab.places.read_plan()
     boards = {board.name: board for board in plan.boards} if plan else {}
-    show.stdout.print(f"{'BOARD':8} {'STATE':9} {'FAULT':8} {'ADDRESS':12} LIKE")
+    width = max(len(node["fault"]) for node in (*status["nodes"].values(), {"fault": "FAULT   "}))
+    show.stdout.print(f"{'BOARD':8} {'STATE':9} {'FAULT':{width}} {'ADDRESS':12} LIKE")
     for name, node in status["nodes"].items():
         kind = "Dev Board (Mendel)" if boards[name].mendel else "PC (Debian)"
-        show.stdout.print(f"{name:8} {node['state']:9} {node['fault'] or '-':8} {boards[name].address:12} {kind}")
+        show.stdout.print(f"{name:8} {node['state']:9} {node['fault'] or '-':{width}} {boards[name].address:12} {kind}")
     return 0
 
 
@@ -111,7 +121,7 @@ def _fault(args: argparse.Namespace, lab: Lab) -> int:
     if args.kind == "restore":
         lab.restore(args.node)
     else:
-        lab.fault(args.node, args.kind)
+        lab.fault(args.node, args.kind, args.tpu)
     return 0
 
 

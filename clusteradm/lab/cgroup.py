@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +119,15 @@ class NodeGroup:
         doors = [self.path / "exec" / "cgroup.procs", *self.doors()[1:]]
         enter = "".join(f"echo $$ >{shlex.quote(str(door))}; " for door in doors)
         return ["sh", "-c", f'mkdir -p {shlex.quote(str(self.path / "exec"))}; {enter}exec "$@"', "sh"]
+
+    def enter(self, leader: int, argv: Sequence[str], terminal: str = "dumb") -> list[str]:
+        """The command line, on this machine, that runs `argv` on the board whose first process is `leader`, as root."""
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = [f"PATH={path}", "HOME=/root", "LANG=C.UTF-8", f"TERM={terminal}"]
+        return [
+            *self.joiner(),
+            *("nsenter", "-t", str(leader), "--all", "--root", "--wd", "env", "-i", *environment, *argv),
+        ]
 
     def freeze(self, on: bool) -> None:
         (self.path / "cgroup.freeze").write_text("1" if on else "0")

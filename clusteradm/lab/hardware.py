@@ -24,6 +24,8 @@ INTERRUPTS = 13
 # BAR 0: 16 KiB, BAR 2: 1 MiB, both 64 bits wide and prefetchable.
 BARS = {0: 0x4000, 2: 0x100000}
 _MEMORY_64_PREFETCHABLE = 0x14220C
+_MSIX_CONTROL = 0xD3  # in configuration space: the byte whose highest bit is "enabled"
+_MODALIAS = f"pci:v{VENDOR:08X}d{DEVICE:08X}sv{VENDOR:08X}sd{DEVICE:08X}bc08sc80iFF"
 # The number that the view's device nodes really have (a null device): udev compares the two.
 DEVICE_NUMBER = (1, 3)
 
@@ -49,9 +51,19 @@ def settable(millidegrees: int) -> int:
     return temperature(-((millidegrees - 550) // 250) + 662)
 
 
+def usual(board: Board, tpu: Tpu) -> int:
+    """Milli-degrees of an Edge TPU that has nothing to do; each has its own."""
+    return temperature(486 - board.number - 2 * tpu.number)
+
+
 def class_folder(view: Path, tpu: Tpu) -> Path:
     """The folder behind /sys/class/apex/apex_N."""
     return view / "sys-class" / "apex" / f"apex_{tpu.number}"
+
+
+def bus_folder(view: Path, tpu: Tpu) -> Path:
+    """The folder behind /sys/bus/pci/devices/ADDRESS."""
+    return view / "bus-pci" / "devices" / tpu.address
 
 
 def make(view: Path, board: Board) -> None:
@@ -62,16 +74,46 @@ def make(view: Path, board: Board) -> None:
     for name in ("rescan", "drivers_probe", "uevent"):
         _files(view / "bus-pci", {name: ""}, 0o200)
     _files(view / "bus-pci", {"drivers_autoprobe": "1\n"}, 0o644)
-    lines = []
     if board.tpus:
         _driver(view, board)
-        lines.append(_bridge(view, board.tpus[0].address.partition(":")[0], board.mendel))
+        _bridge(view, board)
     else:
         (view / "sys-class" / "apex").rmdir()
-    for tpu in sorted(board.tpus, key=lambda tpu: tpu.address):
-        lines.append(_pci(view, tpu, board.mendel))
-        _apex(class_folder(view, tpu), board, tpu)
-    put(view / "proc-bus-pci-devices", "".join(lines))
+    for tpu in board.tpus:
+        _pci(view, tpu, board.mendel)
+        _bind(view, board, tpu)
+    _proc(view, board)
+
+
+def plug(view: Path, board: Board, tpu: Tpu, *, driver: bool = True) -> None:
+    """The bus finds the Edge TPU. `driver`: apex binds to it; it gives up on a chip that does not answer (-110)."""
+    _pci(view, tpu, board.mendel)
+    if driver:
+        _bind(view, board, tpu)
+    _proc(view, board)
+
+
+def unplug(view: Path, board: Board, tpu: Tpu) -> None:
+    """The Edge TPU is gone from the bus, and the driver has let go of it."""
+    shutil.rmtree(class_folder(view, tpu), ignore_errors=True)
+    (view / "bus-pci" / "drivers" / "apex" / tpu.address).unlink(missing_ok=True)
+    shutil.rmtree(bus_folder(view, tpu), ignore_errors=True)
+    _proc(view, board)
+
+
+def heat(view: Path, tpu: Tpu, millidegrees: int) -> None:
+    """What its sensor reads now."""
+    put(class_folder(view, tpu) / "temp", f"{millidegrees}\n")
+
+
+def lame(view: Path, tpu: Tpu) -> None:
+    """As when the host had no MSI-X vectors for it: the driver says LAMED, and there are no interrupts to count."""
+    put(class_folder(view, tpu) / "status", "LAMED\n")
+    (class_folder(view, tpu) / "interrupt_counts").unlink()
+    shutil.rmtree(bus_folder(view, tpu) / "msi_irqs")
+    config = bytearray((bus_folder(view, tpu) / "config").read_bytes())
+    config[_MSIX_CONTROL] &= 0x7F  # Enable-
+    (bus_folder(view, tpu) / "config").write_bytes(config)
 
 
 def _files(folder: Path, files: dict[str, str], mode: int) -> None:
@@ -136,7 +178,7 @@ def _apex(folder: Path, board: Board, tpu: Tpu) -> None:
         "bar_sizes": "2: 0x100000\n",
         "user_mem_ranges": "0x00040000-0x00041000\n0x00044000-0x00045000\n0x00048000-0x00049000\n",
         "interrupt_counts": interrupt_counts(0),
-        "temp": f"{temperature(486 - board.number - 2 * tpu.number)}\n",
+        "temp": f"{usual(board, tpu)}\n",
         "node_0_page_table_entries": "8192\n",
         "node_0_simple_page_table_entries": "8192\n",
         "node_0_num_mapped_pages": "0\n",
@@ -166,15 +208,12 @@ def interrupt_counts(inferences: int) -> str:
     return "".join(f"0x{line:02x}: {inferences if line == 3 else 0}\n" for line in range(INTERRUPTS))
 
 
-def _pci(view: Path, tpu: Tpu, mendel: bool) -> str:
-    """One Edge TPU on its bus; returns its line of /proc/bus/pci/devices."""
-    bus, slot = int(tpu.address[5:7], 16), 0
-    starts = {0: 0x18100000 + bus * 0x200000, 2: 0x18000000 + bus * 0x200000}
+def _pci(view: Path, tpu: Tpu, mendel: bool) -> None:
+    """One Edge TPU on its bus, with no driver."""
+    starts, irq = _starts(tpu), _irq(tpu)
     # Newer kernels write "5.0 GT/s PCIe" where Mendel's writes "5 GT/s".
     speed = "5 GT/s" if mendel else "5.0 GT/s PCIe"
-    irq = 100 + bus
-    folder = view / "bus-pci" / "devices" / tpu.address
-    identity = f"pci:v{VENDOR:08X}d{DEVICE:08X}sv{VENDOR:08X}sd{DEVICE:08X}bc08sc80iFF"
+    folder = bus_folder(view, tpu)
     regions = [
         f"0x{starts[bar]:016x} 0x{starts[bar] + BARS[bar] - 1:016x} 0x{_MEMORY_64_PREFETCHABLE:016x}"
         if bar in BARS
@@ -188,30 +227,75 @@ def _pci(view: Path, tpu: Tpu, mendel: bool) -> str:
         "current_link_width": "1\n",
         "max_link_speed": f"{speed}\n",
         "max_link_width": "1\n",
-        "modalias": f"{identity}\n",
+        "modalias": f"{_MODALIAS}\n",
         "power_state": "D0\n",
-        "uevent": f"DRIVER=apex\nPCI_CLASS=880FF\nPCI_ID={VENDOR:04X}:{DEVICE:04X}\n"
-        f"PCI_SUBSYS_ID={VENDOR:04X}:{DEVICE:04X}\nPCI_SLOT_NAME={tpu.address}\nMODALIAS={identity}\n",
+        "uevent": _pci_uevent(tpu),
     }
     _files(folder, files, 0o444)
     _files(folder, {"enable": "1\n", "driver_override": "(null)\n"}, 0o644)
     _files(folder, {"remove": "", "rescan": "", "reset": ""}, 0o200)
     (folder / "config").write_bytes(_tpu_config(starts))
-    _files(folder / "msi_irqs", {str(irq + 1 + number): "msix\n" for number in range(INTERRUPTS)}, 0o444)
-    (folder / "driver").symlink_to("../../../../bus/pci/drivers/apex")
     (folder / "subsystem").symlink_to("../../../../bus/pci")
+
+
+def _bind(view: Path, board: Board, tpu: Tpu) -> None:
+    """The driver takes the Edge TPU: its interrupts, its links, its class device with counters at 0."""
+    folder = bus_folder(view, tpu)
+    irqs = (str(_irq(tpu) + 1 + number) for number in range(INTERRUPTS))
+    _files(folder / "msi_irqs", dict.fromkeys(irqs, "msix\n"), 0o444)
+    put(folder / "uevent", f"DRIVER=apex\n{_pci_uevent(tpu)}")
+    (folder / "driver").symlink_to("../../../../bus/pci/drivers/apex")
     (folder / "apex").mkdir()
     (folder / "apex" / f"apex_{tpu.number}").symlink_to(f"../../../../../class/apex/apex_{tpu.number}")
     (view / "bus-pci" / "drivers" / "apex" / tpu.address).symlink_to(f"../../../../bus/pci/devices/{tpu.address}")
-    bars = [starts[bar] | 0xC if bar in BARS else 0 for bar in range(7)]
-    sizes = [BARS.get(bar, 0) for bar in range(7)]
-    return _proc_line(bus, slot, VENDOR, DEVICE, irq, bars, sizes, "apex")
+    _apex(class_folder(view, tpu), board, tpu)
 
 
-def _bridge(view: Path, domain: str, mendel: bool) -> str:
-    """The port that the Edge TPUs hang on."""
-    vendor, device = (0x16C3, 0xABCD) if mendel else (0x8086, 0xA33C)
-    folder = view / "bus-pci" / "devices" / f"{domain}:00:00.0"
+def _pci_uevent(tpu: Tpu) -> str:
+    identity = f"{VENDOR:04X}:{DEVICE:04X}"
+    return (
+        f"PCI_CLASS=880FF\nPCI_ID={identity}\nPCI_SUBSYS_ID={identity}\n"
+        f"PCI_SLOT_NAME={tpu.address}\nMODALIAS={_MODALIAS}\n"
+    )
+
+
+def _bus(tpu: Tpu) -> int:
+    return int(tpu.address[5:7], 16)
+
+
+def _irq(tpu: Tpu) -> int:
+    return 100 + _bus(tpu)
+
+
+def _starts(tpu: Tpu) -> dict[int, int]:
+    """Where each BAR begins."""
+    return {0: 0x18100000 + _bus(tpu) * 0x200000, 2: 0x18000000 + _bus(tpu) * 0x200000}
+
+
+def _proc(view: Path, board: Board) -> None:
+    """/proc/bus/pci/devices: the bridge and every Edge TPU that is on the bus, in the order of their addresses."""
+    lines = []
+    if board.tpus:
+        lines.append(_proc_line(0, *_bridge_id(board), 99, [0] * 7, [0] * 7, "pcieport"))
+    for tpu in sorted(board.tpus, key=lambda tpu: tpu.address):
+        if not bus_folder(view, tpu).exists():
+            continue
+        starts = _starts(tpu)
+        bars = [starts[bar] | 0xC if bar in BARS else 0 for bar in range(7)]
+        sizes = [BARS.get(bar, 0) for bar in range(7)]
+        driver = "apex" if (bus_folder(view, tpu) / "driver").is_symlink() else ""
+        lines.append(_proc_line(_bus(tpu), VENDOR, DEVICE, _irq(tpu), bars, sizes, driver))
+    put(view / "proc-bus-pci-devices", "".join(lines))
+
+
+def _bridge_id(board: Board) -> tuple[int, int]:
+    """Vendor and device of the port that the Edge TPUs hang on."""
+    return (0x16C3, 0xABCD) if board.mendel else (0x8086, 0xA33C)
+
+
+def _bridge(view: Path, board: Board) -> None:
+    vendor, device = _bridge_id(board)
+    folder = view / "bus-pci" / "devices" / f"{board.tpus[0].address.partition(':')[0]}:00:00.0"
     files = {**_identity(vendor, device, 0x060400, 0, 0, 99), "resource": f"0x{0:016x} 0x{0:016x} 0x{0:016x}\n" * 13}
     _files(folder, files, 0o444)
     config = bytearray(64)
@@ -219,7 +303,6 @@ def _bridge(view: Path, domain: str, mendel: bool) -> str:
     config[8:16] = bytes((1, 0, 4, 6, 0x10, 0, 1, 0))
     config[0x18:0x1B] = bytes((0, 1, 0xFF))
     (folder / "config").write_bytes(config)
-    return _proc_line(0, 0, vendor, device, 99, [0] * 7, [0] * 7, "pcieport")
 
 
 def _identity(vendor: int, device: int, code: int, subvendor: int, subdevice: int, irq: int) -> dict[str, str]:
@@ -237,12 +320,10 @@ def _identity(vendor: int, device: int, code: int, subvendor: int, subdevice: in
     }
 
 
-def _proc_line(
-    bus: int, slot: int, vendor: int, device: int, irq: int, bars: list[int], sizes: list[int], driver: str
-) -> str:
+def _proc_line(bus: int, vendor: int, device: int, irq: int, bars: list[int], sizes: list[int], driver: str) -> str:
     """The format of the kernel's drivers/pci/proc.c, show_device()."""
     columns = "".join(f"\t{value:16x}" for value in (*bars, *sizes))
-    return f"{bus:02x}{slot:02x}\t{vendor:04x}{device:04x}\t{irq:x}{columns}\t{driver}\n"
+    return f"{bus:02x}00\t{vendor:04x}{device:04x}\t{irq:x}{columns}\t{driver}\n"
 
 
 def _tpu_config(starts: dict[int, int]) -> bytes:

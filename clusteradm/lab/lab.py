@@ -21,8 +21,9 @@ from clusteradm.lab import access, disk, image
 from clusteradm.lab import plan as plans
 from clusteradm.lab.cache import Cache, Say, default_root
 from clusteradm.lab.cgroup import Groups
+from clusteradm.lab.faults import FAULTS
 from clusteradm.lab.machine import LabError, make_room, require, run
-from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, FAULTS, Places, Plan
+from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, Places, Plan
 from clusteradm.lab.suites import DEFAULT, SUITES
 
 
@@ -208,7 +209,7 @@ class Lab:
     # ---- use ----
 
     def status(self) -> dict[str, Any]:
-        """{"nodes": {NAME: {"state", "fault", "boots", "leader"}}} of a lab that is up."""
+        """{"nodes": {NAME: {"state", "fault", "tpus", "boots", "leader"}}} of a lab that is up."""
         return self._ask("status")
 
     def exec(
@@ -226,31 +227,33 @@ class Lab:
         """The command line, on this machine, that runs `argv` on a board."""
         found = self._node(node)
         leader = found["leader"]
-        if not leader or found["fault"] == "freeze":
+        if not leader or "freeze" in found["fault"].split(", "):
             state = "frozen" if leader else "off"
             raise UsageError(
                 f"{node} is {state}",
                 next_step=f"bring it back with: clusteradm lab fault{self._option()} {node} restore",
             )
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        environment = [f"PATH={path}", "HOME=/root", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}"]
-        enter = ["nsenter", "-t", str(leader), "--all", "--root", "--wd", "env", "-i", *environment, *argv]
-        return [*Groups.of(self.name).node(node).joiner(), *enter]
+        return Groups.of(self.name).node(node).enter(leader, argv, os.environ.get("TERM", "dumb"))
 
     def ssh_argv(self, node: str, argv: Sequence[str] = ()) -> list[str]:
         """The ssh command line that logs in to a board as its user."""
         self._node(node)
         return ["ssh", "-F", str(self.places.ssh_config), node, *argv]
 
-    def fault(self, node: str, kind: str) -> None:
-        """Do `kind` (one of FAULTS) to a board."""
+    def fault(self, node: str, kind: str, tpu: int | None = None) -> None:
+        """Do `kind` (one of faults.FAULTS) to a board, or to its Edge TPU number `tpu` (None: to all that it has)."""
         if kind not in FAULTS:
             raise UsageError(f"unknown fault {kind!r}", next_step=f"there are: {', '.join(FAULTS)}")
-        self._node(node)
-        self._ask(kind, node=node)
+        there = self._node(node)["tpus"]
+        if tpu is not None and not FAULTS[kind].tpu:
+            raise UsageError(f"{kind} is done to a board, not to one of its Edge TPUs")
+        if FAULTS[kind].tpu and (not there if tpu is None else tpu not in there):
+            which = "no Edge TPU" if tpu is None else f"no Edge TPU apex_{tpu}"
+            raise UsageError(f"{node} has {which}", next_step=f"it has {len(there)}")
+        self._ask("fault", node=node, kind=kind, tpus=there if tpu is None else [tpu])
 
     def restore(self, node: str, within: float = 60.0) -> None:
-        """Undo the fault done to a board; returns when it runs again."""
+        """Undo the faults done to a board; returns when it runs again."""
         self._node(node)
         known = self._ask("restore", node=node)
         deadline = time.monotonic() + within

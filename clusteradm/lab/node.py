@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shlex
 import signal
 import socket
+import stat
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clusteradm.lab import hardware, net
+from clusteradm.lab import faults, hardware, net
+from clusteradm.lab.bus import Listener
 from clusteradm.lab.cgroup import UNIFIED, NodeGroup
-from clusteradm.lab.topology import Board
+from clusteradm.lab.machine import LabError
+from clusteradm.lab.topology import Board, Tpu
 
 # systemd-nspawn's exit status when the container asked for a reboot.
 REBOOT = 133
@@ -27,7 +31,7 @@ class Node:
     """`folder` holds upper/ (the disk), shared/ (seen by the board as /run/clusteradm-lab) and console.log.
     `memory` is in bytes.
 
-    `state`: off, booting, running; `fault`: the fault done to it, or "".
+    `state`: off, booting, running; `faults`: what was done to it, each with the Edge TPUs (by number) it was done to.
     """
 
     board: Board
@@ -37,52 +41,138 @@ class Node:
     memory: int
     changed: Callable[[], None]
     state: str = "off"
-    fault: str = ""
+    faults: dict[str, list[int]] = field(default_factory=dict)
     boots: int = 0
     leader: int = 0
     _task: asyncio.Task[None] | None = None
-    _tpus: list[asyncio.subprocess.Process] = field(default_factory=list, repr=False)
+    _tpus: dict[int, asyncio.subprocess.Process] = field(default_factory=dict, repr=False)
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+    _bus: Listener | None = field(default=None, repr=False)
 
     def start(self) -> None:
         """Switch the board on, unless it is."""
-        if self._task is None or self._task.done():
-            self.fault = ""
+        if not self._on:
+            self.faults.pop("power", None)
             self._task = asyncio.create_task(self._live())
+
+    @property
+    def _on(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     def power_off(self) -> None:
         """As if the plug were pulled: cables dead first, so that no packet says goodbye."""
-        self.fault = "power"
         net.cable(self.board, False)
         self.group.kill()
+        self._end_tpus()
 
-    def freeze(self) -> None:
-        self.group.freeze(True)
-        self.fault = "freeze"
-        self.changed()
-
-    def cut(self) -> None:
-        net.cable(self.board, False)
-        self.fault = "cut"
+    async def fault(self, kind: str, numbers: Sequence[int]) -> None:
+        """Do `kind` (one of faults.FAULTS) to the board, or to those of its Edge TPUs; what is done already is left."""
+        fault = faults.FAULTS[kind]
+        if not fault.tpu and kind not in self.faults:
+            self.faults[kind] = []
+            try:
+                await fault.do(self)
+            except BaseException:
+                del self.faults[kind]
+                raise
+        for tpu in self.board.tpus:
+            if fault.tpu and tpu.number in numbers and tpu.number not in self.faults.get(kind, ()):
+                await fault.do(self, tpu)
+                self.faults.setdefault(kind, []).append(tpu.number)
         self.changed()
 
     async def restore(self) -> None:
-        """Undo whatever fault was done to the board."""
-        if self._task is not None and not self._task.done():
-            if self.fault == "power":
-                await self._task
-            else:
-                self.group.freeze(False)
-                net.cable(self.board, True)
-        self.fault = ""
+        """Undo whatever faults were done to the board."""
+        done, self.faults = self.faults, {}
+        if self._task is not None and self._on and "power" in done:
+            await self._task
+        if self._on:
+            self.group.freeze(False)
+            net.cable(self.board, True)
+            for kind, numbers in done.items():
+                fault = faults.FAULTS[kind]
+                if not fault.tpu:
+                    await fault.undo(self)
+                for tpu in self.board.tpus:
+                    if tpu.number in numbers:
+                        await fault.undo(self, tpu)
+            await self._rescan()  # what somebody took off the bus
+        else:
+            self._end_tpus()  # wedged ones, maybe
         self.start()
         self.changed()
+
+    # ---- what faults are done with ----
+
+    async def run(self, *argv: str) -> str:
+        """Run a command on the board, as root; its standard output. Raises LabError where it fails or cannot run."""
+        if not self.leader or "freeze" in self.faults:
+            raise LabError(f"{self.board.name} is {'frozen' if self.leader else 'off'}")
+        process = await asyncio.create_subprocess_exec(
+            *self.group.enter(self.leader, argv),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, error = await process.communicate()
+        if process.returncode:
+            said = error.decode(errors="replace").strip()
+            raise LabError(f"{self.board.name}: {' '.join(argv)}: exit {process.returncode}: {said}")
+        return out.decode(errors="replace")
+
+    @property
+    def view(self) -> Path:
+        return self.folder / "shared" / "hardware"
+
+    def halt_tpu(self, tpu: Tpu) -> None:
+        """Its process stands still: who opens it waits for the driver's 12 s, who uses it waits for ever."""
+        self._tpus[tpu.number].send_signal(signal.SIGSTOP)
+
+    async def unplug_tpu(self, tpu: Tpu) -> None:
+        """Off the bus: whoever had it open has lost it."""
+        process = self._tpus.pop(tpu.number, None)
+        if process is not None:
+            process.kill()
+            await process.wait()
+        hardware.unplug(self.view, self.board, tpu)
+        if self.leader:
+            self._device_node(tpu).unlink(missing_ok=True)
+
+    async def plug_tpu(self, tpu: Tpu) -> None:
+        """Found on the bus, as a kernel finds it at a boot or a rescan; what ails it still does."""
+        ills = faults.ills(self, tpu)
+        if "absent" in ills:
+            return
+        await self._start_tpu(tpu)
+        hardware.plug(self.view, self.board, tpu, driver="wedged" not in ills)
+        for kind in ills:
+            await faults.FAULTS[kind].do(self, tpu)
+        if self._bus is not None:
+            self._hear_remove(self._bus, tpu)
+        if self.leader and "wedged" not in ills:
+            node = self._device_node(tpu)
+            with contextlib.suppress(FileExistsError):
+                os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(*hardware.DEVICE_NUMBER))
+            await self.run("udevadm", "trigger", "--subsystem-match=apex")
+
+    def _device_node(self, tpu: Tpu) -> Path:
+        return Path(f"/proc/{self.leader}/root/dev/apex_{tpu.number}")
+
+    async def _rescan(self) -> None:
+        for tpu in self.board.tpus:
+            if not hardware.bus_folder(self.view, tpu).exists():
+                await self.plug_tpu(tpu)
+
+    def _hear_remove(self, bus: Listener, tpu: Tpu) -> None:
+        bus.hear(hardware.bus_folder(self.view, tpu) / "remove", functools.partial(self.unplug_tpu, tpu))
+
+    # ---- its life ----
 
     async def _live(self) -> None:
         try:
             while True:
                 code = await self._boot()
-                if code != REBOOT or self.fault == "power":
+                if code != REBOOT or "power" in self.faults:
                     return
         except Exception:
             with (self.folder / "console.log").open("a", encoding="utf-8") as console:
@@ -97,9 +187,17 @@ class Node:
             await asyncio.sleep(0.02)
         self.group.clear()
         self.group.make(self.memory)
+        self.faults = {kind: numbers for kind, numbers in self.faults.items() if faults.FAULTS[kind].lasts}
         await self._hardware()
+        self._bus = bus = Listener()
         try:
+            bus.hear(self.view / "bus-pci" / "rescan", self._rescan)
+            for tpu in self.board.tpus:
+                if hardware.bus_folder(self.view, tpu).exists():
+                    self._hear_remove(bus, tpu)
             namespace = net.plug(self.board)
+            if "cut" in self.faults:
+                net.cable(self.board, False)
             with _Ready(self.folder / "ready") as ready, (self.folder / "console.log").open("ab") as console:
                 self._process = await self._spawn(namespace, ready, console.fileno())
                 waiter = asyncio.create_task(self._await_ready(ready))
@@ -107,27 +205,45 @@ class Node:
                 waiter.cancel()
             return code
         finally:
+            bus.close()
+            self._bus = None
             self.leader = 0
             self._process = None
 
-    @property
-    def _view(self) -> Path:
-        return self.folder / "shared" / "hardware"
-
     async def _hardware(self) -> None:
         """What the board will find, and one process per Edge TPU; those outlive a reboot, as a chip does."""
-        hardware.make(self._view, self.board)
-        sockets = self.folder / "shared" / "tpu"
-        sockets.mkdir(exist_ok=True)
-        if self._tpus:
-            return
+        hardware.make(self.view, self.board)
+        self._sockets.mkdir(exist_ok=True)
         for tpu in self.board.tpus:
-            folder = hardware.class_folder(self._view, tpu)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "clusteradm.lab.device", str(sockets / f"apex_{tpu.number}.sock"), str(folder)),
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-            self._tpus.append(process)
+            if tpu.number not in self._tpus:
+                await self._start_tpu(tpu)
+            if faults.ills(self, tpu):
+                await self.unplug_tpu(tpu)
+                await self.plug_tpu(tpu)
+
+    @property
+    def _sockets(self) -> Path:
+        return self.folder / "shared" / "tpu"
+
+    async def _start_tpu(self, tpu: Tpu) -> None:
+        """Start the process behind an Edge TPU; returns when it can be opened."""
+        socket_file = self._sockets / f"apex_{tpu.number}.sock"
+        socket_file.unlink(missing_ok=True)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "clusteradm.lab.device"),
+            *(str(socket_file), str(hardware.class_folder(self.view, tpu))),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        self._tpus[tpu.number] = process
+        while not socket_file.exists():
+            if process.returncode is not None:
+                raise LabError(f"{self.board.name}: the process of apex_{tpu.number} ended at once")
+            await asyncio.sleep(0.02)
+
+    def _end_tpus(self) -> None:
+        for process in self._tpus.values():
+            process.kill()
+        self._tpus.clear()
 
     def _mounts(self) -> list[str]:
         """Shell commands for the board's own mount namespace: its root, and cgroup2 where nspawn looks for it.

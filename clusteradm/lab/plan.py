@@ -14,7 +14,6 @@ from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, Board, boards
 ROOT = Path("/var/lib/clusteradm/lab")
 DEFAULT_NAME = "lab"
 DEFAULT_MEMORY = 1024
-FAULTS = ("cut", "freeze", "power")
 
 
 @dataclass(frozen=True)

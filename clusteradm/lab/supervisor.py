@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clusteradm.lab import net
+from clusteradm.lab import faults, net
 from clusteradm.lab.cgroup import Groups
 from clusteradm.lab.machine import LabError, run
 from clusteradm.lab.node import Node
@@ -92,16 +92,12 @@ class Supervisor:
             return self._status()
         if what == "start":
             for node in self.nodes.values():
-                if node.fault != "power":
+                if "power" not in node.faults:
                     node.start()
             return self._status()
         node = self.nodes[request["node"]]
-        if what == "cut":
-            node.cut()
-        elif what == "freeze":
-            node.freeze()
-        elif what == "power":
-            node.power_off()
+        if what == "fault":
+            await node.fault(request["kind"], request["tpus"])
         elif what == "restore":
             await node.restore()
         return self._status()
@@ -110,7 +106,13 @@ class Supervisor:
         return {
             "pid": os.getpid(),
             "nodes": {
-                name: {"state": node.state, "fault": node.fault, "boots": node.boots, "leader": node.leader}
+                name: {
+                    "state": node.state,
+                    "fault": ", ".join(faults.shown(node)),
+                    "tpus": [tpu.number for tpu in node.board.tpus],
+                    "boots": node.boots,
+                    "leader": node.leader,
+                }
                 for name, node in self.nodes.items()
             },
         }

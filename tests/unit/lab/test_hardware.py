@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from clusteradm.lab import hardware, layer
+from clusteradm.lab import faults, hardware, layer
 from clusteradm.lab.topology import boards
 
 MENDEL, PC = boards(2, 2)
@@ -158,3 +158,58 @@ def test_a_rule_file_of_the_admin_replaces_the_one_of_the_package(tmp_path: Path
 )
 def test_only_a_trigger_that_means_the_tpus_is_heard(arguments: str, heard: bool) -> None:
     assert board_program("udevadm").wants_apex(arguments.split()) is heard
+
+
+def tree(view: Path) -> dict[str, object]:
+    """Every file, link and folder of a view, and what is in it."""
+    return {
+        str(path.relative_to(view)): path.readlink() if path.is_symlink() else path.is_dir() or path.read_bytes()
+        for path in view.rglob("*")
+    }
+
+
+def test_removed_from_the_bus_nothing_of_it_is_left_and_found_again_it_is_as_at_boot(view: Path) -> None:
+    before, tpu = tree(view), PC.tpus[1]
+    hardware.put(hardware.class_folder(view, tpu) / "interrupt_counts", hardware.interrupt_counts(7))
+    hardware.unplug(view, PC, tpu)
+    assert [name for name in tree(view) if "apex_1" in name or tpu.address in name] == []
+    assert len((view / "proc-bus-pci-devices").read_text().splitlines()) == 2, "the bridge and the other one"
+    hardware.unplug(view, PC, tpu)
+    hardware.plug(view, PC, tpu)
+    assert tree(view) == before
+
+
+def test_a_chip_that_the_driver_gave_up_on_is_on_the_bus_alone(view: Path) -> None:
+    tpu = PC.tpus[1]
+    hardware.unplug(view, PC, tpu)
+    hardware.plug(view, PC, tpu, driver=False)
+    bus = hardware.bus_folder(view, tpu)
+    assert (bus / "vendor").read_text() == "0x1ac1\n"
+    assert not (bus / "driver").is_symlink() and not (bus / "msi_irqs").exists()
+    assert "DRIVER" not in (bus / "uevent").read_text()
+    assert not hardware.class_folder(view, tpu).exists()
+    line = next(line for line in (view / "proc-bus-pci-devices").read_text().splitlines() if line.startswith("0400"))
+    assert line.endswith("\t")
+
+
+def test_hot_is_between_two_trip_points_and_a_wedge_is_all_ones(view: Path) -> None:
+    assert re.fullmatch(r"\d+(050|300|550|800)", str(faults.HOT))
+    assert int(read(view, "apex_0/trip_point1_temp")) < faults.HOT < int(read(view, "apex_0/trip_point2_temp"))
+    assert faults.WEDGED == -89700
+    hardware.heat(view, PC.tpus[0], faults.WEDGED)
+    assert read(view, "apex_0/temp") == "-89700\n" and read(view, "apex_0/status") == "ALIVE\n"
+
+
+def test_a_lamed_chip_has_no_interrupts_anywhere(view: Path) -> None:
+    tpu = PC.tpus[0]
+    hardware.lame(view, tpu)
+    assert read(view, "apex_0/status") == "LAMED\n"
+    assert not (view / "sys-class/apex/apex_0/interrupt_counts").exists()
+    assert not (hardware.bus_folder(view, tpu) / "msi_irqs").exists()
+    config = (hardware.bus_folder(view, tpu) / "config").read_bytes()
+    assert int.from_bytes(config[0xD2:0xD4], "little") == 127, "128 vectors, not enabled"
+
+
+def test_every_fault_is_listed_in_the_page() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/lab.md").read_text(encoding="utf-8")
+    assert [kind for kind in [*faults.FAULTS, "restore"] if f"| `{kind}` |" not in page] == []
