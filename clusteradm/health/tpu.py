@@ -104,7 +104,9 @@ def _no_node(case: _Case) -> Finding | None:
             "NO_NODE", cause, "udevadm trigger on the host, or reboot it", "google/gasket-driver, major 120"
         )
     listed = case.facts.listed
-    if listed is None or "library_error" in case.facts.runtime or device.path in listed or case.attempt:
+    if listed is None or "library_error" in case.facts.runtime or device.path in listed:
+        return None
+    if case.attempt and case.attempt.ok:
         return None
     cause = f"libedgetpu lists {', '.join(listed) or 'no Edge TPU'}, but not {device.path}, which the driver has"
     remedy = "see whether the cluster user can read /sys/class/apex on the host; in a container, pass it through"
@@ -213,15 +215,16 @@ def _did_not_load(case: _Case) -> Finding | None:
     if attempt.signal:
         cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage})"
         return case.ill("RUNTIME", cause, BOOTSTRAP, source)
+    last = next((line for line in reversed(attempt.stderr) if line.strip()), attempt.error or "no reason given")[:300]
+    if attempt.count == 0 or attempt.stage == "list":
+        cause = "libedgetpu lists no Edge TPU" if attempt.count == 0 else last
+        return case.ill("NO_NODE", cause, "see `dmesg | grep apex` on the host", source)
     if attempt.stage == "load" and attempt.error:
-        if attempt.count == 0:
-            return case.ill("NO_NODE", "libedgetpu lists no Edge TPU", "see `dmesg | grep apex` on the host", source)
         if held := patterns.in_force(case.log, {"BUSY"}):
             return case.told(held)
         cause = f"{attempt.error}: it may be opened, but was not; another process was quicker"
         return case.doubtful("BUSY", cause, "clusteradm health again; it names the owner if there is one", source)
-    last = next((line for line in reversed(attempt.stderr) if line.strip()), attempt.error or "no reason given")
-    return case.ill("RUNTIME", f"a trial inference failed ({attempt.stage}): {last[:300]}", BOOTSTRAP, source)
+    return case.ill("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}", BOOTSTRAP, source)
 
 
 def _runtime(case: _Case) -> Finding | None:

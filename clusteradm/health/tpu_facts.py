@@ -69,7 +69,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How loading the delegate onto a TPU went (node/probe/delegate.py)."""
+    """How loading the delegate onto a TPU went (node/probe/trial.py)."""
 
     ok: bool
     stage: str | None
@@ -131,8 +131,8 @@ class Facts:
 
 
 def read(document: object) -> Facts:
-    """The facts of a document with the sections "tpu" and, where it was asked for, "runtime"."""
-    about, runtime = _map(_map(document).get("tpu")), _map(_map(document).get("runtime"))
+    """The facts of a document with the section "tpu" and, where they were asked for, "runtime" and "trial"."""
+    about, runtime, trial = (_map(_map(document).get(section)) for section in ("tpu", "runtime", "trial"))
     cards = {card.address: card for card in map(_card, _list(about.get("pci"))) if card}
     devices = {}
     for each in _list(about.get("apex")):
@@ -152,7 +152,7 @@ def read(document: object) -> Facts:
         vectors_free=_number(_map(about.get("vectors")).get("free")),
         driver=_driver(_map(about.get("driver"))),
         # The later one, where an attempt made the driver say more.
-        kernel_log=_texts(runtime.get("kernel_log")) or _texts(about.get("kernel_log")),
+        kernel_log=_texts(trial.get("kernel_log")) or _texts(about.get("kernel_log")),
         compatible=_texts(tree.get("compatible")),
         cores={name: text for name, text in _map(tree.get("cores")).items() if isinstance(text, str)},
         members=_texts(_map(group).get("members")) if isinstance(group, Mapping) else None,
@@ -160,7 +160,7 @@ def read(document: object) -> Facts:
         listed=_texts(runtime.get("devices")) if isinstance(runtime.get("devices"), list) else None,
         attempts={
             str(address): _attempt(_map(each))
-            for address, each in _map(runtime.get("attempts")).items()
+            for address, each in _map(trial.get("attempts")).items()
             if _text(_map(each).get("stage"))
         },
         runtime=runtime,

@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, Optional, Tuple
 
 # Name of the section in the document -> module with `probe(root, options)`.
-SECTIONS = ("system", "machine", "tpu", "network", "links", "share", "runtime")
+SECTIONS = ("system", "machine", "tpu", "network", "links", "share", "runtime", "trial")
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:

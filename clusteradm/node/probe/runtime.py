@@ -1,18 +1,16 @@
-"""The inference runtime: which Python, TFLite runtime, pycoral and libedgetpu the ranks would use; whether it works.
+"""The inference runtime: which Python, TFLite runtime, pycoral and libedgetpu the ranks would use.
 
 Asked of that Python itself, in a child process as the cluster user: a library that does not fit can crash its process.
-The question opens no TPU (edgetpu_list_devices only reads sysfs); the attempts that follow open those that are free.
+No TPU is opened: edgetpu_list_devices only reads sysfs. Whether it all works is the trial's question (trial.py).
 """
 
 import json
 import subprocess
 from typing import Any, Dict, Optional
 
-from clusteradm.node.probe import delegate
 from clusteradm.node.probe.attempt import attempt
-from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.trial import PYTHON
 
-PYTHON = "/opt/clusteradm/bin/python3"
 _SECONDS = 30.0
 
 _QUESTION = r"""
@@ -55,15 +53,8 @@ print(json.dumps(about))
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """Versions by name (None: not installed), the devices that the library lists, and the attempts on those free."""
-    user = options["user"]
-    about = {"package": package("libedgetpu1-std") or package("libedgetpu1-max"), **ask(user)}
-    if about["ok"] and about.get("devices"):
-        tried = delegate.attempts(root, user, PYTHON, about["devices"], options.get("shared"))
-        about["attempts"] = tried
-        if tried and not all(one["ok"] for one in tried.values()):
-            about["kernel_log"] = kernel_log(root, list(tried))  # what the driver said to it
-    return about
+    """Versions by name (None: not installed), and the devices that the library lists."""
+    return {"package": package("libedgetpu1-std") or package("libedgetpu1-max"), **ask(options["user"])}
 
 
 def package(name: str) -> Optional[str]:

@@ -57,12 +57,12 @@ def test_every_state_has_one() -> None:
 
 def lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Everything that the table of patterns may be asked about."""
-    about, runtime = document["tpu"], document.get("runtime", {})
-    for line in [*(about["kernel_log"] or ()), *runtime.get("kernel_log", ())]:
+    about, trial = document["tpu"], document.get("trial", {})
+    for line in [*(about["kernel_log"] or ()), *trial.get("kernel_log", ())]:
         yield "kernel", line
     for line in (about["driver"]["dkms"] or {}).get("log") or ():
         yield "dkms", line
-    for attempt in runtime.get("attempts", {}).values():
+    for attempt in trial.get("attempts", {}).values():
         for line in attempt.get("stderr", ()):
             yield "stderr", line
         if "signal" in attempt:
@@ -157,7 +157,7 @@ def test_what_explains_the_others_comes_first() -> None:
     device.update(node=None, interrupt_counts=None, is_device_owned="1", status="DEAD", device_owner="1")
     card["link_speed"] = "2.5 GT/s"
     document["runtime"].update(package="16.0")
-    del document["runtime"]["attempts"][address]
+    del document["trial"]["attempts"][address]
     seen = []
     for heal in (
         lambda: device.update(node={**healthy[0]["node"], "mode": "0600"}),

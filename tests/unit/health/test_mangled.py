@@ -92,7 +92,7 @@ def test_a_probe_with_something_else_in_it(document: Any) -> None:
 @example({"tpu": {"bridges": [{"address": str(n), "below": [str(n + 1)]} for n in range(5000)]}})
 def test_what_is_no_probe_at_all(document: Any) -> None:
     survives(document)
-    survives({"tpu": document, "runtime": document})
+    survives({"tpu": document, "runtime": document, "trial": document})
 
 
 @LIMITS

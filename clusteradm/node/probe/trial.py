@@ -11,7 +11,11 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from clusteradm.node.probe import names, read
 from clusteradm.node.probe.attempt import attempt, is_root, together
+from clusteradm.node.probe.driver import kernel_log
 from clusteradm.node.probe.tpu import process
+from clusteradm.node.probe.turn import turn
+
+PYTHON = "/opt/clusteradm/bin/python3"
 
 # The driver itself waits up to 12 s for a chip that does not wake; then the kernel's log says so.
 _SECONDS = 15.0
@@ -22,25 +26,37 @@ _WEDGED = -50000
 _OUTPUT_QUEUE = "0x03"
 _CODE = r"""
 import ctypes, json, os, sys
-path, option, model = sys.argv[1:4]
+path, model = sys.argv[1:3]
 def say(**about):
     print(json.dumps(about), flush=True)
+class Device(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int), ("path", ctypes.c_char_p)]
+def listed(library):
+    library.edgetpu_list_devices.restype = ctypes.POINTER(Device)
+    count = ctypes.c_size_t(0)
+    found = library.edgetpu_list_devices(ctypes.byref(count))
+    return [found[n].path.decode() for n in range(count.value) if found[n].type == 0]
 say(stage="import", access=os.access(path, os.R_OK | os.W_OK))
 try:
     from tflite_runtime.interpreter import Interpreter, load_delegate
 except ImportError:
     from ai_edge_litert.interpreter import Interpreter, load_delegate
+library = ctypes.CDLL("libedgetpu.so.1")
+say(stage="list")
+# "pci:N" counts in the order of the library's own list, not of the devices' numbers.
+devices = listed(library)
+say(count=len(devices))
+if path not in devices:
+    library.edgetpu_verbosity(10)
+    listed(library)
+    sys.exit("libedgetpu does not list %s, only: %s" % (path, ", ".join(devices) or "none"))
+option = "pci:%d" % devices.index(path)
 say(stage="load")
 try:
     delegate = load_delegate("libedgetpu.so.1", {"device": option})
-except (OSError, ValueError) as error:
-    say(error=" ".join(str(error).split()))
+except ValueError as error:
     # It has one error for everything; asked again, loudly, it tells on stderr what it tried.
-    library = ctypes.CDLL("libedgetpu.so.1")
-    library.edgetpu_list_devices.restype = ctypes.c_void_p
-    count = ctypes.c_size_t(0)
-    library.edgetpu_list_devices(ctypes.byref(count))
-    say(count=count.value)
+    say(error=" ".join(str(error).split()), count=len(listed(library)))
     library.edgetpu_verbosity(10)
     try:
         load_delegate("libedgetpu.so.1", {"device": option})
@@ -58,35 +74,45 @@ say(stage="done")
 """
 
 
-def attempts(
-    root: str, user: str, python: str, listed: Sequence[str], shared: Optional[str]
-) -> Optional[Dict[str, Dict[str, Any]]]:
-    """PCI address -> how the attempt on it went, for every TPU that is free; None where the cluster user is root.
+def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
+    """{"attempts": PCI address -> how it went}, and where one failed "kernel_log": what the driver said to it.
+
+    "attempts" is None where the cluster user is root.
+    """
+    if is_root(options["user"]):
+        return {"attempts": None}
+    tried = attempts(root, options["user"], PYTHON, options.get("shared"))
+    if all(one["ok"] for one in tried.values()):
+        return {"attempts": tried}
+    return {"attempts": tried, "kernel_log": kernel_log(root, list(tried))}
+
+
+def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[str, Dict[str, Any]]:
+    """PCI address -> how the attempt on it went, for every TPU that is free.
 
     {"ok", "stage": how far it got, "seconds"}, and where known "error", "signal", "timeout", "count": devices that
     libedgetpu listed, "access": whether the node may be opened, "stderr": last lines, "owner": who had it by then,
     "inference": True, "interrupts": whether any came of it.
     """
-    if is_root(user):
-        return None
-    devices = [device for device in free(root) if device["path"] in listed]
-    if not devices:
-        return {}
     found = attempt(user, _MODEL_SECONDS, lambda: {"model": compiled_model(shared)}) if shared else {}
-    model = found.get("model")
-    before = {device["name"]: interrupts(root, device["name"]) for device in devices}
-    commands = [command(python, device["path"], listed, model) for device in devices]
-    done = attempt(user, _SECONDS + 5, lambda: {"ended": together(commands, _SECONDS)})
-    results = {}
-    # Where they could not even be started, that says nothing of the TPUs.
-    for device, ended in zip(devices, done.get("ended", ())):
-        result = outcome(ended)
-        if result.get("inference"):
-            result["interrupts"] = _rose(root, device["name"], before[device["name"]])
-        if not result["ok"]:
-            result["owner"] = process(root, read(root, "sys/class/apex", device["name"], "device_owner"), user)
-        results[device["address"]] = result
-    return results
+    with turn(root, _SECONDS) as mine:
+        devices = free(root) if mine else []
+        if not devices:
+            return {}
+        before = {device["name"]: interrupts(root, device["name"]) for device in devices}
+        commands = [command(python, device["path"], found.get("model")) for device in devices]
+        done = attempt(user, _SECONDS + 5, lambda: {"ended": together(commands, _SECONDS)})
+        results = {}
+        # Where they could not even be started, that says nothing of the TPUs.
+        for device, ended in zip(devices, done.get("ended", ())):
+            result = outcome(ended)
+            if result.get("inference"):
+                result["interrupts"] = _rose(root, device["name"], before[device["name"]])
+            if not result["ok"]:
+                result["owner"] = process(root, read(root, "sys/class/apex", device["name"], "device_owner"), user)
+            results[device["address"]] = result
+        _released(root, [device["name"] for device in devices])
+        return results
 
 
 def free(root: str) -> List[Dict[str, str]]:
@@ -106,10 +132,9 @@ def free(root: str) -> List[Dict[str, str]]:
     return found
 
 
-def command(python: str, path: str, listed: Sequence[str], model: Optional[str]) -> List[str]:
-    """The option "pci:N" counts in the order of the library's own list of PCIe devices, not of the devices' numbers."""
-    option = "pci:%d" % [one for one in listed if os.path.basename(one).startswith("apex_")].index(path)
-    return [python, "-c", _CODE, path, option, model or ""]
+def command(python: str, path: str, model: Optional[str]) -> List[str]:
+    """The program that tries the TPU at this device node."""
+    return [python, "-c", _CODE, path, model or ""]
 
 
 def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:
@@ -171,3 +196,12 @@ def _rose(root: str, name: str, before: Optional[int]) -> Optional[bool]:
             return None if now is None else True
         time.sleep(0.05)
     return False
+
+
+def _released(root: str, devices: Sequence[str]) -> None:
+    """Wait until the driver has let go of what was tried: closing resets the chip."""
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        if not any(read(root, "sys/class/apex", name, "is_device_owned") == "1" for name in devices):
+            return
+        time.sleep(0.02)

@@ -15,7 +15,8 @@ import pytest
 
 from clusteradm.lab import compiler, digits, hardware, tpu_package
 from clusteradm.lab.topology import boards
-from clusteradm.node.probe import attempt, delegate, runtime
+from clusteradm.node.probe import attempt, runtime, trial
+from clusteradm.node.probe.turn import turn
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 MODEL = Path(digits.__file__).with_name("digits.tflite")
@@ -26,7 +27,14 @@ ILL = """
 #include <stdlib.h>
 #include <unistd.h>
 static int loud;
-void *edgetpu_list_devices(size_t *count) { *count = COUNT; return COUNT ? malloc(64) : NULL; }
+static struct { int type; const char *path; } devices[2];
+void *edgetpu_list_devices(size_t *count) {
+    if (loud && !COUNT) fputs("Failed to open /sys/class/apex: No such file or directory\\n", stderr);
+    devices[0].path = "/dev/apex_9";
+    devices[1].path = getenv("APEX");
+    *count = COUNT;
+    return COUNT ? devices : NULL;
+}
 void edgetpu_verbosity(int level) { loud = level; }
 void *tflite_plugin_create_delegate(char **k, char **v, size_t n, void (*report)(const char *)) {
     if (CRASH) raise(SIGSEGV);
@@ -51,11 +59,11 @@ def test_programs_run_side_by_side_and_none_for_ever() -> None:
     assert time.monotonic() - begun < 20
     assert (hung["timeout"], hung["status"]) == (True, -9)
     assert (talker["timeout"], talker["status"], talker["out"], talker["err"]) == (False, 0, "out\n", ["99", "100"])
-    assert (crashed["status"], delegate.outcome(crashed)["signal"]) == (-11, 11)
+    assert (crashed["status"], trial.outcome(crashed)["signal"]) == (-11, 11)
 
 
 def test_never_as_root(tmp_path: Path) -> None:
-    assert delegate.attempts(str(tmp_path), "root", sys.executable, ["/dev/apex_0"], None) is None
+    assert trial.probe(str(tmp_path), {"user": "root"}) == {"attempts": None}
 
 
 def ill_library(folder: Path, *, crash: bool, count: int) -> None:
@@ -65,20 +73,27 @@ def ill_library(folder: Path, *, crash: bool, count: int) -> None:
     subprocess.run(["gcc", "-shared", "-fPIC", *how, "-o", target, source], check=True)
 
 
-@pytest.mark.parametrize(("crash", "count"), [(True, 1), (False, 0), (False, 2)], ids=["crash", "none", "refused"])
+@pytest.mark.parametrize(
+    ("crash", "count"), [(True, 2), (False, 0), (False, 1), (False, 2)], ids=["crash", "none", "other", "refused"]
+)
 def test_what_a_library_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: bool, count: int) -> None:
     ill_library(tmp_path, crash=crash, count=count)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     (tmp_path / "apex_0").touch()
     path = str(tmp_path / "apex_0")
-    (ended,) = attempt.together([delegate.command(sys.executable, path, [path], None)], 60)
-    result = delegate.outcome(ended)
-    assert (result["ok"], result["stage"], result["access"]) == (False, "load", True)
+    monkeypatch.setenv("APEX", path)
+    (ended,) = attempt.together([trial.command(sys.executable, path, None)], 60)
+    result = trial.outcome(ended)
+    assert (result["ok"], result["access"], result["count"]) == (False, True, count)
+    assert result["stage"] == ("load" if count == 2 else "list")
     if crash:
         assert result["signal"] == 11
-    else:
-        assert result["error"].startswith("Failed to load delegate") and result["count"] == count
+    elif count == 2:
+        assert result["error"].startswith("Failed to load delegate")
         assert "Device open failed : -1 (Operation not permitted)" in result["stderr"]
+    else:
+        assert result["stderr"][-1].endswith(f"only: {'/dev/apex_9' if count else 'none'}")
+        assert (result["stderr"][0] == "Failed to open /sys/class/apex: No such file or directory") is not bool(count)
 
 
 class Machine:
@@ -89,7 +104,7 @@ class Machine:
         hardware.make(root / "view", boards(1, 1)[0])
         (root / "sys").mkdir()
         (root / "sys/class").symlink_to("../view/sys-class")
-        for name in ("sockets", "dev", "srv/models/digits/1"):
+        for name in ("run", "sockets", "dev", "srv/models/digits/1"):
             (root / name).mkdir(parents=True)
         (root / "dev/apex_0").touch()
         places = {"SOCKETS": root / "sockets", "CLASS": root / "sys/class/apex", "DEV": root / "dev"}
@@ -103,18 +118,13 @@ class Machine:
             time.sleep(0.02)
 
     def attempts(self) -> dict[str, Any]:
-        listed = [str(self.root / "dev/apex_0")]
-        found = delegate.attempts(str(self.root), ME, sys.executable, listed, str(self.root / "srv"))
-        assert found is not None
-        return found
+        return trial.attempts(str(self.root), ME, sys.executable, str(self.root / "srv"))
 
     def read(self, name: str) -> str:
         return (self.apex / name).read_text().strip()
 
 
 def test_an_inference_on_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The tests may run as root; the simulated driver makes no difference.
-    monkeypatch.setattr(delegate, "is_root", lambda user: False)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     machine = Machine(tmp_path)
     try:
@@ -128,7 +138,7 @@ def test_an_inference_on_what_is_free(tmp_path: Path, monkeypatch: pytest.Monkey
             assert machine.attempts() == {}, name
             hardware.put(machine.apex / name, before)
         assert "0x03: 1\n" in (machine.apex / "interrupt_counts").read_text()
-        assert list(delegate.free(str(tmp_path))) == [
+        assert list(trial.free(str(tmp_path))) == [
             {"name": "apex_0", "address": address, "path": str(tmp_path / "dev/apex_0")}
         ]
     finally:
@@ -137,7 +147,7 @@ def test_an_inference_on_what_is_free(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_smallest_model_that_is_compiled(tmp_path: Path) -> None:
-    assert delegate.compiled_model(str(tmp_path)) is None
+    assert trial.compiled_model(str(tmp_path)) is None
     for name, body in {
         "plain": b"x",
         "large": b"y" * 100 + b"edgetpu-custom-op",
@@ -145,7 +155,7 @@ def test_the_smallest_model_that_is_compiled(tmp_path: Path) -> None:
     }.items():
         (tmp_path / "models" / name / "1").mkdir(parents=True)
         (tmp_path / "models" / name / "1" / "model.tflite").write_bytes(body)
-    assert delegate.compiled_model(str(tmp_path)) == str(tmp_path / "models/small/1/model.tflite")
+    assert trial.compiled_model(str(tmp_path)) == str(tmp_path / "models/small/1/model.tflite")
 
 
 @pytest.mark.parametrize("google", [True, False])
@@ -159,3 +169,22 @@ def test_googles_pycoral_is_told_from_the_other(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(runtime, "PYTHON", sys.executable)
     found = runtime.ask(ME)
     assert found["ok"] and found["google_pycoral"] is google and found["pycoral"] == [str(package)]
+
+
+def test_the_probe_waits_for_a_trial_and_a_trial_for_the_probe(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    code = "import sys, time; from clusteradm.node.probe.turn import turn\n"
+    code += "with turn(sys.argv[1], 5) as mine: print(mine, flush=True); time.sleep(1)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(__file__).resolve().parents[3], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"True\n"
+        with turn(str(tmp_path), 0.1) as mine:
+            assert not mine
+        with turn(str(tmp_path), 60) as mine:
+            assert mine
+    assert trial.attempts(str(tmp_path), ME, sys.executable, None) == {}
+
+
+def test_where_there_is_no_place_for_a_lock(tmp_path: Path) -> None:
+    with turn(str(tmp_path), 60) as mine:
+        assert not mine
