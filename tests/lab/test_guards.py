@@ -103,7 +103,6 @@ class Side:
             "head": {"hosts": {self.other.name: {**hosts[self.other.name], **(other or {})}}},
             "compute": {"hosts": {self.victim.name: {**hosts[self.victim.name], **(victim or {})}}},
         }
-        self.folder.mkdir(exist_ok=True)
         (self.folder / "known_hosts").write_bytes(self.lab.inventory.with_name("known_hosts").read_bytes())
         path = self.folder / "inventory.yml"
         path.write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -133,7 +132,6 @@ class Side:
 @pytest.fixture(scope="module")
 def sides(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
     """Boards whose sshd takes passwords; the victims' eth0 has a profile of the cluster's."""
-    folder = tmp_path_factory.mktemp("guards")
     lab = Lab(f"pytest-{os.getpid()}-guards")
     try:
         lab.up(4)
@@ -143,8 +141,8 @@ def sides(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         for host in (w1, w3):
             lab.exec(host.name, ["sh", "-c", OWN])
         yield (
-            Side(lab, "clusteradm", head, w1, folder / "clusteradm"),
-            Side(lab, "ansible", w2, w3, folder / "ansible"),
+            Side(lab, "clusteradm", head, w1, tmp_path_factory.mktemp("clusteradm")),
+            Side(lab, "ansible", w2, w3, tmp_path_factory.mktemp("ansible")),
         )
     finally:
         lab.down()
@@ -372,3 +370,18 @@ def test_good_changes_hold_after_a_reboot(changed: tuple[Side, Side]) -> None:
         holds(side)
 
     each(changed, of)
+
+
+def test_what_sshd_refuses_or_comes_too_late_is_never_used(changed: tuple[Side, Side]) -> None:
+    """By the guard's own verbs."""
+    side, guard = changed[0], "/opt/clusteradm/bin/guard sshd"
+    for before, line, reason in (
+        ("", "AllowUser nobody", "Bad configuration option: AllowUser"),
+        (f"{guard} revert;", "AllowUsers nobody", "came after the guard's time was over"),
+    ):
+        state = side.state
+        change = f"{guard} arm; {before} echo {line} >>/etc/ssh/sshd_config; {guard} apply 60"
+        done = side.lab.exec(side.victim.name, ["sh", "-c", change], check=False)
+        assert done.returncode == 1 and reason in done.stderr and "the old one is back" in done.stderr, done.stderr
+        assert side.state == state
+        assert side.on(side.victim.name, f"{guard} confirm; echo $?") == "1"
