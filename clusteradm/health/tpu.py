@@ -141,18 +141,17 @@ def _lamed(case: _Case) -> Finding | None:
     still = attempt is not None and attempt.inference and attempt.interrupts is False
     if device.interrupts and device.status != "LAMED" and not still:
         return None
+    remedy = "the host must give it 13 MSI-X vectors: another slot, or another host (virtual machines often cannot)"
+    source = "ET#122, ET#223; GD gasket_interrupt.c"
     if told := patterns.in_force(case.log, {"LAMED"}):
-        cause = told.cause
+        cause, remedy, source = told.cause, told.row.remedy, told.row.source
     elif still:
         cause = "an inference ended, and its interrupt_counts stand still (MSI-X)"
     elif device.interrupts:
         cause = "the driver calls it LAMED: its interrupts are not configured (MSI-X)"
     else:
         cause = "its interrupts are not configured (MSI-X): the driver has no interrupt_counts for it"
-    remedy = "the host must give it 13 MSI-X vectors: another slot, or another host (virtual machines often cannot)"
-    return case.ill(
-        "LAMED", cause + tpu_bus.vectors(case.card, case.facts), remedy, "ET#122, ET#223; GD gasket_interrupt.c"
-    )
+    return case.ill("LAMED", cause + tpu_bus.vectors(case.card, case.facts), remedy, source)
 
 
 def _wedged(case: _Case) -> Finding | None:
@@ -163,9 +162,9 @@ def _wedged(case: _Case) -> Finding | None:
         return case.ill("WEDGED", f"{read} (status says {device.status})", reset, "ET#843, ET#741, ET#647")
     if device.status not in (None, "ALIVE"):
         return case.ill("WEDGED", f"the driver calls it {device.status}", "power-cycle the host", "GD gasket_core.c")
-    if attempt and attempt.ok:
-        return None
-    if told := patterns.in_force(case.log, {"WEDGED"}):
+    if device.owned or (attempt and attempt.ok):
+        return None  # it was opened since the kernel complained
+    if told := patterns.in_force(case.log if attempt else tpu_bus.recent(case.log, case.facts), {"WEDGED"}):
         return case.told(told)
     if not attempt:
         return None
@@ -202,6 +201,8 @@ def _did_not_load(case: _Case) -> Finding | None:
     attempt = case.attempt
     if attempt is None or attempt.ok or (attempt.owner and attempt.owner.job):
         return None
+    if attempt.timeout and attempt.stage == "import":
+        return None  # a host that is too busy to import a runtime says nothing of its TPUs
     told = patterns.first(
         "stderr", [*attempt.stderr, attempt.error or "", tpu_bus.SIGNALS.get(attempt.signal or 0, "")]
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from clusteradm.health import patterns
 from clusteradm.health.finding import Finding, doubtful
 from clusteradm.health.tpu_facts import Card, Facts
 
 VECTORS_PER_TPU = 13
+RECENT_SECONDS = 600
+_STAMP = re.compile(r"\[\s*(\d{1,12})[.\]]")
 _GIGATRANSFERS, _LANES = 5.0, 1
 _ADDRESS = re.compile(r"\b[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b")
 # Where the Edge TPU is soldered to the computer: there is nothing to reseat.
@@ -27,6 +29,18 @@ SIGNALS = {
 def log_of(card: Card, facts: Facts) -> list[str]:
     """The kernel's lines on this card, and those on no card in particular."""
     return [line for line in facts.kernel_log if card.address in line or not _ADDRESS.search(line)]
+
+
+def recent(lines: Iterable[str], facts: Facts) -> list[str]:
+    """Those of the last minutes ("[seconds] text"). Not every driver says when a TPU has come back to its senses."""
+    if facts.uptime is None:
+        return list(lines)
+    found = []
+    for line in lines:
+        stamp = _STAMP.match(line)
+        if stamp is None or facts.uptime - float(stamp[1]) < RECENT_SECONDS:
+            found.append(line)
+    return found
 
 
 def witnesses(host: str, facts: Facts) -> Iterator[Finding]:

@@ -109,7 +109,10 @@ class Driver:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything of one host. `error`: the probe itself failed. `lspci`, `proc`: how many each of them counts."""
+    """Everything of one host. `error`: the probe itself failed. `lspci`, `proc`: how many each of them counts.
+
+    `uptime`: seconds, as the kernel's log counts them.
+    """
 
     error: str | None
     cards: tuple[Card, ...]
@@ -121,6 +124,7 @@ class Facts:
     vectors_free: int | None
     driver: Driver
     kernel_log: tuple[str, ...]
+    uptime: int | None
     compatible: tuple[str, ...]
     cores: Mapping[str, str]
     members: tuple[str, ...] | None
@@ -153,6 +157,7 @@ def read(document: object) -> Facts:
         driver=_driver(_map(about.get("driver"))),
         # The later one, where an attempt made the driver say more.
         kernel_log=_texts(trial.get("kernel_log")) or _texts(about.get("kernel_log")),
+        uptime=_number(about.get("uptime")),
         compatible=_texts(tree.get("compatible")),
         cores={name: text for name, text in _map(tree.get("cores")).items() if isinstance(text, str)},
         members=_texts(_map(group).get("members")) if isinstance(group, Mapping) else None,

@@ -17,7 +17,7 @@ from clusteradm.node.probe.driver import driver, kernel_log
 from clusteradm.node.probe.turn import turn
 
 # A trial's own time limit (trial.py), and a little.
-_PATIENCE = 20.0
+_PATIENCE = 30.0
 _LSPCI = ["lspci", "-D", "-n", "-d", "1ac1:089a"]
 
 
@@ -37,10 +37,17 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "apex": devices,
         "driver": driver(root),
         "kernel_log": kernel_log(root, [card["address"] for card in cards]),
+        "uptime": uptime(root),
         "device_tree": device_tree(root),
         "group": group(root, "apex"),
         "user_in_group": in_group(user, "apex"),
     }
+
+
+def uptime(root: str) -> Optional[int]:
+    """Whole seconds since the kernel began to count, as its log does."""
+    text = read(root, "proc/uptime")
+    return int(float(text.split()[0])) if text else None
 
 
 def lspci() -> Optional[List[str]]:

@@ -17,8 +17,9 @@ from clusteradm.node.probe.turn import turn
 
 PYTHON = "/opt/clusteradm/bin/python3"
 
-# The driver itself waits up to 12 s for a chip that does not wake; then the kernel's log says so.
-_SECONDS = 15.0
+# The driver itself waits up to 12 s for a chip that does not wake, and then says so in the kernel's log; a busy board
+# may take as long to import a TFLite runtime.
+_SECONDS = 25.0
 # A share whose server is gone hangs; then it is tried without a model.
 _MODEL_SECONDS = 2.0
 _LARGEST = 16 << 20

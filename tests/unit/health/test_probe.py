@@ -179,6 +179,7 @@ def test_an_empty_machine_and_any_python(tmp_path: Path, python: str) -> None:
         "vectors": None,
         "apex": [],
         "kernel_log": None,
+        "uptime": None,
         "device_tree": None,
         "group": None,
         "user_in_group": None,
