@@ -128,6 +128,8 @@ class Side:
     boards: Sequence[str]
     inventory: Path
     before: dict[str, Look] = field(default_factory=dict)
+    # Whether the last run of Ansible came to its end: two that fail at one task agree about nothing that comes after.
+    ended: bool = True
 
     @classmethod
     def of(cls, lab: Lab, engine: str, boards: Sequence[str], folder: Path) -> Side:
@@ -181,7 +183,9 @@ class Side:
     def run(self, playbook: Path, *options: str) -> Results:
         """(play, task, host) -> its results in order, each with "_status"."""
         if self.engine == "ansible":
-            return run_ansible(self.inventory, playbook, *options)[0]
+            results, counts = run_ansible(self.inventory, playbook, *options)
+            self.ended = not any(one["failures"] for one in counts.values())
+            return results
         command = [sys.executable, "-m", "clusteradm", "bootstrap", "--accept-new", "--json", "-i", str(self.inventory)]
         done = subprocess.run(
             [*command, "--playbook", str(playbook), *options], capture_output=True, text=True, timeout=600, check=False
@@ -325,14 +329,19 @@ def _short(result: dict[str, Any]) -> str:
     return json.dumps(kept, default=str)[:400]
 
 
-def disagreements(theirs: Side, ours: Side, case: Path) -> list[str]:
-    """Run a case on both sides at once: checked, run, and run again. What differs, in words; [] is agreement."""
+def disagreements(theirs: Side, ours: Side, case: Path, *, may_fail: bool = False) -> list[str]:
+    """Run a case on both sides at once: checked, run, and run again. What differs, in words; [] is agreement.
+
+    `may_fail`: hosts fail in it on purpose.
+    """
     found = Disagreements()
     sides = (theirs, ours)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for run, options in (("check", ("--check", "--diff")), ("run", ("--diff",)), ("rerun", ("--diff",))):
             said = list(pool.map(lambda side: side.run(case, *options), sides))  # noqa: B023 - map ends within the loop
             found.results(run, *said, check=run == "check")
+            if run != "check" and not theirs.ended and not may_fail:
+                found.said.append(f"{run}: the case itself fails, and shows nothing of its later tasks")
             names = [name for name in NAMES if any(name == key[2] for one in said for key in one)]
             left = list(pool.map(lambda side: side.changes(names), sides))  # noqa: B023 - map ends within the loop
             found.boards(run, *left)
