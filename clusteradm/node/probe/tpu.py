@@ -17,7 +17,7 @@ from clusteradm.node.probe.driver import driver, kernel_log
 from clusteradm.node.probe.turn import turn
 
 # A trial's own time limit (trial.py), and a little.
-_PATIENCE = 30.0
+_PATIENCE = 40.0
 _LSPCI = ["lspci", "-D", "-n", "-d", "1ac1:089a"]
 
 

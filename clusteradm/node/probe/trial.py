@@ -6,6 +6,7 @@ root, whom the driver lets open a TPU that another process owns; never a TPU tha
 
 import json
 import os
+import signal
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -17,17 +18,18 @@ from clusteradm.node.probe.turn import turn
 
 PYTHON = "/opt/clusteradm/bin/python3"
 
-# The driver itself waits up to 12 s for a chip that does not wake, and then says so in the kernel's log; a busy board
-# may take as long to import a TFLite runtime.
-_SECONDS = 25.0
+# The driver itself waits up to 12 s for a chip that does not wake, and then says so in the kernel's log.
+_SECONDS = 15
+# Before that the runtime is imported, which may take a busy board long, and says nothing of the TPU.
+_IMPORT_SECONDS = 20
 # A share whose server is gone hangs; then it is tried without a model.
 _MODEL_SECONDS = 2.0
 _LARGEST = 16 << 20
 _WEDGED = -50000
 _OUTPUT_QUEUE = "0x03"
 _CODE = r"""
-import ctypes, json, os, sys
-path, model = sys.argv[1:3]
+import ctypes, json, os, signal, sys
+path, model, seconds = sys.argv[1:4]
 def say(**about):
     print(json.dumps(about), flush=True)
 class Device(ctypes.Structure):
@@ -42,6 +44,7 @@ try:
     from tflite_runtime.interpreter import Interpreter, load_delegate
 except ImportError:
     from ai_edge_litert.interpreter import Interpreter, load_delegate
+signal.alarm(int(seconds))
 library = ctypes.CDLL("libedgetpu.so.1")
 say(stage="list")
 # "pci:N" counts in the order of the library's own list, not of the devices' numbers.
@@ -96,13 +99,14 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[s
     "inference": True, "interrupts": whether any came of it.
     """
     found = attempt(user, _MODEL_SECONDS, lambda: {"model": compiled_model(shared)}) if shared else {}
-    with turn(root, _SECONDS) as mine:
+    with turn(root, _IMPORT_SECONDS) as mine:
         devices = free(root) if mine else []
         if not devices:
             return {}
         before = {device["name"]: interrupts(root, device["name"]) for device in devices}
         commands = [command(python, device["path"], found.get("model")) for device in devices]
-        done = attempt(user, _SECONDS + 5, lambda: {"ended": together(commands, _SECONDS)})
+        seconds = _IMPORT_SECONDS + _SECONDS
+        done = attempt(user, seconds + 5, lambda: {"ended": together(commands, seconds)})
         results = {}
         # Where they could not even be started, that says nothing of the TPUs.
         for device, ended in zip(devices, done.get("ended", ())):
@@ -135,7 +139,7 @@ def free(root: str) -> List[Dict[str, str]]:
 
 def command(python: str, path: str, model: Optional[str]) -> List[str]:
     """The program that tries the TPU at this device node."""
-    return [python, "-c", _CODE, path, model or ""]
+    return [python, "-c", _CODE, path, model or "", str(_SECONDS)]
 
 
 def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:
@@ -149,7 +153,7 @@ def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:
     status = ended["status"]
     result["ok"] = status == 0 and result.get("stage") == "done"
     result["seconds"] = ended["seconds"]
-    if ended["timeout"]:
+    if ended["timeout"] or status == -signal.SIGALRM:
         result["timeout"] = True
     elif status is not None and status < 0:
         result["signal"] = -status

@@ -38,6 +38,7 @@ void *edgetpu_list_devices(size_t *count) {
 void edgetpu_verbosity(int level) { loud = level; }
 void *tflite_plugin_create_delegate(char **k, char **v, size_t n, void (*report)(const char *)) {
     if (CRASH) raise(SIGSEGV);
+    if (HANG) pause();
     if (loud) fputs("Device open failed : -1 (Operation not permitted)\\n", stderr);
     return NULL;
 }
@@ -66,10 +67,10 @@ def test_never_as_root(tmp_path: Path) -> None:
     assert trial.probe(str(tmp_path), {"user": "root"}) == {"attempts": None}
 
 
-def ill_library(folder: Path, *, crash: bool, count: int) -> None:
+def ill_library(folder: Path, *, crash: bool = False, count: int = 2, hang: bool = False) -> None:
     (folder / "ill.c").write_text(ILL)
     target, source = str(folder / "libedgetpu.so.1"), str(folder / "ill.c")
-    how = [f"-DCRASH={int(crash)}", f"-DCOUNT={count}"]
+    how = [f"-DCRASH={int(crash)}", f"-DCOUNT={count}", f"-DHANG={int(hang)}"]
     subprocess.run(["gcc", "-shared", "-fPIC", *how, "-o", target, source], check=True)
 
 
@@ -94,6 +95,18 @@ def test_what_a_library_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cr
     else:
         assert result["stderr"][-1].endswith(f"only: {'/dev/apex_9' if count else 'none'}")
         assert (result["stderr"][0] == "Failed to open /sys/class/apex: No such file or directory") is not bool(count)
+
+
+def test_a_library_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the import before it took."""
+    ill_library(tmp_path, hang=True)
+    (tmp_path / "apex_0").touch()
+    for name, value in {"LD_LIBRARY_PATH": tmp_path, "APEX": tmp_path / "apex_0"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(trial, "_SECONDS", 1)
+    (ended,) = attempt.together([trial.command(sys.executable, str(tmp_path / "apex_0"), None)], 60)
+    result = trial.outcome(ended)
+    assert (result["ok"], result["stage"], result["timeout"], "signal" in result) == (False, "load", True, False)
 
 
 class Machine:
