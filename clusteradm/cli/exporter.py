@@ -155,8 +155,6 @@ def open_server(place: tuple[str, int], cache: Cache) -> ThreadingHTTPServer:
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    server_version = "clusteradm"
-    sys_version = ""
     # A client that connects and says nothing.
     timeout = 10
 
@@ -193,6 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
             # Prometheus gives up after its scrape_timeout; what was taken is there for the next time.
             with contextlib.suppress(ConnectionError):
                 self.wfile.write(body)
+
+    def version_string(self) -> str:
+        """Which Python this is concerns nobody."""
+        return "clusteradm"
 
     def log_message(self, format: str, *args: object) -> None:
         """One line a scrape is nothing that anyone reads."""

@@ -54,7 +54,7 @@ def get(port: int, path: str = "/metrics", method: str = "GET") -> tuple[int, di
 def test_metrics(serve: Serve) -> None:
     status, headers, body = get(serve(lambda: "up 1\n"))
     assert (status, body) == (200, "up 1\n")
-    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8" and "Python" not in headers["Server"]
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8" and headers["Server"] == "clusteradm"
 
 
 def test_other_paths_and_methods(serve: Serve) -> None:
