@@ -25,6 +25,7 @@ COMMANDS = {
     "infer": ("infer", "shard an inference job over every healthy TPU"),
     "drain": ("drain", "take a host or a TPU out of service"),
     "undrain": ("undrain", "bring it back"),
+    "tpu": ("tpu", "reset one Edge TPU on its bus"),
     "inventory": ("inventory", "show the inventory as it was understood"),
     "template": ("template", "show a template as a host would get it"),
     "lab": ("lab", "the same with no hardware: a virtual cluster on this machine"),

@@ -22,6 +22,7 @@ HANDLERS = {
     "facts": "clusteradm.node.facts:run",
     "blobs": "clusteradm.node.blobs:missing",
     "drains": "clusteradm.node.drains:change",
+    "tpu-reset": "clusteradm.node.tpu_reset:run",
     "probe": "clusteradm.node.probe:run",
     "cluster-probe": "clusteradm.node.probe.cluster:run",
     "repository-add": "clusteradm.node.repository:add",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -230,3 +231,34 @@ def test_a_wedge_is_not_cured_by_a_rescan(lab: Lab) -> None:
     wait_for(lab, f"ls -d {bus} {bus}/driver {APEX} /dev/apex_0 2>/dev/null", bus)
     lab.restore("w1")
     assert apex(lab, "status") == "ALIVE"
+
+
+# ---- clusteradm tpu reset ----
+
+
+def tpu_reset(lab: Lab, subject: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "clusteradm", "tpu", "reset", subject, "--inventory", str(lab.inventory), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_reset_brings_a_fresh_device_with_the_mode_that_udev_gives_it(lab: Lab) -> None:
+    fresh = f"stat -c '%a %i' {APEX}/status /dev/apex_0"
+    before = on(lab, "w1", fresh)
+    try:
+        on(lab, "w1", f'echo \'SUBSYSTEM=="apex", MODE="0640"\' >{RULE}; udevadm trigger --subsystem-match=apex')
+        done = tpu_reset(lab, f"w1:{address(lab)}", "--json")
+        assert done.returncode == 0, done.stderr
+        document = json.loads(done.stdout)
+        assert document["before"]["node"] == document["after"]["node"] == "0640 root:root"
+        assert on(lab, "w1", "stat -c %a /dev/apex_0") == "640"
+        assert set(before.splitlines()) & set(on(lab, "w1", fresh).splitlines()) == set()
+    finally:
+        on(lab, "w1", f"rm -f {RULE}; udevadm trigger --subsystem-match=apex")
+
+
+def test_a_reset_is_refused_while_a_process_has_the_tpu(lab: Lab) -> None:
+    lab.fault("w1", "busy")
+    owner = apex(lab, "device_owner")
+    done = tpu_reset(lab, "w1:apex_0")
+    assert done.returncode == 3 and f"in use by process {owner} of root" in done.stderr
+    assert (apex(lab, "device_owner"), apex(lab, "is_device_owned")) == (owner, "1")

@@ -1,0 +1,150 @@
+"""Off the bus and back, with a kernel that this test plays on the lab's view of a board's sysfs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.lab import hardware
+from clusteradm.lab.topology import boards
+from clusteradm.transport import Node
+
+BOARD = boards(2, 2)[1]
+TPU = BOARD.tpus[0]
+ME = pwd.getpwuid(os.getuid()).pw_name
+
+
+class Kernel:
+    """Obeys remove and rescan in the tree below `root`, until it is stopped. `comes_back`: what it does at a rescan."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.view = root / "view"
+        self.obeys = True
+        self.comes_back: Callable[[], None] = self.plug
+        self._stop = threading.Event()
+        hardware.make(self.view, BOARD)
+        (root / "sys/bus").mkdir(parents=True)
+        (root / "sys/class").mkdir()
+        (root / "sys/bus/pci").symlink_to(self.view / "bus-pci")
+        (root / "sys/class/apex").symlink_to(self.view / "sys-class/apex")
+        (root / "dev").mkdir()
+        for tpu in BOARD.tpus:
+            (root / f"dev/apex_{tpu.number}").touch(0o660)
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
+
+    def plug(self) -> None:
+        hardware.plug(self.view, BOARD, TPU)
+        time.sleep(0.2)
+        (self.root / "dev/apex_0").touch(0o660)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        remove, rescan = hardware.bus_folder(self.view, TPU) / "remove", self.view / "bus-pci/rescan"
+        while not self._stop.wait(0.02):
+            if remove.exists() and remove.read_text() and self.obeys:
+                hardware.unplug(self.view, BOARD, TPU)
+                (self.root / "dev/apex_0").unlink()
+            if rescan.read_text() and self.obeys:
+                hardware.put(rescan, "")
+                self.comes_back()
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    one = Kernel(tmp_path)
+    yield one
+    one.stop()
+
+
+Reset = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
+    node = start()
+
+    def one(tpu: str, user: str = "cluster") -> dict[str, Any]:
+        return node.call("tpu-reset", timeout=30, tpu=tpu, user=user, root=str(kernel.root), seconds=1.0)
+
+    return one
+
+
+@pytest.mark.parametrize("name", [TPU.address, "apex_0"])
+def test_it_comes_back(kernel: Kernel, reset: Reset, name: str) -> None:
+    hardware.heat(kernel.view, TPU, 60050)
+    reply = reset(name)
+    assert reply["outcome"] == "done" and reply["seconds"] < 1.5
+    assert (reply["before"]["temp"], reply["after"]["temp"]) == ("60050", str(hardware.usual(BOARD, TPU)))
+    assert reply["before"]["node"] == reply["after"]["node"] is not None
+    assert reply["after"]["address"] == TPU.address and reply["after"]["device"] == "apex_0"
+
+
+def test_a_name_that_is_not_there(reset: Reset) -> None:
+    reply = reset("apex_7")
+    assert reply["outcome"] == "unknown"
+    assert [(tpu["address"], tpu["device"]) for tpu in reply["tpus"]] == [
+        ("0000:04:00.0", "apex_1"),
+        ("0000:05:00.0", "apex_0"),
+    ]
+
+
+@pytest.mark.parametrize("file", ["is_device_owned", "write_open_count", "device_owner"])
+def test_nothing_is_done_while_a_process_has_it(kernel: Kernel, reset: Reset, file: str) -> None:
+    hardware.put(hardware.class_folder(kernel.view, TPU) / file, "1\n")
+    assert reset("apex_0")["outcome"] == "busy"
+    assert hardware.class_folder(kernel.view, TPU).exists()
+    assert (hardware.bus_folder(kernel.view, TPU) / "remove").read_text() == ""
+
+
+def test_a_job_of_the_cluster_is_named(kernel: Kernel, reset: Reset) -> None:
+    folder = kernel.root / "proc" / "77"
+    folder.mkdir(parents=True)
+    command = ["python3", "-m", "clusteradm.node.job.rank", "/srv/cluster/jobs/j12", "1"]
+    (folder / "cmdline").write_text("\0".join(command))
+    hardware.put(hardware.class_folder(kernel.view, TPU) / "device_owner", "77\n")
+    owner = reset("apex_0", ME)["owner"]
+    assert (owner["pid"], owner["user"], owner["job"]) == (77, ME, "j12")
+    assert reset("apex_0", "another")["owner"]["job"] is None, "anybody can call a process like that"
+
+
+def test_a_chip_that_the_driver_gives_up_on(kernel: Kernel, reset: Reset) -> None:
+    kernel.comes_back = lambda: hardware.plug(kernel.view, BOARD, TPU, driver=False)
+    reply = reset("apex_0")
+    assert reply["outcome"] == "lost"
+    assert reply["after"]["driver"] is None and reply["after"]["device"] is None
+
+
+def test_a_chip_that_is_gone(kernel: Kernel, reset: Reset) -> None:
+    kernel.comes_back = lambda: None
+    reply = reset("apex_0")
+    assert (reply["outcome"], reply["after"]) == ("lost", None)
+
+
+def test_one_without_a_driver_can_be_reset(kernel: Kernel, reset: Reset) -> None:
+    hardware.unplug(kernel.view, BOARD, TPU)
+    hardware.plug(kernel.view, BOARD, TPU, driver=False)
+    reply = reset(TPU.address)
+    assert reply["outcome"] == "done" and reply["before"]["device"] is None
+
+
+def test_a_kernel_that_does_not_obey(kernel: Kernel, reset: Reset) -> None:
+    kernel.obeys = False
+    assert reset("apex_0")["outcome"] == "stays"
+
+
+def test_a_bus_that_cannot_be_written_to(kernel: Kernel, reset: Reset) -> None:
+    (hardware.bus_folder(kernel.view, TPU) / "remove").unlink()
+    reply = reset("apex_0")
+    assert reply["outcome"] == "denied" and "remove" in reply["reason"]
