@@ -89,7 +89,7 @@ def healthy(host: str, document: Mapping[str, Any]) -> tuple[Tpu, ...]:
 
 def _one(subject: str, card: Card, facts: Facts) -> Finding:
     device = facts.devices.get(card.address)
-    if device is None or device.status == "DRIVER_EXITING":
+    if device is None or device.leaving:
         state, cause, remedy, source = tpu_bus.unbound(card, facts)
         return ill(subject, CHECK, state, cause, remedy, source=source)
     case = _Case(subject, card, device, facts.attempts.get(card.address), facts)

@@ -66,6 +66,11 @@ class Device:
     def path(self) -> str:
         return f"/dev/{self.name}"
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the driver is being unloaded."""
+        return self.status == "DRIVER_EXITING"
+
 
 @dataclass(frozen=True)
 class Attempt:
