@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clusteradm import health
 from clusteradm.cli.main import main
-from clusteradm.health import Survey, saved
+from clusteradm.health import Survey, saved, tpu
 from clusteradm.health.anonymous import anonymous
 from clusteradm.inventory import Cluster, load
 
@@ -32,10 +32,11 @@ all:
         zeus-2: {cluster_ip: 10.20.30.18}
     cellar: {hosts: {zeus-2: {}}}
 """
+PROBES = sorted((Path(__file__).resolve().parents[2] / "fixtures/probes").glob("*.json"))
 SERIAL = "00c0ffee12345678deadbeef00c0ffee"
 PRIVATE = ["10.20.30", "172.16.9.4", "192.168.44.7", "fd12:3456", "atlas", "zeus", "acme", "alice", "bob", "carol"]
 PRIVATE += ["cellar", "hunter2", "s3cr3t", "aa:bb:cc:dd:ee", "aabbccddee01", "AAAAC3Nz", "deadbeef", "5f2c1e3a-0000"]
-PRIVATE += ["mZ1kYl0r4nd0m", "0b5e55ed"]
+PRIVATE += ["dave", "mZ1kYl0r4nd0m", "0b5e55ed"]
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def survey() -> Survey:
     ill["system"]["failed_units"] = ["getty@tty1.service", "backup-carol.service"]
     owner = {"pid": 812, "user": "carol", "command": "/home/carol/bin/train --password hunter2 --host zeus-2"}
     ill["tpu"]["apex"] = [{"name": "apex_0", "pci_address": "0000:01:00.0", "unique_id": SERIAL, "owner": owner}]
+    ill["tpu"]["group"] = {"gid": "110", "members": ["dave", "cluster"]}
     ill["tpu"]["log"] = [
         f"apex 0000:01:00.0: chip {SERIAL} up, disk 5f2c1e3a-0000-4000-8000-0123456789ab, PASSWORD=hunter2",
         "mount https://carol:s3cr3t@files.acme.example/x token: s3cr3t ssh-ed25519 AAAAC3NzaC1lZDI1 carol@zeus-1",
@@ -118,6 +120,18 @@ def test_the_judge_finds_the_same(cluster: Cluster, survey: Survey, tmp_path: Pa
     assert inventory is not None
     assert shape(inventory, again) == shape(cluster, survey)
     assert ("1 ", "network", "NO_ADDRESS") in shape(inventory, again)
+
+
+@pytest.mark.parametrize("path", PROBES, ids=lambda path: path.stem)
+def test_every_illness_of_a_tpu_stays_what_it_is(cluster: Cluster, survey: Survey, path: Path) -> None:
+    """The saved probes of tests/fixtures/probes: state, cause and remedy, but for names."""
+    fixture = json.loads(path.read_text(encoding="utf-8"))
+    about, declared = fixture["document"], fixture["expected"]["cluster_tpus"]
+    body = anonymous(cluster, saved.document(cluster, Survey({"zeus-1": {**survey.documents["zeus-1"], **about}})))
+    findings = [list(tpu.judge("h", declared, each)) for each in (about, body["documents"]["host-2"])]
+    was, now = ([(each.subject, each.state, each.severity, each.source) for each in found] for found in findings)
+    assert was == now
+    assert [each.remedy for each in findings[0]] == [each.remedy for each in findings[1]]
 
 
 @pytest.mark.parametrize("subnet", ["10.20.30.0/26", "10.20.0.0/16", "172.16.0.0/12", "10.0.0.0/8"])
