@@ -126,7 +126,10 @@ class Node:
 
     def halt_tpu(self, tpu: Tpu) -> None:
         """Its process stands still: who opens it waits for the driver's 12 s, who uses it waits for ever."""
-        self._tpus[tpu.number].send_signal(signal.SIGSTOP)
+        process = self._tpus.get(tpu.number)
+        if process is None:
+            raise LabError(f"{self.board.name}: apex_{tpu.number} is not on the bus, or without power")
+        process.send_signal(signal.SIGSTOP)
 
     async def unplug_tpu(self, tpu: Tpu) -> None:
         """Off the bus: whoever had it open has lost it."""
@@ -143,13 +146,14 @@ class Node:
         ills = faults.ills(self, tpu)
         if "absent" in ills:
             return
+        answers = "wedged" not in ills
         await self._start_tpu(tpu)
-        hardware.plug(self.view, self.board, tpu, driver="wedged" not in ills)
-        for kind in ills:
+        hardware.plug(self.view, self.board, tpu, driver=answers)
+        for kind in ills if answers else ["wedged"]:
             await faults.FAULTS[kind].do(self, tpu)
         if self._bus is not None:
             self._hear_remove(self._bus, tpu)
-        if self.leader and "wedged" not in ills:
+        if self.leader and answers:
             node = self._device_node(tpu)
             with contextlib.suppress(FileExistsError):
                 os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(*hardware.DEVICE_NUMBER))
