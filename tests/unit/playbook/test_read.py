@@ -79,7 +79,7 @@ def test_every_defect_at_once(book: Book, tmp_path: Path) -> None:
         'site.yml:14: template has no option "destination" here; did you mean "dest"?',
         "site.yml:15: file: force cannot be 'maybe' (bool)",
         "site.yml:15: file: state must be one of absent, directory, file, link, touch, not 'dir'",
-        "site.yml:16: apt needs one of the options name, update_cache",
+        "site.yml:16: apt needs one of the options autoclean, autoremove, clean, deb, name, update_cache, upgrade",
         'site.yml:18: a task has no keyword "whenn" here; did you mean "when"?',
         'site.yml:17: there is no handler "Restart thing" in this play; did you mean "Restart things"?',
         "site.yml:20: the task has no module",
