@@ -89,9 +89,12 @@ def healthy(host: str, document: Mapping[str, Any]) -> tuple[Tpu, ...]:
 
 def _one(subject: str, card: Card, facts: Facts) -> Finding:
     device = facts.devices.get(card.address)
-    if device is None or device.leaving:
+    if device is None:
         state, cause, remedy, source = tpu_bus.unbound(card, facts)
         return ill(subject, CHECK, state, cause, remedy, source=source)
+    if device.leaving:
+        cause = "the driver apex is being unloaded"
+        return ill(subject, CHECK, "NO_DRIVER", cause, "modprobe apex on the host", source="GD gasket_core.c")
     case = _Case(subject, card, device, facts.attempts.get(card.address), facts)
     return next((found for check in _CHECKS if (found := check(case))), None) or well(subject, CHECK, _detail(case))
 

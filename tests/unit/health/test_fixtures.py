@@ -84,8 +84,8 @@ def test_every_pattern_has_one(row: patterns.Row) -> None:
         assert any(row.state in str(load(name)["expected"]["findings"]) for name, _ in told)
 
 
-def test_what_a_probe_gives_today_is_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe that learns something new must have its fixtures made anew."""
+def test_a_probe_still_gives_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that changes in the probe changes in these files, too; else they show what no host says any more."""
     folder = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
     apex = tmp_path / "sys/class/apex/apex_0"
     for path, text in {folder / "vendor": "0x1ac1", folder / "device": "0x089a", apex / "pci_address": "x"}.items():
@@ -94,7 +94,7 @@ def test_what_a_probe_gives_today_is_what_was_saved(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(probe, "lspci", list)
     now, saved = probe.probe(str(tmp_path), {}), load("ok-dkms-1.2")["document"]["tpu"]
     for part in (lambda about: about, lambda about: about["driver"], *(first(name) for name in ("pci", "apex"))):
-        assert set(part(now)) == set(part(saved))
+        assert set(part(saved)) <= set(part(now))
 
 
 def first(name: str) -> Any:
