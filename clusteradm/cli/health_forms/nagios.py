@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from clusteradm.cli.health_forms.report import TPU, Report, troubles
+from clusteradm.cli.health_forms.report import TPU, Report, line, troubles
 from clusteradm.health import Severity
 
 # What the plugin guidelines name the exit statuses 0 to 3.
@@ -67,4 +67,4 @@ def _label(text: str) -> str:
 
 def _line(text: str) -> str:
     """One line without what begins the performance data."""
-    return re.sub(r"\s+", " ", text.replace("|", "/")).strip()
+    return line(text).replace("|", "/")

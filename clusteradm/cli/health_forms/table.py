@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clusteradm.cli.health_forms.report import TPU, Report, troubles
+from clusteradm.cli.health_forms.report import TPU, Report, line, troubles
 from clusteradm.health import Finding, Severity
 from clusteradm.inventory.ranges import fold
 
@@ -22,8 +22,8 @@ def table(report: Report, *, verbose: bool = False) -> RenderableType:
         style = STYLES[trouble.severity]
         lines = [Text(f"\n{trouble.subjects}  {trouble.check}: {trouble.state}", style=style)]
         for cause, whose in trouble.causes.items():
-            lines.append(Text(f"  cause:  {cause}" + (f" ({whose})" if len(trouble.causes) > 1 else "")))
-        parts += [*lines, Text(f"  remedy: {trouble.remedy}")]
+            lines.append(Text(f"  cause:  {line(cause)}" + (f" ({whose})" if len(trouble.causes) > 1 else "")))
+        parts += [*lines, Text(f"  remedy: {line(trouble.remedy)}")]
     return Group(*parts, Text("\n" + report.summary))
 
 
@@ -70,7 +70,7 @@ def _seen(findings: Iterable[Finding]) -> str:
             parts.append(finding.detail or finding.cause)
         else:
             parts.append(f"{finding.check} {finding.detail if finding.ok else finding.state}")
-    return "; ".join(parts)
+    return line("; ".join(parts))
 
 
 def _simulated(findings: Iterable[Finding]) -> bool:

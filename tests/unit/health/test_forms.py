@@ -90,6 +90,17 @@ def test_what_asks_for_the_same_is_one_trouble_and_the_worst_comes_first(report:
     assert stale.subjects == "coral-[7-8]" and list(stale.causes) == ["/srv/cluster does not answer"]
 
 
+def test_a_host_does_not_speak_to_the_terminal(report: Report) -> None:
+    rude = Finding("h", "units", "FAILED", Severity.ERROR, "", "\x1b]0;x\x07\x1b[31ma\nb", "c\x9bd")
+    for text in (
+        told(Report("coral", [rude])),
+        told(Report("coral", [rude]), verbose=True),
+        nagios(Report("", [rude]))[1],
+    ):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+    assert "cause:  ]0;x [31ma b\n" in told(Report("coral", [rude]))
+
+
 def test_subjects() -> None:
     assert subjects(["c-1", "c-2 0001:01:00.0", "c-3", "c-2"]) == "c-[1-3], c-2 0001:01:00.0"
 
