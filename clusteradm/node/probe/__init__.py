@@ -6,8 +6,9 @@ Each probe reads below a root that tests can set, and gives None for what is not
 import importlib
 import json
 import os
+import subprocess
 import time
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 # Name of the section in the document -> module with `probe(root, options)`.
 SECTIONS = ("system", "machine", "tpu", "network", "links", "share", "runtime", "trial")
@@ -70,3 +71,20 @@ def names(*parts: str) -> Any:
         return sorted(os.listdir(os.path.join(*parts)))
     except OSError:
         return []
+
+
+def number(text: Optional[str]) -> Optional[int]:
+    """A file's whole number; None where it is not there or holds something else."""
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def output(command: List[str], seconds: float = 10.0) -> Optional[str]:
+    """What a program says; None where it is not there or does not end in time."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace")

@@ -3,10 +3,9 @@
 import json
 import os
 import re
-import subprocess
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
-from clusteradm.node.probe import read
+from clusteradm.node.probe import number, output, read
 
 _COUNT, _INTERVAL = 5, 0.2
 # ICMP and IP headers: what an echo of the link's whole size leaves for its body.
@@ -17,12 +16,12 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     """`options`: "interface" of the cluster, "head": the head's address (null on the head itself)."""
     interface = str(options.get("interface"))
     base = os.path.join(root, "sys/class/net", interface)
-    mtu = _number(read(base, "mtu"))
+    mtu = number(read(base, "mtu"))
     head = options.get("head")
     return {
         "interface": interface,
         "mac": read(base, "address"),
-        "speed": _number(read(base, "speed")),
+        "speed": number(read(base, "speed")),
         "duplex": read(base, "duplex"),
         "mtu": mtu,
         "head": None if head is None else {**reach(str(head)), "whole": whole(str(head), mtu)},
@@ -32,7 +31,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 def reach(address: str) -> Dict[str, Any]:
     """Loss (0 to 1) and round trip (ms, the mean) of a few echoes."""
-    said = _output(["ping", "-n", "-q", "-c", str(_COUNT), "-i", str(_INTERVAL), "-W", "1", address])
+    said = output(["ping", "-n", "-q", "-c", str(_COUNT), "-i", str(_INTERVAL), "-W", "1", address])
     return parse_ping(said or "")
 
 
@@ -50,7 +49,7 @@ def whole(address: str, mtu: Optional[int]) -> Optional[bool]:
     """Whether a packet of the interface's whole size arrives in one piece; null where that cannot be asked."""
     if mtu is None or mtu > 9216:
         return None
-    said = _output(["ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - _HEADERS), address])
+    said = output(["ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - _HEADERS), address])
     loss = parse_ping(said or "")["loss"]
     return None if loss is None else bool(loss == 0)
 
@@ -58,22 +57,7 @@ def whole(address: str, mtu: Optional[int]) -> Optional[bool]:
 def neighbours(interface: str) -> Dict[str, str]:
     """Address -> MAC of whoever answers for it on this interface, as the kernel has learnt it."""
     try:
-        rows = json.loads(_output(["ip", "-json", "-4", "neigh", "show", "dev", interface]) or "[]")
+        rows = json.loads(output(["ip", "-json", "-4", "neigh", "show", "dev", interface]) or "[]")
     except ValueError:
         return {}
     return {row["dst"]: row["lladdr"].lower() for row in rows if "lladdr" in row}
-
-
-def _number(text: Optional[str]) -> Optional[int]:
-    try:
-        return int(text) if text is not None else None
-    except ValueError:
-        return None
-
-
-def _output(command: List[str]) -> Optional[str]:
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace")

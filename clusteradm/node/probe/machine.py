@@ -2,10 +2,9 @@
 
 import os
 import re
-import subprocess
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import names, read
+from clusteradm.node.probe import names, number, output, read
 
 # What has to be the same on every host of a cluster.
 PACKAGES = ("openmpi-bin", "libopenmpi3", "python3-mpi4py", "libedgetpu1-std", "nfs-common", "nfs-ganesha")
@@ -32,12 +31,12 @@ def zones(root: str) -> List[Dict[str, Any]]:
     base = os.path.join(root, "sys/class/thermal")
     found = []
     for name in names(base):
-        temperature = _number(read(base, name, "temp"))
+        temperature = number(read(base, name, "temp"))
         if not name.startswith("thermal_zone") or temperature is None:
             continue
         trips = {
-            read(base, name, "trip_point_%d_type" % number): _number(read(base, name, "trip_point_%d_temp" % number))
-            for number in range(12)
+            read(base, name, "trip_point_%d_type" % trip): number(read(base, name, "trip_point_%d_temp" % trip))
+            for trip in range(12)
         }
         found.append(
             {
@@ -56,8 +55,8 @@ def fans(root: str) -> List[Dict[str, Any]]:
     return [
         {
             "fan": "%s %s" % (read(folder, "name") or "", name[: -len("_input")]),
-            "rpm": _number(read(folder, name)),
-            "pwm": _number(read(folder, "pwm" + name[len("fan") : -len("_input")])),
+            "rpm": number(read(folder, name)),
+            "pwm": number(read(folder, "pwm" + name[len("fan") : -len("_input")])),
         }
         for folder in _hwmon(root)
         for name in names(folder)
@@ -91,13 +90,13 @@ def emmc(root: str) -> List[Dict[str, Any]]:
 
 def ntp() -> Optional[bool]:
     """Whether the clock follows a time server; null where systemd does not say."""
-    said = _output(["timedatectl", "show", "--property=NTPSynchronized", "--value"])
+    said = output(["timedatectl", "show", "--property=NTPSynchronized", "--value"])
     return {"yes": True, "no": False}.get((said or "").strip())
 
 
 def packages() -> Dict[str, str]:
     """Versions of those of PACKAGES that are installed."""
-    said = _output(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status} ${Version}\\n", *PACKAGES]) or ""
+    said = output(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status} ${Version}\\n", *PACKAGES]) or ""
     rows = [line.split() for line in said.splitlines()]
     return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
 
@@ -107,23 +106,8 @@ def _hwmon(root: str) -> List[str]:
     return [os.path.join(base, name) for name in names(base)]
 
 
-def _number(text: Optional[str]) -> Optional[int]:
-    try:
-        return int(text) if text is not None else None
-    except ValueError:
-        return None
-
-
 def _hex(text: Optional[str]) -> Optional[int]:
     try:
         return int(text, 16) if text is not None else None
     except ValueError:
         return None
-
-
-def _output(command: List[str]) -> Optional[str]:
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.decode("utf-8", "replace")

@@ -3,10 +3,9 @@
 import json
 import os
 import socket
-import subprocess
 from typing import Any, Dict, List
 
-from clusteradm.node.probe import names, read
+from clusteradm.node.probe import names, output, read
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
@@ -34,11 +33,8 @@ def interfaces(root: str) -> Dict[str, Any]:
 
 def _addresses() -> Dict[str, List[str]]:
     try:
-        done = subprocess.run(
-            ["ip", "-json", "-4", "address"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10
-        )
-        links = json.loads(done.stdout.decode("utf-8") or "[]")
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+        links = json.loads(output(["ip", "-json", "-4", "address"]) or "[]")
+    except ValueError:
         return {}
     return {
         link["ifname"]: ["%s/%s" % (info["local"], info["prefixlen"]) for info in link.get("addr_info", ())]

@@ -2,10 +2,9 @@
 
 import os
 import re
-import subprocess
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import read
+from clusteradm.node.probe import output, read
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
@@ -44,13 +43,5 @@ def disk(root: str, path: str) -> Optional[Dict[str, int]]:
 
 def failed_units() -> Optional[List[str]]:
     """Names of the units that systemd calls failed; None where systemd does not answer."""
-    try:
-        done = subprocess.run(
-            ["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return [line.split()[0] for line in done.stdout.decode("utf-8", "replace").splitlines() if line.split()]
+    said = output(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"])
+    return None if said is None else [line.split()[0] for line in said.splitlines() if line.split()]

@@ -42,7 +42,7 @@ BOARD = {
 
 
 def judged(root: Path, more: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    monkeypatch.setattr(machine_probe, "_output", lambda command: None)
+    monkeypatch.setattr(machine_probe, "output", lambda command: None)
     put(root, {**BOARD, **more})
     found = machine.judge(host("w1"), machine_probe.probe(str(root), {}))
     return [(finding.check, finding.state) for finding in found]
@@ -72,7 +72,7 @@ def test_a_board(
 
 
 def test_a_machine_that_shows_nothing_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_probe, "_output", lambda command: None)
+    monkeypatch.setattr(machine_probe, "output", lambda command: None)
     (finding,) = machine.judge(host("w1"), machine_probe.probe(str(tmp_path), {}))
     assert (finding.ok, finding.detail) == (True, "ok")
 
