@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     def take() -> str:
         # The inventory is read each time: a new board needs no new start.
         cluster = context.open_cluster(args)
-        return prometheus(judged(args, cluster, ask(args, cluster, password)))
+        return prometheus(judged(args, cluster, ask(args, cluster, password, again=True)))
 
     if args.textfile:
         write(Path(args.textfile), take())

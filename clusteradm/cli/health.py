@@ -154,12 +154,16 @@ def ask(
     args: argparse.Namespace,
     cluster: Cluster,
     sudo_password: Password | None = None,
+    *,
+    again: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Survey:
-    """What the hosts that the command line names say now."""
+    """What the hosts that the command line names say now. `again`: without what gets in the way of jobs each time."""
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     with context.open_fleet(args, cluster, sudo_password) as fleet:
-        return health.survey(fleet, hosts, together=True, progress=progress)
+        return health.survey(
+            fleet, hosts, sections=health.LIGHT if again else (), together=not again, progress=progress
+        )
 
 
 def judged(args: argparse.Namespace, cluster: Cluster, survey: Survey) -> Report:
@@ -174,7 +178,7 @@ def _watch(args: argparse.Namespace) -> None:
     """Until Ctrl-C. Every round connects anew: a host that hangs is found by the time limit of a connection."""
     cluster = context.open_cluster(args)
     password = context.ask_password("sudo password: ") if args.ask_become_pass else None
-    report = judged(args, cluster, ask(args, cluster, password))
+    report = judged(args, cluster, ask(args, cluster, password, again=True))
     with Live(console=show.stdout, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
             about = Text(f"{report.date}, again in {args.watch:g} s (Ctrl-C ends)", style="dim")
@@ -184,7 +188,7 @@ def _watch(args: argparse.Namespace) -> None:
             else:
                 show.stdout.print(shown)
             time.sleep(args.watch)
-            report = judged(args, cluster, ask(args, cluster, password))
+            report = judged(args, cluster, ask(args, cluster, password, again=True))
 
 
 def _write(path: Path, text: str) -> None:

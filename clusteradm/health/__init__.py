@@ -3,7 +3,20 @@
 from clusteradm.health.drains import Drain, Drains, in_service
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.fixes import fixes
-from clusteradm.health.survey import Survey, judge, slots, survey
+from clusteradm.health.survey import LIGHT, Survey, judge, slots, survey
 from clusteradm.health.tpu import Tpu
 
-__all__ = ["Drain", "Drains", "Finding", "Severity", "Survey", "Tpu", "fixes", "in_service", "judge", "slots", "survey"]
+__all__ = [
+    "LIGHT",
+    "Drain",
+    "Drains",
+    "Finding",
+    "Severity",
+    "Survey",
+    "Tpu",
+    "fixes",
+    "in_service",
+    "judge",
+    "slots",
+    "survey",
+]

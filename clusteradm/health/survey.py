@@ -18,6 +18,9 @@ PROBE_SECONDS = 90.0
 # What the document of a whole survey has for every host.
 SECTIONS = {"clock", "network", "runtime", "share", "system", "tpu"}
 
+# What may be asked again and again beside a job: everything but what opens TPUs and starts processes on every host.
+LIGHT = ("system", "machine", "tpu", "network", "links", "share", "runtime")
+
 
 @dataclass
 class Survey:

@@ -123,7 +123,7 @@ def test_watch_until_interrupted(
 ) -> None:
     rounds = []
 
-    def ask(*arguments: object) -> Survey:
+    def ask(*arguments: object, **options: object) -> Survey:
         rounds.append(arguments)
         if len(rounds) == 3:
             raise KeyboardInterrupt

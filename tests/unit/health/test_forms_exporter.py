@@ -143,7 +143,7 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_textfile(cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "ask", lambda *arguments: survey)
+    monkeypatch.setattr(exporter, "ask", lambda *arguments, **options: survey)
     path = tmp_path / "clusteradm.prom"
     path.write_text("old")
     survey.documents["c"]["runtime"]["mpi4py"] = None
