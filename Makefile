@@ -4,8 +4,19 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
-# What `make test` needs of the machine besides what the lab needs.
-DEBS   := $(shell cat clusteradm/lab/PACKAGES) python3-venv
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`.
+DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
+TEST_DEBS := chromium
+
+define install_debs
+	@missing=$$(for p in $(1); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:" $$missing; \
+	  $(SUDO) apt-get update -qq && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint unit docs bench down clean
@@ -16,33 +27,33 @@ help: ## this list
 install: $(VENV)/.installed ## the machine's packages and a virtual environment in .venv
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt clusteradm/lab/PACKAGES Makefile
-	@missing=$$(for p in $(DEBS); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
-	if [ -n "$$missing" ]; then \
-	  echo "installing:" $$missing; \
-	  $(SUDO) apt-get update -qq && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	fi
+	$(call install_debs,$(DEBS))
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "clusteradm needs Python 3.10 or newer")'
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,dev]'
+	$(PIP) -e '.[lab]'
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(call install_debs,$(TEST_DEBS))
+	$(PIP) -e '.[lab,dev]'
 	@touch $@
 
 demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, infer; prints what it measured
 	$(SUDO) $(BIN)/python -m clusteradm.lab.demo --nodes 4
 
-test: install lint ## the whole test suite, the lab's tests included (root)
+test: $(VENV)/.tested lint ## the whole test suite, the lab's tests included (root)
 	$(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m pytest
 
-lint: install ## formatting, lint, types, and Python 3.7 for what runs on a board
+lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs on a board
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/vermin --quiet --no-tips --violations --eval-annotations --backport typing -t=3.7- clusteradm/node clusteradm/__init__.py
 
-unit: install ## only the tests that need no root (seconds)
+unit: $(VENV)/.tested ## only the tests that need no root (seconds)
 	$(BIN)/python -m pytest tests/unit
 
-docs: install ## write the generated tables of the pages anew
+docs: $(VENV)/.tested ## write the generated tables of the pages anew
 	$(BIN)/python docs/generate.py
 
 bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen and pyinfra, on virtual boards (half an hour)
