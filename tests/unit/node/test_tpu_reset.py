@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from clusteradm.cli import tpu
+from clusteradm.errors import ClusteradmError
 from clusteradm.lab import hardware
 from clusteradm.lab.topology import boards
 from clusteradm.transport import Node
@@ -36,8 +38,8 @@ class Kernel:
         (root / "sys/bus/pci").symlink_to(self.view / "bus-pci")
         (root / "sys/class/apex").symlink_to(self.view / "sys-class/apex")
         (root / "dev").mkdir()
-        for tpu in BOARD.tpus:
-            (root / f"dev/apex_{tpu.number}").touch(0o660)
+        for one in BOARD.tpus:
+            (root / f"dev/apex_{one.number}").touch(0o660)
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
 
@@ -75,8 +77,8 @@ Reset = Callable[..., dict[str, Any]]
 def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
     node = start()
 
-    def one(tpu: str, user: str = "cluster") -> dict[str, Any]:
-        return node.call("tpu-reset", timeout=30, tpu=tpu, user=user, root=str(kernel.root), seconds=1.0)
+    def one(name: str, user: str = "cluster") -> dict[str, Any]:
+        return node.call("tpu-reset", timeout=30, tpu=name, user=user, root=str(kernel.root), seconds=1.0)
 
     return one
 
@@ -94,7 +96,7 @@ def test_it_comes_back(kernel: Kernel, reset: Reset, name: str) -> None:
 def test_a_name_that_is_not_there(reset: Reset) -> None:
     reply = reset("apex_7")
     assert reply["outcome"] == "unknown"
-    assert [(tpu["address"], tpu["device"]) for tpu in reply["tpus"]] == [
+    assert [(card["address"], card["device"]) for card in reply["tpus"]] == [
         ("0000:04:00.0", "apex_1"),
         ("0000:05:00.0", "apex_0"),
     ]
@@ -148,3 +150,31 @@ def test_a_bus_that_cannot_be_written_to(kernel: Kernel, reset: Reset) -> None:
     (hardware.bus_folder(kernel.view, TPU) / "remove").unlink()
     reply = reset("apex_0")
     assert reply["outcome"] == "denied" and "remove" in reply["reason"]
+
+
+# ---- what a person is told ----
+
+CARD = {"address": TPU.address, "device": "apex_0", "driver": "apex", "node": None}
+OWNER = {"pid": 77, "user": "ann", "command": "python3 camera.py", "job": None}
+
+
+@pytest.mark.parametrize(
+    ("reply", "said", "status"),
+    [
+        ({"outcome": "unknown"}, f"no Edge TPU 'apex_0' on its bus\n  it has: {TPU.address} = apex_0", 2),
+        ({"outcome": "busy", "owner": OWNER}, "in use by process 77 of ann (python3 camera.py); nothing was done", 3),
+        ({"outcome": "busy", "owner": {**OWNER, "job": "j12"}}, "in use by job j12 of this cluster", 3),
+        ({"outcome": "busy"}, "a process that does not show who it is", 3),
+        ({"outcome": "denied", "reason": "Read-only file system"}, "Read-only file system", 3),
+        ({"outcome": "stays"}, "could not be taken off the bus", 3),
+        ({"outcome": "lost"}, "did not come back: it is not on the bus any more\n  switch the host off and on", 3),
+        ({"outcome": "lost", "after": {**CARD, "driver": None}}, "the driver gave up on it", 3),
+        ({"outcome": "lost", "after": CARD}, "has no device node", 3),
+    ],
+)
+def test_each_outcome_but_done_is_an_error_that_says_what_to_do(reply: dict[str, Any], said: str, status: int) -> None:
+    with pytest.raises(ClusteradmError) as raised:
+        nothing = {"before": CARD, "after": None, "owner": None, "reason": None, "tpus": [CARD]}
+        tpu._check("w1", "apex_0", {**nothing, **reply})
+    assert said in str(raised.value) and raised.value.exit_code == status
+    assert raised.value.next_step
