@@ -19,7 +19,7 @@ WEDGED_MILLIDEGREES = -50_000
 CLOCKS_MHZ = (500.0, 250.0, 125.0, 62.5)
 # A job's rank may use a TPU that is only slower to feed than it could be.
 _USABLE = ("OK", "LINK")
-_RESET = "echo 1 > /sys/bus/pci/devices/{address}/remove; echo 1 > /sys/bus/pci/rescan; else a power cycle"
+_RESET = "clusteradm tpu reset {tpu}; else a power cycle"
 _AIR = "more air over the module: a fan, a heat sink, fewer modules side by side"
 
 
@@ -42,6 +42,11 @@ class _Case:
     facts: Facts
 
     @property
+    def name(self) -> str:
+        """As commands take it: HOST:PCI-ADDRESS."""
+        return self.subject.replace(" ", ":")
+
+    @property
     def log(self) -> list[str]:
         return tpu_bus.log_of(self.card, self.facts)
 
@@ -53,7 +58,7 @@ class _Case:
 
     def told(self, told: patterns.Told) -> Finding:
         """What a row of the table of patterns says."""
-        remedy = told.row.remedy.replace("{address}", self.card.address)
+        remedy = told.row.remedy.replace("{tpu}", self.name)
         finding = self.doubtful if told.row.state in ("BUSY", "THROTTLED") else self.ill
         return finding(told.row.state, told.cause, remedy, told.row.source)
 
@@ -159,7 +164,7 @@ def _lamed(case: _Case) -> Finding | None:
 
 def _wedged(case: _Case) -> Finding | None:
     device, attempt = case.device, case.attempt
-    reset = _RESET.format(address=case.card.address)
+    reset = _RESET.format(tpu=case.name)
     if device.temperature is not None and device.temperature <= WEDGED_MILLIDEGREES:
         read = f"it reads {device.temperature / 1000:.1f} °C, as a chip that fell off the bus"
         return case.ill("WEDGED", f"{read} (status says {device.status})", reset, "ET#843, ET#741, ET#647")

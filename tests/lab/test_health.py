@@ -90,7 +90,7 @@ def test_a_wedged_tpu(cluster_lab: Lab) -> None:
     finally:
         hardware.put(temp, before)
     assert (status, [finding["state"] for finding in found]) == (3, ["WEDGED"])
-    assert "/remove" in found[0]["remedy"]
+    assert "clusteradm tpu reset" in found[0]["remedy"]
 
 
 def test_a_host_without_power(cluster_lab: Lab) -> None:

@@ -6,6 +6,7 @@ import socket
 import time
 from typing import Any, Dict, Optional
 
+from clusteradm.node import files
 from clusteradm.node.modules import Context, Failed
 
 
@@ -28,8 +29,8 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     while True:
         if _is_so(options, found):
-            if path is not None and os.path.exists(path):  # of what is there, Ansible says what it is
-                result["state"] = "directory" if os.path.isdir(path) else "file"
+            if path is not None and os.path.lexists(path):  # of what is there, Ansible says what it is
+                result["state"] = files.kind(path)
             return dict(result, elapsed=_since(started), **found)
         left = options["timeout"] - (time.monotonic() - started)
         if left <= 0:
