@@ -49,6 +49,11 @@ REBOOT = """
 """
 
 
+def _take_interrupts() -> None:
+    """A test run in the background ignores Ctrl-C, and so would its children; a person's command does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Boards:
     """The lab's bare boards, and playbooks of the test's own."""
 
@@ -72,6 +77,7 @@ class Boards:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_take_interrupts,
         )
 
     def end(self, process: subprocess.Popen[str], expect: int) -> dict[str, Any]:
