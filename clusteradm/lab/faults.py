@@ -179,6 +179,10 @@ async def _claim(node: Node) -> None:
 
 async def _disclaim(node: Node) -> None:
     await node.run("ip", "address", "delete", _foreign(node), "dev", node.board.cluster_interface)
+    # What NetworkManager found there and did not make, it keeps as a connection of its own without the address.
+    name = node.board.cluster_interface
+    found = f"nmcli -t -f DEVICE,STATE device | grep -qx '{name}:connected (externally)'"
+    await node.run("sh", "-c", f"! {found} || nmcli device disconnect {name}")
 
 
 def _foreign(node: Node) -> str:

@@ -407,6 +407,7 @@ def test_ctrl_c_is_raised_at_once_and_holds_nobody_up(tmp_path: Path) -> None:
         from clusteradm.inventory import Host
         from clusteradm.transport.fanout import fan_out
         hosts = [Host(f"h{n}", (), {}, {}) for n in range(8)]
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, and children do
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
             fan_out(hosts, lambda host: time.sleep(60), forks=4)
