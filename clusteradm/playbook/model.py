@@ -11,6 +11,9 @@ from typing import Any
 from clusteradm.inventory import Cluster
 from clusteradm.playbook.tags import Tags
 
+# The modules that end the connection of the host itself.
+CONNECTION_MODULES = ("reboot", "wait_for_connection")
+
 # A `when`, `changed_when` or `failed_when`: constants, or expressions that must all be true.
 Conditions = tuple[bool | str, ...]
 
@@ -84,7 +87,7 @@ class Task:
     @property
     def is_alone(self) -> bool:
         """Whether it is no part of a batch: repeated, done by another host, or about the connection itself."""
-        return bool(self.until) or self.delegate_to is not None or self.module in ("reboot", "wait_for_connection")
+        return bool(self.until) or self.delegate_to is not None or self.module in CONNECTION_MODULES
 
     @property
     def is_judged(self) -> bool:

@@ -108,9 +108,7 @@ class Planner:
 
     def is_done(self, planned: Planned, outcome: dict[str, Any]) -> bool:
         """Whether a judged result is what the task's `until` waits for."""
-        task = planned.task
-        scope = planned.variables.with_local({task.register: outcome}) if task.register else planned.variables
-        return all_hold(task.until, self._templates, scope)
+        return all_hold(planned.task.until, self._templates, _with_result(planned.task, outcome, planned.variables))
 
     def attempts(self, planned: Planned) -> tuple[int, float]:
         """How often a task with `until` is tried, and the seconds between. Raises TaskError."""
@@ -283,7 +281,7 @@ class Planner:
         task = planned.task
         if outcome.get("unknown") or outcome.get("skipped"):
             return outcome
-        scope = variables.with_local({task.register: outcome}) if task.register else variables
+        scope = _with_result(task, outcome, variables)
         try:
             if task.changed_when is not None:
                 outcome["changed"] = all_hold(task.changed_when, self._templates, scope)
@@ -294,6 +292,11 @@ class Planner:
         except Exception as error:
             outcome.update(failed=True, msg=f"{task.place}: {_reason(error)}")
         return outcome
+
+
+def _with_result(task: Task, outcome: dict[str, Any], variables: Variables) -> Variables:
+    """What conditions about a task's result see: the result as well, under the name that registers it."""
+    return variables.with_local({task.register: outcome}) if task.register else variables
 
 
 def _items(value: Any) -> list[Any]:

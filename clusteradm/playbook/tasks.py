@@ -12,7 +12,7 @@ from clusteradm.node.spec import MODULES, NAMES, OptionError
 from clusteradm.playbook import arguments, bodies
 from clusteradm.playbook.jinja import TemplateProblem, Templates, is_template
 from clusteradm.playbook.keywords import HANDLER, IMPORT_TASKS, LINEAR_ONLY, TASK, Keyword, Keywords, tags_of
-from clusteradm.playbook.model import Conditions, Place, Task
+from clusteradm.playbook.model import CONNECTION_MODULES, Conditions, Place, Task
 from clusteradm.playbook.nearest import nearest
 from clusteradm.playbook.source import Entry, Source, Unreadable, Value
 from clusteradm.playbook.variables import find
@@ -254,12 +254,12 @@ def _refusals(module: str, values: Mapping[str, Any], strategy: str) -> Iterator
         for name in ("until", "delegate_to"):
             if name in values:
                 yield f"a task with a loop takes no {name} here: one task for each item does"
-        if module in _CONNECTIONS:
+        if module in CONNECTION_MODULES:
             yield f"{module} takes no loop"
     for name in ("retries", "delay"):
         if name in values and "until" not in values:
             yield f"{name} is about until, which the task does not have"
-    if module in _CONNECTIONS:
+    if module in CONNECTION_MODULES:
         for name in ("until", "delegate_to"):
             if name in values:
                 yield f"{module} takes no {name}"
@@ -267,10 +267,6 @@ def _refusals(module: str, values: Mapping[str, Any], strategy: str) -> Iterator
         for name in values:
             if name not in ("name", "tags"):
                 yield f"meta takes no {name}: handlers are flushed on all hosts at once"
-
-
-# They end the connection of the host itself.
-_CONNECTIONS = ("reboot", "wait_for_connection")
 
 
 def _is_constant(value: Any) -> bool:

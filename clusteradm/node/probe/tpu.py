@@ -9,10 +9,9 @@ import os
 import pwd
 import re
 import stat
-import subprocess
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import names, pcie, read
+from clusteradm.node.probe import names, output, pcie, read
 from clusteradm.node.probe.driver import driver, kernel_log
 from clusteradm.node.probe.turn import turn
 
@@ -52,11 +51,8 @@ def uptime(root: str) -> Optional[int]:
 
 def lspci() -> Optional[List[str]]:
     """PCI addresses of the Edge TPUs, by the host's own lspci; None where it is not installed."""
-    try:
-        done = subprocess.run(_LSPCI, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return [line.split()[0] for line in done.stdout.decode("ascii", "replace").splitlines() if line.strip()]
+    said = output(_LSPCI)
+    return None if said is None else [line.split()[0] for line in said.splitlines() if line.strip()]
 
 
 def proc(text: Optional[str]) -> Optional[List[Dict[str, Any]]]:
