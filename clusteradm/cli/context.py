@@ -25,8 +25,14 @@ def add_inventory_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_connection_arguments(parser: argparse.ArgumentParser, *, limit: bool = True, json: bool = True) -> None:
-    """Options of every command that connects. `limit`: whether it is about many hosts; `json`: has data to show."""
+def add_connection_arguments(
+    parser: argparse.ArgumentParser, *, limit: bool = True, json: bool = True, connect: float = Limits.connect
+) -> None:
+    """Options of every command that connects.
+
+    `limit`: whether it is about many hosts; `json`: whether it has data to show; `connect`: how long a host may take to
+    answer, in seconds.
+    """
     add_inventory_argument(parser)
     if limit:
         parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
@@ -39,7 +45,7 @@ def add_connection_arguments(parser: argparse.ArgumentParser, *, limit: bool = T
         "-K", "--ask-become-pass", action="store_true", help="ask once for sudo's password, where sudo wants one"
     )
     for name, default, meaning in (
-        ("connect", Limits.connect, "for a host to answer"),
+        ("connect", connect, "for a host to answer"),
         ("away", Limits.away, "for a host to be back when its connection breaks in the middle of work"),
         ("task", Limits.silent, "for a task to say anything"),
     ):

@@ -23,6 +23,7 @@ from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, open_cluster, open_fleet
 from clusteradm.cli.job_view import counted, print_report, transfer, watch
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
+from clusteradm.health import Finding, Tpu
 from clusteradm.inventory import Cluster, Host
 from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Slot, build, resolve, truth
 from clusteradm.models import Repository
@@ -157,29 +158,34 @@ def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
             show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
     drained = {drain.host for drain in drains if drain.pci_address is None}
     hosts = [host for host in hosts if host.name not in drained]
-    survey = health.survey(fleet, hosts, sections=("tpu",))
-    healthy = health.in_service(health.slots(survey), drains)
-    for host in hosts:
-        if host.name not in survey.documents:
-            show.message(f"warning: {host.name} is left out: it does not answer (clusteradm health)")
-        elif not cpu and not healthy.get(host.name):
-            show.message(
-                f"warning: {host.name} is left out: it has no Edge TPU that is healthy and free (clusteradm health)"
-            )
-    if cpu:
-        slots = [Slot(host.name, (None,)) for host in hosts if host.name in survey.documents]
-    else:
-        slots = [
-            Slot(host.name, tuple(tpu.pci_address for tpu in healthy[host.name]))
-            for host in hosts
-            if healthy.get(host.name)
-        ]
+    survey = health.survey(fleet, hosts, sections=health.FOR_JOBS)
+    able = health.slots(fleet.cluster, survey)
+    for text in _left_out(health.judge(fleet.cluster, survey), able, cpu=cpu):
+        show.message(f"warning: {text} (clusteradm health)")
+    able = health.in_service(able, drains)
+    slots = [
+        Slot(host.name, (None,) if cpu else tuple(tpu.pci_address for tpu in able[host.name]))
+        for host in hosts
+        if host.name in able and (cpu or able[host.name])
+    ]
     if not slots:
         raise HostFailed(
-            "no host has an Edge TPU that is healthy, free and in service",
+            f"no host {'answers' if cpu else 'has an Edge TPU that is healthy, free'} and in service",
             next_step="clusteradm health says what is ill, and what to do; clusteradm drain, what is out of service",
         )
     return slots
+
+
+def _left_out(findings: Sequence[Finding], able: Mapping[str, tuple[Tpu, ...]], *, cpu: bool) -> Iterator[str]:
+    """Why the job does without a host, or without a TPU."""
+    for finding in findings:
+        host, _, address = finding.subject.partition(" ")
+        reason = f"{finding.state}: {finding.cause or finding.detail}"
+        if host not in able:
+            if finding.check in health.NEEDED and not finding.ok:
+                yield f"{host} is left out: {reason}"
+        elif finding.check == "tpu" and not cpu and address not in [tpu.pci_address for tpu in able[host]]:
+            yield f"{finding.subject} is left out: {reason}"
 
 
 def _see_through(jobs: Jobs, job: str) -> Mapping[str, Any]:

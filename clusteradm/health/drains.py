@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.health import tpu_facts
 from clusteradm.health.survey import survey
 from clusteradm.health.tpu import Tpu
 from clusteradm.inventory import Cluster
@@ -72,9 +73,9 @@ class Drains:
         found = survey(self._fleet, [self._cluster.hosts[host]], sections=("tpu",))
         if host not in found.documents:
             raise UsageError(f"{host} does not answer, so its TPUs are not known", next_step=f"drain all of it: {host}")
-        about = found.documents[host]["tpu"]
-        names = {card["address"]: card["address"] for card in about.get("pci", ())}
-        names |= {device["name"]: device["pci_address"] for device in about.get("apex", ())}
+        facts = tpu_facts.read(found.documents[host])
+        names = {card.address: card.address for card in facts.cards}
+        names |= {device.name: address for address, device in facts.devices.items()}
         if tpu not in names:
             raise UsageError(f"{host} has no TPU {tpu!r}", next_step=f"it has: {', '.join(names) or 'none'}")
         return f"{host}:{names[tpu]}"

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from clusteradm.health.finding import Finding, doubtful
+from clusteradm.health.reading import Reading
 
 CHECK = "drift"
 BOOTSTRAP = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
 
 
-def judge(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """A finding for each host that has another version than most of the others. A tie accuses nobody in particular."""
-    versions: dict[str, dict[str, str]] = {}
+def judge(documents: Mapping[str, object]) -> Iterator[Finding]:
+    """A finding for each host that has another version than most; where there is no majority, for each of them.
+
+    `documents`: each host's, as the probe gave it.
+    """
+    packages: dict[str, dict[str, str]] = {}
+    kernels: dict[str | None, dict[str, str]] = {}
     for name, document in documents.items():
-        for package, version in document.get("machine", {}).get("packages", {}).items():
-            versions.setdefault(package, {})[name] = version
-    for package, of_host in sorted(versions.items()):
-        usual = _usual(of_host)
-        for name, version in of_host.items():
-            if version != usual:
-                cause = f"{package} is {version} here and {usual} on most hosts"
-                yield doubtful(name, CHECK, "PACKAGES", cause, BOOTSTRAP.format(package))
-    kernels = {
-        name: str(document["system"]["kernel"])
-        for name, document in documents.items()
-        if document.get("system", {}).get("kernel")
-    }
-    usual = _usual(kernels)
-    for name, kernel in kernels.items():
-        if kernel != usual and _same_kind(documents, name, usual, kernels):
-            cause = f"the kernel is {kernel} here and {usual} on most hosts like it"
-            yield doubtful(name, CHECK, "KERNEL", cause, "update its kernel and reboot it when no job runs on it")
+        system = Reading(document).part("system")
+        for package, version in Reading(document).part("machine").words("packages").items():
+            packages.setdefault(package, {})[name] = version
+        if kernel := system.text("kernel"):
+            # A board and a PC never have the same one.
+            kernels.setdefault(system.text("model"), {})[name] = kernel
+    for package, of_host in sorted(packages.items()):
+        for name, difference in _differing(of_host):
+            yield doubtful(name, CHECK, "PACKAGES", f"{package} is {difference}", BOOTSTRAP.format(package))
+    remedy = "update its kernel and reboot it when no job runs on it"
+    for alike in kernels.values():
+        for name, difference in _differing(alike):
+            yield doubtful(name, CHECK, "KERNEL", f"the kernel is {difference} like it", remedy)
 
 
-def _usual(values: Mapping[str, str]) -> str:
-    """The most frequent; of several, the one that comes first."""
-    return Counter(values.values()).most_common(1)[0][0] if values else ""
-
-
-def _same_kind(documents: Mapping[str, Mapping[str, Any]], name: str, usual: str, kernels: Mapping[str, str]) -> bool:
-    """Whether hosts of the same model have the usual kernel: a board and a PC never have the same one."""
-    model = documents[name]["system"].get("model")
-    return any(kernels[other] == usual and documents[other]["system"].get("model") == model for other in kernels)
+def _differing(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each host that has not what most have, and how it differs."""
+    ranked = Counter(values.values()).most_common()
+    majority = len(ranked) > 1 and ranked[0][1] > ranked[1][1]
+    for name, value in values.items():
+        if majority and value != ranked[0][0]:
+            yield name, f"{value} here and {ranked[0][0]} on most hosts"
+        elif len(ranked) > 1 and not majority:
+            others = ", ".join(other for other, _ in ranked if other != value)
+            yield name, f"{value} here and {others} on other hosts"

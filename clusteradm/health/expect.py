@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clusteradm.health.finding import Finding, doubtful
+from clusteradm.health.reading import Reading
 from clusteradm.health.survey import Survey
 from clusteradm.inventory import Cluster
 
@@ -14,10 +15,10 @@ CHECK = "expect"
 def compare(cluster: Cluster, found: Survey) -> Iterator[Finding]:
     """A finding for every host that has more than declared. One that is missing is ABSENT, whether asked for or not."""
     for host in cluster.hosts.values():
-        about = found.documents.get(host.name, {}).get("tpu", {})
-        if not isinstance(about.get("pci"), list):
+        cards = Reading(found.documents.get(host.name)).part("tpu").values("pci")
+        if cards is None:
             continue
-        declared, there = cluster.setting("cluster_tpus", host), len(about["pci"])
+        declared, there = cluster.setting("cluster_tpus", host), len(cards)
         tpus = f"{there} Edge TPU{'s' * (there != 1)}"
         if declared is None and there:
             cause = f"it has {tpus}, and the inventory does not say how many it should have"

@@ -18,7 +18,8 @@ class Severity(enum.IntEnum):
 class Finding:
     """`subject`: a host, or "HOST PCI-ADDRESS" of a TPU. `detail`: what was seen, also where all is well.
 
-    `source`: where cause and remedy are known from.
+    `source`: where cause and remedy are known from. `because`: the finding that this one only follows from, if any
+    (its `name`); who mends that one has mended this.
     """
 
     subject: str
@@ -29,10 +30,16 @@ class Finding:
     cause: str = ""
     remedy: str = ""
     source: str = ""
+    because: str = ""
 
     @property
     def host(self) -> str:
         return self.subject.split(" ")[0]
+
+    @property
+    def name(self) -> str:
+        """In a few words, as `because` of another names it."""
+        return f"{self.subject} {self.check}: {self.state}"
 
     @property
     def ok(self) -> bool:

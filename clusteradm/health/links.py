@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 
 CHECK = "link"
@@ -14,65 +14,83 @@ SLOW_MILLISECONDS = 10.0
 CABLE = "the cable, the switch's port, and that both ends negotiate"
 
 
-def speeds(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+def speeds(documents: Mapping[str, object]) -> dict[str, int]:
     """Host -> the speed of its link in Mbit/s, where the kernel knows it."""
-    found = {name: document.get("links", {}).get("speed") for name, document in documents.items()}
-    return {name: speed for name, speed in found.items() if isinstance(speed, int) and speed > 0}
+    found = {name: _link(document).whole("speed") for name, document in documents.items()}
+    return {name: speed for name, speed in found.items() if speed is not None and speed > 0}
 
 
-def judge(host: Host, link: Mapping[str, Any], others: Mapping[str, int]) -> Iterator[Finding]:
+def judge(host: Host, link: Reading, others: Mapping[str, int]) -> Iterator[Finding]:
     """The host's link. `others`: the speed (Mbit/s) of each host's, this one's included."""
-    speed, head = link["speed"], link["head"]
+    speed, head, interface = link.whole("speed"), link.part("head"), link.text("interface")
+    loss, milliseconds = head.real("loss"), head.real("milliseconds")
     fastest = max(others.values(), default=0)
-    detail = _detail(speed, head)
-    if head is not None and (head["loss"] is None or head["loss"] == 1):
+    parts = [f"{speed} Mbit/s"] if speed is not None and speed > 0 else []
+    parts += [] if milliseconds is None else [f"{milliseconds:g} ms to the head"]
+    detail = ", ".join(parts)
+    if head and (loss is None or loss == 1):
         yield ill(host.name, CHECK, "NO_HEAD", "the head does not answer over the cluster's network", CABLE)
-    elif head is not None and head["loss"] > 0:
-        yield doubtful(host.name, CHECK, "LOSSY", f"{head['loss']:.0%} of the packets to the head are lost", CABLE)
-    elif head is not None and head["whole"] is False:
-        cause = f"packets of {link['mtu']} bytes do not arrive at the head in one piece"
+    elif loss is not None and loss > 0:
+        yield doubtful(host.name, CHECK, "LOSSY", f"{loss:.0%} of the packets to the head are lost", CABLE)
+    elif head.truth("whole") is False:
+        cause = f"packets of {link.whole('mtu')} bytes do not arrive at the head in one piece"
         yield ill(host.name, CHECK, "MTU", cause, "give every interface and the switch the same MTU", detail=detail)
-    elif link["duplex"] == "half":
-        yield doubtful(host.name, CHECK, "HALF_DUPLEX", f"{link['interface']} runs half duplex", CABLE, detail=detail)
+    elif link.text("duplex") == "half":
+        yield doubtful(host.name, CHECK, "HALF_DUPLEX", f"{interface} runs half duplex", CABLE, detail=detail)
     elif speed is not None and 0 < speed < fastest:
-        cause = f"{link['interface']} runs at {speed} Mbit/s, others at {fastest}"
+        cause = f"{interface} runs at {speed} Mbit/s, others at {fastest}"
         yield doubtful(host.name, CHECK, "SLOWER", cause, CABLE, detail=detail)
-    elif head is not None and (head["milliseconds"] or 0) > SLOW_MILLISECONDS:
-        cause = f"an echo from the head takes {head['milliseconds']} ms"
+    elif milliseconds is not None and milliseconds > SLOW_MILLISECONDS:
+        cause = f"an echo from the head takes {milliseconds:g} ms"
         yield doubtful(host.name, CHECK, "LATE", cause, f"{CABLE}; and what else is on that network")
     else:
         yield well(host.name, CHECK, detail or "n/a")
 
 
-def _detail(speed: int | None, head: Mapping[str, Any] | None) -> str:
-    parts = [f"{speed} Mbit/s"] if speed is not None and speed > 0 else []
-    if head is not None and head["milliseconds"] is not None:
-        parts.append(f"{head['milliseconds']} ms to the head")
-    return ", ".join(parts)
+def twins(hosts: Iterable[Host], documents: Mapping[str, object]) -> Iterator[Finding]:
+    """Machines that stand for one another: the same MAC twice, or another machine that has a host's address.
 
-
-def twins(hosts: Iterable[Host], documents: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Machines that stand for one another: the same MAC twice, or a stranger that answers for a host's address."""
-    links = {host.name: documents[host.name]["links"] for host in hosts if _has_link(documents.get(host.name))}
+    The finding is of the host whose MAC or address it is; the cause names who has it too.
+    """
+    chosen = list(hosts)
+    macs = {host.name: mac.lower() for host in chosen if (mac := _link(documents.get(host.name)).text("mac"))}
     owners: dict[str, str] = {}
-    for name, link in links.items():
-        mac = str(link["mac"]).lower()
+    for name, mac in macs.items():
         if mac in owners:
             cause = f"{owners[mac]} and {name} have the same MAC address {mac}: a switch takes the two for one"
             yield ill(name, CHECK, "SAME_MAC", cause, "give one of them another: bootstrap says how")
         owners.setdefault(mac, name)
-    for host in hosts:
-        if host.name not in links:
+    for host in chosen:
+        yield from [*_other_owners(host, chosen, documents), *_strangers(host, macs, owners, documents)][:1]
+
+
+def _other_owners(host: Host, hosts: Iterable[Host], documents: Mapping[str, object]) -> Iterator[Finding]:
+    """Hosts of the cluster that say themselves that they have this one's address."""
+    for other in hosts:
+        if other.name == host.name:
             continue
-        own = str(links[host.name]["mac"]).lower()
-        for seer, link in links.items():
-            seen = link["neighbours"].get(host.cluster_ip)
-            if seer != host.name and seen and seen != own:
-                cause = f"for {seer}, {host.cluster_ip} is at {seen}, not at its {own}: another machine has its address"
-                remedy = f"find it: the switch knows the port of {seen}; then give it another address"
-                yield ill(host.name, CHECK, "SAME_ADDRESS", cause, remedy)
-                break
+        for interface, about in Reading(documents.get(other.name)).part("network").named("interfaces").items():
+            for address in about.texts("addresses") or ():
+                if address.partition("/")[0] == host.cluster_ip:
+                    cause = f"{other.name} has its address {host.cluster_ip}, too (on {interface})"
+                    remedy = f"on {other.name}: ip address del {address} dev {interface}; and find what put it there"
+                    yield ill(host.name, CHECK, "SAME_ADDRESS", cause, remedy)
 
 
-def _has_link(document: Mapping[str, Any] | None) -> bool:
-    return document is not None and "error" not in document.get("links", {"error": ""})
+def _strangers(
+    host: Host, macs: Mapping[str, str], owners: Mapping[str, str], documents: Mapping[str, object]
+) -> Iterator[Finding]:
+    """Machines that answer for the host's address, as the others' kernels have learnt it."""
+    if host.name not in macs:
+        return
+    for seer in macs:
+        seen = (_link(documents[seer]).part("neighbours").text(host.cluster_ip) or "").lower()
+        if seer != host.name and seen and seen != macs[host.name]:
+            who = f"{owners[seen]} has" if seen in owners else "another machine has"
+            cause = f"for {seer}, {host.cluster_ip} is at {seen}, not at its {macs[host.name]}: {who} its address"
+            remedy = f"find it: the switch knows the port of {seen}; then give it another address"
+            yield ill(host.name, CHECK, "SAME_ADDRESS", cause, remedy)
+
+
+def _link(document: object) -> Reading:
+    return Reading(document).part("links")

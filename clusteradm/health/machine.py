@@ -1,88 +1,235 @@
-"""The board itself: heat, power, memory, worn-out storage, time, and what waits for a reboot."""
+"""The board itself: heat, fans, power, memory, worn-out storage, time, and what waits for a reboot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 
 # Below what a zone calls critical, in milli-degrees: the kernel powers the board off there.
 CRITICAL_MARGIN = 5_000
+# Above the trip point of a fan, in milli-degrees: the kernel looks at a zone every few seconds only.
+FAN_MARGIN = 5_000
+# Memory is low where both hold: on a large machine 5 % are plenty, and a small one may do with little.
+MIN_AVAILABLE = 64 * 1024**2
+MIN_AVAILABLE_SHARE = 0.05
 # What the driver of an Edge TPU allocates its page tables and buffers from, on a board that has one area for it.
 MIN_CMA_FREE = 16 * 1024**2
-# JEDEC 5.0: life used in tenths, 10 is 90 to 100 %.
+# For how long, in seconds, it is told that a process was killed.
+KILLED_RECENTLY = 24 * 3600.0
+# JEDEC 5.0: life used in tenths, 10 is 90 to 100 %. Pre-EOL 2: of the spare blocks 80 % are used.
 WORN = 9
+PRE_EOL = 2
+# In seconds: a time server that can be reached has long answered by then.
+SYNCED_AFTER = 15 * 60.0
 
 
-def judge(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
-    """One finding per kind of trouble; one of health where there is none."""
+def judge(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
+    """One finding per kind of trouble; one of health where there is none. Both are sections of the host's document."""
     troubles = [
         *_heat(host, machine),
+        *_fan(host, machine),
         *_power(host, machine),
-        *_memory(host, machine),
+        *_memory(host, system),
+        *_killed(host, machine, system),
+        *_cma(host, machine),
         *_storage(host, machine),
-        *_time(host, machine),
+        *_time(host, machine, system),
+        *_reboot(host, machine),
     ]
     yield from troubles
     if not troubles:
-        yield well(host.name, "machine", _detail(machine))
+        yield well(host.name, "machine", _detail(machine, system))
 
 
-def _detail(machine: Mapping[str, Any]) -> str:
-    parts = [f"{_hottest(machine) / 1000:.0f} °C"] if machine["zones"] else []
-    parts += [f"{fan['rpm']} rpm" for fan in machine["fans"] if fan["rpm"]]
-    return ", ".join(parts) or "ok"
+def _detail(machine: Reading, system: Reading) -> str:
+    temperatures = [zone.temperature for zone in _zones(machine)]
+    parts = [
+        system.text("model") or "",
+        _celsius(max(temperatures)) if temperatures else "",
+        *(f"{rpm} rpm" for fan in machine.parts("fans") if (rpm := fan.whole("rpm"))),
+        _Time.of(machine).words,
+    ]
+    return ", ".join(part for part in parts if part) or "ok"
 
 
-def _hottest(machine: Mapping[str, Any]) -> int:
-    return max(int(zone["temp"]) for zone in machine["zones"])
+@dataclass(frozen=True)
+class _Zone:
+    """A thermal zone; all in milli-degrees, and None where it has no such trip point."""
+
+    name: str
+    temperature: int
+    active: int | None
+    passive: int | None
+    critical: int | None
+
+    def __str__(self) -> str:
+        return f"{self.name} {_celsius(self.temperature)}"
 
 
-def _heat(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
-    for zone in machine["zones"]:
-        name, temperature = zone["type"] or zone["zone"], zone["temp"]
-        detail = f"{name} {temperature / 1000:.0f} °C"
-        critical, passive = zone["critical"], zone["passive"]
-        if critical and temperature >= critical - CRITICAL_MARGIN:
+def _zones(machine: Reading) -> list[_Zone]:
+    return [
+        _Zone(
+            zone.text("type") or zone.text("zone") or "a zone",
+            temperature,
+            _trip(zone, "active"),
+            _trip(zone, "passive"),
+            _trip(zone, "critical"),
+        )
+        for zone in machine.parts("zones")
+        if (temperature := zone.whole("temp")) is not None
+    ]
+
+
+def _trip(zone: Reading, kind: str) -> int | None:
+    # One that is not in use is at 0, or below absolute zero.
+    temperature = zone.whole(kind)
+    return temperature if temperature is not None and temperature > 0 else None
+
+
+def _heat(host: Host, machine: Reading) -> Iterator[Finding]:
+    remedy, source = _cooler(machine)
+    zones = _zones(machine)
+    for zone in zones:
+        if zone.critical is not None and zone.temperature >= zone.critical - CRITICAL_MARGIN:
             cause = (
-                f"{name} has {temperature / 1000:.0f} °C; at {critical / 1000:.0f} °C the kernel powers the board off"
+                f"{zone.name} has {_celsius(zone.temperature)}; "
+                f"at {_celsius(zone.critical)} the kernel powers the board off"
             )
-            yield ill(
-                host.name, "heat", "CRITICAL", cause, "see to its fan and heat sink, and to the air", detail=detail
-            )
+            yield ill(host.name, "heat", "CRITICAL", cause, remedy, detail=str(zone), source=source)
             return
-        if passive and temperature >= passive:
-            cause = f"{name} has {temperature / 1000:.0f} °C, and is slowed down from {passive / 1000:.0f} °C on"
-            yield doubtful(
-                host.name, "heat", "HOT", cause, "see to its fan and heat sink, and to the air", detail=detail
-            )
+    for zone in zones:
+        if zone.passive is not None and zone.temperature >= zone.passive:
+            cause = f"{zone.name} has {_celsius(zone.temperature)}, and is slowed down from {_celsius(zone.passive)} on"
+            yield doubtful(host.name, "heat", "HOT", cause, remedy, detail=str(zone), source=source)
             return
 
 
-def _power(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
-    if machine["power_alarms"]:
-        cause = f"a voltage is or was too low: {', '.join(machine['power_alarms'])}"
+def _celsius(millidegrees: int) -> str:
+    return f"{millidegrees / 1000:.0f} °C"
+
+
+def _cooler(machine: Reading) -> tuple[str, str]:
+    """What to do about heat, and who established it."""
+    # Nothing measures whether a gpio-fan turns: what it says of its rpm is computed from whether it is switched on.
+    if any(fan.text("type") == "gpio-fan" and fan.whole("state") for fan in machine.parts("cooling")):
+        remedy = "listen whether its fan turns: it is switched on, but with some boards its circuit is dead"
+        return f"{remedy}; see to its heat sink, and to the air", "ET#770"
+    return "see to its fan and heat sink, and to the air", ""
+
+
+def _fan(host: Host, machine: Reading) -> Iterator[Finding]:
+    steps = [step for fan in machine.parts("cooling") if (step := fan.whole("state")) is not None]
+    for zone in _zones(machine):
+        if steps and not any(steps) and zone.active is not None and zone.temperature >= zone.active + FAN_MARGIN:
+            cause = (
+                f"{zone.name} has {_celsius(zone.temperature)}, and the fan is off: "
+                f"the kernel should have switched it on at {_celsius(zone.active)}"
+            )
+            remedy = (
+                "in /sys/class/thermal on the host, the zone's mode has to be enabled, its policy not user_space; "
+                "until it is so, writing 1 to the fan's cur_state turns it on"
+            )
+            yield doubtful(host.name, "fan", "STILL", cause, remedy, detail=str(zone))
+            return
+    for fan in machine.parts("fans"):
+        # Of a PC's monitoring chip 0 rpm say little: most have connectors that no fan is plugged into.
+        if fan.text("chip") == "pwmfan" and fan.whole("rpm") == 0 and (speed := fan.whole("pwm")):
+            cause = f"{fan.text('fan') or 'the fan'} is told to turn ({speed} of 255), and is measured at 0 rpm"
+            remedy = "see whether it is plugged in and turns freely; if so, replace it"
+            yield doubtful(host.name, "fan", "STILL", cause, remedy)
+            return
+
+
+def _power(host: Host, machine: Reading) -> Iterator[Finding]:
+    if alarms := machine.texts("power_alarms"):
+        cause = f"a voltage is or was too low: {', '.join(alarms)}"
         remedy = "a power supply that gives what the board asks for (a Dev Board: 5 V, 3 A), on a short cable"
         yield doubtful(host.name, "power", "LOW", cause, remedy)
 
 
-def _memory(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
-    total, free = machine["cma_total"], machine["cma_free"]
+def _memory(host: Host, system: Reading) -> Iterator[Finding]:
+    total, free = system.whole("memory_total"), system.whole("memory_available")
+    if total and free is not None and free < MIN_AVAILABLE and free < MIN_AVAILABLE_SHARE * total:
+        cause = f"{_mebibytes(free)} of {_mebibytes(total)} of memory are available"
+        remedy = (
+            "ps aux --sort=-rss on the host says what holds it: end what need not run there, before the kernel does"
+        )
+        yield doubtful(host.name, "memory", "LOW", cause, remedy)
+
+
+def _killed(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
+    uptime = system.real("uptime")
+    recently = [
+        killed.text("name") or "a process"
+        for killed in machine.parts("killed")
+        if uptime is not None and (at := killed.real("at")) is not None and uptime - at < KILLED_RECENTLY
+    ]
+    if recently:
+        cause = f"for want of memory the kernel killed {', '.join(dict.fromkeys(recently))} within the last day"
+        remedy = "dmesg on the host says what each process held then; run less at once there, or give it swap"
+        yield doubtful(host.name, "memory", "OOM", cause, remedy)
+
+
+def _cma(host: Host, machine: Reading) -> Iterator[Finding]:
+    total, free = machine.whole("cma_total"), machine.whole("cma_free")
     if total and free is not None and total >= 2 * MIN_CMA_FREE and free < MIN_CMA_FREE:
-        cause = f"{free / 2**20:.0f} MiB of {total / 2**20:.0f} MiB are left of the memory for devices (CMA)"
+        cause = f"{_mebibytes(free)} of {_mebibytes(total)} are left of the memory for devices (CMA)"
         yield doubtful(host.name, "memory", "NO_CMA", cause, "reboot the board, or give it more: the boot option cma=")
 
 
-def _storage(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
-    for chip in machine["emmc"]:
-        if chip["life"] >= WORN or (chip["pre_eol"] or 0) >= 2:
-            cause = f"the eMMC {chip['card']} is worn out (life {chip['life']} of 10, pre-EOL {chip['pre_eol']})"
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
+
+
+def _storage(host: Host, machine: Reading) -> Iterator[Finding]:
+    for chip in machine.parts("emmc"):
+        life, pre_eol = chip.whole("life"), chip.whole("pre_eol")
+        if (life or 0) >= WORN or (pre_eol or 0) >= PRE_EOL:
+            told = [("life {} of 10", life), ("pre-EOL {}", pre_eol)]
+            seen = ", ".join(text.format(value) for text, value in told if value is not None)
+            cause = f"the eMMC {chip.text('card') or 'chip'} is worn out ({seen})"
             yield doubtful(host.name, "storage", "WORN", cause, "save what is on it, and replace the board in time")
 
 
-def _time(host: Host, machine: Mapping[str, Any]) -> Iterator[Finding]:
-    if machine["reboot"]:
+@dataclass(frozen=True)
+class _Time:
+    """Whether a time service is on, and whether the clock follows it; None where that is not told."""
+
+    service: bool | None
+    follows: bool | None
+
+    @classmethod
+    def of(cls, machine: Reading) -> _Time:
+        ntp = machine.part("ntp")
+        if not ntp:
+            return cls(None, machine.truth("ntp"))  # in older documents, this is all that is told
+        return cls(False if ntp.truth("can") is False else ntp.truth("enabled"), ntp.truth("synchronized"))
+
+    @property
+    def words(self) -> str:
+        # Worth a word: a board without a clock of its own begins at the date of its image.
+        if self.follows:
+            return "time synchronised"
+        if self.service is False:
+            return "no time service"
+        return "time not synchronised yet" if self.service and self.follows is False else ""
+
+
+def _time(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
+    time, uptime = _Time.of(machine), system.real("uptime")
+    if time.service and time.follows is False and uptime is not None and uptime > SYNCED_AFTER:
+        cause = f"a time service is on, but the clock follows no time server, {uptime / 60:.0f} minutes after the start"
+        remedy = (
+            "timedatectl timesync-status on the host says which server it asks; it needs a way there (UDP, port 123)"
+        )
+        yield doubtful(host.name, "ntp", "NOT_SYNCED", cause, remedy)
+
+
+def _reboot(host: Host, machine: Reading) -> Iterator[Finding]:
+    if machine.truth("reboot"):
         cause = "a new kernel or library waits for a reboot (/run/reboot-required)"
         yield doubtful(host.name, "reboot", "PENDING", cause, "reboot the host when no job runs on it")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clusteradm.errors import ClusteradmError, HostUnreachable, UsageError
-from clusteradm.health import board, drift, links, mpi, tpu
-from clusteradm.health.finding import Finding, ill, well
+from clusteradm.health import board, consequence, drift, links, mpi, nfs, tpu
+from clusteradm.health.finding import Finding, Severity, ill, well
+from clusteradm.health.reading import Reading
 from clusteradm.health.tpu import Tpu
 from clusteradm.inventory import Cluster, Host
 from clusteradm.transport import Fleet
@@ -19,7 +20,11 @@ PROBE_SECONDS = 90.0
 SECTIONS = {"clock", "network", "runtime", "share", "system", "tpu"}
 
 # What may be asked again and again beside a job: everything but what opens TPUs and starts processes on every host.
-LIGHT = ("system", "machine", "tpu", "network", "links", "share", "runtime")
+LIGHT = ("system", "machine", "tpu", "network", "links", "share", "export", "runtime")
+
+# What a job has to know, and the checks of a host that it cannot do without.
+FOR_JOBS = ("tpu", "share")
+NEEDED = ("ssh", nfs.CHECK)
 
 
 @dataclass
@@ -87,10 +92,8 @@ def survey(
     head = cluster.head
     if together and head.name in found.documents:
         progress(f"{head.name}: MPI and the share, from every host")
-        names = [host.name for host in chosen if host.name in found.documents]
-        user, shared = cluster.setting("cluster_user"), cluster.setting("cluster_shared")
         try:
-            reply = fleet.node(head).call("cluster-probe", timeout=180.0, user=user, shared=shared, hosts=names)
+            reply = fleet.node(head).call("cluster-probe", timeout=180.0, **_together(cluster, found, chosen))
             found.cluster = dict(reply["document"])
         except ClusteradmError as error:
             found.cluster_error = error.what
@@ -104,37 +107,58 @@ def _options(cluster: Cluster, host: Host) -> dict[str, Any]:
         "shared": cluster.setting("cluster_shared", host),
         "names": [member.name for member in cluster.hosts.values()],
         "interface": host.cluster_interface,
+        "address": host.cluster_ip,
+        "subnet": cluster.setting("cluster_subnet", host),
         "head": None if host.is_head else cluster.head.cluster_ip,
     }
 
 
+def _together(cluster: Cluster, found: Survey, hosts: Iterable[Host]) -> dict[str, Any]:
+    """What the head's cluster probe is asked: every host that answered, and which of them can use the share."""
+    names = [host.name for host in hosts if host.name in found.documents]
+    uses = {name: Reading(found.documents[name]).part("share").part("use").truth("ok") for name in names}
+    return {
+        "user": cluster.setting("cluster_user"),
+        "shared": cluster.setting("cluster_shared"),
+        "hosts": names,
+        # A process that writes to a mount whose server is gone would hold up all of MPI.
+        "writers": [name for name in names if uses[name]],
+    }
+
+
 def judge(cluster: Cluster, found: Survey) -> list[Finding]:
-    """Every finding of a survey, host by host in the inventory's order."""
+    """Every finding of a survey, host by host in the inventory's order. No survey makes it raise."""
     findings: list[Finding] = []
     hosts = [host for host in cluster.hosts.values() if host.name in found.documents or host.name in found.errors]
-    speeds = links.speeds(found.documents)
-    across = [*links.twins(hosts, found.documents), *drift.judge(found.documents)]
-    together = {finding.host: finding for finding in mpi.judge(hosts, found.cluster)} if found.cluster else {}
+    across = [
+        *links.twins(hosts, found.documents),
+        *drift.judge(found.documents),
+        *(mpi.judge(hosts, found.cluster) if found.cluster is not None else ()),
+    ]
     for host in hosts:
         if host.name in found.errors:
             kind, text, remedy = found.errors[host.name]
             findings.append(ill(host.name, "ssh", kind, text, remedy))
-            continue
-        document: Mapping[str, Any] = found.documents[host.name]
-        findings.append(well(host.name, "ssh", "ok"))
-        findings += board.judge(cluster, host, document, speeds)
+        else:
+            findings.append(well(host.name, "ssh", "ok"))
+            findings += board.judge(cluster, host, found.documents)
         findings += [finding for finding in across if finding.host == host.name]
-        if host.name in together:
-            findings.append(together[host.name])
-        expected = cluster.setting("cluster_tpus", host)
-        findings += tpu.judge(host.name, expected if isinstance(expected, int) else None, document)
+        if host.name in found.documents:
+            expected = cluster.setting("cluster_tpus", host)
+            findings += tpu.judge(
+                host.name, expected if isinstance(expected, int) else None, found.documents[host.name]
+            )
     if found.cluster_error:
         cause = f"the cluster probe failed: {found.cluster_error}"
         remedy = "try on it, as the cluster user: mpirun --hostfile /etc/clusteradm/hostfile hostname"
         findings.append(ill(cluster.head.name, mpi.CHECK, "FAILED", cause, remedy))
-    return findings
+    return consequence.trace(cluster.head.name, findings)
 
 
-def slots(found: Survey) -> dict[str, tuple[Tpu, ...]]:
-    """The healthy TPUs of every host that answered: where a job may put its ranks."""
-    return {name: tpu.healthy(name, document) for name, document in found.documents.items()}
+def slots(cluster: Cluster, found: Survey) -> dict[str, tuple[Tpu, ...]]:
+    """Where a job may put its ranks: hosts that answered and can use the share, each with its healthy and free TPUs.
+
+    Ask for FOR_JOBS at least. A rank on a host that cannot use the share would hold up all of MPI.
+    """
+    lame = {each.host for each in judge(cluster, found) if each.check in NEEDED and each.severity is Severity.ERROR}
+    return {name: tpu.healthy(name, document) for name, document in found.documents.items() if name not in lame}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from clusteradm.health import patterns, runtimes, tpu_bus, tpu_facts
 from clusteradm.health.finding import Finding, doubtful, ill, well
@@ -63,7 +62,7 @@ class _Case:
         return finding(told.row.state, told.cause, remedy, told.row.source)
 
 
-def judge(host: str, expected: int | None, document: Mapping[str, Any]) -> Iterator[Finding]:
+def judge(host: str, expected: int | None, document: object) -> Iterator[Finding]:
     """One finding per TPU of the host, and one for those that are missing. No document makes it raise."""
     facts = tpu_facts.read(document)
     if facts.error is not None:
@@ -79,7 +78,7 @@ def judge(host: str, expected: int | None, document: Mapping[str, Any]) -> Itera
         yield ill(host, CHECK, "ABSENT", cause, remedy, detail=tpu_bus.tree(facts), source=source)
 
 
-def healthy(host: str, document: Mapping[str, Any]) -> tuple[Tpu, ...]:
+def healthy(host: str, document: object) -> tuple[Tpu, ...]:
     """The TPUs that a job may use now, in the order of their PCI addresses."""
     facts = tpu_facts.read(document)
     if facts.error is not None:
@@ -112,7 +111,7 @@ def _no_node(case: _Case) -> Finding | None:
             "NO_NODE", cause, "udevadm trigger on the host, or reboot it", "google/gasket-driver, major 120"
         )
     listed = case.facts.listed
-    if listed is None or "library_error" in case.facts.runtime or device.path in listed:
+    if listed is None or case.facts.runtime.has("library_error") or device.path in listed:
         return None
     if case.attempt and case.attempt.ok:
         return None
@@ -303,6 +302,6 @@ def _detail(case: _Case) -> str:
         parts.append(f"id {device.unique_id}")
     if device.owned and device.owner and device.owner.job:
         parts.append(f"in use by job {device.owner.job}")
-    if library := re.search(r"SIMULATED[^)]*", str(facts.runtime.get("library", ""))[:1000]):
+    if library := re.search(r"SIMULATED[^)]*", (facts.runtime.text("library") or "")[:1000]):
         parts.append(library[0])
     return ", ".join(parts)

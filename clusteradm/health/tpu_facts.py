@@ -1,16 +1,11 @@
-"""What a probe's document says of a host's Edge TPUs, in types: whatever is missing or makes no sense is None.
-
-Reading never raises: a document may come from another version, a hand-edited file, or a host that is half dead.
-"""
+"""What a probe's document says of a host's Edge TPUs, in types: whatever is missing or makes no sense is None."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-# What a sane number of sysfs fits into; anything larger is no number that may be computed with.
-_LARGEST = 2**40
+from clusteradm.health.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -136,168 +131,125 @@ class Facts:
     user_in_group: bool | None
     listed: tuple[str, ...] | None
     attempts: Mapping[str, Attempt]
-    runtime: Mapping[str, Any]
+    runtime: Reading
 
 
 def read(document: object) -> Facts:
     """The facts of a document with the section "tpu" and, where they were asked for, "runtime" and "trial"."""
-    about, runtime, trial = (_map(_map(document).get(section)) for section in ("tpu", "runtime", "trial"))
-    cards = {card.address: card for card in map(_card, _list(about.get("pci"))) if card}
+    about, runtime, trial = (Reading(document).part(section) for section in ("tpu", "runtime", "trial"))
+    cards = {card.address: card for card in map(_card, about.parts("pci")) if card}
     devices = {}
-    for each in _list(about.get("apex")):
-        device, address = _device(_map(each)), _text(_map(each).get("pci_address"))
+    for each in about.parts("apex"):
+        device, address = _device(each), each.text("pci_address")
         if device and address:
             devices[address] = device
-    lspci, proc = about.get("lspci"), about.get("proc")
-    tree, group = _map(about.get("device_tree")), about.get("group")
+    lspci, proc = about.values("lspci"), about.values("proc")
+    tree = about.part("device_tree")
     return Facts(
-        error=_text(about.get("error")),
+        error=about.text("error"),
         cards=tuple(cards.values()),
         devices=devices,
-        lspci=len(lspci) if isinstance(lspci, list) else None,
-        proc=len(proc) if isinstance(proc, list) else None,
-        bridges=tuple(bridge for bridge in map(_bridge, _list(about.get("bridges"))) if bridge),
-        slots={name: text for name, text in _map(about.get("slots")).items() if isinstance(text, str)},
-        vectors_free=_number(_map(about.get("vectors")).get("free")),
-        driver=_driver(_map(about.get("driver"))),
+        lspci=None if lspci is None else len(lspci),
+        proc=None if proc is None else len(proc),
+        bridges=tuple(bridge for bridge in map(_bridge, about.parts("bridges")) if bridge),
+        slots=about.words("slots"),
+        vectors_free=about.part("vectors").whole("free"),
+        driver=_driver(about.part("driver")),
         # The later one, where an attempt made the driver say more.
-        kernel_log=_texts(trial.get("kernel_log")) or _texts(about.get("kernel_log")),
-        uptime=_number(about.get("uptime")),
-        compatible=_texts(tree.get("compatible")),
-        cores={name: text for name, text in _map(tree.get("cores")).items() if isinstance(text, str)},
-        members=_texts(_map(group).get("members")) if isinstance(group, Mapping) else None,
-        user_in_group=_truth(about.get("user_in_group")),
-        listed=_texts(runtime.get("devices")) if isinstance(runtime.get("devices"), list) else None,
-        attempts={
-            str(address): _attempt(_map(each))
-            for address, each in _map(trial.get("attempts")).items()
-            if _text(_map(each).get("stage"))
-        },
+        kernel_log=trial.texts("kernel_log") or about.texts("kernel_log") or (),
+        uptime=about.whole("uptime"),
+        compatible=tree.texts("compatible") or (),
+        cores=tree.words("cores"),
+        members=about.part("group").texts("members"),
+        user_in_group=about.truth("user_in_group"),
+        listed=runtime.texts("devices"),
+        attempts={address: _attempt(each) for address, each in trial.named("attempts").items() if each.text("stage")},
         runtime=runtime,
     )
 
 
-def _card(about: object) -> Card | None:
-    card = _map(about)
-    address = _text(card.get("address"))
+def _card(about: Reading) -> Card | None:
+    address = about.text("address")
     if not address:
         return None
     return Card(
         address,
-        _text(card.get("driver")),
-        _text(card.get("link_speed")),
-        _number(card.get("link_width")),
-        _text(card.get("max_link_speed")),
-        _number(card.get("vectors")),
+        about.text("driver"),
+        about.text("link_speed"),
+        about.whole("link_width"),
+        about.text("max_link_speed"),
+        about.whole("vectors"),
     )
 
 
-def _device(about: Mapping[str, Any]) -> Device | None:
-    name = _text(about.get("name"))
+def _device(about: Reading) -> Device | None:
+    name = about.text("name")
     if not name:
         return None
-    trips = tuple(_number(about.get(f"trip_point{number}_temp")) for number in range(3))
+    trips = tuple(about.whole(f"trip_point{number}_temp") for number in range(3))
     return Device(
         name=name,
-        status=_text(about.get("status")),
-        version=_text(about.get("driver_version")),
-        unique_id=_text(about.get("unique_id")),
-        interrupts=_text(about.get("interrupt_counts")) is not None,
-        temperature=_number(about.get("temp")),
+        status=about.text("status"),
+        version=about.text("driver_version"),
+        unique_id=about.text("unique_id"),
+        interrupts=about.text("interrupt_counts") is not None,
+        temperature=about.whole("temp"),
         trips=tuple(trip for trip in trips if trip is not None) if None not in trips else (),
-        poll_interval=_number(about.get("temp_poll_interval")),
-        owned=_text(about.get("is_device_owned")) == "1",
-        owner_pid=_text(about.get("device_owner")),
-        owner=_owner(about.get("owner")),
-        node=_node(about.get("node")),
+        poll_interval=about.whole("temp_poll_interval"),
+        owned=about.text("is_device_owned") == "1",
+        owner_pid=about.text("device_owner"),
+        owner=_owner(about.part("owner")),
+        node=_node(about.part("node")),
     )
 
 
-def _node(about: object) -> Node | None:
-    if not isinstance(about, Mapping):
+def _node(about: Reading) -> Node | None:
+    if not about:
         return None
     try:
-        mode: int | None = int(_text(about.get("mode")) or "", 8)
+        mode: int | None = int(about.text("mode") or "", 8)
     except ValueError:
         mode = None
-    return Node(
-        _text(about.get("path")) or "its node", mode, _text(about.get("owner")) or "?", _text(about.get("group")) or "?"
-    )
+    return Node(about.text("path") or "its node", mode, about.text("owner") or "?", about.text("group") or "?")
 
 
-def _owner(about: object) -> Owner | None:
-    if not isinstance(about, Mapping):
+def _owner(about: Reading) -> Owner | None:
+    if not about:
         return None
-    job = about.get("job")
-    return Owner(
-        _number(about.get("pid")),
-        _text(about.get("user")),
-        _text(about.get("command")),
-        str(job) if isinstance(job, (str, int)) and job != "" else None,
-    )
+    job = about.text("job") or about.whole("job")
+    return Owner(about.whole("pid"), about.text("user"), about.text("command"), None if job is None else str(job))
 
 
-def _attempt(about: Mapping[str, Any]) -> Attempt:
+def _attempt(about: Reading) -> Attempt:
     return Attempt(
-        ok=about.get("ok") is True,
-        stage=_text(about.get("stage")),
-        error=_text(about.get("error")),
-        signal=_number(about.get("signal")),
-        timeout=about.get("timeout") is True,
-        count=_number(about.get("count")),
-        access=_truth(about.get("access")),
-        stderr=_texts(about.get("stderr")),
-        owner=_owner(about.get("owner")),
-        inference=about.get("inference") is True,
-        interrupts=_truth(about.get("interrupts")),
+        ok=about.truth("ok") is True,
+        stage=about.text("stage"),
+        error=about.text("error"),
+        signal=about.whole("signal"),
+        timeout=about.truth("timeout") is True,
+        count=about.whole("count"),
+        access=about.truth("access"),
+        stderr=about.texts("stderr") or (),
+        owner=_owner(about.part("owner")),
+        inference=about.truth("inference") is True,
+        interrupts=about.truth("interrupts"),
     )
 
 
-def _bridge(about: object) -> Bridge | None:
-    bridge = _map(about)
-    address = _text(bridge.get("address"))
-    return Bridge(address, _text(bridge.get("id")) or "?", _texts(bridge.get("below"))) if address else None
+def _bridge(about: Reading) -> Bridge | None:
+    address = about.text("address")
+    return Bridge(address, about.text("id") or "?", about.texts("below") or ()) if address else None
 
 
-def _driver(about: Mapping[str, Any]) -> Driver:
-    dkms = about.get("dkms")
+def _driver(about: Reading) -> Driver:
+    dkms = about.part("dkms")
     return Driver(
-        version=_text(about.get("version")),
-        loaded=about.get("loaded") is True,
-        kernel=_text(about.get("kernel")),
-        file=_text(about.get("file")),
-        blacklisted=about.get("blacklisted") is True,
-        dkms_version=_text(_map(dkms).get("version")),
-        dkms_built=_map(dkms).get("built") is True if isinstance(dkms, Mapping) else None,
-        dkms_log=_texts(_map(dkms).get("log")),
+        version=about.text("version"),
+        loaded=about.truth("loaded") is True,
+        kernel=about.text("kernel"),
+        file=about.text("file"),
+        blacklisted=about.truth("blacklisted") is True,
+        dkms_version=dkms.text("version"),
+        dkms_built=dkms.truth("built") is True if dkms else None,
+        dkms_log=dkms.texts("log") or (),
     )
-
-
-def _map(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(each for each in _list(value) if isinstance(each, str))
-
-
-def _truth(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _number(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return None
-    try:
-        number = int(value)
-    except ValueError:
-        return None
-    return number if abs(number) < _LARGEST else None

@@ -43,7 +43,7 @@ def as_user(
     os.close(writer)
     started(child)
     try:
-        data = _read(reader, seconds)
+        data = answer(reader, seconds)
     except AccountTimeout:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, os.WNOHANG)
@@ -77,23 +77,28 @@ def _work(account: Any, work: Callable[[], Any], writer: int) -> None:
         reply = {"error": _text(error)}
     try:
         with os.fdopen(writer, "w", encoding="utf-8") as file:
-            json.dump(reply, file)
+            file.write(json.dumps(reply) + "\n")
     finally:
         # Not sys.exit: this is a copy of the session, whose buffers and exit handlers are the parent's alone.
         os._exit(status)
 
 
-def _read(reader: int, seconds: Optional[float]) -> bytes:
+def answer(reader: int, seconds: Optional[float]) -> bytes:
+    """What a child writes into its pipe: one line, or all until the pipe is closed. Raises AccountTimeout.
+
+    Not always until it is closed: what the child has left behind on a dead mount has the pipe open as well.
+    """
     end = None if seconds is None else time.monotonic() + seconds
     data = b""
-    while True:
+    while not data.endswith(b"\n"):
         left = None if end is None else max(0.0, end - time.monotonic())
         if not select.select([reader], [], [], left)[0]:
             raise AccountTimeout("no answer within %.0f s" % (seconds or 0))
         piece = os.read(reader, 1 << 16)
         if not piece:
-            return data
+            break
         data += piece
+    return data
 
 
 def _text(error: BaseException) -> str:

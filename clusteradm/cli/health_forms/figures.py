@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from clusteradm.health import Survey
+from clusteradm.health.reading import Reading, real
 from clusteradm.inventory import Cluster
 
 
@@ -40,6 +40,7 @@ FAMILIES = {
     "host_share_seconds": Family("gauge", "Time to write a small file to the shared file system and read it back."),
     "host_tpus": Family("gauge", "Edge TPUs on the host's PCI bus."),
     "host_tpus_expected": Family("gauge", "Edge TPUs that the inventory says the host has (cluster_tpus)."),
+    "host_tpus_simulated": Family("gauge", "1 if the host's Edge TPUs are simulated, as those of clusteradm lab are."),
     "tpu_info": Family(
         "gauge", "The TPU's device node and driver version; always 1.", ("host", "tpu", "device", "driver")
     ),
@@ -63,90 +64,67 @@ class Figure:
 
 def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
     """Every figure that the survey has, host by host. Never raises: a document may be of any program, and damaged."""
-    for name, document in survey.documents.items():
-        host = {"host": name}
+    for name, raw in survey.documents.items():
+        document, host = Reading(raw), {"host": name}
         for figure, value in _host(document):
-            yield Figure(figure, host, value)
-        expected = _number(cluster.setting("cluster_tpus", cluster.hosts.get(name)))
+            if value is not None:
+                yield Figure(figure, host, value)
+        expected = real(cluster.setting("cluster_tpus", cluster.hosts.get(name)))
         if expected is not None and name in cluster.hosts:
             yield Figure("host_tpus_expected", host, expected)
-        system = _dict(document.get("system"))
-        kernel, release = _text(system.get("kernel")), _text(system.get("name"))
+        system = document.part("system")
+        kernel, release = system.text("kernel") or "", system.text("name") or ""
         if kernel or release:
-            yield Figure("host_info", {**host, "kernel": kernel, "os": release, "model": _text(system.get("model"))}, 1)
-        for path, disk in _dict(system.get("disks")).items():
+            labels = {**host, "kernel": kernel, "os": release, "model": system.text("model") or ""}
+            yield Figure("host_info", labels, 1)
+        for path, disk in system.named("disks").items():
             for key in ("size", "free", "inodes", "inodes_free"):
-                if (number := _number(_dict(disk).get(key))) is not None:
+                if (number := disk.real(key)) is not None:
                     unit = "" if "inodes" in key else "_bytes"
-                    yield Figure(f"host_disk_{key}{unit}", {**host, "path": str(path)}, number)
-        for zone in map(_dict, _list(_dict(document.get("machine")).get("zones"))):
-            if (millidegrees := _number(zone.get("temp"))) is not None:
-                yield Figure("host_temperature_celsius", {**host, "zone": _text(zone.get("type"))}, millidegrees / 1000)
-        for device in _list(_dict(document.get("tpu")).get("apex")):
-            yield from _tpu(name, _dict(device))
+                    yield Figure(f"host_disk_{key}{unit}", {**host, "path": path}, number)
+        for zone in document.part("machine").parts("zones"):
+            if (millidegrees := zone.real("temp")) is not None:
+                yield Figure("host_temperature_celsius", {**host, "zone": zone.text("type") or ""}, millidegrees / 1000)
+        for device in document.part("tpu").parts("apex"):
+            yield from _tpu(name, device)
 
 
-def _host(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    clock, system, machine = (_dict(document.get(name)) for name in ("clock", "system", "machine"))
-    head = _dict(_dict(document.get("links")).get("head"))
-    use = _dict(_dict(document.get("share")).get("use"))
-    units, cards, reboot = system.get("failed_units"), _dict(document.get("tpu")).get("pci"), machine.get("reboot")
-    milliseconds = _number(head.get("milliseconds"))
-    for name, value in (
-        ("host_uptime_seconds", system.get("uptime")),
-        ("host_clock_skew_seconds", clock.get("skew")),
-        ("host_memory_total_bytes", system.get("memory_total")),
-        ("host_memory_available_bytes", system.get("memory_available")),
-        ("host_failed_units", len(units) if isinstance(units, list) else None),
-        ("host_cma_total_bytes", machine.get("cma_total")),
-        ("host_cma_free_bytes", machine.get("cma_free")),
-        ("host_reboot_pending", int(reboot) if isinstance(reboot, bool) else None),
-        ("host_head_round_trip_seconds", None if milliseconds is None else milliseconds / 1000),
-        ("host_head_loss_ratio", head.get("loss")),
-        ("host_share_seconds", use.get("seconds") if use.get("ok") else None),
-        ("host_tpus", len(cards) if isinstance(cards, list) else None),
-    ):
-        if (number := _number(value)) is not None:
-            yield name, number
+def _host(document: Reading) -> Iterator[tuple[str, float | None]]:
+    clock, system, machine, tpu = (document.part(name) for name in ("clock", "system", "machine", "tpu"))
+    head, use = document.part("links").part("head"), document.part("share").part("use")
+    units, cards, reboot = system.values("failed_units"), tpu.values("pci"), machine.truth("reboot")
+    milliseconds = head.real("milliseconds")
+    yield "host_uptime_seconds", system.real("uptime")
+    yield "host_clock_skew_seconds", clock.real("skew")
+    yield "host_memory_total_bytes", system.real("memory_total")
+    yield "host_memory_available_bytes", system.real("memory_available")
+    yield "host_failed_units", None if units is None else len(units)
+    yield "host_cma_total_bytes", machine.real("cma_total")
+    yield "host_cma_free_bytes", machine.real("cma_free")
+    yield "host_reboot_pending", None if reboot is None else int(reboot)
+    yield "host_head_round_trip_seconds", None if milliseconds is None else milliseconds / 1000
+    yield "host_head_loss_ratio", head.real("loss")
+    yield "host_share_seconds", use.real("seconds") if use.truth("ok") else None
+    yield "host_tpus", None if cards is None else len(cards)
+    library = document.part("runtime").text("library")
+    yield "host_tpus_simulated", None if library is None else int("SIMULATED" in library)
 
 
-def _tpu(host: str, device: Mapping[str, Any]) -> Iterator[Figure]:
-    address = _text(device.get("pci_address"))
+def _tpu(host: str, device: Reading) -> Iterator[Figure]:
+    address = device.text("pci_address")
     if not address:
         return
     labels = {"host": host, "tpu": address}
-    node, driver = _text(device.get("name")), _text(device.get("driver_version"))
+    node, driver = device.text("name") or "", device.text("driver_version") or ""
     yield Figure("tpu_info", {**labels, "device": node, "driver": driver}, 1)
-    if (owned := _number(device.get("is_device_owned"))) is not None:
+    if (owned := device.real("is_device_owned")) is not None:
         yield Figure("tpu_owned", labels, owned)
-    if (millidegrees := _number(device.get("temp"))) is not None:
+    if (millidegrees := device.real("temp")) is not None:
         yield Figure("tpu_temperature_celsius", labels, millidegrees / 1000)
     for point in range(3):
-        if (millidegrees := _number(device.get(f"trip_point{point}_temp"))) is not None:
+        if (millidegrees := device.real(f"trip_point{point}_temp")) is not None:
             yield Figure("tpu_trip_point_celsius", {**labels, "point": str(point)}, millidegrees / 1000)
     # One line per vector, "0x00: 12".
-    counts = [_number(line.partition(":")[2]) for line in _text(device.get("interrupt_counts")).splitlines()]
+    counts = [real(line.partition(":")[2]) for line in (device.text("interrupt_counts") or "").splitlines()]
     if counts and None not in counts:
         yield Figure("tpu_interrupts_total", labels, sum(count for count in counts if count is not None))
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if abs(number) < float("inf") else None
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -51,6 +51,17 @@ class Report:
         return [finding for finding in self.findings if not finding.ok]
 
     @property
+    def roots(self) -> list[Finding]:
+        """What is to be mended: the others only follow from one of these."""
+        return [finding for finding in self.sick if not finding.because]
+
+    @property
+    def simulated(self) -> list[str]:
+        """The hosts whose TPUs are the lab's: nobody shall take figures of a simulation for those of a board."""
+        tpus = (finding for finding in self.findings if finding.check == TPU and "SIMULATED" in finding.detail)
+        return list(dict.fromkeys(finding.host for finding in tpus))
+
+    @property
     def worst(self) -> Severity:
         return max((finding.severity for finding in self.findings), default=Severity.OK)
 
@@ -64,13 +75,15 @@ class Report:
     def summary(self) -> str:
         """One line: how many, and whether anything is to be done."""
         tpus = [finding for finding in self.findings if finding.check == TPU]
-        hosts, sick = len(self.hosts), len(self.sick)
+        hosts, roots = len(self.hosts), len(self.roots)
+        follow = len(self.sick) - roots
         parts = [
             f"{hosts} host{'s' * (hosts != 1)}",
-            f"{sum(finding.ok for finding in tpus)} of {len(tpus)} Edge TPUs OK",
-            f"{sick} finding{'s' * (sick > 1)} to attend to" if sick else "all is well",
+            f"{sum(finding.ok for finding in tpus)} of {len(tpus)} Edge TPUs OK"
+            + " (SIMULATED)" * bool(self.simulated),
+            f"{roots} finding{'s' * (roots > 1)} to attend to" if roots else "all is well",
         ]
-        return ", ".join(parts)
+        return ", ".join([*parts, f"{follow} more that follow{'s' * (follow == 1)} from that"] if follow else parts)
 
     @property
     def date(self) -> str:
@@ -88,6 +101,7 @@ class Report:
         }
         return {
             "cluster": self.cluster,
+            "simulated": self.simulated,
             "taken": self.taken,
             "seconds": round(self.seconds, 3),
             "findings": [{**asdict(each), "severity": each.severity.name.lower()} for each in self.findings],
@@ -100,7 +114,7 @@ class Report:
 class Trouble:
     """Findings that ask for the same: a sick switch is one thing to read, not thirty.
 
-    `subjects`: folded; `causes`: cause -> the subjects that it is of.
+    `subjects`: folded; `causes`: cause -> the subjects that it is of; `follows`: what will be well with it, folded.
     """
 
     check: str
@@ -109,12 +123,13 @@ class Trouble:
     remedy: str
     subjects: str
     causes: dict[str, str]
+    follows: str = ""
 
 
 def troubles(report: Report) -> list[Trouble]:
     """What is ill, the worst first."""
     alike: dict[tuple[str, str, str], list[Finding]] = {}
-    for finding in report.sick:
+    for finding in report.roots:
         alike.setdefault((finding.check, finding.state, finding.remedy), []).append(finding)
     found = []
     for (check, state, remedy), findings in alike.items():
@@ -123,8 +138,19 @@ def troubles(report: Report) -> list[Trouble]:
             whose.setdefault(finding.cause, []).append(finding.subject)
         severity = max(finding.severity for finding in findings)
         causes = {cause: subjects(of) for cause, of in whose.items()}
-        found.append(Trouble(check, state, severity, remedy, subjects([each.subject for each in findings]), causes))
+        names = {finding.name for finding in findings}
+        follows = _follows([finding for finding in report.sick if finding.because in names])
+        found.append(
+            Trouble(check, state, severity, remedy, subjects([each.subject for each in findings]), causes, follows)
+        )
     return sorted(found, key=lambda trouble: -trouble.severity)
+
+
+def _follows(findings: Sequence[Finding]) -> str:
+    alike: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        alike.setdefault((finding.check, finding.state), []).append(finding.subject)
+    return "; ".join(f"{subjects(of)} {check}: {state}" for (check, state), of in alike.items())
 
 
 def subjects(names: Sequence[str]) -> str:

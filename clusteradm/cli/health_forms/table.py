@@ -24,6 +24,8 @@ def table(report: Report, *, verbose: bool = False) -> RenderableType:
         for cause, whose in trouble.causes.items():
             lines.append(Text(f"  cause:  {line(cause)}" + (f" ({whose})" if len(trouble.causes) > 1 else "")))
         parts += [*lines, Text(f"  remedy: {line(trouble.remedy)}")]
+        if trouble.follows:
+            parts.append(Text(f"  then:   {line(trouble.follows)} will be well, too"))
     return Group(*parts, Text("\n" + report.summary))
 
 
@@ -40,7 +42,7 @@ def _folded(report: Report) -> Table:
         findings = report.of_host(host)
         states = dict.fromkeys(each.state for each in sorted(findings, key=lambda each: -each.severity) if not each.ok)
         worst = max(each.severity for each in findings)
-        alike.setdefault((", ".join(states) or "ok", worst, _simulated(findings)), []).append(host)
+        alike.setdefault((", ".join(states) or "ok", worst, host in report.simulated), []).append(host)
     rows = _columns("HOSTS", "STATE", "EDGE TPUS")
     for (state, worst, simulated), hosts in alike.items():
         tpus = [each for host in hosts for each in report.of_host(host) if each.check == TPU]
@@ -71,8 +73,3 @@ def _seen(findings: Iterable[Finding]) -> str:
         else:
             parts.append(f"{finding.check} {finding.detail if finding.ok else finding.state}")
     return line("; ".join(parts))
-
-
-def _simulated(findings: Iterable[Finding]) -> bool:
-    """Whether the host's TPUs are the lab's: nobody shall take figures of a simulation for those of a board."""
-    return any("SIMULATED" in finding.detail for finding in findings)

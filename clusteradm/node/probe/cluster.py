@@ -49,19 +49,22 @@ if me == 0:
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
-    """`request`: {"user", "shared", "hosts": [names]}. One MPI process per host says its name and writes a file."""
+    """One MPI process per host says its name, and those that can use the share write a file there.
+
+    `request`: {"user", "shared", "hosts": [names], "writers": [those of them that can use the share]}.
+    """
     begun = time.monotonic()
-    user, shared, hosts = request["user"], request["shared"], list(request["hosts"])
+    user, shared, hosts, writers = (request[key] for key in ("user", "shared", "hosts", "writers"))
     logins = attempt(user, 15.0, lambda: _logins(hosts))
     alone = {host: logins.get(host, {"ok": False, "error": logins.get("error", "")}) for host in hosts}
     able = [host for host in hosts if alone[host]["ok"]]
     hello: Dict[str, Any] = {"ok": False, "error": "no host"}
     if able:
-        hello = attempt(user, _SECONDS, lambda: _hello(able, shared))
+        hello = attempt(user, _SECONDS, lambda: _hello(able, shared, writers))
     lacking = [host for host in able if host not in hello.get("said", ())]
     # One host that cannot start a process keeps mpirun from starting any: which one, shows when each is asked alone.
-    apart = {host: attempt(user, 15.0, lambda host=host: _hello([host], shared)) for host in lacking[:_APART]}  # type: ignore[misc]
-    document = {"time": time.time(), "login": alone, "hello": hello, "apart": apart, "hosts": able}
+    apart = {host: attempt(user, 15.0, lambda host=host: _hello([host], shared, writers)) for host in lacking[:_APART]}  # type: ignore[misc]
+    document = {"time": time.time(), "login": alone, "hello": hello, "apart": apart, "hosts": able, "writers": writers}
     return {"document": dict(document, seconds=round(time.monotonic() - begun, 3))}
 
 
@@ -75,7 +78,7 @@ def _logins(hosts: List[str]) -> Dict[str, Any]:
     return found
 
 
-def _hello(hosts: List[str], shared: str) -> Dict[str, Any]:
+def _hello(hosts: List[str], shared: str, writers: List[str]) -> Dict[str, Any]:
     folder = tempfile.mkdtemp(prefix=".probe-", dir=shared)
     try:
         # mpirun answers SIGTERM by ending its processes on every host; SIGKILL would leave them.
@@ -95,11 +98,12 @@ def _hello(hosts: List[str], shared: str) -> Dict[str, Any]:
             str(len(hosts)),
         ]
         script = (
-            'name=$(cat /etc/hostname) && echo "$name" && { echo "$name" >"$0/$name" || :; } && '
+            'name=$(cat /etc/hostname) && echo "$name" && '
+            'case " $3 " in *" $name "*) echo "$name" >"$0/$name" ;; esac; '
             'if [ -x "$1" ]; then exec "$1" -c "$2"; fi'
         )
         done = subprocess.run(
-            [*command, "sh", "-c", script, folder, PYTHON, _PAIRS],
+            [*command, "sh", "-c", script, folder, PYTHON, _PAIRS, " ".join(writers)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

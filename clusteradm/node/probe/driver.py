@@ -71,8 +71,8 @@ def dkms(root: str, kernel: Optional[str]) -> Optional[Dict[str, Any]]:
     return {"version": version, "built": built, "log": log.splitlines()[-_LOG_LINES:] if log else None}
 
 
-def kernel_log(root: str, addresses: Sequence[str] = ()) -> Optional[List[str]]:
-    """The kernel's last lines on the drivers and on the cards ("[seconds] text"); None where it is not told.
+def kernel_log(root: str, words: Sequence[str] = ()) -> Optional[List[str]]:
+    """The kernel's last lines on the drivers, and those with one of the words ("[seconds] text"); None: no log.
 
     Read from /dev/kmsg, which needs no program and gives one record at a time.
     """
@@ -85,7 +85,7 @@ def kernel_log(root: str, addresses: Sequence[str] = ()) -> Optional[List[str]]:
         if not match:
             continue
         text = match.group(2)
-        if _ABOUT_THEM.search(text) or any(address in text for address in addresses):
+        if _ABOUT_THEM.search(text) or any(word in text for word in words):
             found.append("[%.6f] %s" % (int(match.group(1)) / 1e6, text))
     return found[-_KERNEL_LINES:]
 

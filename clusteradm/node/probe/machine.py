@@ -5,20 +5,30 @@ import re
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.probe import names, number, output, read
+from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.system import meminfo
 
 # What has to be the same on every host of a cluster.
 PACKAGES = ("openmpi-bin", "libopenmpi3", "python3-mpi4py", "libedgetpu1-std", "nfs-common", "nfs-ganesha")
+# The kernel's drivers of fans that a device tree describes (drivers/hwmon), by what they call their cooling devices.
+FANS = ("gpio-fan", "pwm-fan")
+# For each program that is asked: the section has but a few seconds in all, and is lost with what takes longer.
+_SECONDS = 3.0
+_TRIPS = 12
+_KILLED = 10
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     """Temperatures in milli-degrees, sizes in bytes; null for what the machine does not show."""
-    memory = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read(root, "proc/meminfo") or "", re.M))
+    memory = meminfo(root)
     return {
         "zones": zones(root),
         "fans": fans(root),
+        "cooling": cooling(root),
         "power_alarms": power_alarms(root),
-        "cma_total": int(memory["CmaTotal"]) * 1024 if "CmaTotal" in memory else None,
-        "cma_free": int(memory["CmaFree"]) * 1024 if "CmaFree" in memory else None,
+        "cma_total": memory.get("CmaTotal"),
+        "cma_free": memory.get("CmaFree"),
+        "killed": killed(root),
         "emmc": emmc(root),
         "ntp": ntp(),
         "reboot": read(root, "run/reboot-required") is not None,
@@ -27,22 +37,20 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def zones(root: str) -> List[Dict[str, Any]]:
-    """Thermal zones (the kernel's ABI/testing/sysfs-class-thermal): type, temperature, where it is critical."""
+    """Thermal zones (the kernel's ABI/testing/sysfs-class-thermal): type, temperature, the lowest trip points."""
     base = os.path.join(root, "sys/class/thermal")
     found = []
     for name in names(base):
         temperature = number(read(base, name, "temp"))
         if not name.startswith("thermal_zone") or temperature is None:
             continue
-        trips = {
-            read(base, name, "trip_point_%d_type" % trip): number(read(base, name, "trip_point_%d_temp" % trip))
-            for trip in range(12)
-        }
+        trips = _trips(os.path.join(base, name))
         found.append(
             {
                 "zone": name,
                 "type": read(base, name, "type"),
                 "temp": temperature,
+                "active": trips.get("active"),
                 "passive": trips.get("passive"),
                 "critical": trips.get("critical"),
             }
@@ -50,17 +58,45 @@ def zones(root: str) -> List[Dict[str, Any]]:
     return found
 
 
+def _trips(zone: str) -> Dict[str, int]:
+    """The lowest trip point of each kind: from there on a fan turns (active), the CPU is slowed down (passive)."""
+    lowest: Dict[str, int] = {}
+    for trip in range(_TRIPS):
+        kind = read(zone, "trip_point_%d_type" % trip)
+        temperature = number(read(zone, "trip_point_%d_temp" % trip))
+        # One that is not in use is at 0, or below absolute zero (linux/thermal.h, THERMAL_TEMP_INVALID).
+        if kind and temperature and temperature > 0:
+            lowest[kind] = min(temperature, lowest.get(kind, temperature))
+    return lowest
+
+
 def fans(root: str) -> List[Dict[str, Any]]:
-    """Fans of hwmon: turns per minute, and how fast they are told to turn (0 to 255)."""
+    """Fans of hwmon: whose they are, turns per minute, and how fast they are told to turn (0 to 255)."""
     return [
         {
             "fan": "%s %s" % (read(folder, "name") or "", name[: -len("_input")]),
+            "chip": read(folder, "name"),
             "rpm": number(read(folder, name)),
             "pwm": number(read(folder, "pwm" + name[len("fan") : -len("_input")])),
         }
         for folder in _hwmon(root)
         for name in names(folder)
         if re.match(r"fan\d+_input\Z", name)
+    ]
+
+
+def cooling(root: str) -> List[Dict[str, Any]]:
+    """Fans that the kernel turns on and off by a zone's temperature: their step (0: still), and the fastest."""
+    base = os.path.join(root, "sys/class/thermal")
+    return [
+        {
+            "device": name,
+            "type": read(base, name, "type"),
+            "state": number(read(base, name, "cur_state")),
+            "max": number(read(base, name, "max_state")),
+        }
+        for name in names(base)
+        if name.startswith("cooling_device") and read(base, name, "type") in FANS
     ]
 
 
@@ -74,29 +110,45 @@ def power_alarms(root: str) -> List[str]:
     ]
 
 
+def killed(root: str) -> Optional[List[Dict[str, Any]]]:
+    """Whom the kernel killed last for want of memory: the name, and when, in seconds since the start.
+
+    From the kernel's log (mm/oom_kill.c); None where that is not told.
+    """
+    lines = kernel_log(root, ["Killed process "])
+    if lines is None:
+        return None
+    found = (re.match(r"\[(\d+\.\d+)\] .*\bKilled process \d+ \((.*)\).*\btotal-vm:", line) for line in lines)
+    return [{"name": match.group(2), "at": float(match.group(1))} for match in found if match][-_KILLED:]
+
+
 def emmc(root: str) -> List[Dict[str, Any]]:
     """eMMC chips that tell of their wear (JEDEC 5.0): tenths of the life used (11: beyond it), and pre-EOL 1 to 3."""
     base = os.path.join(root, "sys/class/mmc_host")
     found = []
     for host in names(base):
         for card in names(base, host):
-            life = read(base, host, card, "life_time")
-            if life is None:
-                continue
-            used = [int(part, 16) for part in life.split()]
-            found.append({"card": card, "life": max(used), "pre_eol": _hex(read(base, host, card, "pre_eol_info"))})
+            # One number for each kind of its cells.
+            parts = [_hex(part) for part in (read(base, host, card, "life_time") or "").split()]
+            life = max((part for part in parts if part is not None), default=None)
+            pre_eol = _hex(read(base, host, card, "pre_eol_info"))
+            if life is not None or pre_eol is not None:
+                found.append({"card": card, "life": life, "pre_eol": pre_eol})
     return found
 
 
-def ntp() -> Optional[bool]:
-    """Whether the clock follows a time server; null where systemd does not say."""
-    said = output(["timedatectl", "show", "--property=NTPSynchronized", "--value"])
-    return {"yes": True, "no": False}.get((said or "").strip())
+def ntp() -> Dict[str, Optional[bool]]:
+    """The clock's time service: whether there is one, it is on, and the clock follows it; None where it is not told."""
+    about = {"can": "CanNTP", "enabled": "NTP", "synchronized": "NTPSynchronized"}
+    said = output(["timedatectl", "show", *("--property=" + name for name in about.values())], _SECONDS) or ""
+    told = dict(re.findall(r"^(\w+)=(\w+)$", said, re.M))
+    return {key: {"yes": True, "no": False}.get(told.get(name, "")) for key, name in about.items()}
 
 
 def packages() -> Dict[str, str]:
     """Versions of those of PACKAGES that are installed."""
-    said = output(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status} ${Version}\\n", *PACKAGES]) or ""
+    form = "${Package} ${db:Status-Status} ${Version}\\n"
+    said = output(["dpkg-query", "-W", "-f", form, *PACKAGES], _SECONDS) or ""
     rows = [line.split() for line in said.splitlines()]
     return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
 

@@ -10,7 +10,7 @@ from clusteradm.node.probe import read
 from clusteradm.node.probe.attempt import attempt
 
 # A stale or hung mount must not hang the probe.
-_SECONDS = 10.0
+_SECONDS = 4.0
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:

@@ -1,39 +1,61 @@
 """The machine: identity, uptime, memory, disks, failed units."""
 
+import math
 import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import output, read
+from clusteradm.node.probe import number, output, read
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """Sizes in bytes, uptime in seconds."""
+    """Sizes in bytes, uptime in seconds; null for what the machine does not show."""
     release = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', read(root, "etc/os-release") or "", re.M))
-    memory = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read(root, "proc/meminfo") or "", re.M))
-    uptime = read(root, "proc/uptime")
+    memory = meminfo(root)
     return {
         "id": release.get("ID"),
         "name": release.get("PRETTY_NAME"),
         "kernel": read(root, "proc/sys/kernel/osrelease"),
         "model": (read(root, "proc/device-tree/model") or "").rstrip("\0") or None,
         "machine_id": read(root, "etc/machine-id"),
-        "uptime": float(uptime.split()[0]) if uptime else None,
-        "memory_total": int(memory["MemTotal"]) * 1024 if "MemTotal" in memory else None,
-        "memory_available": int(memory["MemAvailable"]) * 1024 if "MemAvailable" in memory else None,
-        "disks": {path: disk(root, path) for path in ("/", "/var", "/boot")},
+        "uptime": uptime(root),
+        "memory_total": memory.get("MemTotal"),
+        "memory_available": memory.get("MemAvailable"),
+        "disks": {path: disk(root, path) for path in ("/", "/var", "/boot", *shared(options))},
         "failed_units": failed_units(),
     }
 
 
-def disk(root: str, path: str) -> Optional[Dict[str, int]]:
-    """Bytes and inodes, all and free (for users), of the file system that holds `path`."""
+def meminfo(root: str) -> Dict[str, int]:
+    """/proc/meminfo: bytes by name, where they are told as a number."""
+    lines = re.findall(r"^(\w+):\s+(\d+) kB$", read(root, "proc/meminfo") or "", re.M)
+    kilobytes = {name: number(text) for name, text in lines}
+    return {name: value * 1024 for name, value in kilobytes.items() if value is not None}
+
+
+def uptime(root: str) -> Optional[float]:
+    """Seconds since the start, from /proc/uptime."""
     try:
-        about = os.statvfs(os.path.join(root, path.lstrip("/")))
+        seconds = float((read(root, "proc/uptime") or "").split()[0])
+    except (IndexError, ValueError):
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def shared(options: Dict[str, Any]) -> List[str]:
+    """The shared folder where it is the host's own: on a compute node it is a mount that can hang."""
+    return [options["shared"]] if options.get("shared") and options.get("head") is None else []
+
+
+def disk(root: str, path: str) -> Optional[Dict[str, int]]:
+    """Bytes and inodes, all and free (for users), of the file system that holds `path`, and its device."""
+    place = os.path.join(root, path.lstrip("/"))
+    try:
+        about, device = os.statvfs(place), os.stat(place).st_dev
     except OSError:
         return None
     return {
-        "device": os.stat(os.path.join(root, path.lstrip("/"))).st_dev,
+        "device": device,
         "size": about.f_blocks * about.f_frsize,
         "free": about.f_bavail * about.f_frsize,
         "inodes": about.f_files,
@@ -43,5 +65,6 @@ def disk(root: str, path: str) -> Optional[Dict[str, int]]:
 
 def failed_units() -> Optional[List[str]]:
     """Names of the units that systemd calls failed; None where systemd does not answer."""
-    said = output(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"])
+    # Less than the section has in all: a systemd that hangs must not take the rest of it along.
+    said = output(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"], 5.0)
     return None if said is None else [line.split()[0] for line in said.splitlines() if line.split()]

@@ -218,3 +218,40 @@ def test_the_page_says_everything_and_nothing_of_it_is_markup(report: Report) ->
         for said in (finding.host, finding.state, finding.cause, finding.remedy):
             assert " ".join(said.split()) in words
     assert "2025-11-2" in words and "44.5 °C" in words and '<script>alert("x")</script>' in page.text
+
+
+def test_what_is_simulated_says_so_in_every_form(report: Report) -> None:
+    simulated = dataclasses.replace(
+        report,
+        findings=[
+            dataclasses.replace(each, detail=f"{each.detail}, SIMULATED by x") if each.check == "tpu" else each
+            for each in report.findings
+        ],
+    )
+    assert simulated.simulated == [f"coral-{number}" for number in range(9)]
+    for text in (told(simulated), told(simulated, verbose=True), nagios(simulated)[1], html(simulated)):
+        assert "SIMULATED" in text
+    assert report.document()["simulated"] == [] and simulated.document()["simulated"] == simulated.simulated
+    figure = Figure("host_tpus_simulated", {"host": "coral-0"}, 1)
+    assert 'clusteradm_host_tpus_simulated{host="coral-0"} 1\n' in prometheus(
+        dataclasses.replace(report, figures=[figure])
+    )
+    for text in (told(report), nagios(report)[1], html(report)):
+        assert "SIMULATED" not in text
+
+
+def test_what_only_follows_is_told_with_what_it_follows_from(report: Report) -> None:
+    """And is no trouble of its own, but no host that has it is well."""
+    root = Finding("coral-0", "export", "NOT_SERVING", Severity.ERROR, "", "it is stopped", "start it")
+    findings = [
+        dataclasses.replace(each, because=root.name) if each.state == "STALE" else each for each in report.findings
+    ]
+    dead = dataclasses.replace(report, findings=[root, *findings])
+    assert [trouble.state for trouble in troubles(dead)].count("STALE") == 0
+    (trouble,) = [trouble for trouble in troubles(dead) if trouble.state == "NOT_SERVING"]
+    assert trouble.follows == "coral-[7-8] nfs: STALE"
+    text = told(dead)
+    assert "  then:   coral-[7-8] nfs: STALE will be well, too\n" in text and "\ncoral-[7-8]  STALE" in text
+    assert "7 findings to attend to, 2 more that follow from that" in text.splitlines()[-1]
+    assert "coral-[7-8] nfs: STALE will be well, too" in html(dead)
+    assert sum(each["because"] == root.name for each in dead.document()["findings"]) == 2

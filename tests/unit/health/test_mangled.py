@@ -1,19 +1,29 @@
-"""No document, however mangled, makes the judge of TPUs raise: saved probes with anything anywhere, or nothing."""
+"""No document, however mangled, makes the judge raise: saved probes and surveys with anything anywhere, or nothing."""
 
 from __future__ import annotations
 
 import copy
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from clusteradm.health import patterns, tpu
+from clusteradm import health
+from clusteradm.cli.health_forms.html import html
+from clusteradm.cli.health_forms.nagios import nagios
+from clusteradm.cli.health_forms.prometheus import prometheus
+from clusteradm.cli.health_forms.report import Report
+from clusteradm.cli.health_forms.table import table
+from clusteradm.health import Survey, expect, patterns, saved, tpu
 from clusteradm.health.finding import Severity
 
-PROBES = Path(__file__).resolve().parents[2] / "fixtures" / "probes"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+PROBES = FIXTURES / "probes"
 DOCUMENTS = [json.loads(path.read_text(encoding="utf-8"))["document"] for path in sorted(PROBES.glob("*.json"))]
 # Documents come as JSON, which Python reads with NaN, infinities, numbers of any length and lone surrogates.
 SCALARS = st.one_of(
@@ -31,6 +41,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=8,
 )
+WHOLE_LIMITS = settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 LIMITS = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -43,15 +54,17 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-PLACES = [places(document) for document in DOCUMENTS]
+# What four boards of a lab said, and the inventory that it is judged by.
+SURVEY, CLUSTER = saved.read(FIXTURES / "health" / "survey.json")
+WHOLE = {"documents": SURVEY.documents, "cluster": SURVEY.cluster}
+HOSTS = set(SURVEY.documents)
 
 
 @st.composite
-def mangled(draw: st.DrawFn) -> Any:
-    """A saved probe in which up to five things are something else, or are gone, or are there twice."""
-    number = draw(st.integers(0, len(DOCUMENTS) - 1))
-    document = copy.deepcopy(DOCUMENTS[number])
-    for path in draw(st.lists(st.sampled_from(PLACES[number]), min_size=1, max_size=5)):
+def mangled(draw: st.DrawFn, originals: Sequence[Any]) -> Any:
+    """One of them in which up to five things are something else, or are gone, or are there twice."""
+    document = copy.deepcopy(draw(st.sampled_from(originals)))
+    for path in draw(st.lists(st.sampled_from(places(document)), min_size=1, max_size=5)):
         place, key = document, path[-1]
         try:
             for step in path[:-1]:
@@ -81,7 +94,7 @@ def survives(document: Any, expected: Any = 8) -> None:
 
 
 @LIMITS
-@given(mangled())
+@given(mangled(DOCUMENTS))
 def test_a_probe_with_something_else_in_it(document: Any) -> None:
     survives(document)
 
@@ -93,6 +106,38 @@ def test_a_probe_with_something_else_in_it(document: Any) -> None:
 def test_what_is_no_probe_at_all(document: Any) -> None:
     survives(document)
     survives({"tpu": document, "runtime": document, "trial": document})
+
+
+def survives_whole(survey: Survey) -> None:
+    """Judged, and told in every form, as text that can be written."""
+    assert CLUSTER is not None
+    findings = [*health.judge(CLUSTER, survey), *expect.compare(CLUSTER, survey)]
+    assert {finding.host for finding in findings} >= set(survey.documents) | set(survey.errors)
+    assert all(finding.ok or (finding.cause and finding.remedy) for finding in findings)
+    assert set(health.slots(CLUSTER, survey)) <= set(survey.documents)
+    report = Report.of(CLUSTER, survey, findings)
+    for text in (html(report), nagios(report)[1], prometheus(report), json.dumps(report.document())):
+        assert text.encode("utf-8")
+    Console(file=io.StringIO(), width=100).print(table(report, verbose=True))
+
+
+def test_the_survey_itself_is_well() -> None:
+    assert CLUSTER is not None and [each.name for each in health.judge(CLUSTER, SURVEY) if not each.ok] == []
+
+
+@WHOLE_LIMITS
+@given(mangled([WHOLE]))
+def test_a_survey_with_something_else_in_it(whole: Any) -> None:
+    documents = whole.get("documents")
+    documents = {name: each for name, each in documents.items() if name in HOSTS} if isinstance(documents, dict) else {}
+    survives_whole(Survey(documents, whole.get("cluster")))
+
+
+@WHOLE_LIMITS
+@given(st.dictionaries(st.sampled_from(sorted(SURVEY.documents["host-1"])), ANYTHING), ANYTHING)
+def test_a_survey_of_anything(document: Any, cluster: Any) -> None:
+    errors = {"host-3": ("UNREACHABLE", "no answer", "check its power")}
+    survives_whole(Survey({"host-1": document, "host-2": document, "host-4": cluster}, cluster, errors))
 
 
 @LIMITS

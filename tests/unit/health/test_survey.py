@@ -41,6 +41,7 @@ def document(name: str, address: str, mount: dict[str, str] | None) -> dict[str,
             "resolved": {"h": ["10.0.0.1"], "c": ["10.0.0.2"]},
         },
         "share": {"path": "/srv/cluster", "mount": mount, "use": {"ok": True, "seconds": 0.01}},
+        "export": None,
         "runtime": {
             "ok": True,
             "google_pycoral": None,
@@ -91,6 +92,8 @@ CHANGES: list[tuple[list[str | int], Any, str, str]] = [
     (["network", "resolved", "c"], ["127.0.1.1"], "network", "NAMES"),
     (["share", "mount"], None, "nfs", "NOT_MOUNTED"),
     (["share", "mount", "type"], "ext4", "nfs", "FOREIGN"),
+    (["share", "mount", "source"], "nas:/cluster", "nfs", "FOREIGN"),
+    (["share", "mount", "source"], "10.0.0.9:/cluster", "nfs", "FOREIGN"),
     (["share", "use"], {"ok": False, "error": "x", "timeout": True}, "nfs", "STALE"),
     (["share", "use"], {"ok": False, "error": "Permission denied"}, "nfs", "UNUSABLE"),
     (["runtime"], {"ok": False, "error": "ended by signal 11"}, "runtime", "BROKEN"),
@@ -119,6 +122,53 @@ def test_one_illness_is_one_finding(
     assert finding.cause and finding.remedy
 
 
+@pytest.mark.parametrize("source", ["h:/cluster", "10.0.0.1:/cluster", "h.example.org:/cluster"])
+def test_the_head_by_any_of_its_names(cluster: Cluster, survey: Survey, source: str) -> None:
+    survey.documents["c"]["share"]["mount"]["source"] = source
+    assert ill(cluster, survey) == []
+
+
+SERVES = {"answers": True, "exports": True, "error": None, "outsider": {"from": "127.0.0.1", "refused": True}}
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({}, None),
+        ({"answers": False, "exports": None, "error": "connection refused", "outsider": None}, "NOT_SERVING"),
+        ({"exports": False, "error": "NFS4ERR_NOENT", "outsider": None}, "NOT_EXPORTED"),
+        ({"outsider": {"from": "192.168.0.2", "refused": False, "said": "NFS4_OK"}}, "OPEN"),
+        ({"outsider": None}, None),
+    ],
+)
+def test_the_heads_export(cluster: Cluster, survey: Survey, change: dict[str, Any], state: str | None) -> None:
+    survey.documents["h"]["export"] = {**SERVES, **change}
+    assert ill(cluster, survey) == ([("h", "export", state)] if state else [])
+    (finding,) = [each for each in health.judge(cluster, survey) if each.check == "export"]
+    assert (state is None) or (finding.cause and finding.remedy)
+
+
+def test_a_server_that_died_is_the_one_thing_to_mend(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["h"]["export"] = {**SERVES, "answers": False, "error": "it takes connections, but says nothing"}
+    survey.documents["c"]["share"]["use"] = {"ok": False, "error": "no answer within 4 s", "timeout": True}
+    found = [each for each in health.judge(cluster, survey) if not each.ok]
+    assert [(each.name, each.because) for each in found] == [
+        ("h export: NOT_SERVING", ""),
+        ("c nfs: STALE", "h export: NOT_SERVING"),
+    ]
+
+
+def test_where_a_job_may_put_ranks(cluster: Cluster, survey: Survey) -> None:
+    assert health.slots(cluster, survey) == {"h": (), "c": ()}
+    survey.documents["c"]["share"]["use"] = {"ok": False, "timeout": True}
+    survey.documents["c"]["system"]["failed_units"] = ["x.service"]
+    assert health.slots(cluster, survey) == {"h": ()}, "a rank there would wait for the share for ever"
+    survey.documents["c"]["share"] = survey.documents["h"]["share"] | {"mount": None}
+    assert health.slots(cluster, survey) == {"h": ()}
+    del survey.documents["c"]["share"]
+    assert health.slots(cluster, survey) == {"h": (), "c": ()}, "what was not asked is nobody's fault"
+
+
 @pytest.mark.parametrize(
     ("login", "hello", "state"),
     [
@@ -132,6 +182,13 @@ def test_mpi(cluster: Cluster, survey: Survey, login: dict[str, Any], hello: dic
     survey.cluster["login"]["c"] = login
     survey.cluster["hello"].update(hello)
     assert ill(cluster, survey) == [("c", "mpi", state)]
+
+
+def test_who_was_not_asked_to_write_did_not_write_elsewhere(cluster: Cluster, survey: Survey) -> None:
+    assert survey.cluster is not None
+    survey.cluster["hello"]["wrote"] = ["h"]
+    survey.cluster["writers"] = ["h"]
+    assert ill(cluster, survey) == []
 
 
 def test_a_silent_host_is_a_finding(cluster: Cluster, survey: Survey) -> None:

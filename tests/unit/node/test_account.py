@@ -51,3 +51,20 @@ def test_a_probe_answers_whatever_happens() -> None:
     assert attempt(ME, 5, lambda: {"ok": False, "error": "x"})["ok"] is False
     assert attempt(ME, 0.2, lambda: {"a": time.sleep(30)})["timeout"] is True
     assert attempt(ME, 5, lambda: {"a": 1 // 0})["error"] == "integer division or modulo by zero"
+
+
+def test_what_is_left_behind_on_a_dead_mount_holds_nobody_up() -> None:
+    """A process that no signal reaches keeps the pipe open for ever; its parent has answered all the same."""
+    leftover = []
+
+    def work() -> int:
+        child = os.fork()
+        if child == 0:
+            time.sleep(20)  # with the pipe of its parent
+            os._exit(0)
+        return child
+
+    begun = time.monotonic()
+    leftover.append(as_user(ME, work, seconds=10))
+    assert time.monotonic() - begun < 5
+    os.kill(leftover[0], signal.SIGKILL)

@@ -1,0 +1,40 @@
+"""The private network as each host has set it up: its interface, its address, and where the others' names lead."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from clusteradm.health.finding import Finding, ill, well
+from clusteradm.health.reading import Reading
+from clusteradm.inventory import Cluster, Host
+
+CHECK = "network"
+BOOTSTRAP = "run clusteradm bootstrap"
+
+
+def judge(cluster: Cluster, host: Host, network: Reading) -> Iterator[Finding]:
+    """One finding."""
+    name, prefix = host.cluster_interface, ipaddress.ip_network(cluster.setting("cluster_subnet")).prefixlen
+    wanted = f"{host.cluster_ip}/{prefix}"
+    interfaces = network.named("interfaces")
+    interface = interfaces.get(name)
+    if interface is None:
+        cause = f"there is no interface {name} (there are: {', '.join(interfaces)})"
+        yield ill(host.name, CHECK, "NO_INTERFACE", cause, "correct cluster_interface in the inventory")
+    elif wanted not in (has := interface.texts("addresses") or ()):
+        cause = f"{name} has {', '.join(has) or 'no address'}, not {wanted}"
+        yield ill(host.name, CHECK, "NO_ADDRESS", cause, BOOTSTRAP)
+    elif interface.text("state") == "down":
+        yield ill(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
+    else:
+        yield _names(cluster, host, network.part("resolved"), f"{name} {wanted}")
+
+
+def _names(cluster: Cluster, host: Host, resolved: Reading, detail: str) -> Finding:
+    for name, member in cluster.hosts.items():
+        found = resolved.texts(name)
+        if found is not None and found != (member.cluster_ip,):
+            cause = f"the name {name} leads to {', '.join(found) or 'nothing'}, not to {member.cluster_ip}"
+            return ill(host.name, CHECK, "NAMES", cause, BOOTSTRAP, detail=detail)
+    return well(host.name, CHECK, detail)

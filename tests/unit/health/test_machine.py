@@ -1,0 +1,334 @@
+"""The board itself, from the files that its kernel shows to the findings; and what differs between hosts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from clusteradm.health import drift, machine
+from clusteradm.health.finding import Finding, Severity
+from clusteradm.health.reading import Reading
+from clusteradm.inventory import Host
+from clusteradm.node.probe import machine as machine_probe
+from clusteradm.node.probe import system as system_probe
+
+from .test_mangled import ANYTHING, SCALARS
+from .test_mangled import LIMITS as MANY
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+HOST = Host("w1", ("compute",), {"cluster_ip": "10.0.0.1", "cluster_interface": "eth0"}, {})
+
+ZONE = "sys/class/thermal/thermal_zone0/"
+# Which number it has depends on the order in which the drivers come up.
+FAN = "sys/class/thermal/cooling_device2/"
+CHIP = "sys/class/hwmon/hwmon1/"
+EMMC = "sys/class/mmc_host/mmc0/mmc0:0001/"
+# A Dev Board (Mendel's fsl-imx8mq-phanbell.dts): the i.MX 8M's zone, its fan at 65 °C, Samsung eMMC.
+BOARD = {
+    ZONE + "type": "cpu-thermal",
+    ZONE + "temp": "48000",
+    **{
+        f"{ZONE}trip_point_{number}_{key}": text
+        for number, trip in enumerate(
+            [
+                ("passive", "75000"),
+                ("passive", "80000"),
+                ("passive", "85000"),
+                ("critical", "90000"),
+                ("active", "65000"),
+            ]
+        )
+        for key, text in zip(("type", "temp"), trip, strict=True)
+    },
+    "sys/class/thermal/cooling_device0/type": "thermal-cpufreq-0",
+    "sys/class/thermal/cooling_device0/cur_state": "0",
+    FAN + "type": "gpio-fan",
+    FAN + "cur_state": "1",
+    FAN + "max_state": "1",
+    "sys/class/hwmon/hwmon0/name": "gpio_fan",
+    "sys/class/hwmon/hwmon0/fan1_input": "8600",
+    "sys/class/hwmon/hwmon0/pwm1": "255",
+    EMMC + "life_time": "0x01 0x02",
+    EMMC + "pre_eol_info": "0x01",
+    "proc/device-tree/model": "Freescale i.MX8MQ Phanbell\0",
+    "proc/meminfo": "MemTotal: 1000000 kB\nMemAvailable: 600000 kB\nCmaTotal: 655360 kB\nCmaFree: 600000 kB",
+    "proc/uptime": "7200.55 28000.10",
+}
+WELL = "Freescale i.MX8MQ Phanbell, 48 °C, 8600 rpm"
+KILL = "Killed process 812 (python3) total-vm:911216kB, anon-rss:702144kB, file-rss:12kB, shmem-rss:0kB"
+
+
+def put(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
+    """The findings on a tree of files, and on what timedatectl says; the document goes as JSON, as every other."""
+
+    def judge(files: dict[str, str], timedatectl: str | None = None) -> list[Finding]:
+        monkeypatch.setattr(machine_probe, "output", lambda command, seconds: timedatectl)
+        monkeypatch.setattr(system_probe, "output", lambda command, seconds: None)
+        put(tmp_path, files)
+        probes = (machine_probe, system_probe)
+        about, system = (Reading(json.loads(json.dumps(probe.probe(str(tmp_path), {})))) for probe in probes)
+        return list(machine.judge(HOST, about, system))
+
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, [("machine", "OK")]),
+        ({ZONE + "temp": "74900"}, [("machine", "OK")]),
+        ({ZONE + "temp": "75000"}, [("heat", "HOT")]),
+        ({ZONE + "temp": "86000"}, [("heat", "CRITICAL")]),
+        ({ZONE + "temp": "garbage"}, [("machine", "OK")]),
+        # x86_pkg_temp: trip points that nobody has set.
+        (
+            {
+                "sys/class/thermal/thermal_zone1/temp": "52000",
+                "sys/class/thermal/thermal_zone1/trip_point_0_type": "passive",
+                "sys/class/thermal/thermal_zone1/trip_point_0_temp": "-274000",
+                "sys/class/thermal/thermal_zone1/trip_point_1_type": "critical",
+                "sys/class/thermal/thermal_zone1/trip_point_1_temp": "0",
+            },
+            [("machine", "OK")],
+        ),
+        # A hot zone does not hide a critical one behind it.
+        (
+            {
+                ZONE + "temp": "76000",
+                "sys/class/thermal/thermal_zone1/temp": "104000",
+                "sys/class/thermal/thermal_zone1/trip_point_0_type": "critical",
+                "sys/class/thermal/thermal_zone1/trip_point_0_temp": "105000",
+            },
+            [("heat", "CRITICAL")],
+        ),
+        ({FAN + "cur_state": "0"}, [("machine", "OK")]),
+        ({FAN + "cur_state": "0", ZONE + "temp": "66000"}, [("machine", "OK")]),
+        ({FAN + "cur_state": "0", ZONE + "temp": "70000"}, [("fan", "STILL")]),
+        ({FAN + "cur_state": "0", ZONE + "temp": "76000"}, [("heat", "HOT"), ("fan", "STILL")]),
+        ({FAN + "cur_state": "?", ZONE + "temp": "70000"}, [("machine", "OK")]),
+        ({FAN + "cur_state": "0", FAN + "type": "Fan", ZONE + "temp": "70000"}, [("machine", "OK")]),
+        ({CHIP + "name": "pwmfan", CHIP + "fan1_input": "0", CHIP + "pwm1": "125"}, [("fan", "STILL")]),
+        ({CHIP + "name": "pwmfan", CHIP + "fan1_input": "0", CHIP + "pwm1": "0"}, [("machine", "OK")]),
+        ({CHIP + "name": "pwmfan", CHIP + "fan1_input": "3100", CHIP + "pwm1": "125"}, [("machine", "OK")]),
+        ({CHIP + "name": "nct6779", CHIP + "fan3_input": "0", CHIP + "pwm3": "128"}, [("machine", "OK")]),
+        ({CHIP + "name": "rpi_volt", CHIP + "in0_lcrit_alarm": "1"}, [("power", "LOW")]),
+        ({"proc/meminfo": "MemTotal: 1000000 kB\nMemAvailable: 40000 kB"}, [("memory", "LOW")]),
+        ({"proc/meminfo": "MemTotal: 1000000 kB\nMemAvailable: 66000 kB"}, [("machine", "OK")]),
+        ({"proc/meminfo": "MemTotal: 256000 kB\nMemAvailable: 20000 kB"}, [("machine", "OK")]),
+        ({"proc/meminfo": "CmaTotal: 655360 kB\nCmaFree: 1000 kB"}, [("memory", "NO_CMA")]),
+        ({"proc/meminfo": f"MemTotal: {'9' * 5000} kB\nCmaTotal: x kB\nCmaFree: 1 MB"}, [("machine", "OK")]),
+        ({EMMC + "life_time": "0x01 0x0a"}, [("storage", "WORN")]),
+        ({EMMC + "pre_eol_info": "0x03"}, [("storage", "WORN")]),
+        ({EMMC + "life_time": "", EMMC + "pre_eol_info": "0x03"}, [("storage", "WORN")]),
+        ({EMMC + "life_time": "n/a 0x0b"}, [("storage", "WORN")]),
+        ({EMMC + "life_time": "none at all", EMMC + "pre_eol_info": "-"}, [("machine", "OK")]),
+        ({"run/reboot-required": "*** System restart required ***"}, [("reboot", "PENDING")]),
+        ({"dev/kmsg": f"3,9,7100000000,-;{KILL}"}, [("memory", "OOM")]),
+        ({"dev/kmsg": f"3,9,7100000000,-;Out of memory: {KILL}, UID:0"}, [("memory", "OOM")]),
+        ({"dev/kmsg": f"3,9,7100000000,-;{KILL}", "proc/uptime": "100000 1"}, [("machine", "OK")]),
+        ({"dev/kmsg": f"3,9,7100000000,-;{KILL}", "proc/uptime": "soon"}, [("machine", "OK")]),
+        ({"dev/kmsg": "3,9,7100000000,-;apex 0000:01:00.0: Killed process 812"}, [("machine", "OK")]),
+        ({"proc/uptime": ""}, [("machine", "OK")]),
+        ({"proc/uptime": "nan 1"}, [("machine", "OK")]),
+    ],
+)
+def test_a_board(judged: Callable[..., list[Finding]], more: dict[str, str], expected: list[tuple[str, str]]) -> None:
+    found = judged({**BOARD, **more})
+    assert [(finding.check, finding.state) for finding in found] == expected
+    assert all(finding.ok or (finding.cause and finding.remedy) for finding in found)
+
+
+SYNCED, UNSYNCED, OFF = (
+    f"NTP={on}\nNTPSynchronized={synchronized}\nCanNTP=yes\n"
+    for on, synchronized in (("yes", "yes"), ("yes", "no"), ("no", "no"))
+)
+# In the virtual lab, whose boards share the clock of the machine, the unit is masked.
+MASKED = "NTP=no\nNTPSynchronized=no\nCanNTP=no\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "uptime", "state", "detail"),
+    [
+        (SYNCED, "7200 1", "OK", f"{WELL}, time synchronised"),
+        (UNSYNCED, "7200 1", "NOT_SYNCED", ""),
+        (UNSYNCED, "600 1", "OK", f"{WELL}, time not synchronised yet"),
+        (UNSYNCED, "", "OK", f"{WELL}, time not synchronised yet"),
+        (OFF, "7200 1", "OK", f"{WELL}, no time service"),
+        (MASKED, "7200 1", "OK", f"{WELL}, no time service"),
+        ("NTPSynchronized=yes\nNTP=\n", "7200 1", "OK", f"{WELL}, time synchronised"),
+        ("Failed to query server", "7200 1", "OK", WELL),
+        (None, "7200 1", "OK", WELL),
+    ],
+)
+def test_the_time(judged: Callable[..., list[Finding]], said: str | None, uptime: str, state: str, detail: str) -> None:
+    (finding,) = judged({**BOARD, "proc/uptime": uptime}, said)
+    assert (finding.state, finding.detail) == (state, detail)
+
+
+@pytest.mark.parametrize(("ntp", "detail"), [(True, "time synchronised"), (False, "ok"), (None, "ok")])
+def test_the_time_of_an_older_document(ntp: bool | None, detail: str) -> None:
+    (finding,) = machine.judge(HOST, Reading({"ntp": ntp}), Reading({"uptime": 7200.0}))
+    assert (finding.state, finding.detail) == ("OK", detail)
+
+
+def test_what_a_person_is_told(judged: Callable[..., list[Finding]]) -> None:
+    """A board that is hot though its fan is switched on, and that has too little of all else."""
+    log = [f"3,{number},{number}000000,-;{KILL.replace('python3', name)}" for number, name in enumerate("aab")]
+    memory = "MemTotal: 1000000 kB\nMemAvailable: 40000 kB"
+    files = {ZONE + "temp": "76000", "proc/meminfo": memory, "dev/kmsg": "\n".join(log), EMMC + "life_time": "x"}
+    heat, low, killed, worn, time = judged({**BOARD, **files, EMMC + "pre_eol_info": "0x02"}, UNSYNCED)
+    assert heat.cause == "cpu-thermal has 76 °C, and is slowed down from 75 °C on"
+    assert "listen whether its fan turns" in heat.remedy and heat.source == "ET#770"
+    assert low.cause == "39 MiB of 977 MiB of memory are available"
+    assert killed.cause == "for want of memory the kernel killed a, b within the last day"
+    assert worn.cause == "the eMMC mmc0:0001 is worn out (pre-EOL 2)"
+    assert time.cause.endswith("follows no time server, 120 minutes after the start")
+    assert {each.severity for each in (heat, low, killed, worn, time)} == {Severity.WARNING}
+
+
+def test_a_machine_that_shows_nothing_is_well(judged: Callable[..., list[Finding]]) -> None:
+    (finding,) = judged({})
+    assert (finding.ok, finding.detail) == (True, "ok")
+
+
+def test_the_kernels_log_may_hold_many_deaths(tmp_path: Path) -> None:
+    assert machine_probe.killed(str(tmp_path)) is None
+    log = [f"3,{number},{number}500000,-;{KILL.replace('python3', f'({number}) x')}" for number in range(30)]
+    put(tmp_path, {"dev/kmsg": "\n".join(log)})
+    found = machine_probe.killed(str(tmp_path))
+    assert found is not None and len(found) == 10 and found[-1] == {"name": "(29) x", "at": 29.5}
+
+
+def test_the_shared_folder_is_looked_at_where_it_is_the_hosts_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_probe, "output", lambda command, seconds: None)
+    (tmp_path / "srv/cluster").mkdir(parents=True)
+    usual = {"/", "/var", "/boot"}
+    for head, more in ((None, {"/srv/cluster"}), ("10.0.0.1", set())):
+        disks = system_probe.probe(str(tmp_path), {"shared": "/srv/cluster", "head": head})["disks"]
+        assert set(disks) == usual | more
+        assert disks["/var"] is None and disks["/"]["size"] > 0
+    assert set(system_probe.probe(str(tmp_path), {})["disks"]) == usual
+
+
+PYTHONS = {"this": sys.executable, "3.7": shutil.which("python3.7")}
+
+
+@pytest.mark.parametrize("python", [pytest.param(path, id=name) for name, path in PYTHONS.items() if path])
+def test_any_python_and_a_board_on_which_every_file_is_odd(tmp_path: Path, python: str) -> None:
+    told = {name: text for name, text in BOARD.items() if name.endswith(("type", "name"))}
+    put(tmp_path, {**dict.fromkeys([*BOARD, "dev/kmsg", "etc/os-release"], "\0005 (\xb2"), **told})
+    code = (
+        "import json, sys; from clusteradm.node.probe import machine, system; "
+        "print(json.dumps([each.probe(sys.argv[1], {}) for each in (machine, system)]))"
+    )
+    done = subprocess.run([python, "-c", code, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True)
+    if "pyenv:" in done.stderr:
+        pytest.skip("python3.7 is a version manager's shim")
+    assert done.returncode == 0, done.stderr
+    about, system = json.loads(done.stdout)
+    assert [about[key] for key in ("zones", "killed", "emmc", "cma_total")] == [[], [], [], None]
+    assert [about["cooling"][0][key] for key in ("type", "state", "max")] == ["gpio-fan", None, None]
+    assert (about["fans"][0]["rpm"], system["uptime"], system["memory_total"]) == (None, None, None)
+
+
+LIMITS = settings(MANY, max_examples=100)
+
+
+@st.composite
+def some(draw: st.DrawFn, **shapes: st.SearchStrategy[Any]) -> dict[str, Any]:
+    """An object of these keys, in which now and then one is missing, or has what does not belong there."""
+    found = {}
+    for key, shape in shapes.items():
+        how = draw(st.sampled_from(["right"] * 8 + ["odd", "missing"]))
+        if how != "missing":
+            found[key] = draw(shape if how == "right" else ANYTHING)
+    return found
+
+
+NUMBERS = st.sampled_from([0, 1, 70000, 95000, "70000", 2**59, -(2**70), 10**400, float("nan"), float("inf")])
+MACHINES = some(
+    zones=st.lists(
+        some(**dict.fromkeys(("zone", "type", "temp", "active", "passive", "critical"), NUMBERS)), max_size=2
+    ),
+    fans=st.lists(some(fan=SCALARS, chip=st.just("pwmfan"), rpm=NUMBERS, pwm=NUMBERS), max_size=2),
+    cooling=st.lists(some(device=SCALARS, type=st.just("gpio-fan"), state=NUMBERS, max=NUMBERS), max_size=2),
+    power_alarms=st.lists(SCALARS, max_size=2),
+    cma_total=NUMBERS,
+    cma_free=NUMBERS,
+    killed=st.lists(some(name=SCALARS, at=NUMBERS), max_size=2),
+    emmc=st.lists(some(card=SCALARS, life=NUMBERS, pre_eol=NUMBERS), max_size=2),
+    ntp=some(can=st.booleans(), enabled=st.booleans(), synchronized=st.booleans()),
+    reboot=st.booleans(),
+)
+SYSTEMS = some(model=SCALARS, uptime=NUMBERS, memory_total=NUMBERS, memory_available=NUMBERS)
+WORDS = st.sampled_from(["a", "b", "\ud800", ""])
+VERSIONS = some(
+    machine=some(packages=st.dictionaries(WORDS, WORDS | SCALARS, max_size=3)), system=some(kernel=WORDS, model=WORDS)
+)
+
+
+def survives(found: list[Finding]) -> None:
+    for finding in found:
+        assert all(isinstance(text, str) for text in (finding.subject, finding.cause, finding.remedy, finding.detail))
+        assert finding.ok or (finding.cause and finding.remedy)
+
+
+@LIMITS
+@given(MACHINES, SYSTEMS)
+@example({"zones": [{"temp": 2**59, "passive": 1, "critical": 2**59, "type": "\ud800"}]}, {"model": "\ud800"})
+@example({"ntp": {"enabled": True, "synchronized": False}}, {"uptime": float("inf")})
+def test_no_document_is_too_odd(about: Any, system: Any) -> None:
+    found = list(machine.judge(HOST, Reading(about), Reading(system)))
+    assert found
+    survives(found)
+
+
+@LIMITS
+@given(ANYTHING, ANYTHING)
+def test_what_is_no_document_at_all(one: Any, other: Any) -> None:
+    survives(list(machine.judge(HOST, Reading(one), Reading(other))))
+    survives(list(drift.judge({"a": one, "b": {"machine": one, "system": other}, "c": {"machine": {"packages": one}}})))
+
+
+@LIMITS
+@given(st.dictionaries(st.text(max_size=3), VERSIONS, max_size=4))
+def test_no_cluster_is_too_odd(documents: dict[str, Any]) -> None:
+    found = list(drift.judge(documents))
+    assert {finding.subject for finding in found} <= set(documents)
+    survives(found)
+
+
+def test_drift() -> None:
+    def document(kernel: str, model: str | None, **packages: str) -> dict[str, Any]:
+        return {"system": {"kernel": kernel, "model": model}, "machine": {"packages": packages}}
+
+    board, pc = "Freescale i.MX8MQ Phanbell", None
+    documents = {
+        "c0": document("4.14.98-imx", board, openmpi="3.1.3"),
+        "c1": document("4.14.98-imx", board, openmpi="3.1.3"),
+        "c2": document("4.9.51-imx", board, openmpi="4.1.4"),
+        "pc": document("6.1.0-amd64", pc, openmpi="3.1.3"),
+        "mute": {"error": {}},
+        "odd": "not a document",
+    }
+    assert [(one.host, one.state) for one in drift.judge(documents)] == [("c2", "PACKAGES"), ("c2", "KERNEL")]
+    assert list(drift.judge({})) == []
