@@ -7,6 +7,8 @@ import re
 import time
 from typing import Any, Callable, Dict
 
+from clusteradm.node.texts import read
+
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
     """The host's facts."""
@@ -30,7 +32,7 @@ def gather(root: str = "/") -> Dict[str, Any]:
         "kernel": uname.release,
         "kernel_version": uname.version,
         "machine": uname.machine,
-        "machine_id": _text(root, "etc/machine-id") or "NA",
+        "machine_id": read(root, "etc/machine-id") or "NA",
         "nodename": uname.nodename,
         "pkg_mgr": "apt" if os.path.exists(os.path.join(root, "usr/bin/apt-get")) else "unknown",
         # PyPy has no sched_getaffinity.
@@ -38,9 +40,9 @@ def gather(root: str = "/") -> Dict[str, Any]:
         "python_version": platform.python_version(),
         "real_group_id": os.getgid(),
         "real_user_id": os.getuid(),
-        "service_mgr": _text(root, "proc/1/comm") or "NA",
+        "service_mgr": read(root, "proc/1/comm") or "NA",
         "system": uname.sysname,
-        "uptime_seconds": int(float((_text(root, "proc/uptime") or "0").split()[0])),
+        "uptime_seconds": int(float((read(root, "proc/uptime") or "0").split()[0])),
         "user_dir": account.pw_dir,
         "user_gecos": account.pw_gecos,
         "user_gid": account.pw_gid,
@@ -50,19 +52,11 @@ def gather(root: str = "/") -> Dict[str, Any]:
     }
 
 
-def _text(root: str, path: str) -> str:
-    try:
-        with open(os.path.join(root, path), encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
 def _distribution(root: str) -> Dict[str, Any]:
     """The release is more exact in debian_version than in os-release, but on a system that is only derived from it."""
-    release = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', _text(root, "etc/os-release"), re.M))
+    release = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', read(root, "etc/os-release") or "", re.M))
     version = release.get("VERSION_ID", "NA")
-    exact = _text(root, "etc/debian_version")
+    exact = read(root, "etc/debian_version") or ""
     if release.get("ID") == "debian" and re.match(r"[0-9]+\.[0-9]+", exact):
         version = exact
     # As in Ansible, which knows no Mendel: what it does not know is its own family.
@@ -79,7 +73,7 @@ def _distribution(root: str) -> Dict[str, Any]:
 
 def _memory(root: str) -> Dict[str, Any]:
     """In MiB, as Ansible has it."""
-    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _text(root, "proc/meminfo"), re.M))
+    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read(root, "proc/meminfo") or "", re.M))
     names = ("MemTotal", "MemFree", "SwapTotal", "SwapFree")
     return {name.lower() + "_mb": int(sizes.get(name, 0)) // 1024 for name in names}
 

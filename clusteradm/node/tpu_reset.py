@@ -10,8 +10,9 @@ import stat
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from clusteradm.node.probe import names, pcie, read
+from clusteradm.node.probe import pcie
 from clusteradm.node.probe.tpu import process
+from clusteradm.node.texts import names, read
 
 SECONDS = 10.0
 # udev applies its rules to a new device node a little after it is there.

@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Sequence
 
-from clusteradm.node.probe import names, read
+from clusteradm.node.texts import names, read
 
 # As a source of gasket on a host: package gasket-dkms, whose build DKMS repeats for each kernel.
 _DKMS = "var/lib/dkms/gasket"

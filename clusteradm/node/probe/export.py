@@ -12,7 +12,7 @@ import struct
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from clusteradm.node.probe import read
+from clusteradm.node.texts import read
 
 # As in templates/head/etc/ganesha/ganesha.conf.j2.
 PATH = "/cluster"

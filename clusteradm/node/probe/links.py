@@ -5,7 +5,8 @@ import os
 import re
 from typing import Any, Dict, Optional
 
-from clusteradm.node.probe import number, output, read
+from clusteradm.node.probe import output
+from clusteradm.node.texts import number, read
 
 _COUNT, _INTERVAL = 5, 0.2
 # ICMP and IP headers: what an echo of the link's whole size leaves for its body.

@@ -4,9 +4,10 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import names, number, output, read
+from clusteradm.node.probe import output
 from clusteradm.node.probe.driver import kernel_log
 from clusteradm.node.probe.system import meminfo
+from clusteradm.node.texts import names, number, read
 
 # What has to be the same on every host of a cluster.
 PACKAGES = ("openmpi-bin", "libopenmpi3", "python3-mpi4py", "libedgetpu1-std", "nfs-common", "nfs-ganesha")

@@ -5,7 +5,8 @@ import os
 import socket
 from typing import Any, Dict, List
 
-from clusteradm.node.probe import names, output, read
+from clusteradm.node.probe import output
+from clusteradm.node.texts import names, read
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import names, read
+from clusteradm.node.texts import names, read
 
 # Only the ids are matched: class and vendor texts differ with the age of pci.ids and with the driver's fix-up.
 VENDOR, DEVICE = "0x1ac1", "0x089a"

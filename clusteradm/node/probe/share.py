@@ -6,8 +6,8 @@ import socket
 import struct
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import read
 from clusteradm.node.probe.attempt import attempt
+from clusteradm.node.texts import read
 
 # A stale or hung mount must not hang the probe.
 _SECONDS = 4.0

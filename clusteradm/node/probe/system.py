@@ -5,7 +5,8 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import number, output, read
+from clusteradm.node.probe import output
+from clusteradm.node.texts import number, read
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:

@@ -11,9 +11,10 @@ import re
 import stat
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import names, output, pcie, read
+from clusteradm.node.probe import output, pcie
 from clusteradm.node.probe.driver import driver, kernel_log
 from clusteradm.node.probe.turn import turn
+from clusteradm.node.texts import names, read
 
 # A trial's own time limit (trial.py), and a little.
 _PATIENCE = 40.0

@@ -10,11 +10,11 @@ import signal
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
-from clusteradm.node.probe import names, read
 from clusteradm.node.probe.attempt import attempt, is_root, together
 from clusteradm.node.probe.driver import kernel_log
 from clusteradm.node.probe.tpu import process
 from clusteradm.node.probe.turn import turn
+from clusteradm.node.texts import names, read
 
 PYTHON = "/opt/clusteradm/bin/python3"
 
