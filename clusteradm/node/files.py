@@ -27,6 +27,16 @@ def read(path: str) -> Optional[bytes]:
         return None
 
 
+def missing(folder: str) -> List[str]:
+    """The folder and those that it is in, as far as nothing is there, the outermost first."""
+    found: List[str] = []
+    folder = folder.rstrip("/")
+    while folder and not os.path.exists(folder):
+        found.insert(0, folder)
+        folder = os.path.dirname(folder)
+    return found
+
+
 def write(
     path: str,
     data: Union[bytes, Iterable[bytes]],

@@ -70,12 +70,8 @@ def _write(body: bytes, options: Dict[str, Any], context: Context) -> Dict[str, 
 
 def _folder(path: str, options: Dict[str, Any], context: Context) -> bool:
     """Make the folder, and those that it is in, as far as they are not there."""
-    missing = []
-    path = path.rstrip("/")
-    while path and not os.path.isdir(path):
-        missing.append(path)
-        path = os.path.dirname(path)
-    for one in reversed(missing):
+    missing = files.missing(path)
+    for one in missing:
         if not context.check:
             os.mkdir(one)
             files.attributes(one, dict(options, mode=None), False)

@@ -60,12 +60,7 @@ def _directory(path: str, before: str, options: Dict[str, Any], context: Context
         raise Failed("%s already exists as a %s" % (path, before), path=path)
     changed = before == "absent"
     if changed:
-        missing = path.rstrip("/")
-        made = []
-        while missing and not context.check and not os.path.isdir(missing):
-            made.append(missing)
-            missing = os.path.dirname(missing)
-        for one in reversed(made):
+        for one in [] if context.check else files.missing(path):
             os.mkdir(one)
             files.attributes(one, options, False, diff)
             _times(one, options, "preserve", context, diff)

@@ -69,7 +69,9 @@ def _mounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, 
     was, fstab = _is_mounted(path), files.read(_FSTAB)
     old = _entry(path, (fstab or b"").decode("utf-8", "surrogateescape").splitlines())
     wanted = _fields(path, options)
-    made = [] if context.check else _folders(path)
+    made = [] if context.check else files.missing(path)
+    for folder in made:
+        os.mkdir(folder)
     changes = _in_fstab(path, wanted, options, context)
     if context.check or (was and not changes["changed"]):
         return dict(changes, changed=changes["changed"] or not was)
@@ -82,7 +84,7 @@ def _mounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, 
     except Failed:
         if fstab is not None:  # an entry that cannot be mounted may stop the next boot
             files.write(_FSTAB, fstab)
-        for folder in made:
+        for folder in reversed(made):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
         raise
@@ -97,18 +99,6 @@ _STATES: Dict[str, Any] = {
     "remounted": _remounted,
     "unmounted": _unmounted,
 }
-
-
-def _folders(path: str) -> List[str]:
-    """Make the folder and those that it is in; those that were not there, the deepest first."""
-    made = []
-    folder = path.rstrip("/")
-    while folder and not os.path.exists(folder):
-        made.append(folder)
-        folder = os.path.dirname(folder)
-    for folder in reversed(made):
-        os.mkdir(folder)
-    return made
 
 
 def _fields(path: str, options: Dict[str, Any]) -> List[str]:

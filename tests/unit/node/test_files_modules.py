@@ -116,6 +116,31 @@ def test_recursion_ends_where_links_go_round(do: Do, tmp_path: Path) -> None:
     assert do("file", path=str(tmp_path / "a"), state="directory", recurse=True, mode="go=")["status"] == "ok"
 
 
+def test_the_folders_that_are_missing_are_made(do: Do, tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "c"
+    assert files.missing(f"{deep}/") == [str(tmp_path / "a"), str(tmp_path / "a/b"), str(deep)]
+    assert files.missing(str(tmp_path)) == files.missing("/") == []
+    file = {"path": str(deep), "state": "directory", "mode": "0711"}
+    copy = {"body": b"x", "src": "f", "dest": f"{tmp_path / 'd' / 'e'}/", "mode": "0600"}
+    for module, args, top in (("file", file, "a"), ("copy", copy, "d")):
+        assert do(module, check=True, **args)["status"] == "changed" and not (tmp_path / top).exists()
+        assert [do(module, **args)["status"] for _ in range(2)] == ["changed", "ok"]
+    # The mode that a task names is that of every folder for `file`, of the file alone for `copy`.
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b/c", "d/e/f")}
+    assert modes == {"a": 0o711, "a/b/c": 0o711, "d/e/f": 0o600}
+
+
+def test_no_folder_is_made_where_a_file_is_in_the_way(do: Do, tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    assert files.missing(str(tmp_path / "f")) == []
+    for module, args in (
+        ("file", {"path": str(tmp_path / "f/deep"), "state": "directory"}),
+        ("copy", {"body": b"x", "src": "x", "dest": f"{tmp_path / 'f/deep'}/"}),
+    ):
+        failed = do(module, **args)
+        assert failed["status"] == "failed" and f"Not a directory: '{tmp_path}/f/deep" in failed["msg"]
+
+
 def test_authorized_key_says_what_it_does_not_take(do: Do, tmp_path: Path) -> None:
     args = {"user": "root", "path": str(tmp_path / "keys"), "manage_dir": False}
     assert "not where to find it" in do("authorized_key", key="https://example.org/me.keys", **args)["msg"]
