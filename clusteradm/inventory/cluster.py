@@ -9,7 +9,7 @@ from typing import Any
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import patterns
-from clusteradm.inventory.variables import VARIABLES
+from clusteradm.inventory.variables import SUDO_PASSWORDS, VARIABLES
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Host:
     def key_file(self) -> str | None:
         path = self.vars.get("ansible_ssh_private_key_file")
         return None if path is None else str(Path(str(path)).expanduser())
+
+    @property
+    def sudo_password(self) -> str | None:
+        """What the inventory tells sudo."""
+        return next((str(self.vars[name]) for name in reversed(SUDO_PASSWORDS) if name in self.vars), None)
 
     @property
     def ssh_common_args(self) -> str:

@@ -49,7 +49,7 @@ _TABLE = (
     Variable("cluster_wheels", "str", "where pip finds wheels on hosts with no way to a package index"),
     Variable(
         "cluster_network_guard",
-        "int",
+        "guard",
         "seconds after which an unconfirmed change of the network or of sshd is taken back",
         60,
     ),
@@ -63,11 +63,22 @@ _CONNECTION = (
     Variable("ansible_user", "str", "who logs in", scope="host"),
     Variable("ansible_ssh_private_key_file", "str", "the private key to log in with", scope="host"),
     Variable("ansible_become_password", "secret", "what sudo asks for; asked for once with -K instead", scope="host"),
+    Variable(
+        "ansible_become_pass", "secret", "another name of ansible_become_password, before which it counts", scope="host"
+    ),
+    Variable("ansible_sudo_pass", "secret", "a third name of it, which counts before both", scope="host"),
     Variable("ansible_ssh_common_args", "text", "ProxyCommand or ProxyJump", scope="host"),
     Variable("ansible_python_interpreter", "str", "the host's Python", "python3", scope="host"),
     Variable("ansible_connection", "connection", "always SSH", "ssh", scope="host"),
 )
 CONNECTION: dict[str, Variable] = {variable.name: variable for variable in _CONNECTION}
+
+# Ansible's option of its sudo plugin has three names in the inventory: the last one that is set counts.
+SUDO_PASSWORDS = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
+
+# In seconds. playbooks/tasks/confirm.yml connects anew 6 s after the guard's time has begun, an attempt of Ansible's
+# may take 5 s, and the rest is for a slow board to log in and to run `guard confirm`.
+LEAST_GUARD = 15
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -117,6 +128,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "id": (
         "a whole number from 1 on",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31,
+    ),
+    "guard": (
+        f"a whole number from {LEAST_GUARD} on (a new connection needs as long)",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= LEAST_GUARD,
     ),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
     "path": (

@@ -28,7 +28,7 @@ class SudoPasswords:
         self._known: dict[str, Password] = {}
 
     def of(self, host: Host) -> Password | None:
-        text = host.vars.get("ansible_become_password")
+        text = host.sudo_password
         if text is None:
             return self._asked
         with self._lock:

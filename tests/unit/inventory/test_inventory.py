@@ -163,6 +163,15 @@ def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
         (("cluster_tpus: 8", "cluster_user: me"), "14: cluster_user must be the same on every host"),
         (("cluster_tpus: 8", "cluster_user: root"), "14: cluster_user must be a user name that is not root"),
         (
+            ("cluster_tpus: 8", "cluster_network_guard: 14"),
+            "14: cluster_network_guard must be a whole number from 15 on",
+        ),
+        (
+            ("cluster_tpus: 8", "cluster_network_guard: 0"),
+            "14: cluster_network_guard must be a whole number from 15 on",
+        ),
+        (("cluster_tpus: 8", "ansible_become_pass: 4711"), "14: ansible_become_pass must be a string, in quotes where"),
+        (
             ("ansible_user: mendel", "ansible_usr: mendel"),
             "11: unknown variable ansible_usr; did you mean ansible_user?",
         ),

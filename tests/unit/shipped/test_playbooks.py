@@ -12,7 +12,7 @@ import yaml
 
 from clusteradm import shipped
 from clusteradm.inventory import load
-from clusteradm.inventory.variables import VARIABLES
+from clusteradm.inventory.variables import LEAST_GUARD, VARIABLES
 from clusteradm.playbook.jinja import Templates
 from clusteradm.playbook.reader import read
 
@@ -52,6 +52,13 @@ def test_defaults_are_those_of_the_table() -> None:
             assert f".{written['tpu_vendor_domain']}/apt" in written[name]
         elif match:
             assert written[name] == VARIABLES[match[1]].default, name
+
+
+def test_the_shortest_guard_leaves_time_to_connect() -> None:
+    tasks = yaml.safe_load((shipped.PLAYBOOKS / "tasks/confirm.yml").read_text(encoding="utf-8"))
+    (delay,) = (wait["delay"] for task in tasks if (wait := task.get("ansible.builtin.wait_for_connection")))
+    attempt = 5  # wait_for_connection's connect_timeout, by default
+    assert delay + attempt < LEAST_GUARD <= VARIABLES["cluster_network_guard"].default
 
 
 class _Rendered(dict[str, Any]):

@@ -147,6 +147,20 @@ def test_the_inventorys_password_comes_first(start: Start, tmp_path: Path) -> No
     assert told(tmp_path / "a") == ["geheim"] * 4 + ["wrong"]
 
 
+@pytest.mark.parametrize(
+    "names", [("become_password",), ("become_pass", "become_password"), ("sudo_pass", "become_pass", "become_password")]
+)
+def test_of_ansibles_names_for_the_password_the_same_one_counts(
+    start: Start, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    """As `ansible -b` of ansible-core 2.19 tells a sudo that notes what it is told: the first of these that is set."""
+    boards = start(env=sudo(tmp_path / "a"))
+    hosts = users(boards, **{f"ansible_{name}": text for name, text in zip(names, ("geheim", "b", "c"), strict=False)})
+    with boards.fleet(hosts, sudo_password=Password("wrong")) as fleet:
+        assert fleet.each(hosts, lambda host: hello(fleet, host)).failed == {}
+    assert told(tmp_path / "a") == ["geheim"]
+
+
 def test_without_a_password_the_message_says_how_to_tell_it(start: Start, tmp_path: Path) -> None:
     boards = start(env=sudo(tmp_path / "a"))
     hosts = users(boards)
