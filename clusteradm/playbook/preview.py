@@ -15,6 +15,7 @@ from clusteradm.playbook.planner import Planner, TaskError
 from clusteradm.playbook.reader import read
 from clusteradm.playbook.state import Board, Pending
 from clusteradm.playbook.undefined import strict
+from clusteradm.playbook.use import Use
 from clusteradm.playbook.variables import Variables, find
 
 
@@ -31,20 +32,16 @@ def preview(path: Path, playbook: Path, cluster: Cluster, host: Host) -> str:
         members = [each.name for each in cluster.select(play.hosts)]
         board.begin(play, members)
         variables = planner.variables(host, play, step.task, step.index)
-        src = _uses(path, step, variables)
-        if src is None:
+        found = _uses(path, step, variables)
+        if found is None:
             continue
         if host.name not in members:
             raise UsageError(f'{path} is for the play "{play.name}", which {host.name} takes no part in')
+        use = Use(plays, play, step.task, host, *found)
         try:
-            return planner.template(step.task, *src)
+            return planner.template(use.task, use.src, use.variables)
         except (Pending, TaskError) as error:
-            registered = ", ".join(sorted({each.task.register for each in play.steps if each.task.register}))
-            raise UsageError(
-                str(error),
-                where=f'the task "{step.task.name}" ({step.task.place})',
-                next_step=f"what tasks register only a run knows (in this play: {registered or 'nothing'})",
-            ) from error
+            raise use.failed(error) from error
     raise UsageError(f"no task of {playbook} uses the template {path}")
 
 

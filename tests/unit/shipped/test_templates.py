@@ -107,41 +107,101 @@ def test_every_template_has_its_golden_files_and_none_is_left_over() -> None:
 @pytest.mark.parametrize("template", OF_A_RUN)
 def test_the_others_are_not_shown_without_a_run(template: str) -> None:
     cluster = load(INVENTORIES[0])
-    with pytest.raises(UsageError, match="only a run knows"):
+    with pytest.raises(UsageError, match=r"only a run knows (what comes of the task|the items of the task's loop)"):
         preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / "bootstrap.yml", cluster, cluster.head)
 
 
+SITE = """
+- hosts: all
+  become: true
+  vars: {paint: '{{ colour }}', size: 1}
+  tasks:
+    - template: {src: motd.j2, dest: /etc/motd}
+- name: Later
+  hosts: all
+  tasks:
+    - name: Look
+      command: uname
+      register: looked
+"""
+IN_PLAY = "under vars: of the play ({playbook}:2)"
+
+
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "said", "remedy"),
     [
-        pytest.param("{{ cluster_colour }}", "'cluster_colour' is undefined", id="of the inventory"),
         pytest.param(
-            "{{ hostvars['pc-0'].cluster_colour }}",
-            "'cluster_colour' is undefined for the host pc-0",
+            "{{ colour }}",
+            "'colour' is undefined",
+            f"set it for pc-1 in {{inventory}}, or {IN_PLAY}",
+            id="anywhere",
+        ),
+        pytest.param(
+            "{{ cluster_nam }}",
+            "'cluster_nam' is undefined; did you mean \"cluster_name\"?",
+            f"set it {IN_PLAY}",
+            id="not in the inventory, which takes no such name",
+        ),
+        pytest.param(
+            "{{ cluster_uid }}",
+            "'cluster_uid' is undefined",
+            "set it under all: vars: in {inventory}",
+            id="the cluster's",
+        ),
+        pytest.param(
+            "{{ cluster_tpu }}",
+            "'cluster_tpu' is undefined; did you mean \"cluster_tpus\"?",
+            f"set it {IN_PLAY}",
+            id="near one that may be set",
+        ),
+        pytest.param("{{ siz }}", "'siz' is undefined; did you mean \"size\"?", IN_PLAY, id="near the play's"),
+        pytest.param(
+            "{{ hostvars['pc-0'].colour }}",
+            "'colour' is undefined for the host pc-0",
+            "set it for pc-0 in {inventory}",
             id="of another host",
         ),
-        pytest.param("{{ paint }}", "'cluster_colour' is undefined", id="within a variable of the play"),
         pytest.param(
-            "{% if cluster_colour == 'red' %}{% endif %}", "'cluster_colour' is undefined", id="in a condition"
+            "{{ hostvars['pc-0'].cluster_if }}",
+            "'cluster_if' is undefined for the host pc-0; did you mean \"cluster_ip\"?",
+            "see what it has: clusteradm inventory --host pc-0",
+            id="of another host, whose it cannot be",
+        ),
+        pytest.param(
+            "{{ paint }}", "'colour' is undefined", "set it for pc-1 in {inventory}", id="within a variable of the play"
+        ),
+        pytest.param(
+            "{% if colour == 'red' %}{% endif %}", "'colour' is undefined", "set it for pc-1", id="in a condition"
+        ),
+        pytest.param(
+            "{{ looked.rc }}",
+            "'looked' is undefined",
+            'only a run knows what comes of the task "Look" ({playbook}:10)',
+            id="registered elsewhere",
+        ),
+        pytest.param(
+            "{{ size.height }}",
+            "'int object' has no attribute 'height'",
+            "mend that line, or what it uses: clusteradm inventory --host pc-1",
+            id="not a variable at all",
         ),
     ],
 )
-def test_a_missing_variable_is_named_with_template_and_line(
-    written: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_missing_variable_is_named_with_template_and_line_and_where_to_set_it(
+    written: str, said: str, remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     template = tmp_path / "motd.j2"
     template.write_text(f"{{# A comment of\n   two lines. #}}\n{written}\n")
     playbook = tmp_path / "site.yml"
-    playbook.write_text(
-        "- hosts: all\n  become: true\n  vars: {paint: '{{ cluster_colour }}'}\n"
-        "  tasks:\n    - template: {src: motd.j2, dest: /etc/motd}\n"
-    )
+    playbook.write_text(SITE)
     inventory = str(shipped.INVENTORY / "pcie-8x.yml")
     assert (
         main(["template", "show", "-i", inventory, "--host", "pc-1", "--playbook", str(playbook), str(template)]) == 2
     )
     output = capsys.readouterr()
-    assert f"{template}:3: {said}" in output.err
+    first, second = output.err.splitlines()
+    assert first.endswith(f"{template}:3: {said}")
+    assert remedy.format(inventory=inventory, playbook=playbook) in second
     assert output.out == ""
 
 
