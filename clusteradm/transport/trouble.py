@@ -12,6 +12,10 @@ from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.inventory import Host
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
 
+_NOBODY = "nothing listens there"
+# So does a proxy command that finds nobody listening.
+_HUNG_UP = "it hung up before it said anything"
+
 
 class Refused(HostUnreachable):
     """The host answers, but shows another key or lets nobody in: trying again would be wrong."""
@@ -68,7 +72,10 @@ def unreachable(
     next_step = "check that it is on, and ansible_host and ansible_port"
     if proxy_words:
         return HostUnreachable(f"its proxy command says: {proxy_words}", where=place, next_step=next_step)
-    return HostUnreachable(_reason(error, timeout), where=place, next_step=next_step)
+    reason = _reason(error, timeout)
+    if reason in (_NOBODY, _HUNG_UP):
+        next_step = "on its console: systemctl status ssh; if that is well, check ansible_host and ansible_port"
+    return HostUnreachable(reason, where=place, next_step=next_step)
 
 
 def _reason(error: Exception, timeout: float) -> str:
@@ -80,7 +87,7 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, TimeoutError) or "No existing session" in str(error):
         return f"no answer within {timeout:.0f} s"
     if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
+        return _NOBODY
     if isinstance(error, paramiko.ChannelException):
         return f"its gateway cannot reach it: {error.text}"
     if isinstance(error, paramiko.SSHException) and "protocol" in str(error):
@@ -89,7 +96,7 @@ def _reason(error: Exception, timeout: float) -> str:
             return _reason(error.__context__, timeout)
         return "something answers there, but no SSH server does"
     if isinstance(error, (EOFError, ConnectionError)):
-        return "it hung up"
+        return _HUNG_UP
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
