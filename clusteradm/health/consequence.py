@@ -61,9 +61,9 @@ RULES = (
     Rule("network", _OFF, Reach.OWN, _ALL_TRAFFIC),
     Rule("network", _OFF, Reach.HEAD, _ALL_TRAFFIC),
     Rule("link", frozenset({"NO_HEAD"}), Reach.OWN, {"nfs": ANY, "mpi": ANY}),
-    Rule("disk", ANY, Reach.HEAD, {"nfs": frozenset({"UNUSABLE"})}),
+    Rule("disk", ANY, Reach.HEAD, {"nfs": frozenset({"UNUSABLE"}), "mpi": frozenset({"FAILED"})}),
     Rule("export", frozenset({"NOT_SERVING", "NOT_EXPORTED"}), Reach.HEAD, {"nfs": _WITHOUT_SERVER}),
-    Rule("nfs", ANY, Reach.OWN, {"mpi": frozenset({"OTHER_SHARE"})}),
+    Rule("nfs", ANY, Reach.OWN, {"mpi": frozenset({"OTHER_SHARE", "FAILED"})}),
     Rule("fan", ANY, Reach.OWN, {"heat": ANY}),
     Rule("mpi", frozenset({"NO_START"}), Reach.ALL, {"mpi": frozenset({"HELD_UP"})}),
 )

@@ -32,6 +32,7 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
     said, wrote = hello.texts("said") or (), hello.texts("wrote") or ()
     # Who could not use the share anyway was not asked to write there; a survey of before asked everybody.
     asked = about.texts("writers") if about.has("writers") else tuple(logins)
+    together = about.texts("hosts")
     guilty = [name for name, alone in apart.items() if name not in (alone.texts("said") or ())]
     pairs = _pairs(hello)
     slow = _slow(pairs)
@@ -47,6 +48,8 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
             yield ill(host.name, CHECK, "OTHER_SHARE", cause, "run clusteradm bootstrap; see the finding on nfs")
         elif host.name in said:
             yield slow.get(host.name) or well(host.name, CHECK, _detail(host.name, pairs))
+        elif host.name in apart and host.name not in guilty and together is not None and host.name not in together:
+            yield well(host.name, CHECK, "ok, asked alone")
         elif host.name in apart and host.name not in guilty:
             cause = f"mpirun starts a process there, but not together with {', '.join(guilty) or 'the others'}"
             yield ill(host.name, CHECK, "HELD_UP", cause, "see the finding on mpi of the others")
