@@ -56,8 +56,9 @@ unit: $(VENV)/.tested ## only the tests that need no root (seconds)
 docs: $(VENV)/.tested ## write the generated tables of the pages anew
 	$(BIN)/python docs/generate.py
 
-bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen and pyinfra, on virtual boards (half an hour)
+bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra and plain ssh, on virtual boards (half an hour)
 	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json
+	$(SUDO) $(BIN)/python benchmarks/health.py --json benchmarks/results/health.json
 	$(BIN)/python docs/generate.py
 
 $(VENV)-peers/.installed: benchmarks/requirements.txt

@@ -26,7 +26,7 @@ from clusteradm.inventory import load
 from clusteradm.lab.lab import Lab
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-GOAL = "health of the floor"
+GOAL = "clusteradm health, {} hosts, of the floor"
 
 
 def floor(lab: Lab) -> float:
@@ -78,8 +78,9 @@ def main() -> None:
         record.figures[f"{name}, {args.nodes} nodes"] = [round(second, 3) for second in seconds]
         print(f"  {name:<20} {statistics.median(seconds):7.2f} s")
     least = [2 * one + probe for one, probe in zip(figures["ssh"], figures["longest probe"], strict=True)]
-    record.ratios[GOAL] = round(ratio(figures["health"], least), 2)
-    record.goals[GOAL] = 1.0
+    name = GOAL.format(args.nodes)
+    record.ratios[name] = round(ratio(figures["health"], least), 2)
+    record.goals[name] = 1.0
     print(*record.lines(), sep="\n")
     if args.json:
         record.write(args.json)

@@ -139,7 +139,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "tests": lambda: _names(sorted(TESTS)),
     },
     "exporter.md": {"metrics": metrics},
-    "../README.md": {"bootstrap": lambda: figures("bootstrap")},
+    "../README.md": {"bootstrap": lambda: figures("bootstrap"), "health": lambda: figures("health")},
 }
 
 

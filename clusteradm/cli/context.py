@@ -12,6 +12,8 @@ from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
 from clusteradm.transport import DEFAULT_FORKS, FirstContact, Fleet, Limits, Password
 
+# For what goes on without a host that does not answer: the others are waiting, and the host is told of.
+QUICK_SECONDS = 5.0
 LAB_INVENTORY = Path("/var/lib/clusteradm/lab/lab/inventory.yml")
 
 

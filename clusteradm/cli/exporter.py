@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from clusteradm.cli import context, show
-from clusteradm.cli.health import CONNECT_SECONDS, ask, judged, seconds
+from clusteradm.cli.health import ask, judged, seconds
 from clusteradm.cli.health_forms.prometheus import CONTENT_TYPE, prometheus
 from clusteradm.errors import ClusteradmError, UsageError
 
@@ -39,7 +39,7 @@ _INDEX = "clusteradm exporter: see /metrics\n"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm exporter`."""
-    context.add_connection_arguments(parser, json=False, connect=CONNECT_SECONDS)
+    context.add_connection_arguments(parser, json=False, connect=context.QUICK_SECONDS)
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--listen",

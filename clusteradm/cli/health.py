@@ -44,13 +44,11 @@ exit status: 0 all is well, 3 something is ill, 4 a host does not answer
 """
 
 _PAUSE_SECONDS = 5.0
-# A host that takes longer is a finding, and the others are waiting to be told of.
-CONNECT_SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm health`."""
-    context.add_connection_arguments(parser, connect=CONNECT_SECONDS)
+    context.add_connection_arguments(parser, connect=context.QUICK_SECONDS)
     parser.add_argument("-v", "--verbose", action="store_true", help="a row for every host and every TPU")
     parser.add_argument(
         "--format",

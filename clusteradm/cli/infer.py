@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from clusteradm import health
 from clusteradm.cli import show
-from clusteradm.cli.context import add_connection_arguments, open_cluster, open_fleet
+from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, open_cluster, open_fleet
 from clusteradm.cli.job_view import counted, print_report, transfer, watch
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.health import Finding, Tpu
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use no more than N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on the hosts' CPUs instead, one rank a host")
     parser.add_argument("--attach", metavar="JOB", help="take up a job that was started before")
-    add_connection_arguments(parser)
+    add_connection_arguments(parser, connect=QUICK_SECONDS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commands import Cluster
 
 from clusteradm.errors import ClusteradmError
 from clusteradm.lab import Lab, machine, plan
+from clusteradm.lab.digits import data
 
 # A name of this run's own: no test ever touches a lab that somebody uses.
 NAME = f"pytest-{os.getpid()}"
@@ -62,6 +64,33 @@ def cluster_lab(lab: Lab) -> Lab:
             f"bootstrap ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}", pytrace=False
         )
     return lab
+
+
+@pytest.fixture(scope="session")
+def cluster(cluster_lab: Lab) -> Cluster:
+    """The commands, on these boards."""
+    return Cluster(cluster_lab)
+
+
+@pytest.fixture(scope="session")
+def compiled(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """A function that compiles a model for the lab's TPUs."""
+
+    def compile_model(model: Path) -> Path:
+        path = tmp_path_factory.mktemp("compiled") / f"{model.stem}_edgetpu.tflite"
+        cluster.run("lab", "compile-model", model, "--output", path)
+        return path
+
+    return compile_model
+
+
+@pytest.fixture(scope="session")
+def digits_model(cluster: Cluster, compiled: Callable[[Path], Path]) -> Path:
+    """The digits model, deployed as `digits`."""
+    model = Path(data.__file__).with_name("digits.tflite")
+    path = compiled(model)
+    cluster.run("deploy-model", path, "--name", "digits", "--labels", model.with_name("labels.txt"))
+    return path
 
 
 def _end_orphans() -> None:

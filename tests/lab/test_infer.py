@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,76 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from commands import SHARED, Cluster
 from PIL import Image
 
-from clusteradm.lab import Lab
 from clusteradm.lab.digits import data
 
 pytestmark = pytest.mark.lab
 
 MODEL = Path(data.__file__).with_name("digits.tflite")
 LABELS = MODEL.with_name("labels.txt")
-SHARED = "/srv/cluster"
-
-
-def _take_interrupts() -> None:
-    """A test run in the background ignores Ctrl-C, and so would its children; a person's command does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-class Cluster:
-    """The commands, and the nodes behind them."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.env = {**os.environ, "CLUSTERADM_INVENTORY": str(lab.inventory)}
-
-    def start(self, *args: object, **more: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "clusteradm", *map(str, args)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": _take_interrupts}
-        return subprocess.Popen(command, env=self.env, **{**pipes, **more})
-
-    def run(self, *args: object, expect: int = 0) -> tuple[str, str]:
-        process = self.start(*args)
-        out, err = process.communicate(timeout=180)
-        assert process.returncode == expect, f"{args}: {process.returncode}\n{out}\n{err}"
-        return out, err
-
-    def infer(self, *args: object) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.run("infer", *args, "--json")[0])
-        return document
-
-    def on(self, node: str, *argv: str, check: bool = True) -> str:
-        return str(self.lab.exec(node, list(argv), check=check).stdout)
-
-    @property
-    def nodes(self) -> list[str]:
-        return sorted(self.lab.status()["nodes"])
-
-
-@pytest.fixture(scope="module")
-def cluster(cluster_lab: Lab) -> Cluster:
-    return Cluster(cluster_lab)
-
-
-@pytest.fixture(scope="module")
-def compiled(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """A function that compiles a model for the lab's TPUs."""
-
-    def compile_model(model: Path) -> Path:
-        path = tmp_path_factory.mktemp("compiled") / f"{model.stem}_edgetpu.tflite"
-        cluster.run("lab", "compile-model", model, "--output", path)
-        return path
-
-    return compile_model
-
-
-@pytest.fixture(scope="module")
-def digits_model(cluster: Cluster, compiled: Callable[[Path], Path]) -> Path:
-    """The digits model, deployed as `digits`."""
-    path = compiled(MODEL)
-    cluster.run("deploy-model", path, "--name", "digits", "--labels", LABELS)
-    return path
 
 
 @pytest.fixture(scope="module")
