@@ -14,8 +14,6 @@ from rich.text import Text
 
 from clusteradm import health
 from clusteradm.cli import context, show
-from clusteradm.cli.health_fix import mend
-from clusteradm.cli.health_forms.html import html
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
 from clusteradm.cli.health_forms.report import Report
@@ -108,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(line + "\n")
         return status
     if args.html:
+        from clusteradm.cli.health_forms.html import html  # Jinja, which no other form needs
+
         _write(Path(args.html), html(report))
     return _show(report, form, verbose=args.verbose)
 
@@ -137,12 +137,18 @@ def _report(args: argparse.Namespace) -> Report:
         cluster = context.open_cluster(args)
         password = context.ask_password("sudo password: ") if args.ask_become_pass else None
         survey = _ask(args, cluster, password)
-        if args.fix and mend(args, cluster, health.judge(cluster, survey), password):
+        if args.fix and _mend(args, cluster, survey, password):
             survey = _ask(args, cluster, password)
     if args.save:
         body = saved.document(cluster, survey)
         saved.write(Path(args.save), anonymous(cluster, body) if args.anonymous else body)
     return judged(args, cluster, survey)
+
+
+def _mend(args: argparse.Namespace, cluster: Cluster, survey: Survey, password: Password | None) -> bool:
+    from clusteradm.cli.health_fix import mend  # the whole engine, which looking does not need
+
+    return mend(args, cluster, health.judge(cluster, survey), password)
 
 
 def _ask(args: argparse.Namespace, cluster: Cluster, password: Password | None) -> Survey:

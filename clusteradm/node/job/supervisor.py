@@ -86,7 +86,8 @@ class Supervisor:
         )
         self._status("running")
         command = ["mpirun", "--hostfile", hostfile, "--map-by", "slot", "--bind-to", "none", "--tag-output"]
-        command += ["-np", str(len(ranks) + 1), "-x", "PYTHONPATH", "-wdir", "/"]
+        # NumPy's own threads would only be in the way of the other ranks: they spin when they start.
+        command += ["-np", str(len(ranks) + 1), "-x", "PYTHONPATH", "-x", "OPENBLAS_NUM_THREADS=1", "-wdir", "/"]
         command += [self._spec["python"], "-m", "clusteradm.node.job.rank", self._folder, str(number)]
         with open(os.path.join(self._folder, files.LOG), "ab") as log:
             log.write(("attempt %d: %s\n" % (number, " ".join(command))).encode("utf-8"))

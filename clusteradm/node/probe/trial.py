@@ -40,6 +40,7 @@ def listed(library):
     found = library.edgetpu_list_devices(ctypes.byref(count))
     return [found[n].path.decode() for n in range(count.value) if found[n].type == 0]
 say(stage="import", access=os.access(path, os.R_OK | os.W_OK))
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's own threads spin when they start
 try:
     from tflite_runtime.interpreter import Interpreter, load_delegate
 except ImportError:
