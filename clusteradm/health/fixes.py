@@ -17,10 +17,13 @@ FIXES: dict[tuple[str, str], frozenset[str]] = {
 
 
 def fixes(findings: Iterable[Finding]) -> dict[str, frozenset[str]]:
-    """Host -> the tags of the tasks that may mend what it has; only hosts for which there are any."""
+    """Host -> the tags of the tasks that may mend what it has; only hosts for which there are any.
+
+    What only follows from something else is mended with that, and cannot be before.
+    """
     found: dict[str, frozenset[str]] = {}
     for finding in findings:
         tags = FIXES.get((finding.check, finding.state))
-        if tags:
+        if tags and not finding.because:
             found[finding.host] = found.get(finding.host, frozenset()) | tags
     return found

@@ -220,6 +220,7 @@ def run_ansible(inventory: Path, playbook: Path, *options: str) -> tuple[Results
     done = subprocess.run(
         [str(ANSIBLE), "-i", str(inventory), str(playbook), *options],
         env=environment,
+        stdin=subprocess.DEVNULL,  # Ansible refuses one that does not block
         capture_output=True,
         text=True,
         timeout=900,

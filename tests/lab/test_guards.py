@@ -115,6 +115,7 @@ class Side:
         return subprocess.Popen(
             [*map(str, program), playbook, "-i", inventory],
             env={**os.environ, "ANSIBLE_PIPELINING": "1", "ANSIBLE_SSH_EXTRA_ARGS": known, "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -84,3 +84,23 @@ def test_what_waits_for_a_share_that_is_not_mounted(cluster: Cluster) -> None:
     assert [(each["subject"], each["check"], each["state"]) for each in document["ill"]] == [
         ("w1", "nfs", "NOT_MOUNTED")
     ]
+
+
+def test_fix_mends_what_is_safe_and_tells_the_rest(cluster: Cluster) -> None:
+    """Seen by the boards' own tools: group, udev rule and node, mount. A full disk is for a person."""
+    rule = "/etc/udev/rules.d/65-apex.rules"
+    cluster.on("w1", "gpasswd", "--delete", "cluster", "apex")
+    cluster.on("w2", "sh", "-ec", f"rm {rule}; chown root:root /dev/apex_0; chmod 600 /dev/apex_0")
+    cluster.on("w3", "umount", SHARED)
+    cluster.lab.fault("head", "disk")
+    try:
+        document, messages = cluster.run("health", "--fix", "--json", expect=3)
+    finally:
+        cluster.lab.restore("head")
+    assert "mending: clusteradm bootstrap --limit w1,w2,w3 --tags mount,tpu,user" in messages
+    left = [each for each in json.loads(document)["findings"] if each["severity"] != "ok"]
+    assert [(each["subject"], each["state"]) for each in left] == [("head", "FULL")]
+    assert "apex" in cluster.on("w1", "id", "-Gn", "cluster").split()
+    assert cluster.on("w2", "stat", "-c", "%G %a", "/dev/apex_0").strip() == "apex 660"
+    assert 'SUBSYSTEM=="apex"' in cluster.on("w2", "cat", rule)
+    assert "head:/cluster" in cluster.on("w3", "findmnt", "-no", "SOURCE", SHARED)

@@ -177,7 +177,7 @@ def test_arrays_and_inputs_on_the_head(cluster: Cluster, digits_model: Path, pic
 def long_job(cluster: Cluster, digits_model: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A job of many inputs that has begun to work: the command that follows it, and its id."""
     images = data.load().held_out.images
-    np.save(tmp_path / "many.npy", np.concatenate([images] * 8))
+    np.save(tmp_path / "many.npy", np.concatenate([images] * 16))
     process = cluster.start("infer", "--model", "digits", tmp_path / "many.npy", "--output", tmp_path / "many.jsonl")
     assert process.stderr is not None
     job = next(line for line in process.stderr if line.startswith("job ")).split()[1].rstrip(":")
@@ -218,6 +218,12 @@ def test_the_ranks_are_the_cluster_users_and_ctrl_c_ends_them(
     running = _ranks(cluster)
     assert len(running) == len(cluster.nodes) + 1
     assert all(line.split()[1] == "cluster" for line in running)
+    # A TPU that the cluster's own job has is well, is tried by nobody, and is not taken off its bus.
+    document = cluster.health("--limit", "w1")
+    (tpu,) = [finding for finding in document["findings"] if finding["check"] == "tpu"]
+    assert document["ill"] == [] and f"in use by job {job}" in tpu["detail"]
+    refused = cluster.run("tpu", "reset", "w1:apex_0", expect=3)[1]
+    assert f"in use by job {job} of this cluster; nothing was done" in refused
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     assert process.stderr is not None
@@ -234,8 +240,8 @@ def test_a_job_outlives_the_command_and_is_taken_up_again(
     process.kill()
     process.wait()
     document = cluster.infer("--attach", job, "--output", tmp_path / "taken-up.jsonl")
-    assert (document["job"], document["images"], document["attempts"]) == (job, 8000, 1)
-    assert [line["index"] for line in read(tmp_path / "taken-up.jsonl")] == list(range(8000))
+    assert (document["job"], document["images"], document["attempts"]) == (job, 16000, 1)
+    assert [line["index"] for line in read(tmp_path / "taken-up.jsonl")] == list(range(16000))
 
 
 def test_real_models_on_real_photographs(cluster: Cluster, compiled: Callable[[Path], Path], tmp_path: Path) -> None:

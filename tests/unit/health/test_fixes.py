@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from clusteradm import shipped
@@ -26,3 +27,9 @@ def test_every_tag_is_one_of_bootstraps() -> None:
     plays = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays
     tags = {tag for play in plays for task in play.tasks for tag in task.tags}
     assert tags == {tag for wanted in FIXES.values() for tag in wanted}
+
+
+def test_what_follows_from_something_else_cannot_be_mended_before_that() -> None:
+    stale = ill("w1", "nfs", "STALE", "c", "r")
+    assert fixes([stale]) == {"w1": {"mount"}}
+    assert fixes([dataclasses.replace(stale, because="head export: NOT_SERVING")]) == {}
