@@ -180,12 +180,13 @@ def _left_out(findings: Sequence[Finding], able: Mapping[str, tuple[Tpu, ...]], 
     """Why the job does without a host, or without a TPU."""
     for finding in findings:
         host, _, address = finding.subject.partition(" ")
-        reason = f"{finding.state}: {finding.cause or finding.detail}"
         if host not in able:
-            if finding.check in health.NEEDED and not finding.ok:
-                yield f"{host} is left out: {reason}"
+            if health.bars(finding):
+                yield f"{host} is left out: {finding.state}: {finding.cause}"
         elif finding.check == "tpu" and not cpu and address not in [tpu.pci_address for tpu in able[host]]:
-            yield f"{finding.subject} is left out: {reason}"
+            # What is well and not ours is another job's.
+            what = f"{finding.state}: {finding.cause}" if finding.cause else finding.detail
+            yield f"{finding.subject} is left out: {what}" if address else f"{host} lacks an Edge TPU: {what}"
 
 
 def _see_through(jobs: Jobs, job: str) -> Mapping[str, Any]:

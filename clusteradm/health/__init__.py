@@ -3,19 +3,19 @@
 from clusteradm.health.drains import Drain, Drains, in_service
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.fixes import fixes
-from clusteradm.health.survey import FOR_JOBS, LIGHT, NEEDED, Survey, judge, slots, survey
+from clusteradm.health.survey import FOR_JOBS, LIGHT, Survey, bars, judge, slots, survey
 from clusteradm.health.tpu import Tpu
 
 __all__ = [
     "FOR_JOBS",
     "LIGHT",
-    "NEEDED",
     "Drain",
     "Drains",
     "Finding",
     "Severity",
     "Survey",
     "Tpu",
+    "bars",
     "fixes",
     "in_service",
     "judge",

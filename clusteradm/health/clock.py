@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from clusteradm.health.finding import Finding, ill, well
+from clusteradm.health.finding import Finding, doubtful, ill, well
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
 CHECK = "clock"
-# Above this, certificates and file times begin to disagree.
-MAX_SKEW_SECONDS = 5.0
+# Above this, certificates and file times begin to disagree, and bootstrap sets the clock (playbooks/prepare.yml).
+MAX_SKEW_SECONDS = 10.0
 
 
 def judge(cluster: Cluster, host: Host, documents: Mapping[str, object]) -> Iterator[Finding]:
@@ -32,7 +32,9 @@ def judge(cluster: Cluster, host: Host, documents: Mapping[str, object]) -> Iter
     if host.is_head and len(skews) > 1 and not any(_differ(own, each) for each in skews.values()):
         cause += ", and the other hosts agree with it"
         remedy = f"see whether the admin's own clock is right (date); if it is, {remedy}"
-    yield ill(host.name, CHECK, "SKEWED", cause, remedy, detail=detail)
+        yield doubtful(host.name, CHECK, "ADMIN_SKEWED", cause, remedy, detail=detail)
+    else:
+        yield ill(host.name, CHECK, "SKEWED", cause, remedy, detail=detail)
 
 
 def _skew(document: object) -> tuple[float, float] | None:

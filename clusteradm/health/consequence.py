@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from clusteradm.health.finding import Finding
 
 
 class Reach(enum.Enum):
-    """Whose findings may follow: those of the same host; of every host, if it is the head's; of every host."""
+    """Whose findings may follow: those of the same host; of every host, if it is the head's; of the hosts that are only
+    reached through the head, if it is the head's; of every host."""
 
     OWN = enum.auto()
     HEAD = enum.auto()
+    BEHIND = enum.auto()
     ALL = enum.auto()
 
 
@@ -23,56 +25,71 @@ ANY: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class Rule:
-    """A finding of `check` in one of `states` explains those of `follow` (check -> states) as far as it reaches."""
+    """A finding of `check` in one of `states` explains those of `follow` (check -> states) as far as it reaches.
+
+    `unless`: a check that proves the contrary where it is well on any host.
+    """
 
     check: str
     states: frozenset[str]
     reach: Reach
     follow: Mapping[str, frozenset[str]]
-
-    def explains(self, one: Finding, other: Finding, head: str) -> bool:
-        """Whether `other` follows from `one`."""
-        if self.reach is Reach.OWN and one.host != other.host:
-            return False
-        if self.reach is Reach.HEAD and one.host != head:
-            return False
-        return (
-            one.check == self.check
-            and _among(one.state, self.states)
-            and other.check in self.follow
-            and _among(other.state, self.follow[other.check])
-        )
+    unless: str = ""
 
 
-def _among(state: str, states: frozenset[str]) -> bool:
-    return not states or state in states
+def _states(*names: str) -> frozenset[str]:
+    return frozenset(names)
 
 
-_TWINS = frozenset({"SAME_ADDRESS", "SAME_MAC"})
-_OFF = frozenset({"NO_INTERFACE", "NO_ADDRESS", "DOWN"})
-_ALL_TRAFFIC = {"link": ANY, "nfs": ANY, "mpi": ANY}
-_WITHOUT_SERVER = frozenset({"STALE", "NOT_MOUNTED", "UNUSABLE"})
+_TWINS = _states("SAME_ADDRESS", "SAME_MAC")
+_OFF = _states("NO_INTERFACE", "NO_ADDRESS", "DOWN")
+_NO_USE = _states("STALE", "NOT_MOUNTED", "UNUSABLE")
+# What anything between a host and the head can bring about.
+_TRAFFIC = {"link": _states("NO_HEAD", "LOSSY", "LATE"), "nfs": _NO_USE, "mpi": ANY}
+_SILENT = _states("UNREACHABLE")
 
 # What explains more comes first. Of what is explained, the explanation is the first of the chain.
 RULES = (
-    Rule("link", _TWINS, Reach.OWN, {"ssh": ANY, **_ALL_TRAFFIC}),
-    Rule("link", _TWINS, Reach.HEAD, {"ssh": ANY, **_ALL_TRAFFIC}),
-    Rule("ssh", ANY, Reach.HEAD, {"link": frozenset({"NO_HEAD"}), "nfs": _WITHOUT_SERVER}),
-    Rule("network", _OFF, Reach.OWN, _ALL_TRAFFIC),
-    Rule("network", _OFF, Reach.HEAD, _ALL_TRAFFIC),
-    Rule("link", frozenset({"NO_HEAD"}), Reach.OWN, {"nfs": ANY, "mpi": ANY}),
-    Rule("disk", ANY, Reach.HEAD, {"nfs": frozenset({"UNUSABLE"}), "mpi": frozenset({"FAILED"})}),
-    Rule("export", frozenset({"NOT_SERVING", "NOT_EXPORTED"}), Reach.HEAD, {"nfs": _WITHOUT_SERVER}),
-    Rule("nfs", ANY, Reach.OWN, {"mpi": frozenset({"OTHER_SHARE", "FAILED"})}),
+    Rule("link", _TWINS, Reach.OWN, {"ssh": _SILENT, **_TRAFFIC}),
+    Rule("link", _TWINS, Reach.HEAD, _TRAFFIC),
+    Rule("ssh", _SILENT, Reach.BEHIND, {"ssh": _SILENT}),
+    Rule("ssh", _SILENT, Reach.HEAD, {"link": _states("NO_HEAD")}, unless="link"),
+    Rule("ssh", _SILENT, Reach.HEAD, {"nfs": _NO_USE}, unless="nfs"),
+    Rule("network", _OFF, Reach.OWN, {**_TRAFFIC, "export": _states("NOT_SERVING")}),
+    Rule("network", _OFF, Reach.HEAD, _TRAFFIC),
+    Rule("network", _states("NAMES"), Reach.HEAD, {"mpi": _states("NO_LOGIN", "NO_START")}),
+    Rule("link", _states("NO_HEAD"), Reach.OWN, {"nfs": _NO_USE, "mpi": ANY}),
+    Rule("link", _states("MTU"), Reach.OWN, {"nfs": _states("STALE"), "mpi": ANY}),
+    Rule("link", _states("SLOWER", "HALF_DUPLEX", "LOSSY", "LATE"), Reach.OWN, {"mpi": _states("SLOW_LINK")}),
+    Rule("disk", ANY, Reach.HEAD, {"nfs": _states("UNUSABLE"), "mpi": _states("FAILED", "NO_START")}),
+    Rule("disk", ANY, Reach.OWN, {"mpi": _states("NO_START")}),
+    Rule(
+        "nfs",
+        _states("STALE", "UNUSABLE"),
+        Reach.HEAD,
+        {"export": _states("NOT_SERVING", "NOT_EXPORTED"), "nfs": _NO_USE, "mpi": _states("FAILED")},
+    ),
+    Rule("export", _states("NOT_SERVING", "NOT_EXPORTED"), Reach.HEAD, {"nfs": _NO_USE}),
+    Rule("nfs", _NO_USE | {"FOREIGN"}, Reach.OWN, {"mpi": _states("OTHER_SHARE", "FAILED")}),
+    Rule("runtime", ANY, Reach.OWN, {"tpu": _states("RUNTIME")}),
+    Rule("runtime", _states("NO_MPI4PY", "BROKEN"), Reach.ALL, {"mpi": _states("NO_MESSAGES")}),
     Rule("fan", ANY, Reach.OWN, {"heat": ANY}),
-    Rule("mpi", frozenset({"NO_START"}), Reach.ALL, {"mpi": frozenset({"HELD_UP"})}),
+    Rule("reboot", ANY, Reach.OWN, {"drift": _states("KERNEL")}),
+    Rule("mpi", _states("NO_START"), Reach.ALL, {"mpi": _states("HELD_UP")}),
 )
 
 
-def trace(head: str, findings: Iterable[Finding]) -> list[Finding]:
-    """The same findings, those that follow from another with `because` set to it. `head`: the head's name."""
+def trace(head: str, findings: Iterable[Finding], behind: Collection[str] = ()) -> list[Finding]:
+    """The same findings, those that follow from another with `because` set to it.
+
+    `head`: the head's name; `behind`: the hosts that are only reached through it.
+    """
     found = list(findings)
-    ill = [number for number, finding in enumerate(found) if not finding.ok]
+    well = {finding.check for finding in found if finding.ok}
+    ill: dict[str, list[int]] = {}
+    for number, finding in enumerate(found):
+        if not finding.ok:
+            ill.setdefault(finding.check, []).append(number)
     because: dict[int, int] = {}
 
     def root(number: int) -> int:
@@ -80,12 +97,30 @@ def trace(head: str, findings: Iterable[Finding]) -> list[Finding]:
             number = because[number]
         return number
 
+    def reaches(rule: Rule, one: Finding, other: Finding) -> bool:
+        if rule.reach is Reach.OWN:
+            return one.host == other.host
+        return rule.reach is Reach.ALL or (one.host == head and (rule.reach is Reach.HEAD or other.host in behind))
+
     for rule in RULES:
-        for one in ill:
-            for other in ill:
-                if other not in because and root(one) != other and rule.explains(found[one], found[other], head):
+        if rule.unless in well:
+            continue
+        ones = [number for number in ill.get(rule.check, ()) if _among(found[number].state, rule.states)]
+        others = [
+            number
+            for check, states in rule.follow.items()
+            for number in ill.get(check, ())
+            if _among(found[number].state, states)
+        ]
+        for one in ones:
+            for other in others:
+                if other not in because and root(one) != other and reaches(rule, found[one], found[other]):
                     because[other] = one
     return [
         replace(finding, because=found[root(number)].name) if number in because else finding
         for number, finding in enumerate(found)
     ]
+
+
+def _among(state: str, states: frozenset[str]) -> bool:
+    return not states or state in states

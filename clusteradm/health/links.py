@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from clusteradm.health.finding import Finding, doubtful, ill, well
 from clusteradm.health.reading import Reading
@@ -14,21 +14,23 @@ SLOW_MILLISECONDS = 10.0
 CABLE = "the cable, the switch's port, and that both ends negotiate"
 
 
-def speeds(documents: Mapping[str, object]) -> dict[str, int]:
-    """Host -> the speed of its link in Mbit/s, where the kernel knows it."""
-    found = {name: _link(document).whole("speed") for name, document in documents.items()}
-    return {name: speed for name, speed in found.items() if speed is not None and speed > 0}
+def speeds(host: Host, documents: Mapping[str, object]) -> list[int]:
+    """The speeds (Mbit/s) of the links of all machines of this one's model, where the kernel knows them."""
+    models = {name: Reading(document).part("system").text("model") for name, document in documents.items()}
+    found = [_link(documents[name]).whole("speed") for name, model in models.items() if model == models[host.name]]
+    return [speed for speed in found if speed is not None and speed > 0]
 
 
-def judge(host: Host, link: Reading, others: Mapping[str, int]) -> Iterator[Finding]:
-    """The host's link. `others`: the speed (Mbit/s) of each host's, this one's included."""
+def judge(host: Host, link: Reading, alike: Collection[int]) -> Iterator[Finding]:
+    """The host's link. `alike`: the speeds (Mbit/s) of all machines of its model, this one's included."""
     speed, head, interface = link.whole("speed"), link.part("head"), link.text("interface")
     loss, milliseconds = head.real("loss"), head.real("milliseconds")
-    fastest = max(others.values(), default=0)
+    # What most have; of several that as many have, the fastest.
+    usual = max(alike, key=lambda each: (list(alike).count(each), each), default=0)
     parts = [f"{speed} Mbit/s"] if speed is not None and speed > 0 else []
     parts += [] if milliseconds is None else [f"{milliseconds:g} ms to the head"]
     detail = ", ".join(parts)
-    if head and (loss is None or loss == 1):
+    if loss == 1:
         yield ill(host.name, CHECK, "NO_HEAD", "the head does not answer over the cluster's network", CABLE)
     elif loss is not None and loss > 0:
         yield doubtful(host.name, CHECK, "LOSSY", f"{loss:.0%} of the packets to the head are lost", CABLE)
@@ -37,8 +39,8 @@ def judge(host: Host, link: Reading, others: Mapping[str, int]) -> Iterator[Find
         yield ill(host.name, CHECK, "MTU", cause, "give every interface and the switch the same MTU", detail=detail)
     elif link.text("duplex") == "half":
         yield doubtful(host.name, CHECK, "HALF_DUPLEX", f"{interface} runs half duplex", CABLE, detail=detail)
-    elif speed is not None and 0 < speed < fastest:
-        cause = f"{interface} runs at {speed} Mbit/s, others at {fastest}"
+    elif speed is not None and 0 < speed < usual:
+        cause = f"{interface} runs at {speed} Mbit/s, others like it at {usual}"
         yield doubtful(host.name, CHECK, "SLOWER", cause, CABLE, detail=detail)
     elif milliseconds is not None and milliseconds > SLOW_MILLISECONDS:
         cause = f"an echo from the head takes {milliseconds:g} ms"
@@ -83,9 +85,12 @@ def _strangers(
     """Machines that answer for the host's address, as the others' kernels have learnt it."""
     if host.name not in macs:
         return
+    # On one wire Linux answers by any of its interfaces for any of its addresses.
+    interfaces = Reading(documents[host.name]).part("network").named("interfaces").values()
+    own = {macs[host.name], *((about.text("mac") or "").lower() for about in interfaces)}
     for seer in macs:
         seen = (_link(documents[seer]).part("neighbours").text(host.cluster_ip) or "").lower()
-        if seer != host.name and seen and seen != macs[host.name]:
+        if seer != host.name and seen and seen not in own:
             who = f"{owners[seen]} has" if seen in owners else "another machine has"
             cause = f"for {seer}, {host.cluster_ip} is at {seen}, not at its {macs[host.name]}: {who} its address"
             remedy = f"find it: the switch knows the port of {seen}; then give it another address"

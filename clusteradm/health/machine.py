@@ -16,15 +16,11 @@ FAN_MARGIN = 5_000
 # Memory is low where both hold: on a large machine 5 % are plenty, and a small one may do with little.
 MIN_AVAILABLE = 64 * 1024**2
 MIN_AVAILABLE_SHARE = 0.05
-# What the driver of an Edge TPU allocates its page tables and buffers from, on a board that has one area for it.
-MIN_CMA_FREE = 16 * 1024**2
 # For how long, in seconds, it is told that a process was killed.
 KILLED_RECENTLY = 24 * 3600.0
 # JEDEC 5.0: life used in tenths, 10 is 90 to 100 %. Pre-EOL 2: of the spare blocks 80 % are used.
 WORN = 9
 PRE_EOL = 2
-# In seconds: a time server that can be reached has long answered by then.
-SYNCED_AFTER = 15 * 60.0
 
 
 def judge(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
@@ -35,9 +31,7 @@ def judge(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
         *_power(host, machine),
         *_memory(host, system),
         *_killed(host, machine, system),
-        *_cma(host, machine),
         *_storage(host, machine),
-        *_time(host, machine, system),
         *_reboot(host, machine),
     ]
     yield from troubles
@@ -174,13 +168,6 @@ def _killed(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
         yield doubtful(host.name, "memory", "OOM", cause, remedy)
 
 
-def _cma(host: Host, machine: Reading) -> Iterator[Finding]:
-    total, free = machine.whole("cma_total"), machine.whole("cma_free")
-    if total and free is not None and total >= 2 * MIN_CMA_FREE and free < MIN_CMA_FREE:
-        cause = f"{_mebibytes(free)} of {_mebibytes(total)} are left of the memory for devices (CMA)"
-        yield doubtful(host.name, "memory", "NO_CMA", cause, "reboot the board, or give it more: the boot option cma=")
-
-
 def _mebibytes(size: int) -> str:
     return f"{size / 2**20:.0f} MiB"
 
@@ -197,7 +184,10 @@ def _storage(host: Host, machine: Reading) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class _Time:
-    """Whether a time service is on, and whether the clock follows it; None where that is not told."""
+    """Whether a time service is on, and whether the clock follows it; None where that is not told.
+
+    Told, not judged: a host without a way to a time server is well while its clock is right (health/clock.py).
+    """
 
     service: bool | None
     follows: bool | None
@@ -216,17 +206,7 @@ class _Time:
             return "time synchronised"
         if self.service is False:
             return "no time service"
-        return "time not synchronised yet" if self.service and self.follows is False else ""
-
-
-def _time(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
-    time, uptime = _Time.of(machine), system.real("uptime")
-    if time.service and time.follows is False and uptime is not None and uptime > SYNCED_AFTER:
-        cause = f"a time service is on, but the clock follows no time server, {uptime / 60:.0f} minutes after the start"
-        remedy = (
-            "timedatectl timesync-status on the host says which server it asks; it needs a way there (UDP, port 123)"
-        )
-        yield doubtful(host.name, "ntp", "NOT_SYNCED", cause, remedy)
+        return "time not synchronised" if self.service and self.follows is False else ""
 
 
 def _reboot(host: Host, machine: Reading) -> Iterator[Finding]:

@@ -13,6 +13,11 @@ from clusteradm.inventory import Host
 CHECK = "mpi"
 # Links of one switch differ by less.
 SLOW_SHARE = 0.4
+_BY_SUBNET = (
+    "MPI's messages go by the cluster's subnet alone: see /etc/openmpi/openmpi-mca-params.conf on the hosts, and "
+    "firewalls between them (any TCP port)"
+)
+_BY_HAND = "try on the head, as the cluster user: mpirun --hostfile /etc/clusteradm/hostfile hostname"
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,12 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
     asked = about.texts("writers") if about.has("writers") else tuple(logins)
     together = about.texts("hosts")
     guilty = [name for name, alone in apart.items() if name not in (alone.texts("said") or ())]
+    holding = [name for name in guilty if together is None or name in together]
+    reason = hello.text("error") or "no reason given"
+    hosts = list(hosts)
     pairs = _pairs(hello)
     slow = _slow(pairs)
+    mute = None if pairs else _mute(hosts, hello, [name for name in logins if together is None or name in together])
     for host in hosts:
         login = logins.get(host.name)
         if login is None:
@@ -43,6 +52,9 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
         if not login.truth("ok"):
             cause = f"the head's cluster user cannot log in: {login.text('error')}"
             yield ill(host.name, CHECK, "NO_LOGIN", cause, "run clusteradm bootstrap")
+        elif host is mute:
+            cause = f"mpirun starts a process on each host, but they do not come to exchange messages: {reason}"
+            yield ill(host.name, CHECK, "NO_MESSAGES", cause, _BY_SUBNET)
         elif host.name in said and host.name in (asked or ()) and host.name not in wrote:
             cause = "its MPI process wrote a file that the head does not see"
             yield ill(host.name, CHECK, "OTHER_SHARE", cause, "run clusteradm bootstrap; see the finding on nfs")
@@ -50,14 +62,28 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
             yield slow.get(host.name) or well(host.name, CHECK, _detail(host.name, pairs))
         elif host.name in apart and host.name not in guilty and together is not None and host.name not in together:
             yield well(host.name, CHECK, "ok, asked alone")
-        elif host.name in apart and host.name not in guilty:
-            cause = f"mpirun starts a process there, but not together with {', '.join(guilty) or 'the others'}"
+        elif host.name in apart and host.name not in guilty and holding:
+            cause = f"mpirun starts a process there, but not together with {', '.join(holding)}"
             yield ill(host.name, CHECK, "HELD_UP", cause, "see the finding on mpi of the others")
+        elif host.name in apart and host.name not in guilty:
+            cause = f"mpirun starts a process there alone, but not together with the others: {reason}"
+            yield ill(host.name, CHECK, "HELD_UP", cause, _BY_HAND)
+        elif host.name not in apart and together is not None:
+            yield well(host.name, CHECK, "n/a, not asked")
         else:
-            alone = apart.get(host.name, Reading(None))
-            reason = alone.text("error") or hello.text("error") or "no reason given"
-            cause = f"mpirun did not start a process there: {reason}"
+            # A survey of before asked nobody alone.
+            why = apart[host.name].text("error") or "no reason given" if host.name in apart else reason
+            cause = f"mpirun did not start a process there: {why}"
             yield ill(host.name, CHECK, "NO_START", cause, "run clusteradm bootstrap; see the finding on the network")
+
+
+def _mute(hosts: Sequence[Host], hello: Reading, asked: Sequence[str]) -> Host | None:
+    """Who bears the finding, the head if it was asked, where every host asked said its name and MPI failed after it."""
+    said = hello.texts("said") or ()
+    if hello.truth("ok") is not False or not all(name in said for name in asked):
+        return None
+    there = [host for host in hosts if host.name in asked]
+    return next((host for host in there if host.is_head), there[0] if there else None)
 
 
 def _pairs(hello: Reading) -> list[Pair]:
@@ -87,10 +113,12 @@ def _slow(pairs: Sequence[Pair]) -> dict[str, Finding]:
     if len(pairs) < 3:
         return {}
     usual = statistics.median(pair.rate for pair in pairs)
-    best: dict[str, tuple[float, str]] = {}
+    links: dict[str, list[tuple[float, str]]] = {}
     for pair in pairs:
         for one, other in ((pair.a, pair.b), (pair.b, pair.a)):
-            best[one] = max(best.get(one, (0.0, "")), (pair.rate, other))
+            links.setdefault(one, []).append((pair.rate, other))
+    # A single link may be slow because of the other host.
+    best = {name: max(own) for name, own in links.items() if len(own) > 1}
     return {
         name: doubtful(
             name,

@@ -22,11 +22,12 @@ def judge(cluster: Cluster, host: Host, network: Reading) -> Iterator[Finding]:
     if interface is None:
         cause = f"there is no interface {name} (there are: {', '.join(interfaces)})"
         yield ill(host.name, CHECK, "NO_INTERFACE", cause, "correct cluster_interface in the inventory")
+    elif interface.text("state") == "down":
+        # Before its address, which NetworkManager takes away some seconds after the carrier.
+        yield ill(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
     elif wanted not in (has := interface.texts("addresses") or ()):
         cause = f"{name} has {', '.join(has) or 'no address'}, not {wanted}"
         yield ill(host.name, CHECK, "NO_ADDRESS", cause, BOOTSTRAP)
-    elif interface.text("state") == "down":
-        yield ill(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
     else:
         yield _names(cluster, host, network.part("resolved"), f"{name} {wanted}")
 

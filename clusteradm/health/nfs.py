@@ -13,8 +13,12 @@ BOOTSTRAP = "run clusteradm bootstrap"
 TYPES = ("nfs4", "fuse.nfs4")
 
 
-def share(cluster: Cluster, host: Host, share: Reading) -> Iterator[Finding]:
-    """How the share is used: one finding."""
+# Who is in one of these states cannot use the share; the others are about who else can.
+UNFIT = frozenset({"NOT_MOUNTED", "FOREIGN", "STALE", "UNUSABLE", "UNKNOWN"})
+
+
+def share(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False) -> Iterator[Finding]:
+    """How the share is used: one finding. `serves`: whether the head's server is known to answer."""
     mount, use, path = share.part("mount"), share.part("use"), share.text("path")
     source = mount.text("source") or ""
     if not host.is_head and not mount:
@@ -23,11 +27,16 @@ def share(cluster: Cluster, host: Host, share: Reading) -> Iterator[Finding]:
         cause = f"{path} is {source} ({mount.text('type')}), not the head's export"
         yield ill(host.name, CHECK, "FOREIGN", cause, f"unmount it, then {BOOTSTRAP}")
     elif not use.truth("ok") and use.truth("timeout"):
-        cause = f"{path} does not answer"
-        yield ill(host.name, CHECK, "STALE", cause, "see on the head: systemctl status nfs-ganesha")
+        cause, remedy = f"{path} does not answer", "see on the head: systemctl status nfs-ganesha"
+        if host.is_head:
+            remedy = "its disk hangs, or is worn out: see dmesg on the head"
+        elif serves:
+            cause += ", though the head's server does"
+            remedy = "wait half a minute if that has just started; else clusteradm health --fix, which mounts it anew"
+        yield ill(host.name, CHECK, "STALE", cause, remedy)
     elif not use.truth("ok"):
         yield ill(host.name, CHECK, "UNUSABLE", f"the cluster user cannot use {path}: {use.text('error')}", BOOTSTRAP)
-    elif share.part("root").truth("squashed") is False:
+    elif not host.is_head and share.part("root").truth("squashed") is False:
         cause = "root of this host is root on the export as well"
         yield ill(host.name, CHECK, "ROOT", cause, f"{BOOTSTRAP}: the export squashes root")
     elif host.is_head and (elsewhere := [one for one in share.texts("listens") or () if one != host.cluster_ip]):

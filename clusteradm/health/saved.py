@@ -12,7 +12,7 @@ from clusteradm import __version__
 from clusteradm.errors import InputErrors, Problem, UsageError
 from clusteradm.health.survey import SECTIONS, Survey
 from clusteradm.inventory import Cluster, Group, Host
-from clusteradm.inventory.variables import VARIABLES
+from clusteradm.inventory.variables import KINDS, VARIABLES
 
 # Raise it where a program that does not know of the change would judge wrongly. Surveys of before had none.
 SCHEMA_VERSION = 1
@@ -82,6 +82,8 @@ def _cluster(path: Path, body: Mapping[str, Any]) -> Cluster:
     for host in hosts.values():
         if missing := {name for name, variable in VARIABLES.items() if not variable.optional} - set(host.vars):
             raise KeyError(missing)
+        if wrong := [name for name, value in host.vars.items() if not KINDS[VARIABLES[name].kind][1](value)]:
+            raise ValueError(wrong)
     names = dict.fromkeys(group for host in hosts.values() for group in host.groups)
     groups = {
         name: Group(name, tuple(host.name for host in hosts.values() if name in host.groups), (), {}) for name in names

@@ -9,22 +9,21 @@ from typing import Any
 
 from clusteradm.errors import ClusteradmError, HostUnreachable, UsageError
 from clusteradm.health import board, consequence, drift, links, mpi, nfs, tpu
-from clusteradm.health.finding import Finding, Severity, ill, well
+from clusteradm.health.finding import Finding, ill, well
 from clusteradm.health.reading import Reading
 from clusteradm.health.tpu import Tpu
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport import Fleet
+from clusteradm.transport import Fleet, gateways_of
 
-PROBE_SECONDS = 90.0
+PROBE_SECONDS = 100.0
 # What the document of a whole survey has for every host.
 SECTIONS = {"clock", "network", "runtime", "share", "system", "tpu"}
 
 # What may be asked again and again beside a job: everything but what opens TPUs and starts processes on every host.
 LIGHT = ("system", "machine", "tpu", "network", "links", "share", "export", "runtime")
 
-# What a job has to know, and the checks of a host that it cannot do without.
+# What a job has to know.
 FOR_JOBS = ("tpu", "share")
-NEEDED = ("ssh", nfs.CHECK)
 
 
 @dataclass
@@ -152,7 +151,15 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
         cause = f"the cluster probe failed: {found.cluster_error}"
         remedy = "try on it, as the cluster user: mpirun --hostfile /etc/clusteradm/hostfile hostname"
         findings.append(ill(cluster.head.name, mpi.CHECK, "FAILED", cause, remedy))
-    return consequence.trace(cluster.head.name, findings)
+    return consequence.trace(cluster.head.name, findings, _behind_head(cluster))
+
+
+def _behind_head(cluster: Cluster) -> set[str]:
+    """The hosts that the admin reaches only by way of the head."""
+    head = {cluster.head.name, cluster.head.address, cluster.head.cluster_ip}
+    return {
+        host.name for host in cluster.hosts.values() if any(gateway.address in head for gateway in gateways_of(host))
+    }
 
 
 def slots(cluster: Cluster, found: Survey) -> dict[str, tuple[Tpu, ...]]:
@@ -160,5 +167,10 @@ def slots(cluster: Cluster, found: Survey) -> dict[str, tuple[Tpu, ...]]:
 
     Ask for FOR_JOBS at least. A rank on a host that cannot use the share would hold up all of MPI.
     """
-    lame = {each.host for each in judge(cluster, found) if each.check in NEEDED and each.severity is Severity.ERROR}
-    return {name: tpu.healthy(name, document) for name, document in found.documents.items() if name not in lame}
+    unfit = {each.host for each in judge(cluster, found) if bars(each)}
+    return {name: tpu.healthy(name, document) for name, document in found.documents.items() if name not in unfit}
+
+
+def bars(finding: Finding) -> bool:
+    """Whether no job can run on the host that has it."""
+    return not finding.ok and (finding.check == "ssh" or (finding.check == nfs.CHECK and finding.state in nfs.UNFIT))

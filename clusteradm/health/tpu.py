@@ -300,6 +300,8 @@ def _detail(case: _Case) -> str:
         parts.append(f"{CLOCKS_MHZ[_step(device)]:g} MHz")
     if device.unique_id:
         parts.append(f"id {device.unique_id}")
+    if facts.untried and not device.owned:
+        parts.append(f"not tried: {facts.untried}")
     if device.owned and device.owner and device.owner.job:
         parts.append(f"in use by job {device.owner.job}")
     if library := re.search(r"SIMULATED[^)]*", (facts.runtime.text("library") or "")[:1000]):

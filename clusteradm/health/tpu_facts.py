@@ -111,7 +111,7 @@ class Driver:
 class Facts:
     """Everything of one host. `error`: the probe itself failed. `lspci`, `proc`: how many each of them counts.
 
-    `uptime`: seconds, as the kernel's log counts them.
+    `uptime`: seconds, as the kernel's log counts them. `untried`: why no TPU was tried, where that was asked for.
     """
 
     error: str | None
@@ -131,6 +131,7 @@ class Facts:
     user_in_group: bool | None
     listed: tuple[str, ...] | None
     attempts: Mapping[str, Attempt]
+    untried: str | None
     runtime: Reading
 
 
@@ -164,6 +165,7 @@ def read(document: object) -> Facts:
         user_in_group=about.truth("user_in_group"),
         listed=runtime.texts("devices"),
         attempts={address: _attempt(each) for address, each in trial.named("attempts").items() if each.text("stage")},
+        untried=trial.text("error"),
         runtime=runtime,
     )
 

@@ -6,5 +6,17 @@ from clusteradm.transport.fleet import Fleet
 from clusteradm.transport.limits import Limits
 from clusteradm.transport.node import Node, NodeError, Silent
 from clusteradm.transport.password import Password
+from clusteradm.transport.routes import gateways_of
 
-__all__ = ["DEFAULT_FORKS", "FirstContact", "Fleet", "Limits", "Node", "NodeError", "Outcome", "Password", "Silent"]
+__all__ = [
+    "DEFAULT_FORKS",
+    "FirstContact",
+    "Fleet",
+    "Limits",
+    "Node",
+    "NodeError",
+    "Outcome",
+    "Password",
+    "Silent",
+    "gateways_of",
+]

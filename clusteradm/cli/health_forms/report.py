@@ -136,13 +136,11 @@ def troubles(report: Report) -> list[Trouble]:
         whose: dict[str, list[str]] = {}
         for finding in findings:
             whose.setdefault(finding.cause, []).append(finding.subject)
-        severity = max(finding.severity for finding in findings)
+        after = [finding for finding in report.sick if finding.because in {each.name for each in findings}]
+        severity = max(finding.severity for finding in (*findings, *after))
         causes = {cause: subjects(of) for cause, of in whose.items()}
-        names = {finding.name for finding in findings}
-        follows = _follows([finding for finding in report.sick if finding.because in names])
-        found.append(
-            Trouble(check, state, severity, remedy, subjects([each.subject for each in findings]), causes, follows)
-        )
+        whom = subjects([each.subject for each in findings])
+        found.append(Trouble(check, state, severity, remedy, whom, causes, _follows(after)))
     return sorted(found, key=lambda trouble: -trouble.severity)
 
 

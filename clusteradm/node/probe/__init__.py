@@ -25,7 +25,7 @@ SECTIONS = {
     "share": 8.0,
     "export": 8.0,
     "runtime": 35.0,
-    "trial": 50.0,
+    "trial": 80.0,
 }
 
 

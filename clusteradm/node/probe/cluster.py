@@ -12,35 +12,56 @@ from clusteradm.node.probe.attempt import together
 
 # For everything; for MPI to start and measure, which it does in seconds or not at all; for a login.
 _SECONDS, _MPI_SECONDS, _LOGIN_SECONDS = 120.0, 35, 5.0
-_APART = 8
+# For one host alone, of which only its name is asked; and how many are so at once.
+_ALONE_SECONDS, _APART = 12, 8
+# For mpirun to end its processes where its time is over; and for what comes after all asking.
+_GRACE, _RESERVE = 5, 10.0
+# What timeout(1) ends with where it has ended, or killed, the program.
+_LATE = (124, 137)
 # Of what mpirun says: its messages are long.
 _LINES = 60
 _SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
 # The ranks' Python, on every host (playbooks/runtime.yml).
 PYTHON = "/opt/clusteradm/bin/python3"
 _SMALL, _LARGE = 50, 4
-# On each rank. Every pair in turn sends 8 bytes to and fro, then mebibytes one way. A rank whose turn it is measures
-# its links to those after it, and passes the turn on with all that is known. Who waits sleeps: MPI's own waiting takes
-# a whole core, and on a board with a job the figure would be one of the waiting.
+# A pair takes 50 to 90 ms at a gigabit, and 0.4 s at 100 Mbit/s: what is not begun after so many seconds is left out.
+_PAIRS_AT_MOST, _PAIRS_SECONDS = 128, 12
+# On each rank. Pair after pair sends 8 bytes to and fro, then mebibytes one way: each rank with the one after it in the
+# ring, then each with the second after it, and so on until that is all pairs, or, where those would be too many, with
+# the first, second, fourth ..., so that every host has as many links measured. All ranks go through the same list in
+# the same order, and a pair begins when the one before it has ended: then its first has got what is known from the
+# first of that one, and neither waits for anything else. Who waits sleeps: MPI's own waiting takes a whole core, and on
+# a board with a job the figure would be one of the waiting.
 _PAIRS = """
 import json, time
 from mpi4py import MPI
 world = MPI.COMM_WORLD
-me, last, name = world.rank, world.size - 1, open("/etc/hostname").read().strip()
+me, size = world.rank, world.size
 small, large, answer = bytearray(8), bytearray(1 << 20), bytearray(1)
 TURN, PING, END = 1, 2, 3
+names = world.gather(open("/etc/hostname").read().strip(), root=0)
+begun = time.perf_counter()
 def asleep(tag, source):
     while not world.Iprobe(source, tag):
         time.sleep(0.001)
 def serve(a):
     asleep(PING, a)
-    for _ in range(SMALL + 1):
+    world.Recv(small, a, PING)
+    if small[0]:
+        return
+    world.Send(small, a, PING)
+    for _ in range(SMALL):
         world.Recv(small, a, PING); world.Send(small, a, PING)
     for _ in range(LARGE):
         world.Recv(large, a, PING)
     world.Send(answer, a, PING)
 def measure(b):
-    world.Send(small, b, PING); world.Recv(small, b, PING)
+    late = time.perf_counter() - begun > SECONDS
+    small[0] = late
+    world.Send(small, b, PING)
+    if late:
+        return []
+    world.Recv(small, b, PING)
     start = time.perf_counter()
     for _ in range(SMALL):
         world.Send(small, b, PING); world.Recv(small, b, PING)
@@ -49,24 +70,33 @@ def measure(b):
         world.Send(large, b, PING)
     world.Recv(answer, b, PING)
     end = time.perf_counter()
-    return [me, b, (middle - start) / SMALL / 2, LARGE * len(large) / (end - middle)]
-for a in range(me):
-    serve(a)
-names, pairs = [], []
+    return [[me, b, (middle - start) / SMALL / 2, LARGE * len(large) / (end - middle)]]
+steps = list(range(1, size // 2 + 1))
+if size * (size - 1) // 2 > MOST:
+    steps = [step for step in steps if not step & (step - 1)][:max(1, MOST // size)]
+turns = [(a, (a + step) % size) for step in steps for a in range(size if step * 2 < size else step)]
+pairs, before = [], 0
+for a, b in turns + [(0, 0)]:
+    if me == before != a:
+        world.send(pairs, dest=a, tag=TURN)
+    if me == a != before:
+        asleep(TURN, before)
+        pairs = world.recv(source=before, tag=TURN)
+    if me == a != b:
+        pairs += measure(b)
+    elif me == b != a:
+        serve(a)
+    before = a
 if me:
-    asleep(TURN, me - 1)
-    names, pairs = world.recv(source=me - 1, tag=TURN)
-names.append(name)
-pairs += [measure(b) for b in range(me + 1, last + 1)]
-if me < last:
-    world.send([names, pairs], dest=me + 1, tag=TURN)
-    asleep(END, last)
-    world.recv(source=last, tag=END)
+    asleep(END, 0)
+    world.recv(source=0, tag=END)
 else:
     print(json.dumps({"pairs": [[names[a], names[b], seconds, rate] for a, b, seconds, rate in pairs]}), flush=True)
-    for rank in range(last):
+    for rank in range(1, size):
         world.send(None, dest=rank, tag=END)
-""".replace("SMALL", str(_SMALL)).replace("LARGE", str(_LARGE))
+"""
+_PAIRS = _PAIRS.replace("SMALL", str(_SMALL)).replace("LARGE", str(_LARGE))
+_PAIRS = _PAIRS.replace("MOST", str(_PAIRS_AT_MOST)).replace("SECONDS", str(_PAIRS_SECONDS))
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
@@ -74,7 +104,8 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
 
     `request`: {"user", "shared", "hosts": [names], "writers": [those of them that can use the share]}. The document:
     "hosts": who was asked together, "hello": how that went, "login": host -> whether the user can log in there,
-    "apart": host -> how it went with that host alone, where it was not among the others, or did not answer with them.
+    "apart": host -> how it went with that host alone, where it was not among the others, or did not answer with them;
+    who would come too late is not asked.
     Raises OSError where the head's own share cannot be used, or mpirun does not come to its end.
     """
     begun = time.monotonic()
@@ -86,36 +117,48 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
 
 def _ask(hosts: Sequence[str], shared: str, writers: Sequence[str]) -> Dict[str, Any]:
     """As the cluster user. One host that cannot start a process keeps mpirun from starting any: it is found out who."""
+    end = time.monotonic() + _SECONDS - _RESERVE
     folder = tempfile.mkdtemp(prefix=".probe-", dir=shared)
     try:
         # Who cannot use the share may not be reached at all: such a one is asked alone, once it lets the user in.
         sound = [host for host in hosts if host in writers]
         doubtful = [host for host in hosts if host not in writers]
-        *logins, ended = together([*map(_login, doubtful), _mpirun(sound, folder, writers)], _MPI_SECONDS + 5, _LINES)
-        login = dict(zip(doubtful, map(_logged_in, logins)))
-        hello = _hello(ended, sound, folder)
+        mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, PYTHON)] if sound else []
+        ends = together([*mpirun, *map(_login, doubtful)], _MPI_SECONDS + _GRACE, _LINES)
+        login = dict(zip(doubtful, map(_logged_in, ends[len(mpirun) :])))
+        hello = _hello(ends[0], sound, folder) if sound else _NOBODY
         lacking = [host for host in sound if host not in hello["said"]]
         login.update(zip(lacking, map(_logged_in, together([*map(_login, lacking)], _LOGIN_SECONDS))))
         if not all(login[host]["ok"] for host in lacking):
             sound = [host for host in sound if host not in lacking or login[host]["ok"]]
-            (ended,) = _started([sound], folder, writers)
-            hello = _hello(ended, sound, folder)
+            hello = _NOBODY
+            if sound:
+                mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, PYTHON)]
+                hello = _hello(together(mpirun, _MPI_SECONDS + _GRACE, _LINES)[0], sound, folder)
             lacking = [host for host in sound if host not in hello["said"]]
-        alone = [host for host in (*lacking, *doubtful) if login[host]["ok"]][:_APART]
-        apart = _started([[host] for host in alone], folder, writers)
+        alone = [host for host in (*lacking, *doubtful) if login[host]["ok"]]
         return {
             "login": {host: login.get(host, {"ok": True}) for host in hosts},
             "hello": hello,
-            "apart": {host: _hello(ended, [host], folder) for host, ended in zip(alone, apart)},
+            "apart": _apart(alone, folder, writers, end),
             "hosts": sound,
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(groups: Sequence[Sequence[str]], folder: str, writers: Sequence[str]) -> List[Dict[str, Any]]:
-    """How mpirun ended on each group of hosts, side by side."""
-    return together([_mpirun(hosts, folder, writers) for hosts in groups], _MPI_SECONDS + 5, _LINES)
+def _apart(hosts: Sequence[str], folder: str, writers: Sequence[str], end: float) -> Dict[str, Any]:
+    """How mpirun ends on each host alone, some side by side, as long as there is time for them."""
+    found = {}  # type: Dict[str, Any]
+    limit = _ALONE_SECONDS + _GRACE
+    for first in range(0, len(hosts), _APART):
+        # A program that is killed is waited for, for a second.
+        if time.monotonic() + limit + 1 > end:
+            break
+        some = hosts[first : first + _APART]
+        ends = together([_mpirun([host], folder, writers, _ALONE_SECONDS, "") for host in some], limit, _LINES)
+        found.update((host, _hello(ended, [host], folder)) for host, ended in zip(some, ends))
+    return found
 
 
 def _login(host: str) -> List[str]:
@@ -130,10 +173,8 @@ def _logged_in(ended: Dict[str, Any]) -> Dict[str, Any]:
     return {"ok": False, "error": lines[-1]}
 
 
-def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str]) -> List[str]:
-    """One process on each host. Without hosts, nothing that succeeds."""
-    if not hosts:
-        return ["false"]
+def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str], seconds: int, python: str) -> List[str]:
+    """One process on each host, which says its name, and measures where there is that Python."""
     script = (
         'name=$(cat /etc/hostname) && echo "$name" && '
         'case " $3 " in *" $name "*) echo "$name" >"$0/$name" ;; esac; '
@@ -141,11 +182,15 @@ def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str]) -> List[s
     )
     return [
         # mpirun answers SIGTERM by ending its processes on every host; SIGKILL would leave them.
-        *("timeout", "-k", "5", str(_MPI_SECONDS)),
+        *("timeout", "-k", str(_GRACE), str(seconds)),
         *("mpirun", "--bind-to", "none", "--map-by", "node", "--host", ",".join(hosts), "-np", str(len(hosts))),
         *("--mca", "plm_rsh_args", " ".join(_SSH_OPTIONS), "--mca", "mpi_yield_when_idle", "1"),
-        *("sh", "-c", script, folder, PYTHON, _PAIRS, " ".join(writers)),
+        *("sh", "-c", script, folder, python, _PAIRS, " ".join(writers)),
     ]
+
+
+# How it went where there was nobody to ask.
+_NOBODY = {"ok": True, "said": [], "wrote": [], "pairs": [], "seconds": 0.0}  # type: Dict[str, Any]
 
 
 def _hello(ended: Dict[str, Any], hosts: Sequence[str], folder: str) -> Dict[str, Any]:
@@ -160,7 +205,9 @@ def _hello(ended: Dict[str, Any], hosts: Sequence[str], folder: str) -> Dict[str
     }
     if not result["ok"]:
         told = " ".join([line for line in ended["err"] if line.strip(" -")][:3])[:400]
-        result["error"] = told or "mpirun ended with %s" % ended["status"]
+        late = ended["timeout"] or ended["status"] in _LATE
+        how = "mpirun did not come to its end in time" if late else "mpirun ended with %s" % ended["status"]
+        result["error"] = "%s: %s" % (how, told) if late and told else told or how
     return result
 
 

@@ -50,9 +50,10 @@ def whole(address: str, mtu: Optional[int]) -> Optional[bool]:
     """Whether a packet of the interface's whole size arrives in one piece; null where that cannot be asked."""
     if mtu is None or mtu > 9216:
         return None
-    said = output(["ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - _HEADERS), address])
+    size = ["-M", "do", "-s", str(mtu - _HEADERS)]
+    said = output(["ping", "-n", "-q", "-c", "3", "-i", str(_INTERVAL), "-W", "1", *size, address])
     loss = parse_ping(said or "")["loss"]
-    return None if loss is None else bool(loss == 0)
+    return None if loss is None else bool(loss < 1)
 
 
 def neighbours(interface: str) -> Dict[str, str]:
@@ -61,4 +62,6 @@ def neighbours(interface: str) -> Dict[str, str]:
         rows = json.loads(output(["ip", "-json", "-4", "neigh", "show", "dev", interface]) or "[]")
     except ValueError:
         return {}
-    return {row["dst"]: row["lladdr"].lower() for row in rows if "lladdr" in row}
+    # One that is stale was true once.
+    known = [row for row in rows if "lladdr" in row and "STALE" not in row.get("state", ())]
+    return {row["dst"]: row["lladdr"].lower() for row in known}

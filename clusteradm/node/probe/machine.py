@@ -104,23 +104,46 @@ def cooling(root: str) -> List[Dict[str, Any]]:
 def power_alarms(root: str) -> List[str]:
     """The voltages that a sensor calls too low, now or since it was last asked (hwmon: in*_lcrit_alarm, in*_alarm)."""
     return [
-        "%s %s" % (read(folder, "name") or "", name.split("_")[0])
+        "%s %s" % (read(folder, "name") or "", voltage)
         for folder in _hwmon(root)
-        for name in names(folder)
-        if re.match(r"in\d+_(lcrit_|min_)?alarm\Z", name) and read(folder, name) == "1"
+        for voltage in dict.fromkeys(name.split("_")[0] for name in names(folder) if re.match(r"in\d+_", name))
+        if _too_low(os.path.join(folder, voltage))
     ]
 
 
-def killed(root: str) -> Optional[List[Dict[str, Any]]]:
-    """Whom the kernel killed last for want of memory: the name, and when, in seconds since the start.
+def _too_low(voltage: str) -> bool:
+    """Whether an alarm is on that speaks of a lower limit; `voltage`: what its files begin with."""
+    if read(voltage + "_lcrit_alarm") == "1":
+        return True
+    # Most chips of PCs have limits that nobody has set, and alarms that are on for ever.
+    least, measured = number(read(voltage + "_min")), number(read(voltage + "_input"))
+    if least is None or least <= 0:
+        return False
+    # This one is of both limits.
+    general = read(voltage + "_alarm") == "1" and measured is not None and measured < least
+    return general or read(voltage + "_min_alarm") == "1"
 
-    From the kernel's log (mm/oom_kill.c); None where that is not told.
+
+def killed(root: str) -> Optional[List[Dict[str, Any]]]:
+    """Whom the kernel killed last for want of the host's memory: the name, and when, in seconds since the start.
+
+    From the kernel's log (mm/oom_kill.c); None where that is not told. Who only reached the limit of a container is
+    not among them.
     """
-    lines = kernel_log(root, ["Killed process "])
+    lines = kernel_log(root, ["Kill process ", "Killed process "])
     if lines is None:
         return None
-    found = (re.match(r"\[(\d+\.\d+)\] .*\bKilled process \d+ \((.*)\).*\btotal-vm:", line) for line in lines)
-    return [{"name": match.group(2), "at": float(match.group(1))} for match in found if match][-_KILLED:]
+    found = []
+    contained = False
+    for line in lines:
+        # Whose memory it was: newer kernels say it on the same line, older ones (4.14) on one before.
+        reason = re.match(r"\[\S+\] (.*?): Kill(?:ed)? process ", line)
+        if reason:
+            contained = reason.group(1).startswith("Memory cgroup ")
+        death = re.match(r"\[(\d+\.\d+)\] .*\bKilled process \d+ \((.*)\).*\btotal-vm:", line)
+        if death and not contained:
+            found.append({"name": death.group(2), "at": float(death.group(1))})
+    return found[-_KILLED:]
 
 
 def emmc(root: str) -> List[Dict[str, Any]]:

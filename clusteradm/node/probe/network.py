@@ -3,18 +3,18 @@
 import json
 import os
 import socket
-from typing import Any, Dict, List
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, Dict, Iterable, List
 
 from clusteradm.node.probe import output
 from clusteradm.node.texts import names, read
 
+_SECONDS = 5.0
+
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     """Interfaces by name, and what the cluster's names (`options["names"]`) resolve to."""
-    return {
-        "interfaces": interfaces(root),
-        "resolved": {name: resolve(name) for name in options.get("names", ())},
-    }
+    return {"interfaces": interfaces(root), "resolved": resolved(options.get("names", ()))}
 
 
 def interfaces(root: str) -> Dict[str, Any]:
@@ -42,6 +42,15 @@ def _addresses() -> Dict[str, List[str]]:
         for link in links
         if "ifname" in link
     }
+
+
+def resolved(names: Iterable[str]) -> Dict[str, List[str]]:
+    """The addresses of each name, all asked at once; a name server that is dead lets none of them wait long."""
+    # Not closed: that would wait for those that hang.
+    pool = ThreadPoolExecutor(64)
+    asked = {name: pool.submit(resolve, name) for name in names}
+    wait(asked.values(), _SECONDS)
+    return {name: answer.result() if answer.done() else [] for name, answer in asked.items()}
 
 
 def resolve(name: str) -> List[str]:

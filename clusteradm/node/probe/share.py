@@ -22,7 +22,8 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "path": path,
         "mount": there,
         "use": used,
-        "root": attempt("root", _SECONDS, lambda: as_root(path)) if there and used["ok"] else None,
+        # On the head it is a folder of its own.
+        "root": attempt("root", _SECONDS / 2, lambda: as_root(path)) if options.get("head") and used["ok"] else None,
         "listens": listens(read(root, "proc/net/tcp") or "", read(root, "proc/net/tcp6") or ""),
     }
 

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional
 
 from clusteradm.node.probe import output, pcie
 from clusteradm.node.probe.driver import driver, kernel_log
+from clusteradm.node.probe.system import uptime
 from clusteradm.node.probe.turn import turn
 from clusteradm.node.texts import names, read
 
@@ -27,6 +28,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     cards = pcie.cards(root)
     with turn(root, _PATIENCE):
         devices = apex(root, user)
+    seconds = uptime(root)
     return {
         "lspci": lspci(),
         "proc": proc(read(root, "proc/bus/pci/devices")),
@@ -37,17 +39,11 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "apex": devices,
         "driver": driver(root),
         "kernel_log": kernel_log(root, [card["address"] for card in cards]),
-        "uptime": uptime(root),
+        "uptime": None if seconds is None else int(seconds),
         "device_tree": device_tree(root),
         "group": group(root, "apex"),
         "user_in_group": in_group(user, "apex"),
     }
-
-
-def uptime(root: str) -> Optional[int]:
-    """Whole seconds since the kernel began to count, as its log does."""
-    text = read(root, "proc/uptime")
-    return int(float(text.split()[0])) if text else None
 
 
 def lspci() -> Optional[List[str]]:

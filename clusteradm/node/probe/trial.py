@@ -10,6 +10,7 @@ import signal
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
+from clusteradm.node.account import as_user
 from clusteradm.node.probe.attempt import attempt, is_root, together
 from clusteradm.node.probe.driver import kernel_log
 from clusteradm.node.probe.tpu import process
@@ -97,7 +98,8 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[s
 
     {"ok", "stage": how far it got, "seconds"}, and where known "error", "signal", "timeout", "count": devices that
     libedgetpu listed, "access": whether the node may be opened, "stderr": last lines, "owner": who had it by then,
-    "inference": True, "interrupts": whether any came of it.
+    "inference": True, "interrupts": whether any came of it. Raises OSError where they could not even be started, which
+    says nothing of the TPUs.
     """
     found = attempt(user, _MODEL_SECONDS, lambda: {"model": compiled_model(shared)}) if shared else {}
     with turn(root, _IMPORT_SECONDS) as mine:
@@ -107,10 +109,9 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[s
         before = {device["name"]: interrupts(root, device["name"]) for device in devices}
         commands = [command(python, device["path"], found.get("model")) for device in devices]
         seconds = _IMPORT_SECONDS + _SECONDS
-        done = attempt(user, seconds + 5, lambda: {"ended": together(commands, seconds)})
+        ended_all = as_user(user, lambda: together(commands, seconds), seconds + 5)
         results = {}
-        # Where they could not even be started, that says nothing of the TPUs.
-        for device, ended in zip(devices, done.get("ended", ())):
+        for device, ended in zip(devices, ended_all):
             result = outcome(ended)
             if result.get("inference"):
                 result["interrupts"] = _rose(root, device["name"], before[device["name"]])

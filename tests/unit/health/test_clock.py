@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from clusteradm.health import clock
+from clusteradm import shipped
+from clusteradm.health import clock, fixes
 from clusteradm.inventory import Cluster, Host
 
 CLUSTER = Cluster(
@@ -31,7 +33,7 @@ def ill(skews: dict[str, object]) -> dict[str, str]:
         ({"h": 60.0, "a": 60.2, "b": 0.0}, ["h"]),
         ({"h": 60.0, "a": -60.0}, ["h", "a"]),
         ({"a": 60.0}, ["a"]),
-        ({"h": 5.05}, []),
+        ({"h": 10.05}, []),
         ({"h": None, "a": "x"}, []),
     ],
 )
@@ -40,6 +42,15 @@ def test_who_is_blamed(skews: dict[str, object], expected: list[str]) -> None:
 
 
 def test_where_the_others_agree_the_admin_is_to_look_at_its_own() -> None:
-    assert "the other hosts agree with it" in ill({"h": 60.0, "a": 60.0})["h"]
+    """And nobody sets the cluster's clocks by it without being asked to."""
+    documents = {name: {"clock": {"skew": 60.0, "doubt": 0.1}} for name in ("h", "a")}
+    (finding,) = clock.judge(CLUSTER, CLUSTER.hosts["h"], documents)
+    assert finding.state == "ADMIN_SKEWED" and not fixes([finding])
+    assert "the other hosts agree with it" in finding.cause
     assert "agree" not in ill({"h": 60.0, "a": 0.0})["h"]
     assert ill({"h": -60.0})["h"] == "the clock is 60 s behind the admin's"
+
+
+def test_what_is_called_skewed_is_what_bootstrap_sets() -> None:
+    text = (shipped.PLAYBOOKS / "prepare.yml").read_text(encoding="utf-8")
+    assert re.findall(r"abs > (\d+)$", text, re.M) == [f"{clock.MAX_SKEW_SECONDS:.0f}"]

@@ -1,72 +1,91 @@
-"""One illness, one thing to mend: what only follows from it says so."""
+"""One illness, one thing to mend: what only follows from it says so, and nothing else does."""
 
 from __future__ import annotations
+
+import itertools
+
+import pytest
 
 from clusteradm.health import consequence
 from clusteradm.health.finding import Finding, Severity, ill, well
 
 
-def traced(*findings: tuple[str, str, str]) -> dict[tuple[str, str], str]:
-    made = [ill(subject, check, state, "c", "r") for subject, check, state in findings]
-    return {(one.subject, one.check): one.because for one in consequence.trace("head", made)}
+def traced(*findings: str, behind: tuple[str, ...] = ()) -> dict[str, str]:
+    """Findings as "HOST CHECK: STATE", or "HOST CHECK: OK"; each with what it follows from."""
+    made = []
+    for name in findings:
+        subject, check, state = name.rsplit(" ", 2)
+        check = check.rstrip(":")
+        made.append(well(subject, check) if state == "OK" else ill(subject, check, state, "c", "r"))
+    return {one.name: one.because for one in consequence.trace("head", made, behind)}
 
 
-def test_a_server_that_is_gone_explains_every_mount() -> None:
-    found = traced(("head", "export", "NOT_SERVING"), ("w1", "nfs", "STALE"), ("w2", "nfs", "STALE"))
-    assert found == {
-        ("head", "export"): "",
-        ("w1", "nfs"): "head export: NOT_SERVING",
-        ("w2", "nfs"): "head export: NOT_SERVING",
-    }
-    # Another host's is nobody's server, and a foreign mount is not the server's fault.
-    assert not any(traced(("w1", "export", "NOT_SERVING"), ("w2", "nfs", "STALE")).values())
-    assert not any(traced(("head", "export", "NOT_SERVING"), ("w2", "nfs", "FOREIGN")).values())
+# What happened; what follows from it; what else is ill, and is to be mended as well.
+CASES: list[tuple[str, list[str], list[str]]] = [
+    # The head's server died.
+    ("head export: NOT_SERVING", ["w1 nfs: STALE", "w2 nfs: STALE"], ["w3 nfs: FOREIGN", "w4 nfs: ROOT"]),
+    ("w1 export: NOT_SERVING", [], ["w2 nfs: STALE"]),
+    # The head's own folder cannot be used: its server is not to blame.
+    (
+        "head nfs: UNUSABLE",
+        ["head export: NOT_EXPORTED", "w1 nfs: STALE", "head mpi: FAILED"],
+        ["head network: NAMES"],
+    ),
+    ("head disk: FULL", ["head nfs: UNUSABLE", "w1 nfs: UNUSABLE", "head mpi: FAILED"], ["w1 nfs: ROOT"]),
+    ("w1 disk: FULL", ["w1 mpi: NO_START"], ["w2 mpi: NO_START", "w1 units: FAILED"]),
+    # Two with one address.
+    (
+        "head link: SAME_ADDRESS",
+        ["w1 nfs: STALE", "w1 mpi: NO_LOGIN", "w2 link: NO_HEAD"],
+        ["w5 ssh: UNREACHABLE", "w4 link: HALF_DUPLEX", "w6 nfs: FOREIGN", "head nfs: EXPOSED"],
+    ),
+    ("w1 link: SAME_ADDRESS", ["w1 link: NO_HEAD", "w1 mpi: NO_LOGIN", "w1 ssh: UNREACHABLE"], ["w2 nfs: STALE"]),
+    # A cable.
+    ("w1 network: DOWN", ["w1 link: NO_HEAD", "w1 nfs: STALE", "w1 mpi: NO_LOGIN"], ["w2 nfs: STALE"]),
+    ("head network: DOWN", ["head export: NOT_SERVING", "w1 link: NO_HEAD", "w1 nfs: STALE"], ["w1 disk: FULL"]),
+    ("w1 link: SLOWER", ["w1 mpi: SLOW_LINK"], ["w2 mpi: SLOW_LINK"]),
+    # The head is silent.
+    ("head ssh: UNREACHABLE", ["w1 link: NO_HEAD", "w1 nfs: STALE"], ["w1 disk: FULL", "w2 ssh: UNREACHABLE"]),
+    ("head ssh: FAILED", [], ["w1 nfs: NOT_MOUNTED"]),
+    ("w1 nfs: NOT_MOUNTED", ["w1 mpi: OTHER_SHARE"], ["w2 mpi: OTHER_SHARE"]),
+    ("w2 mpi: NO_START", ["head mpi: HELD_UP", "w1 mpi: HELD_UP"], []),
+    ("w1 runtime: MISMATCH", ["w1 0000:01:00.0 tpu: RUNTIME", "w1 0000:02:00.0 tpu: RUNTIME"], ["w2 x tpu: RUNTIME"]),
+    ("w1 fan: STILL", ["w1 heat: HOT"], ["w1 x tpu: HOT"]),
+]
 
 
-def test_the_first_cause_is_named_not_the_one_between() -> None:
-    found = traced(
-        ("w1", "network", "DOWN"), ("w1", "link", "NO_HEAD"), ("w1", "nfs", "STALE"), ("w1", "mpi", "NO_LOGIN")
-    )
-    assert set(found.values()) == {"", "w1 network: DOWN"} and found["w1", "network"] == ""
-    found = traced(("w1", "mpi", "OTHER_SHARE"), ("w1", "nfs", "NOT_MOUNTED"))
-    assert found == {("w1", "mpi"): "w1 nfs: NOT_MOUNTED", ("w1", "nfs"): ""}
+@pytest.mark.parametrize(("root", "follow", "others"), CASES, ids=[case[0] for case in CASES])
+def test_what_follows_from_what(root: str, follow: list[str], others: list[str]) -> None:
+    for order in ([root, *follow, *others], [*others, *reversed(follow), root]):
+        found = traced(*order)
+        assert {name: because for name, because in found.items() if because} == dict.fromkeys(follow, root)
 
 
-def test_two_with_the_heads_address() -> None:
-    found = traced(
-        ("head", "link", "SAME_ADDRESS"),
-        ("w1", "nfs", "STALE"),
-        ("w1", "mpi", "NO_LOGIN"),
-        ("w2", "ssh", "UNREACHABLE"),
-    )
-    assert list(found.values()) == ["", *["head link: SAME_ADDRESS"] * 3]
-    assert traced(("w1", "link", "SAME_ADDRESS"), ("w1", "link", "NO_HEAD"), ("w2", "nfs", "STALE")) == {
-        ("w1", "link"): "w1 link: SAME_ADDRESS",
-        ("w2", "nfs"): "",
-    }
+def test_a_head_whose_sshd_alone_is_dead_explains_no_cable() -> None:
+    ill = ("head ssh: UNREACHABLE", "w1 link: NO_HEAD", "w1 nfs: STALE")
+    found = traced(*ill, "w2 link: OK", "w2 nfs: OK")
+    assert found["w1 link: NO_HEAD"] == "" and found["w1 nfs: STALE"] == "w1 link: NO_HEAD"
 
 
-def test_a_silent_head_explains_who_waits_for_it() -> None:
-    found = traced(
-        ("head", "ssh", "UNREACHABLE"), ("w1", "link", "NO_HEAD"), ("w1", "nfs", "STALE"), ("w1", "disk", "FULL")
-    )
-    assert [bool(because) for because in found.values()] == [False, True, True, False]
+def test_a_head_that_stands_still_answers_echoes_and_nothing_else() -> None:
+    found = traced("head ssh: UNREACHABLE", "w1 nfs: STALE", "w1 link: OK")
+    assert found["w1 nfs: STALE"] == "head ssh: UNREACHABLE"
 
 
-def test_who_holds_up_the_others() -> None:
-    found = traced(("w2", "mpi", "NO_START"), ("head", "mpi", "HELD_UP"), ("w1", "mpi", "HELD_UP"))
-    assert list(found.values()) == ["", *["w2 mpi: NO_START"] * 2]
+def test_who_is_only_reached_through_the_head() -> None:
+    silent = [f"{host} ssh: UNREACHABLE" for host in ("head", "w1", "w2")]
+    assert [bool(because) for because in traced(*silent, behind=("w1", "w2")).values()] == [False, True, True]
+    assert not any(traced(*silent).values()) and not any(traced(*silent[1:], behind=("w1", "w2")).values())
 
 
-def test_nothing_explains_itself_and_what_is_well_needs_no_explanation() -> None:
+def test_nothing_explains_itself_and_every_explanation_is_to_be_mended() -> None:
     findings = [well("w1", "nfs"), ill("head", "export", "NOT_SERVING", "c", "r"), well("w1", "mpi")]
     assert consequence.trace("head", findings) == findings
     every = [
         Finding(host, rule.check, state, Severity.ERROR)
-        for host in ("head", "w1")
-        for rule in consequence.RULES
+        for host, rule in itertools.product(("head", "w1", "w2"), consequence.RULES)
         for state in (rule.states or {"ANY"})
     ]
-    roots = {one.name for one in consequence.trace("head", every) if not one.because}
-    for one in consequence.trace("head", every):
-        assert not one.because or one.because in roots, "every explanation is itself something to mend"
+    traces = consequence.trace("head", every, ("w1", "w2"))
+    roots = {one.name for one in traces if not one.because}
+    assert roots and all(not one.because or one.because in roots for one in traces)

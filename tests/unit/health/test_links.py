@@ -55,7 +55,8 @@ def link(mac: str = "52:54:00:00:00:01", **more: Any) -> dict[str, Any]:
         (link(speed=None, duplex=None), "OK"),
         (link(speed=-1), "OK"),
         (link(head={"loss": 1.0, "milliseconds": None, "whole": None}), "NO_HEAD"),
-        (link(head={"loss": None, "milliseconds": None, "whole": None}), "NO_HEAD"),
+        # There is no ping on the host.
+        (link(head={"loss": None, "milliseconds": None, "whole": None}), "OK"),
         (link(head={"loss": 0.2}), "LOSSY"),
         (link(head={"whole": False}), "MTU"),
         (link(duplex="half"), "HALF_DUPLEX"),
@@ -64,8 +65,29 @@ def link(mac: str = "52:54:00:00:00:01", **more: Any) -> dict[str, Any]:
     ],
 )
 def test_a_link(about: dict[str, Any], state: str) -> None:
-    (finding,) = links.judge(host("w1"), Reading(about), {"w1": about["speed"] or 0, "w2": 1000})
+    (finding,) = links.judge(host("w1"), Reading(about), [about["speed"] or 0, 1000])
     assert finding.state == state
+
+
+def test_a_link_is_slow_beside_those_of_machines_like_it() -> None:
+    def document(speed: int, model: str | None = None) -> dict[str, Any]:
+        return {"links": link(speed=speed), "system": {"model": model}}
+
+    documents = {"head": document(2500), **{f"w{number}": document(1000, "a board") for number in range(3)}}
+    assert links.speeds(host("w0"), documents) == [1000, 1000, 1000] and links.speeds(host("head"), documents) == [2500]
+    alike = [10_000, 1000, 1000]
+    assert [finding.state for finding in links.judge(host("w0"), Reading(link()), alike)] == ["OK"]
+
+
+def test_a_second_interface_of_the_host_may_answer_for_it() -> None:
+    hosts = [host("head", "10.0.0.1"), host("w1", "10.0.0.2")]
+    documents: dict[str, Any] = {
+        "head": {"links": link("52:54:00:00:00:01", neighbours={"10.0.0.2": "52:54:00:00:00:77"})},
+        "w1": {"links": link("52:54:00:00:00:02"), "network": {"interfaces": {"wlan0": {"mac": "52:54:00:00:00:77"}}}},
+    }
+    assert list(links.twins(hosts, documents)) == []
+    documents["w1"]["network"] = {}
+    assert [finding.state for finding in links.twins(hosts, documents)] == ["SAME_ADDRESS"]
 
 
 def test_two_that_are_taken_for_one() -> None:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
+import itertools
+import json
+import threading
+import types
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from clusteradm.health import mpi
 from clusteradm.inventory import Host
@@ -38,10 +47,143 @@ def test_the_slowest_link_is_named_and_a_slow_host_found() -> None:
     assert judged({"ok": True, "said": names, "wrote": names})["h"] == ("OK", "ok")
 
 
+def test_a_single_link_does_not_say_whose_fault_it_is() -> None:
+    names = [host.name for host in HOSTS]
+    pairs = [["h", "a", 0.1, 110e6], ["h", "b", 0.1, 110e6], ["a", "b", 0.1, 110e6], ["h", "c", 0.1, 12e6]]
+    found = judged({"ok": True, "said": names, "wrote": names, "pairs": pairs})
+    assert found["c"] == ("OK", "12 MB/s and 100000 µs to h, the slowest")
+
+
 def test_what_the_ranks_say_of_their_pairs() -> None:
     assert cluster_probe._pairs(["h", "noise {", '{"pairs": [["h", "a", 0.1, 5.0]]}']) == [["h", "a", 0.1, 5.0]]
     assert cluster_probe._pairs(["h"]) == []
-    compile(cluster_probe._PAIRS, "pairs", "exec")
+
+
+class Ranks:
+    """MPI of threads, at its strictest: no send is over before its receiver has taken it. Time is what bytes take."""
+
+    def __init__(self, size: int, rate: float = 1e9) -> None:
+        self.size, self.now, self._rate = size, 0.0, rate
+        self._barrier = threading.Barrier(size)
+        self._changed = [threading.Condition() for _ in range(size)]
+        self._boxes: list[dict[tuple[int, int], deque[tuple[Any, threading.Event]]]] = [
+            defaultdict(deque) for _ in range(size)
+        ]
+        self.names: list[Any] = [None] * size
+        self.said: list[str] = []
+        self.failed: list[BaseException] = []
+
+    def run(self) -> list[Any]:
+        """The pairs that were printed."""
+        threads = [threading.Thread(target=self._rank, args=(rank,), daemon=True) for rank in range(self.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert not self.failed and not any(thread.is_alive() for thread in threads), self.failed
+        assert not any(box for boxes in self._boxes for box in boxes.values()), "every message was taken"
+        (line,) = self.said
+        return cluster_probe._pairs([line])
+
+    def _rank(self, rank: int) -> None:
+        world = World(self, rank)
+        modules = {
+            "json": json,
+            "time": types.SimpleNamespace(perf_counter=lambda: self.now, sleep=world.rest),
+            "mpi4py": types.SimpleNamespace(MPI=types.SimpleNamespace(COMM_WORLD=world)),
+        }
+        own = {
+            **vars(builtins),
+            "__import__": lambda name, *_: modules[name],
+            "open": lambda _: types.SimpleNamespace(read=lambda: f"w{rank}\n"),
+            "print": lambda line, flush: self.said.append(line),
+        }
+        try:
+            exec(compile(cluster_probe._PAIRS, "pairs", "exec"), {"__builtins__": own})  # noqa: S102
+        except BaseException as error:
+            self.failed.append(error)
+
+    def send(self, what: Any, source: int, dest: int, tag: int) -> None:
+        taken = threading.Event()
+        with self._changed[dest]:
+            self._boxes[dest][source, tag].append((what, taken))
+            self._changed[dest].notify()
+        assert source != dest and taken.wait(30)
+
+    def take(self, rank: int, source: int, tag: int) -> Any:
+        box = self._boxes[rank][source, tag]
+        with self._changed[rank]:
+            assert self._changed[rank].wait_for(lambda: box, 30)
+            what, taken = box.popleft()
+        # No lock: only one pair sends at a time.
+        self.now += len(what) / self._rate if isinstance(what, bytes) else 0
+        taken.set()
+        return what
+
+    def there(self, rank: int, source: int, tag: int) -> bool:
+        return bool(self._boxes[rank][source, tag])
+
+    def rest(self, rank: int) -> None:
+        with self._changed[rank]:
+            if not any(self._boxes[rank].values()):
+                self._changed[rank].wait(0.05)
+
+    def gather(self, rank: int, what: Any) -> list[Any] | None:
+        self.names[rank] = what
+        self._barrier.wait(30)
+        return None if rank else self.names
+
+
+class World:
+    """What a rank sees of them."""
+
+    def __init__(self, ranks: Ranks, rank: int) -> None:
+        self._ranks, self.rank, self.size = ranks, rank, ranks.size
+        self.rest: Callable[[float], None] = lambda _: ranks.rest(rank)
+
+    def Iprobe(self, source: int, tag: int) -> bool:
+        return self._ranks.there(self.rank, source, tag)
+
+    def Send(self, data: bytearray, dest: int, tag: int) -> None:
+        self._ranks.send(bytes(data), self.rank, dest, tag)
+
+    def Recv(self, data: bytearray, source: int, tag: int) -> None:
+        taken = self._ranks.take(self.rank, source, tag)
+        assert len(taken) == len(data)
+        data[:] = taken
+
+    def send(self, what: Any, *, dest: int, tag: int) -> None:
+        self._ranks.send(json.dumps(what), self.rank, dest, tag)
+
+    def recv(self, *, source: int, tag: int) -> Any:
+        return json.loads(self._ranks.take(self.rank, source, tag))
+
+    def gather(self, what: Any, *, root: int) -> list[Any] | None:
+        return self._ranks.gather(self.rank, what)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])
+def test_few_ranks_measure_every_pair_once(size: int) -> None:
+    found = {frozenset((a, b)): (seconds, rate) for a, b, seconds, rate in Ranks(size).run()}
+    assert set(found) == {frozenset((f"w{a}", f"w{b}")) for a, b in itertools.combinations(range(size), 2)}
+    assert all(rate == pytest.approx(1e9, rel=1e-3) for _, rate in found.values())
+
+
+@pytest.mark.parametrize("size", [16, 17, 32, 64])
+def test_of_many_ranks_each_has_as_many_links_measured(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lighter = cluster_probe._PAIRS.replace("range(50", "range(1").replace("1 << 20", "1 << 10")
+    monkeypatch.setattr(cluster_probe, "_PAIRS", lighter)
+    rows = Ranks(size).run()
+    assert len({frozenset(row[:2]) for row in rows}) == len(rows) <= cluster_probe._PAIRS_AT_MOST
+    links = Counter(name for row in rows for name in row[:2])
+    assert len(links) == size and min(links.values()) == max(links.values()) >= 4
+
+
+def test_on_a_slow_network_the_pairs_that_are_not_begun_in_time_are_left_out() -> None:
+    ranks = Ranks(8, rate=4e6)
+    rows = ranks.run()
+    assert 8 <= len(rows) < 28 and ranks.now < cluster_probe._PAIRS_SECONDS + 2
+    assert len({name for row in rows for name in row[:2]}) == 8
 
 
 # A head whose Ganesha (an IPv6 socket) listens at 10.0.0.1, and an sshd everywhere.

@@ -105,6 +105,8 @@ CHANGES: list[tuple[list[str | int], Any, str, str]] = [
     (["runtime", "python"], "3.8.10", "runtime", "MISMATCH"),
     (["runtime", "litert"], "1.0.1", "runtime", "MISMATCH"),
     (["network"], {"error": "OSError: x"}, "network", "UNKNOWN"),
+    (["share"], {"error": "no answer within 8 s"}, "nfs", "UNKNOWN"),
+    (["system"], {"error": "OSError: x"}, "disk", "UNKNOWN"),
 ]
 
 
@@ -122,13 +124,50 @@ def test_one_illness_is_one_finding(
     assert finding.cause and finding.remedy
 
 
+def test_who_has_no_root_squashed_may_still_work(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["c"]["share"]["root"] = {"ok": True, "squashed": False}
+    assert ill(cluster, survey) == [("c", "nfs", "ROOT")] and "c" in health.slots(cluster, survey)
+
+
+def test_a_head_with_a_disk_of_its_own_for_the_share_is_well(cluster: Cluster, survey: Survey) -> None:
+    mount = {"source": "/dev/sda1", "type": "ext4", "options": "rw"}
+    survey.documents["h"]["share"] |= {"mount": mount, "root": {"ok": True, "squashed": False}}
+    assert ill(cluster, survey) == []
+
+
+def test_a_mount_that_does_not_answer_though_the_server_does(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["h"]["export"] = SERVES
+    for name in ("h", "c"):
+        survey.documents[name]["share"]["use"] = {"ok": False, "timeout": True}
+    remedies = {each.host: each.remedy for each in health.judge(cluster, survey) if each.state == "STALE"}
+    assert "half a minute" in remedies["c"] and "disk" in remedies["h"]
+
+
+def test_a_cable_is_told_before_the_address_that_went_with_it(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["c"]["network"]["interfaces"]["eth0"] = {"state": "down", "addresses": []}
+    assert ill(cluster, survey) == [("c", "network", "DOWN")]
+
+
+def test_hosts_behind_the_head(survey: Survey, tmp_path: Path) -> None:
+    jump = "c: {cluster_ip: 10.0.0.2, ansible_ssh_common_args: -J alice@h}"
+    (tmp_path / "inventory.yml").write_text(INVENTORY.replace("c: {cluster_ip: 10.0.0.2}", jump))
+    silent = ("UNREACHABLE", "no answer", "check its power")
+    found = health.judge(load(tmp_path / "inventory.yml"), Survey({}, None, {"h": silent, "c": silent}))
+    assert [(each.host, each.because) for each in found] == [("h", ""), ("c", "h ssh: UNREACHABLE")]
+
+
 @pytest.mark.parametrize("source", ["h:/cluster", "10.0.0.1:/cluster", "h.example.org:/cluster"])
 def test_the_head_by_any_of_its_names(cluster: Cluster, survey: Survey, source: str) -> None:
     survey.documents["c"]["share"]["mount"]["source"] = source
     assert ill(cluster, survey) == []
 
 
-SERVES = {"answers": True, "exports": True, "error": None, "outsider": {"from": "127.0.0.1", "refused": True}}
+SERVES: dict[str, Any] = {
+    "answers": True,
+    "exports": True,
+    "error": None,
+    "outsider": {"from": "127.0.0.1", "refused": True},
+}
 
 
 @pytest.mark.parametrize(
@@ -164,6 +203,8 @@ def test_where_a_job_may_put_ranks(cluster: Cluster, survey: Survey) -> None:
     survey.documents["c"]["system"]["failed_units"] = ["x.service"]
     assert health.slots(cluster, survey) == {"h": ()}, "a rank there would wait for the share for ever"
     survey.documents["c"]["share"] = survey.documents["h"]["share"] | {"mount": None}
+    assert health.slots(cluster, survey) == {"h": ()}
+    survey.documents["c"]["share"] = {"error": "no answer within 8 s"}
     assert health.slots(cluster, survey) == {"h": ()}
     del survey.documents["c"]["share"]
     assert health.slots(cluster, survey) == {"h": (), "c": ()}, "what was not asked is nobody's fault"
@@ -260,6 +301,17 @@ def test_what_asks_for_the_same_is_told_once(
     assert main(["health", "-i", str(cluster.path), "--from", str(tmp_path / "saved.json")]) == 3
     told = capsys.readouterr().out
     assert "h,c  runtime: NO_MPI4PY" in told and told.count("remedy:") == 1
+
+
+@pytest.mark.parametrize("change", [{"cluster_subnet": "x"}, {"cluster_tpus": "8 of them"}, {"cluster_ip": None}])
+def test_a_saved_inventory_that_makes_no_sense(
+    cluster: Cluster, survey: Survey, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    body = saved.document(cluster, survey)
+    body["inventory"]["hosts"]["c"]["vars"] |= change
+    saved.write(tmp_path / "saved.json", body)
+    with pytest.raises(InputErrors, match="not a survey"):
+        saved.read(tmp_path / "saved.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"documents": 1, "cluster": 2, "errors": 3}'])

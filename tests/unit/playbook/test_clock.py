@@ -32,9 +32,9 @@ def planned(cluster: Cluster, epoch: int) -> Planned:
 
 @pytest.mark.parametrize(
     ("off", "is_set"),
-    [(-YEAR, True), (YEAR, True), (-301, True), (301, True), (-299, False), (299, False), (0, False)],
+    [(-YEAR, True), (YEAR, True), (-11, True), (11, True), (-10, False), (10, False), (0, False)],
 )
-def test_a_clock_is_set_where_it_is_more_than_five_minutes_off(
+def test_a_clock_is_set_where_it_is_more_than_ten_seconds_off(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, off: int, is_set: bool
 ) -> None:
     now = 1_790_000_000

@@ -1,0 +1,71 @@
+"""Room on the file systems that a host works with: bytes and inodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.reading import Reading
+from clusteradm.inventory import Host
+
+CHECK = "disk"
+MIN_FREE_BYTES = 200 * 1024**2
+MIN_FREE_SHARE = 0.05
+# As for bytes: of a large file system's inodes, 5 % are millions.
+MIN_INODES = 10_000
+
+
+@dataclass(frozen=True)
+class _Room:
+    """A file system is full where less than both is free; how to make room on it."""
+
+    free: int
+    share: float
+    remedy: str
+
+    def enough(self, size: float) -> float:
+        return min(self.free, self.share * size)
+
+
+_SYSTEM = _Room(MIN_FREE_BYTES, MIN_FREE_SHARE, "apt-get clean, journalctl --vacuum-size=50M")
+_ROOMS = {
+    "/": _SYSTEM,
+    "/var": _SYSTEM,
+    # Only kernels come here: a small one with its initrd takes 30 MB. A Dev Board's has 128 MiB in all.
+    "/boot": _Room(32 * 1024**2, 0.1, "apt-get autoremove --purge (old kernels)"),
+}
+
+
+def judge(host: Host, system: Reading) -> Iterator[Finding]:
+    """One finding for each device that is full."""
+    disks = system.named("disks")
+    devices: dict[int | str, list[str]] = {}
+    for path, disk in disks.items():
+        device = disk.whole("device")
+        devices.setdefault(path if device is None else device, []).append(path)
+    free, full = [], False
+    for path, *others in devices.values():
+        size, left, inodes, inodes_left = (disks[path].real(key) for key in ("size", "free", "inodes", "inodes_free"))
+        if not size or left is None:
+            continue
+        rooms = [_room(each) for each in (path, *others)]
+        if left < max(room.enough(size) for room in rooms):
+            cause = f"{path} has {left / 1e6:.0f} of {size / 1e6:,.0f} MB free"
+            remedy = f"make room: {'; '.join(dict.fromkeys(room.remedy for room in rooms))}"
+        elif inodes and inodes_left is not None and inodes_left < min(MIN_INODES, MIN_FREE_SHARE * inodes):
+            cause = f"{path} has {inodes_left:.0f} of {inodes:,.0f} inodes free"
+            remedy = "remove what makes so many small files"
+        else:
+            free.append(left / size)
+            continue
+        full = True
+        # No job needs /boot; the next kernel does.
+        yield (doubtful if rooms == [_ROOMS["/boot"]] else ill)(host.name, CHECK, "FULL", cause, remedy)
+    if not full:
+        yield well(host.name, CHECK, f"{min(free):.0%} free" if free else "n/a")
+
+
+def _room(path: str) -> _Room:
+    """Of the system's own paths, or else of the shared folder."""
+    return _ROOMS.get(path) or _Room(MIN_FREE_BYTES, MIN_FREE_SHARE, f"remove old jobs and models in {path}")
