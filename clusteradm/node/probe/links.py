@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 from clusteradm.node.probe import output
 from clusteradm.node.texts import number, read
 
-_COUNT, _INTERVAL = 5, 0.2
+_COUNT, _INTERVAL, _TRIES = 5, 0.1, 3
 # ICMP and IP headers: what an echo of the link's whole size leaves for its body.
 _HEADERS = 28
 
@@ -47,12 +47,18 @@ def parse_ping(text: str) -> Dict[str, Any]:
 
 
 def whole(address: str, mtu: Optional[int]) -> Optional[bool]:
-    """Whether a packet of the interface's whole size arrives in one piece; null where that cannot be asked."""
+    """Whether a packet of the interface's whole size arrives in one piece; null where that cannot be asked.
+
+    One may be lost for another reason.
+    """
     if mtu is None or mtu > 9216:
         return None
-    size = ["-M", "do", "-s", str(mtu - _HEADERS)]
-    said = output(["ping", "-n", "-q", "-c", "3", "-i", str(_INTERVAL), "-W", "1", *size, address])
-    loss = parse_ping(said or "")["loss"]
+    loss = None
+    for _ in range(_TRIES):
+        said = output(["ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - _HEADERS), address])
+        loss = parse_ping(said or "")["loss"]
+        if loss != 1:
+            break
     return None if loss is None else bool(loss < 1)
 
 

@@ -33,6 +33,15 @@ def test_what_ping_says() -> None:
     assert link_probe.parse_ping("") == {"loss": None, "milliseconds": None}
 
 
+def test_a_lost_echo_is_not_a_packet_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, expected in (([NONE, GOOD], True), ([NONE] * 3, False), ([None], None), ([GOOD], True)):
+        answers = iter(said)
+        monkeypatch.setattr(link_probe, "output", lambda command, answers=answers: next(answers))
+        assert link_probe.whole("10.0.0.1", 1500) is expected
+        assert list(answers) == []
+    assert link_probe.whole("10.0.0.1", 65536) is None
+
+
 def link(mac: str = "52:54:00:00:00:01", **more: Any) -> dict[str, Any]:
     head = {"loss": 0.0, "milliseconds": 0.5, "whole": True, **more.pop("head", {})}
     return {
