@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m pytest
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
 TEST_DEBS := chromium
@@ -42,7 +43,8 @@ demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, 
 	$(SUDO) $(BIN)/python -m clusteradm.lab.demo --nodes 4
 
 test: $(VENV)/.tested lint ## the whole test suite, the lab's tests included (root)
-	$(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m pytest
+	$(PYTEST) -n auto tests/unit
+	$(PYTEST) tests/test_wheel.py tests/lab
 
 lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs on a board
 	$(BIN)/ruff format --check .
@@ -51,7 +53,7 @@ lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs o
 	$(BIN)/vermin --quiet --no-tips --violations --eval-annotations --backport typing -t=3.7- clusteradm/node clusteradm/__init__.py
 
 unit: $(VENV)/.tested ## only the tests that need no root (seconds)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n auto tests/unit
 
 docs: $(VENV)/.tested ## write the generated tables of the pages anew
 	$(BIN)/python docs/generate.py
