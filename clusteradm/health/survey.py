@@ -84,7 +84,8 @@ def survey(
         return document
 
     outcome = fleet.each(chosen, one, on_done=lambda host: progress(f"{host.name} answered"))
-    found.documents.update(outcome.ok)
+    # In the inventory's order, not in that of their answers.
+    found.documents.update({host.name: outcome.ok[host.name] for host in chosen if host.name in outcome.ok})
     for name, error in outcome.failed.items():
         kind = "UNREACHABLE" if isinstance(error, HostUnreachable) else "FAILED"
         found.errors[name] = (kind, error.what, error.next_step or "see what the host says, by ssh or on its console")
