@@ -159,8 +159,9 @@ def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
     drained = {drain.host for drain in drains if drain.pci_address is None}
     hosts = [host for host in hosts if host.name not in drained]
     survey = health.survey(fleet, hosts, sections=health.FOR_JOBS)
-    able = health.slots(fleet.cluster, survey)
-    for text in _left_out(health.judge(fleet.cluster, survey), able, cpu=cpu):
+    findings = health.judge(fleet.cluster, survey)
+    able = health.slots(survey, findings)
+    for text in _left_out(findings, able, cpu=cpu):
         show.message(f"warning: {text} (clusteradm health)")
     able = health.in_service(able, drains)
     slots = [

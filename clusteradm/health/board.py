@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from clusteradm.health import clock, disk, links, machine, network, nfs, runtimes
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, doubtful, ill, well
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
@@ -50,6 +50,6 @@ def _runtime(host: Host, runtime: Reading) -> Iterator[Finding]:
         yield ill(host.name, "runtime", problem.state, problem.cause, problem.remedy, source=problem.source)
     elif not runtime.text("mpi4py"):
         cause = "mpi4py is not installed for the ranks' Python"
-        yield ill(host.name, "runtime", "NO_MPI4PY", cause, runtimes.BOOTSTRAP)
+        yield ill(host.name, "runtime", "NO_MPI4PY", cause, BOOTSTRAP)
     else:
         yield well(host.name, "runtime", runtimes.installed(runtime))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+# The remedy of most that is not as the playbooks have it.
+BOOTSTRAP = "run clusteradm bootstrap"
+
 
 class Severity(enum.IntEnum):
     """How bad. A warning does not stop jobs; an error does."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from clusteradm.health.finding import Finding, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, ill, well
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
 CHECK = "network"
-BOOTSTRAP = "run clusteradm bootstrap"
 
 
 def judge(cluster: Cluster, host: Host, network: Reading) -> Iterator[Finding]:

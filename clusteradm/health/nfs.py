@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, doubtful, ill, well
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
 CHECK, EXPORT = "nfs", "export"
-BOOTSTRAP = "run clusteradm bootstrap"
 TYPES = ("nfs4", "fuse.nfs4")
 
 

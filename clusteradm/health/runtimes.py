@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import yaml
 
 from clusteradm import shipped
+from clusteradm.health.finding import BOOTSTRAP
 from clusteradm.health.reading import Reading
 
 TABLE = shipped.PLAYBOOKS / "vars" / "runtimes.yml"
@@ -48,9 +49,6 @@ class Problem:
     cause: str
     remedy: str
     source: str
-
-
-BOOTSTRAP = "run clusteradm bootstrap"
 
 
 def problem(runtime: Reading) -> Problem | None:

@@ -163,12 +163,13 @@ def _behind_head(cluster: Cluster) -> set[str]:
     }
 
 
-def slots(cluster: Cluster, found: Survey) -> dict[str, tuple[Tpu, ...]]:
+def slots(found: Survey, findings: Iterable[Finding]) -> dict[str, tuple[Tpu, ...]]:
     """Where a job may put its ranks: hosts that answered and can use the share, each with its healthy and free TPUs.
 
-    Ask for FOR_JOBS at least. A rank on a host that cannot use the share would hold up all of MPI.
+    `findings`: those of the survey, which needs FOR_JOBS at least. A rank on a host that cannot use the share would
+    hold up all of MPI.
     """
-    unfit = {each.host for each in judge(cluster, found) if bars(each)}
+    unfit = {each.host for each in findings if bars(each)}
     return {name: tpu.healthy(name, document) for name, document in found.documents.items() if name not in unfit}
 
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clusteradm.health import patterns, runtimes, tpu_bus, tpu_facts
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, doubtful, ill, well
 from clusteradm.health.tpu_facts import Attempt, Card, Device, Facts, Node, Owner
 
 CHECK = "tpu"
-BOOTSTRAP = "run clusteradm bootstrap"
 # A chip that fell off the bus reads all ones, which the driver's formula turns into -89.7 °C; `status` stays ALIVE.
 WEDGED_MILLIDEGREES = -50_000
 # The apex driver divides the 500 MHz clock at each trip point.

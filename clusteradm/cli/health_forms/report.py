@@ -136,7 +136,8 @@ def troubles(report: Report) -> list[Trouble]:
         whose: dict[str, list[str]] = {}
         for finding in findings:
             whose.setdefault(finding.cause, []).append(finding.subject)
-        after = [finding for finding in report.sick if finding.because in {each.name for each in findings}]
+        names = {finding.name for finding in findings}
+        after = [finding for finding in report.sick if finding.because in names]
         severity = max(finding.severity for finding in (*findings, *after))
         causes = {cause: subjects(of) for cause, of in whose.items()}
         whom = subjects([each.subject for each in findings])

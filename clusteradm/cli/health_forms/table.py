@@ -38,11 +38,12 @@ def _columns(*names: str) -> Table:
 
 def _folded(report: Report) -> Table:
     alike: dict[tuple[str, Severity, bool], list[str]] = {}
+    simulated_hosts = report.simulated
     for host in report.hosts:
         findings = report.of_host(host)
         states = dict.fromkeys(each.state for each in sorted(findings, key=lambda each: -each.severity) if not each.ok)
         worst = max(each.severity for each in findings)
-        alike.setdefault((", ".join(states) or "ok", worst, host in report.simulated), []).append(host)
+        alike.setdefault((", ".join(states) or "ok", worst, host in simulated_hosts), []).append(host)
     rows = _columns("HOSTS", "STATE", "EDGE TPUS")
     for (state, worst, simulated), hosts in alike.items():
         tpus = [each for host in hosts for each in report.of_host(host) if each.check == TPU]

@@ -114,7 +114,7 @@ def survives_whole(survey: Survey) -> None:
     findings = [*health.judge(CLUSTER, survey), *expect.compare(CLUSTER, survey)]
     assert {finding.host for finding in findings} >= set(survey.documents) | set(survey.errors)
     assert all(finding.ok or (finding.cause and finding.remedy) for finding in findings)
-    assert set(health.slots(CLUSTER, survey)) <= set(survey.documents)
+    assert set(health.slots(survey, findings)) <= set(survey.documents)
     report = Report.of(CLUSTER, survey, findings)
     for text in (html(report), nagios(report)[1], prometheus(report), json.dumps(report.document())):
         assert text.encode("utf-8")

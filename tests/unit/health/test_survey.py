@@ -126,7 +126,7 @@ def test_one_illness_is_one_finding(
 
 def test_who_has_no_root_squashed_may_still_work(cluster: Cluster, survey: Survey) -> None:
     survey.documents["c"]["share"]["root"] = {"ok": True, "squashed": False}
-    assert ill(cluster, survey) == [("c", "nfs", "ROOT")] and "c" in health.slots(cluster, survey)
+    assert ill(cluster, survey) == [("c", "nfs", "ROOT")] and "c" in fit(cluster, survey)
 
 
 def test_a_head_with_a_disk_of_its_own_for_the_share_is_well(cluster: Cluster, survey: Survey) -> None:
@@ -197,17 +197,21 @@ def test_a_server_that_died_is_the_one_thing_to_mend(cluster: Cluster, survey: S
     ]
 
 
+def fit(cluster: Cluster, survey: Survey) -> dict[str, tuple[health.Tpu, ...]]:
+    return health.slots(survey, health.judge(cluster, survey))
+
+
 def test_where_a_job_may_put_ranks(cluster: Cluster, survey: Survey) -> None:
-    assert health.slots(cluster, survey) == {"h": (), "c": ()}
+    assert fit(cluster, survey) == {"h": (), "c": ()}
     survey.documents["c"]["share"]["use"] = {"ok": False, "timeout": True}
     survey.documents["c"]["system"]["failed_units"] = ["x.service"]
-    assert health.slots(cluster, survey) == {"h": ()}, "a rank there would wait for the share for ever"
+    assert fit(cluster, survey) == {"h": ()}, "a rank there would wait for the share for ever"
     survey.documents["c"]["share"] = survey.documents["h"]["share"] | {"mount": None}
-    assert health.slots(cluster, survey) == {"h": ()}
+    assert fit(cluster, survey) == {"h": ()}
     survey.documents["c"]["share"] = {"error": "no answer within 8 s"}
-    assert health.slots(cluster, survey) == {"h": ()}
+    assert fit(cluster, survey) == {"h": ()}
     del survey.documents["c"]["share"]
-    assert health.slots(cluster, survey) == {"h": (), "c": ()}, "what was not asked is nobody's fault"
+    assert fit(cluster, survey) == {"h": (), "c": ()}, "what was not asked is nobody's fault"
 
 
 @pytest.mark.parametrize(
