@@ -16,8 +16,8 @@ from typing import Any
 from clusteradm.cli.health_forms.prometheus import FAMILIES
 from clusteradm.inventory.variables import CONNECTION, KINDS, VARIABLES, Variable
 from clusteradm.node.spec import MODULES
-from clusteradm.playbook.filters import FILTERS, TESTS
-from clusteradm.playbook.keywords import HANDLER, IMPORT, IMPORT_TASKS, PLAY, TASK
+from clusteradm.playbook.read.keywords import HANDLER, IMPORT, IMPORT_TASKS, PLAY, TASK
+from clusteradm.playbook.render.filters import FILTERS, TESTS
 
 DOCS = Path(__file__).resolve().parent
 

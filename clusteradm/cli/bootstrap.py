@@ -11,8 +11,8 @@ from clusteradm import shipped
 from clusteradm.cli import context, show
 from clusteradm.cli.playbook_view import View, json_body
 from clusteradm.errors import UsageError
-from clusteradm.playbook import Recap, RetryFile, Run, Tags, Templates, read
-from clusteradm.playbook.keywords import tags_of
+from clusteradm.playbook import Recap, RetryFile, Run, Tags, Templates, load
+from clusteradm.playbook.read.keywords import tags_of
 from clusteradm.playbook.tags import ALL
 
 EXAMPLES = """\
@@ -51,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
     cluster = context.open_cluster(args)
     templates = Templates()
     path = Path(args.playbook) if args.playbook else shipped.PLAYBOOKS / "bootstrap.yml"
-    playbook = read(path, cluster, templates).only(_tags(args))
+    playbook = load(path, cluster, templates).only(_tags(args))
     retry = RetryFile(cluster, path)
     limit = ",".join(retry.hosts()) if args.retry_failed else args.limit
     started = time.time()
-    with context.open_fleet(args, cluster) as fleet:
-        work = Run(playbook, fleet, check=args.check, diff=args.diff, limit=limit, templates=templates)
+    with context.connect(args, cluster) as connections:
+        work = Run(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
         console = show.stderr if args.json else show.stdout
         with View(console, diff=args.diff, check=args.check) as view:
             recap = work.execute(view.event)

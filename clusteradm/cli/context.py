@@ -10,7 +10,7 @@ from pathlib import Path
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
-from clusteradm.transport import DEFAULT_FORKS, FirstContact, Fleet, Limits, Password
+from clusteradm.transport import DEFAULT_FORKS, Connections, FirstContact, Limits, Password
 
 # For what goes on without a host that does not answer: the others are waiting, and the host is told of.
 QUICK_SECONDS = 5.0
@@ -83,16 +83,16 @@ def open_cluster(args: argparse.Namespace) -> Cluster:
     return load(inventory_path(args))
 
 
-def open_fleet(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> Fleet:
+def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> Connections:
     """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table and asked once.
 
-    `sudo_password`: what was typed for -K already, where a run opens several fleets.
+    `sudo_password`: what was typed for -K already, where a run connects several times.
     """
     if args.ask_become_pass and sudo_password is None:
         sudo_password = ask_password("sudo password: ")
     known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.path.parent / "known_hosts"
     first_contact = FirstContact.ACCEPT if args.accept_new else FirstContact.ASK
-    return Fleet(
+    return Connections(
         cluster,
         known_hosts,
         forks=args.forks,

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from clusteradm import health
 from clusteradm.cli import show
-from clusteradm.cli.context import add_connection_arguments, open_cluster, open_fleet
+from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, transfer
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster
 from clusteradm.models.manifest import Manifest
 from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare, too_old
-from clusteradm.transport import Fleet
+from clusteradm.transport import Connections
 
 EXAMPLES = """\
 examples:
@@ -50,27 +50,29 @@ def run(args: argparse.Namespace) -> int:
         show.message(f"warning: {warning}")
     cluster = open_cluster(args)
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
-    with open_fleet(args, cluster) as fleet:
-        fleet.meet({host.name: host for host in (cluster.head, *hosts)}.values())
-        repository = Repository(fleet, cluster)
+    with connect(args, cluster) as connections:
+        connections.meet({host.name: host for host in (cluster.head, *hosts)}.values())
+        repository = Repository(connections, cluster)
         with transfer("sending the model") as progress:
             stored = repository.add(upload, args.version, progress)
         if not args.json:
             show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
         verified = repository.verify(stored, upload, hosts)
-        warnings = [*upload.warnings, *_runtime_warnings(upload.manifest, fleet, verified, cluster)]
+        warnings = [*upload.warnings, *_runtime_warnings(upload.manifest, connections, verified, cluster)]
     _show(args, upload, stored, verified, warnings)
     if any(isinstance(error, HostUnreachable) for error in verified.failed.values()):
         return HostUnreachable.exit_code
     return 3 if verified.failed else 0
 
 
-def _runtime_warnings(manifest: Manifest, fleet: Fleet, verified: Verified, cluster: Cluster) -> Iterator[str]:
+def _runtime_warnings(
+    manifest: Manifest, connections: Connections, verified: Verified, cluster: Cluster
+) -> Iterator[str]:
     """Said once it is known: where the model is going to be refused."""
     if manifest.model.min_runtime is None:
         return
     hosts = [host for host in cluster.workers if host.name in verified.hosts]
-    old = too_old(manifest, health.survey(fleet, hosts, sections=("runtime",)).documents)
+    old = too_old(manifest, health.survey(connections, hosts, sections=("runtime",)).documents)
     if old:
         warning = f"it needs Edge TPU runtime {manifest.model.min_runtime}, but older are {', '.join(old)}"
         show.message(f"warning: {warning}")

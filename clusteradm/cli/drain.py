@@ -13,7 +13,7 @@ from rich.table import Table
 
 from clusteradm.cli import context, show
 from clusteradm.errors import UsageError
-from clusteradm.health.drains import Drain, Drains
+from clusteradm.fleet.drains import Drain, Drains
 
 EXAMPLES = """\
 examples:
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.reason and not args.subjects:
         raise UsageError("--reason says why something is drained: name a host or a TPU")
-    with context.open_fleet(args, context.open_cluster(args)) as fleet:
-        drains = Drains(fleet)
+    with context.connect(args, context.open_cluster(args)) as connections:
+        drains = Drains(connections)
         found = drains.all()
         if args.subjects:
             found = drains.drain(args.subjects, reason=args.reason, by=getpass.getuser())

@@ -11,9 +11,10 @@ from clusteradm import shipped
 from clusteradm.cli import context, show
 from clusteradm.cli.playbook_view import View
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
+from clusteradm.fleet import enrolment
 from clusteradm.inventory import Host
-from clusteradm.playbook import Recap, Run, Templates, read
-from clusteradm.transport import Fleet, Password, enrolment
+from clusteradm.playbook import Recap, Run, Templates, load
+from clusteradm.transport import Connections, Password
 from clusteradm.transport.trouble import Refused
 
 EXAMPLES = """\
@@ -64,24 +65,24 @@ def run(args: argparse.Namespace) -> int:
     cluster = context.open_cluster(args)
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     templates = Templates()
-    playbook = read(shipped.PLAYBOOKS / "passwords.yml", cluster, templates) if args.no_passwords else None
+    playbook = load(shipped.PLAYBOOKS / "passwords.yml", cluster, templates) if args.no_passwords else None
     if args.ask_pass:
         context.require_terminal()
     interrupted = False
-    with context.open_fleet(args, cluster) as fleet:
-        outcome = enrolment.enrol(fleet, hosts, _ask_password if args.ask_pass else None)
+    with context.connect(args, cluster) as connections:
+        outcome = enrolment.enrol(connections, hosts, _ask_password if args.ask_pass else None)
         rows = {host.name: Row(outcome.ok.get(host.name), outcome.failed.get(host.name)) for host in hosts}
         if not args.json:
             _show(rows)
         enrolled = [host for host in hosts if rows[host.name].error is None]
         if playbook is not None and enrolled:
-            work = Run(playbook, fleet, limit=",".join(host.name for host in enrolled), templates=templates)
+            work = Run(playbook, connections, limit=",".join(host.name for host in enrolled), templates=templates)
             console = show.stderr if args.json else show.stdout
             with View(console, diff=False, check=False) as view:
                 recap = work.execute(view.event)
             interrupted = bool(recap.interrupted)
             view.recap(recap)
-            _judge(fleet, enrolled, recap, rows)
+            _judge(connections, enrolled, recap, rows)
             if not args.json:
                 _show({host.name: rows[host.name] for host in enrolled}, "takes no passwords")
     if args.json:
@@ -93,7 +94,7 @@ def _ask_password(hosts: Sequence[Host]) -> Password:
     return context.ask_password(f"login password of {', '.join(host.name for host in hosts)}: ")
 
 
-def _judge(fleet: Fleet, hosts: Sequence[Host], recap: Recap, rows: dict[str, Row]) -> None:
+def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: dict[str, Row]) -> None:
     """What the playbook came to on these hosts. Where it went through, the host's own answer decides."""
     for host in hosts:
         counts = recap.hosts[host.name]
@@ -108,7 +109,7 @@ def _judge(fleet: Fleet, hosts: Sequence[Host], recap: Recap, rows: dict[str, Ro
                 next_step="run the same command again",
             )
     through = [host for host in hosts if rows[host.name].error is None]
-    answers = fleet.each(through, lambda host: enrolment.takes_passwords(fleet, host))
+    answers = connections.each(through, lambda host: enrolment.takes_passwords(connections, host))
     for name, error in answers.failed.items():
         rows[name].error = error
     for name, taken in answers.ok.items():

@@ -166,9 +166,9 @@ def ask(
 ) -> Survey:
     """What the hosts that the command line names say now. `again`: without what gets in the way of jobs each time."""
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
-    with context.open_fleet(args, cluster, sudo_password) as fleet:
+    with context.connect(args, cluster, sudo_password) as connections:
         return health.survey(
-            fleet, hosts, sections=health.LIGHT if again else (), together=not again, progress=progress
+            connections, hosts, sections=health.LIGHT if again else (), together=not again, progress=progress
         )
 
 

@@ -10,7 +10,7 @@ from clusteradm.cli import context, show
 from clusteradm.cli.playbook_view import View
 from clusteradm.health import Finding, fixes
 from clusteradm.inventory import Cluster
-from clusteradm.playbook import Run, Tags, Templates, read
+from clusteradm.playbook import Run, Tags, Templates, load
 from clusteradm.transport import Password
 
 
@@ -24,9 +24,9 @@ def mend(args: argparse.Namespace, cluster: Cluster, findings: Iterable[Finding]
     limit = ",".join(wanted)
     show.message(f"mending: clusteradm bootstrap --limit {limit} --tags {','.join(sorted(tags.only))}")
     templates = Templates()
-    playbook = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates).only(tags)
-    with context.open_fleet(args, cluster, password) as fleet:
-        run = Run(playbook, fleet, limit=limit, templates=templates)
+    playbook = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates).only(tags)
+    with context.connect(args, cluster, password) as connections:
+        run = Run(playbook, connections, limit=limit, templates=templates)
         with View(show.stderr, diff=False, check=False) as view:
             recap = run.execute(view.event)
         view.recap(recap)

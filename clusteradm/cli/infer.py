@@ -20,14 +20,15 @@ from typing import Any, BinaryIO
 
 from clusteradm import health
 from clusteradm.cli import show
-from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, open_cluster, open_fleet
+from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, print_report, transfer, watch
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
+from clusteradm.fleet.drains import Drains, in_service
 from clusteradm.health import Finding, Tpu
 from clusteradm.inventory import Cluster, Host
 from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Slot, build, resolve, truth
 from clusteradm.models import Repository
-from clusteradm.transport import Fleet
+from clusteradm.transport import Connections
 
 EXAMPLES = """\
 examples:
@@ -68,10 +69,10 @@ def run(args: argparse.Namespace) -> int:
     known = truth.read(args.truth) if args.truth else None
     output = None if args.output in (None, "-") else _writable(Path(args.output))
     cluster = open_cluster(args)
-    with open_fleet(args, cluster) as fleet:
-        jobs = Jobs(fleet, cluster)
-        fleet.meet([cluster.head])
-        job = _submit(args, cluster, fleet, jobs, inputs) if inputs else args.attach
+    with connect(args, cluster) as connections:
+        jobs = Jobs(connections, cluster)
+        connections.meet([cluster.head])
+        job = _submit(args, cluster, connections, jobs, inputs) if inputs else args.attach
         status = _see_through(jobs, job)
         with tempfile.TemporaryFile() as results:
             jobs.fetch(job, "results.jsonl", results)
@@ -110,11 +111,11 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
 
 
 def _submit(
-    args: argparse.Namespace, cluster: Cluster, fleet: Fleet, jobs: Jobs, inputs: LocalInputs | HeadInputs
+    args: argparse.Namespace, cluster: Cluster, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs
 ) -> str:
     """Start the job; its id."""
     version = None if args.version == "latest" else int(args.version)
-    stored, manifest = Repository(fleet, cluster).find(args.model, version)
+    stored, manifest = Repository(connections, cluster).find(args.model, version)
     if len(manifest["inputs"]) != 1:
         raise UsageError(f"{stored.name} has {len(manifest['inputs'])} inputs; infer feeds models with one")
     if not manifest["tpu_operations"] and not args.cpu:
@@ -130,7 +131,7 @@ def _submit(
     wanted = (
         cluster.workers if not args.limit else [host for host in cluster.select(args.limit) if host in cluster.workers]
     )
-    slots = _slots(fleet, wanted, cpu=args.cpu)
+    slots = _slots(connections, wanted, cpu=args.cpu)
     count = sum(len(slot.tpus) for slot in slots)
     if args.ranks and args.ranks > count:
         raise UsageError(f"--ranks {args.ranks}: only {count} are healthy and free")
@@ -150,20 +151,20 @@ def _submit(
     return job
 
 
-def _slots(fleet: Fleet, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
+def _slots(connections: Connections, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
     """Where ranks may run: the healthy TPUs, or one rank a host on its CPU. The head comes first."""
-    drains = health.Drains(fleet).all()
+    drains = Drains(connections).all()
     for drain in drains:
         if any(drain.host == host.name for host in hosts):
             show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
     drained = {drain.host for drain in drains if drain.pci_address is None}
     hosts = [host for host in hosts if host.name not in drained]
-    survey = health.survey(fleet, hosts, sections=health.FOR_JOBS)
-    findings = health.judge(fleet.cluster, survey)
+    survey = health.survey(connections, hosts, sections=health.FOR_JOBS)
+    findings = health.judge(connections.cluster, survey)
     able = health.slots(survey, findings)
     for text in _left_out(findings, able, cpu=cpu):
         show.message(f"warning: {text} (clusteradm health)")
-    able = health.in_service(able, drains)
+    able = in_service(able, drains)
     slots = [
         Slot(host.name, (None,) if cpu else tuple(tpu.pci_address for tpu in able[host.name]))
         for host in hosts

@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> int:
     if not tpu:
         raise UsageError(f"which Edge TPU of {name}?", next_step=f"name it: {name}:apex_0, or {name}:PCI-ADDRESS")
     host = cluster.hosts[name]
-    with context.open_fleet(args, cluster) as fleet:
-        fleet.meet([host])
+    with context.connect(args, cluster) as connections:
+        connections.meet([host])
         user = cluster.setting("cluster_user", host)
-        reply = fleet.node(host).call("tpu-reset", timeout=SECONDS, tpu=tpu, user=user)
+        reply = connections.node(host).call("tpu-reset", timeout=SECONDS, tpu=tpu, user=user)
     _check(name, tpu, reply)
     before, after = reply["before"], reply["after"]
     if args.json:

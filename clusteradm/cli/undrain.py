@@ -6,7 +6,7 @@ import argparse
 
 from clusteradm.cli import context
 from clusteradm.cli.drain import tell
-from clusteradm.health.drains import Drains
+from clusteradm.fleet.drains import Drains
 
 EXAMPLES = """\
 examples:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with context.open_fleet(args, context.open_cluster(args)) as fleet:
-        left = Drains(fleet).undrain(args.subjects)
+    with context.connect(args, context.open_cluster(args)) as connections:
+        left = Drains(connections).undrain(args.subjects)
     tell("undrain", left, as_json=args.json)
     return 0

@@ -1,23 +1,19 @@
 """Probe data -> findings: one state, one cause, one remedy; and the TPUs that a job may use."""
 
-from clusteradm.health.drains import Drain, Drains, in_service
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.fixes import fixes
 from clusteradm.health.survey import FOR_JOBS, LIGHT, Survey, bars, judge, slots, survey
-from clusteradm.health.tpu import Tpu
+from clusteradm.health.tpu.state import Tpu
 
 __all__ = [
     "FOR_JOBS",
     "LIGHT",
-    "Drain",
-    "Drains",
     "Finding",
     "Severity",
     "Survey",
     "Tpu",
     "bars",
     "fixes",
-    "in_service",
     "judge",
     "slots",
     "survey",

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clusteradm.errors import ClusteradmError, HostUnreachable, UsageError
-from clusteradm.health import board, consequence, drift, links, mpi, nfs, tpu
+from clusteradm.health import consequence
+from clusteradm.health.checks import board, drift, links, mpi, nfs
 from clusteradm.health.finding import Finding, ill, well
 from clusteradm.health.reading import Reading
-from clusteradm.health.tpu import Tpu
+from clusteradm.health.tpu import state as tpu
+from clusteradm.health.tpu.state import Tpu
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport import Fleet, gateways_of
+from clusteradm.transport import Connections, gateways_of
 
 PROBE_SECONDS = 100.0
 # What the document of a whole survey has for every host.
@@ -56,7 +58,7 @@ class Survey:
 
 
 def survey(
-    fleet: Fleet,
+    connections: Connections,
     hosts: Iterable[Host],
     *,
     sections: Sequence[str] = (),
@@ -68,12 +70,12 @@ def survey(
     `together`: then also the cluster probes on the head, over the hosts that answered.
     """
     chosen = list(hosts)
-    cluster = fleet.cluster
+    cluster = connections.cluster
     found = Survey()
     began = time.monotonic()
 
     def one(host: Host) -> dict[str, Any]:
-        node = fleet.node(host)
+        node = connections.node(host)
         before = time.time()
         clock = float(node.call("hello", timeout=PROBE_SECONDS)["time"])
         after = time.time()
@@ -83,7 +85,7 @@ def survey(
         document["clock"] = {"skew": clock - (before + after) / 2, "doubt": (after - before) / 2}
         return document
 
-    outcome = fleet.each(chosen, one, on_done=lambda host: progress(f"{host.name} answered"))
+    outcome = connections.each(chosen, one, on_done=lambda host: progress(f"{host.name} answered"))
     # In the inventory's order, not in that of their answers.
     found.documents.update({host.name: outcome.ok[host.name] for host in chosen if host.name in outcome.ok})
     for name, error in outcome.failed.items():
@@ -93,7 +95,7 @@ def survey(
     if together and head.name in found.documents:
         progress(f"{head.name}: MPI and the share, from every host")
         try:
-            reply = fleet.node(head).call("cluster-probe", timeout=180.0, **_together(cluster, found, chosen))
+            reply = connections.node(head).call("cluster-probe", timeout=180.0, **_together(cluster, found, chosen))
             found.cluster = dict(reply["document"])
         except ClusteradmError as error:
             found.cluster_error = error.what

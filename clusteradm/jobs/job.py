@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.jobs.inputs import SUFFIXES, HeadInputs, LocalInputs, parts
-from clusteradm.transport import Fleet
+from clusteradm.transport import Connections
 
 RESULTS = "results.jsonl"
 
@@ -44,8 +44,8 @@ class Update:
 class Jobs:
     """The jobs of one cluster."""
 
-    def __init__(self, fleet: Fleet, cluster: Cluster) -> None:
-        self._fleet = fleet
+    def __init__(self, connections: Connections, cluster: Cluster) -> None:
+        self._connections = connections
         self._head = cluster.head
         self._place = {"shared": cluster.setting("cluster_shared"), "user": cluster.setting("cluster_user")}
 
@@ -105,7 +105,7 @@ class Jobs:
             taken = False
             while not taken:
                 # Another job may have used up the same bytes between the two steps: then they are sent again.
-                self._fleet.node(self._head).put_blobs({digest: part.data}, tell)
+                self._connections.node(self._head).put_blobs({digest: part.data}, tell)
                 taken = self._call("job-part", job=job, blob=digest, files=pieces)["taken"]
             sent += len(part.data)
             progress(sent, inputs.bytes)
@@ -121,7 +121,7 @@ class Jobs:
                 answer = self._call("job-follow", job=job, seen=seen, wait=_WAIT)
             except HostUnreachable as error:
                 yield Update({"state": "unknown", "error": str(error)}, None, lost=True)
-                self._fleet.reconnect(self._head, _RECONNECT)
+                self._connections.reconnect(self._head, _RECONNECT)
                 seen = None
                 continue
             if answer["seen"] != seen or answer["status"]["state"] not in ("starting", "running"):
@@ -144,12 +144,14 @@ class Jobs:
 
         Over a new connection: the present one may be in the middle of an answer.
         """
-        self._fleet.drop(self._head)
+        self._connections.drop(self._head)
         self._call("job-cancel", job=job)
 
     def fetch(self, job: str, name: str, into: BinaryIO) -> None:
         """Copy a file of the job. Raises HostUnreachable or HostFailed where it did not come whole."""
-        replies = self._fleet.node(self._head).ask("job-fetch", timeout=_ANSWER, **self._place, job=job, file=name)
+        replies = self._connections.node(self._head).ask(
+            "job-fetch", timeout=_ANSWER, **self._place, job=job, file=name
+        )
         size = 0
         while True:
             try:
@@ -161,7 +163,7 @@ class Jobs:
             size += into.write(base64.b64decode(reply["data"]))
 
     def _call(self, do: str, timeout: float | None = _ANSWER, **fields: Any) -> dict[str, Any]:
-        answer = self._fleet.node(self._head).call(do, timeout=timeout, **self._place, **fields)
+        answer = self._connections.node(self._head).call(do, timeout=timeout, **self._place, **fields)
         if "refused" in answer:
             raise UsageError(answer["refused"])
         return answer

@@ -12,9 +12,9 @@ from typing import Any
 from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.models import labels as label_files
-from clusteradm.models.inspect import embedded_labels, inspect
 from clusteradm.models.manifest import Manifest, check_name
-from clusteradm.transport import Fleet
+from clusteradm.models.tflite.inspect import embedded_labels, inspect
+from clusteradm.transport import Connections
 
 MODEL, LABELS = "model.tflite", "labels.txt"
 
@@ -117,8 +117,8 @@ def _warnings(manifest: Manifest) -> Sequence[str]:
 class Repository:
     """The repository on the head's shared directory."""
 
-    def __init__(self, fleet: Fleet, cluster: Cluster) -> None:
-        self._fleet = fleet
+    def __init__(self, connections: Connections, cluster: Cluster) -> None:
+        self._connections = connections
         self._cluster = cluster
         self._place = {"shared": cluster.setting("cluster_shared"), "user": cluster.setting("cluster_user")}
 
@@ -127,7 +127,7 @@ class Repository:
 
         Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and bytes in all.
         """
-        node = self._fleet.node(self._cluster.head)
+        node = self._connections.node(self._cluster.head)
         digests = upload.digests
         node.put_blobs({digests[name]: data for name, data in upload.files.items()}, progress)
         name = upload.manifest.name
@@ -152,7 +152,7 @@ class Repository:
         wanted = upload.digests
 
         def look(host: Host) -> dict[str, str | None]:
-            reply = self._fleet.node(host).call(
+            reply = self._connections.node(host).call(
                 "repository-verify",
                 timeout=_CACHED + 60,
                 user=self._place["user"],
@@ -163,7 +163,7 @@ class Repository:
             found: dict[str, str | None] = reply["sha256"]
             return found
 
-        outcome = self._fleet.each(hosts, look)
+        outcome = self._connections.each(hosts, look)
         verified = Verified(failed=dict(outcome.failed))
         for host, found in outcome.ok.items():
             wrong = [name for name in sorted(wanted) if found[name] != wanted[name]]
@@ -176,7 +176,9 @@ class Repository:
     def find(self, name: str, version: int | None) -> tuple[Stored, dict[str, Any]]:
         """A version (None: the latest) and its manifest. Raises UsageError, naming what there is."""
         check_name(name)
-        reply = self._fleet.node(self._cluster.head).call("repository-show", **self._place, name=name, version=version)
+        reply = self._connections.node(self._cluster.head).call(
+            "repository-show", **self._place, name=name, version=version
+        )
         if reply["manifest"] is None:
             if reply["versions"]:
                 there = f"{name} has version " + ", ".join(str(number) for number in reply["versions"])

@@ -9,14 +9,14 @@ from typing import Any
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host
-from clusteradm.playbook.jinja import Templates
 from clusteradm.playbook.model import Play, Playbook, Step
-from clusteradm.playbook.planner import Planner, TaskError
-from clusteradm.playbook.reader import read
+from clusteradm.playbook.read.reader import load
+from clusteradm.playbook.render.jinja import Templates
+from clusteradm.playbook.render.undefined import strict
+from clusteradm.playbook.render.variables import Variables, find
+from clusteradm.playbook.run.planner import Planner, TaskError
 from clusteradm.playbook.state import Board, Pending
-from clusteradm.playbook.undefined import strict
 from clusteradm.playbook.use import Use
-from clusteradm.playbook.variables import Variables, find
 
 
 def preview(path: Path, playbook: Path, cluster: Cluster, host: Host) -> str:
@@ -25,7 +25,7 @@ def preview(path: Path, playbook: Path, cluster: Cluster, host: Host) -> str:
     Raises UsageError where no task uses it, or where it needs what only a run can know.
     """
     templates = Templates()
-    plays = read(playbook, cluster, templates)
+    plays = load(playbook, cluster, templates)
     board = Board(cluster.hosts.values())
     planner = Planner(plays, board, templates, check=False, diff=False, limit=None)
     for play, step in _template_steps(plays):

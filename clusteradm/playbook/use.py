@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Host
 from clusteradm.inventory.variables import CONNECTION, VARIABLES
+from clusteradm.nearest import nearest
 from clusteradm.playbook.model import Play, Playbook, Task
-from clusteradm.playbook.nearest import nearest
-from clusteradm.playbook.planner import TaskError
+from clusteradm.playbook.render.variables import Variables
+from clusteradm.playbook.run.planner import TaskError
 from clusteradm.playbook.state import Pending
-from clusteradm.playbook.variables import Variables
 
 # Jinja's error has the name in its words alone; that of `hostvars` has the host as well.
 _UNDEFINED = re.compile(r"'(\w+)' is undefined(?: for the host (\S+))?")

@@ -13,7 +13,7 @@ import pytest
 
 from clusteradm.inventory import load
 from clusteradm.lab import Lab, LabError
-from clusteradm.transport import Fleet
+from clusteradm.transport import Connections
 
 pytestmark = pytest.mark.lab
 
@@ -49,9 +49,9 @@ def test_the_node_package_runs_under_python_3_7(old_lab: Lab) -> None:
     said = old_lab.exec("w1", [PYTHON, "--version"]).stdout
     assert said.startswith("Python 3.7.")
     cluster = load(old_lab.inventory)
-    with Fleet(cluster, cluster.path.parent / "known_hosts") as fleet:
+    with Connections(cluster, cluster.path.parent / "known_hosts") as connections:
         for host in cluster.hosts.values():
-            assert fleet.node(host).call("hello")["python"].startswith("3.7.")
+            assert connections.node(host).call("hello")["python"].startswith("3.7.")
 
 
 def test_bootstrap_health_and_a_second_run(old_lab: Lab) -> None:

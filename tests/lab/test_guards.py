@@ -25,7 +25,7 @@ from clusteradm import shipped
 from clusteradm.inventory import Host, load
 from clusteradm.lab import Lab
 from clusteradm.lab.topology import boards
-from clusteradm.playbook.jinja import Templates
+from clusteradm.playbook.render.jinja import Templates
 
 pytestmark = pytest.mark.lab
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clusteradm.cli import main
-from clusteradm.health import board, drift, links, machine, mpi, tpu
+from clusteradm.health.checks import board, drift, links, machine, mpi
+from clusteradm.health.tpu import state as tpu
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])

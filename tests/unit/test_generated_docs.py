@@ -10,7 +10,7 @@ import pytest
 
 from clusteradm.inventory.variables import CONNECTION, VARIABLES
 from clusteradm.node.spec import MODULES
-from clusteradm.playbook.keywords import HANDLER, PLAY
+from clusteradm.playbook.read.keywords import HANDLER, PLAY
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

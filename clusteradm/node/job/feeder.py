@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from clusteradm.node.job.tensors import BadInput
+from clusteradm.node.edgetpu.tensors import BadInput
 
 AHEAD = 16  # decoded inputs that may wait; more gains nothing and costs a board's memory
 READ_BYTES = 4 << 20  # the pack is read in pieces of about a chunk, not of an input: NFS pays by the call

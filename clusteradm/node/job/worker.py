@@ -7,12 +7,12 @@ import time
 import traceback
 from typing import Any, Dict, List
 
+from clusteradm.node.edgetpu.engine import Engine, TpuError, read_model
+from clusteradm.node.edgetpu.tensors import Answers, Feed
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Channel
 from clusteradm.node.job.feeder import Feeder
-from clusteradm.node.job.runtime import Engine, TpuError, read_model
-from clusteradm.node.job.tensors import Answers, Feed
 
 # Decoding pays up to three threads (measured, 224 and 640 pixel JPEGs); more than the cores hurts.
 MOST_THREADS = 3

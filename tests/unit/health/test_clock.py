@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from clusteradm import shipped
-from clusteradm.health import clock, fixes
+from clusteradm.health import fixes
+from clusteradm.health.checks import clock
 from clusteradm.inventory import Cluster, Host
 
 CLUSTER = Cluster(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.health import mpi
+from clusteradm.health.checks import mpi
 from clusteradm.health.finding import Finding
 from clusteradm.inventory import Host
 from clusteradm.node.probe import cluster

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.health import board
+from clusteradm.health.checks import board
 from clusteradm.health.finding import Finding
 from clusteradm.inventory import load
 

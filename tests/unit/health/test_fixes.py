@@ -9,7 +9,7 @@ from clusteradm import shipped
 from clusteradm.health.finding import ill, well
 from clusteradm.health.fixes import FIXES, fixes
 from clusteradm.inventory import load
-from clusteradm.playbook import read
+from clusteradm.playbook import load as load_playbook
 
 
 def test_only_what_is_safe_is_mended() -> None:
@@ -24,7 +24,7 @@ def test_only_what_is_safe_is_mended() -> None:
 
 def test_every_tag_is_one_of_bootstraps() -> None:
     cluster = load(Path(__file__).resolve().parents[3] / "inventory/lab.yml")
-    plays = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays
+    plays = load_playbook(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays
     tags = {tag for play in plays for task in play.tasks for tag in task.tags}
     assert tags == {tag for wanted in FIXES.values() for tag in wanted}
 

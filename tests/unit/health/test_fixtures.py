@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from clusteradm.health import patterns, tpu
 from clusteradm.health.finding import Finding
+from clusteradm.health.tpu import patterns
+from clusteradm.health.tpu import state as tpu
 from clusteradm.node.probe import tpu as probe
 
 PROBES = Path(__file__).resolve().parents[2] / "fixtures" / "probes"

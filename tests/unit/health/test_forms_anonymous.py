@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from clusteradm import health
 from clusteradm.cli.main import main
-from clusteradm.health import Survey, saved, tpu
+from clusteradm.health import Survey, saved
 from clusteradm.health.anonymous import anonymous
+from clusteradm.health.tpu import state as tpu
 from clusteradm.inventory import Cluster, load
 
 from .test_survey import document

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.health import links
+from clusteradm.health.checks import links
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 from clusteradm.node.probe import links as link_probe

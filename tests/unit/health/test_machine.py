@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clusteradm.health import drift, machine
+from clusteradm.health.checks import drift, machine
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host

@@ -19,8 +19,10 @@ from clusteradm.cli.health_forms.nagios import nagios
 from clusteradm.cli.health_forms.prometheus import prometheus
 from clusteradm.cli.health_forms.report import Report
 from clusteradm.cli.health_forms.table import table
-from clusteradm.health import Survey, expect, patterns, saved, tpu
+from clusteradm.health import Survey, expect, saved
 from clusteradm.health.finding import Severity
+from clusteradm.health.tpu import patterns
+from clusteradm.health.tpu import state as tpu
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 PROBES = FIXTURES / "probes"

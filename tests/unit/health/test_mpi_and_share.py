@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.health import mpi
+from clusteradm.health.checks import mpi
 from clusteradm.inventory import Host
 from clusteradm.node.probe import cluster as cluster_probe
 from clusteradm.node.probe import share

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from clusteradm.health import tpu
 from clusteradm.health.finding import Severity
+from clusteradm.health.tpu import state as tpu
 from clusteradm.node.probe import tpu as probe
 
 from .conftest import DKMS_1_2, MENDEL_1_1, STAGING_1_0, Tree

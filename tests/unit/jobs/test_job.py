@@ -16,7 +16,7 @@ import pytest
 from clusteradm.errors import HostFailed, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Slot, inputs, resolve
-from clusteradm.transport import Fleet, Node
+from clusteradm.transport import Connections, Node
 
 MODEL = {"name": "m", "version": 1, "path": "/m", "sha256": "0", "input": {"dtype": "uint8", "shape": [1, 2, 2, 1]}}
 
@@ -32,7 +32,7 @@ cat {folder}/active 2>/dev/null || echo active
 
 
 class Place:
-    """A head of this machine: its fleet has one conversation, with a local process."""
+    """A head of this machine: its connections has one conversation, with a local process."""
 
     def __init__(self, folder: Path) -> None:
         self.shared = folder / "shared"
@@ -54,7 +54,7 @@ class Place:
         self._node: Node | None = None
         settings = {"cluster_shared": str(self.shared), "cluster_user": getpass.getuser()}
         head = Host("head", ("head",), settings, {})
-        self.jobs = Jobs(cast(Fleet, self), Cluster(folder / "inventory.yml", {}, {"head": head}))
+        self.jobs = Jobs(cast(Connections, self), Cluster(folder / "inventory.yml", {}, {"head": head}))
 
     def node(self, host: Host) -> Node:
         if self._node is None:

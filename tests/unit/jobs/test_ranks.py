@@ -16,11 +16,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
+from clusteradm.node.edgetpu.engine import Engine, Library, TpuError, device_option, device_path
+from clusteradm.node.edgetpu.engine import Tpu as Device
 from clusteradm.node.job import files, journal, pack, worker
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.dispatcher import dispatch
-from clusteradm.node.job.runtime import Engine, Library, TpuError, device_option, device_path
-from clusteradm.node.job.runtime import Tpu as Device
 
 MODEL = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
 INPUTS = 60
@@ -190,6 +190,6 @@ def test_libedgetpu_counts_in_an_order_of_its_own() -> None:
 
 
 def test_a_missing_library_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusteradm.node.job.runtime.LIBRARY", "libedgetpu-that-is-not-there.so.1")
+    monkeypatch.setattr("clusteradm.node.edgetpu.engine.LIBRARY", "libedgetpu-that-is-not-there.so.1")
     with pytest.raises(TpuError, match="the Edge TPU library is not installed here"):
         Library()

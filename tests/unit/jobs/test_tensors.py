@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusteradm.node.job.tensors import INLINE_NUMBERS, Answers, BadInput, Feed
+from clusteradm.node.edgetpu.tensors import INLINE_NUMBERS, Answers, BadInput, Feed
 
 
 def details(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from clusteradm.models.inspect import NotAModel, embedded_labels, inspect
+from clusteradm.models.tflite.inspect import NotAModel, embedded_labels, inspect
 
 
 def test_the_lab_model_is_what_its_own_description_says(digits: bytes) -> None:

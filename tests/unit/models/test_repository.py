@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from clusteradm.errors import UsageError
-from clusteradm.models.inspect import NotAModel
 from clusteradm.models.repository import prepare, too_old
-from clusteradm.node import repository
+from clusteradm.models.tflite.inspect import NotAModel
+from clusteradm.node.models import repository
 
 USER = getpass.getuser()
 

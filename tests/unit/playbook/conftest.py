@@ -1,4 +1,4 @@
-"""A fleet of hosts that are all this machine: the real node program in a process each, its state in a folder."""
+"""A connections of hosts that are all this machine: the real node program in a process each, its state in a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster, Host, load
-from clusteradm.playbook import Event, Playbook, Recap, Run, read
+from clusteradm.playbook import Event, Playbook, Recap, Run
+from clusteradm.playbook import load as load_playbook
 from clusteradm.transport import Limits, Node
 
 INVENTORY = """\
@@ -40,8 +41,8 @@ def cluster(tmp_path: Path) -> Cluster:
     return load(path)
 
 
-class LocalFleet:
-    """What a run needs of a Fleet, without SSH. `gone`: hosts that do not answer."""
+class LocalConnections:
+    """What a run needs of a Connections, without SSH. `gone`: hosts that do not answer."""
 
     def __init__(self, state: Path, forks: int = 8) -> None:
         self.forks = forks
@@ -52,7 +53,7 @@ class LocalFleet:
         self._state = state
         self._nodes: dict[tuple[str, str], Node] = {}
 
-    def __enter__(self) -> LocalFleet:
+    def __enter__(self) -> LocalConnections:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,8 +91,8 @@ class LocalFleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[LocalFleet]:
-    local = LocalFleet(tmp_path / "state")
+def connections(tmp_path: Path) -> Iterator[LocalConnections]:
+    local = LocalConnections(tmp_path / "state")
     yield local
     local.close()
 
@@ -122,18 +123,18 @@ def book(tmp_path: Path, cluster: Cluster) -> Callable[[str], Playbook]:
     def make(text: str) -> Playbook:
         path = tmp_path / "site.yml"
         path.write_text(textwrap.dedent(text))
-        return read(path, cluster)
+        return load_playbook(path, cluster)
 
     return make
 
 
 @pytest.fixture
-def play(book: Callable[[str], Playbook], fleet: LocalFleet) -> Play:
-    """Runs a playbook given as text on the local fleet."""
+def play(book: Callable[[str], Playbook], connections: LocalConnections) -> Play:
+    """Runs a playbook given as text on the local connections."""
 
     def run(text: str, **options: Any) -> Outcome:
         events: list[Event] = []
-        work = Run(book(text), fleet, **options)  # type: ignore[arg-type]
+        work = Run(book(text), connections, **options)  # type: ignore[arg-type]
         return Outcome(events, work.execute(events.append))
 
     return run

@@ -8,17 +8,17 @@ import pytest
 
 from clusteradm import shipped
 from clusteradm.inventory import Cluster
-from clusteradm.playbook import Templates, read
-from clusteradm.playbook.planner import Planned, Planner
+from clusteradm.playbook import Templates, load
+from clusteradm.playbook.render.variables import GLOBALS
+from clusteradm.playbook.run.planner import Planned, Planner
 from clusteradm.playbook.state import BEGINNING, Board
-from clusteradm.playbook.variables import GLOBALS
 
 YEAR = 365 * 86400
 
 
 def planned(cluster: Cluster, epoch: int) -> Planned:
     """The task, for a board whose clock says `epoch`."""
-    playbook = read(shipped.PLAYBOOKS / "prepare.yml", cluster)
+    playbook = load(shipped.PLAYBOOKS / "prepare.yml", cluster)
     play = playbook.plays[0]
     board = Board(cluster.hosts.values())
     board.begin(play, cluster.hosts)
@@ -48,5 +48,5 @@ def test_a_clock_is_set_where_it_is_more_than_ten_seconds_off(
 
 
 def test_nothing_believes_in_the_clock_before_it_is_set(cluster: Cluster) -> None:
-    steps = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays[0].steps
+    steps = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays[0].steps
     assert "clock" in steps[0].task.name

@@ -15,24 +15,26 @@ from clusteradm.cli import context
 from clusteradm.cli.main import main
 from clusteradm.inventory import Cluster
 
-from .conftest import LocalFleet
+from .conftest import LocalConnections
 
 Command = Callable[..., int]
 
 
 @pytest.fixture
-def bootstrap(fleet: LocalFleet, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command with a playbook given as text, on the local fleet."""
+def bootstrap(
+    connections: LocalConnections, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Runs the command with a playbook given as text, on the local connections."""
 
-    def open_fleet(args: Any, cluster: Cluster) -> LocalFleet:
-        return fleet
+    def connect(args: Any, cluster: Cluster) -> LocalConnections:
+        return connections
 
     def run(text: str, *options: str) -> int:
         path = tmp_path / "site.yml"
         path.write_text(textwrap.dedent(text))
         return main(["bootstrap", str(tmp_path / "inventory.yml"), "--playbook", str(path), *options])
 
-    monkeypatch.setattr(context, "open_fleet", open_fleet)
+    monkeypatch.setattr(context, "connect", connect)
     return run
 
 
@@ -116,7 +118,7 @@ def test_one_json_document(bootstrap: Command, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_failure_is_told_with_its_words(
-    bootstrap: Command, fleet: LocalFleet, capsys: pytest.CaptureFixture[str]
+    bootstrap: Command, connections: LocalConnections, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = """
         - hosts: all
@@ -131,14 +133,14 @@ def test_a_failure_is_told_with_its_words(
     assert "  w1: failed: Fail there" in out
     assert "    disk on fire" in out
     assert 'w1 stopped at "Fail there": ' in out
-    fleet.gone.add("w2")
+    connections.gone.add("w2")
     assert bootstrap(text, "--limit", "head:w2") == 4
     out = capsys.readouterr().out
     assert "  w2: no route to host" in out
 
 
 def test_bad_arguments_and_bad_playbooks_are_said_before_anything_runs(
-    bootstrap: Command, fleet: LocalFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bootstrap: Command, connections: LocalConnections, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert bootstrap("- hosts: all\n  taks: []\n") == 2
     assert f'{tmp_path}/site.yml:2: a play has no keyword "taks" here; did you mean "tasks"?' in capsys.readouterr().err
@@ -146,7 +148,7 @@ def test_bad_arguments_and_bad_playbooks_are_said_before_anything_runs(
     assert bootstrap(PLAY, "-i", "other.yml") == 2
     assert "named twice" in capsys.readouterr().err
     assert bootstrap(PLAY.format(path="/x"), "--limit", "w9") == 2
-    assert fleet.opened == 0
+    assert connections.opened == 0
 
 
 def test_a_template_as_a_host_would_get_it(

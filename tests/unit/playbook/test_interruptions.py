@@ -13,7 +13,7 @@ from pathlib import Path
 from clusteradm.playbook import Event, Playbook, Run
 from clusteradm.transport import Limits
 
-from .conftest import LocalFleet, Outcome, Play
+from .conftest import LocalConnections, Outcome, Play
 
 SLOW = """
     - hosts: w1
@@ -30,7 +30,7 @@ SLOW = """
 """
 
 
-def run(playbook: Playbook, fleet: LocalFleet, at: Callable[[Event], None]) -> Outcome:
+def run(playbook: Playbook, connections: LocalConnections, at: Callable[[Event], None]) -> Outcome:
     """Run it, and call `at` with each event."""
     events: list[Event] = []
 
@@ -38,7 +38,7 @@ def run(playbook: Playbook, fleet: LocalFleet, at: Callable[[Event], None]) -> O
         events.append(event)
         at(event)
 
-    return Outcome(events, Run(playbook, fleet).execute(on_event))  # type: ignore[arg-type]
+    return Outcome(events, Run(playbook, connections).execute(on_event))  # type: ignore[arg-type]
 
 
 def begins(event: Event, task: str) -> bool:
@@ -46,42 +46,42 @@ def begins(event: Event, task: str) -> bool:
 
 
 def test_a_broken_line_in_the_middle_of_a_task_changes_nothing(
-    book: Callable[[str], Playbook], fleet: LocalFleet, tmp_path: Path
+    book: Callable[[str], Playbook], connections: LocalConnections, tmp_path: Path
 ) -> None:
     def cut(event: Event) -> None:
         if begins(event, "Slow"):
-            fleet.cut("w1")
+            connections.cut("w1")
 
-    outcome = run(book(SLOW.format(log=tmp_path / "log", seconds=0.5)), fleet, cut)
+    outcome = run(book(SLOW.format(log=tmp_path / "log", seconds=0.5)), connections, cut)
     assert (tmp_path / "log").read_text().split() == ["first", "slow", "done", "last"]
     assert outcome.results("w1") == [("First", "changed"), ("Slow", "changed"), ("Last", "changed")]
     assert outcome.recap.hosts["w1"].unreachable == 0
-    assert fleet.opened == 2
+    assert connections.opened == 2
     assert any(event.kind == "waiting" and "connecting again" in event.text for event in outcome.events)
 
 
 def test_a_host_that_does_not_come_back_is_named_with_its_task(
-    book: Callable[[str], Playbook], fleet: LocalFleet, tmp_path: Path
+    book: Callable[[str], Playbook], connections: LocalConnections, tmp_path: Path
 ) -> None:
     def vanish(event: Event) -> None:
         if begins(event, "Slow"):
-            fleet.gone.add("w1")
-            fleet.cut("w1")
+            connections.gone.add("w1")
+            connections.cut("w1")
 
-    outcome = run(book(SLOW.format(log=tmp_path / "log", seconds=0.5)), fleet, vanish)
+    outcome = run(book(SLOW.format(log=tmp_path / "log", seconds=0.5)), connections, vanish)
     recap = outcome.recap.hosts["w1"]
     assert (recap.unreachable, recap.stopped_at) == (1, "Slow")
 
 
 def test_a_batch_that_was_killed_is_a_failure_and_is_not_begun_again(
-    book: Callable[[str], Playbook], fleet: LocalFleet, tmp_path: Path
+    book: Callable[[str], Playbook], connections: LocalConnections, tmp_path: Path
 ) -> None:
     def kill(event: Event) -> None:
         if begins(event, "Slow"):
             batch = next((tmp_path / "state" / "w1" / "batches").iterdir())
             os.kill(int((batch / "alive").read_text()), signal.SIGKILL)
 
-    outcome = run(book(SLOW.format(log=tmp_path / "log", seconds=2)), fleet, kill)
+    outcome = run(book(SLOW.format(log=tmp_path / "log", seconds=2)), connections, kill)
     recap = outcome.recap.hosts["w1"]
     assert (recap.failed, recap.stopped_at) == (1, "Slow")
     assert "cut off" in recap.reason
@@ -90,17 +90,17 @@ def test_a_batch_that_was_killed_is_a_failure_and_is_not_begun_again(
 
 
 def test_an_earlier_run_that_is_still_at_work_is_waited_for(
-    book: Callable[[str], Playbook], fleet: LocalFleet, tmp_path: Path
+    book: Callable[[str], Playbook], connections: LocalConnections, tmp_path: Path
 ) -> None:
     playbook = book(SLOW.format(log=tmp_path / "log", seconds=0.5))
-    earlier = LocalFleet(tmp_path / "state")
+    earlier = LocalConnections(tmp_path / "state")
     begun = threading.Event()
     thread = threading.Thread(
         target=run, args=(playbook, earlier, lambda event: begun.set() if begins(event, "Slow") else None)
     )
     thread.start()
     assert begun.wait(10)
-    outcome = run(playbook, fleet, lambda event: None)
+    outcome = run(playbook, connections, lambda event: None)
     thread.join(10)
     earlier.close()
     assert (tmp_path / "log").read_text().split() == ["first", "slow", "done", "last"] * 2
@@ -108,7 +108,7 @@ def test_an_earlier_run_that_is_still_at_work_is_waited_for(
 
 
 def test_ctrl_c_stops_before_the_next_task_and_names_what_was_not_completed(
-    book: Callable[[str], Playbook], fleet: LocalFleet, tmp_path: Path
+    book: Callable[[str], Playbook], connections: LocalConnections, tmp_path: Path
 ) -> None:
     def interrupt(event: Event) -> None:
         if begins(event, "Slow"):
@@ -118,7 +118,7 @@ def test_ctrl_c_stops_before_the_next_task_and_names_what_was_not_completed(
         "hosts: w1", "hosts: w2\n      name: Second play"
     )
     started = time.monotonic()
-    outcome = run(book(text), fleet, interrupt)
+    outcome = run(book(text), connections, interrupt)
     assert time.monotonic() - started < 5
     assert outcome.recap.interrupted == {"w1": "Slow", "w2": "Second play"}
     assert outcome.recap.hosts["w1"].failed == 0
@@ -127,8 +127,8 @@ def test_ctrl_c_stops_before_the_next_task_and_names_what_was_not_completed(
     assert "first" in log and "done" not in log and "last" not in log
 
 
-def test_a_task_that_says_nothing_for_too_long_is_stopped(play: Play, fleet: LocalFleet) -> None:
-    fleet.limits = Limits(silent=1.0)
+def test_a_task_that_says_nothing_for_too_long_is_stopped(play: Play, connections: LocalConnections) -> None:
+    connections.limits = Limits(silent=1.0)
     outcome = play("- {hosts: w1, gather_facts: false, tasks: [{name: Endless, command: sleep 1234567}]}")
     recap = outcome.recap.hosts["w1"]
     assert (recap.failed, recap.stopped_at) == (1, "Endless")

@@ -8,9 +8,9 @@ import pytest
 from jinja2.exceptions import UndefinedError
 
 from clusteradm.playbook import Templates
-from clusteradm.playbook.conditions import NoCondition, holds
-from clusteradm.playbook.jinja import TemplateProblem, error_line
-from clusteradm.playbook.undefined import Undefined, strict
+from clusteradm.playbook.render.conditions import NoCondition, holds
+from clusteradm.playbook.render.jinja import TemplateProblem, error_line
+from clusteradm.playbook.render.undefined import Undefined, strict
 
 SCOPE: dict[str, Any] = {"n": 5, "none_v": None, "words": ["b", "a", "b"], "d": {"a": 1}, "result": {"changed": True}}
 

@@ -14,7 +14,7 @@ from clusteradm.playbook import Playbook, Run
 from clusteradm.transport import Node
 from clusteradm.transport.python import NoPython
 
-from .conftest import LocalFleet, Outcome
+from .conftest import LocalConnections, Outcome
 
 BOOK = """
     - hosts: compute
@@ -27,7 +27,7 @@ BOOK = """
 """
 
 
-class BareFleet(LocalFleet):
+class BareConnections(LocalConnections):
     """w1 has no python3 until it is given one; `can`: whether its sources have it."""
 
     give_python: Callable[..., None] | None = None
@@ -52,10 +52,10 @@ class BareFleet(LocalFleet):
 def run(book: Callable[[str], Playbook], tmp_path: Path) -> Callable[..., Outcome]:
     def execute(*, can: bool = True, **options: Any) -> Outcome:
         events: list[Any] = []
-        fleet = BareFleet(tmp_path / "state")
-        fleet.can = can
-        with fleet:
-            return Outcome(events, Run(book(BOOK), fleet, **options).execute(events.append))  # type: ignore[arg-type]
+        connections = BareConnections(tmp_path / "state")
+        connections.can = can
+        with connections:
+            return Outcome(events, Run(book(BOOK), connections, **options).execute(events.append))  # type: ignore[arg-type]
 
     return execute
 

@@ -11,7 +11,7 @@ import pytest
 from clusteradm import shipped
 from clusteradm.errors import InputErrors
 from clusteradm.inventory import Cluster
-from clusteradm.playbook import Playbook, read
+from clusteradm.playbook import Playbook, load
 
 Book = Callable[[str], Playbook]
 
@@ -23,7 +23,7 @@ def problems(book: Book, text: str, tmp_path: Path) -> list[str]:
 
 
 def test_the_shipped_playbook_is_in_the_subset(cluster: Cluster) -> None:
-    playbook = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster)
+    playbook = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster)
     assert [play.name for play in playbook.plays][:3] == ["Prepare", "Packages", "Base"]
     assert all(play.strategy == "free" for play in playbook.plays)
 
@@ -161,7 +161,7 @@ def test_what_is_no_playbook(book: Book, tmp_path: Path, text: str, message: str
 
 def test_no_such_file(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(InputErrors, match=r"nowhere\.yml: no such file"):
-        read(tmp_path / "nowhere.yml", cluster)
+        load(tmp_path / "nowhere.yml", cluster)
 
 
 def test_a_syntax_error_in_a_template_file_has_its_own_line(book: Book, tmp_path: Path) -> None:

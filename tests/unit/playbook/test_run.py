@@ -11,9 +11,9 @@ import pytest
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.playbook import HostRecap, Playbook, Recap, RetryFile, Tags
-from clusteradm.playbook.run import batches
+from clusteradm.playbook.run.run import batches
 
-from .conftest import LocalFleet, Play
+from .conftest import LocalConnections, Play
 
 
 def test_a_simple_play(play: Play, tmp_path: Path) -> None:
@@ -250,8 +250,8 @@ def test_a_host_that_fails_is_out_and_the_others_go_on(play: Play) -> None:
     assert outcome.result("w1", "One fails")["rc"] == 7
 
 
-def test_an_unreachable_host_is_named_and_the_others_go_on(play: Play, fleet: LocalFleet) -> None:
-    fleet.gone.add("w2")
+def test_an_unreachable_host_is_named_and_the_others_go_on(play: Play, connections: LocalConnections) -> None:
+    connections.gone.add("w2")
     outcome = play(
         """
         - hosts: all
@@ -304,8 +304,8 @@ def test_linear_every_host_finishes_a_task_before_any_begins_the_next(play: Play
 
 
 @pytest.mark.parametrize("forks", [1, 8])
-def test_a_result_of_another_host_is_waited_for(play: Play, fleet: LocalFleet, forks: int) -> None:
-    fleet.forks = forks
+def test_a_result_of_another_host_is_waited_for(play: Play, connections: LocalConnections, forks: int) -> None:
+    connections.forks = forks
     outcome = play(
         """
         - hosts: all
@@ -442,7 +442,7 @@ def test_assert(play: Play) -> None:
     assert outcome.recap.hosts["w1"].reason == "w1 is red"
 
 
-def test_a_new_connection_in_the_middle(play: Play, fleet: LocalFleet) -> None:
+def test_a_new_connection_in_the_middle(play: Play, connections: LocalConnections) -> None:
     outcome = play(
         """
         - hosts: w1
@@ -455,7 +455,7 @@ def test_a_new_connection_in_the_middle(play: Play, fleet: LocalFleet) -> None:
             - command: echo
         """
     )
-    assert fleet.opened == 2
+    assert connections.opened == 2
     assert outcome.results("w1")[1] == ("Anew", "ok")
 
 
@@ -475,7 +475,7 @@ def test_limit(play: Play) -> None:
         play(text, limit="nobody")
 
 
-def test_tags_choose_tasks(book: Callable[[str], Playbook], fleet: LocalFleet) -> None:
+def test_tags_choose_tasks(book: Callable[[str], Playbook], connections: LocalConnections) -> None:
     playbook = book(
         """
         - hosts: w1

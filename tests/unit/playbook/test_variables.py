@@ -9,10 +9,10 @@ import pytest
 
 from clusteradm.inventory import Cluster
 from clusteradm.playbook import Playbook, Templates
-from clusteradm.playbook.planner import Planner
+from clusteradm.playbook.render.undefined import strict
+from clusteradm.playbook.render.variables import Variables
+from clusteradm.playbook.run.planner import Planner
 from clusteradm.playbook.state import BEGINNING, Board, Pending
-from clusteradm.playbook.undefined import strict
-from clusteradm.playbook.variables import Variables
 
 PLAYBOOK = """
     - hosts: all

@@ -8,10 +8,11 @@ import pytest
 
 from clusteradm import shipped
 from clusteradm.inventory import load
-from clusteradm.playbook import Templates, read
-from clusteradm.playbook.planner import Planner
+from clusteradm.playbook import Templates
+from clusteradm.playbook import load as load_playbook
+from clusteradm.playbook.render.undefined import strict
+from clusteradm.playbook.run.planner import Planner
 from clusteradm.playbook.state import Board
-from clusteradm.playbook.undefined import strict
 
 INVENTORY = """\
 all:
@@ -35,7 +36,7 @@ def judged(tmp_path: Path, host: str, **looks: list[str]) -> list[str]:
     """What is in the way of `host`, when the hosts named have reported these lines."""
     (tmp_path / "inventory.yml").write_text(INVENTORY)
     cluster = load(tmp_path / "inventory.yml")
-    playbook = read(shipped.PLAYBOOKS / "prepare.yml", cluster)
+    playbook = load_playbook(shipped.PLAYBOOKS / "prepare.yml", cluster)
     play = playbook.plays[1]
     states = Board(cluster.hosts.values())
     states.begin(play, cluster.hosts)

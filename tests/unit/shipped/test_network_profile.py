@@ -7,7 +7,7 @@ import configparser
 import pytest
 
 from clusteradm import shipped
-from clusteradm.playbook.jinja import Templates
+from clusteradm.playbook.render.jinja import Templates
 
 TEMPLATE = shipped.TEMPLATES / "node" / "etc" / "NetworkManager" / "system-connections" / "cluster.nmconnection.j2"
 OFF = ["GENERAL.STATE:30 (disconnected)", "GENERAL.CON-UUID:", "IP4.GATEWAY:"]

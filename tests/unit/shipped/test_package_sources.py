@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from clusteradm import shipped
-from clusteradm.playbook.jinja import Templates
+from clusteradm.playbook.render.jinja import Templates
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "apt"
 TEMPLATE = shipped.TEMPLATES / "node" / "etc" / "apt" / "sources.list.j2"

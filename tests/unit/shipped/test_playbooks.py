@@ -13,8 +13,8 @@ import yaml
 from clusteradm import shipped
 from clusteradm.inventory import load
 from clusteradm.inventory.variables import LEAST_GUARD, VARIABLES
-from clusteradm.playbook.jinja import Templates
-from clusteradm.playbook.reader import read
+from clusteradm.playbook.read.reader import load as load_playbook
+from clusteradm.playbook.render.jinja import Templates
 
 INVENTORIES = sorted(shipped.INVENTORY.glob("*.yml"))
 FILES = sorted(shipped.PLAYBOOKS.rglob("*.yml"))
@@ -35,7 +35,9 @@ def variables(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.stem)
 def test_the_engine_takes_them(inventory: Path) -> None:
     # What bootstrap is made of, and what one runs by itself.
-    playbooks = [read(shipped.PLAYBOOKS / name, load(inventory)) for name in ("bootstrap.yml", "passwords.yml")]
+    playbooks = [
+        load_playbook(shipped.PLAYBOOKS / name, load(inventory)) for name in ("bootstrap.yml", "passwords.yml")
+    ]
     read_of = {play.place.file.resolve() for playbook in playbooks for play in playbook.plays}
     assert read_of == {path.resolve() for path, _ in PLAYS}
 

@@ -18,10 +18,10 @@ from clusteradm import shipped
 from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host, load
-from clusteradm.playbook.jinja import Templates
-from clusteradm.playbook.planner import Planner
 from clusteradm.playbook.preview import preview
-from clusteradm.playbook.reader import read
+from clusteradm.playbook.read.reader import load as load_playbook
+from clusteradm.playbook.render.jinja import Templates
+from clusteradm.playbook.run.planner import Planner
 from clusteradm.playbook.state import Board
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -64,7 +64,7 @@ def render(template: str, cluster: Cluster, host: Host) -> str:
 def rendered_in_a_run(template: str, cluster: Cluster, host: Host) -> str:
     """The body that the run would send to the host, had its earlier tasks registered what is written above."""
     templates = Templates()
-    playbook = read(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates)
+    playbook = load_playbook(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates)
     play, step = next(
         (play, step)
         for play in playbook.plays

@@ -1,4 +1,4 @@
-"""Boards that are SSH servers of sshd.py, and fleets that reach them."""
+"""Boards that are SSH servers of sshd.py, and connections that reach them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import paramiko
 import pytest
 
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport import FirstContact, Fleet
+from clusteradm.transport import Connections, FirstContact
 
 SSHD = Path(__file__).with_name("sshd.py")
 
@@ -55,11 +55,11 @@ class Boards:
         file = self.folder / f"attempts{number}"
         return file.read_text().splitlines() if file.exists() else []
 
-    def fleet(self, hosts: list[Host] | None = None, **options: Any) -> Fleet:
+    def connect(self, hosts: list[Host] | None = None, **options: Any) -> Connections:
         chosen = self.hosts() if hosts is None else hosts
         cluster = Cluster(self.folder / "inventory.yml", {}, {host.name: host for host in chosen})
         options.setdefault("first_contact", FirstContact.ACCEPT)
-        return Fleet(cluster, self.known_hosts, **options)
+        return Connections(cluster, self.known_hosts, **options)
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process, number)

@@ -13,7 +13,8 @@ import yaml
 
 from clusteradm import shipped
 from clusteradm.cli import context, main
-from clusteradm.transport import Password, enrolment
+from clusteradm.fleet import enrolment
+from clusteradm.transport import Password
 
 from .conftest import Boards, Start
 

@@ -12,9 +12,10 @@ import paramiko
 import pytest
 
 from clusteradm.errors import ClusteradmError, HostFailed, UsageError
+from clusteradm.fleet import enrolment
+from clusteradm.fleet.enrolment import ADMIN_KEY, MDT, PASSWORD, enrol, takes_passwords
 from clusteradm.inventory import Host
-from clusteradm.transport import Password, enrolment
-from clusteradm.transport.enrolment import ADMIN_KEY, MDT, PASSWORD, enrol, takes_passwords
+from clusteradm.transport import Password
 from clusteradm.transport.fanout import Outcome
 from clusteradm.transport.password import WrongPassword
 from clusteradm.transport.trouble import LoginRefused, Refused
@@ -53,8 +54,8 @@ def run(boards: Boards, hosts: list[Host], password: str | None = None) -> tuple
         asked.extend(host.name for host in shut)
         return Password(str(password))
 
-    with boards.fleet(hosts) as fleet:
-        return enrol(fleet, hosts, ask if password is not None else None), asked
+    with boards.connect(hosts) as connections:
+        return enrol(connections, hosts, ask if password is not None else None), asked
 
 
 def shut(boards: Boards, admin: Path, **more: Any) -> list[Host]:
@@ -126,11 +127,11 @@ def test_other_boards_with_another_password_are_told_it_once(start: Start, home:
         for number, host in enumerate(others.hosts())
     ]
     password = Password("geheim")
-    with boards.fleet([first, *rest]) as fleet:
-        fleet.meet([first, *rest])
-        assert enrol(fleet, [first], lambda _: password).ok == {"b0": PASSWORD}
+    with boards.connect([first, *rest]) as connections:
+        connections.meet([first, *rest])
+        assert enrol(connections, [first], lambda _: password).ok == {"b0": PASSWORD}
         for _ in range(2):
-            failed = enrol(fleet, rest, lambda _: password).failed
+            failed = enrol(connections, rest, lambda _: password).failed
             assert all(isinstance(error, WrongPassword) for error in failed.values()) and len(failed) == 3
     # The log of attempts is by number: b0 and o0 share one.
     assert others.attempts(1) == others.attempts(2) == ["geheim"]
@@ -161,10 +162,10 @@ def test_a_question_that_is_not_for_a_password_is_not_answered(start: Start, hom
 def test_a_host_that_hangs_up_on_a_password_is_not_told_it_again(start: Start, home: Path, admin: Path) -> None:
     boards = start(home=str(home), methods="password", password="geheim", hang_up=True)
     password = Password("geheim")
-    with boards.fleet() as fleet:
+    with boards.connect() as connections:
         hosts = shut(boards, admin)
         for words in ("it refuses the password of mendel: ", "refused before"):
-            error = enrol(fleet, hosts, lambda _: password).failed["b0"]
+            error = enrol(connections, hosts, lambda _: password).failed["b0"]
             assert isinstance(error, WrongPassword) and words in error.what
     assert boards.attempts(0) == ["geheim"]
 
@@ -203,8 +204,8 @@ def test_missing_keys_are_named_before_any_connection(start: Start, tmp_path: Pa
     boards = start(2)
     unnamed = Host("b0", (), {"ansible_host": "127.0.0.1", "ansible_port": boards.ports[0]}, {})
     hosts = [unnamed, boards.host(1, ansible_ssh_private_key_file=str(tmp_path / "none"))]
-    with boards.fleet(hosts) as fleet, pytest.raises(UsageError) as raised:
-        enrol(fleet, hosts, None)
+    with boards.connect(hosts) as connections, pytest.raises(UsageError) as raised:
+        enrol(connections, hosts, None)
     assert "no key is named for b0" in str(raised.value)
     assert f"{tmp_path}/none: there is no such key\n  make one: ssh-keygen -t ed25519 -f {tmp_path}/none" in str(
         raised.value
@@ -287,9 +288,9 @@ def test_a_key_that_is_written_and_yet_refused(start: Start, tmp_path: Path, adm
 def test_whether_a_board_takes_passwords(start: Start) -> None:
     for methods, answer in (("publickey", False), ("publickey,password", True), ("keyboard-interactive", True)):
         boards = start(methods=methods)
-        with boards.fleet() as fleet:
-            fleet.meet(boards.hosts())
-            assert takes_passwords(fleet, boards.host(0)) is answer
+        with boards.connect() as connections:
+            connections.meet(boards.hosts())
+            assert takes_passwords(connections, boards.host(0)) is answer
         boards.known_hosts.unlink()
 
 

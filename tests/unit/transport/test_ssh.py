@@ -17,69 +17,69 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.transport import FirstContact, Fleet, Limits, Node, connection, stream
+from clusteradm.transport import Connections, FirstContact, Limits, Node, connection, stream
 from clusteradm.transport.known_hosts import fingerprint
 from clusteradm.transport.trouble import LoginRefused, Refused
 
 from .conftest import Boards, Start
 
 
-def hello(fleet: Fleet, host: Host) -> str:
-    return str(fleet.node(host).call("hello", timeout=20)["python"])
+def hello(connections: Connections, host: Host) -> str:
+    return str(connections.node(host).call("hello", timeout=20)["python"])
 
 
 def test_first_contact_asks_once_about_all(start: Start) -> None:
     boards = start(3)
     asked: list[str] = []
-    with boards.fleet(first_contact=FirstContact.ASK, ask=lambda table: not asked.append(table)) as fleet:
-        outcome = fleet.each(boards.hosts(), lambda host: hello(fleet, host))
+    with boards.connect(first_contact=FirstContact.ASK, ask=lambda table: not asked.append(table)) as connections:
+        outcome = connections.each(boards.hosts(), lambda host: hello(connections, host))
         assert sorted(outcome.ok) == ["b0", "b1", "b2"] and outcome.failed == {}
     assert len(asked) == 1 and all(fingerprint(key) in asked[0] for key in boards.keys)
     lines = boards.known_hosts.read_text().splitlines()
     assert sorted(line.split()[0] for line in lines) == sorted(f"[127.0.0.1]:{port}" for port in boards.ports)
-    with boards.fleet(first_contact=FirstContact.ASK, ask=lambda table: pytest.fail("asked again")) as fleet:
-        assert fleet.each(boards.hosts(), lambda host: hello(fleet, host)).failed == {}
+    with boards.connect(first_contact=FirstContact.ASK, ask=lambda table: pytest.fail("asked again")) as connections:
+        assert connections.each(boards.hosts(), lambda host: hello(connections, host)).failed == {}
 
 
 def test_a_key_that_nobody_accepted_is_an_error(start: Start) -> None:
     boards = start()
-    with boards.fleet(first_contact=FirstContact.ASK) as fleet:
-        error = fleet.each(boards.hosts(), lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect(first_contact=FirstContact.ASK) as connections:
+        error = connections.each(boards.hosts(), lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, Refused) and "was not accepted" in str(error) and not boards.known_hosts.exists()
 
 
 def test_without_first_contact_no_unknown_key_is_taken(start: Start) -> None:
     boards = start()
-    with boards.fleet() as fleet, pytest.raises(Refused, match="its host key is not in"):
-        fleet.node(boards.host(0))
+    with boards.connect() as connections, pytest.raises(Refused, match="its host key is not in"):
+        connections.node(boards.host(0))
     assert not boards.known_hosts.exists()
 
 
 def test_a_changed_key_is_refused_and_the_message_says_how_to_accept_it(start: Start) -> None:
     boards = start()
-    with boards.fleet() as fleet:
-        fleet.each(boards.hosts(), lambda host: hello(fleet, host))
+    with boards.connect() as connections:
+        connections.each(boards.hosts(), lambda host: hello(connections, host))
     boards.stop()
     other = start(ports=boards.ports)
-    with other.fleet() as fleet:
-        error = fleet.each(other.hosts(), lambda host: hello(fleet, host)).failed["b0"]
+    with other.connect() as connections:
+        error = connections.each(other.hosts(), lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, Refused)
     assert fingerprint(boards.keys[0]) in str(error) and fingerprint(other.keys[0]) in str(error)
     command = str(error).splitlines()[-1].split(": ", 1)[1]
     subprocess.run(shlex.split(command), check=True, capture_output=True)
-    with other.fleet() as fleet:
-        assert fleet.each(other.hosts(), lambda host: hello(fleet, host)).failed == {}
+    with other.connect() as connections:
+        assert connections.each(other.hosts(), lambda host: hello(connections, host)).failed == {}
 
 
 def test_a_revoked_key_is_refused(start: Start) -> None:
     boards = start()
     key = boards.keys[0]
-    with boards.fleet() as fleet:
-        fleet.meet(boards.hosts())
+    with boards.connect() as connections:
+        connections.meet(boards.hosts())
         with boards.known_hosts.open("a") as file:
             file.write(f"@revoked * {key.get_name()} {key.get_base64()}\n")
         with pytest.raises(Refused, match="its host key is not in"):
-            fleet.node(boards.host(0))
+            connections.node(boards.host(0))
 
 
 def test_gateways_are_verified_shared_and_met_first(start: Start) -> None:
@@ -94,8 +94,10 @@ def test_gateways_are_verified_shared_and_met_first(start: Start) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(own.parent))
         patch.delenv("SSH_AUTH_SOCK", raising=False)
-        with boards.fleet(behind, first_contact=FirstContact.ASK, ask=lambda table: not asked.append(table)) as fleet:
-            outcome = fleet.each(behind, lambda host: hello(fleet, host))
+        with boards.connect(
+            behind, first_contact=FirstContact.ASK, ask=lambda table: not asked.append(table)
+        ) as connections:
+            outcome = connections.each(behind, lambda host: hello(connections, host))
         assert sorted(outcome.ok) == ["b1", "b2", "b3"], outcome.failed
         assert len(asked) == 2 and "gateway root@" in asked[0] and "b3" in asked[1]
         # Seen once, connected to once.
@@ -108,8 +110,8 @@ def test_gateways_are_verified_shared_and_met_first(start: Start) -> None:
             for line in lines
         ]
         boards.known_hosts.write_text("\n".join(lines) + "\n")
-        with boards.fleet(behind) as fleet:
-            failed = fleet.each(behind, lambda host: hello(fleet, host)).failed
+        with boards.connect(behind) as connections:
+            failed = connections.each(behind, lambda host: hello(connections, host)).failed
     assert len(failed) == 3
     assert all(isinstance(error, Refused) and "gateway" in error.where for error in failed.values())
 
@@ -117,8 +119,8 @@ def test_gateways_are_verified_shared_and_met_first(start: Start) -> None:
 def test_nobody_is_reached_through_a_gateway_that_was_not_accepted(start: Start) -> None:
     boards = start(2)
     behind = boards.host(1, ansible_ssh_common_args=f"-J root@127.0.0.1:{boards.ports[0]}")
-    with boards.fleet([behind], first_contact=FirstContact.ASK) as fleet:
-        error = fleet.each([behind], lambda host: hello(fleet, host)).failed["b1"]
+    with boards.connect([behind], first_contact=FirstContact.ASK) as connections:
+        error = connections.each([behind], lambda host: hello(connections, host)).failed["b1"]
     assert isinstance(error, Refused) and "was not accepted" in str(error) and "gateway" in error.where
     assert not boards.known_hosts.exists() and boards.connections(1) == 0
 
@@ -126,15 +128,15 @@ def test_nobody_is_reached_through_a_gateway_that_was_not_accepted(start: Start)
 def test_a_proxy_command(start: Start, proxy: str) -> None:
     boards = start(2)
     hosts = boards.hosts(ansible_ssh_common_args=proxy)
-    with boards.fleet(hosts) as fleet:
-        assert fleet.each(hosts, lambda host: hello(fleet, host)).failed == {}
+    with boards.connect(hosts) as connections:
+        assert connections.each(hosts, lambda host: hello(connections, host)).failed == {}
 
 
 def test_the_proxy_commands_own_words_are_the_reason(start: Start) -> None:
     boards = start()
     host = boards.host(0, ansible_ssh_common_args="-o ProxyCommand='ls /no/such/thing'")
-    with boards.fleet([host]) as fleet:
-        error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect([host]) as connections:
+        error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, HostUnreachable) and "its proxy command says: " in str(error)
     assert "/no/such/thing" in str(error)
 
@@ -144,17 +146,17 @@ def test_one_silent_host_holds_up_nobody(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dead = Host("dead", (), {**boards.host(0).vars, "ansible_port": silent.getsockname()[1]}, {})
         hosts = [dead, *boards.hosts()]
-        with boards.fleet(hosts, limits=Limits(connect=1.0)) as fleet:
+        with boards.connect(hosts, limits=Limits(connect=1.0)) as connections:
             begun = time.monotonic()
-            outcome = fleet.each(hosts, lambda host: hello(fleet, host))
+            outcome = connections.each(hosts, lambda host: hello(connections, host))
     assert sorted(outcome.ok) == ["b0", "b1"] and time.monotonic() - begun < 10
     assert "no answer within 1 s" in str(outcome.failed["dead"])
 
 
 def test_what_is_no_ssh_server(start: Start) -> None:
     boards = start(banner="HTTP/1.1 400 Bad Request\r\n\r\n")
-    with boards.fleet() as fleet:
-        error = fleet.each(boards.hosts(), lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect() as connections:
+        error = connections.each(boards.hosts(), lambda host: hello(connections, host)).failed["b0"]
     assert "no SSH server" in str(error) or "hung up" in str(error)
 
 
@@ -168,16 +170,16 @@ def test_what_is_no_ssh_server(start: Start) -> None:
 def test_why_a_host_is_not_reached(start: Start, variables: dict[str, object], message: str) -> None:
     boards = start()
     host = boards.host(0, **variables)
-    with boards.fleet([host]) as fleet:
-        error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect([host]) as connections:
+        error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, HostUnreachable) and message in str(error) and "b0 (" in str(error)
 
 
 def test_a_key_file_that_is_not_there(start: Start) -> None:
     boards = start()
     host = boards.host(0, ansible_ssh_private_key_file="/no/such/key")
-    with boards.fleet([host]) as fleet:
-        error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect([host]) as connections:
+        error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, Refused) and "/no/such/key: No such file" in str(error)
 
 
@@ -189,8 +191,8 @@ def test_a_key_under_a_passphrase_needs_the_agent(start: Start, monkeypatch: pyt
     subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-m", "PEM", "-N", "secret", "-f", keys[1]], check=True)
     for key in keys:
         host = boards.host(0, ansible_ssh_private_key_file=str(key))
-        with boards.fleet([host]) as fleet:
-            error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+        with boards.connect([host]) as connections:
+            error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
         assert isinstance(error, LoginRefused) and "has a passphrase" in str(error) and "ssh-add" in str(error)
 
 
@@ -200,8 +202,8 @@ def test_a_refused_login_is_called_that_whatever_the_key(start: Start, tmp_path:
     key = tmp_path / "stranger"
     subprocess.run(["ssh-keygen", "-q", "-t", kind[0], "-m", kind[1], "-N", "", "-f", key], check=True)
     host = boards.host(0, ansible_ssh_private_key_file=str(key))
-    with boards.fleet([host]) as fleet:
-        error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect([host]) as connections:
+        error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, LoginRefused) and "login refused for user root" in str(error)
 
 
@@ -209,32 +211,32 @@ def test_what_is_no_key(start: Start, tmp_path: Path) -> None:
     boards = start()
     (tmp_path / "note").write_text("the key is under the mat\n")
     host = boards.host(0, ansible_ssh_private_key_file=str(tmp_path / "note"))
-    with boards.fleet([host]) as fleet:
-        error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect([host]) as connections:
+        error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, Refused) and "note is no private key that can be read" in str(error)
 
 
 def test_a_refused_login_is_not_tried_again_but_by_a_host_that_let_us_in_before(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clusteradm.transport.fleet._LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr("clusteradm.transport.connections._LONGEST_PAUSE", 0.3)
     nologin = tmp_path / "nologin"
     boards = start(nologin=str(nologin))
     host = boards.host(0)
     nologin.touch()
-    with boards.fleet() as fleet:
-        fleet.meet([host])
+    with boards.connect() as connections:
+        connections.meet([host])
         before = boards.connections(0)
         with pytest.raises(LoginRefused):
-            fleet.reconnect(host, within=20)
+            connections.reconnect(host, within=20)
         assert boards.connections(0) == before + 1
     nologin.unlink()
-    with boards.fleet() as fleet:
-        hello(fleet, host)
+    with boards.connect() as connections:
+        hello(connections, host)
         nologin.touch()
         threading.Timer(0.5, nologin.unlink).start()
-        fleet.reconnect(host, within=20)
-        assert hello(fleet, host)
+        connections.reconnect(host, within=20)
+        assert hello(connections, host)
 
 
 def test_the_package_is_sent_once_per_host(start: Start, tmp_path: Path) -> None:
@@ -245,16 +247,16 @@ def test_the_package_is_sent_once_per_host(start: Start, tmp_path: Path) -> None
         write = Node._write
         patch.setattr(Node, "_write", lambda node, data: (sent.append(len(data)), write(node, data))[1])
         for _ in range(2):
-            with boards.fleet() as fleet:
-                fleet.meet(boards.hosts())
-                hello(fleet, boards.host(0))
+            with boards.connect() as connections:
+                connections.meet(boards.hosts())
+                hello(connections, boards.host(0))
     assert sum(size > 10_000 for size in sent) == 1
 
 
 def test_what_a_login_prints_first_is_passed_over(start: Start) -> None:
     boards = start(greeting='Welcome to Mendel!\n{"have": "nothing"}\n')
-    with boards.fleet() as fleet:
-        assert fleet.each(boards.hosts(), lambda host: hello(fleet, host)).failed == {}
+    with boards.connect() as connections:
+        assert connections.each(boards.hosts(), lambda host: hello(connections, host)).failed == {}
 
 
 def test_nothing_is_imported_from_the_directory_of_the_login(start: Start, tmp_path: Path) -> None:
@@ -264,8 +266,8 @@ def test_nothing_is_imported_from_the_directory_of_the_login(start: Start, tmp_p
     for module in ("zipfile", "compileall", "json", "clusteradm"):
         (home / f"{module}.py").write_text(f"open({str(home / 'ran')!r}, 'w')\nraise SystemExit('not ours')\n")
     boards = start(cwd=str(home), env={"PYTHONPATH": str(home), "CLUSTERADM_STATE": str(tmp_path / "fresh")})
-    with boards.fleet() as fleet:
-        assert fleet.each(boards.hosts(), lambda host: hello(fleet, host)).failed == {}
+    with boards.connect() as connections:
+        assert connections.each(boards.hosts(), lambda host: hello(connections, host)).failed == {}
     assert not (home / "ran").exists()
 
 
@@ -287,8 +289,8 @@ def fake(folder: Path, name: str, text: str) -> dict[str, str]:
 def test_sudo_that_does_not_let_us(start: Start, tmp_path: Path, sudo: str, message: str) -> None:
     boards = start(env=fake(tmp_path, "sudo", sudo))
     host = boards.host(0, ansible_user="mendel")
-    with boards.fleet([host]) as fleet:
-        error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect([host]) as connections:
+        error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, HostFailed) and message in str(error)
 
 
@@ -296,20 +298,20 @@ def test_sudo_that_warns_does_its_work(start: Start, tmp_path: Path) -> None:
     sudo = 'echo "sudo: unable to resolve host b0" >&2; shift 2; exec "$@"'
     boards = start(env=fake(tmp_path, "sudo", sudo))
     host = boards.host(0, ansible_user="mendel")
-    with boards.fleet([host]) as fleet:
-        fleet.meet([host])
-        hello(fleet, host)
+    with boards.connect([host]) as connections:
+        connections.meet([host])
+        hello(connections, host)
         boards.stop()
         # A warning is no last word: the connection was lost, the program did not end.
         with pytest.raises(HostUnreachable, match="connection lost"):
-            hello(fleet, host)
+            hello(connections, host)
 
 
 def test_a_host_without_that_python(start: Start) -> None:
     boards = start()
     host = boards.host(0, ansible_python_interpreter="/usr/bin/python9")
-    with boards.fleet([host]) as fleet:
-        error = fleet.each([host], lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect([host]) as connections:
+        error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, HostFailed) and "no Python where ansible_python_interpreter says" in str(error)
 
 
@@ -319,9 +321,9 @@ def test_a_frozen_host_is_noticed(start: Start, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(connection, "LOST_SECONDS", 0.6)
     monkeypatch.setattr(stream, "_SLICE", 0.1)
     boards = start()
-    with boards.fleet() as fleet:
-        fleet.meet(boards.hosts())
-        node = fleet.node(boards.host(0))
+    with boards.connect() as connections:
+        connections.meet(boards.hosts())
+        node = connections.node(boards.host(0))
         assert node.call("hello")
         time.sleep(0.8)  # longer than LOST_SECONDS: a host that answers is not taken for gone
         assert node.call("hello")
@@ -335,14 +337,14 @@ def test_a_frozen_host_is_noticed(start: Start, monkeypatch: pytest.MonkeyPatch)
                 node._write(bytes(64 << 20))
         finally:
             boards.signal(signal.SIGCONT)
-        assert fleet.reconnect(boards.host(0), within=20).call("hello")
+        assert connections.reconnect(boards.host(0), within=20).call("hello")
 
 
 def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path: Path) -> None:
     boards = start()
-    with boards.fleet() as fleet:
-        fleet.meet(boards.hosts())
-        node = fleet.node(boards.host(0))
+    with boards.connect() as connections:
+        connections.meet(boards.hosts())
+        node = connections.node(boards.host(0))
         boards.signal(signal.SIGSTOP)
         try:
             begun = time.monotonic()
@@ -357,11 +359,11 @@ def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path:
 
 def test_two_who_ask_get_the_same_conversation(start: Start) -> None:
     boards = start()
-    with boards.fleet() as fleet:
-        fleet.meet(boards.hosts())
+    with boards.connect() as connections:
+        connections.meet(boards.hosts())
         before = boards.connections(0)
         found: list[Node] = []
-        threads = [threading.Thread(target=lambda: found.append(fleet.node(boards.host(0)))) for _ in range(4)]
+        threads = [threading.Thread(target=lambda: found.append(connections.node(boards.host(0)))) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -374,11 +376,11 @@ def test_what_is_opened_after_the_end_is_closed_again(start: Start, nothing_leak
     # `start` comes first: the servers' process is not this test's to lose.
     boards = start()
     try:
-        fleet = boards.fleet()
-        fleet.meet(boards.hosts())
-        fleet.close()
+        connections = boards.connect()
+        connections.meet(boards.hosts())
+        connections.close()
         with pytest.raises(HostUnreachable, match="the run has ended"):
-            fleet.node(boards.host(0))
+            connections.node(boards.host(0))
     finally:
         boards.stop()
 
@@ -391,11 +393,11 @@ def test_nothing_is_left_behind(start: Start, proxy: str, nothing_leaks: None, t
         dead = Host("dead", (), {**boards.host(0).vars, "ansible_port": silent.getsockname()[1]}, {})
         broken = boards.host(3, ansible_ssh_common_args="-o ProxyCommand='sleep 60'")
         hosts = [boards.host(0), boards.host(1, ansible_ssh_common_args=proxy), boards.host(2), broken, refused, dead]
-        with boards.fleet(hosts, limits=Limits(connect=1.0)) as fleet:
-            outcome = fleet.each(hosts, lambda host: hello(fleet, host))
+        with boards.connect(hosts, limits=Limits(connect=1.0)) as connections:
+            outcome = connections.each(hosts, lambda host: hello(connections, host))
             assert sorted(outcome.ok) == ["b0", "b1", "b2"]
             assert sorted(outcome.failed) == ["b3", "dead", "refused"]
-            fleet.reconnect(boards.host(0), within=10)
+            connections.reconnect(boards.host(0), within=10)
     finally:
         silent.close()
         boards.stop()
@@ -430,9 +432,9 @@ def test_the_bodies_of_files(start: Start, tmp_path: Path) -> None:
     small = b"a small one"
     blobs = {hashlib.sha256(small).hexdigest(): small, hashlib.sha256(file.read_bytes()).hexdigest(): file}
     seen: list[tuple[int, int]] = []
-    with boards.fleet() as fleet:
-        fleet.meet(boards.hosts())
-        node = fleet.node(boards.host(0))
+    with boards.connect() as connections:
+        connections.meet(boards.hosts())
+        node = connections.node(boards.host(0))
         node.put_blobs(blobs, lambda sent, total: seen.append((sent, total)))
         assert seen[-1] == ((3 << 20) + len(small),) * 2
         node.put_blobs(blobs, lambda sent, total: pytest.fail("sent twice"))
@@ -444,11 +446,11 @@ def test_paramiko_says_nothing_by_itself(start: Start) -> None:
     script = f"""if True:
         from pathlib import Path
         from clusteradm.inventory import Cluster, Host
-        from clusteradm.transport import FirstContact, Fleet
+        from clusteradm.transport import FirstContact, Connections
         host = Host("b", (), {{"ansible_host": "127.0.0.1", "ansible_port": {boards.ports[0]}}}, {{}})
         cluster = Cluster(Path("x"), {{}}, {{"b": host}})
-        with Fleet(cluster, Path({str(boards.known_hosts)!r}), first_contact=FirstContact.ACCEPT) as fleet:
-            print(list(fleet.each([host], fleet.node).failed))
+        with Connections(cluster, Path({str(boards.known_hosts)!r}), first_contact=FirstContact.ACCEPT) as connections:
+            print(list(connections.each([host], connections.node).failed))
         """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("['b']\n", "")

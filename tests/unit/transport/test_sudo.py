@@ -11,7 +11,7 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.transport import Fleet, Node, Password
+from clusteradm.transport import Connections, Node, Password
 from clusteradm.transport.password import WrongPassword
 
 from .conftest import Boards, Start
@@ -67,8 +67,8 @@ def told(folder: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def hello(fleet: Fleet, host: Host) -> str:
-    return str(fleet.node(host).call("hello", timeout=20)["python"])
+def hello(connections: Connections, host: Host) -> str:
+    return str(connections.node(host).call("hello", timeout=20)["python"])
 
 
 def users(boards: Boards, **more: Any) -> list[Host]:
@@ -79,8 +79,8 @@ def test_sudo_is_told_the_password_and_nobody_else(start: Start, tmp_path: Path)
     # What a login prints first is on standard output, before sudo asks.
     boards = start(env=sudo(tmp_path / "a"), greeting='Welcome!\n{"have": "nothing"}\n')
     hosts = users(boards)
-    with boards.fleet(hosts, sudo_password=Password("geheim")) as fleet:
-        outcome = fleet.each(hosts, lambda host: hello(fleet, host))
+    with boards.connect(hosts, sudo_password=Password("geheim")) as connections:
+        outcome = connections.each(hosts, lambda host: hello(connections, host))
         assert sorted(outcome.ok) == ["b0"], outcome.failed
     assert told(tmp_path / "a") == ["geheim"]
     seen = (tmp_path / "a" / "told.seen").read_text()
@@ -91,20 +91,20 @@ def test_a_sudo_that_does_not_ask_is_told_nothing(start: Start, tmp_path: Path) 
     quiet = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
     boards = start(2, env=sudo(tmp_path / "a", f"#!/bin/sh\n{quiet}\n"))
     hosts = users(boards)
-    with boards.fleet(hosts, sudo_password=Password("wrong")) as fleet:
-        assert fleet.each(hosts, lambda host: hello(fleet, host)).failed == {}
+    with boards.connect(hosts, sudo_password=Password("wrong")) as connections:
+        assert connections.each(hosts, lambda host: hello(connections, host)).failed == {}
     # And root asks no sudo.
     boards.known_hosts.unlink()
     plain = start()
-    with plain.fleet(sudo_password=Password("wrong")) as fleet:
-        assert fleet.each(plain.hosts(), lambda host: hello(fleet, host)).failed == {}
+    with plain.connect(sudo_password=Password("wrong")) as connections:
+        assert connections.each(plain.hosts(), lambda host: hello(connections, host)).failed == {}
 
 
 def test_a_typing_error_costs_one_attempt_on_one_board(start: Start, tmp_path: Path) -> None:
     boards = start(6, env=sudo(tmp_path / "a"))
     hosts = users(boards)
-    with boards.fleet(hosts, sudo_password=Password("gehiem")) as fleet:
-        failed = fleet.each(hosts, lambda host: hello(fleet, host)).failed
+    with boards.connect(hosts, sudo_password=Password("gehiem")) as connections:
+        failed = connections.each(hosts, lambda host: hello(connections, host)).failed
         assert len(failed) == 6 and told(tmp_path / "a") == ["gehiem"]
         refused = [name for name, error in failed.items() if "sudo refuses the password" in str(error)]
         assert len(refused) == 1
@@ -114,7 +114,7 @@ def test_a_typing_error_costs_one_attempt_on_one_board(start: Start, tmp_path: P
         begun = time.monotonic()
         for host in hosts:
             with pytest.raises(WrongPassword):
-                fleet.reconnect(host, within=60)
+                connections.reconnect(host, within=60)
         assert time.monotonic() - begun < 10
     assert told(tmp_path / "a") == ["gehiem"]
 
@@ -124,10 +124,10 @@ def test_all_boards_are_told_a_password_that_the_first_took(start: Start, tmp_pa
     other = start(env=sudo(tmp_path / "b", _SUDO.replace("= geheim", "= anders")))
     strange = Host("x", (), users(other)[0].vars, {})
     hosts = [*users(right), strange]
-    with right.fleet(hosts, sudo_password=Password("geheim")) as fleet:
-        fleet.meet(hosts)
-        hello(fleet, hosts[0])
-        outcome = fleet.each(hosts, lambda host: hello(fleet, host))
+    with right.connect(hosts, sudo_password=Password("geheim")) as connections:
+        connections.meet(hosts)
+        hello(connections, hosts[0])
+        outcome = connections.each(hosts, lambda host: hello(connections, host))
         assert sorted(outcome.ok) == ["b0", "b1", "b2", "b3"]
         assert "sudo refuses the password" in str(outcome.failed["x"])
     assert told(tmp_path / "a") == ["geheim"] * 4 and told(tmp_path / "b") == ["geheim"]
@@ -136,14 +136,14 @@ def test_all_boards_are_told_a_password_that_the_first_took(start: Start, tmp_pa
 def test_the_inventorys_password_comes_first(start: Start, tmp_path: Path) -> None:
     boards = start(2, env=sudo(tmp_path / "a"))
     hosts = users(boards, ansible_become_password="geheim")
-    with boards.fleet(hosts, sudo_password=Password("wrong")) as fleet:
-        assert fleet.each(hosts, lambda host: hello(fleet, host)).failed == {}
-    with boards.fleet(hosts) as fleet:
-        assert fleet.each(hosts, lambda host: hello(fleet, host)).failed == {}
+    with boards.connect(hosts, sudo_password=Password("wrong")) as connections:
+        assert connections.each(hosts, lambda host: hello(connections, host)).failed == {}
+    with boards.connect(hosts) as connections:
+        assert connections.each(hosts, lambda host: hello(connections, host)).failed == {}
     assert told(tmp_path / "a") == ["geheim"] * 4
     wrong = users(boards, ansible_become_password="wrong")
-    with boards.fleet(wrong) as fleet:
-        assert len(fleet.each(wrong, lambda host: hello(fleet, host)).failed) == 2
+    with boards.connect(wrong) as connections:
+        assert len(connections.each(wrong, lambda host: hello(connections, host)).failed) == 2
     assert told(tmp_path / "a") == ["geheim"] * 4 + ["wrong"]
 
 
@@ -156,16 +156,16 @@ def test_of_ansibles_names_for_the_password_the_same_one_counts(
     """As `ansible -b` of ansible-core 2.19 tells a sudo that notes what it is told: the first of these that is set."""
     boards = start(env=sudo(tmp_path / "a"))
     hosts = users(boards, **{f"ansible_{name}": text for name, text in zip(names, ("geheim", "b", "c"), strict=False)})
-    with boards.fleet(hosts, sudo_password=Password("wrong")) as fleet:
-        assert fleet.each(hosts, lambda host: hello(fleet, host)).failed == {}
+    with boards.connect(hosts, sudo_password=Password("wrong")) as connections:
+        assert connections.each(hosts, lambda host: hello(connections, host)).failed == {}
     assert told(tmp_path / "a") == ["geheim"]
 
 
 def test_without_a_password_the_message_says_how_to_tell_it(start: Start, tmp_path: Path) -> None:
     boards = start(env=sudo(tmp_path / "a"))
     hosts = users(boards)
-    with boards.fleet(hosts) as fleet:
-        error = fleet.each(hosts, lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect(hosts) as connections:
+        error = connections.each(hosts, lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, HostFailed) and "sudo asks for a password\n  tell it with -K" in str(error)
 
 
@@ -181,16 +181,16 @@ def test_sudo_that_lets_nobody_in_in_spite_of_the_password(
 ) -> None:
     boards = start(env=sudo(tmp_path / "a", behind=f"#!/bin/sh\n{behind}\n"))
     hosts = users(boards)
-    with boards.fleet(hosts, sudo_password=Password("geheim")) as fleet:
-        error = fleet.each(hosts, lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect(hosts, sudo_password=Password("geheim")) as connections:
+        error = connections.each(hosts, lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, kind) and words in str(error)
 
 
 def test_no_sudo_at_all(start: Start, tmp_path: Path) -> None:
     boards = start(env=sudo(tmp_path / "a", "#!/bin/sh\necho 'sh: 1: sudo: not found' >&2; exit 127\n"))
     hosts = users(boards)
-    with boards.fleet(hosts, sudo_password=Password("geheim")) as fleet:
-        error = fleet.each(hosts, lambda host: hello(fleet, host)).failed["b0"]
+    with boards.connect(hosts, sudo_password=Password("geheim")) as connections:
+        error = connections.each(hosts, lambda host: hello(connections, host)).failed["b0"]
     assert isinstance(error, HostFailed) and "there is no sudo on the host" in str(error)
 
 
@@ -198,12 +198,12 @@ def test_a_host_that_is_lost_while_sudo_thinks(start: Start, tmp_path: Path) -> 
     boards = start(2, env=sudo(tmp_path / "a", behind="#!/bin/sh\nsleep 60\n"))
     hosts = users(boards)
     password = Password("geheim")
-    with boards.fleet(hosts) as fleet:
-        fleet.meet(hosts)
-        connection = fleet.connection(hosts[0])
+    with boards.connect(hosts) as connections:
+        connections.meet(hosts)
+        connection = connections.connection(hosts[0])
         with pytest.raises(HostUnreachable, match="sudo gives no answer within 1 s"):
             Node.over_ssh("b0", connection, "python3", password, timeout=1.0)
-        connection = fleet.connection(hosts[1])
+        connection = connections.connection(hosts[1])
         boards.stop()
         with pytest.raises(HostUnreachable, match="connection lost"):
             Node.over_ssh("b1", connection, "python3", password)

@@ -1,0 +1,1 @@
+"""What is done to hosts as hosts: enrolment, drains."""

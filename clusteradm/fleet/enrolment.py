@@ -1,0 +1,136 @@
+"""Enrolment: the admin's key on every host, through whatever lets us in today, and proven by a new login."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from clusteradm.errors import UsageError
+from clusteradm.fleet.authorized_keys import install
+from clusteradm.inventory import Host
+from clusteradm.transport.connection import Connection
+from clusteradm.transport.connections import Connections
+from clusteradm.transport.fanout import Outcome, fan_out
+from clusteradm.transport.keys import public_line
+from clusteradm.transport.password import BY_HAND, Password, PasswordLogin, PasswordsOffered
+from clusteradm.transport.trouble import LoginRefused, Refused, place_of
+
+# Where `mdt`, the board tool of Mendel Linux, keeps the key that it gives to boards.
+MDT_KEY = Path("~/.config/mdt/keys/mdt.key")
+
+ADMIN_KEY, MDT, PASSWORD = "admin key", "mdt key", "password"
+
+
+def enrol(
+    connections: Connections, hosts: Sequence[Host], ask: Callable[[Sequence[Host]], Password] | None
+) -> Outcome[str]:
+    """Give every host the public half of the key that the inventory names for it; how each let us in.
+
+    ADMIN_KEY: it knew the key. MDT, PASSWORD: that opened it, and the key is in its authorized_keys now.
+    `ask` is called once, with the hosts that no key opens; None: no password is tried.
+    Raises UsageError, before any connection, where a key is missing.
+    """
+    work = _Enrolment(connections, _lines(hosts))
+    outcome = connections.each(hosts, work.by_key)
+    shut = [host for host in hosts if _is_shut(host, outcome)]
+    if shut and ask is not None:
+        password = ask(shut)
+        second = fan_out(shut, lambda host: work.by_password(host, password), forks=connections.forks)
+        outcome = Outcome(
+            {**outcome.ok, **second.ok},
+            {name: error for name, error in outcome.failed.items() if name not in second.ok} | second.failed,
+        )
+    return outcome
+
+
+def takes_passwords(connections: Connections, host: Host) -> bool:
+    """Whether the host would let somebody in who knows a password, as it says itself. Raises HostUnreachable."""
+    question = PasswordsOffered(host)
+    connections.visit(host, question).close()
+    return question.offered
+
+
+def _lines(hosts: Iterable[Host]) -> dict[str, str]:
+    """The public key of each host's admin key, by the file's name; every defect at once."""
+    lines: dict[str, str] = {}
+    problems: list[str] = []
+    unnamed = [host.name for host in hosts if host.key_file is None]
+    if unnamed:
+        problems.append(
+            f"no key is named for {', '.join(unnamed)}\n"
+            "  make one (ssh-keygen -t ed25519 -f ~/.ssh/clusteradm), and name it in the inventory, under all: vars:\n"
+            "    ansible_ssh_private_key_file: ~/.ssh/clusteradm"
+        )
+    for file in sorted({host.key_file for host in hosts if host.key_file is not None}):
+        try:
+            lines[file] = public_line(file)
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return lines
+
+
+def _is_shut(host: Host, outcome: Outcome[str]) -> bool:
+    """Whether it was the host itself, not a gateway on the way, that let no key in."""
+    error = outcome.failed.get(host.name)
+    return isinstance(error, LoginRefused) and error.where == place_of(host)
+
+
+class _Enrolment:
+    """The ways in, for one host each."""
+
+    def __init__(self, connections: Connections, lines: dict[str, str]) -> None:
+        self._connections = connections
+        self._lines = lines
+        self._mdt_key = MDT_KEY.expanduser()
+
+    def by_key(self, host: Host) -> str:
+        """With the admin's key, or else that of mdt. Raises LoginRefused where neither opens the host."""
+        try:
+            self._connections.connection(host)
+            return ADMIN_KEY
+        except LoginRefused as error:
+            if error.where != place_of(host):
+                raise
+        tried = f"the admin key {host.key_file}"
+        if self._mdt_key.exists() and str(self._mdt_key) != host.key_file:
+            other = dataclasses.replace(host, vars={**host.vars, "ansible_ssh_private_key_file": str(self._mdt_key)})
+            try:
+                connection = self._connections.visit(other)
+            except Refused as error:
+                tried += f" and mdt's key {self._mdt_key}"
+                if not isinstance(error, LoginRefused):
+                    tried += f" ({error.what})"
+            else:
+                self._install(host, connection)
+                return MDT
+        raise LoginRefused(
+            f"it refuses {tried}",
+            where=place_of(host),
+            next_step=f"where it takes a password: --ask-pass; else {BY_HAND}",
+        )
+
+    def by_password(self, host: Host, password: Password) -> str:
+        """With the password, where the host takes one."""
+        with password.told_to(host.name) as text:
+            connection = self._connections.visit(host, PasswordLogin(host, text))
+        self._install(host, connection)
+        return PASSWORD
+
+    def _install(self, host: Host, connection: Connection) -> None:
+        """Add the key's line, and prove by a new login that the host takes it. Closes the connection."""
+        try:
+            install(connection, self._lines[str(host.key_file)])
+        finally:
+            connection.close()
+        try:
+            self._connections.connection(host)
+        except LoginRefused as error:
+            # Not LoginRefused: another way in would change nothing about it.
+            raise Refused(
+                "the key is in ~/.ssh/authorized_keys, and yet the host refuses it",
+                where=place_of(host),
+                next_step="it says why: journalctl -u ssh; sshd wants a home directory that nobody else may write",
+            ) from error

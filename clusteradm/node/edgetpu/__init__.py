@@ -1,0 +1,1 @@
+"""The Edge TPU and its runtime: the engine that computes, tensors in and out."""

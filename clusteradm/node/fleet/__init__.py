@@ -1,0 +1,1 @@
+"""What a host does for the admin side's `fleet`: drains, and the reset of a TPU."""

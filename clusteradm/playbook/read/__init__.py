@@ -1,0 +1,1 @@
+"""YAML -> plays and tasks, and every defect with its line."""

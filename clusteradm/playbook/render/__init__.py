@@ -1,0 +1,1 @@
+"""Jinja as Ansible uses it: templates, filters, variables by Ansible's precedence."""

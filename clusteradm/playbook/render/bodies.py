@@ -1,0 +1,68 @@
+"""What `copy` and `template` put into a file, where the admin's machine has it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from clusteradm.node.spec import MODULES, convert, normalise
+from clusteradm.playbook.model import Task
+from clusteradm.playbook.render.undefined import strict
+from clusteradm.playbook.render.variables import OMIT, Variables, find
+
+
+def of_copy(task: Task, args: dict[str, Any]) -> bytes | None:
+    """The body; None if it is on the host already. `args` become what the host needs beside it.
+
+    Raises ValueError or FileNotFoundError.
+    """
+    options = normalise("copy", args)
+    content, src = options["content"], options["src"]
+    if content is not None:
+        if options["mode"] == "preserve":
+            raise ValueError("mode: preserve is of a src; a content has no mode to preserve")
+        del args["content"]
+        args["src"] = ""
+        return (json.dumps(content) if isinstance(content, dict | list) else str(content)).encode()
+    if options["remote_src"]:
+        return None
+    path = source(task, src)
+    described(path, args)
+    return path.read_bytes()
+
+
+def source(task: Task, src: str) -> Path:
+    """The file that a copy is of. Raises ValueError or FileNotFoundError."""
+    if any((folder / src).is_dir() for folder in (task.folder / "files", task.folder)):
+        raise ValueError(f"{src} is a folder: copy takes single files here (a loop over them, or an archive)")
+    return find(src, task, "files")
+
+
+def described(path: Path, args: dict[str, Any]) -> None:
+    """Give the host the name, and the mode if that is wanted, of the file that a body comes from."""
+    args["src"] = path.name
+    if args.get("mode") == "preserve":
+        args["mode"] = stat.S_IMODE(path.stat().st_mode)
+
+
+# What says how Jinja reads a template: options of the module, and words of Ansible's first line "#jinja2: ...".
+_SYNTAX = ("lstrip_blocks", "trim_blocks")
+_HEADER = "#jinja2:"
+
+
+def syntax(text: str, task: Task, variables: Variables) -> tuple[str, dict[str, bool]]:
+    """A template's text, and how Jinja is to read it. Raises ValueError."""
+    given = {name: strict(variables.render(task.args[name])) for name in _SYNTAX if name in task.args}
+    if text.startswith(_HEADER):
+        header, _, text = text.partition("\n")
+        for pair in header.removeprefix(_HEADER).split(","):
+            name, _, value = (part.strip() for part in pair.partition(":"))
+            if name not in _SYNTAX:
+                raise ValueError(f"after {_HEADER} may stand {' and '.join(_SYNTAX)} here, not {name!r}")
+            given[name] = value
+        text = "{#\n+#}" + text  # so that an error still names its line
+    options = MODULES["template"]["options"]
+    given = {name: value for name, value in given.items() if value is not OMIT}
+    return text, {name: convert("template", name, options[name], value) for name, value in given.items()}

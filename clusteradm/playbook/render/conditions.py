@@ -1,0 +1,37 @@
+"""`when`, `changed_when`, `failed_when` and what `assert` asks: expressions that have to be true or false."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from clusteradm.playbook.render.jinja import Scope, Templates
+from clusteradm.playbook.render.undefined import strict
+
+
+class NoCondition(ValueError):
+    """An expression whose value is neither true nor false."""
+
+
+def value_of(expression: str, templates: Templates, scope: Scope) -> Any:
+    """The value of an expression; raises where it is undefined."""
+    return strict(templates.expression(expression, scope))
+
+
+def holds(condition: Any, templates: Templates, scope: Scope) -> bool:
+    """Whether one condition is true. As in Ansible, "{{ name }}" may name another expression."""
+    value = condition
+    if isinstance(value, str) and value.strip().startswith("{{") and value.strip().endswith("}}"):
+        value = strict(templates.string(value.strip(), scope))
+    if isinstance(value, str):
+        value = value_of(value, templates, scope)
+    if not isinstance(value, bool):
+        raise NoCondition(
+            f'"{condition}" is {type(value).__name__}, neither true nor false: compare it with something, or use a test'
+        )
+    return value
+
+
+def all_hold(conditions: Iterable[Any], templates: Templates, scope: Scope) -> bool:
+    """Whether all are true; the first that is not ends the question."""
+    return all(holds(condition, templates, scope) for condition in conditions)

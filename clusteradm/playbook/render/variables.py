@@ -1,0 +1,230 @@
+"""The variables that a template sees, by Ansible's precedence, each rendered when it is used.
+
+From weak to strong: inventory, facts, the play's vars, its vars_files, the task's vars, registered results, Ansible's
+own (hostvars, groups, ...), the loop's item. What a host reported is never taken for a template.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2.defaults
+from jinja2.exceptions import UndefinedError
+
+from clusteradm.playbook.model import Task
+from clusteradm.playbook.render.jinja import Templates
+from clusteradm.playbook.render.undefined import Deferred, Undefined
+from clusteradm.playbook.result import UnknownUntilRun
+from clusteradm.playbook.state import Board, Pending
+
+
+class Omit:
+    """The value of `omit`: an option that is left out."""
+
+    def __repr__(self) -> str:
+        return "omit"
+
+
+OMIT = Omit()
+_MISSING = object()
+
+
+class VariableError(Exception):
+    """A variable's template failed; says which one."""
+
+
+def _now(utc: bool = False, fmt: str | None = None) -> Any:
+    moment = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) if utc else datetime.datetime.now()
+    return moment.strftime(fmt) if fmt else moment
+
+
+GLOBALS: dict[str, Any] = {**jinja2.defaults.DEFAULT_NAMESPACE, "omit": OMIT, "now": _now}
+
+
+class Variables(Mapping[str, Any]):
+    """What one task on one host sees. Looked up by name; listing the names is not offered to templates."""
+
+    def __init__(
+        self,
+        templates: Templates,
+        host: str,
+        position: int,
+        board: Board,
+        *,
+        magic: Mapping[str, Any],
+        layers: tuple[Mapping[str, Any], ...],
+        local: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`layers`: what is written in playbook files, the strongest first; `local`: the loop's item."""
+        self._templates = templates
+        self._host = host
+        self._position = position
+        self._board = board
+        self._magic = magic
+        self._layers = layers
+        self._local = local or {}
+        self._rendered: dict[str, Any] = {}
+        self._rendering: list[str] = []
+
+    def with_local(self, local: Mapping[str, Any]) -> Variables:
+        """The same, with names that are stronger than all others."""
+        return Variables(
+            self._templates,
+            self._host,
+            self._position,
+            self._board,
+            magic=self._magic,
+            layers=self._layers,
+            local={**self._local, **local},
+        )
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._local:
+            return self._local[name]
+        if name in self._magic:
+            return self._magic[name]
+        if name not in self._rendered:
+            try:
+                self._rendered[name] = self._lookup(name)
+            except Exception as error:
+                self._rendered[name] = Deferred(error)
+        if self._rendered[name] is _MISSING:
+            raise KeyError(name)
+        return self._rendered[name]
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self[str(name)]
+        except KeyError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        names: dict[str, None] = {}
+        for layer in (self._local, self._magic, *self._layers, self._board.states[self._host].host.vars):
+            names.update(dict.fromkeys(layer))
+        return iter(names)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def render(self, value: Any) -> Any:
+        """A value with every template in it rendered; what is undefined within it raises when it is used."""
+        if isinstance(value, str):
+            return self._templates.string(value, self)
+        if isinstance(value, dict):
+            return {key: self._element(element) for key, element in value.items()}
+        if isinstance(value, list):
+            return [self._element(element) for element in value]
+        return value
+
+    def _element(self, value: Any) -> Any:
+        try:
+            return self.render(value)
+        except UndefinedError as error:
+            return Undefined(hint=str(error))
+
+    def _lookup(self, name: str) -> Any:
+        there, value = self._board.result(name, self._host, self._position)
+        if there:
+            return value
+        for layer in self._layers:
+            if name in layer:
+                return self._variable(name, layer[name])
+        inventory = self._board.states[self._host].host.vars
+        # Facts are stronger; but ansible_host and the like are no facts, and nobody has to wait for them.
+        if name == "ansible_facts" or (name.startswith("ansible_") and name not in inventory):
+            facts = self._board.facts(self._host)
+            if name == "ansible_facts":
+                return facts
+            if name.removeprefix("ansible_") in facts:
+                return facts[name.removeprefix("ansible_")]
+        if name in inventory:
+            return self._variable(name, inventory[name])
+        return GLOBALS.get(name, _MISSING)
+
+    def _variable(self, name: str, value: Any) -> Any:
+        if name in self._rendering:
+            chain = " -> ".join([*self._rendering[self._rendering.index(name) :], name])
+            raise UndefinedError(f"the variable is made of itself: {chain}")
+        self._rendering.append(name)
+        try:
+            return self.render(value)
+        except UndefinedError as error:
+            return Undefined(hint=f"{error} (in the variable {name!r})")
+        except (Pending, UnknownUntilRun, VariableError):
+            raise
+        except Exception as error:
+            raise VariableError(f"{error} (in the variable {name!r})") from error
+        finally:
+            self._rendering.pop()
+
+
+class HostView(Mapping[str, Any]):
+    """One element of `hostvars`. It has no attributes of its own that a variable's name could meet."""
+
+    __slots__ = ("_host", "_variables")
+
+    def __init__(self, host: str, variables: Variables) -> None:
+        self._host = host
+        self._variables = variables
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._variables:
+            return self._variables[name]
+        return Undefined(hint=f"{name!r} is undefined for the host {self._host}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._variables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+
+class HostVars(Mapping[str, HostView]):
+    """`hostvars`: what is known of every host, as far as it does not depend on a play."""
+
+    def __init__(self, of_host: Callable[[str], Variables], board: Board) -> None:
+        self._of_host = of_host
+        self._board = board
+
+    def __getitem__(self, name: str) -> HostView:
+        if name not in self._board.states:
+            raise KeyError(name)
+        return HostView(name, self._of_host(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._board.states)
+
+    def __len__(self) -> int:
+        return len(self._board.states)
+
+
+def lookup(task: Task) -> Callable[..., Any]:
+    """The function `lookup` for a task: reads a file of the admin's machine."""
+
+    def read(kind: str, name: str = "", **options: Any) -> str:
+        if kind not in ("file", "ansible.builtin.file") or options:
+            raise UndefinedError(f"lookup({kind!r}) is not in the subset; there is lookup('file', PATH)")
+        return find(name, task, "files").read_text(encoding="utf-8").rstrip()
+
+    return read
+
+
+def find(name: str, task: Task, folder: str) -> Path:
+    """A file that a task names: below `folder` beside its playbook, or beside the playbook itself.
+
+    Raises FileNotFoundError that names both places.
+    """
+    places = [task.folder / folder / name, task.folder / name]
+    for place in places:
+        if place.is_file():
+            return place
+    tried = " nor ".join(str(place) for place in dict.fromkeys(places))
+    raise FileNotFoundError(f"there is neither {tried}")

@@ -1,0 +1,1 @@
+"""Plays on hosts: plan, batch, send, and tell what came of it."""

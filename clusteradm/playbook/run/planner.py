@@ -1,0 +1,322 @@
+"""One task on one host: what the node is to do, or what came of it already on the admin's machine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import jinja2
+
+from clusteradm.inventory import Host
+from clusteradm.node.spec import normalise
+from clusteradm.playbook import result
+from clusteradm.playbook.model import Play, Playbook, Step, Task, constant
+from clusteradm.playbook.render import bodies
+from clusteradm.playbook.render.conditions import all_hold
+from clusteradm.playbook.render.jinja import TemplateProblem, Templates, error_line
+from clusteradm.playbook.render.undefined import strict
+from clusteradm.playbook.render.variables import OMIT, HostVars, Variables, find, lookup
+from clusteradm.playbook.result import UnknownUntilRun
+from clusteradm.playbook.run import local
+from clusteradm.playbook.state import Board, HostState, Pending
+
+
+class TaskError(Exception):
+    """A task that cannot be planned; the message says where and why."""
+
+
+@dataclass
+class Planned:
+    """What a step is on one host: a `request` for the node, or a `result` that is there already.
+
+    `before`: results of a loop's items that the node is not asked about, by their position.
+    `items`: the loop's items. `blobs`: file bodies that the node needs, by sha256.
+    """
+
+    play: Play
+    step: Step
+    name: str
+    variables: Variables
+    request: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    items: list[Any] | None = None
+    before: dict[int, dict[str, Any]] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        return self.step.task
+
+
+class Planner:
+    """Renders tasks. One for a whole run; used by the threads of all hosts."""
+
+    def __init__(
+        self, playbook: Playbook, board: Board, templates: Templates, *, check: bool, diff: bool, limit: str | None
+    ) -> None:
+        self._board = board
+        self._templates = templates
+        self._check = check
+        self._diff = diff
+        cluster = playbook.cluster
+        names = ["all", *(name for name in cluster.groups if name != "all")]
+        self._magic: dict[str, Any] = {
+            "groups": {"ungrouped": [], **{name: list(cluster.members(name)) for name in names}},
+            "inventory_dir": str(cluster.path.resolve().parent),
+            "inventory_file": str(cluster.path.resolve()),
+            "playbook_dir": str(playbook.path.resolve().parent),
+            "ansible_check_mode": check,
+            "ansible_diff_mode": diff,
+        }
+        if limit is not None:
+            self._magic["ansible_limit"] = limit
+
+    def plan(self, state: HostState, play: Play, step: Step) -> Planned:
+        """Plan a step. Raises Pending where it needs a result that is not there yet; every other defect of the task is
+        a result: failed, or in check mode unknown."""
+        task = step.task
+        planned = Planned(play, step, task.name, self.variables(state.host, play, step.task, step.index))
+        try:
+            planned.name = self._name(task, planned.variables)
+            self._plan(planned)
+        except Pending:
+            raise
+        except UnknownUntilRun as unknown:
+            planned.result = {"unknown": True, "msg": str(unknown)}
+        except Exception as error:
+            planned.result = result.failed(f"{task.place}: {_reason(error)}")
+        return planned
+
+    def judge(self, planned: Planned, outcome: dict[str, Any]) -> dict[str, Any]:
+        """The node's result, completed: items that were skipped here, and changed_when and failed_when."""
+        task = planned.task
+        if planned.items is None:
+            return self._judge_one(planned, outcome, planned.variables)
+        theirs = iter(outcome.get("results", ()))
+        results = []
+        for position, item in enumerate(planned.items):
+            if position in planned.before:
+                results.append(planned.before[position])
+                continue
+            one = next(theirs, None)
+            if one is None:  # the loop ended early: cancelled, or a failure that the node had to stop at
+                break
+            results.append(self._judge_one(planned, dict(one), planned.variables.with_local({"item": item})))
+        combined = result.of_items(results)
+        if outcome.get("failed") and not combined.get("failed") and task.failed_when is None:
+            combined.update(failed=True, msg=outcome.get("msg", combined["msg"]))
+        return combined
+
+    def is_done(self, planned: Planned, outcome: dict[str, Any]) -> bool:
+        """Whether a judged result is what the task's `until` waits for."""
+        return all_hold(planned.task.until, self._templates, _with_result(planned.task, outcome, planned.variables))
+
+    def attempts(self, planned: Planned) -> tuple[int, float]:
+        """How often a task with `until` is tried, and the seconds between. Raises TaskError."""
+        try:
+            task, variables = planned.task, planned.variables
+            return 1 + int(strict(variables.render(task.retries))), float(strict(variables.render(task.delay)))
+        except (ValueError, TypeError, jinja2.TemplateError) as error:
+            raise TaskError(f"{planned.task.place}: retries and delay are numbers: {_reason(error)}") from error
+
+    def delegate(self, planned: Planned) -> HostState | None:
+        """The host that does the task's work instead of its own. Raises TaskError."""
+        if planned.task.delegate_to is None:
+            return None
+        name = str(strict(planned.variables.render(planned.task.delegate_to)))
+        if name not in self._board.states:
+            raise TaskError(f"{planned.task.place}: delegate_to names a host of the inventory, not {name!r}")
+        return self._board.states[name]
+
+    def variables(self, host: Host, play: Play, task: Task, position: int) -> Variables:
+        """What the task's templates see on this host."""
+        magic = {
+            **self._host_magic(host),
+            "ansible_play_name": play.name,
+            "ansible_play_hosts": self._board.hosts_left(),
+            "ansible_play_batch": self._board.hosts_left(self._board.members),
+            "ansible_play_hosts_all": list(self._board.everyone),
+            "lookup": lookup(task),
+        }
+
+        def of_host(name: str) -> Variables:
+            other = self._host_magic(self._board.states[name].host)
+            return Variables(self._templates, name, position, self._board, magic=other, layers=())
+
+        magic["hostvars"] = HostVars(of_host, self._board)
+        layers = tuple(layer for layer in (task.vars, play.file_vars, play.vars) if layer)
+        return Variables(self._templates, host.name, position, self._board, magic=magic, layers=layers)
+
+    def template(self, task: Task, src: str, variables: Variables) -> str:
+        """The text of a template file. Raises TaskError that names file and line."""
+        path = find(src, task, "templates")
+        try:
+            text, syntax = bodies.syntax(path.read_text(encoding="utf-8"), task, variables)
+            return self._templates.file(text, str(path), variables, **syntax)
+        except (Pending, UnknownUntilRun):
+            raise
+        except TemplateProblem as error:
+            raise TaskError(f"{path}:{error.line}: {error}") from error
+        except Exception as error:
+            raise TaskError(f"{path}:{error_line(error, str(path)) or 1}: {_reason(error)}") from error
+
+    def _host_magic(self, host: Host) -> dict[str, Any]:
+        return {
+            **self._magic,
+            "inventory_hostname": host.name,
+            "inventory_hostname_short": host.name.split(".")[0],
+            "group_names": sorted(host.groups) or ["ungrouped"],
+        }
+
+    def _name(self, task: Task, variables: Variables) -> str:
+        try:
+            return str(strict(self._templates.string(task.name, variables)))
+        except Exception:
+            # A name may speak of the loop's item, or of what is not known yet: it is shown as it is written.
+            return task.name
+
+    def _plan(self, planned: Planned) -> None:
+        task, variables = planned.task, planned.variables
+        if task.loop is None:
+            if all_hold(task.when, self._templates, variables):
+                self._one(planned, variables)
+            else:
+                planned.result = result.skipped()
+            return
+        try:
+            planned.items = _items(strict(variables.render(task.loop)))
+        except jinja2.UndefinedError:
+            # As in Ansible: a loop over what is undefined is no error where the condition rules it out anyway.
+            if all_hold(task.when, self._templates, variables):
+                raise
+            planned.result = result.skipped()
+            planned.items = None
+            return
+        self._loop(planned)
+
+    def _loop(self, planned: Planned) -> None:
+        task, items = planned.task, planned.items or []
+        requests = []
+        facts: dict[str, Any] = {}  # what set_fact has set for the items before
+        for position, item in enumerate(items):
+            variables = planned.variables.with_local({**facts, "item": item})
+            label = strict(self._templates.string(task.label, variables)) if task.label else item
+            extra = {"item": item, "ansible_loop_var": "item", "_ansible_item_label": label}
+            one = Planned(planned.play, planned.step, planned.name, variables)
+            if all_hold(task.when, self._templates, variables):
+                self._one(one, variables)
+            else:
+                one.result = result.skipped()
+            if one.request is not None:
+                requests.append({"item": item, "label": str(label), "args": one.request["args"]})
+                planned.request = one.request
+                planned.blobs.update(one.blobs)
+            else:
+                planned.before[position] = {**(one.result or {}), **extra}
+                facts.update((one.result or {}).get("ansible_facts", {}))
+        if planned.request is not None:
+            planned.request.update(items=requests, args={})
+        else:
+            planned.result = result.of_items(list(planned.before.values()))
+
+    def _one(self, planned: Planned, variables: Variables) -> None:
+        """One task, or one item of its loop, whose condition holds."""
+        task = planned.task
+        args = self._arguments(task, variables)
+        outcome = local.judge(task.module, args, self._templates, variables)
+        if outcome is not None:
+            planned.result = self._judge_one(planned, outcome, variables)
+            return
+        body = None
+        if task.module == "template":
+            src = str(args.get("src", ""))
+            body = self.template(task, src, variables).encode()
+            bodies.described(find(src, task, "templates"), args)
+        elif task.module == "copy":
+            body = bodies.of_copy(task, args)
+        if body is not None:
+            args["blob"] = hashlib.sha256(body).hexdigest()
+            planned.blobs[args["blob"]] = body
+        normalise(task.module, args)  # the node does so itself; but here the error has a file and a line
+        planned.request = {
+            "index": planned.step.index,
+            "name": planned.name,
+            "module": task.module,
+            "args": args,
+            "items": None,
+            "check": self._check if task.check_mode is None else task.check_mode,
+            "diff": self._diff and not task.no_log,
+            "notify": planned.play.notified_by(task),
+            "handler": planned.step.handler,
+            "user": self._user(task, variables),
+            "ignore_errors": task.ignore_errors,
+            "changed_when": constant(task.changed_when),
+            "failed_when": constant(task.failed_when),
+            "no_log": task.no_log,
+        }
+
+    def _user(self, task: Task, variables: Variables) -> str | None:
+        """As whom the node works: None for root, "" for whoever logs in."""
+        if task.become_user is None:
+            return ""
+        user = str(strict(variables.render(task.become_user)))
+        return None if user == "root" else user
+
+    def _arguments(self, task: Task, variables: Variables) -> dict[str, Any]:
+        args: dict[str, Any] = {}
+        for option, written in task.args.items():
+            if (task.module, option) in local.EXPRESSIONS:
+                args[option] = written
+                continue
+            try:
+                value = _without_omitted(strict(variables.render(written)))
+            except (Pending, UnknownUntilRun):
+                raise
+            except Exception as error:
+                raise TaskError(f"{option}: {_reason(error)}") from error
+            if value is not OMIT and value is not None:
+                args[option] = value
+        return args
+
+    def _judge_one(self, planned: Planned, outcome: dict[str, Any], variables: Variables) -> dict[str, Any]:
+        task = planned.task
+        if outcome.get("unknown") or outcome.get("skipped"):
+            return outcome
+        scope = _with_result(task, outcome, variables)
+        try:
+            if task.changed_when is not None:
+                outcome["changed"] = all_hold(task.changed_when, self._templates, scope)
+            if task.failed_when is not None:
+                outcome["failed"] = outcome["failed_when_result"] = all_hold(task.failed_when, self._templates, scope)
+        except (Pending, UnknownUntilRun):
+            raise
+        except Exception as error:
+            outcome.update(failed=True, msg=f"{task.place}: {_reason(error)}")
+        return outcome
+
+
+def _with_result(task: Task, outcome: dict[str, Any], variables: Variables) -> Variables:
+    """What conditions about a task's result see: the result as well, under the name that registers it."""
+    return variables.with_local({task.register: outcome}) if task.register else variables
+
+
+def _items(value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise TaskError(f"loop takes a list, not {type(value).__name__}")
+    return list(value)
+
+
+def _without_omitted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_omitted(element) for key, element in value.items() if element is not OMIT}
+    if isinstance(value, list):
+        return [_without_omitted(element) for element in value if element is not OMIT]
+    return value
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, for a person: an expected error's own words, else with its kind."""
+    text = str(error)
+    expected = isinstance(error, TaskError | jinja2.TemplateError | ValueError | FileNotFoundError)
+    return text if expected and text else f"{type(error).__name__}: {text}"

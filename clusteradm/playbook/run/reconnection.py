@@ -1,0 +1,66 @@
+"""The modules that are about the connection itself: wait_for_connection, and reboot with its way back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from clusteradm.errors import ClusteradmError
+from clusteradm.inventory import Host
+from clusteradm.node.spec import normalise
+from clusteradm.playbook import result as results
+from clusteradm.playbook.run.planner import Planned
+
+if TYPE_CHECKING:
+    from clusteradm.transport import Connections
+
+Pause = Callable[[float], None]
+
+
+def wait(planned: Planned, host: Host, connections: Connections, pause: Pause) -> dict[str, Any]:
+    """A new connection, within the task's time limit."""
+    request = planned.request or {}
+    if request["check"]:
+        return results.skipped("check mode")
+    options, started = normalise("wait_for_connection", request["args"]), time.monotonic()
+    pause(float(options["delay"]))
+    connections.drop(host)
+    try:
+        connections.reconnect(host, within=float(options["timeout"]))
+    except ClusteradmError as error:
+        return {**results.failed(f"no new connection: {error}"), "elapsed": _since(started)}
+    return {"changed": False, "elapsed": _since(started)}
+
+
+def reboot(
+    planned: Planned, begun: dict[str, Any], host: Host, connections: Connections, pause: Pause
+) -> dict[str, Any]:
+    """Wait until the host that said (in `begun`) that it is about to reboot has done so.
+
+    It has, when the kernel's boot id is another one: that a connection can be made says nothing before it went down.
+    """
+    if begun.get("failed"):
+        return begun
+    options = normalise("reboot", (planned.request or {})["args"])
+    started = time.monotonic()
+    deadline = started + options["reboot_timeout"]
+    result: dict[str, Any] = {"changed": True, "rebooted": True}
+    while True:
+        try:
+            pause(1.0)
+            connections.drop(host)
+            hello = connections.reconnect(host, within=max(1.0, deadline - time.monotonic())).call("hello", timeout=10)
+            if hello["boot"] != begun["boot"]:
+                break
+            reason = "it has not gone down"
+        except ClusteradmError as error:
+            reason = str(error)
+        if time.monotonic() > deadline:
+            return {**results.failed(f"Timed out waiting for the reboot: {reason}"), "rebooted": False}
+    pause(float(options["post_reboot_delay"]))
+    return {**result, "elapsed": _since(started)}
+
+
+def _since(started: float) -> int:
+    return int(time.monotonic() - started)

@@ -1,0 +1,57 @@
+"""The hosts that a run did not complete, kept beside the inventory: what `--retry-failed` takes up.
+
+The file is Ansible's own form of it, one host a line: `ansible-playbook --limit @FILE` takes it too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clusteradm.errors import UsageError
+from clusteradm.inventory import Cluster
+from clusteradm.playbook.run.event import Recap
+
+
+class RetryFile:
+    """The list of one playbook's last run on one inventory."""
+
+    def __init__(self, cluster: Cluster, playbook: Path) -> None:
+        self._cluster = cluster
+        self.path = cluster.path.parent / f"{cluster.path.stem}.{playbook.stem}.retry"
+
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts on the list. Raises UsageError where there is none, or it names hosts that are gone."""
+        try:
+            names = tuple(self.path.read_text(encoding="utf-8").split())
+        except FileNotFoundError:
+            raise UsageError(
+                f"there is nothing to retry: no {self.path}",
+                next_step="it is written when hosts fail; without --retry-failed all hosts are done",
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.path} cannot be read: {error}") from None
+        gone = [name for name in names if name not in self._cluster.hosts]
+        if gone or not names:
+            raise UsageError(
+                f"{self.path} names {', '.join(gone)}, not in the inventory" if gone else f"{self.path} is empty",
+                next_step="remove it, or name the hosts with --limit",
+            )
+        return names
+
+    def keep(self, recap: Recap) -> tuple[str, ...]:
+        """Write the hosts that the run did not complete; returns them. A run that completed all removes the list.
+
+        Hosts that were on it and that this run was not about stay. Raises OSError.
+        """
+        before: tuple[str, ...] = ()
+        if self.path.is_file():
+            listed = self.path.read_text(encoding="utf-8", errors="replace").split()
+            before = tuple(name for name in listed if name in self._cluster.hosts and name not in recap.hosts)
+        failed = {name for name, host in recap.hosts.items() if host.stopped_at or host.failed or host.unreachable}
+        failed |= {*recap.interrupted, *before}
+        names = tuple(name for name in self._cluster.hosts if name in failed)
+        if names:
+            self.path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        else:
+            self.path.unlink(missing_ok=True)
+        return names

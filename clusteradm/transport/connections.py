@@ -1,0 +1,226 @@
+"""All connections of a run: one per host, opened when first needed, closed together."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from clusteradm.errors import ClusteradmError, HostUnreachable
+from clusteradm.inventory import Cluster, Host
+from clusteradm.transport.become import SudoPasswords
+from clusteradm.transport.connection import Connection, Login
+from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
+from clusteradm.transport.first_contact import FirstContact, Seen, scan, settle
+from clusteradm.transport.known_hosts import KnownHosts
+from clusteradm.transport.limits import Limits
+from clusteradm.transport.node import Node
+from clusteradm.transport.password import Password
+from clusteradm.transport.python import NoPython, install_python
+from clusteradm.transport.routes import Routes, gateways_of
+from clusteradm.transport.trouble import LoginRefused, Refused
+
+Tell = Callable[[str], None]
+T = TypeVar("T")
+C = TypeVar("C", Node, Connection)
+K = TypeVar("K", str, tuple[str, str])
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 3.0
+
+
+class Connections:
+    """The hosts of a cluster as a run reaches them. Use it as a context manager."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        known_hosts: Path,
+        *,
+        forks: int = DEFAULT_FORKS,
+        first_contact: FirstContact = FirstContact.ASK,
+        ask: Callable[[str], bool] = lambda table: False,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        sudo_password: Password | None = None,
+    ) -> None:
+        """`sudo_password`: for the hosts whose sudo asks for one and for which the inventory has none."""
+        self.cluster = cluster
+        self.forks = forks
+        self.limits = limits
+        self.known_hosts = KnownHosts(known_hosts)
+        # Called for a host without python3 with what installs it, and tells of it line by line; else it is an error.
+        self.give_python: Callable[[Host, Callable[[Tell], None]], None] | None = None
+        self._first_contact = first_contact
+        self._ask = ask
+        self._sudo_passwords = SudoPasswords(sudo_password)
+        self._routes = Routes(self.known_hosts, limits.connect)
+        self._connections: dict[str, Connection] = {}
+        self._nodes: dict[tuple[str, str], Node] = {}
+        self._refused: dict[str, HostUnreachable] = {}
+        self._welcomed: set[str] = set()
+        self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}
+        self._closed = False
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def meet(self, hosts: Iterable[Host]) -> None:
+        """First contact: ask once about the keys of all hosts that were never seen before.
+
+        Hosts whose keys are not accepted, or that do not answer, are unreachable from then on; the others go on.
+        Gateways come first, the nearest before those behind it: there is no other way to see what lies further on.
+        """
+        chosen = list(hosts)
+        stages: dict[int, dict[str, Host]] = {}
+        for host in chosen:
+            for stage, gateway in enumerate(gateways_of(host)):
+                stages.setdefault(stage, {})[gateway.name] = gateway
+        for stage in sorted(stages):
+            self._meet(stages[stage].values())
+        for host in chosen:
+            for gateway in gateways_of(host):
+                if gateway.name in self._refused:
+                    self._refused[host.name] = self._refused[gateway.name]
+        self._meet(chosen)
+
+    def _meet(self, hosts: Iterable[Host]) -> None:
+        new = [
+            host
+            for host in hosts
+            if host.name not in self._refused and not self.known_hosts.of(host.address, host.port)
+        ]
+        if not new:
+            return
+        outcome: Outcome[Seen] = fan_out(new, lambda host: scan(host, self._routes), forks=self.forks)
+        for name, error in outcome.failed.items():
+            self._refused[name] = error if isinstance(error, HostUnreachable) else HostUnreachable(str(error))
+        seen = [outcome.ok[host.name] for host in new if host.name in outcome.ok]
+        self._refused.update(settle(seen, self.known_hosts, self._first_contact, self._ask))
+
+    def each(
+        self, hosts: Iterable[Host], work: Callable[[Host], T], on_done: Callable[[Host], None] | None = None
+    ) -> Outcome[T]:
+        """Run `work` for every host, a bounded number at a time; every host ends as a result or as an error."""
+        chosen = list(hosts)
+        self.meet(chosen)
+        return fan_out(chosen, work, forks=self.forks, on_done=on_done)
+
+    def node(self, host: Host, guest: str = "") -> Node:
+        """The conversation with the host's node program: the open one, or a new one.
+
+        `guest`: the name of the host on whose behalf this is; it has a channel of its own over the same connection.
+        """
+        with self._opening_of(host):
+            with self._lock:
+                node = self._nodes.get((host.name, guest))
+            if node is not None and not node.closed:
+                return node
+            connection = self._connection(host)
+            node = self._start(host, connection)
+            self._welcomed.add(host.name)
+            self._keep(self._nodes, (host.name, guest), node)
+            return node
+
+    def _start(self, host: Host, connection: Connection) -> Node:
+        password = self._sudo_passwords.of(host)
+        try:
+            return Node.over_ssh(host.name, connection, host.python, password)
+        except NoPython:
+            # What python3 is, the host's distribution knows; what another interpreter would be, nobody.
+            if self.give_python is None or Path(host.python).name != "python3":
+                raise
+        self.give_python(host, lambda tell: install_python(host.name, connection, password, tell))
+        return Node.over_ssh(host.name, connection, host.python, password)
+
+    def connection(self, host: Host) -> Connection:
+        """The connection to the host: the open one, or a new one. It is the connections's to close."""
+        with self._opening_of(host):
+            return self._connection(host)
+
+    def visit(self, host: Host, login: Login | None = None) -> Connection:
+        """A connection of the caller's own, who closes it; `login` where that is not to be the inventory's."""
+        self._check(host)
+        return self._routes.connect(host, login)
+
+    def _opening_of(self, host: Host) -> threading.Lock:
+        with self._lock:
+            return self._opening.setdefault(host.name, threading.Lock())
+
+    def _check(self, host: Host) -> None:
+        if host.name in self._refused:
+            raise self._refused[host.name]
+
+    def _connection(self, host: Host) -> Connection:
+        with self._lock:
+            connection = self._connections.get(host.name)
+        if connection is not None and connection.alive:
+            return connection
+        self._check(host)
+        if connection is not None:
+            self.drop(host)
+        connection = self._routes.connect(host)
+        self._keep(self._connections, host.name, connection)
+        return connection
+
+    def _keep(self, where: dict[K, C], key: K, what: C) -> None:
+        """Remember what was opened. A run that has ended meanwhile (Ctrl-C) would never close it."""
+        with self._lock:
+            if not self._closed:
+                where[key] = what
+                return
+        what.close()
+        raise HostUnreachable("the run has ended", where=str(key))
+
+    def drop(self, host: Host) -> None:
+        """Forget the host's connection; the next `node` makes a new one. What runs on the host goes on."""
+        with self._lock:
+            nodes = [self._nodes.pop(key) for key in list(self._nodes) if key[0] == host.name]
+            connection = self._connections.pop(host.name, None)
+        # The connection first: to end a conversation in good order could wait for a host that is gone.
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+        for node in nodes:
+            node.close()
+
+    def reconnect(self, host: Host, within: float, guest: str = "") -> Node:
+        """A new connection, tried again and again for `within` seconds.
+
+        A changed key is final, and so is a refused login, but for a host that has let us in during this run: while it
+        starts or stops, it lets in nobody but root (pam_nologin).
+        """
+        if not guest:  # whose connection it is: a guest that lost its channel leaves the others theirs
+            self.drop(host)
+        deadline = time.monotonic() + within
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self.node(host, guest)
+            except ClusteradmError as error:
+                self.drop(host)
+                again = not isinstance(error, Refused)
+                if isinstance(error, LoginRefused) and host.name in self._welcomed:
+                    again, pause = True, _LONGEST_PAUSE
+                if not again or self._closed or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def close(self) -> None:
+        """Close everything; what runs on the hosts goes on. What is still being opened is closed when it is open."""
+        with self._lock:
+            self._closed = True
+            names = {*self._connections, *(name for name, _ in self._nodes)}
+        for name in names:
+            self.drop(self.cluster.hosts[name])
+        self._routes.close()
