@@ -176,8 +176,8 @@ def test_processes_that_start_and_exchange_nothing_are_the_heads_finding(place: 
 
 
 def test_processes_that_wait_for_messages_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_MPI_SECONDS", 1)
-    found = place.ask(HOSTS, hangs="9")
+    monkeypatch.setattr(cluster, "_MPI_SECONDS", 3)
+    found = place.ask(HOSTS, hangs="60")
     assert judged(found)["h"].state == "NO_MESSAGES" and place.calls("mpirun") == 1
     assert "mpirun did not come to its end in time" in judged(found)["h"].cause
 

@@ -53,14 +53,20 @@ def needs() -> None:
         pytest.skip("gcc is not installed")
 
 
-def test_programs_run_side_by_side_and_none_for_ever() -> None:
-    begun = time.monotonic()
-    commands = [["sleep", "60"], ["sh", "-c", "echo out; seq 100 >&2"], ["sh", "-c", "kill -11 $$"]]
-    hung, talker, crashed = attempt.together(commands, 1.0, lines=2)
-    assert time.monotonic() - begun < 20
-    assert (hung["timeout"], hung["status"]) == (True, -9)
+def test_programs_run_side_by_side(tmp_path: Path) -> None:
+    """The first reads what the second writes: one after the other they would not end."""
+    os.mkfifo(tmp_path / "fifo")
+    read, write = f"cat {tmp_path}/fifo; seq 100 >&2", f"echo out >{tmp_path}/fifo; kill -11 $$"
+    talker, crashed = attempt.together([["sh", "-c", read], ["sh", "-c", write]], 60, lines=2)
     assert (talker["timeout"], talker["status"], talker["out"], talker["err"]) == (False, 0, "out\n", ["99", "100"])
     assert (crashed["status"], trial.outcome(crashed)["signal"]) == (-11, 11)
+
+
+def test_no_program_runs_for_ever() -> None:
+    begun = time.monotonic()
+    (hung,) = attempt.together([["sleep", "60"]], 0.3)
+    assert time.monotonic() - begun < 30
+    assert (hung["timeout"], hung["status"]) == (True, -9)
 
 
 def test_never_as_root(tmp_path: Path) -> None:
@@ -186,13 +192,15 @@ def test_googles_pycoral_is_told_from_the_other(tmp_path: Path, monkeypatch: pyt
 
 def test_the_probe_waits_for_a_trial_and_a_trial_for_the_probe(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    code = "import sys, time; from clusteradm.node.probe.turn import turn\n"
-    code += "with turn(sys.argv[1], 5) as mine: print(mine, flush=True); time.sleep(1)"
+    code = "import sys; from clusteradm.node.probe.turn import turn\n"
+    code += "with turn(sys.argv[1], 60) as mine: print(mine, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, cwd=Path(__file__).resolve().parents[3], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"True\n"
+    pipe, root = subprocess.PIPE, Path(__file__).resolve().parents[3]
+    with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as other:
+        assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == b"True\n"
         with turn(str(tmp_path), 0.1) as mine:
             assert not mine
+        other.stdin.close()
         with turn(str(tmp_path), 60) as mine:
             assert mine
     assert trial.attempts(str(tmp_path), ME, sys.executable, None) == {}

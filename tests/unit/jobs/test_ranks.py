@@ -81,7 +81,7 @@ def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None) -> dic
         thread.start()
     dispatch(str(job), attempt, Channel(0, inboxes))  # type: ignore[arg-type]
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     progress = files.read_json(str(job / files.PROGRESS))
     assert progress is not None

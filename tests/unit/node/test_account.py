@@ -42,15 +42,15 @@ def test_errors_are_told() -> None:
 def test_what_hangs_is_left() -> None:
     begun = time.monotonic()
     with pytest.raises(AccountTimeout):
-        as_user(ME, lambda: time.sleep(30), seconds=0.2)
-    assert time.monotonic() - begun < 5
+        as_user(ME, lambda: time.sleep(60), seconds=0.2)
+    assert time.monotonic() - begun < 30
 
 
 def test_a_probe_answers_whatever_happens() -> None:
-    assert attempt(ME, 5, lambda: {"a": 1})["ok"] is True
-    assert attempt(ME, 5, lambda: {"ok": False, "error": "x"})["ok"] is False
+    assert attempt(ME, 30, lambda: {"a": 1})["ok"] is True
+    assert attempt(ME, 30, lambda: {"ok": False, "error": "x"})["ok"] is False
     assert attempt(ME, 0.2, lambda: {"a": time.sleep(30)})["timeout"] is True
-    assert attempt(ME, 5, lambda: {"a": 1 // 0})["error"] == "integer division or modulo by zero"
+    assert attempt(ME, 30, lambda: {"a": 1 // 0})["error"] == "integer division or modulo by zero"
 
 
 def test_what_is_left_behind_on_a_dead_mount_holds_nobody_up() -> None:
@@ -60,11 +60,9 @@ def test_what_is_left_behind_on_a_dead_mount_holds_nobody_up() -> None:
     def work() -> int:
         child = os.fork()
         if child == 0:
-            time.sleep(20)  # with the pipe of its parent
+            signal.pause()  # with the pipe of its parent, until it is killed
             os._exit(0)
         return child
 
-    begun = time.monotonic()
-    leftover.append(as_user(ME, work, seconds=10))
-    assert time.monotonic() - begun < 5
+    leftover.append(as_user(ME, work, seconds=30))  # raises AccountTimeout if it waits for that pipe to be closed
     os.kill(leftover[0], signal.SIGKILL)

@@ -17,8 +17,8 @@ Do = Callable[..., dict[str, Any]]
 
 def test_what_a_command_leaves_running_is_not_waited_for(do: Do) -> None:
     begin = time.monotonic()
-    assert do("shell", cmd="sleep 30 & echo begun")["stdout"] == "begun"
-    assert time.monotonic() - begin < 10
+    assert do("shell", cmd="sleep 60 & echo begun")["stdout"] == "begun"
+    assert time.monotonic() - begin < 30
 
 
 def test_a_large_input_and_output(do: Do, tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ Reset = Callable[..., dict[str, Any]]
 def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
     node = start()
 
-    def one(name: str, user: str = "cluster") -> dict[str, Any]:
-        return node.call("tpu-reset", timeout=30, tpu=name, user=user, root=str(kernel.root), seconds=1.0)
+    def one(name: str, user: str = "cluster", seconds: float = 20.0) -> dict[str, Any]:
+        return node.call("tpu-reset", timeout=60, tpu=name, user=user, root=str(kernel.root), seconds=seconds)
 
     return one
 
@@ -87,7 +87,7 @@ def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
 def test_it_comes_back(kernel: Kernel, reset: Reset, name: str) -> None:
     hardware.heat(kernel.view, TPU, 60050)
     reply = reset(name)
-    assert reply["outcome"] == "done" and reply["seconds"] < 1.5
+    assert reply["outcome"] == "done" and reply["seconds"] < 15
     assert (reply["before"]["temp"], reply["after"]["temp"]) == ("60050", str(hardware.usual(BOARD, TPU)))
     assert reply["before"]["node"] == reply["after"]["node"] is not None
     assert reply["after"]["address"] == TPU.address and reply["after"]["device"] == "apex_0"
@@ -123,14 +123,14 @@ def test_a_job_of_the_cluster_is_named(kernel: Kernel, reset: Reset) -> None:
 
 def test_a_chip_that_the_driver_gives_up_on(kernel: Kernel, reset: Reset) -> None:
     kernel.comes_back = lambda: hardware.plug(kernel.view, BOARD, TPU, driver=False)
-    reply = reset("apex_0")
+    reply = reset("apex_0", seconds=3.0)
     assert reply["outcome"] == "lost"
     assert reply["after"]["driver"] is None and reply["after"]["device"] is None
 
 
 def test_a_chip_that_is_gone(kernel: Kernel, reset: Reset) -> None:
     kernel.comes_back = lambda: None
-    reply = reset("apex_0")
+    reply = reset("apex_0", seconds=3.0)
     assert (reply["outcome"], reply["after"]) == ("lost", None)
 
 
@@ -143,7 +143,7 @@ def test_one_without_a_driver_can_be_reset(kernel: Kernel, reset: Reset) -> None
 
 def test_a_kernel_that_does_not_obey(kernel: Kernel, reset: Reset) -> None:
     kernel.obeys = False
-    assert reset("apex_0")["outcome"] == "stays"
+    assert reset("apex_0", seconds=1.0)["outcome"] == "stays"
 
 
 def test_a_bus_that_cannot_be_written_to(kernel: Kernel, reset: Reset) -> None:
