@@ -12,7 +12,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 # Ansible's limit: what is larger is not shown.
 MAX_DIFF_BYTES = 104448
@@ -51,7 +51,7 @@ def write(
     real = os.path.realpath(path) if follow else path
     directory = os.path.dirname(real) or "."
     if not os.path.isdir(directory):
-        raise Failed("Destination directory %s does not exist" % directory)
+        raise ModuleFailed("Destination directory %s does not exist" % directory)
     handle, temporary = tempfile.mkstemp(prefix=".%s." % os.path.basename(real)[:200], dir=directory)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -209,7 +209,7 @@ def owner(name: Optional[str], check: bool = False) -> Optional[int]:
     except KeyError:
         if check:
             return -1  # an earlier task of this run would have made it: a change
-        raise Failed("chown failed: failed to look up user %s" % name) from None
+        raise ModuleFailed("chown failed: failed to look up user %s" % name) from None
 
 
 def group(name: Optional[str], check: bool = False) -> Optional[int]:
@@ -223,7 +223,7 @@ def group(name: Optional[str], check: bool = False) -> Optional[int]:
     except KeyError:
         if check:
             return -1
-        raise Failed("chgrp failed: failed to look up group %s" % name) from None
+        raise ModuleFailed("chgrp failed: failed to look up group %s" % name) from None
 
 
 def diff(path: str, before: Optional[bytes], after: Optional[bytes]) -> List[Dict[str, Any]]:
@@ -274,10 +274,10 @@ def replace(
 
 def _validate(command: str, path: str, context: Context) -> None:
     if "%s" not in command:
-        raise Failed("validate must contain %%s: %s" % command)
+        raise ModuleFailed("validate must contain %%s: %s" % command)
     done = context.run(shlex.split(command.replace("%s", shlex.quote(path))))
     if done.rc:
-        raise Failed("failed to validate", exit_status=done.rc, stdout=done.stdout, stderr=done.stderr)
+        raise ModuleFailed("failed to validate", exit_status=done.rc, stdout=done.stdout, stderr=done.stderr)
 
 
 def _umask() -> int:

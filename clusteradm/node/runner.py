@@ -10,7 +10,7 @@ import time
 from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
 from clusteradm.node import account, blobs, spec
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 # A long task's own output is passed on at this pace, for a person to see that it moves.
 _LINE_SECONDS = 0.5
@@ -148,7 +148,7 @@ class Runner:
             options = _paths(name, spec.normalise(name, args))
             module = importlib.import_module("clusteradm.node.modules." + name)
             result = dict(module.run(options, context))
-        except Failed as failure:
+        except ModuleFailed as failure:
             result = dict(failure.result, failed=True)
         except spec.OptionError as error:
             result = {"failed": True, "msg": str(error)}

@@ -5,7 +5,7 @@ import re
 import time
 from typing import Any, Dict, List
 
-from clusteradm.node.modules import Completed, Context, Failed
+from clusteradm.node.context import Completed, Context, ModuleFailed
 
 _STATUS = "/var/lib/dpkg/status"
 _MARKS = "/var/lib/apt/extended_states"
@@ -27,7 +27,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     names = [str(name).strip() for name in options["name"] or []]
     for name in names:
         if re.search(r"[*?\[\]!]|>=", name.split("=")[0]) or ">=" in name or name.count("=") > 1:
-            raise Failed("invalid package spec: %s (a name, or name=version)" % name)
+            raise ModuleFailed("invalid package spec: %s (a name, or name=version)" % name)
     result: Dict[str, Any] = {"changed": False, "cache_updated": False}
     if options["clean"]:
         if not context.check:
@@ -80,7 +80,7 @@ def update(context: Context, retries: int, longest: int, patience: int = LOCK_SE
         if attempt + 1 < retries:
             context.line("a source does not answer: " + done.last_words())
             time.sleep(min(2**attempt, longest))
-    raise Failed("Failed to update apt cache after %d retries: %s" % (retries, done.last_words()), rc=done.rc)
+    raise ModuleFailed("Failed to update apt cache after %d retries: %s" % (retries, done.last_words()), rc=done.rc)
 
 
 def _install(options: Dict[str, Any], context: Context, result: Dict[str, Any], names: List[str]) -> Dict[str, Any]:
@@ -105,15 +105,15 @@ def _remove(options: Dict[str, Any], context: Context, result: Dict[str, Any], n
 
 def _debs(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> Dict[str, Any]:
     if options["state"] != "present":
-        raise Failed("deb only supports state=present")
+        raise ModuleFailed("deb only supports state=present")
     wanted = []
     for path in options["deb"].split(","):
         if "://" in path:
-            raise Failed("deb: %s is no path; get_url fetches it" % path)
+            raise ModuleFailed("deb: %s is no path; get_url fetches it" % path)
         about = context.run(["dpkg-deb", "-f", path, "Package", "Version"])
         fields = dict(re.findall(r"^(\w+): (.*)$", about.stdout, re.M))
         if about.rc or "Package" not in fields:
-            raise Failed("Unable to install package: %s" % about.last_words())
+            raise ModuleFailed("Unable to install package: %s" % about.last_words())
         if _dpkg(context)["installed"].get(fields["Package"]) != fields["Version"]:
             wanted.append(os.path.abspath(path))
     return _act(options, context, result, ["install"], wanted) if wanted else result
@@ -186,7 +186,7 @@ def _dpkg(context: Context) -> Dict[str, Dict[str, str]]:
             with open(_STATUS, encoding="utf-8", errors="replace") as file:
                 text = file.read()
         except FileNotFoundError:
-            raise Failed("this is no Debian system: %s is missing" % _STATUS) from None
+            raise ModuleFailed("this is no Debian system: %s is missing" % _STATUS) from None
         for entry in text.split("\n\n"):
             fields = dict(re.findall(r"^(Package|Status|Architecture|Version|Provides): (.*)$", entry, re.M))
             status = fields.get("Status", "")
@@ -226,7 +226,7 @@ def _repair(context: Context) -> None:
             ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"], environment=_ENVIRONMENT
         )
         if done.rc:
-            raise Failed(
+            raise ModuleFailed(
                 "a package is half-installed, and dpkg --configure -a fails: %s" % done.last_words(), rc=done.rc
             )
 
@@ -234,7 +234,7 @@ def _repair(context: Context) -> None:
 def _apt(options: Dict[str, Any], context: Context, words: List[str], failure: str) -> Completed:
     done = _run(context, words, options["lock_timeout"])
     if done.rc:
-        raise Failed("%s: %s" % (failure, done.last_words()), **done.result())
+        raise ModuleFailed("%s: %s" % (failure, done.last_words()), **done.result())
     return done
 
 

@@ -6,7 +6,8 @@ import re
 from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed, apt
+from clusteradm.node.context import Context, ModuleFailed
+from clusteradm.node.modules import apt
 
 _MAIN = "/etc/apt/sources.list"
 _FOLDER = "/etc/apt/sources.list.d"
@@ -21,7 +22,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     active, source, _ = _parse(options["repo"])
     if not active or source.split(" ")[0] not in _TYPES:
         hint = " (a ppa is Ubuntu's)" if options["repo"].startswith("ppa:") else ""
-        raise Failed("Invalid repository string: %s%s" % (options["repo"], hint))
+        raise ModuleFailed("Invalid repository string: %s%s" % (options["repo"], hint))
     contents = {
         path: files.read(path) or b"" for path in [_MAIN, *glob.glob(_FOLDER + "/*.list")] if os.path.isfile(path)
     }
@@ -54,7 +55,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         if options["update_cache"]:
             try:
                 apt.update(context, options["update_cache_retries"], options["update_cache_retry_max_delay"])
-            except Failed:
+            except ModuleFailed:
                 _save(dict(dict.fromkeys(after, b""), **contents), {})
                 raise
     return result

@@ -6,7 +6,7 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 _KIND = re.compile(
     r"(webauthn-)?(sk-)?(ssh-(rsa|dss|ed25519|xmss)|ecdsa-sha2-nistp\d+|rsa-sha2-(256|512))"
@@ -38,13 +38,13 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Have the keys with exactly these options, or not at all. Other lines stay, unless `exclusive`."""
     result: Dict[str, Any] = dict(options, changed=False)
     if options["key"].startswith(("http", "file:")):
-        raise Failed("key is the text of a key here, not where to find it: %s" % options["key"], **result)
+        raise ModuleFailed("key is the text of a key here, not where to find it: %s" % options["key"], **result)
     wanted = _wanted(options)
     try:
         account: Any = pwd.getpwnam(options["user"])
     except KeyError:
         if not context.check:
-            raise Failed("Failed to lookup user %s" % options["user"], **result) from None
+            raise ModuleFailed("Failed to lookup user %s" % options["user"], **result) from None
         account = None
     if account is None and options["path"] is None:
         return dict(result, changed=True)  # an earlier task of this run would have made the user
@@ -75,7 +75,7 @@ def _wanted(options: Dict[str, Any]) -> List[Key]:
         if line and not line.startswith("#"):
             key = _parse(line)
             if key is None:
-                raise Failed("invalid key specified: %s" % line)
+                raise ModuleFailed("invalid key specified: %s" % line)
             if options["key_options"] is not None:
                 key = key._replace(options=_OPTION.findall(options["key_options"]))
             if options["comment"] is not None:

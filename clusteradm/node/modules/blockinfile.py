@@ -3,7 +3,8 @@
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.modules import Context, Failed, lines
+from clusteradm.node.context import Context, ModuleFailed
+from clusteradm.node.modules import lines
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -11,7 +12,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     path, present = options["path"], options["state"] == "present"
     before = lines.load(options)
     if before is None and not options["create"]:
-        raise Failed("Path %s does not exist !" % path, rc=257)
+        raise ModuleFailed("Path %s does not exist !" % path, rc=257)
     if before is None and not present:
         return {"changed": False, "msg": "File %s not present" % path}
     after = (before or b"").splitlines(True)
@@ -63,7 +64,7 @@ def _place(text: bytes, present: List[bytes], options: Dict[str, Any]) -> int:
     try:
         anchor = re.compile(lines.encoded(pattern) or b"")
     except re.error as error:
-        raise Failed("%r is no regular expression: %s" % (pattern, error)) from None
+        raise ModuleFailed("%r is no regular expression: %s" % (pattern, error)) from None
     if anchor.flags & re.MULTILINE:
         match = anchor.search(text)
         found = [] if match is None else [text.count(b"\n", 0, match.start() if after is None else match.end())]

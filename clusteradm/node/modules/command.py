@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import Any, Dict, List
 
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -14,7 +14,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     try:
         words = [str(word) for word in options["argv"] or shlex.split(options["cmd"])]
     except ValueError as error:
-        raise Failed("%s in the command %s" % (error, options["cmd"]), rc=256) from None
+        raise ModuleFailed("%s in the command %s" % (error, options["cmd"]), rc=256) from None
     command = words
     if options["expand_argument_vars"]:
         command = [os.path.expanduser(os.path.expandvars(word)) for word in words]
@@ -24,7 +24,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Run it, unless `creates` is there or `removes` is not. Check mode cannot tell without these."""
     if not command:
-        raise Failed("no command given", rc=256)
+        raise ModuleFailed("no command given", rc=256)
     where = _folder(options["chdir"])
     result: Dict[str, Any] = {"cmd": shown, "changed": True}
     for name, wanted, reason in (("creates", True, "exists"), ("removes", False, "does not exist")):
@@ -47,14 +47,14 @@ def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Co
         done = context.run(command, stdin=stdin, cwd=where, interruptible=True)
     except OSError as error:
         reason = "Error executing command: [Errno %s] %s: %s" % (error.errno, error.strerror, command[0])
-        raise Failed(reason, cmd=shown, **_said(error.errno or 1, "", "")) from None
+        raise ModuleFailed(reason, cmd=shown, **_said(error.errno or 1, "", "")) from None
     end = datetime.datetime.now()
     stdout, stderr = done.stdout, done.stderr
     if options["strip_empty_ends"]:
         stdout, stderr = stdout.rstrip("\r\n"), stderr.rstrip("\r\n")
     result.update(_said(done.rc, stdout, stderr), start=str(begin), end=str(end), delta=str(end - begin), msg="")
     if done.rc != 0:
-        raise Failed(**dict(result, msg="non-zero return code"))
+        raise ModuleFailed(**dict(result, msg="non-zero return code"))
     return result
 
 
@@ -64,7 +64,7 @@ def _folder(chdir: Any) -> str:
     if chdir:
         where = os.path.join(home, chdir)
         if not os.path.isdir(where):
-            raise Failed("Unable to change directory before execution: %s is not there" % where)
+            raise ModuleFailed("Unable to change directory before execution: %s is not there" % where)
         return where
     return home if os.path.isdir(home) else "/"
 

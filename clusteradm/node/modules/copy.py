@@ -6,7 +6,7 @@ import stat
 from typing import Any, Dict
 
 from clusteradm.node import blobs, files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -18,17 +18,17 @@ def place(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Put the body named by `blob` to `dest`, or into that folder under the name of `src`."""
     body = blobs.body(options["blob"])
     if body is None:
-        raise Failed("the body of %s did not arrive" % options["dest"])
+        raise ModuleFailed("the body of %s did not arrive" % options["dest"])
     return _write(body, options, context)
 
 
 def _copy(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     src = options["src"]
     if os.path.isdir(src):
-        raise Failed("Source %s is a folder: copy takes single files here (a loop over them, or cp -a)" % src)
+        raise ModuleFailed("Source %s is a folder: copy takes single files here (a loop over them, or cp -a)" % src)
     body = files.read(src)
     if body is None:
-        raise Failed("Source %s not found" % src)
+        raise ModuleFailed("Source %s not found" % src)
     mode = stat.S_IMODE(os.stat(src).st_mode)
     if options["mode"] == "preserve":
         options["mode"] = mode
@@ -45,12 +45,12 @@ def _write(body: bytes, options: Dict[str, Any], context: Context) -> Dict[str, 
     sha1 = hashlib.sha1(body).hexdigest()  # noqa: S324 - Ansible's checksum of a file
     if options.get("checksum") and options["checksum"] != sha1:
         words = "Copied file does not match the expected checksum. Transfer failed."
-        raise Failed(words, checksum=sha1, expected_checksum=options["checksum"])
+        raise ModuleFailed(words, checksum=sha1, expected_checksum=options["checksum"])
     dest, name = options["dest"], os.path.basename(options["src"])
     made = False
     if dest.endswith("/") or os.path.isdir(dest):
         if not name:
-            raise Failed("can not use content with a dir as dest")
+            raise ModuleFailed("can not use content with a dir as dest")
         made = _folder(dest, options, context)
         dest = os.path.join(dest, name)
     if options["follow"]:
@@ -60,7 +60,7 @@ def _write(body: bytes, options: Dict[str, Any], context: Context) -> Dict[str, 
     before = files.read(dest)
     try:
         result = files.replace(dest, before, body, options, context)
-    except Failed as failure:
+    except ModuleFailed as failure:
         if context.diff:
             failure.result["diff"] = files.diff(dest, before, body)
         raise

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 from urllib.parse import urlparse
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 _FOLDER = "/etc/apt/sources.list.d"
 _KEYS = "/etc/apt/keyrings"
@@ -29,7 +29,9 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         return {"changed": bool(there), "repo": None, "dest": dest, "key_filename": keys[1]}
     wrong = [kind for kind in options["types"] if kind not in _TYPES]
     if wrong:
-        raise Failed("value of types must be one or more of: %s. Got no match for: %s" % (", ".join(_TYPES), wrong[0]))
+        raise ModuleFailed(
+            "value of types must be one or more of: %s. Got no match for: %s" % (", ".join(_TYPES), wrong[0])
+        )
     fields = {name: _value(value) for name, value in options.items() if value is not None and name not in _OURS}
     changed, key = False, None
     if options["signed_by"] is not None:
@@ -75,7 +77,7 @@ def _key(signed_by: str, keys: Any, context: Context) -> Tuple[bool, Optional[st
         with urllib.request.urlopen(signed_by, timeout=30) as answer:  # noqa: S310 - whatever the administrator names
             data = answer.read()
     except (OSError, ValueError) as error:
-        raise Failed("Could not fetch signed_by key: %s" % (getattr(error, "reason", None) or error)) from None
+        raise ModuleFailed("Could not fetch signed_by key: %s" % (getattr(error, "reason", None) or error)) from None
     path = keys[0] if b"-----BEGIN PGP PUBLIC KEY BLOCK-----" in data else keys[1]
     changed = files.read(path) != data
     if changed and not context.check:

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict
 
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -12,7 +12,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if question is None:
         return {"changed": False, "msg": "", "current": answers}
     if kind is None or options["value"] is None:
-        raise Failed("when supplying a question you must supply a valid vtype and value")
+        raise ModuleFailed("when supplying a question you must supply a valid vtype and value")
     value = options["value"]
     if isinstance(value, list) and kind == "multiselect":
         value = sorted(value) if question in answers else value
@@ -32,7 +32,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         line = " ".join((name, question, kind, text))
         done = context.run(["debconf-set-selections", *flags], stdin=line + "\n")
         if done.rc:
-            raise Failed(done.stderr)
+            raise ModuleFailed(done.stderr)
         result["msg"] = done.stdout
     return result
 
@@ -40,7 +40,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 def _answers(name: str, context: Context) -> Dict[str, str]:
     done = context.run(["debconf-show", name])
     if done.rc:
-        raise Failed(done.stderr)
+        raise ModuleFailed(done.stderr)
     pairs = (line.partition(":") for line in done.stdout.splitlines())
     return {question.strip("*").strip(): answer.strip() for question, colon, answer in pairs if colon}
 
@@ -58,9 +58,9 @@ def _password(options: Dict[str, Any], context: Context) -> str:
     try:
         done = context.run(["debconf-get-selections"])
     except FileNotFoundError:
-        raise Failed("debconf-get-selections is not there: install debconf-utils") from None
+        raise ModuleFailed("debconf-get-selections is not there: install debconf-utils") from None
     if done.rc:
-        raise Failed(
+        raise ModuleFailed(
             "Failed to get the value '%s' from '%s': %s" % (options["question"], options["name"], done.last_words())
         )
     for line in done.stdout.splitlines():

@@ -6,7 +6,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 Diff = Dict[str, Dict[str, Any]]
 
@@ -21,9 +21,9 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if state is None:
         state = before if before not in ("absent", "hard") else "directory" if options["recurse"] else "file"
     if options["recurse"] and state != "directory":
-        raise Failed("recurse option requires state to be 'directory'", path=path)
+        raise ModuleFailed("recurse option requires state to be 'directory'", path=path)
     if options["src"] and state != "link":
-        raise Failed("src option requires state to be 'link' or 'hard'", path=path)
+        raise ModuleFailed("src option requires state to be 'link' or 'hard'", path=path)
     result: Dict[str, Any]
     result, diff = _STATES[state](path, before, options, context)
     result.update(files.about(result.get("path") or result["dest"]))
@@ -57,7 +57,7 @@ def _directory(path: str, before: str, options: Dict[str, Any], context: Context
         before = files.kind(path)
     diff = _diff(path, before, "directory")
     if before not in ("absent", "directory"):
-        raise Failed("%s already exists as a %s" % (path, before), path=path)
+        raise ModuleFailed("%s already exists as a %s" % (path, before), path=path)
     changed = before == "absent"
     if changed:
         for one in [] if context.check else files.missing(path):
@@ -100,7 +100,7 @@ def _file(path: str, before: str, options: Dict[str, Any], context: Context) -> 
         path = os.path.realpath(path)
         before = files.kind(path)
     if before not in ("file", "hard"):
-        raise Failed("file (%s) is %s, cannot continue" % (path, before), path=path, state=before)
+        raise ModuleFailed("file (%s) is %s, cannot continue" % (path, before), path=path, state=before)
     diff = _diff(path, before, "file")
     changed = files.attributes(path, options, context.check, diff)
     changed = _times(path, options, "preserve", context, diff) or changed
@@ -127,13 +127,13 @@ def _link(path: str, before: str, options: Dict[str, Any], context: Context) -> 
         target = os.path.join(path if before == "directory" else os.path.dirname(path), source)
         if not os.path.exists(target):
             words = "src file does not exist, use 'force=yes' if you really want to create the link: %s"
-            raise Failed(words % target, path=path, src=source)
+            raise ModuleFailed(words % target, path=path, src=source)
     if before in ("file", "hard", "directory") and not force:
-        raise Failed("refusing to convert from %s to symlink for %s" % (before, path), path=path)
+        raise ModuleFailed("refusing to convert from %s to symlink for %s" % (before, path), path=path)
     if before == "directory" and os.listdir(path):
-        raise Failed("the directory %s is not empty, refusing to convert it" % path, path=path)
+        raise ModuleFailed("the directory %s is not empty, refusing to convert it" % path, path=path)
     if source is None and before != "link":
-        raise Failed("src is required for creating new symlinks")
+        raise ModuleFailed("src is required for creating new symlinks")
     diff = _diff(path, before, "link")
     changed = before != "link"
     if before == "link" and source is not None and os.readlink(path) != source:
@@ -200,4 +200,4 @@ def _time(options: Dict[str, Any], name: str, default: str) -> Optional[float]:
         return time.mktime(time.strptime(text, form))
     except (ValueError, OverflowError) as error:
         words = "Error while obtaining timestamp for time %s using format %s: %s"
-        raise Failed(words % (text, form, error)) from None
+        raise ModuleFailed(words % (text, form, error)) from None

@@ -12,7 +12,7 @@ import urllib.request
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 from clusteradm.node.modules.stat import digest
 
 _SCHEMES = ("http", "https", "ftp", "file")
@@ -45,7 +45,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             result["dest"] = dest
         if not os.path.isdir(os.path.dirname(dest) or "."):
             del result["checksum_src"]  # it is not fetched for nothing
-            raise Failed("Destination %s does not exist" % os.path.dirname(dest), **result)
+            raise ModuleFailed("Destination %s does not exist" % os.path.dirname(dest), **result)
         if os.path.exists(dest):
             result["checksum_dest"] = digest(dest, "sha1")
         length = answer.headers.get("Content-Length", "unknown")
@@ -63,7 +63,7 @@ def _write(dest: str, answer: Any, wanted: Tuple[str, str], options: Dict[str, A
         result["checksum_src"] = digest(temporary, "sha1")
         is_so = digest(temporary, wanted[0]) if wanted[1] else ""
         if is_so != wanted[1]:
-            raise Failed("The checksum for %s did not match %s; it was %s." % (dest, wanted[1], is_so), **result)
+            raise ModuleFailed("The checksum for %s did not match %s; it was %s." % (dest, wanted[1], is_so), **result)
         if result["checksum_src"] == result["checksum_dest"]:
             raise _Same
         if options["backup"] and os.path.exists(dest):
@@ -75,7 +75,7 @@ def _write(dest: str, answer: Any, wanted: Tuple[str, str], options: Dict[str, A
     except _Same:
         return files.attributes(dest, options, False)
     except (OSError, http.client.HTTPException) as error:
-        raise Failed("Request failed: %s" % error, **result) from None
+        raise ModuleFailed("Request failed: %s" % error, **result) from None
     return True
 
 
@@ -86,13 +86,13 @@ def _pieces(answer: Any, result: Dict[str, Any]) -> Iterator[bytes]:
         received += len(piece)
         yield piece
     if length is not None and received != int(length):
-        raise Failed("Incomplete read: %d of %s bytes came" % (received, length), **result)
+        raise ModuleFailed("Incomplete read: %d of %s bytes came" % (received, length), **result)
 
 
 def _ask(url: str, options: Dict[str, Any], result: Dict[str, Any], method: str, since: Optional[float]) -> Any:
     """The open answer; None where the server has nothing newer than `since`."""
     if urllib.parse.urlsplit(url).scheme not in _SCHEMES:
-        raise Failed("not a URL that can be fetched: %s" % url, **result)
+        raise ModuleFailed("not a URL that can be fetched: %s" % url, **result)
     headers = {"User-Agent": "clusteradm"}
     if since is None:
         headers["Cache-Control"] = "no-cache"
@@ -109,9 +109,9 @@ def _ask(url: str, options: Dict[str, Any], result: Dict[str, Any], method: str,
     except urllib.error.HTTPError as error:
         if error.code == 304:
             return None
-        raise Failed("Request failed", status_code=error.code, response=str(error), **result) from None
+        raise ModuleFailed("Request failed", status_code=error.code, response=str(error), **result) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Failed("Request failed: %s" % error, **result) from None
+        raise ModuleFailed("Request failed: %s" % error, **result) from None
 
 
 def _name(answer: Any) -> str:
@@ -126,14 +126,14 @@ def _checksum(options: Dict[str, Any], result: Dict[str, Any]) -> Tuple[str, str
         return "", ""
     algorithm, colon, wanted = options["checksum"].partition(":")
     if not colon:
-        raise Failed("The checksum parameter has to be in format <algorithm>:<checksum>", **result)
+        raise ModuleFailed("The checksum parameter has to be in format <algorithm>:<checksum>", **result)
     if algorithm not in hashlib.algorithms_available:
-        raise Failed("unknown kind of checksum: %s" % algorithm, **result)
+        raise ModuleFailed("unknown kind of checksum: %s" % algorithm, **result)
     if urllib.parse.urlsplit(wanted).scheme in _SCHEMES:
         wanted = _listed(wanted, options, result)
     wanted = re.sub(r"\W+", "", wanted).lower()
     if not re.match("[0-9a-f]+$", wanted):
-        raise Failed("The checksum format is invalid", **result)
+        raise ModuleFailed("The checksum format is invalid", **result)
     return algorithm, wanted
 
 
@@ -149,4 +149,4 @@ def _listed(url: str, options: Dict[str, Any], result: Dict[str, Any]) -> str:
         match = match or re.match(r"(?P<digest>\w+)\s+\*?(\./)?(?P<path>.+)$", line)
         if match and match.group("path") == name:
             return match.group("digest")
-    raise Failed("Unable to find a checksum for file '%s' in '%s'" % (name, url), **result)
+    raise ModuleFailed("Unable to find a checksum for file '%s' in '%s'" % (name, url), **result)

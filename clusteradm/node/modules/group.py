@@ -3,14 +3,14 @@
 import grp
 from typing import Any, Dict, List
 
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Have the group, with its gid, or not."""
     name = options["name"]
     if options["non_unique"] and options["gid"] is None:
-        raise Failed("non_unique is True but all of the following are missing: gid")
+        raise ModuleFailed("non_unique is True but all of the following are missing: gid")
     group = _look(name)
     result: Dict[str, Any] = {"name": name, "state": options["state"], "changed": False}
     command = _absent(options, group) if options["state"] == "absent" else _present(options, group)
@@ -21,7 +21,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         if not context.check:
             done = context.run([*command, name])
             if done.rc:
-                raise Failed(done.stderr, name=name)
+                raise ModuleFailed(done.stderr, name=name)
             group = _look(name)
     if group is not None:
         result.update(gid=group.gr_gid, system=options["system"])

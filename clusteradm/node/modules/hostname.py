@@ -4,7 +4,7 @@ import socket
 from typing import Any, Dict
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 _FILE = "/etc/hostname"
 _LONGEST = 64
@@ -23,7 +23,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if context.check:
         return result
     if len(name) > _LONGEST:
-        raise Failed("name cannot be longer than %d characters on systemd servers, try a shorter name" % _LONGEST)
+        raise ModuleFailed("name cannot be longer than %d characters on systemd servers, try a shorter name" % _LONGEST)
     # Through systemd: who listens for the name hears of it, as NetworkManager does.
     if kept != name:
         _hostnamectl(context, "--pretty", "--static", name)
@@ -35,4 +35,4 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 def _hostnamectl(context: Context, *words: str) -> None:
     done = context.run(["hostnamectl", *words[:-1], "set-hostname", words[-1]])
     if done.rc:
-        raise Failed("Command failed rc=%d, out=%s, err=%s" % (done.rc, done.stdout, done.stderr), rc=done.rc)
+        raise ModuleFailed("Command failed rc=%d, out=%s, err=%s" % (done.rc, done.stdout, done.stderr), rc=done.rc)

@@ -9,7 +9,7 @@ import tempfile
 from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 # Words that may stand before a host: what its key is good for.
 _MARKERS = ("@cert-authority", "@revoke")
@@ -20,7 +20,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     host, path, present = options["name"].lower(), options["path"], options["state"] == "present"
     key = options["key"]
     if not key and present:
-        raise Failed("No key specified when adding a host")
+        raise ModuleFailed("No key specified when adding a host")
     if key:
         key = _hashed(host, key) if options["hash_host"] else key
         key += "" if key.endswith("\n") else "\n"
@@ -47,7 +47,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         if not key:
             done = context.run(["ssh-keygen", "-R", host, "-f", path])
             if done.rc:
-                raise Failed(done.stderr.rstrip(), rc=done.rc)
+                raise ModuleFailed(done.stderr.rstrip(), rc=done.rc)
         else:
             files.write(path, after)
     result.update(files.about(path))
@@ -57,7 +57,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 def _check(host: str, key: str, context: Context) -> None:
     """The program that reads the list is asked whether the line is one about the host."""
     if re.search(r"\S+(\s+)?,(\s+)?", host):
-        raise Failed(
+        raise ModuleFailed(
             "Comma separated list of names is not supported. "
             "Please pass a single name to lookup in the known_hosts file."
         )
@@ -65,7 +65,7 @@ def _check(host: str, key: str, context: Context) -> None:
         file.write(key)
         file.flush()
         if not context.run(["ssh-keygen", "-F", host, "-f", file.name]).stdout:
-            raise Failed("Host parameter does not match hashed host field in supplied key")
+            raise ModuleFailed("Host parameter does not match hashed host field in supplied key")
 
 
 def _search(host: str, key: Optional[str], path: str, context: Context) -> Tuple[bool, bool, Optional[int]]:
@@ -76,7 +76,7 @@ def _search(host: str, key: Optional[str], path: str, context: Context) -> Tuple
     if not done.stdout and not done.stderr and done.rc in (0, 1):
         return False, False, None
     if done.rc:
-        raise Failed("ssh-keygen failed (rc=%d, stdout='%s',stderr='%s')" % (done.rc, done.stdout, done.stderr))
+        raise ModuleFailed("ssh-keygen failed (rc=%d, stdout='%s',stderr='%s')" % (done.rc, done.stdout, done.stderr))
     if not key:
         return True, False, None
     wanted, number = _fields(key), None

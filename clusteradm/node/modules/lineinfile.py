@@ -4,7 +4,8 @@ import io
 import re
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from clusteradm.node.modules import Context, Failed, lines
+from clusteradm.node.context import Context, ModuleFailed
+from clusteradm.node.modules import lines
 
 Match = Callable[[bytes], Any]
 
@@ -16,11 +17,11 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if options["state"] == "absent":
         return _absent(before, present, options, context)
     if options["backrefs"] and options["regexp"] is None:
-        raise Failed("regexp is required with backrefs=true")
+        raise ModuleFailed("regexp is required with backrefs=true")
     if options["line"] is None:
-        raise Failed("line is required with state=present")
+        raise ModuleFailed("line is required with state=present")
     if before is None and not options["create"]:
-        raise Failed("Destination %s does not exist !" % options["path"], rc=257)
+        raise ModuleFailed("Destination %s does not exist !" % options["path"], rc=257)
     msg = _present(present, options)
     if not msg and before is None:
         return {"changed": False, "msg": "", "backup": ""}
@@ -30,7 +31,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 def _absent(before: Optional[bytes], present: List[bytes], options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     matches = _matcher(options)
     if matches is None:
-        raise Failed("one of line, search_string, or regexp is required with state=absent")
+        raise ModuleFailed("one of line, search_string, or regexp is required with state=absent")
     if before is None:
         return {"changed": False, "msg": "file not present"}
     after = [line for line in present if not matches(line)]
@@ -58,7 +59,7 @@ def _compiled(pattern: str) -> Any:
     try:
         return re.compile(lines.encoded(pattern) or b"")
     except re.error as error:
-        raise Failed("%r is no regular expression: %s" % (pattern, error)) from None
+        raise ModuleFailed("%r is no regular expression: %s" % (pattern, error)) from None
 
 
 def _present(present: List[bytes], options: Dict[str, Any]) -> str:

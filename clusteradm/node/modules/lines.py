@@ -4,13 +4,13 @@ import os
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 
 def load(options: Dict[str, Any]) -> Optional[bytes]:
     """The file's content; None where there is no file."""
     if os.path.isdir(options["path"]):
-        raise Failed("Path %s is a directory !" % options["path"], rc=256)
+        raise ModuleFailed("Path %s is a directory !" % options["path"], rc=256)
     return files.read(options["path"])
 
 

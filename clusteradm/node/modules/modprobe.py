@@ -6,7 +6,7 @@ import shlex
 from typing import Any, Dict, List
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 _LOADED = "/proc/modules"
 _BUILT_IN = "/lib/modules/%s/modules.builtin" % os.uname().release
@@ -35,7 +35,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 def _modprobe(words: List[str], context: Context, result: Dict[str, Any]) -> None:
     done = context.run(["modprobe", *(["-n"] if context.check else []), *words])
     if done.rc:
-        raise Failed(done.stderr, **dict(result, **done.result()))
+        raise ModuleFailed(done.stderr, **dict(result, **done.result()))
 
 
 def _loaded(name: str) -> bool:

@@ -5,7 +5,7 @@ import os
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 _FSTAB = "/etc/fstab"
 
@@ -15,7 +15,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     state, path = options["state"], options["path"]
     if state in ("mounted", "present") and not (options["src"] and options["fstype"]):
         missing = ", ".join(name for name in ("src", "fstype") if not options[name])
-        raise Failed("state is %s but all of the following are missing: %s" % (state, missing))
+        raise ModuleFailed("state is %s but all of the following are missing: %s" % (state, missing))
     if not options["boot"]:
         options["opts"] += ",noauto"
     result = {key: options[key] for key in ("src", "fstype", "opts", "dump", "passno")}
@@ -32,7 +32,7 @@ def _absent(path: str, options: Dict[str, Any], context: Context) -> Dict[str, A
             try:
                 os.rmdir(path)
             except OSError as error:
-                raise Failed("Error rmdir %s: %s" % (path, error)) from None
+                raise ModuleFailed("Error rmdir %s: %s" % (path, error)) from None
     return changes
 
 
@@ -56,7 +56,7 @@ def _remounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str
         how = "remount" if options["opts"] == "defaults" else "remount," + options["opts"]
         done = context.run(["mount", "-o", how, path])
         if done.rc and how != "remount":
-            raise Failed(
+            raise ModuleFailed(
                 "Options were specified with remounted, but the remount command failed (%s): unmount it, and mount it "
                 "with the options wanted" % done.last_words()
             )
@@ -81,7 +81,7 @@ def _mounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, 
         # Other options a mounted file system may take as it is; another source it cannot.
         elif old is None or old[0] != wanted[0] or context.run(["mount", "-o", "remount", path]).rc:
             _do(context, "Error mounting %s" % path, ["umount", path], ["mount", path])
-    except Failed:
+    except ModuleFailed:
         if fstab is not None:  # an entry that cannot be mounted may stop the next boot
             files.write(_FSTAB, fstab)
         for folder in reversed(made):
@@ -155,4 +155,4 @@ def _do(context: Context, what: str, *commands: List[str]) -> None:
     for command in commands:
         done = context.run(command)
         if done.rc:
-            raise Failed("%s: %s" % (what, done.last_words()), rc=done.rc)
+            raise ModuleFailed("%s: %s" % (what, done.last_words()), rc=done.rc)

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.modules import Completed, Context, Failed
+from clusteradm.node.context import Completed, Context, ModuleFailed
 
 # Settings and the options they come from, in the order in which they are given.
 _SETTINGS = (
@@ -59,10 +59,10 @@ def _present(options: Dict[str, Any], there: bool, context: Context, result: Dic
     wanted = _settings(options)
     if options["type"] is None and wanted.pop(_MTU) is not None:
         # Ansible passes over it then, without a word.
-        raise Failed("mtu needs type: ethernet beside it", name=name)
+        raise ModuleFailed("mtu needs type: ethernet beside it", name=name)
     if not there:
         if options["type"] is None:
-            raise Failed("connection %s is not there: its type is missing" % name, name=name)
+            raise ModuleFailed("connection %s is not there: its type is missing" % name, name=name)
         result.update(Connection="Connection %s of Type %s is being added" % (name, options["type"]), changed=True)
         if context.check:
             return result
@@ -74,7 +74,7 @@ def _present(options: Dict[str, Any], there: bool, context: Context, result: Dic
         return _done(done, name, result)
     now = _show(name, context)
     if now.get("connection.type") != "802-3-ethernet":
-        raise Failed("connection %s is of type %s, not ethernet" % (name, now.get("connection.type")), name=name)
+        raise ModuleFailed("connection %s is of type %s, not ethernet" % (name, now.get("connection.type")), name=name)
     before, after = _compared(now, _sized(wanted, "auto"))
     if context.diff:
         result["diff"] = {"before": before, "after": after}
@@ -156,13 +156,13 @@ def _words(wanted: Dict[str, Any]) -> List[str]:
 
 def _must(done: Completed, name: str) -> Completed:
     if done.rc:
-        raise Failed(done.stderr, name=name)
+        raise ModuleFailed(done.stderr, name=name)
     return done
 
 
 def _done(done: Completed, name: str, result: Dict[str, Any]) -> Dict[str, Any]:
     if done.rc:
-        raise Failed(done.stderr, name=name, rc=done.rc)
+        raise ModuleFailed(done.stderr, name=name, rc=done.rc)
     said = {key: text for key, text in (("stdout", done.stdout), ("stderr", done.stderr)) if text}
     return dict(result, changed=True, **said)
 
@@ -172,4 +172,4 @@ def _nmcli(context: Context, *words: str) -> Completed:
     try:
         return context.run(command)
     except FileNotFoundError:
-        raise Failed("there is no NetworkManager here: nmcli is missing") from None
+        raise ModuleFailed("there is no NetworkManager here: nmcli is missing") from None

@@ -4,7 +4,7 @@ import subprocess
 import time
 from typing import Any, Dict
 
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 from clusteradm.node.state import boot_id
 
 
@@ -15,7 +15,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     time.sleep(options["pre_reboot_delay"])
     done = context.run(["systemctl", "is-system-running"])
     if "offline" in done.stdout:
-        raise Failed("systemd does not run here: there is nothing that could reboot it")
+        raise ModuleFailed("systemd does not run here: there is nothing that could reboot it")
     subprocess.Popen(
         ["sh", "-c", 'sleep 1; wall "$0"; exec systemctl reboot', options["msg"]],
         stdin=subprocess.DEVNULL,

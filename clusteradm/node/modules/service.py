@@ -3,7 +3,8 @@
 from typing import Any, Dict
 
 from clusteradm.node import spec
-from clusteradm.node.modules import Context, systemd
+from clusteradm.node.context import Context
+from clusteradm.node.modules import systemd
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:

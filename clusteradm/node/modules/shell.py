@@ -2,7 +2,8 @@
 
 from typing import Any, Dict
 
-from clusteradm.node.modules import Context, command
+from clusteradm.node.context import Context
+from clusteradm.node.modules import command
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:

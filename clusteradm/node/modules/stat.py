@@ -7,7 +7,7 @@ import pwd
 import stat
 from typing import Any, Dict
 
-from clusteradm.node.modules import Context
+from clusteradm.node.context import Context
 
 _KINDS = {"blk": "BLK", "chr": "CHR", "dir": "DIR", "fifo": "FIFO", "lnk": "LNK", "reg": "REG", "sock": "SOCK"}
 _NUMBERS = ("uid", "gid", "size", "nlink", "atime", "mtime", "ctime", "blocks", "blksize", "rdev", "ino", "dev")

@@ -5,7 +5,7 @@ import re
 from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node import files
-from clusteradm.node.modules import Completed, Context, Failed
+from clusteradm.node.context import Completed, Context, ModuleFailed
 
 # What sysctl may say while it ends as if all were well.
 _REFUSED = re.compile(r'^sysctl: setting key "[^"]+": (Invalid argument|Read-only file system)$', re.M)
@@ -17,11 +17,11 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Have the setting in the file and in the kernel, or no longer in the file."""
     name, value, present = options["name"].strip(), _value(options["value"]), options["state"] == "present"
     if not name:
-        raise Failed("name cannot be blank")
+        raise ModuleFailed("name cannot be blank")
     if present and options["value"] is None:
-        raise Failed("state is present but all of the following are missing: value")
+        raise ModuleFailed("state is present but all of the following are missing: value")
     if present and not options["value"]:
-        raise Failed("value cannot be blank")
+        raise ModuleFailed("value cannot be blank")
     running = context.run(["sysctl", "-e", "-n", name])
     same = running.rc == 0 and running.stdout.split() == value.split()
     before, path = _lines(options["sysctl_file"]), options["sysctl_file"]
@@ -82,4 +82,4 @@ def _rewritten(lines: List[str], name: str, value: Optional[str]) -> List[str]:
 def _do(context: Context, command: List[str], why: str) -> None:
     done: Completed = context.run(command)
     if done.rc or _REFUSED.search(done.stderr):
-        raise Failed(why + done.stdout + done.stderr)
+        raise ModuleFailed(why + done.stdout + done.stderr)

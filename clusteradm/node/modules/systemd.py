@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any, Dict, List
 
-from clusteradm.node.modules import Completed, Context, Failed
+from clusteradm.node.context import Completed, Context, ModuleFailed
 
 # A unit's state of which `systemctl show` says enough; of any other, `is-enabled` knows.
 _ENABLED = {"enabled": True, "static": True, "disabled": False, "masked": False}
@@ -21,24 +21,26 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             verb = option.replace("_", "-")
             done = _systemctl(options, context, verb)
             if done.rc:
-                raise Failed("failure %d during %s: %s" % (done.rc, verb, done.stderr))
+                raise ModuleFailed("failure %d during %s: %s" % (done.rc, verb, done.stderr))
             context.memory.pop("units", None)
     unit = options["name"]
     result: Dict[str, Any] = {"name": unit, "changed": False, "status": {}}
     if unit is None:
         if any(options[option] is not None for option in ("state", "enabled", "masked")):
-            raise Failed("state, enabled and masked are of a unit: the option name is missing")
+            raise ModuleFailed("state, enabled and masked are of a unit: the option name is missing")
         return result
     if _is_pattern(unit):
-        raise Failed("This module does not currently support using glob patterns, found one in service name: %s" % unit)
+        raise ModuleFailed(
+            "This module does not currently support using glob patterns, found one in service name: %s" % unit
+        )
     status = result["status"] = _show(unit, context)
     there = status.get("LoadState", "not-found") != "not-found" or _init_script(unit)
     if status.get("LoadError") and status.get("LoadState") not in ("not-found", "masked"):
-        raise Failed("Error loading unit file '%s': %s" % (unit, status["LoadError"]))
+        raise ModuleFailed("Error loading unit file '%s': %s" % (unit, status["LoadError"]))
     if options["masked"] is not None:
         _mask(options, context, result)
     if not there and (options["enabled"] is not None or options["state"] is not None):
-        raise Failed("Could not find the requested service %s: host" % unit)
+        raise ModuleFailed("Could not find the requested service %s: host" % unit)
     if options["enabled"] is not None:
         _enable(options, context, result)
     if options["state"] is not None:
@@ -55,7 +57,7 @@ def _mask(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> 
             verb = "mask" if options["masked"] else "unmask"
             done = _systemctl(options, context, verb, unit)
             if done.rc:
-                raise Failed("Failed to %s the service (%s): %s" % (verb, unit, done.stderr.strip()))
+                raise ModuleFailed("Failed to %s the service (%s): %s" % (verb, unit, done.stderr.strip()))
 
 
 def _enable(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
@@ -70,7 +72,7 @@ def _enable(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -
             verb = "enable" if options["enabled"] else "disable"
             done = _systemctl(options, context, verb, unit)
             if done.rc:
-                raise Failed("Unable to %s service %s: %s" % (verb, unit, done.stdout + done.stderr))
+                raise ModuleFailed("Unable to %s service %s: %s" % (verb, unit, done.stdout + done.stderr))
     result["enabled"] = options["enabled"]
 
 
@@ -89,7 +91,7 @@ def _bring(options: Dict[str, Any], context: Context, result: Dict[str, Any]) ->
         if not context.check:
             done = _systemctl(options, context, verb, unit)
             if done.rc:
-                raise Failed("Unable to %s service %s: %s" % (verb, unit, done.stderr))
+                raise ModuleFailed("Unable to %s service %s: %s" % (verb, unit, done.stderr))
 
 
 def _is_pattern(unit: str) -> bool:
@@ -118,7 +120,7 @@ def _ask(units: List[str], context: Context) -> Dict[str, Dict[str, str]]:
     answers = done.stdout.strip("\n").split("\n\n") if len(units) > 1 else [done.stdout]
     if done.rc or len(answers) != len(units):
         if len(units) == 1:
-            raise Failed(done.last_words(), rc=done.rc)
+            raise ModuleFailed(done.last_words(), rc=done.rc)
         return {}
     return {unit: _properties(answer) for unit, answer in zip(units, answers)}
 

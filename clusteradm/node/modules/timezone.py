@@ -5,7 +5,7 @@ import re
 import shutil
 from typing import Any, Dict
 
-from clusteradm.node.modules import Completed, Context, Failed
+from clusteradm.node.context import Completed, Context, ModuleFailed
 
 _ZONES = "/usr/share/zoneinfo/"
 
@@ -14,9 +14,9 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Set what differs."""
     wanted = {name: options[name] for name in ("hwclock", "name") if options[name] is not None}
     if not shutil.which("timedatectl"):
-        raise Failed("there is no timedatectl, which is how this module sets a time zone")
+        raise ModuleFailed("there is no timedatectl, which is how this module sets a time zone")
     if "name" in wanted and not os.path.isfile(_ZONES + wanted["name"]):
-        raise Failed('Error message:\ngiven timezone "%s" is not available' % wanted["name"])
+        raise ModuleFailed('Error message:\ngiven timezone "%s" is not available' % wanted["name"])
     has = _has(context)
     before = {name: has[name] for name in wanted}
     result: Dict[str, Any] = {"changed": before != wanted, "diff": {"before": before, "after": wanted}}
@@ -30,7 +30,9 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         has = _has(context)
         after = {name: has[name] for name in wanted}
         if after != wanted:
-            raise Failed("still not desired state, though changes have made - planned: %s, after: %s" % (wanted, after))
+            raise ModuleFailed(
+                "still not desired state, though changes have made - planned: %s, after: %s" % (wanted, after)
+            )
     return result
 
 
@@ -39,12 +41,12 @@ def _has(context: Context) -> Dict[str, str]:
     zone = re.search(r"^\s*Time ?zone\s*:\s*(\S+)", said, re.M)
     local = re.search(r"^\s*RTC in local TZ\s*:\s*(\S+)", said, re.M)
     if zone is None or local is None:
-        raise Failed("timedatectl status says no time zone:\n" + said)
+        raise ModuleFailed("timedatectl status says no time zone:\n" + said)
     return {"name": zone.group(1), "hwclock": "local" if local.group(1) == "yes" else "UTC"}
 
 
 def _do(context: Context, *words: str) -> Completed:
     done = context.run(["timedatectl", *words])
     if done.rc:
-        raise Failed(done.stderr.rstrip(), rc=done.rc)
+        raise ModuleFailed(done.stderr.rstrip(), rc=done.rc)
     return done

@@ -8,7 +8,7 @@ import shutil
 import time
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 _SHADOW = "/etc/shadow"
 _LOGIN_DEFS = "/etc/login.defs"
@@ -135,7 +135,7 @@ def _set_password(options: Dict[str, Any], context: Context, result: Dict[str, A
     """Through an input: a hash in a command line is everybody's to read."""
     password = ("!" if options["password_lock"] else "") + options["password"]
     if "\n" in password or ":" in password:
-        raise Failed("password: a hash has neither a colon nor a line's end", name=options["name"])
+        raise ModuleFailed("password: a hash has neither a colon nor a line's end", name=options["name"])
     _do(context, ["chpasswd", "-e"], options["name"], result, "%s:%s\n" % (options["name"], password))
 
 
@@ -154,7 +154,7 @@ def _age(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> N
 def _do(context: Context, command: List[str], name: str, result: Dict[str, Any], stdin: str = "") -> None:
     done = context.run(command, stdin=stdin)
     if done.rc:
-        raise Failed(done.stderr, rc=done.rc, name=name)
+        raise ModuleFailed(done.stderr, rc=done.rc, name=name)
     result["changed"] = True
     for key, text in (("stdout", done.stdout), ("stderr", done.stderr)):
         if text:
@@ -176,7 +176,7 @@ def _group(name: Any) -> Any:
         try:
             return grp.getgrnam(str(name))
         except KeyError:
-            raise Failed("Group %s does not exist" % name) from None
+            raise ModuleFailed("Group %s does not exist" % name) from None
 
 
 def _shadow(name: str, field: int) -> str:

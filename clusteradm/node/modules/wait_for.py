@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict, Optional
 
 from clusteradm.node import files
-from clusteradm.node.modules import Context, Failed
+from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -16,9 +16,9 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if context.check:
         return {"changed": False, "skipped": True, "msg": "remote module does not support check mode"}
     if options["search_regex"] is not None and state in ("stopped", "absent") and port is not None:
-        raise Failed("state=%s should only be used for checking a port in the wait_for module" % state, elapsed=0)
+        raise ModuleFailed("state=%s should only be used for checking a port in the wait_for module" % state, elapsed=0)
     if path is not None and state == "stopped":
-        raise Failed("state=stopped should only be used for checking a port in the wait_for module", elapsed=0)
+        raise ModuleFailed("state=stopped should only be used for checking a port in the wait_for module", elapsed=0)
     started = time.monotonic()
     time.sleep(options["delay"])
     result: Dict[str, Any] = {"changed": False, "path": path, "port": port, "search_regex": options["search_regex"]}
@@ -34,7 +34,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             return dict(result, elapsed=_since(started), **found)
         left = options["timeout"] - (time.monotonic() - started)
         if left <= 0:
-            raise Failed(options["msg"] or _complaint(options), elapsed=_since(started))
+            raise ModuleFailed(options["msg"] or _complaint(options), elapsed=_since(started))
         time.sleep(min(left, options["sleep"]))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from clusteradm.node import spec
-from clusteradm.node.modules import Completed, Context, Failed, apt, modprobe, nmcli, user
+from clusteradm.node.context import Completed, Context, ModuleFailed
+from clusteradm.node.modules import apt, modprobe, nmcli, user
 
 Do = Callable[..., dict[str, Any]]
 
@@ -94,7 +95,7 @@ def test_a_module_is_loaded_once_and_taken_out_once(kernel: Kernel) -> None:
     assert not kernel.do(name="good") and not kernel.do(name="other-one") and not kernel.do(name="inside")
     assert kernel.do(name="good", state="absent") and kernel.calls() == "-r good\n"
     assert not kernel.do(name="good", state="absent") and kernel.calls() == ""
-    with pytest.raises(Failed, match="Module bad not found"):
+    with pytest.raises(ModuleFailed, match="Module bad not found"):
         kernel.do(name="bad")
 
 
@@ -133,11 +134,11 @@ def test_a_hash_is_in_no_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.mark.parametrize("name", ["a*", "a>=1", "a=1=2"])
 def test_packages_by_pattern_are_refused(name: str) -> None:
-    with pytest.raises(Failed, match="invalid package spec"):
+    with pytest.raises(ModuleFailed, match="invalid package spec"):
         apt.run(spec.normalise("apt", {"name": name}), Recorder())
 
 
 def test_a_size_of_packets_needs_the_type() -> None:
     options = spec.normalise("nmcli", {"conn_name": "c", "mtu": 1400, "state": "present"})
-    with pytest.raises(Failed, match="mtu needs type: ethernet"):
+    with pytest.raises(ModuleFailed, match="mtu needs type: ethernet"):
         nmcli.run(options, Recorder())
