@@ -3,10 +3,10 @@
 import hashlib
 import os
 import re
-import tempfile
 import time
 from typing import Any, Callable, Dict, Optional
 
+from clusteradm.node import atomic
 from clusteradm.node.state import private
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
@@ -58,23 +58,17 @@ def receive(sha256: str, size: int, read: Callable[[int], bytes]) -> Dict[str, A
     """Take exactly `size` bytes from `read`; keep them if they are what the name says."""
     path = path_of(sha256)
     digest = hashlib.sha256()
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            left = size
-            while left:
-                data = read(min(left, 1 << 18))
-                if not data:
-                    raise ValueError("the input ended in the middle of a body")
-                left -= len(data)
-                digest.update(data)
-                file.write(data)
+    with atomic.replacing(path) as file:
+        left = size
+        while left:
+            data = read(min(left, 1 << 18))
+            if not data:
+                raise ValueError("the input ended in the middle of a body")
+            left -= len(data)
+            digest.update(data)
+            file.write(data)
         if digest.hexdigest() != sha256:
             raise ValueError("the body %s… arrived damaged" % sha256[:12])
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
     return {}
 
 

@@ -8,10 +8,10 @@ import re
 import shlex
 import shutil
 import stat
-import tempfile
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
+from clusteradm.node import atomic
 from clusteradm.node.context import Context, ModuleFailed
 
 # Ansible's limit: what is larger is not shown.
@@ -52,34 +52,20 @@ def write(
     directory = os.path.dirname(real) or "."
     if not os.path.isdir(directory):
         raise ModuleFailed("Destination directory %s does not exist" % directory)
-    handle, temporary = tempfile.mkstemp(prefix=".%s." % os.path.basename(real)[:200], dir=directory)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for piece in [data] if isinstance(data, bytes) else data:
-                file.write(piece)
-            if os.path.lexists(real) and not os.path.islink(real):
-                old = os.stat(real)
-                with contextlib.suppress(PermissionError):  # somebody who may write here, but is not root
-                    os.fchown(handle, old.st_uid, old.st_gid)
-                shutil.copystat(real, temporary)  # access lists as well
-            else:
-                os.fchmod(handle, 0o666 & ~_umask())
-            if prepare is not None:
-                file.flush()
-                prepare(temporary)
-            file.flush()
-            os.utime(temporary)
-            os.fsync(handle)
-        os.rename(temporary, real)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):
-        folder = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with atomic.replacing(real) as file:
+        for piece in [data] if isinstance(data, bytes) else data:
+            file.write(piece)
+        if os.path.lexists(real) and not os.path.islink(real):
+            old = os.stat(real)
+            with contextlib.suppress(PermissionError):  # somebody who may write here, but is not root
+                os.fchown(file.fileno(), old.st_uid, old.st_gid)
+            shutil.copystat(real, file.name)  # access lists as well
+        else:
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+        file.flush()
+        if prepare is not None:
+            prepare(file.name)
+        os.utime(file.name)
 
 
 def backup(path: str) -> str:

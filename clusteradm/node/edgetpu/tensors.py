@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 from PIL import Image
 
+from clusteradm.node import atomic
+
 # An output of at most this many numbers stands in the result itself; a larger one in a file beside.
 INLINE_NUMBERS = 1024
 
@@ -111,9 +113,9 @@ class Answers:
         os.makedirs(self._folder, exist_ok=True)
         name = "%06d-%d.npy" % (index, number)
         path = os.path.join(self._folder, name)
-        with open(path + ".new", "wb") as file:
+        # As durable as the journal's line about it, which is not on the disk either before the attempt ends.
+        with atomic.replacing(path, mode=0o644, durable=False) as file:
             np.save(file, value)
-        os.replace(path + ".new", path)
         scale, zero = details["quantization"]
         output.update(
             file=os.path.basename(self._folder) + "/" + name,

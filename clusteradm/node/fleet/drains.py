@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any, Callable, Dict
 
-from clusteradm.node import files
+from clusteradm.node import atomic, files
 from clusteradm.node.state import private
 
 _FILE = "drains.json"
@@ -30,5 +30,6 @@ def change(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> 
         for subject in request.get("undrain", ()):
             drains.pop(subject, None)
         if drains != before:
-            files.write(path, json.dumps(drains, indent=1, sort_keys=True).encode("utf-8") + b"\n")
+            with atomic.replacing(path) as file:
+                file.write(json.dumps(drains, indent=1, sort_keys=True).encode("utf-8") + b"\n")
     return {"drains": drains}

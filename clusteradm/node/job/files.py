@@ -17,6 +17,8 @@ import json
 import os
 from typing import Any, Dict, Iterator, List, Optional
 
+from clusteradm.node import atomic
+
 SPEC = "spec.json"
 PACK = "inputs.pack"
 INPUTS = "inputs.jsonl"
@@ -36,13 +38,8 @@ def outputs(folder: str) -> str:
 
 def write_text(path: str, text: str, keep: bool = True) -> None:
     """Replace the file by one rename; if it is to keep, after its bytes are on the disk."""
-    fresh = "%s.%d.new" % (path, os.getpid())
-    with open(fresh, "w", encoding="utf-8") as file:
-        file.write(text)
-        if keep:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(fresh, path)
+    with atomic.replacing(path, mode=0o644, durable=keep) as file:
+        file.write(text.encode("utf-8"))
 
 
 def write_json(path: str, document: Any, keep: bool = True) -> None:

@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from clusteradm.node import blobs
+from clusteradm.node import atomic, blobs
 from clusteradm.node.account import as_user
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
@@ -114,12 +114,12 @@ def _add(model: str, request: Dict[str, Any], sources: Dict[str, Any]) -> Dict[s
             file.write("\n")
             _keep(file)
         os.chmod(fresh, 0o555)  # noqa: S103 - every node reads it, nobody writes it
-        _sync(fresh)
+        atomic.sync_folder(fresh)
         os.rename(fresh, path)
     except BaseException:
         _remove(fresh)
         raise
-    _sync(model)
+    atomic.sync_folder(model)
     return {"state": "added", "version": version, "path": path}
 
 
@@ -157,14 +157,6 @@ def _keep(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
     os.fchmod(file.fileno(), 0o444)
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _remove(folder: str) -> None:
