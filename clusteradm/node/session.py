@@ -23,7 +23,7 @@ HANDLERS = {
     "blobs": "clusteradm.node.blobs:missing",
     "drains": "clusteradm.node.fleet.drains:change",
     "tpu-reset": "clusteradm.node.fleet.tpu_reset:run",
-    "probe": "clusteradm.node.probe:run",
+    "probe": "clusteradm.node.probe.sections:run",
     "cluster-probe": "clusteradm.node.probe.cluster:run",
     "repository-add": "clusteradm.node.models.repository:add",
     "repository-verify": "clusteradm.node.models.repository:verify",

@@ -28,7 +28,8 @@ ARROWS = {
 }
 # The one thing of node/ that the admin side may import: pure data.
 NODE_DATA = "clusteradm.node.spec"
-# Third-party imports of the inference ranks, and of nothing else on a board.
+# Third-party imports of the inference ranks and of the probe that runs as MPI ranks, and of nothing else on a board.
+RANK_PROBE = PACKAGE / "node" / "probe" / "pairs.py"
 RANK_IMPORTS = {"numpy", "PIL", "mpi4py", "pycoral", "tflite_runtime", "ai_edge_litert"}
 
 
@@ -74,7 +75,7 @@ def test_what_runs_on_a_board_needs_nothing_but_the_standard_library() -> None:
     for path in MODULES:
         if room(path) != "node":
             continue
-        allowed = RANK_IMPORTS if path.parent.name in {"job", "edgetpu"} else set()
+        allowed = RANK_IMPORTS if path.parent.name in {"job", "edgetpu"} or path == RANK_PROBE else set()
         for name in imports(path):
             top = name.split(".")[0]
             if top != "clusteradm" and top not in sys.stdlib_module_names and top not in allowed:

@@ -1,1 +1,1 @@
-"""The Edge TPU and its runtime: the engine that computes, tensors in and out."""
+"""The Edge TPU and its runtime: library, interpreter, tensors, and what a probe runs in a child process."""

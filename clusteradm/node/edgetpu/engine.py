@@ -1,62 +1,17 @@
 """A model on one Edge TPU, or on the CPU: through pycoral where the board has it, else a TensorFlow Lite runtime."""
 
-import ctypes
 import hashlib
 import os
-import sys
 import time
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, List, Optional
 
 import numpy as np
 
-LIBRARY = "libedgetpu.so.1"
-_OPEN_PATIENCE = 5.0  # seconds
-_PCI = 0  # edgetpu_device_type EDGETPU_APEX_PCI (libedgetpu's tflite/public/edgetpu_c.h)
+from clusteradm.node.edgetpu import library as libedgetpu
+from clusteradm.node.edgetpu import tflite
+from clusteradm.node.edgetpu.library import Library, TpuError, device_option
 
-
-class TpuError(Exception):
-    """The Edge TPU, the library or the model is not what the job needs; the text says which and why."""
-
-
-class Tpu(NamedTuple):
-    """One device as libedgetpu lists it; `path` is /dev/apex_N."""
-
-    kind: str
-    path: str
-
-
-class _Device(ctypes.Structure):
-    _fields_ = [("type", ctypes.c_int), ("path", ctypes.c_char_p)]
-
-
-class Library:
-    """libedgetpu.so.1, by its C interface."""
-
-    def __init__(self) -> None:
-        try:
-            self._library = ctypes.CDLL(LIBRARY)
-        except OSError as error:
-            raise TpuError("the Edge TPU library is not installed here: %s" % error) from None
-        self._library.edgetpu_list_devices.restype = ctypes.POINTER(_Device)
-        self._library.edgetpu_list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
-        self._library.edgetpu_free_devices.argtypes = [ctypes.POINTER(_Device)]
-        self._library.edgetpu_version.restype = ctypes.c_char_p
-
-    def version(self) -> str:
-        return (self._library.edgetpu_version() or b"").decode("utf-8", "replace")
-
-    def devices(self) -> List[Tpu]:
-        count = ctypes.c_size_t(0)
-        found = self._library.edgetpu_list_devices(ctypes.byref(count))
-        if not found:
-            return []
-        try:
-            return [
-                Tpu("pci" if found[n].type == _PCI else "usb", (found[n].path or b"").decode("utf-8", "replace"))
-                for n in range(count.value)
-            ]
-        finally:
-            self._library.edgetpu_free_devices(found)
+_OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
 
 
 def device_path(pci_address: str, root: str = "/") -> str:
@@ -75,16 +30,6 @@ def device_path(pci_address: str, root: str = "/") -> str:
     )
 
 
-def device_option(path: str, devices: List[Tpu]) -> str:
-    """libedgetpu's name for /dev/apex_N: "pci:N" counts in the order of its list, not of the devices' numbers."""
-    pci = [device.path for device in devices if device.kind == "pci"]
-    if path in pci:
-        return "pci:%d" % pci.index(path)
-    if not pci:
-        raise TpuError("libedgetpu sees no Edge TPU here, but sysfs shows %s" % path)
-    raise TpuError("libedgetpu does not list %s, only %s" % (path, ", ".join(pci)))
-
-
 class Engine:
     """One model, loaded. Not for more than one thread at a time."""
 
@@ -93,14 +38,13 @@ class Engine:
         self.path: Optional[str] = None
         if pci_address is None:
             self.version = "CPU"
-            self._interpreter = _interpreter_class(prefer="ai_edge_litert")(
-                model_content=model, num_threads=os.cpu_count() or 1
-            )
+            runtime = tflite.interpreter_module(*tflite.FOR_CPU)
+            self._interpreter = runtime.Interpreter(model_content=model, num_threads=os.cpu_count() or 1)
         else:
             library = Library()
             self.version = library.version()
             self.path = device_path(pci_address)
-            self._interpreter = _patiently_on_tpu(model, self.path, device_option(self.path, library.devices()))
+            self._interpreter = _open_on_tpu(model, self.path, device_option(self.path, library.devices()))
         try:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
@@ -131,9 +75,9 @@ def read_model(path: str, sha256: str) -> bytes:
     return model
 
 
-def _patiently_on_tpu(model: bytes, path: str, option: str) -> Any:
-    """The rank of an earlier attempt may still be letting go of the TPU."""
-    end = time.monotonic() + _OPEN_PATIENCE
+def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
+    """The interpreter on the TPU; tried again for a while, as the rank of an earlier attempt may not have closed it."""
+    end = time.monotonic() + _OPEN_SECONDS
     while True:
         try:
             return _on_tpu(model, option)
@@ -151,33 +95,9 @@ def _on_tpu(model: bytes, option: str) -> Any:
         pass
     else:
         return edgetpu.make_interpreter(model, device=option)
-    interpreter_class = _interpreter_class(prefer="tflite_runtime")
-    load = _module(interpreter_class).load_delegate
-    return interpreter_class(model_content=model, experimental_delegates=[load(LIBRARY, {"device": option})])
-
-
-def _interpreter_class(prefer: str) -> Any:
-    """The runtime there is. On CPUs LiteRT is up to 20 times as fast; with a TPU the older one fits more libraries."""
-    found = {}
-    try:
-        from tflite_runtime import interpreter as old
-
-        found["tflite_runtime"] = old.Interpreter
-    except ImportError:
-        pass
-    try:
-        from ai_edge_litert import interpreter as new
-
-        found["ai_edge_litert"] = new.Interpreter
-    except ImportError:
-        pass
-    if not found:
-        raise TpuError("this Python has no TensorFlow Lite runtime: run clusteradm bootstrap")
-    return found.get(prefer) or next(iter(found.values()))
-
-
-def _module(interpreter_class: Any) -> Any:
-    return sys.modules[interpreter_class.__module__]
+    runtime = tflite.interpreter_module(*tflite.FOR_TPU)
+    delegate = runtime.load_delegate(libedgetpu.NAME, {"device": option})
+    return runtime.Interpreter(model_content=model, experimental_delegates=[delegate])
 
 
 def _refused(path: str, error: Exception) -> str:

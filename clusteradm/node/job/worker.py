@@ -7,7 +7,8 @@ import time
 import traceback
 from typing import Any, Dict, List
 
-from clusteradm.node.edgetpu.engine import Engine, TpuError, read_model
+from clusteradm.node.edgetpu.engine import Engine, read_model
+from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Answers, Feed
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files

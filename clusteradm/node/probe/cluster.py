@@ -7,8 +7,9 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, List, Sequence
 
+from clusteradm.node import child
 from clusteradm.node.account import as_user
-from clusteradm.node.probe.attempt import together
+from clusteradm.node.probe.programs import run_all
 
 # For everything; for MPI to start and measure, which it does in seconds or not at all; for a login.
 _SECONDS, _MPI_SECONDS, _LOGIN_SECONDS = 120.0, 35, 5.0
@@ -21,82 +22,6 @@ _LATE = (124, 137)
 # Of what mpirun says: its messages are long.
 _LINES = 60
 _SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
-# The ranks' Python, on every host (playbooks/runtime.yml).
-PYTHON = "/opt/clusteradm/bin/python3"
-_SMALL, _LARGE = 50, 4
-# A pair takes 50 to 90 ms at a gigabit, and 0.4 s at 100 Mbit/s: what is not begun after so many seconds is left out.
-_PAIRS_AT_MOST, _PAIRS_SECONDS = 128, 12
-# On each rank. Pair after pair sends 8 bytes to and fro, then mebibytes one way: each rank with the one after it in the
-# ring, then each with the second after it, and so on until that is all pairs, or, where those would be too many, with
-# the first, second, fourth ..., so that every host has as many links measured. All ranks go through the same list in
-# the same order, and a pair begins when the one before it has ended: then its first has got what is known from the
-# first of that one, and neither waits for anything else. Who waits sleeps: MPI's own waiting takes a whole core, and on
-# a board with a job the figure would be one of the waiting.
-_PAIRS = """
-import json, time
-from mpi4py import MPI
-world = MPI.COMM_WORLD
-me, size = world.rank, world.size
-small, large, answer = bytearray(8), bytearray(1 << 20), bytearray(1)
-TURN, PING, END = 1, 2, 3
-names = world.gather(open("/etc/hostname").read().strip(), root=0)
-begun = time.perf_counter()
-def asleep(tag, source):
-    while not world.Iprobe(source, tag):
-        time.sleep(0.001)
-def serve(a):
-    asleep(PING, a)
-    world.Recv(small, a, PING)
-    if small[0]:
-        return
-    world.Send(small, a, PING)
-    for _ in range(SMALL):
-        world.Recv(small, a, PING); world.Send(small, a, PING)
-    for _ in range(LARGE):
-        world.Recv(large, a, PING)
-    world.Send(answer, a, PING)
-def measure(b):
-    late = time.perf_counter() - begun > SECONDS
-    small[0] = late
-    world.Send(small, b, PING)
-    if late:
-        return []
-    world.Recv(small, b, PING)
-    start = time.perf_counter()
-    for _ in range(SMALL):
-        world.Send(small, b, PING); world.Recv(small, b, PING)
-    middle = time.perf_counter()
-    for _ in range(LARGE):
-        world.Send(large, b, PING)
-    world.Recv(answer, b, PING)
-    end = time.perf_counter()
-    return [[me, b, (middle - start) / SMALL / 2, LARGE * len(large) / (end - middle)]]
-steps = list(range(1, size // 2 + 1))
-if size * (size - 1) // 2 > MOST:
-    steps = [step for step in steps if not step & (step - 1)][:max(1, MOST // size)]
-turns = [(a, (a + step) % size) for step in steps for a in range(size if step * 2 < size else step)]
-pairs, before = [], 0
-for a, b in turns + [(0, 0)]:
-    if me == before != a:
-        world.send(pairs, dest=a, tag=TURN)
-    if me == a != before:
-        asleep(TURN, before)
-        pairs = world.recv(source=before, tag=TURN)
-    if me == a != b:
-        pairs += measure(b)
-    elif me == b != a:
-        serve(a)
-    before = a
-if me:
-    asleep(END, 0)
-    world.recv(source=0, tag=END)
-else:
-    print(json.dumps({"pairs": [[names[a], names[b], seconds, rate] for a, b, seconds, rate in pairs]}), flush=True)
-    for rank in range(1, size):
-        world.send(None, dest=rank, tag=END)
-"""
-_PAIRS = _PAIRS.replace("SMALL", str(_SMALL)).replace("LARGE", str(_LARGE))
-_PAIRS = _PAIRS.replace("MOST", str(_PAIRS_AT_MOST)).replace("SECONDS", str(_PAIRS_SECONDS))
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
@@ -123,18 +48,18 @@ def _ask(hosts: Sequence[str], shared: str, writers: Sequence[str]) -> Dict[str,
         # Who cannot use the share may not be reached at all: such a one is asked alone, once it lets the user in.
         sound = [host for host in hosts if host in writers]
         doubtful = [host for host in hosts if host not in writers]
-        mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, PYTHON)] if sound else []
-        ends = together([*mpirun, *map(_login, doubtful)], _MPI_SECONDS + _GRACE, _LINES)
+        mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, child.PYTHON)] if sound else []
+        ends = run_all([*mpirun, *map(_login, doubtful)], _MPI_SECONDS + _GRACE, _LINES)
         login = dict(zip(doubtful, map(_logged_in, ends[len(mpirun) :])))
         hello = _hello(ends[0], sound, folder) if sound else _NOBODY
         lacking = [host for host in sound if host not in hello["said"]]
-        login.update(zip(lacking, map(_logged_in, together([*map(_login, lacking)], _LOGIN_SECONDS))))
+        login.update(zip(lacking, map(_logged_in, run_all([*map(_login, lacking)], _LOGIN_SECONDS))))
         if not all(login[host]["ok"] for host in lacking):
             sound = [host for host in sound if host not in lacking or login[host]["ok"]]
             hello = _NOBODY
             if sound:
-                mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, PYTHON)]
-                hello = _hello(together(mpirun, _MPI_SECONDS + _GRACE, _LINES)[0], sound, folder)
+                mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, child.PYTHON)]
+                hello = _hello(run_all(mpirun, _MPI_SECONDS + _GRACE, _LINES)[0], sound, folder)
             lacking = [host for host in sound if host not in hello["said"]]
         alone = [host for host in (*lacking, *doubtful) if login[host]["ok"]]
         return {
@@ -156,7 +81,7 @@ def _apart(hosts: Sequence[str], folder: str, writers: Sequence[str], end: float
         if time.monotonic() + limit + 1 > end:
             break
         some = hosts[first : first + _APART]
-        ends = together([_mpirun([host], folder, writers, _ALONE_SECONDS, "") for host in some], limit, _LINES)
+        ends = run_all([_mpirun([host], folder, writers, _ALONE_SECONDS, "") for host in some], limit, _LINES)
         found.update((host, _hello(ended, [host], folder)) for host, ended in zip(some, ends))
     return found
 
@@ -178,14 +103,14 @@ def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str], seconds: 
     script = (
         'name=$(cat /etc/hostname) && echo "$name" && '
         'case " $3 " in *" $name "*) echo "$name" >"$0/$name" ;; esac; '
-        'if [ -x "$1" ]; then exec "$1" -c "$2"; fi'
+        'if [ -x "$1" ]; then export PYTHONPATH="$2"; exec "$1" -m clusteradm.node.probe.pairs; fi'
     )
     return [
         # mpirun answers SIGTERM by ending its processes on every host; SIGKILL would leave them.
         *("timeout", "-k", str(_GRACE), str(seconds)),
         *("mpirun", "--bind-to", "none", "--map-by", "node", "--host", ",".join(hosts), "-np", str(len(hosts))),
         *("--mca", "plm_rsh_args", " ".join(_SSH_OPTIONS), "--mca", "mpi_yield_when_idle", "1"),
-        *("sh", "-c", script, folder, python, _PAIRS, " ".join(writers)),
+        *("sh", "-c", script, folder, python, child.package_folder(), " ".join(writers)),
     ]
 
 

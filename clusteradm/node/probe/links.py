@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any, Dict, Optional
 
-from clusteradm.node.probe import output
+from clusteradm.node.probe.programs import output
 from clusteradm.node.texts import number, read
 
 _COUNT, _INTERVAL, _TRIES = 5, 0.1, 3

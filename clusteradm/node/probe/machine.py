@@ -4,8 +4,8 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import output
 from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.programs import output
 from clusteradm.node.probe.system import meminfo
 from clusteradm.node.texts import names, number, read
 

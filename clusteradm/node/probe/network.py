@@ -6,7 +6,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Dict, Iterable, List
 
-from clusteradm.node.probe import output
+from clusteradm.node.probe.programs import output
 from clusteradm.node.texts import names, read
 
 _SECONDS = 5.0

@@ -8,49 +8,11 @@ import json
 import subprocess
 from typing import Any, Dict, Optional
 
+from clusteradm.node import child
+from clusteradm.node.child import PYTHON
 from clusteradm.node.probe.attempt import attempt
-from clusteradm.node.probe.trial import PYTHON
 
 _SECONDS = 30.0
-
-# The versions are those in the names of the packages' folders: importlib.metadata reads the same, is not there before
-# Python 3.8, and takes half of the whole question's time.
-_QUESTION = r"""
-import ctypes, importlib.util, json, os, re, sys
-folders = [name for path in sys.path if os.path.isdir(path) for name in os.listdir(path)]
-def version(module, package):
-    if importlib.util.find_spec(module) is None:
-        return None
-    pattern = re.compile(re.escape(package) + r"-([^-]+)(-py[\d.]+)?\.(dist|egg)-info\Z", re.IGNORECASE)
-    found = [match.group(1) for match in map(pattern.match, folders) if match]
-    return found[0] if found else "unknown"
-def google_pycoral(folders):
-    # PyPI's pycoral is a tool for coral reefs: it has no pycoral.utils.edgetpu. It is not imported to find that out.
-    if folders is None:
-        return None
-    return any(os.path.exists(os.path.join(folder, "utils", "edgetpu.py")) for folder in folders)
-spec = importlib.util.find_spec("pycoral")
-pycoral = None if spec is None else list(spec.submodule_search_locations or [])
-about = {"python": "%d.%d.%d" % sys.version_info[:3], "litert": version("ai_edge_litert", "ai_edge_litert"),
-         "tflite_runtime": version("tflite_runtime", "tflite_runtime"), "numpy": version("numpy", "numpy"),
-         "pillow": version("PIL", "pillow"), "mpi4py": version("mpi4py", "mpi4py"),
-         "google_pycoral": google_pycoral(pycoral), "pycoral": pycoral}
-try:
-    library = ctypes.CDLL("libedgetpu.so.1")
-except OSError as error:
-    about["library_error"] = str(error)
-else:
-    class Device(ctypes.Structure):
-        _fields_ = [("type", ctypes.c_int), ("path", ctypes.c_char_p)]
-    library.edgetpu_version.restype = ctypes.c_char_p
-    about["library"] = library.edgetpu_version().decode()
-    library.edgetpu_list_devices.restype = ctypes.POINTER(Device)
-    library.edgetpu_list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
-    count = ctypes.c_size_t(0)
-    found = library.edgetpu_list_devices(ctypes.byref(count))
-    about["devices"] = [found[i].path.decode() for i in range(count.value)]
-print(json.dumps(about))
-"""
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
@@ -76,7 +38,8 @@ def ask(user: str) -> Dict[str, Any]:
 
 
 def _question() -> Dict[str, Any]:
-    done = subprocess.run([PYTHON, "-c", _QUESTION], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
+    command = child.command(PYTHON, "edgetpu.versions")
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=child.environment())
     if done.returncode < 0:
         return {"ok": False, "error": "Python ended by signal %d" % -done.returncode, "signal": -done.returncode}
     if done.returncode:

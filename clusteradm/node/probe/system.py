@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import output
+from clusteradm.node.probe.programs import output
 from clusteradm.node.texts import number, read
 
 

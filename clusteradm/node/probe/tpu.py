@@ -11,8 +11,9 @@ import re
 import stat
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import output, pcie
+from clusteradm.node.probe import pcie
 from clusteradm.node.probe.driver import driver, kernel_log
+from clusteradm.node.probe.programs import output
 from clusteradm.node.probe.system import uptime
 from clusteradm.node.probe.turn import turn
 from clusteradm.node.texts import names, read

@@ -10,14 +10,15 @@ import signal
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
+from clusteradm.node import child
 from clusteradm.node.account import as_user
-from clusteradm.node.probe.attempt import attempt, is_root, together
+from clusteradm.node.child import PYTHON
+from clusteradm.node.probe.attempt import attempt, is_root
 from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.programs import run_all
 from clusteradm.node.probe.tpu import process
 from clusteradm.node.probe.turn import turn
 from clusteradm.node.texts import names, read
-
-PYTHON = "/opt/clusteradm/bin/python3"
 
 # The driver itself waits up to 12 s for a chip that does not wake, and then says so in the kernel's log.
 _SECONDS = 15
@@ -28,56 +29,6 @@ _MODEL_SECONDS = 2.0
 _LARGEST = 16 << 20
 _WEDGED = -50000
 _OUTPUT_QUEUE = "0x03"
-_CODE = r"""
-import ctypes, json, os, signal, sys
-path, model, seconds = sys.argv[1:4]
-def say(**about):
-    print(json.dumps(about), flush=True)
-class Device(ctypes.Structure):
-    _fields_ = [("type", ctypes.c_int), ("path", ctypes.c_char_p)]
-def listed(library):
-    library.edgetpu_list_devices.restype = ctypes.POINTER(Device)
-    count = ctypes.c_size_t(0)
-    found = library.edgetpu_list_devices(ctypes.byref(count))
-    return [found[n].path.decode() for n in range(count.value) if found[n].type == 0]
-say(stage="import", access=os.access(path, os.R_OK | os.W_OK))
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's own threads spin when they start
-try:
-    from tflite_runtime.interpreter import Interpreter, load_delegate
-except ImportError:
-    from ai_edge_litert.interpreter import Interpreter, load_delegate
-signal.alarm(int(seconds))
-library = ctypes.CDLL("libedgetpu.so.1")
-say(stage="list")
-# "pci:N" counts in the order of the library's own list, not of the devices' numbers.
-devices = listed(library)
-say(count=len(devices))
-if path not in devices:
-    library.edgetpu_verbosity(10)
-    listed(library)
-    sys.exit("libedgetpu does not list %s, only: %s" % (path, ", ".join(devices) or "none"))
-option = "pci:%d" % devices.index(path)
-say(stage="load")
-try:
-    delegate = load_delegate("libedgetpu.so.1", {"device": option})
-except ValueError as error:
-    # It has one error for everything; asked again, loudly, it tells on stderr what it tried.
-    say(error=" ".join(str(error).split()), count=len(listed(library)))
-    library.edgetpu_verbosity(10)
-    try:
-        load_delegate("libedgetpu.so.1", {"device": option})
-    except ValueError:
-        pass
-    sys.exit(1)
-if model:
-    say(stage="allocate")
-    interpreter = Interpreter(model_path=model, experimental_delegates=[delegate])
-    interpreter.allocate_tensors()
-    say(stage="invoke")
-    interpreter.invoke()
-    say(inference=True)
-say(stage="done")
-"""
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
@@ -109,7 +60,7 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[s
         before = {device["name"]: interrupts(root, device["name"]) for device in devices}
         commands = [command(python, device["path"], found.get("model")) for device in devices]
         seconds = _IMPORT_SECONDS + _SECONDS
-        ended_all = as_user(user, lambda: together(commands, seconds), seconds + 5)
+        ended_all = as_user(user, lambda: run_all(commands, seconds), seconds + 5)
         results = {}
         for device, ended in zip(devices, ended_all):
             result = outcome(ended)
@@ -141,7 +92,7 @@ def free(root: str) -> List[Dict[str, str]]:
 
 def command(python: str, path: str, model: Optional[str]) -> List[str]:
     """The program that tries the TPU at this device node."""
-    return [python, "-c", _CODE, path, model or "", str(_SECONDS)]
+    return child.command(python, "edgetpu.trial", path, model or "", str(_SECONDS))
 
 
 def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import itertools
 import json
 import threading
-import types
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import pytest
 from clusteradm.health.checks import mpi
 from clusteradm.inventory import Host
 from clusteradm.node.probe import cluster as cluster_probe
-from clusteradm.node.probe import share
+from clusteradm.node.probe import pairs, share
 
 HOSTS = [Host(name, (), {"cluster_ip": f"10.0.0.{number}"}, {}) for number, name in enumerate(("h", "a", "b", "c"), 1)]
 LOGIN = {host.name: {"ok": True} for host in HOSTS}
@@ -83,23 +81,12 @@ class Ranks:
         assert not self.failed and not any(thread.is_alive() for thread in threads), self.failed
         assert not any(box for boxes in self._boxes for box in boxes.values()), "every message was taken"
         (line,) = self.said
-        return cluster_probe._pairs([line])
+        return cluster_probe._pairs(line.splitlines())
 
     def _rank(self, rank: int) -> None:
         world = World(self, rank)
-        modules = {
-            "json": json,
-            "time": types.SimpleNamespace(perf_counter=lambda: self.now, sleep=world.rest),
-            "mpi4py": types.SimpleNamespace(MPI=types.SimpleNamespace(COMM_WORLD=world)),
-        }
-        own = {
-            **vars(builtins),
-            "__import__": lambda name, *_: modules[name],
-            "open": lambda _: types.SimpleNamespace(read=lambda: f"w{rank}\n"),
-            "print": lambda line, flush: self.said.append(line),
-        }
         try:
-            exec(compile(cluster_probe._PAIRS, "pairs", "exec"), {"__builtins__": own})  # noqa: S102
+            pairs.Rank(world, lambda: self.now, world.rest).run(f"w{rank}", self.said.append)
         except BaseException as error:
             self.failed.append(error)
 
@@ -171,10 +158,10 @@ def test_few_ranks_measure_every_pair_once(size: int) -> None:
 
 @pytest.mark.parametrize("size", [16, 17, 32, 64])
 def test_of_many_ranks_each_has_as_many_links_measured(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    lighter = cluster_probe._PAIRS.replace("range(50", "range(1").replace("1 << 20", "1 << 10")
-    monkeypatch.setattr(cluster_probe, "_PAIRS", lighter)
+    monkeypatch.setattr(pairs, "SMALL_MESSAGES", 1)
+    monkeypatch.setattr(pairs, "LARGE_BYTES", 1 << 10)
     rows = Ranks(size).run()
-    assert len({frozenset(row[:2]) for row in rows}) == len(rows) <= cluster_probe._PAIRS_AT_MOST
+    assert len({frozenset(row[:2]) for row in rows}) == len(rows) <= pairs.MOST_PAIRS
     links = Counter(name for row in rows for name in row[:2])
     assert len(links) == size and min(links.values()) == max(links.values()) >= 4
 
@@ -182,7 +169,7 @@ def test_of_many_ranks_each_has_as_many_links_measured(size: int, monkeypatch: p
 def test_on_a_slow_network_the_pairs_that_are_not_begun_in_time_are_left_out() -> None:
     ranks = Ranks(8, rate=4e6)
     rows = ranks.run()
-    assert 8 <= len(rows) < 28 and ranks.now < cluster_probe._PAIRS_SECONDS + 2
+    assert 8 <= len(rows) < 28 and ranks.now < pairs.SECONDS + 2
     assert len({name for row in rows for name in row[:2]}) == 8
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node import probe
+from clusteradm.node.probe import sections as probe
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -15,7 +16,8 @@ import pytest
 
 from clusteradm.lab import compiler, digits, hardware, tpu_package
 from clusteradm.lab.topology import boards
-from clusteradm.node.probe import attempt, runtime, trial
+from clusteradm.node import child
+from clusteradm.node.probe import programs, runtime, trial
 from clusteradm.node.probe.turn import turn
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -35,6 +37,7 @@ void *edgetpu_list_devices(size_t *count) {
     *count = COUNT;
     return COUNT ? devices : NULL;
 }
+void edgetpu_free_devices(void *devices) { }
 void edgetpu_verbosity(int level) { loud = level; }
 void *tflite_plugin_create_delegate(char **k, char **v, size_t n, void (*report)(const char *)) {
     if (CRASH) raise(SIGSEGV);
@@ -57,14 +60,14 @@ def test_programs_run_side_by_side(tmp_path: Path) -> None:
     """The first reads what the second writes: one after the other they would not end."""
     os.mkfifo(tmp_path / "fifo")
     read, write = f"cat {tmp_path}/fifo; seq 100 >&2", f"echo out >{tmp_path}/fifo; kill -11 $$"
-    talker, crashed = attempt.together([["sh", "-c", read], ["sh", "-c", write]], 60, lines=2)
+    talker, crashed = programs.run_all([["sh", "-c", read], ["sh", "-c", write]], 60, lines=2)
     assert (talker["timeout"], talker["status"], talker["out"], talker["err"]) == (False, 0, "out\n", ["99", "100"])
     assert (crashed["status"], trial.outcome(crashed)["signal"]) == (-11, 11)
 
 
 def test_no_program_runs_for_ever() -> None:
     begun = time.monotonic()
-    (hung,) = attempt.together([["sleep", "60"]], 0.3)
+    (hung,) = programs.run_all([["sleep", "60"]], 0.3)
     assert time.monotonic() - begun < 30
     assert (hung["timeout"], hung["status"]) == (True, -9)
 
@@ -89,7 +92,7 @@ def test_what_a_library_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cr
     (tmp_path / "apex_0").touch()
     path = str(tmp_path / "apex_0")
     monkeypatch.setenv("APEX", path)
-    (ended,) = attempt.together([trial.command(sys.executable, path, None)], 60)
+    (ended,) = programs.run_all([trial.command(sys.executable, path, None)], 60)
     result = trial.outcome(ended)
     assert (result["ok"], result["access"], result["count"]) == (False, True, count)
     assert result["stage"] == ("load" if count == 2 else "list")
@@ -110,7 +113,7 @@ def test_a_library_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name, value in {"LD_LIBRARY_PATH": tmp_path, "APEX": tmp_path / "apex_0"}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(trial, "_SECONDS", 1)
-    (ended,) = attempt.together([trial.command(sys.executable, str(tmp_path / "apex_0"), None)], 60)
+    (ended,) = programs.run_all([trial.command(sys.executable, str(tmp_path / "apex_0"), None)], 60)
     result = trial.outcome(ended)
     assert (result["ok"], result["stage"], result["timeout"], "signal" in result) == (False, "load", True, False)
 
@@ -209,3 +212,32 @@ def test_the_probe_waits_for_a_trial_and_a_trial_for_the_probe(tmp_path: Path) -
 def test_where_there_is_no_place_for_a_lock(tmp_path: Path) -> None:
     with turn(str(tmp_path), 60) as mine:
         assert not mine
+
+
+def test_a_python_without_a_runtime_says_so_in_one_line(tmp_path: Path) -> None:
+    commands = [trial.command("", "/dev/apex_0", None), child.command("", "edgetpu.versions")]
+    bare = [[sys.executable, "-S", *command[1:]] for command in commands]  # no site-packages
+    tried, said = programs.run_all(bare, 60)
+    assert tried["status"] == 1
+    assert tried["err"] == ["this Python has no TensorFlow Lite runtime: run clusteradm bootstrap"]
+    assert trial.outcome(tried)["stage"] == "import"
+    found = json.loads(said["out"])
+    assert (found["litert"], found["numpy"], found["pycoral"], found["google_pycoral"]) == (None, None, None, None)
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_library_that_is_not_there_is_its_own_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    (tmp_path / "libedgetpu.so.1").write_bytes(b"not a library")
+    monkeypatch.setattr(runtime, "PYTHON", sys.executable)
+    found = runtime.ask(ME)
+    assert found["ok"] and "libedgetpu.so.1" in found["library_error"] and "devices" not in found
+    (ended,) = programs.run_all([trial.command(sys.executable, "/dev/apex_0", None)], 60)
+    assert ended["err"][-1].startswith("the Edge TPU library is not installed here: ")
+
+
+def test_a_child_finds_the_package_before_what_the_environment_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert child.environment()["PYTHONPATH"] == child.package_folder()
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert child.environment()["PYTHONPATH"] == f"{child.package_folder()}:/elsewhere"

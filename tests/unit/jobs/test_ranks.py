@@ -16,8 +16,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-from clusteradm.node.edgetpu.engine import Engine, Library, TpuError, device_option, device_path
-from clusteradm.node.edgetpu.engine import Tpu as Device
+from clusteradm.node.edgetpu.engine import Engine, device_path
+from clusteradm.node.edgetpu.library import Device, Library, TpuError, device_option
 from clusteradm.node.job import files, journal, pack, worker
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.dispatcher import dispatch
@@ -190,6 +190,6 @@ def test_libedgetpu_counts_in_an_order_of_its_own() -> None:
 
 
 def test_a_missing_library_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusteradm.node.edgetpu.engine.LIBRARY", "libedgetpu-that-is-not-there.so.1")
+    monkeypatch.setattr("clusteradm.node.edgetpu.library.NAME", "libedgetpu-that-is-not-there.so.1")
     with pytest.raises(TpuError, match="the Edge TPU library is not installed here"):
         Library()

@@ -1,0 +1,86 @@
+"""libedgetpu.so.1 by its C interface (tflite/public/edgetpu_c.h): version, devices, verbosity. No TPU is opened.
+
+Imports nothing but ctypes: a probe's child pays for what it imports on a board.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+TYPE_CHECKING = False  # not imported from typing, which takes a quarter of this process's start
+if TYPE_CHECKING:
+    from typing import List
+
+NAME = "libedgetpu.so.1"
+_PCI = 0  # edgetpu_device_type EDGETPU_APEX_PCI
+LOUD = 10  # verbosity at which the library logs each step of opening a device
+
+
+class TpuError(Exception):
+    """The Edge TPU, the library or the model is not what is needed; the text says which and why."""
+
+
+class LibraryMissing(TpuError):
+    """libedgetpu cannot be loaded. `reason`: the dynamic linker's."""
+
+    def __init__(self, reason: str) -> None:
+        TpuError.__init__(self, "the Edge TPU library is not installed here: %s" % reason)
+        self.reason = reason
+
+
+class Device:
+    """A device as libedgetpu lists it: `kind` is "pci" or "usb", `path` is /dev/apex_N for "pci"."""
+
+    def __init__(self, kind: str, path: str) -> None:
+        self.kind = kind
+        self.path = path
+
+
+class _Device(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int), ("path", ctypes.c_char_p)]
+
+
+class Library:
+    """The loaded library. Raises LibraryMissing."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL(NAME)
+        except OSError as error:
+            raise LibraryMissing(str(error)) from None
+        self._library.edgetpu_list_devices.restype = ctypes.POINTER(_Device)
+        self._library.edgetpu_list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
+
+    def version(self) -> str:
+        """As the library spells it: "BuildLabel(...), RuntimeVersion(14)"."""
+        self._library.edgetpu_version.restype = ctypes.c_char_p
+        return (self._library.edgetpu_version() or b"").decode("utf-8", "replace")
+
+    def devices(self) -> List[Device]:
+        """The devices, in the library's order. It reads sysfs and the USB bus only."""
+        count = ctypes.c_size_t(0)
+        found = self._library.edgetpu_list_devices(ctypes.byref(count))
+        if not found:
+            return []
+        self._library.edgetpu_free_devices.argtypes = [ctypes.POINTER(_Device)]
+        try:
+            return [
+                Device("pci" if found[n].type == _PCI else "usb", (found[n].path or b"").decode("utf-8", "replace"))
+                for n in range(count.value)
+            ]
+        finally:
+            self._library.edgetpu_free_devices(found)
+
+    def set_verbosity(self, level: int) -> None:
+        """How much the library logs to standard error: 0 (nothing) to LOUD."""
+        self._library.edgetpu_verbosity(level)
+
+
+def device_option(path: str, devices: List[Device]) -> str:
+    """libedgetpu's name for /dev/apex_N: "pci:N" counts in the order of its list, not of the devices' numbers."""
+    pci = [device.path for device in devices if device.kind == "pci"]
+    if path in pci:
+        return "pci:%d" % pci.index(path)
+    if not pci:
+        raise TpuError("libedgetpu sees no Edge TPU here, but sysfs shows %s" % path)
+    raise TpuError("libedgetpu does not list %s, only %s" % (path, ", ".join(pci)))

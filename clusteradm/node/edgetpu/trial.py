@@ -1,0 +1,79 @@
+"""Trial of one Edge TPU: `python3 -m clusteradm.node.edgetpu.trial DEVICE MODEL SECONDS`, started by probe/trial.py.
+
+Loads the delegate onto the device node DEVICE and, if MODEL is not "", runs one inference of it. Writes what it does as
+JSON lines, each before it does it: whatever ends this process, its parent knows how far it got.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+from clusteradm.node.edgetpu import library as libedgetpu
+from clusteradm.node.edgetpu import tflite
+from clusteradm.node.edgetpu.library import Library, TpuError
+
+TYPE_CHECKING = False  # not imported from typing, which takes a quarter of this process's start
+if TYPE_CHECKING:
+    from typing import Any, List
+
+
+def run(path: str, model: str, seconds: int) -> None:
+    """The trial. From the import of the runtime on it may take `seconds`; SIGALRM ends the process then."""
+    _say(stage="import", access=os.access(path, os.R_OK | os.W_OK))
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's own threads spin when they start
+    runtime = tflite.interpreter_module(*tflite.FOR_TPU)
+    signal.alarm(seconds)
+    library = Library()
+    _say(stage="list")
+    listed = _pci(library)
+    _say(count=len(listed))
+    if path not in listed:
+        library.set_verbosity(libedgetpu.LOUD)
+        library.devices()
+        raise TpuError("libedgetpu does not list %s, only: %s" % (path, ", ".join(listed) or "none"))
+    option = {"device": "pci:%d" % listed.index(path)}
+    _say(stage="load")
+    try:
+        delegate = runtime.load_delegate(libedgetpu.NAME, option)
+    except ValueError as error:
+        # The library has one error for everything; asked again, loudly, it logs each step to standard error.
+        _say(error=" ".join(str(error).split()), count=len(_pci(library)))
+        library.set_verbosity(libedgetpu.LOUD)
+        try:
+            runtime.load_delegate(libedgetpu.NAME, option)
+        except ValueError:
+            pass
+        sys.exit(1)
+    if model:
+        _say(stage="allocate")
+        interpreter = runtime.Interpreter(model_path=model, experimental_delegates=[delegate])
+        interpreter.allocate_tensors()
+        _say(stage="invoke")
+        interpreter.invoke()
+        _say(inference=True)
+    _say(stage="done")
+
+
+def _pci(library: Library) -> List[str]:
+    return [device.path for device in library.devices() if device.kind == "pci"]
+
+
+def _say(**about: Any) -> None:
+    sys.stdout.write(json.dumps(about) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """The program."""
+    path, model, seconds = sys.argv[1:4]
+    try:
+        run(path, model, int(seconds))
+    except TpuError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

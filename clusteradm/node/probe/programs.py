@@ -1,0 +1,72 @@
+"""Programs with a time limit: their output, or how they ended."""
+
+import os
+import subprocess
+import tempfile
+import time
+from contextlib import ExitStack
+from typing import Any, Dict, List, Optional, Sequence
+
+from clusteradm.node import child
+
+
+def output(command: List[str], seconds: float = 10.0) -> Optional[str]:
+    """What a program says; None where it is not there or does not end in time."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.decode("utf-8", "replace")
+
+
+def run_all(commands: Sequence[Sequence[str]], seconds: float, lines: int = 20) -> List[Dict[str, Any]]:
+    """Run the programs side by side until all have ended, or for `seconds`; what is left then is killed.
+
+    {"status" (below 0: a signal), "timeout", "seconds", "out": text, "err": the last `lines` lines} of each. One that
+    is Python can import the node package.
+    """
+    begun = time.monotonic()
+    env = child.environment()
+    with ExitStack() as stack:
+        running = []
+        for command in commands:
+            # Files, not pipes: a program that talks much must not wait for one that is read before it.
+            out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            process = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd="/", env=env
+            )
+            running.append((process, out, err))
+        ended = _wait([process for process, _, _ in running], begun + seconds)
+        late = [process.poll() is None for process, _, _ in running]
+        for process, _, _ in running:
+            if process.poll() is None:
+                process.kill()
+        # What hangs in the kernel, where no signal reaches it, is left behind.
+        _wait([process for process, _, _ in running], time.monotonic() + 1)
+        return [
+            {
+                "status": process.returncode,
+                "timeout": late[number],
+                "seconds": round(ended.get(number, begun + seconds) - begun, 4),
+                "out": _text(out),
+                "err": _text(err).splitlines()[-lines:],
+            }
+            for number, (process, out, err) in enumerate(running)
+        ]
+
+
+def _wait(processes: Sequence["subprocess.Popen[bytes]"], end: float) -> Dict[int, float]:
+    """Until all have ended, or the time has come; returns when each was seen to have ended."""
+    seen: Dict[int, float] = {}
+    while len(seen) < len(processes) and time.monotonic() < end:
+        for number, process in enumerate(processes):
+            if number not in seen and process.poll() is not None:
+                seen[number] = time.monotonic()
+        time.sleep(0.02)
+    return seen
+
+
+def _text(file: Any) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - (1 << 16)))
+    return bytes(file.read()).decode("utf-8", "replace")
