@@ -1,4 +1,4 @@
-"""Work done as another user, in a child process: what is the cluster user's is written by the cluster user."""
+"""Work as another user, in a child process: files of the cluster user are written by the cluster user."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 
 
 class AccountError(OSError):
-    """The account is not there, or the work done as it failed; the text says what."""
+    """The account does not exist, or the work as that user failed; the text says which and why."""
 
 
 class AccountTimeout(AccountError):
@@ -23,11 +23,11 @@ def as_user(
     seconds: Optional[float] = None,
     started: Callable[[int], None] = lambda child: None,
 ) -> Any:
-    """Run `work` in a child process with that user's identity and return its result, which JSON must be able to hold.
+    """Run `work` in a child process with that user's identity and return its result, a JSON value.
 
-    Raises AccountError with the text of whatever the work raised, or of how its process died; AccountTimeout after
-    `seconds`: the child is killed then, and left behind if even that hangs (on a dead mount). A process that is not
-    root can only be itself. `started` is told the child's process id.
+    Raises AccountError with the text of the work's exception, or of the signal that ended its process; AccountTimeout
+    after `seconds`: the child is killed then, and left behind if even that hangs (on a dead mount). A process that is
+    not root can only work as itself. `started` is called with the child's process id.
     """
     try:
         account = pwd.getpwnam(name)
@@ -43,7 +43,7 @@ def as_user(
     os.close(writer)
     started(child)
     try:
-        data = answer(reader, seconds)
+        data = read_reply(reader, seconds)
     except AccountTimeout:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, os.WNOHANG)
@@ -54,7 +54,7 @@ def as_user(
     try:
         reply = json.loads(data.decode("utf-8"))
     except ValueError:
-        how = "was ended by signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "died without a word"
+        how = "was ended by signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "ended without an answer"
         raise AccountError("the process that worked as %s %s" % (name, how)) from None
     if "error" in reply:
         raise AccountError(reply["error"])
@@ -62,7 +62,7 @@ def as_user(
 
 
 def _work(account: Any, work: Callable[[], Any], writer: int) -> None:
-    """In the child: take the identity, work, answer, never return."""
+    """In the child: change to the user, work, write the reply, never return."""
     status = 1
     try:
         if os.geteuid() != account.pw_uid:
@@ -83,10 +83,11 @@ def _work(account: Any, work: Callable[[], Any], writer: int) -> None:
         os._exit(status)
 
 
-def answer(reader: int, seconds: Optional[float]) -> bytes:
-    """What a child writes into its pipe: one line, or all until the pipe is closed. Raises AccountTimeout.
+def read_reply(reader: int, seconds: Optional[float]) -> bytes:
+    """A child's reply from its pipe: one line, or all until the pipe is closed. Raises AccountTimeout.
 
-    Not always until it is closed: what the child has left behind on a dead mount has the pipe open as well.
+    It does not wait for the close after a line: a process that the child has left behind on a dead mount also has the
+    pipe open.
     """
     end = None if seconds is None else time.monotonic() + seconds
     data = b""

@@ -22,75 +22,75 @@ _KEEP = 20
 
 
 class BatchError(Exception):
-    """A request about a batch that makes no sense; the text says why."""
+    """A request about a batch that cannot be met; the text says why."""
 
 
 class Log:
-    """The events of a batch as they come. `bell`: a pipe, readable after each event while its runner is ours."""
+    """Events of a batch, as they come. `wakeup`: a pipe, readable after each event, if this process began the batch."""
 
-    def __init__(self, batch: str, bell: Optional[int] = None) -> None:
+    def __init__(self, batch: str, wakeup: Optional[int] = None) -> None:
         self.batch = batch
-        self.bell = bell
+        self.wakeup = wakeup
         self._directory = os.path.join(private("batches"), batch)
         self._file = open(os.path.join(self._directory, "events.jsonl"), "rb")  # noqa: SIM115 - closed by __exit__
         self._rest = b""
         self._last = 0
-        self._orphan = False
+        self._crashed = False
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._file.close()
-        if self.bell is not None:
-            os.close(self.bell)
+        if self.wakeup is not None:
+            os.close(self.wakeup)
 
     @property
-    def patience(self) -> float:
-        """Seconds to wait before looking again: long with a bell, which only a crash leaves silent."""
-        return 1.0 if self.bell is not None else 0.05
+    def poll_seconds(self) -> float:
+        """Time after which to read again without a wakeup: long with the pipe, which only a crash leaves silent."""
+        return 1.0 if self.wakeup is not None else 0.05
 
-    def silence(self) -> None:
-        """Take the bell's ringing; a bell whose runner has gone is given up."""
-        if self.bell is not None and not os.read(self.bell, 1 << 12):
-            os.close(self.bell)
-            self.bell = None
+    def clear_wakeup(self) -> None:
+        """Empty the pipe; close it when its runner has ended."""
+        if self.wakeup is not None and not os.read(self.wakeup, 1 << 12):
+            os.close(self.wakeup)
+            self.wakeup = None
 
     def read(self) -> List[Dict[str, Any]]:
-        """The events that have come since the last call."""
+        """The events since the last call."""
         lines = (self._rest + self._file.read()).split(b"\n")
         self._rest = lines.pop()
         events = [json.loads(line.decode("utf-8")) for line in lines]
         if events:
             self._last = events[-1]["n"]
-        if self._orphan and not (events and events[-1]["kind"] == "end"):
-            events.append(self._epitaph())
+        if self._crashed and not (events and events[-1]["kind"] == "end"):
+            events.append(self._crash_event())
         return events
 
-    def look_after(self) -> None:
-        """Notice a runner that ended without its last word (killed, crashed, or a reboot)."""
+    def check_runner(self) -> None:
+        """Notice a runner that ended without an "end" event (killed, crashed, or a reboot)."""
         with open(os.path.join(self._directory, "alive"), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return
-        # One more reading comes after this, so that nothing it wrote before its end is lost.
-        self._orphan = True
+        # read() is called once more: what the runner wrote before its end is not lost.
+        self._crashed = True
 
-    def _epitaph(self) -> Dict[str, Any]:
+    def _crash_event(self) -> Dict[str, Any]:
         with open(os.path.join(self._directory, "stderr"), "rb") as file:
-            words = file.read()[-2000:].decode("utf-8", "replace").strip()
+            stderr = file.read()[-2000:].decode("utf-8", "replace").strip()
         with open(os.path.join(self._directory, "boot"), "r") as text:
             rebooted = text.read() != boot_id()
-        reason = "the host was rebooted meanwhile" if rebooted else words or "its process was killed"
+        reason = "the host was rebooted meanwhile" if rebooted else stderr or "its process was killed"
         return {"n": self._last + 1, "kind": "end", "status": "failed", "msg": "the batch was cut off: " + reason}
 
 
 def start(request: Dict[str, Any]) -> Log:
-    """Begin a batch in a process of its own and return its log. A batch that is there already is attached to."""
+    """Start a batch in a process of its own; its log. Attaches to a batch of that name if there is one."""
     name = str(request["batch"])
     if not _NAME.match(name):
-        raise BatchError("bad name of a batch: %r" % name)
+        raise BatchError("bad name of a batch: %r (letters, digits, dot, dash and underscore, at most 100)" % name)
     directory = os.path.join(private("batches"), name)
     if os.path.exists(directory):
         return attach(name)
@@ -101,30 +101,30 @@ def start(request: Dict[str, Any]) -> Log:
     with open(os.path.join(directory, "boot"), "w") as text:
         text.write(boot_id())
     reader, writer = os.pipe()
-    ready, begun = os.pipe()
+    ready, started = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         os.close(ready)
-        _detach(directory, request, writer, begun)
+        _detach(directory, request, writer, started)
     os.close(writer)
-    os.close(begun)
+    os.close(started)
     os.waitpid(child, 0)
-    os.read(ready, 1)  # until the runner holds its lock: from then on "not locked" means "ended"
+    os.read(ready, 1)  # the runner holds its lock now: from here on "not locked" means "ended"
     os.close(ready)
     os.set_blocking(reader, True)
     return Log(name, reader)
 
 
 def attach(name: str) -> Log:
-    """The log of a batch that was begun before."""
+    """The log of a batch that was started before."""
     if not _NAME.match(name) or not os.path.isdir(os.path.join(private("batches"), name)):
         raise BatchError("there is no batch %s here" % name)
     return Log(name)
 
 
 def cancel(name: str) -> None:
-    """Have the batch stop before its next task. One that is not running is left alone."""
+    """Stop the batch before its next task. Does nothing to a batch that is not running."""
     directory = os.path.join(private("batches"), name)
     if not _NAME.match(name) or not os.path.isdir(directory):
         return
@@ -137,14 +137,14 @@ def cancel(name: str) -> None:
                 os.kill(int(pid), signal.SIGTERM)
 
 
-def _detach(directory: str, request: Dict[str, Any], bell: int, begun: int) -> None:
-    """In the child: become a process that no login owns, run the batch, never return."""
+def _detach(directory: str, request: Dict[str, Any], wakeup: int, started: int) -> None:
+    """In the child: detach from the login, run the batch, never return."""
     status = 1
     try:
         os.setsid()
         if os.fork():
             os._exit(0)
-        # What ends a login must not end the batch.
+        # The end of the login must not end the batch.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -157,12 +157,12 @@ def _detach(directory: str, request: Dict[str, Any], bell: int, begun: int) -> N
         alive = open(os.path.join(directory, "alive"), "r+b", buffering=0)  # noqa: SIM115 - held to the end of the process
         fcntl.flock(alive, fcntl.LOCK_EX)
         alive.write(b"%d" % os.getpid())
-        os.set_inheritable(bell, False)
-        os.set_blocking(bell, False)
-        os.write(begun, b"!")
-        os.close(begun)
+        os.set_inheritable(wakeup, False)
+        os.set_blocking(wakeup, False)
+        os.write(started, b"!")
+        os.close(started)
         with open(os.path.join(private(), "batch.lock"), "a+b", buffering=0) as lock:
-            Runner(directory, request, bell).run(lock)
+            Runner(directory, request, wakeup).run(lock)
         status = 0
     except BaseException:
         import traceback

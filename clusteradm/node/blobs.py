@@ -1,4 +1,4 @@
-"""File bodies, kept under their sha256: sent only once, however many hosts' tasks name them."""
+"""File bodies, stored under their sha256: each is sent to a host once, however many tasks name it."""
 
 import hashlib
 import os
@@ -10,19 +10,19 @@ from clusteradm.node import atomic
 from clusteradm.node.state import private
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
-# What no run has asked for in this time is removed.
+# A body that no run has asked for in this time is removed.
 _KEEP_SECONDS = 7 * 24 * 3600.0
 
 
 def path_of(sha256: str) -> str:
-    """Where the body lies. Raises ValueError for what is no sha256."""
+    """Path of the body. Raises ValueError for a name that is not a sha256."""
     if not _NAME.match(sha256):
         raise ValueError("not a sha256: %r" % sha256)
     return os.path.join(private("blobs"), sha256)
 
 
 def body(sha256: str) -> Optional[bytes]:
-    """The body; None if it is not here."""
+    """The body; None if it is missing."""
     if sha256 not in _held:
         try:
             with open(path_of(sha256), "rb") as file:
@@ -33,7 +33,7 @@ def body(sha256: str) -> Optional[bytes]:
 
 
 def hold(sha256: str) -> None:
-    """Keep the body in this process and its children, which may work as a user who cannot read it."""
+    """Load the body for this process and its children, which may work as a user who cannot read it."""
     _held.clear()
     _held[sha256] = body(sha256)
 
@@ -42,7 +42,7 @@ _held: Dict[str, Optional[bytes]] = {}
 
 
 def missing(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
-    """Which of the named bodies are not here. Those that are count as used now."""
+    """{"sha256": names} -> {"missing": those that are not here}. The others count as used now."""
     lacking = []
     for sha256 in request["sha256"]:
         path = path_of(sha256)
@@ -55,7 +55,7 @@ def missing(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) ->
 
 
 def receive(sha256: str, size: int, read: Callable[[int], bytes]) -> Dict[str, Any]:
-    """Take exactly `size` bytes from `read`; keep them if they are what the name says."""
+    """Store the `size` bytes that `read` gives, if their sha256 is the name. Raises ValueError if not."""
     path = path_of(sha256)
     digest = hashlib.sha256()
     with atomic.replacing(path) as file:

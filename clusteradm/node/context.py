@@ -1,4 +1,4 @@
-"""The run as a module sees it: check mode, shared memory, programs it runs; and its failure."""
+"""Context in which a module runs: check mode, memory, programs; and the module's failure."""
 
 import os
 import select
@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 
 class ModuleFailed(Exception):
-    """The module could not do its work. `result`: what it found out, with `msg`."""
+    """A module's failure. `result`: its fields in Ansible's form, with `msg`."""
 
     def __init__(self, msg: str, **result: Any) -> None:
         Exception.__init__(self, msg)
@@ -17,7 +17,7 @@ class ModuleFailed(Exception):
 
 
 class Context:
-    """What a module may know of the run. `check`: report, change nothing.
+    """The run, for a module. `check`: report, change nothing. `line` shows a line of output as progress.
 
     `memory`: shared by the tasks of a batch, until one of them changes anything. `tasks`: module and arguments of each.
     """
@@ -58,7 +58,7 @@ class Context:
         )
         if interruptible:
             self._child = child
-            if self._interrupted:  # between the start of the task and that of its program
+            if self._interrupted:  # after the start of the task, before that of its program
                 self.interrupt()
         try:
             out, err = self._collect(child, stdin.encode("utf-8"))
@@ -67,10 +67,10 @@ class Context:
         return Completed(child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
     def _collect(self, child: "subprocess.Popen[bytes]", stdin: bytes) -> Tuple[bytes, bytes]:
-        """What it says until its end. A program that it leaves behind may hold its outputs open: not waited for."""
-        said: Dict[Any, bytes] = {child.stdout: b"", child.stderr: b""}
+        """Both outputs until the program's end. Does not wait for a program it leaves behind with its outputs open."""
+        outputs: Dict[Any, bytes] = {child.stdout: b"", child.stderr: b""}
         with selectors.DefaultSelector() as pipes:
-            for output in said:
+            for output in outputs:
                 pipes.register(output, selectors.EVENT_READ)
             if child.stdin is not None:
                 pipes.register(child.stdin, selectors.EVENT_WRITE)
@@ -85,7 +85,7 @@ class Context:
                         more = bool(stdin)
                     else:
                         piece = os.read(pipe.fileno(), 1 << 16)
-                        said[pipe] += piece
+                        outputs[pipe] += piece
                         more = bool(piece)
                         if pipe is child.stdout and piece:
                             self.line(piece.decode("utf-8", "replace").strip().split("\n")[-1])
@@ -93,13 +93,13 @@ class Context:
                         pipes.unregister(pipe)
                         pipe.close()
         child.wait()
-        for pipe in said:
+        for pipe in outputs:
             pipe.close()
-        return said[child.stdout], said[child.stderr]
+        return outputs[child.stdout], outputs[child.stderr]
 
     @staticmethod
     def _feed(pipe: Any, stdin: bytes) -> bytes:
-        """Give it what its input takes without waiting. The rest; nothing if it wants no more."""
+        """Write as much as the pipe takes without waiting. Returns the rest; nothing if the program reads no more."""
         try:
             return stdin[os.write(pipe.fileno(), stdin[: select.PIPE_BUF]) :]
         except BrokenPipeError:
@@ -107,7 +107,7 @@ class Context:
 
 
 class Completed:
-    """What a program said and how it ended. `rc` is negative where a signal ended it."""
+    """A program's outputs and exit code. `rc` is negative if a signal ended it."""
 
     def __init__(self, rc: int, stdout: str, stderr: str) -> None:
         self.rc = rc
@@ -115,7 +115,7 @@ class Completed:
         self.stderr = stderr
 
     def result(self) -> Dict[str, Any]:
-        """As Ansible's modules report a program."""
+        """The fields in which Ansible's modules report a program."""
         stdout, stderr = self.stdout.rstrip("\r\n"), self.stderr.rstrip("\r\n")
         return {
             "rc": self.rc,
@@ -125,6 +125,6 @@ class Completed:
             "stderr_lines": stderr.splitlines(),
         }
 
-    def last_words(self) -> str:
-        """The end of what it said, for an error message."""
+    def tail(self) -> str:
+        """The last five lines of standard error, or else of standard output, for an error message."""
         return "\n".join((self.stderr.strip() or self.stdout.strip()).splitlines()[-5:])

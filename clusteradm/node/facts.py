@@ -1,4 +1,4 @@
-"""Facts under Ansible's names (as they stand in `ansible_facts`), those that cost nothing to know."""
+"""Facts under Ansible's names (as in `ansible_facts`), those that need no program to find out."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
 
 
 def gather(root: str = "/") -> Dict[str, Any]:
-    """Facts read below `root`; a file that is not there gives "NA", as Ansible's own do."""
+    """The facts, read below `root`; a missing file gives "NA", as in Ansible."""
     uname = os.uname()
     account = pwd.getpwuid(os.geteuid())
     names = uname.nodename.split(".")
@@ -53,13 +53,13 @@ def gather(root: str = "/") -> Dict[str, Any]:
 
 
 def _distribution(root: str) -> Dict[str, Any]:
-    """The release is more exact in debian_version than in os-release, but on a system that is only derived from it."""
+    """Name and version. On Debian itself debian_version is more exact than os-release; on a derivative it is not."""
     release = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', read(root, "etc/os-release") or "", re.M))
     version = release.get("VERSION_ID", "NA")
     exact = read(root, "etc/debian_version") or ""
     if release.get("ID") == "debian" and re.match(r"[0-9]+\.[0-9]+", exact):
         version = exact
-    # As in Ansible, which knows no Mendel: what it does not know is its own family.
+    # As in Ansible, to which Mendel is unknown: an unknown distribution is its own family.
     known = release.get("ID") in ("debian", "ubuntu")
     name = release["ID"].capitalize() if known else release.get("NAME", "NA")
     return {
@@ -72,7 +72,7 @@ def _distribution(root: str) -> Dict[str, Any]:
 
 
 def _memory(root: str) -> Dict[str, Any]:
-    """In MiB, as Ansible has it."""
+    """Memory and swap in MiB, as in Ansible."""
     sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", read(root, "proc/meminfo") or "", re.M))
     names = ("MemTotal", "MemFree", "SwapTotal", "SwapFree")
     return {name.lower() + "_mb": int(sizes.get(name, 0)) // 1024 for name in names}

@@ -1,4 +1,4 @@
-"""Files as a module changes them: attributes, atomic replacement, backups, diffs."""
+"""Files, as modules change them: content, attributes, backups, diffs."""
 
 import contextlib
 import grp
@@ -14,12 +14,12 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 from clusteradm.node import atomic
 from clusteradm.node.context import Context, ModuleFailed
 
-# Ansible's limit: what is larger is not shown.
+# Ansible's limit: a larger file is not shown in a diff.
 MAX_DIFF_BYTES = 104448
 
 
 def read(path: str) -> Optional[bytes]:
-    """The file's content, or None if it is not there."""
+    """The file's content; None if it is missing."""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -28,7 +28,7 @@ def read(path: str) -> Optional[bytes]:
 
 
 def missing(folder: str) -> List[str]:
-    """The folder and those that it is in, as far as nothing is there, the outermost first."""
+    """The missing ones of the folder and its parents, the outermost first."""
     found: List[str] = []
     folder = folder.rstrip("/")
     while folder and not os.path.exists(folder):
@@ -43,10 +43,9 @@ def write(
     follow: bool = True,
     prepare: Optional[Callable[[str], None]] = None,
 ) -> None:
-    """Replace the file in one step, keeping its owner and mode; a new one gets what umask leaves of 0666.
+    """Replace the file in one step, keeping owner and mode; a new one gets what the umask leaves of 0666.
 
-    A reader, a crash or a cancel sees the old file or the new one, never a part. A link is followed, or else replaced.
-    `prepare` sees the new file before anybody else does.
+    A link is followed, or replaced. `prepare` is called with the new file's path before it takes the old one's place.
     """
     real = os.path.realpath(path) if follow else path
     directory = os.path.dirname(real) or "."
@@ -57,7 +56,7 @@ def write(
             file.write(piece)
         if os.path.lexists(real) and not os.path.islink(real):
             old = os.stat(real)
-            with contextlib.suppress(PermissionError):  # somebody who may write here, but is not root
+            with contextlib.suppress(PermissionError):  # a user who may write here, but is not root
                 os.fchown(file.fileno(), old.st_uid, old.st_gid)
             shutil.copystat(real, file.name)  # access lists as well
         else:
@@ -69,7 +68,7 @@ def write(
 
 
 def backup(path: str) -> str:
-    """Keep a copy beside the file, under Ansible's name for it; return that name."""
+    """Copy the file to one beside it, named as Ansible names it; the copy's path."""
     copy = "%s.%d.%s" % (path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S~"))
     shutil.copy2(path, copy)
     old = os.stat(path)
@@ -78,16 +77,16 @@ def backup(path: str) -> str:
 
 
 def attributes(path: str, options: Dict[str, Any], check: bool, shown: Optional[Dict[str, Any]] = None) -> bool:
-    """Give the file the owner, group and mode that the options name; True if that is a change.
+    """Set the owner, group and mode that the options name; True if that is a change.
 
-    `shown`: a diff of attributes, which the change is added to.
+    `shown`: a diff of attributes, to which the change is added.
     """
     if options.get("follow") and os.path.islink(path):
         path = os.path.realpath(path)
     try:
         now = os.lstat(path)
     except FileNotFoundError:
-        return False  # in check mode: it will be made
+        return False  # in check mode: it would be created
     changes: Dict[str, Tuple[Any, Any]] = {}
     uid, gid = owner(options["owner"], check), group(options["group"], check)
     if uid is not None and uid != now.st_uid:
@@ -96,7 +95,7 @@ def attributes(path: str, options: Dict[str, Any], check: bool, shown: Optional[
         changes["group"] = (now.st_gid, gid)
     if changes and not check:
         os.lchown(path, -1 if uid is None else uid, -1 if gid is None else gid)
-        now = os.lstat(path)  # it may have lost its set-uid bit
+        now = os.lstat(path)  # chown clears the set-uid bit
     if options["mode"] is not None and not stat.S_ISLNK(now.st_mode):
         old, new = stat.S_IMODE(now.st_mode), permissions(options["mode"], now.st_mode)
         if old != new:
@@ -115,7 +114,7 @@ _SPECIAL = {"us": stat.S_ISUID, "gs": stat.S_ISGID, "ot": stat.S_ISVTX}
 
 
 def permissions(wanted: Union[int, str], now: int) -> int:
-    """The mode that `wanted` makes of the st_mode `now`: a number, or chmod's letters."""
+    """The mode that `wanted` (a number, or chmod's letters) makes of the st_mode `now`."""
     if isinstance(wanted, int):
         return wanted
     mode = stat.S_IMODE(now)
@@ -142,7 +141,7 @@ def permissions(wanted: Union[int, str], now: int) -> int:
 
 
 def kind(path: str) -> str:
-    """What is there, in Ansible's words."""
+    """Kind of the file, in Ansible's words: absent, directory, file, hard or link."""
     if os.path.islink(path):
         return "link"
     if os.path.isdir(path):
@@ -153,7 +152,7 @@ def kind(path: str) -> str:
 
 
 def about(path: str) -> Dict[str, Any]:
-    """What every result about a file says of it, once it is there."""
+    """The fields of a result that describe an existing file."""
     if not os.path.exists(path):
         return {}
     found = os.lstat(path)
@@ -169,7 +168,7 @@ def about(path: str) -> Dict[str, Any]:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user; the number where nobody has it."""
+    """The name of a user; the number, as text, if no user has it."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -177,7 +176,7 @@ def user_name(uid: int) -> str:
 
 
 def group_name(gid: int) -> str:
-    """The name of a group; the number where there is none."""
+    """The name of a group; the number, as text, if no group has it."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -194,7 +193,7 @@ def owner(name: Optional[str], check: bool = False) -> Optional[int]:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
         if check:
-            return -1  # an earlier task of this run would have made it: a change
+            return -1  # an earlier task of this run would have created the user: a change
         raise ModuleFailed("chown failed: failed to look up user %s" % name) from None
 
 
@@ -213,7 +212,7 @@ def group(name: Optional[str], check: bool = False) -> Optional[int]:
 
 
 def diff(path: str, before: Optional[bytes], after: Optional[bytes]) -> List[Dict[str, Any]]:
-    """Ansible's diff of a content: both texts, or a word on why they are not shown."""
+    """Ansible's diff of a file's content: both texts, or why they are not shown."""
     for data in (before, after):
         if data is not None and len(data) > MAX_DIFF_BYTES:
             return [{"dst_larger": MAX_DIFF_BYTES, "before_header": path, "after_header": path}]
@@ -232,12 +231,12 @@ def diff(path: str, before: Optional[bytes], after: Optional[bytes]) -> List[Dic
 def replace(
     path: str, before: Optional[bytes], after: bytes, options: Dict[str, Any], context: Context
 ) -> Dict[str, Any]:
-    """What every module that writes a whole content does: compare, keep a backup, write, set the attributes.
+    """Give the file this content: compare, back up, validate, write, set the attributes. The result of a module.
 
     A link is followed unless the option `follow` says otherwise.
     """
     follow = options.get("follow", True)
-    through = follow and os.path.islink(path)  # whose attributes are then the link's own
+    through = follow and os.path.islink(path)  # the attributes are then the link's own
     result: Dict[str, Any] = {"changed": before != after or (not follow and os.path.islink(path))}
 
     def prepare(temporary: str) -> None:

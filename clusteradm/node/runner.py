@@ -1,4 +1,4 @@
-"""Applies the tasks of one batch in order, and writes what happens to its log."""
+"""Runner of one batch: applies its tasks in order and writes an event per step to its log."""
 
 import fcntl
 import importlib
@@ -12,16 +12,16 @@ from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 from clusteradm.node import account, blobs, spec
 from clusteradm.node.context import Context, ModuleFailed
 
-# A long task's own output is passed on at this pace, for a person to see that it moves.
+# Least time between two "line" events, which show that a long task still works.
 _LINE_SECONDS = 0.5
 
 
 class Runner:
-    """One batch. `bell`: a pipe to ring after each event, as long as somebody is at its other end."""
+    """One batch. `wakeup`: a pipe that gets a byte after each event, as long as it has a reader."""
 
-    def __init__(self, directory: str, request: Dict[str, Any], bell: Optional[int]) -> None:
+    def __init__(self, directory: str, request: Dict[str, Any], wakeup: Optional[int]) -> None:
         self._request = request
-        self._bell = bell
+        self._wakeup = wakeup
         self._log = open(os.path.join(directory, "events.jsonl"), "ab", buffering=0)  # noqa: SIM115 - held to the end
         self._number = 0
         self._cancelled = False
@@ -31,7 +31,7 @@ class Runner:
         self._last_line = 0.0
 
     def run(self, lock: IO[bytes]) -> None:
-        """Wait for the node's batch lock, then run every task. The log always ends with an "end" event."""
+        """Wait for the node's batch lock, then run the tasks. The log always ends with an "end" event."""
         signal.signal(signal.SIGTERM, self._cancel)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,7 +50,7 @@ class Runner:
         lock.truncate()
         lock.write(str(self._request["batch"]).encode())
         status = self._tasks()
-        # Before the last word: who reads it may send the next batch at once.
+        # Before the "end" event: its reader may send the next batch at once.
         lock.truncate(0)
         fcntl.flock(lock, fcntl.LOCK_UN)
         self._event("end", status=status)
@@ -66,13 +66,13 @@ class Runner:
         self._number += 1
         event = dict(fields, n=self._number, kind=kind)
         self._log.write(json.dumps(event, separators=(",", ":")).encode("utf-8") + b"\n")
-        if self._bell is not None:
+        if self._wakeup is not None:
             try:
-                os.write(self._bell, b"!")
+                os.write(self._wakeup, b"!")
             except BlockingIOError:
                 pass
             except OSError:
-                self._bell = None
+                self._wakeup = None
 
     def _line(self, text: str) -> None:
         now = time.monotonic()
@@ -120,20 +120,20 @@ class Runner:
         return whole
 
     def _once(self, task: Dict[str, Any], args: Dict[str, Any]) -> Dict[str, Any]:
-        """The task as whom it says: None is root, "" whoever logged in."""
+        """Run the module as the task's user: None is root, "" is the user of the login."""
         user = task.get("user")
         name = os.environ.get("SUDO_USER", "") if user == "" else user
         if not name or name == pwd.getpwuid(os.geteuid()).pw_name:
             return self._do(task, args)
         if "blob" in args:
-            blobs.hold(args["blob"])  # that user could not read it
+            blobs.hold(args["blob"])  # the user cannot read it from the disk
         try:
             return dict(account.as_user(name, lambda: self._do(task, args, silent=True), started=self._started))
         except OSError as error:
             return {"failed": True, "changed": False, "msg": str(error)}
         finally:
             self._child = 0
-            self._context.memory.clear()  # what the child did it did not tell
+            self._context.memory.clear()  # the child may have changed anything
 
     def _started(self, child: int) -> None:
         self._child = child
@@ -141,7 +141,7 @@ class Runner:
     def _do(self, task: Dict[str, Any], args: Dict[str, Any], silent: bool = False) -> Dict[str, Any]:
         context = self._context
         context.check, context.diff = bool(task.get("check")), bool(task.get("diff"))
-        if silent:  # a child of ours: the log has one writer
+        if silent:  # in a child process: the log has one writer
             context.line = lambda text: None
         name = task["module"]
         try:
@@ -169,14 +169,14 @@ class Runner:
 
 
 def _all(tasks: List[Dict[str, Any]]) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """Module and arguments of every task, and of every item of a loop."""
+    """Module and arguments of each task, and of each item of a loop."""
     for task in tasks:
         for each in [task] if task.get("items") is None else task["items"]:
             yield task["module"], each["args"]
 
 
 def _paths(module: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """The options, with `~` and `$NAME` in paths standing for what they are on this host."""
+    """The options, with `~` and `$NAME` in paths expanded on this host."""
     for name, option in spec.MODULES[module]["options"].items():
         if option["type"] == "path" and options.get(name):
             options[name] = os.path.expanduser(os.path.expandvars(options[name]))

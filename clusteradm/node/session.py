@@ -163,11 +163,11 @@ class Session:
                         end = event
                 if end is not None:
                     return {"batch": log.batch, "ok": end["status"] == "complete"}
-                log.look_after()
-                watched = [self._input.fd] + ([log.bell] if log.bell is not None else [])
-                ready = select.select(watched, [], [], log.patience)[0]
-                if log.bell in ready:
-                    log.silence()
+                log.check_runner()
+                watched = [self._input.fd] + ([log.wakeup] if log.wakeup is not None else [])
+                ready = select.select(watched, [], [], log.poll_seconds)[0]
+                if log.wakeup in ready:
+                    log.clear_wakeup()
                 if self._input.fd in ready:
                     if not self._input.fill():
                         sys.exit(0)  # the admin has gone; the batch goes on

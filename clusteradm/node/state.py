@@ -1,4 +1,4 @@
-"""Where the node keeps its own things: the package, batches, file bodies."""
+"""State directory of the node: the package, batches, file bodies."""
 
 import contextlib
 import os
@@ -7,12 +7,12 @@ PRIVATE = 0o700
 
 
 def state_directory() -> str:
-    """The root of the node's state; another one for tests."""
+    """The state directory; tests set another."""
     return os.environ.get("CLUSTERADM_STATE", "/var/lib/clusteradm")
 
 
 def private(*parts: str) -> str:
-    """A directory below the state that only its owner (root) can enter; made if it is not there."""
+    """A directory below it that only its owner (root) can enter; created if it is missing."""
     path = os.path.join(state_directory(), *parts)
     if not os.path.isdir(path):
         os.makedirs(path, 0o755, exist_ok=True)
@@ -21,7 +21,7 @@ def private(*parts: str) -> str:
 
 
 def boot_id() -> str:
-    """The kernel's name for this boot; "" where it has none."""
+    """The kernel's id of this boot; "" if it has none."""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
     return ""

@@ -1,11 +1,11 @@
-"""Small files and folders, as the kernel and the distribution have them: that one is not there is an answer."""
+"""Small files and folders of the kernel and the distribution: a missing one is an answer, not an error."""
 
 import os
 from typing import Any, Optional
 
 
 def read(*parts: str) -> Optional[str]:
-    """A small file's text without the white space around it; None if it is not there or cannot be read."""
+    """A file's text without surrounding white space; None if it is missing or unreadable."""
     try:
         with open(os.path.join(*parts), encoding="utf-8", errors="replace") as file:
             return file.read().strip()
@@ -14,7 +14,7 @@ def read(*parts: str) -> Optional[str]:
 
 
 def names(*parts: str) -> Any:
-    """The names in a directory, sorted; none if it is not there."""
+    """The names in a folder, sorted; empty if it is missing."""
     try:
         return sorted(os.listdir(os.path.join(*parts)))
     except OSError:
@@ -22,7 +22,7 @@ def names(*parts: str) -> Any:
 
 
 def number(text: Optional[str]) -> Optional[int]:
-    """A file's whole number; None where it is not there or holds something else."""
+    """The integer in a file's text; None if the file is missing or holds something else."""
     try:
         return int(text) if text is not None else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""A model on one Edge TPU, or on the CPU: through pycoral where the board has it, else a TensorFlow Lite runtime."""
+"""Engine: a model on one Edge TPU, or on the CPU, by pycoral if it is installed, else by a TensorFlow Lite runtime."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
 
 
 def device_path(pci_address: str, root: str = "/") -> str:
-    """The /dev/apex_N that now belongs to the TPU in this PCI slot: the numbers may change with every boot."""
+    """The /dev/apex_N of the TPU in this PCI slot: the numbers may change at every boot. Raises TpuError."""
     folder = os.path.join(root, "sys/class/apex")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     for name in names:
@@ -26,12 +26,12 @@ def device_path(pci_address: str, root: str = "/") -> str:
         except OSError:
             continue
     raise TpuError(
-        "no Edge TPU with the PCI address %s (of %d here): has it fallen off the bus?" % (pci_address, len(names))
+        "no Edge TPU with the PCI address %s (of %d here): see clusteradm health" % (pci_address, len(names))
     )
 
 
 class Engine:
-    """One model, loaded. Not for more than one thread at a time."""
+    """A loaded model. For one thread at a time."""
 
     def __init__(self, model: bytes, pci_address: Optional[str]) -> None:
         """Load `model` onto the TPU in that PCI slot; onto the CPU where `pci_address` is None. Raises TpuError."""
@@ -59,14 +59,14 @@ class Engine:
         return [self._interpreter.get_tensor(output["index"]) for output in self.outputs]
 
     def warm_up(self) -> None:
-        """The first inference carries the parameters to the chip and is several times slower than those that follow."""
+        """Run two inferences: the first copies the parameters to the chip and is several times slower."""
         zeros = np.zeros(self.input["shape"], self.input["dtype"])
         for _ in range(2):
             self.invoke(zeros)
 
 
 def read_model(path: str, sha256: str) -> bytes:
-    """The model file's bytes, if they are the ones that were deployed."""
+    """The model file's bytes. Raises TpuError if they are not the ones that were deployed."""
     with open(path, "rb") as file:
         model = file.read()
     found = hashlib.sha256(model).hexdigest()
@@ -101,7 +101,7 @@ def _on_tpu(model: bytes, option: str) -> Any:
 
 
 def _refused(path: str, error: Exception) -> str:
-    """libedgetpu has one error for everything: say what can be told apart from outside."""
+    """Reason why the TPU did not open, as far as it shows from outside: libedgetpu has one error for everything."""
     if not os.path.exists(path):
         return "%s is in sysfs but has no device node: run clusteradm health" % path
     if not os.access(path, os.R_OK | os.W_OK):

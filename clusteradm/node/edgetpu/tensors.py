@@ -1,4 +1,4 @@
-"""From an input's bytes to the tensor that the model takes, and from its outputs to a result. numpy and Pillow only."""
+"""Tensors: an input's bytes to the tensor that the model takes, its outputs to a result. numpy and Pillow only."""
 
 import io
 import os
@@ -10,18 +10,18 @@ from PIL import Image
 
 from clusteradm.node import atomic
 
-# An output of at most this many numbers stands in the result itself; a larger one in a file beside.
+# An output of at most this many numbers is in the result itself, a larger one in a file of its own.
 INLINE_NUMBERS = 1024
 
 _BILINEAR = 2  # Image.BILINEAR: the name has moved between Pillow's versions, the number has not
 
 
 class BadInput(Exception):
-    """This one input is no use; the job goes on."""
+    """An input that cannot be used; it gets an error as its result, and the job goes on."""
 
 
-class Feed:
-    """How one model is fed. `details` are the interpreter's of its input: shape, dtype, quantization."""
+class Preprocessor:
+    """Input tensors of one model. `details`: the interpreter's of the input (shape, dtype, quantization)."""
 
     def __init__(self, details: Dict[str, Any]) -> None:
         self.shape = tuple(int(size) for size in details["shape"])
@@ -30,7 +30,7 @@ class Feed:
         self.scale, self.zero = float(scale), int(zero)
 
     def tensor(self, data: bytes, form: Optional[List[Any]]) -> Any:
-        """The input tensor, of the model's shape and dtype. `form` is None for a picture, else [dtype, shape]."""
+        """The tensor, as the model takes it. `form` is None for a picture, else [dtype, shape]. Raises BadInput."""
         if form is None:
             return self._pixels(self._decode(data))
         values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
@@ -41,24 +41,24 @@ class Feed:
         return self._real(values)
 
     def _decode(self, data: bytes) -> Any:
-        """A picture, resized to the model's height and width: uint8, the model's shape."""
+        """A picture as uint8 in the model's shape, resized to its height and width."""
         height, width, channels = picture_size(self.shape)
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         try:
             file = Image.open(io.BytesIO(data))
-            # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the cost; never below the wanted.
+            # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is enough, at a fraction of the cost.
             file.draft(None, (width, height))
             image = file.convert(mode)
             if image.size != (width, height):
                 image = image.resize((width, height), _BILINEAR)
-        except Exception as error:  # Pillow's decoders raise whatever they meet: OSError, SyntaxError, struct.error ...
+        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error ...
             # Without the address of an object in memory: the same input gives the same result.
             text = " ".join(re.sub(r"<[^>]*>", "", str(error)).split())
             raise BadInput("not a picture that can be read: %s" % (text or type(error).__name__))
         return np.asarray(image, np.uint8).reshape(self.shape)
 
     def _pixels(self, values: Any) -> Any:
-        """Pixels as the model's dtype: black to white is the whole range of a quantised input, -1 to 1 of a float."""
+        """Pixels in the model's dtype: black to white is the whole range of a quantised input, -1 to 1 of a float."""
         if self.dtype == np.uint8:
             return values
         if self.dtype == np.int8:
@@ -66,7 +66,7 @@ class Feed:
         return (values.astype(np.float32) / np.float32(127.5) - np.float32(1)).astype(self.dtype)
 
     def _real(self, values: Any) -> Any:
-        """Real numbers as the model's dtype, by the input's own scale and zero point."""
+        """Real numbers in the model's dtype, quantised by the input's scale and zero point."""
         if self.dtype.kind == "f" or not self.scale:
             return values.astype(self.dtype)
         limits = np.iinfo(self.dtype)
@@ -83,14 +83,14 @@ def picture_size(shape: Tuple[int, ...]) -> Tuple[int, int, int]:
     raise BadInput("the model takes %s, no pictures: give it .npy files" % "x".join(str(size) for size in shape))
 
 
-class Answers:
-    """How one model's outputs become results. `details` are the interpreter's of its outputs."""
+class Postprocessor:
+    """Results of one model. `details`: the interpreter's of the outputs; `top`: classes in a classifier's result."""
 
     def __init__(self, details: List[Dict[str, Any]], top: int, folder: str) -> None:
         self._details = details
         self._folder = folder
         size = [int(n) for n in details[0]["shape"]]
-        # A classifier by its shape: one output, one row of scores.
+        # A classifier, by its shape: one output, one row of scores.
         classifier = len(details) == 1 and bool(size) and size[-1] > 1 and int(np.prod(size)) == size[-1]
         self._top = min(top, size[-1]) if classifier else 0
 
@@ -98,7 +98,7 @@ class Answers:
         """The result of input `index`, in the journal's form: "top": [[class, score], ...] or "outputs"."""
         if self._top:
             scores = outputs[0].reshape(-1)
-            # Equal scores: the lower class first, as argmax has it. The sign would overflow in a small dtype.
+            # Of equal scores the lower class first, as argmax does. Negation would overflow in a small dtype.
             order = np.argsort(-scores.astype(np.float64), kind="stable")[: self._top]
             real = _real(scores[order], self._details[0])
             return {"i": index, "top": [[int(n), round(float(score), 6)] for n, score in zip(order, real)]}
@@ -134,7 +134,7 @@ def _plain(values: Any) -> Any:
 
 
 def _real(values: Any, details: Dict[str, Any]) -> Any:
-    """Quantised numbers as the real ones that they stand for."""
+    """Dequantised numbers."""
     scale, zero = details["quantization"]
     if not scale or values.dtype.kind not in "iu":
         return values

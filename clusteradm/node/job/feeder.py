@@ -1,4 +1,4 @@
-"""Reads and decodes ahead, so that the Edge TPU need not wait: in threads, as Pillow and pread release the GIL."""
+"""Feeder: threads that read and decode inputs ahead of the Edge TPU (Pillow and pread release the GIL)."""
 
 import os
 import queue
@@ -8,12 +8,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from clusteradm.node.edgetpu.tensors import BadInput
 
-AHEAD = 16  # decoded inputs that may wait; more gains nothing and costs a board's memory
-READ_BYTES = 4 << 20  # the pack is read in pieces of about a chunk, not of an input: NFS pays by the call
+AHEAD = 16  # decoded inputs in the queue; more gains nothing and costs memory
+READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each call costs NFS a round trip
 
 
 class Decoded(NamedTuple):
-    """One input, ready: a tensor, or why not."""
+    """A decoded input: its tensor, or the error."""
 
     chunk: int
     input: int
@@ -22,7 +22,7 @@ class Decoded(NamedTuple):
 
 
 class Feeder:
-    """Takes chunks, gives decoded inputs. `decode` is called as decode(bytes, form) in any of `threads` threads."""
+    """Queue of chunks in, decoded inputs out. `threads` threads call decode(bytes, form)."""
 
     def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int) -> None:
         self._pack = os.open(pack, os.O_RDONLY)
@@ -38,11 +38,11 @@ class Feeder:
             threading.Thread(target=self._run, name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
-        """A chunk as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        """Add a chunk as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
         self._chunks.put(chunk)
 
     def get(self, timeout: float) -> Optional[Decoded]:
-        """The next decoded input, in any order; None after `timeout` seconds. Raises what a thread died of."""
+        """The next decoded input, in any order; None after `timeout` seconds. Raises a thread's exception."""
         try:
             return self._ready.get(timeout=timeout)
         except queue.Empty:
@@ -74,12 +74,12 @@ class Feeder:
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
                 self._ready.put(Decoded(chunk, piece[0], tensor, error))
-        except BaseException as error:  # the main thread has to hear of it, whatever it was
+        except BaseException as error:  # get() raises it in the main thread
             self._failed = self._failed or error
 
 
 def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
-    """The pieces of a chunk that are read at once: neighbours in the pack, up to READ_BYTES together."""
+    """The inputs of a chunk, grouped by read: neighbours in the pack, up to READ_BYTES together."""
     batch: List[List[Any]] = []
     for piece in pieces:
         adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2]
@@ -92,7 +92,7 @@ def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
 
 
 def _pread(fd: int, size: int, offset: int) -> bytes:
-    """All of it: a network file system may give less at a time."""
+    """Exactly `size` bytes: a network file system may return fewer per call."""
     parts = []
     while size:
         part = os.pread(fd, size, offset)

@@ -1,8 +1,7 @@
-"""inputs.pack and its index: many small files as one, so that a rank reads a chunk in one call over NFS.
+"""Pack of a job's inputs and its index: many small files as one, so that a rank reads a chunk in one NFS read.
 
 The files' bytes lie one after another, untouched. A picture is its file; an array file (.npy, .npz) is as many inputs
-as it has rows of the model's input, found by its header and read where they lie. No numpy: this runs on the head's own
-Python.
+as it has rows of the model's input, found by its header and read in place. No numpy: the head's own Python runs this.
 """
 
 import ast
@@ -34,7 +33,7 @@ class PackError(Exception):
 
 
 class Entry(NamedTuple):
-    """One file in the pack."""
+    """A file in the pack."""
 
     name: str
     offset: int
@@ -42,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Array(NamedTuple):
-    """What a .npy header says; `start` is where its numbers begin in the pack."""
+    """An array in the pack, by its .npy header; `start` is the offset of its numbers."""
 
     dtype: str
     item: int
@@ -60,8 +59,8 @@ class Wanted(NamedTuple):
 def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str]]:
     """(name, path) of every input below `paths`, sorted by name.
 
-    A file is taken as it is named. In a folder, and its sub-folders, files count whose name ends in one of `suffixes`
-    and does not begin with a dot; if the folder is all that is named, their names begin below it.
+    A named file is taken whatever its name. In a folder and its sub-folders, files count whose name ends in one of
+    `suffixes` and does not begin with a dot; if that folder is the only path, their names are relative to it.
     """
     found: Dict[str, str] = {}
     for path in paths:
@@ -80,7 +79,7 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
 
 
 def append(pack: str, source: BinaryIO) -> int:
-    """Add a file's bytes to the pack; how many they were."""
+    """Append a file's bytes to the pack; returns their number."""
     with open(pack, "ab") as file:
         before = file.tell()
         shutil.copyfileobj(source, file, 1 << 20)
@@ -103,7 +102,7 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[
 
 
 def write_index(path: str, lines: Iterator[Dict[str, Any]]) -> int:
-    """Write inputs.jsonl; the number of inputs."""
+    """Write inputs.jsonl; returns the number of inputs."""
     count = 0
     with open(path, "w", encoding="utf-8") as file:
         for line in lines:
@@ -124,7 +123,7 @@ def _arrays(pack: str, entry: Entry, suffix: str) -> List[Tuple[str, Array]]:
                 if info.compress_type == zipfile.ZIP_STORED:
                     found.append((name, _header(file, _stored_at(window, info) + entry.offset, info.file_size)))
                 else:
-                    # Unfolded, at the end of the pack: ranks read numbers, not zip files.
+                    # Decompressed, at the end of the pack: ranks read numbers, not zip files.
                     with archive.open(info) as member:
                         at = os.path.getsize(pack)
                         size = append(pack, cast(BinaryIO, member))
@@ -133,7 +132,7 @@ def _arrays(pack: str, entry: Entry, suffix: str) -> List[Tuple[str, Array]]:
 
 
 def _stored_at(window: "_Window", info: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin: after its local header, which has its own lengths of name and extra."""
+    """Offset of a stored member's bytes: after its local header, which has its own lengths of name and extra."""
     window.seek(info.header_offset + 26)
     name, extra = struct.unpack("<HH", window.read(4))
     return info.header_offset + 30 + int(name) + int(extra)
@@ -144,7 +143,7 @@ def _header(file: BinaryIO, offset: int, size: int) -> Array:
     file.seek(offset)
     start = file.read(12)
     if len(start) < 12 or start[:6] != _MAGIC:
-        raise ValueError("it does not begin as one")
+        raise ValueError("it has not the header of one")
     major = start[6]
     length, begin = (
         (struct.unpack("<H", start[8:10])[0], 10) if major == 1 else (struct.unpack("<I", start[8:12])[0], 12)
@@ -156,7 +155,7 @@ def _header(file: BinaryIO, offset: int, size: int) -> Array:
         fields = ast.literal_eval(file.read(length).decode("latin-1" if major < 3 else "utf-8"))
         descr, fortran, shape = fields["descr"], fields["fortran_order"], tuple(int(n) for n in fields["shape"])
     except (SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise ValueError("its header is garbled") from None
+        raise ValueError("its header is not readable") from None
     if not isinstance(descr, str) or descr not in _DTYPES:
         raise ValueError("inputs are numbers in little-endian order; this has %r" % (descr,))
     if fortran and len(shape) > 1:
@@ -171,7 +170,7 @@ def _header(file: BinaryIO, offset: int, size: int) -> Array:
 
 
 def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
-    """An array as inputs: one, or as many as its first dimension says. Dimensions of 1 do not count."""
+    """Inputs of an array: one, or as many as its first dimension. Dimensions of 1 are ignored."""
     one = [size for size in wanted.shape if size != 1]
     if [size for size in array.shape if size != 1] == one:
         rows, names = 1, [name]
@@ -199,7 +198,7 @@ def _by(shape: Sequence[int]) -> str:
 
 
 class _Window(io.RawIOBase):
-    """A part of a file as a file: what zipfile reads."""
+    """A part of a file as a file, for zipfile."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which rank sits where."""
+"""Placement of the ranks on hosts and TPUs, and mpirun's hostfile for it."""
 
 from typing import Any, Dict, List, Optional, Sequence
 

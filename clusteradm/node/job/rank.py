@@ -1,7 +1,7 @@
-"""What mpirun starts on every host: `python3 -m clusteradm.node.job.rank JOB-DIRECTORY ATTEMPT`.
+"""Rank of a job, started by mpirun on every host: `python3 -m clusteradm.node.job.rank JOB-DIRECTORY ATTEMPT`.
 
-Rank 0, on the head, hands out; every other rank works. A rank that fails beyond its own handling ends the whole MPI
-job, with the reason in the job's log: the supervisor decides what comes next.
+Rank 0, on the head, dispatches; every other rank is a worker. An exception that a rank does not handle ends the whole
+MPI job, with the traceback in the job's log; the supervisor decides whether to start another attempt.
 """
 
 import sys
@@ -9,7 +9,7 @@ import traceback
 
 
 def main(folder: str, attempt: int) -> None:
-    """Run this rank to its end."""
+    """Run this rank."""
     from mpi4py import MPI
 
     from clusteradm.node.job.channel import Channel
@@ -25,7 +25,7 @@ def main(folder: str, attempt: int) -> None:
 
             work(folder, attempt, channel)
     except BaseException:
-        # Without this a rank that dies in Python leaves the others waiting for it in MPI_Finalize for ever.
+        # Without abort() the other ranks would wait in MPI_Finalize for a rank that died in Python.
         traceback.print_exc()
         sys.stderr.flush()
         channel.abort()

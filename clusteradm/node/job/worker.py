@@ -1,4 +1,4 @@
-"""Every rank but 0: one model on one Edge TPU, fed from the shared file system."""
+"""Worker, every rank but 0: one model on one Edge TPU, with inputs from the shared file system."""
 
 import os
 import socket
@@ -9,37 +9,37 @@ from typing import Any, Dict, List
 
 from clusteradm.node.edgetpu.engine import Engine, read_model
 from clusteradm.node.edgetpu.library import TpuError
-from clusteradm.node.edgetpu.tensors import Answers, Feed
+from clusteradm.node.edgetpu.tensors import Postprocessor, Preprocessor
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Channel
 from clusteradm.node.job.feeder import Feeder
 
-# Decoding pays up to three threads (measured, 224 and 640 pixel JPEGs); more than the cores hurts.
+# Decoding gains from up to three threads (measured, 224 and 640 pixel JPEGs), and loses from more than the cores.
 MOST_THREADS = 3
-_PATIENCE = 0.02  # seconds for a decoded input, between two looks for a message
+_GET_SECONDS = 0.02  # seconds to wait for a decoded input before the next look for a message
 
 
 class Worker:
-    """One rank at work. Times in seconds, by the monotonic clock of this host."""
+    """State of one worker. Times in seconds, by the monotonic clock of this host."""
 
     def __init__(self, folder: str, channel: Channel, mine: Dict[str, Any], ranks_here: int) -> None:
         spec = files.read_json(os.path.join(folder, files.SPEC)) or {}
         model = spec["model"]
         self._channel = channel
         self.engine = Engine(read_model(model["path"], model["sha256"]), mine["pci_address"])
-        feed = Feed(self.engine.input)
-        self._answers = Answers(self.engine.outputs, spec["top"], os.path.join(folder, files.outputs(folder)))
+        feed = Preprocessor(self.engine.input)
+        self._answers = Postprocessor(self.engine.outputs, spec["top"], os.path.join(folder, files.outputs(folder)))
         self.engine.warm_up()
         threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // ranks_here))
         self._feeder = Feeder(os.path.join(folder, files.PACK), feed.tensor, threads)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}
-        self._mark = 0.0  # since when the work under way is under way
+        self._mark = 0.0  # when the work on the current chunk began
         self._busy = self._wait = 0.0
 
     def run(self) -> None:
-        """Until rank 0 says stop."""
+        """Work until rank 0 sends STOP."""
         while True:
             message = self._channel.poll()
             if message is not None:
@@ -59,9 +59,9 @@ class Worker:
         self._feeder.put(chunk)
 
     def _step(self) -> None:
-        """One inference, and the chunk's results on their way if it was its last."""
+        """Run one inference; send the chunk's results if it was its last."""
         started = time.perf_counter()
-        item = self._feeder.get(_PATIENCE)
+        item = self._feeder.get(_GET_SECONDS)
         taken = time.perf_counter()
         self._wait += taken - started
         if item is None:
@@ -89,11 +89,11 @@ class Worker:
 
 
 def work(folder: str, attempt: int, channel: Channel) -> None:
-    """Be this rank of the job in `folder`. A TPU that fails costs this rank, not the job."""
+    """Run this rank of the job in `folder`. A TPU that fails ends this rank's work, not the job."""
     here = socket.gethostname()
     plan = files.read_json(os.path.join(folder, files.ATTEMPT % attempt))
     if plan is None:
-        raise RuntimeError("%s is not to be seen on %s: is the shared file system mounted?" % (folder, here))
+        raise RuntimeError("%s is missing on %s: is the shared file system mounted?" % (folder, here))
     mine = next(rank for rank in plan["ranks"] if rank["rank"] == channel.rank)
     try:
         if here.split(".")[0] != mine["host"].split(".")[0]:
@@ -113,7 +113,7 @@ def work(folder: str, attempt: int, channel: Channel) -> None:
 
 
 def _wait_for_stop(channel: Channel) -> None:
-    """A rank that cannot work stays until the end: if it left, Open MPI would end the others."""
+    """Wait for the end of the job: if a rank that cannot work exited, Open MPI would end the others."""
     while True:
         message = channel.poll()
         if message is None:

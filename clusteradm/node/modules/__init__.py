@@ -1,1 +1,1 @@
-"""The modules: each takes its options and a context, makes the host so, and returns Ansible's result for it."""
+"""Modules: each takes its options and a context, brings the host to that state, and returns Ansible's result."""

@@ -1,4 +1,4 @@
-"""apt: packages. Never through python3-apt, whose cache costs a board seconds and another Python has not got."""
+"""apt: packages. Without python3-apt, whose cache costs a board seconds and which another Python does not have."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from clusteradm.node.context import Completed, Context, ModuleFailed
 _STATUS = "/var/lib/dpkg/status"
 _MARKS = "/var/lib/apt/extended_states"
 _LISTS = "/var/lib/apt/lists"
-# Longer than Ansible waits for another package manager: a new board's own upgrade takes minutes.
+# Longer than Ansible waits for another package manager: the first upgrade of a new board takes minutes.
 LOCK_SECONDS = 600
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "APT_LISTCHANGES_FRONTEND": "none"}
 _NOTHING = re.compile(r"^0 upgraded, 0 newly installed, 0 to remove", re.M)
@@ -23,7 +23,7 @@ _UPGRADES = {
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Refresh the lists, upgrade, have packages or not, clear up: what the options ask for."""
+    """Refresh the lists, upgrade, install or remove packages, clean up, as the options say."""
     names = [str(name).strip() for name in options["name"] or []]
     for name in names:
         if re.search(r"[*?\[\]!]|>=", name.split("=")[0]) or ">=" in name or name.count("=") > 1:
@@ -60,7 +60,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 
 def _refresh(options: Dict[str, Any], context: Context) -> bool:
-    """Fetch the lists if they are too old. True if there are others then; a check cannot know."""
+    """Fetch the lists if they are too old. True if they changed; in check mode, if they would be fetched."""
     before = _updated()
     if time.time() - before <= options["cache_valid_time"]:
         return False
@@ -70,17 +70,17 @@ def _refresh(options: Dict[str, Any], context: Context) -> bool:
     return context.check or int(_updated()) != int(before)
 
 
-def update(context: Context, retries: int, longest: int, patience: int = LOCK_SECONDS) -> None:
-    """Fetch the lists of all sources; what fails is tried again, after 1, 2, 4 seconds and so on up to the longest."""
+def update(context: Context, retries: int, longest: int, lock_seconds: int = LOCK_SECONDS) -> None:
+    """Fetch the lists of all sources; after a failure again, in 1, 2, 4 seconds and so on, at most `longest`."""
     for attempt in range(retries):
-        done = _run(context, ["update", "-q"], patience)
-        # apt-get goes on with old lists where a source is dead, and calls that success.
+        done = _run(context, ["update", "-q"], lock_seconds)
+        # If a source does not answer, apt-get keeps its old lists and succeeds.
         if done.rc == 0 and not re.search(r"^W: (Failed to fetch|Some index files failed)", done.stderr, re.M):
             return
         if attempt + 1 < retries:
-            context.line("a source does not answer: " + done.last_words())
+            context.line("a source does not answer: " + done.tail())
             time.sleep(min(2**attempt, longest))
-    raise ModuleFailed("Failed to update apt cache after %d retries: %s" % (retries, done.last_words()), rc=done.rc)
+    raise ModuleFailed("Failed to update apt cache after %d retries: %s" % (retries, done.tail()), rc=done.rc)
 
 
 def _install(options: Dict[str, Any], context: Context, result: Dict[str, Any], names: List[str]) -> Dict[str, Any]:
@@ -113,7 +113,7 @@ def _debs(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> 
         about = context.run(["dpkg-deb", "-f", path, "Package", "Version"])
         fields = dict(re.findall(r"^(\w+): (.*)$", about.stdout, re.M))
         if about.rc or "Package" not in fields:
-            raise ModuleFailed("Unable to install package: %s" % about.last_words())
+            raise ModuleFailed("Unable to install package: %s" % about.tail())
         if _dpkg(context)["installed"].get(fields["Package"]) != fields["Version"]:
             wanted.append(os.path.abspath(path))
     return _act(options, context, result, ["install"], wanted) if wanted else result
@@ -122,7 +122,7 @@ def _debs(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> 
 def _act(
     options: Dict[str, Any], context: Context, result: Dict[str, Any], words: List[str], names: List[str]
 ) -> Dict[str, Any]:
-    """Have apt-get change the packages, or say in a check what it would change."""
+    """Change the packages by apt-get; in check mode, have it simulate that."""
     if not context.check:
         _repair(context)
     flags = _answers(options, context)
@@ -150,7 +150,7 @@ def _act(
 
 
 def _diff(said: str) -> Dict[str, str]:
-    """What apt-get says that it does: from where it has read everything to its sum."""
+    """The part of apt-get's output that lists the changes, with its summary line."""
     lines = said.splitlines()
     begin = next((index + 1 for index, line in enumerate(lines) if line == "Reading state information..."), 0)
     end = next((index for index, line in enumerate(lines) if re.match(r"\d+ upgraded", line)), len(lines))
@@ -158,7 +158,7 @@ def _diff(said: str) -> Dict[str, str]:
 
 
 def _answers(options: Dict[str, Any], context: Context) -> List[str]:
-    """Ask nothing; what a person configured is kept, unless the options say otherwise."""
+    """Flags for no questions; configuration files that were edited are kept, unless the options say otherwise."""
     flags = ["-y"] + (["-s"] if context.check else [])
     for option in options["dpkg_options"].split(","):
         flags += ["-o", "Dpkg::Options::=--" + option.strip()]
@@ -166,7 +166,7 @@ def _answers(options: Dict[str, Any], context: Context) -> List[str]:
 
 
 def _settled(name: str, options: Dict[str, Any], context: Context) -> bool:
-    """True if nothing needs doing, as far as dpkg's own file says."""
+    """Whether the package is as wanted, by dpkg's status file."""
     package, _, version = name.partition("=")
     dpkg = _dpkg(context)
     if package not in dpkg["installed"]:
@@ -174,12 +174,12 @@ def _settled(name: str, options: Dict[str, Any], context: Context) -> bool:
             not version and package in dpkg["provided"] and options["state"] == "present"
         )
     if version:
-        return dpkg["installed"][package] == version  # of a pattern, apt-get knows the best
+        return dpkg["installed"][package] == version  # which version a pattern means, apt-get knows
     return bool(options["state"] == "present")
 
 
 def _dpkg(context: Context) -> Dict[str, Dict[str, str]]:
-    """Packages with their versions: "installed", "provided" by these, only their configuration "kept". Read once."""
+    """Packages with their versions: "installed", "provided" by these, and "kept" (only configuration). Read once."""
     if "dpkg" not in context.memory:
         found: Dict[str, Dict[str, str]] = {"installed": {}, "provided": {}, "kept": {}}
         try:
@@ -202,7 +202,7 @@ def _dpkg(context: Context) -> Dict[str, Dict[str, str]]:
 
 
 def _marked_automatic() -> List[str]:
-    """Packages that came for another's sake, and go with the last such."""
+    """Packages that were installed as dependencies of others."""
     try:
         with open(_MARKS, encoding="utf-8") as file:
             return re.findall(r"^Package: (\S+)\n(?:Architecture: .*\n)?Auto-Installed: 1$", file.read(), re.M)
@@ -220,27 +220,27 @@ def _updated() -> float:
 
 
 def _repair(context: Context) -> None:
-    """A package left half-configured (a power cut, a killed run) makes every apt run fail until it is finished."""
+    """Finish a half-configured package (after a power cut, a killed run): until then every run of apt fails."""
     if os.listdir("/var/lib/dpkg/updates") or context.run(["dpkg", "--audit"]).stdout.strip():
         done = context.run(
             ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"], environment=_ENVIRONMENT
         )
         if done.rc:
             raise ModuleFailed(
-                "a package is half-installed, and dpkg --configure -a fails: %s" % done.last_words(), rc=done.rc
+                "a package is half-installed, and dpkg --configure -a fails: %s" % done.tail(), rc=done.rc
             )
 
 
 def _apt(options: Dict[str, Any], context: Context, words: List[str], failure: str) -> Completed:
     done = _run(context, words, options["lock_timeout"])
     if done.rc:
-        raise ModuleFailed("%s: %s" % (failure, done.last_words()), **done.result())
+        raise ModuleFailed("%s: %s" % (failure, done.tail()), **done.result())
     return done
 
 
-def _run(context: Context, words: List[str], patience: int) -> Completed:
-    """apt-get; while another holds its lock (apt before 2.0 cannot wait by itself), again and again."""
-    deadline = time.monotonic() + patience
+def _run(context: Context, words: List[str], lock_seconds: int) -> Completed:
+    """Run apt-get; repeat while another process holds its lock (apt before 2.0 cannot wait for it)."""
+    deadline = time.monotonic() + lock_seconds
     while True:
         done = context.run(["apt-get", *words], environment=_ENVIRONMENT)
         held = re.search(r"Could not get lock|Unable to (?:acquire|lock)|is held by process", done.stderr)

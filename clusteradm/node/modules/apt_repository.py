@@ -1,4 +1,4 @@
-"""apt_repository: a package source in the one-line form, in a file of its own or wherever it stands already."""
+"""apt_repository: a package source in one-line format, in a file of its own or in the one that has it already."""
 
 import glob
 import os
@@ -13,12 +13,12 @@ _MAIN = "/etc/apt/sources.list"
 _FOLDER = "/etc/apt/sources.list.d"
 _TYPES = ("deb", "deb-src")
 
-# A line of a file: whether it is active, what it says, and the comment behind that.
+# A line of a file: whether it is active, the source, and the comment after it.
 _Line = Tuple[bool, str, str]
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the source, or not; then fetch its lists. What cannot be fetched is put back as it was."""
+    """Add or remove the source, then fetch the lists. Restores the files if that fails."""
     active, source, _ = _parse(options["repo"])
     if not active or source.split(" ")[0] not in _TYPES:
         hint = " (a ppa is Ubuntu's)" if options["repo"].startswith("ppa:") else ""
@@ -73,7 +73,7 @@ def _parse(line: str) -> _Line:
 
 
 def _texts(lines: Dict[str, List[_Line]]) -> Dict[str, str]:
-    """What each file is to say; one that would be empty is not there."""
+    """The new text of each file; an empty file is left out."""
     found = {}
     for path, each in lines.items():
         if each:
@@ -85,7 +85,7 @@ def _texts(lines: Dict[str, List[_Line]]) -> Dict[str, str]:
 
 
 def _add(source: str, options: Dict[str, Any], lines: Dict[str, List[_Line]]) -> Optional[str]:
-    """Make it active where it stands, or write it to a file, whose path is returned."""
+    """Activate the line that has the source, or add one to a file, whose path is returned."""
     found = False
     for each in lines.values():
         for index, (_, said, comment) in enumerate(each):
@@ -100,7 +100,7 @@ def _add(source: str, options: Dict[str, Any], lines: Dict[str, List[_Line]]) ->
 
 
 def _name(source: str) -> str:
-    """A file's name from the source's address, as Ansible makes it."""
+    """The file name that Ansible makes of the source's address."""
     bare = re.sub(r"\w+://", "", re.sub(r"\[[^\]]+\]", "", source))
     address = next(part for part in bare.split() if part not in _TYPES)
     return "_".join(re.sub("[^a-zA-Z0-9]", " ", address.split("@", 1)[-1]).split())

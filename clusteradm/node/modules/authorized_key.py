@@ -1,4 +1,4 @@
-"""authorized_key: who may log in as a user, and under which limits."""
+"""authorized_key: keys that may log in as a user, with their options."""
 
 import os
 import pwd
@@ -12,12 +12,12 @@ _KIND = re.compile(
     r"(webauthn-)?(sk-)?(ssh-(rsa|dss|ed25519|xmss)|ecdsa-sha2-nistp\d+|rsa-sha2-(256|512))"
     r"(-cert-v01)?(@openssh\.com)?\Z"
 )
-# Commas within quotes separate nothing.
+# Options are separated by commas outside quotes.
 _OPTION = re.compile(r"""((?:[^,"']|"[^"]*"|'[^']*')+)""")
 
 
 class Key(NamedTuple):
-    """A line of the file that is a key."""
+    """A key in the file."""
 
     options: List[str]
     kind: str
@@ -25,20 +25,20 @@ class Key(NamedTuple):
     comment: str
 
     def line(self) -> str:
-        """As Ansible writes it."""
+        """The line, as Ansible writes it."""
         options = ",".join(self.options) + " " if self.options else ""
         return "%s%s %s %s\n" % (options, self.kind, self.blob, self.comment)
 
     def same(self, other: "Key") -> bool:
-        """Whether both say the same; the order of their options says nothing."""
+        """Whether both are the same key with the same options in any order."""
         return self[1:] == other[1:] and sorted(self.options) == sorted(other.options)
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the keys with exactly these options, or not at all. Other lines stay, unless `exclusive`."""
+    """Add the keys with exactly these options, or remove them. Other lines stay, unless `exclusive`."""
     result: Dict[str, Any] = dict(options, changed=False)
     if options["key"].startswith(("http", "file:")):
-        raise ModuleFailed("key is the text of a key here, not where to find it: %s" % options["key"], **result)
+        raise ModuleFailed("key has to be the text of a key, not a URL: %s" % options["key"], **result)
     wanted = _wanted(options)
     try:
         account: Any = pwd.getpwnam(options["user"])
@@ -47,7 +47,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             raise ModuleFailed("Failed to lookup user %s" % options["user"], **result) from None
         account = None
     if account is None and options["path"] is None:
-        return dict(result, changed=True)  # an earlier task of this run would have made the user
+        return dict(result, changed=True)  # an earlier task of this run would have created the user
     path = options["path"] or os.path.join(account.pw_dir, ".ssh", "authorized_keys")
     result["keyfile"] = path
     before = files.read(path)
@@ -65,7 +65,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 
 def _about(options: Dict[str, Any]) -> Dict[str, Any]:
-    """What Ansible says of a file that the task names, and so, too, in the place of the task's own `state`."""
+    """The fields about the file, if the task names one; as in Ansible, its `state` replaces the task's."""
     return files.about(options["path"]) if options["path"] else {}
 
 
@@ -95,7 +95,7 @@ def _parse(line: str) -> Optional[Key]:
 
 
 def _after(lines: List[str], wanted: List[Key], options: Dict[str, Any]) -> List[str]:
-    """The lines of the file; the same as they are if nothing is to change."""
+    """The new lines of the file; equal to `lines` if nothing is to change."""
     keys = [_parse(line) for line in lines]
     blobs = {key.blob for key in wanted}
     if options["state"] == "absent":

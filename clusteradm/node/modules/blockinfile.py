@@ -1,4 +1,4 @@
-"""blockinfile: some lines of a file, between two markers."""
+"""blockinfile: a block of lines in a file, between two markers."""
 
 import re
 from typing import Any, Dict, List, Optional
@@ -8,7 +8,7 @@ from clusteradm.node.modules import lines
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the block between its markers, or neither."""
+    """Insert or update the block with its markers, or remove it."""
     path, present = options["path"], options["state"] == "present"
     before = lines.load(options)
     if before is None and not options["create"]:
@@ -54,7 +54,7 @@ def _last(present: List[bytes], line: bytes) -> Optional[int]:
 
 
 def _place(text: bytes, present: List[bytes], options: Dict[str, Any]) -> int:
-    """Where a new block goes."""
+    """Index at which a new block is inserted."""
     before, after = options["insertbefore"], options["insertafter"]
     if before == "BOF":
         return 0

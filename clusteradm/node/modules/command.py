@@ -10,7 +10,7 @@ from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Run the program that `cmd` or `argv` names; `$NAME` and `~` in its words stand for what they do in a shell."""
+    """Run the program in `cmd` or `argv`; `$NAME` and `~` in its arguments are expanded as by a shell."""
     try:
         words = [str(word) for word in options["argv"] or shlex.split(options["cmd"])]
     except ValueError as error:
@@ -22,7 +22,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 
 def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Run it, unless `creates` is there or `removes` is not. Check mode cannot tell without these."""
+    """Run the command, unless `creates` exists or `removes` does not. Without these, check mode cannot know."""
     if not command:
         raise ModuleFailed("no command given", rc=256)
     where = _folder(options["chdir"])
@@ -59,12 +59,12 @@ def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Co
 
 
 def _folder(chdir: Any) -> str:
-    """Where it runs: relative to where the login that brought the task begins."""
+    """The working folder: `chdir`, relative to the home of the user who logged in."""
     home = os.path.expanduser("~" + os.environ.get("SUDO_USER", ""))
     if chdir:
         where = os.path.join(home, chdir)
         if not os.path.isdir(where):
-            raise ModuleFailed("Unable to change directory before execution: %s is not there" % where)
+            raise ModuleFailed("Unable to change directory before execution: %s does not exist" % where)
         return where
     return home if os.path.isdir(home) else "/"
 

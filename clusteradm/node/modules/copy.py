@@ -1,4 +1,4 @@
-"""copy: a file with a content, from the admin's side or from this host."""
+"""copy: a file with a given content, from the admin side or from this host."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Put the body named by `blob`, or the file `src` of this host, to `dest`."""
+    """Write the body named by `blob`, or a copy of the file `src` of this host, to `dest`."""
     return _copy(options, context) if options["blob"] is None else place(options, context)
 
 
 def place(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Put the body named by `blob` to `dest`, or into that folder under the name of `src`."""
+    """Write the body named by `blob` to `dest`, or, if that is a folder, to a file in it with the name of `src`."""
     body = blobs.body(options["blob"])
     if body is None:
         raise ModuleFailed("the body of %s did not arrive" % options["dest"])
@@ -25,7 +25,7 @@ def place(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 def _copy(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     src = options["src"]
     if os.path.isdir(src):
-        raise ModuleFailed("Source %s is a folder: copy takes single files here (a loop over them, or cp -a)" % src)
+        raise ModuleFailed("Source %s is a folder: copy takes single files (use a loop, or command: cp -a)" % src)
     body = files.read(src)
     if body is None:
         raise ModuleFailed("Source %s not found" % src)
@@ -34,10 +34,10 @@ def _copy(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         options["mode"] = mode
     target = os.path.join(options["dest"], os.path.basename(src)) if os.path.isdir(options["dest"]) else options["dest"]
     if os.path.exists(target) and files.read(target) != body:
-        # As in Ansible: the copy takes the place of what was there, with nothing of its attributes.
+        # As in Ansible: the copy does not keep the attributes of the file it replaces.
         new = {"mode": mode, "owner": str(os.geteuid()), "group": str(os.getegid())}
         options.update({name: value for name, value in new.items() if options[name] is None})
-    context.diff = False  # nor does Ansible show one
+    context.diff = False  # Ansible shows none either
     return dict(_write(body, options, context), src=src)
 
 
@@ -69,7 +69,7 @@ def _write(body: bytes, options: Dict[str, Any], context: Context) -> Dict[str, 
 
 
 def _folder(path: str, options: Dict[str, Any], context: Context) -> bool:
-    """Make the folder, and those that it is in, as far as they are not there."""
+    """Create the folder and its parents, as far as they are missing; True if any is."""
     missing = files.missing(path)
     for one in missing:
         if not context.check:

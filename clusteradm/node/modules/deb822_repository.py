@@ -1,4 +1,4 @@
-"""deb822_repository: a package source in the form of fields, in a file of its own."""
+"""deb822_repository: a package source in deb822 format, in a file of its own."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from clusteradm.node.context import Context, ModuleFailed
 _FOLDER = "/etc/apt/sources.list.d"
 _KEYS = "/etc/apt/keyrings"
 _TYPES = ("deb", "deb-src")
-# Options that are no fields.
+# Options that are not fields of the format.
 _OURS = ("mode", "state", "signed_by")
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the source and its key, or neither."""
+    """Add the source and its key, or remove both."""
     slug = re.sub("[^a-z0-9-]+", "", re.sub(r"[_\s]+", "-", options["name"].lower()))
     dest = os.path.join(_FOLDER, slug + ".sources")
     keys = [os.path.join(_KEYS, "%s.%s" % (slug, ending)) for ending in ("asc", "gpg")]
@@ -61,14 +61,14 @@ def _field(name: str) -> str:
 
 
 def _indented(value: str) -> str:
-    """A text of several lines stands below its field; an empty one among them is a dot."""
+    """A field's value; lines of a longer one go below the field, an empty one as a dot."""
     if "\n" not in value:
         return " " + value
     return "\n" + "\n".join("    " + (line.strip() or ".") for line in value.strip().splitlines())
 
 
 def _key(signed_by: str, keys: Any, context: Context) -> Tuple[bool, Optional[str]]:
-    """Fetch the key, if it is named by a URL: whether that is a change, and the file that the source is to name."""
+    """Fetch the key, if it is a URL. Returns whether that is a change, and the file for Signed-By."""
     if os.path.isfile(signed_by):
         return False, signed_by
     if not urlparse(signed_by).scheme:

@@ -1,4 +1,4 @@
-"""debconf: what a package asks when it is configured, answered beforehand."""
+"""debconf: answers to a package's questions, set before it is configured."""
 
 from typing import Any, Dict
 
@@ -6,7 +6,7 @@ from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Give the answer, unless it is that already. Without a question: the answers that the package has."""
+    """Set the answer if it differs. Without a question: report the package's answers."""
     name, question, kind = options["name"], options["question"], options["vtype"]
     answers = _answers(name, context)
     if question is None:
@@ -23,7 +23,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     text = ", ".join(value) if isinstance(value, list) else value
     previous, current = {question: answers.get(question, "")}, {question: value if context.check else text}
     result: Dict[str, Any] = {"changed": True, "msg": "", "current": current}
-    # Ansible's word for it: all answers, where there was none to this question.
+    # As in Ansible: all answers, if there was none to this question.
     result["previous"] = previous if question in answers else dict(answers, **previous)
     if context.diff:
         result["diff"] = {"before": result["previous"], "after": dict(result["previous"], **current)}
@@ -58,10 +58,10 @@ def _password(options: Dict[str, Any], context: Context) -> str:
     try:
         done = context.run(["debconf-get-selections"])
     except FileNotFoundError:
-        raise ModuleFailed("debconf-get-selections is not there: install debconf-utils") from None
+        raise ModuleFailed("debconf-get-selections is missing: install debconf-utils") from None
     if done.rc:
         raise ModuleFailed(
-            "Failed to get the value '%s' from '%s': %s" % (options["question"], options["name"], done.last_words())
+            "Failed to get the value '%s' from '%s': %s" % (options["question"], options["name"], done.tail())
         )
     for line in done.stdout.splitlines():
         fields = line.split("\t")

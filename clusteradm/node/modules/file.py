@@ -1,4 +1,4 @@
-"""file: a directory, a link, an empty file, attributes, or nothing at a path."""
+"""file: a directory, link, empty file or nothing at a path, and attributes."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ Diff = Dict[str, Dict[str, Any]]
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Make the path what `state` says."""
+    """Bring the path to `state`."""
     path = options["path"]
     if options["src"] and options["state"] in (None, "file", "touch", "directory") and os.path.isdir(path):
         path = options["path"] = os.path.join(path, os.path.basename(options["src"]))
@@ -73,7 +73,7 @@ def _directory(path: str, before: str, options: Dict[str, Any], context: Context
 
 
 def _below(top: str, options: Dict[str, Any], context: Context) -> bool:
-    """The attributes of all that is in a directory, and, with `follow`, of what its links lead to."""
+    """Set the attributes of everything in a directory and, with `follow`, of the targets of its links."""
     changed = False
     itself = dict(options, follow=False)
     for folder, directories, names in os.walk(top):
@@ -91,7 +91,7 @@ def _below(top: str, options: Dict[str, Any], context: Context) -> bool:
 
 
 def _holds(folder: str, path: str) -> bool:
-    """Whether the path is in the folder: a link to there would be followed for ever."""
+    """Whether the path is in the folder: following a link to that would never end."""
     return (os.path.realpath(os.path.dirname(path)) + "/").startswith(os.path.realpath(folder).rstrip("/") + "/")
 
 
@@ -145,7 +145,7 @@ def _link(path: str, before: str, options: Dict[str, Any], context: Context) -> 
             os.rmdir(path)
         os.symlink(source, temporary)
         os.rename(temporary, path)
-    if os.path.exists(path):  # else it leads nowhere, and there is nothing to have attributes
+    if os.path.exists(path):  # else the target is missing, and nothing has attributes
         changed = files.attributes(path, options, context.check, diff) or changed
         changed = _times(path, options, "preserve", context, diff) or changed
     elif not options["follow"]:
@@ -171,7 +171,7 @@ def _diff(path: str, before: str, after: str) -> Diff:
 
 
 def _times(path: str, options: Dict[str, Any], default: str, context: Context, diff: Optional[Diff] = None) -> bool:
-    """Give it the times that the options name; True if that is a change, as "now" always is."""
+    """Set the times that the options name; True if that is a change, as "now" always is."""
     now = os.stat(path)
     wanted = [_time(options, name, default) for name in ("access_time", "modification_time")]
     old = [now.st_atime, now.st_mtime]

@@ -1,4 +1,4 @@
-"""get_url: a file from a URL."""
+"""get_url: download a file."""
 
 import email.utils
 import hashlib
@@ -19,11 +19,11 @@ _SCHEMES = ("http", "https", "ftp", "file")
 
 
 class _Same(Exception):
-    """What was fetched is what was there."""
+    """The download has the content that the file already has."""
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Fetch it, unless the file is there already (and has the checksum, where one is named)."""
+    """Download the file, unless it exists already (with the checksum, if one is given)."""
     dest, url = options["dest"], options["url"]
     result: Dict[str, Any] = {"url": url, "dest": dest, "checksum_src": None, "checksum_dest": None}
     algorithm, wanted = _checksum(options, result)
@@ -44,7 +44,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             dest = os.path.join(dest, _name(answer))
             result["dest"] = dest
         if not os.path.isdir(os.path.dirname(dest) or "."):
-            del result["checksum_src"]  # it is not fetched for nothing
+            del result["checksum_src"]  # nothing was downloaded
             raise ModuleFailed("Destination %s does not exist" % os.path.dirname(dest), **result)
         if os.path.exists(dest):
             result["checksum_dest"] = digest(dest, "sha1")
@@ -90,9 +90,9 @@ def _pieces(answer: Any, result: Dict[str, Any]) -> Iterator[bytes]:
 
 
 def _ask(url: str, options: Dict[str, Any], result: Dict[str, Any], method: str, since: Optional[float]) -> Any:
-    """The open answer; None where the server has nothing newer than `since`."""
+    """The open response; None if the server has nothing newer than `since`."""
     if urllib.parse.urlsplit(url).scheme not in _SCHEMES:
-        raise ModuleFailed("not a URL that can be fetched: %s" % url, **result)
+        raise ModuleFailed("not a URL of http, https, ftp or file: %s" % url, **result)
     headers = {"User-Agent": "clusteradm"}
     if since is None:
         headers["Cache-Control"] = "no-cache"
@@ -115,20 +115,20 @@ def _ask(url: str, options: Dict[str, Any], result: Dict[str, Any], method: str,
 
 
 def _name(answer: Any) -> str:
-    """What the server, or else the URL that it was at last, calls the file."""
+    """The file's name: the server's, or else the last part of the final URL."""
     path = urllib.parse.urlsplit(answer.geturl()).path
     return os.path.basename(answer.headers.get_filename() or "") or os.path.basename(path) or "index.html"
 
 
 def _checksum(options: Dict[str, Any], result: Dict[str, Any]) -> Tuple[str, str]:
-    """The algorithm and the digest that the content is to have; ("", "") if any will do."""
+    """Algorithm and digest that the content must have; ("", "") without a checksum."""
     if not options["checksum"]:
         return "", ""
     algorithm, colon, wanted = options["checksum"].partition(":")
     if not colon:
         raise ModuleFailed("The checksum parameter has to be in format <algorithm>:<checksum>", **result)
     if algorithm not in hashlib.algorithms_available:
-        raise ModuleFailed("unknown kind of checksum: %s" % algorithm, **result)
+        raise ModuleFailed("unknown checksum algorithm: %s" % algorithm, **result)
     if urllib.parse.urlsplit(wanted).scheme in _SCHEMES:
         wanted = _listed(wanted, options, result)
     wanted = re.sub(r"\W+", "", wanted).lower()
@@ -138,7 +138,7 @@ def _checksum(options: Dict[str, Any], result: Dict[str, Any]) -> Tuple[str, str
 
 
 def _listed(url: str, options: Dict[str, Any], result: Dict[str, Any]) -> str:
-    """The digest that a list of them, at `url`, has for the file."""
+    """The file's digest in the list of checksums at `url`."""
     with _ask(url, options, dict(result, url=url), "GET", None) as answer:
         lines: List[str] = answer.read().decode("utf-8", "replace").splitlines()
     if len(lines) == 1 and len(lines[0].split()) == 1:

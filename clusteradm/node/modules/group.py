@@ -7,7 +7,7 @@ from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the group, with its gid, or not."""
+    """Create the group, with its gid, or remove it."""
     name = options["name"]
     if options["non_unique"] and options["gid"] is None:
         raise ModuleFailed("non_unique is True but all of the following are missing: gid")

@@ -1,4 +1,4 @@
-"""hostname: the machine's name, now and at the next boot."""
+"""hostname: the host's name, now and after a reboot."""
 
 import socket
 from typing import Any, Dict
@@ -11,7 +11,7 @@ _LONGEST = 64
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Set the running name and the kept one."""
+    """Set the transient and the static name."""
     name = options["name"]
     running = socket.gethostname()
     kept = (files.read(_FILE) or b"").decode("utf-8", "replace").strip()
@@ -24,7 +24,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         return result
     if len(name) > _LONGEST:
         raise ModuleFailed("name cannot be longer than %d characters on systemd servers, try a shorter name" % _LONGEST)
-    # Through systemd: who listens for the name hears of it, as NetworkManager does.
+    # By systemd, which tells NetworkManager and others of the new name.
     if kept != name:
         _hostnamectl(context, "--pretty", "--static", name)
     if running != name:

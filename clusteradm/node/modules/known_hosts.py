@@ -1,4 +1,4 @@
-"""known_hosts: a host's key in a list of known hosts, or none of it."""
+"""known_hosts: a host's key in a file of known hosts."""
 
 import base64
 import hashlib
@@ -11,12 +11,12 @@ from typing import Any, Dict, List, Optional, Tuple
 from clusteradm.node import files
 from clusteradm.node.context import Context, ModuleFailed
 
-# Words that may stand before a host: what its key is good for.
+# Markers before a host name in a line.
 _MARKERS = ("@cert-authority", "@revoke")
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have this key of its kind for the host; or not have the key, or any of the host's where none is given."""
+    """Add the key, replacing one of the same type; or remove it, or all of the host's if none is given."""
     host, path, present = options["name"].lower(), options["path"], options["state"] == "present"
     key = options["key"]
     if not key and present:
@@ -33,7 +33,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         del lines[line - 1]
     if present and (other or line is None):
         if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"  # Ansible would write on in this line, and spoil both keys
+            lines[-1] += "\n"  # Ansible appends to this line, which spoils both keys
         lines.append(key)
     after = "".join(lines).encode("utf-8", "surrogateescape")
     result = dict(options, changed=False)
@@ -55,7 +55,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 
 def _check(host: str, key: str, context: Context) -> None:
-    """The program that reads the list is asked whether the line is one about the host."""
+    """Raise ModuleFailed unless ssh-keygen takes the line as one of the host."""
     if re.search(r"\S+(\s+)?,(\s+)?", host):
         raise ModuleFailed(
             "Comma separated list of names is not supported. "
@@ -69,7 +69,7 @@ def _check(host: str, key: str, context: Context) -> None:
 
 
 def _search(host: str, key: Optional[str], path: str, context: Context) -> Tuple[bool, bool, Optional[int]]:
-    """Is the host known; by exactly this key; and the number of the line with this key, or one of its kind."""
+    """(The host is known, by exactly this key, number of the line with this key or one of its type)."""
     if not os.path.exists(path):
         return False, False, None
     done = context.run(["ssh-keygen", "-F", host, "-f", path])
@@ -87,7 +87,7 @@ def _search(host: str, key: Optional[str], path: str, context: Context) -> Tuple
             continue
         has = _fields(said)
         if wanted[1].startswith("|1|") and has[1].startswith("|1|"):
-            wanted[1] = has[1]  # each hash of a name is another
+            wanted[1] = has[1]  # every hash of a name has its own salt
         if has == wanted:
             return True, True, number
         if has[2] == wanted[2] and not has[0].startswith(_MARKERS):
@@ -96,13 +96,13 @@ def _search(host: str, key: Optional[str], path: str, context: Context) -> Tuple
 
 
 def _fields(line: str) -> List[str]:
-    """Marker, host, type and key; the comment is nobody's business."""
+    """Marker, host, type and key; without the comment."""
     words = line.split()
     return (words if words[0].startswith("@") else ["", *words])[:4]
 
 
 def _hashed(host: str, key: str) -> str:
-    """The line with the host's name as ssh hashes it."""
+    """The line with the host's name hashed as ssh does."""
     salt = os.urandom(20)
     digest = hmac.new(salt, host.encode("utf-8"), hashlib.sha1).digest()
     fields = key.split()

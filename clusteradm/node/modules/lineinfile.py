@@ -11,7 +11,7 @@ Match = Callable[[bytes], Any]
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the line, or have none that matches."""
+    """Add or replace the line, or remove those that match."""
     before = lines.load(options)
     present = io.BytesIO(before or b"").readlines()
     if options["state"] == "absent":
@@ -45,7 +45,7 @@ def _with_backup(result: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _matcher(options: Dict[str, Any]) -> Optional[Match]:
-    """What tells the lines that the task is about; None if it names none."""
+    """The test for lines that the task is about; None if it names none."""
     wanted, line = lines.encoded(options["search_string"]), lines.encoded(options["line"])
     if options["regexp"] is not None:
         pattern = _compiled(options["regexp"])
@@ -63,7 +63,7 @@ def _compiled(pattern: str) -> Any:
 
 
 def _present(present: List[bytes], options: Dict[str, Any]) -> str:
-    """Put the line among the others; says what it did, nothing if it was there."""
+    """Add or replace the line; Ansible's message about it, "" if nothing changed."""
     line: bytes = lines.encoded(options["line"]) or b""
     before, after = options["insertbefore"], options["insertafter"]
     index, match = None, None
@@ -81,7 +81,7 @@ def _present(present: List[bytes], options: Dict[str, Any]) -> str:
         present[index] = new
         return "line replaced"
     if options["backrefs"]:
-        return ""  # there is nothing that they could stand for
+        return ""  # backrefs refer to a match, and there is none
     if "BOF" in (before, after):
         place = 0
     elif place is None:
@@ -106,7 +106,7 @@ def _found(present: List[bytes], matches: Match, first: bool) -> Tuple[Optional[
 
 
 def _place(present: List[bytes], line: bytes, options: Dict[str, Any]) -> Tuple[Optional[int], Optional[int]]:
-    """Where the line is already, and where insertbefore or insertafter would have it."""
+    """Index of the line that matches, and the one that insertbefore or insertafter gives."""
     pattern = options["insertbefore"] or options["insertafter"]
     anchor = None if pattern in (None, "BOF") or options["insertafter"] == "EOF" else _compiled(pattern)
     index, place = None, None

@@ -1,4 +1,4 @@
-"""What lineinfile and blockinfile share: the lines of a file, and their replacement."""
+"""Lines of a file and their replacement, for lineinfile and blockinfile."""
 
 import os
 from typing import Any, Dict, List, Optional
@@ -8,19 +8,19 @@ from clusteradm.node.context import Context, ModuleFailed
 
 
 def load(options: Dict[str, Any]) -> Optional[bytes]:
-    """The file's content; None where there is no file."""
+    """The file's content; None if it is missing."""
     if os.path.isdir(options["path"]):
         raise ModuleFailed("Path %s is a directory !" % options["path"], rc=256)
     return files.read(options["path"])
 
 
 def encoded(text: Optional[str]) -> Optional[bytes]:
-    """The text as it stands in a file."""
+    """The text, encoded for a file."""
     return None if text is None else text.encode("utf-8", "surrogateescape")
 
 
 def ended(lines: List[bytes]) -> None:
-    """Give the last line its end, so that another may follow."""
+    """End the last line, so that another can follow."""
     if lines and not lines[-1].endswith((b"\n", b"\r")):
         lines[-1] += b"\n"
 
@@ -28,7 +28,7 @@ def ended(lines: List[bytes]) -> None:
 def replace(
     options: Dict[str, Any], before: Optional[bytes], lines: List[bytes], msg: str, context: Context
 ) -> Dict[str, Any]:
-    """Write the lines, where they are others than `before`."""
+    """Write the lines if they differ from `before`."""
     folder = os.path.dirname(options["path"])
     if before is None and folder and not context.check:
         os.makedirs(folder, exist_ok=True)

@@ -1,4 +1,4 @@
-"""modprobe: a module of the kernel, now and at the next boot."""
+"""modprobe: a kernel module, now and at boot."""
 
 import os
 import re
@@ -15,14 +15,14 @@ _PARAMETERS = "/etc/modprobe.d"
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the module loaded, or not; `persistent`: the same of what is loaded at boot."""
+    """Load or unload the module; `persistent`: also configure that for boot."""
     name = options["name"]
     result: Dict[str, Any] = {key: options[key] for key in ("name", "params", "state")}
     result["changed"] = False
     loaded = _loaded(name)
     if options["state"] == "present" and not loaded:
         _modprobe([name, *shlex.split(options["params"])], context, result)
-        # One that is there under another name, or at once gone, is no change.
+        # A module that is loaded under another name, or unloads at once, is no change.
         result["changed"] = context.check or _loaded(name)
     elif options["state"] == "absent" and loaded:
         _modprobe(["-r", name], context, result)
@@ -48,7 +48,7 @@ def _loaded(name: str) -> bool:
 
 
 def _at_boot(options: Dict[str, Any], context: Context) -> bool:
-    """Write or comment out the lines that load it, and those that give its parameters; True if that is a change."""
+    """Write or comment out the lines that load it and set its parameters; True if that is a change."""
     name, params = options["name"], options["params"].split()
     loading = re.compile(r" *%s *(?:[#;].*)?\Z" % re.escape(name))
     giving = re.compile(r"options %s (\w+=\S+) *(?:[#;].*)?\Z" % re.escape(name))

@@ -1,4 +1,4 @@
-"""mount: a file system in fstab, and mounted."""
+"""mount: a file system in fstab, and its mount."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ _FSTAB = "/etc/fstab"
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Make fstab and the mount what `state` says."""
+    """Bring fstab and the mount to `state`."""
     state, path = options["state"], options["path"]
     if state in ("mounted", "present") and not (options["src"] and options["fstype"]):
         missing = ", ".join(name for name in ("src", "fstype") if not options[name])
@@ -58,7 +58,7 @@ def _remounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str
         if done.rc and how != "remount":
             raise ModuleFailed(
                 "Options were specified with remounted, but the remount command failed (%s): unmount it, and mount it "
-                "with the options wanted" % done.last_words()
+                "with the options wanted" % done.tail()
             )
         if done.rc:
             _do(context, "Error remounting %s" % path, ["umount", path], ["mount", path])
@@ -78,7 +78,7 @@ def _mounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, 
     try:
         if not was:
             _do(context, "Error mounting %s" % path, ["mount", path])
-        # Other options a mounted file system may take as it is; another source it cannot.
+        # A mounted file system can take other options, but not another source.
         elif old is None or old[0] != wanted[0] or context.run(["mount", "-o", "remount", path]).rc:
             _do(context, "Error mounting %s" % path, ["umount", path], ["mount", path])
     except ModuleFailed:
@@ -111,7 +111,7 @@ def _escaped(text: str) -> str:
 
 
 def _entry(path: str, lines: List[str]) -> Optional[List[str]]:
-    """The fields of the path's line in fstab."""
+    """The fields of the path's line in fstab; None if there is none."""
     found = [line.split("#")[0].split() for line in lines if _is_of(line, path)]
     return found[-1] if found else None
 
@@ -122,7 +122,7 @@ def _is_of(line: str, path: str) -> bool:
 
 
 def _in_fstab(path: str, wanted: Optional[List[str]], options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have these fields in fstab, or no line for the path."""
+    """Write these fields to fstab, or remove the path's line."""
     before = files.read(_FSTAB) or b""
     lines = before.decode("utf-8", "surrogateescape").splitlines(True)
     after = []
@@ -145,7 +145,7 @@ def _in_fstab(path: str, wanted: Optional[List[str]], options: Dict[str, Any], c
 
 
 def _is_mounted(path: str) -> bool:
-    """By the kernel's own table, which knows of binds as well."""
+    """By the kernel's table, which has bind mounts as well."""
     wanted = path.rstrip("/") or "/"
     with open("/proc/self/mountinfo", "r", errors="surrogateescape") as file:
         return any(line.split()[4].replace("\\040", " ").replace("\\134", "\\") == wanted for line in file)
@@ -155,4 +155,4 @@ def _do(context: Context, what: str, *commands: List[str]) -> None:
     for command in commands:
         done = context.run(command)
         if done.rc:
-            raise ModuleFailed("%s: %s" % (what, done.last_words()), rc=done.rc)
+            raise ModuleFailed("%s: %s" % (what, done.tail()), rc=done.rc)

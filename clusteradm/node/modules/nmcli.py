@@ -1,11 +1,11 @@
-"""nmcli: a connection of NetworkManager. Ethernet only, which is what boards have."""
+"""nmcli: a connection of NetworkManager, of type ethernet."""
 
 import re
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.context import Completed, Context, ModuleFailed
 
-# Settings and the options they come from, in the order in which they are given.
+# NetworkManager's settings and the module's options, in the order in which nmcli gets them.
 _SETTINGS = (
     ("connection.autoconnect", "autoconnect"),
     ("connection.autoconnect-priority", "autoconnect_priority"),
@@ -36,7 +36,7 @@ _MTU = "802-3-ethernet.mtu"
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the connection with its settings, or not have it; activate or deactivate it."""
+    """Add or change the connection, or remove it; activate or deactivate it."""
     name, state = options["conn_name"], options["state"]
     result: Dict[str, Any] = {"conn_name": name, "state": state, "changed": False}
     there = name in _must(_nmcli(context, "--fields", "name", "--terse", "con", "show"), name).stdout.splitlines()
@@ -58,11 +58,11 @@ def _present(options: Dict[str, Any], there: bool, context: Context, result: Dic
     name = options["conn_name"]
     wanted = _settings(options)
     if options["type"] is None and wanted.pop(_MTU) is not None:
-        # Ansible passes over it then, without a word.
-        raise ModuleFailed("mtu needs type: ethernet beside it", name=name)
+        # Ansible ignores it then.
+        raise ModuleFailed("mtu needs type: ethernet", name=name)
     if not there:
         if options["type"] is None:
-            raise ModuleFailed("connection %s is not there: its type is missing" % name, name=name)
+            raise ModuleFailed("connection %s does not exist: give its type to create it" % name, name=name)
         result.update(Connection="Connection %s of Type %s is being added" % (name, options["type"]), changed=True)
         if context.check:
             return result
@@ -91,7 +91,7 @@ def _present(options: Dict[str, Any], there: bool, context: Context, result: Dic
 
 
 def _settings(options: Dict[str, Any]) -> Dict[str, Any]:
-    """Setting -> a text, a list of texts, or None where nothing is said of it."""
+    """Setting -> a text, a list of texts, or None if it is not given."""
     wanted: Dict[str, Any] = {"connection.interface-name": options["ifname"]}
     for setting, option in _SETTINGS:
         value = options[option]
@@ -113,12 +113,12 @@ def _settings(options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _sized(wanted: Dict[str, Any], usual: str) -> Dict[str, Any]:
-    """A size of packets that is named no more is the interface's own again."""
+    """Without an MTU, the interface's default again: `usual`."""
     return dict(wanted, **{_MTU: wanted[_MTU] or usual}) if _MTU in wanted else wanted
 
 
 def _compared(now: Dict[str, Any], wanted: Dict[str, Any]) -> Any:
-    """What is, and what is to be, of all that is said something of."""
+    """Present and wanted values of the given settings."""
     before: Dict[str, Any] = {}
     after: Dict[str, Any] = {}
     for key, value in wanted.items():
@@ -146,7 +146,7 @@ def _show(name: str, context: Context) -> Dict[str, Any]:
 
 
 def _words(wanted: Dict[str, Any]) -> List[str]:
-    """The settings as nmcli takes them, without those of which nothing is said."""
+    """The given settings as arguments of nmcli."""
     words = []
     for key, value in wanted.items():
         if value is not None:
@@ -172,4 +172,4 @@ def _nmcli(context: Context, *words: str) -> Completed:
     try:
         return context.run(command)
     except FileNotFoundError:
-        raise ModuleFailed("there is no NetworkManager here: nmcli is missing") from None
+        raise ModuleFailed("nmcli is missing: NetworkManager is not installed") from None

@@ -1,4 +1,4 @@
-"""package: a package, by the name that does not say what installs it. On these hosts apt does."""
+"""package: packages, without the name of a package manager. On these hosts it is apt."""
 
 from typing import Any, Dict
 
@@ -8,5 +8,5 @@ from clusteradm.node.modules import apt
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the packages, or not."""
+    """Install or remove the packages."""
     return apt.run(spec.normalise("apt", {"name": options["name"], "state": options["state"]}), context)

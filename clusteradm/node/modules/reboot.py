@@ -1,4 +1,4 @@
-"""reboot: have the host go down in a moment, when whoever asked knows of it. The admin side waits for it to be back."""
+"""reboot: restart the host, a moment after the reply. The admin side waits until it is back."""
 
 import subprocess
 import time
@@ -9,13 +9,13 @@ from clusteradm.node.state import boot_id
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Begin the reboot. `boot`: the kernel's id of the present one."""
+    """Start the reboot. `boot`: the kernel's id of the present boot."""
     if context.check:
         return {"changed": True, "elapsed": 0, "rebooted": True}
     time.sleep(options["pre_reboot_delay"])
     done = context.run(["systemctl", "is-system-running"])
     if "offline" in done.stdout:
-        raise ModuleFailed("systemd does not run here: there is nothing that could reboot it")
+        raise ModuleFailed("systemd does not run here: the host cannot be rebooted by it")
     subprocess.Popen(
         ["sh", "-c", 'sleep 1; wall "$0"; exec systemctl reboot', options["msg"]],
         stdin=subprocess.DEVNULL,

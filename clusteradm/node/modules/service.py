@@ -1,4 +1,4 @@
-"""service: a unit, by the name that does not say what starts it. On these hosts systemd does."""
+"""service: a service, without the name of an init system. On these hosts it is systemd."""
 
 from typing import Any, Dict
 
@@ -8,6 +8,6 @@ from clusteradm.node.modules import systemd
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the service started or enabled, or not."""
+    """Start, stop, enable or disable the service."""
     given = {name: options[name] for name in ("name", "state", "enabled")}
     return systemd.run(spec.normalise("systemd", given), context)

@@ -1,4 +1,4 @@
-"""shell: run a line of shell."""
+"""shell: run a shell command."""
 
 from typing import Any, Dict
 
@@ -7,5 +7,5 @@ from clusteradm.node.modules import command
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Give the line to the shell."""
+    """Run the command with the shell."""
     return command.execute([options["executable"], "-c", options["cmd"]], options["cmd"], options, context)

@@ -9,7 +9,7 @@ from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """The content as base64."""
+    """The content, in base64."""
     source = options["src"]
     if os.path.isdir(source):
         raise ModuleFailed("Source is a directory and must be a file: %s" % source)

@@ -1,4 +1,4 @@
-"""stat: what there is to know of a file."""
+"""stat: facts about a file."""
 
 import grp
 import hashlib
@@ -15,7 +15,7 @@ _NAMES = {"blksize": "block_size", "rdev": "device_type", "ino": "inode"}
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Everything under the key `stat`; of what is not there, only that."""
+    """The facts under the key `stat`; for a missing file only that it does not exist."""
     path = options["path"]
     try:
         found = os.stat(path) if options["follow"] else os.lstat(path)
@@ -46,7 +46,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 
 def digest(path: str, algorithm: str) -> str:
-    """The checksum of a file, of which only a piece is in memory at a time."""
+    """Checksum of a file, read in pieces."""
     total = hashlib.new(algorithm)
     with open(path, "rb") as file:
         for piece in iter(lambda: file.read(1 << 20), b""):

@@ -1,4 +1,4 @@
-"""sysctl: a setting of the kernel, in a file that is read at boot, and now."""
+"""sysctl: a kernel parameter, in a file that is read at boot, and now."""
 
 import os
 import re
@@ -7,14 +7,14 @@ from typing import Any, Dict, List, Optional, Tuple
 from clusteradm.node import files
 from clusteradm.node.context import Completed, Context, ModuleFailed
 
-# What sysctl may say while it ends as if all were well.
+# Errors with which sysctl ends successfully.
 _REFUSED = re.compile(r'^sysctl: setting key "[^"]+": (Invalid argument|Read-only file system)$', re.M)
 _TRUE = ("yes", "on", "1", "true", "t", "y")
 _FALSE = ("no", "off", "0", "false", "f", "n")
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the setting in the file and in the kernel, or no longer in the file."""
+    """Set the parameter in the file and in the kernel, or remove it from the file."""
     name, value, present = options["name"].strip(), _value(options["value"]), options["state"] == "present"
     if not name:
         raise ModuleFailed("name cannot be blank")
@@ -42,7 +42,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 
 def _value(value: Optional[str]) -> str:
-    """Truth, in any of its words, is 1."""
+    """The value, with any boolean as 1 or 0."""
     text = (value or "").strip()
     return "1" if text.lower() in _TRUE else "0" if text.lower() in _FALSE else text
 
@@ -53,7 +53,7 @@ def _lines(path: str) -> List[str]:
 
 
 def _setting(line: str) -> Optional[Tuple[str, str]]:
-    """The name and the value that a line of the file sets; None where it sets nothing."""
+    """Name and value that a line of the file sets; None if it sets nothing."""
     if not line or line[0] in "#;" or "=" not in line:
         return None
     name, value = line.split("=", 1)
@@ -61,7 +61,7 @@ def _setting(line: str) -> Optional[Tuple[str, str]]:
 
 
 def _rewritten(lines: List[str], name: str, value: Optional[str]) -> List[str]:
-    """The lines with this value where the name was first, or without the name; of each setting only the first."""
+    """The lines with this value at the name's first line, or without the name; of each setting the first line only."""
     settings: Dict[str, bool] = {}
     after: List[str] = []
     for line in lines:

@@ -6,16 +6,16 @@ from typing import Any, Dict, List
 
 from clusteradm.node.context import Completed, Context, ModuleFailed
 
-# A unit's state of which `systemctl show` says enough; of any other, `is-enabled` knows.
+# UnitFileState values that decide whether a unit is enabled; for others `is-enabled` is asked.
 _ENABLED = {"enabled": True, "static": True, "disabled": False, "masked": False}
-# What `is-enabled` says with success, of a unit that enabling would still change.
+# Output of a successful `is-enabled` for a unit that `enable` would still change.
 _NOT_YET = ("enabled-runtime", "indirect", "alias")
-# A unit may start, stop or fail by itself.
+# A unit can start, stop or fail by itself: an older state is read again.
 _FRESH_SECONDS = 1.0
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Reload systemd; mask, enable, start a unit, or the contrary; each only where it is not so already."""
+    """Reload systemd; mask, enable and start a unit, or the contrary, each only if it is not in that state."""
     for option in ("daemon_reload", "daemon_reexec"):
         if options[option] and not context.check:
             verb = option.replace("_", "-")
@@ -27,7 +27,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     result: Dict[str, Any] = {"name": unit, "changed": False, "status": {}}
     if unit is None:
         if any(options[option] is not None for option in ("state", "enabled", "masked")):
-            raise ModuleFailed("state, enabled and masked are of a unit: the option name is missing")
+            raise ModuleFailed("state, enabled and masked need the option name")
         return result
     if _is_pattern(unit):
         raise ModuleFailed(
@@ -99,10 +99,10 @@ def _is_pattern(unit: str) -> bool:
 
 
 def _show(unit: str, context: Context) -> Dict[str, str]:
-    """All that systemd knows of the unit.
+    """The unit's properties.
 
-    The first task of a batch asks for those of all: to start systemctl takes longer than its answer. Once something has
-    changed, each asks for itself.
+    The first task of a batch reads those of all its units: starting systemctl takes longer than its answer. After a
+    change each task reads its own.
     """
     asked, states = context.memory.get("units", (0.0, {}))
     if unit not in states or time.monotonic() - asked > _FRESH_SECONDS:
@@ -115,18 +115,18 @@ def _show(unit: str, context: Context) -> Dict[str, str]:
 
 
 def _ask(units: List[str], context: Context) -> Dict[str, Dict[str, str]]:
-    """Each unit's properties. None of any where the answer cannot be told apart, or one has a name that is none."""
+    """Each unit's properties; {} if the answers cannot be told apart, or a name is not one of a unit."""
     done = context.run(["systemctl", "show", *units])
     answers = done.stdout.strip("\n").split("\n\n") if len(units) > 1 else [done.stdout]
     if done.rc or len(answers) != len(units):
         if len(units) == 1:
-            raise ModuleFailed(done.last_words(), rc=done.rc)
+            raise ModuleFailed(done.tail(), rc=done.rc)
         return {}
     return {unit: _properties(answer) for unit, answer in zip(units, answers)}
 
 
 def _properties(text: str) -> Dict[str, str]:
-    """Commands are in braces, and may have several lines."""
+    """Properties of one unit. Commands are in braces and may have several lines."""
     status: Dict[str, str] = {}
     key = ""
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""template: a file whose content the admin's side has rendered."""
+"""template: a file whose content the admin side has rendered."""
 
 from clusteradm.node.modules.copy import place as run
 

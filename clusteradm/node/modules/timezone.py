@@ -1,4 +1,4 @@
-"""timezone: the zone of the clock, and what the hardware's clock is set to, by systemd."""
+"""timezone: the time zone, and whether the hardware clock runs in it or in UTC, by systemd."""
 
 import os
 import re
@@ -11,10 +11,10 @@ _ZONES = "/usr/share/zoneinfo/"
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Set what differs."""
+    """Set the ones that differ."""
     wanted = {name: options[name] for name in ("hwclock", "name") if options[name] is not None}
     if not shutil.which("timedatectl"):
-        raise ModuleFailed("there is no timedatectl, which is how this module sets a time zone")
+        raise ModuleFailed("timedatectl is missing, by which this module sets a time zone")
     if "name" in wanted and not os.path.isfile(_ZONES + wanted["name"]):
         raise ModuleFailed('Error message:\ngiven timezone "%s" is not available' % wanted["name"])
     has = _has(context)
@@ -41,7 +41,7 @@ def _has(context: Context) -> Dict[str, str]:
     zone = re.search(r"^\s*Time ?zone\s*:\s*(\S+)", said, re.M)
     local = re.search(r"^\s*RTC in local TZ\s*:\s*(\S+)", said, re.M)
     if zone is None or local is None:
-        raise ModuleFailed("timedatectl status says no time zone:\n" + said)
+        raise ModuleFailed("timedatectl status has no time zone:\n" + said)
     return {"name": zone.group(1), "hwclock": "local" if local.group(1) == "yes" else "UTC"}
 
 

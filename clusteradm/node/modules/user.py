@@ -12,12 +12,12 @@ from clusteradm.node.context import Context, ModuleFailed
 
 _SHADOW = "/etc/shadow"
 _LOGIN_DEFS = "/etc/login.defs"
-# The fields of a line of _SHADOW.
+# Fields of a line of _SHADOW.
 _HASH, _MIN, _MAX, _WARN, _EXPIRE = 1, 3, 4, 5, 7
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Have the account as the options say, or not have it."""
+    """Create or change the account, or remove it."""
     name = options["name"]
     account = _look(name)
     result: Dict[str, Any] = {"name": name, "state": options["state"], "changed": False}
@@ -36,7 +36,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         orphaned = (
             options["create_home"] and bool(options["home"]) and not os.path.isdir(os.path.dirname(options["home"]))
         )
-        if orphaned:  # useradd makes no folder above a home
+        if orphaned:  # useradd does not create the parent of a home
             _make_home(options["home"], options["skeleton"])
         _do(context, command, name, result)
         account = pwd.getpwnam(name)
@@ -50,7 +50,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         account = pwd.getpwnam(name)
         result.update(append=options["append"], move_home=options["move_home"])
     if options["password"] is not None:
-        result["password"] = "NOT_LOGGING_PASSWORD"  # noqa: S105 - a word in its place
+        result["password"] = "NOT_LOGGING_PASSWORD"  # noqa: S105 - not a password
     result.update(uid=account.pw_uid, group=account.pw_gid, comment=account.pw_gecos)
     result.update(home=account.pw_dir, shell=account.pw_shell)
     if options["groups"] is not None:
@@ -132,10 +132,10 @@ def _modify(options: Dict[str, Any], account: Any, context: Context, result: Dic
 
 
 def _set_password(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
-    """Through an input: a hash in a command line is everybody's to read."""
+    """Set the hash by chpasswd's standard input: every user can read a command line."""
     password = ("!" if options["password_lock"] else "") + options["password"]
     if "\n" in password or ":" in password:
-        raise ModuleFailed("password: a hash has neither a colon nor a line's end", name=options["name"])
+        raise ModuleFailed("password: a hash cannot have a colon or a line end", name=options["name"])
     _do(context, ["chpasswd", "-e"], options["name"], result, "%s:%s\n" % (options["name"], password))
 
 
@@ -169,7 +169,7 @@ def _look(name: str) -> Any:
 
 
 def _group(name: Any) -> Any:
-    """A group by its number or its name."""
+    """The group, by number or name."""
     try:
         return grp.getgrgid(int(name))
     except (ValueError, KeyError):
@@ -193,7 +193,7 @@ def _date(seconds: int) -> str:
 
 
 def _make_home(path: str, skeleton: Optional[str]) -> None:
-    """As useradd makes one: filled from the skeleton, open as far as login.defs has it."""
+    """Create a home as useradd does: from the skeleton, with the mode in login.defs."""
     skeleton = skeleton or "/etc/skel"
     if os.path.isdir(skeleton):
         shutil.copytree(skeleton, path, symlinks=True)

@@ -1,4 +1,4 @@
-"""wait_for: until a port answers, a file is there, or neither; or simply for some time."""
+"""wait_for: wait until a port answers or a file exists, or no longer does; or for some time."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from clusteradm.node.context import Context, ModuleFailed
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
-    """Look again and again, at most `timeout` seconds."""
+    """Poll, for at most `timeout` seconds."""
     port, path, state = options["port"], options["path"], options["state"]
     if context.check:
         return {"changed": False, "skipped": True, "msg": "remote module does not support check mode"}
@@ -29,7 +29,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     while True:
         if _is_so(options, found):
-            if path is not None and os.path.lexists(path):  # of what is there, Ansible says what it is
+            if path is not None and os.path.lexists(path):  # as in Ansible: the kind of the existing file
                 result["state"] = files.kind(path)
             return dict(result, elapsed=_since(started), **found)
         left = options["timeout"] - (time.monotonic() - started)
@@ -87,7 +87,7 @@ def _matches(pattern: str, data: bytes, found: Dict[str, Any]) -> bool:
 
 
 def _complaint(options: Dict[str, Any]) -> str:
-    """What Ansible's own says."""
+    """Ansible's message."""
     state, path, pattern = options["state"], options["path"], options["search_regex"]
     where = path if path is not None else "%s:%s" % (options["host"], options["port"])
     if state in ("absent", "stopped"):

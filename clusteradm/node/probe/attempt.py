@@ -1,4 +1,4 @@
-"""A probe's work as the cluster user, with a time limit: what hangs, crashes or fails is an answer like any other."""
+"""Work of a probe as the cluster user, with a time limit; hanging, crashing and failing are results too."""
 
 import pwd
 import time
@@ -8,9 +8,9 @@ from clusteradm.node.account import AccountError, AccountTimeout, as_user
 
 
 def attempt(user: str, seconds: float, work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
-    """The work's result with "ok" (True, unless it says otherwise) and "seconds"; or "ok": False and "error".
+    """The work's result with "ok" (True unless the work sets it) and "seconds"; or "ok": False and "error".
 
-    "timeout": True where it did not end in time.
+    "timeout": True if it did not end in time.
     """
     begun = time.monotonic()
     try:
@@ -25,7 +25,7 @@ def attempt(user: str, seconds: float, work: Callable[[], Dict[str, Any]]) -> Di
 
 
 def is_root(user: str) -> bool:
-    """Whether that is a name of root, whom the apex driver lets open even a TPU that another process owns."""
+    """Whether the user is root, whom the apex driver lets open even a TPU that another process owns."""
     try:
         return pwd.getpwnam(user).pw_uid == 0
     except KeyError:

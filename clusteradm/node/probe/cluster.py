@@ -1,4 +1,4 @@
-"""Cluster probes, on the head as the cluster user: can MPI start a process on every host, and do all see one share?"""
+"""Cluster probe, on the head as the cluster user: whether MPI starts a process on every host, and all see one share."""
 
 import json
 import os
@@ -11,27 +11,26 @@ from clusteradm.node import child
 from clusteradm.node.account import as_user
 from clusteradm.node.probe.programs import run_all
 
-# For everything; for MPI to start and measure, which it does in seconds or not at all; for a login.
+# Time limits: for everything; for MPI to start and measure, which it does in seconds or not at all; for a login.
 _SECONDS, _MPI_SECONDS, _LOGIN_SECONDS = 120.0, 35, 5.0
-# For one host alone, of which only its name is asked; and how many are so at once.
+# For mpirun on one host alone, which only writes its name; and how many such run at the same time.
 _ALONE_SECONDS, _APART = 12, 8
-# For mpirun to end its processes where its time is over; and for what comes after all asking.
+# For mpirun to end its processes when its time is over; and for what comes after all programs.
 _GRACE, _RESERVE = 5, 10.0
-# What timeout(1) ends with where it has ended, or killed, the program.
+# Exit codes of timeout(1) when it has ended, or killed, the program.
 _LATE = (124, 137)
-# Of what mpirun says: its messages are long.
+# Of mpirun's standard error: its messages are long.
 _LINES = 60
 _SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
-    """One MPI process per host says its name, and those that can use the share write a file there.
+    """One MPI process per host writes its name, and those that can use the share write a file there.
 
     `request`: {"user", "shared", "hosts": [names], "writers": [those of them that can use the share]}. The document:
-    "hosts": who was asked together, "hello": how that went, "login": host -> whether the user can log in there,
-    "apart": host -> how it went with that host alone, where it was not among the others, or did not answer with them;
-    who would come too late is not asked.
-    Raises OSError where the head's own share cannot be used, or mpirun does not come to its end.
+    "hosts": those started together, "hello": the result of that, "login": host -> whether the user can log in there,
+    "apart": host -> the result of that host alone, if it was not among the others or did not answer with them, and
+    there was time. Raises OSError if the head's own share cannot be used, or the probe does not end in time.
     """
     begun = time.monotonic()
     hosts, writers = request["hosts"], request["writers"]
@@ -41,11 +40,11 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
 
 
 def _ask(hosts: Sequence[str], shared: str, writers: Sequence[str]) -> Dict[str, Any]:
-    """As the cluster user. One host that cannot start a process keeps mpirun from starting any: it is found out who."""
+    """As the cluster user. A host that cannot start a process keeps mpirun from starting any; it is singled out."""
     end = time.monotonic() + _SECONDS - _RESERVE
     folder = tempfile.mkdtemp(prefix=".probe-", dir=shared)
     try:
-        # Who cannot use the share may not be reached at all: such a one is asked alone, once it lets the user in.
+        # A host that cannot use the share may not be reachable at all: it is tried alone, if the user can log in.
         sound = [host for host in hosts if host in writers]
         doubtful = [host for host in hosts if host not in writers]
         mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, child.PYTHON)] if sound else []
@@ -73,11 +72,11 @@ def _ask(hosts: Sequence[str], shared: str, writers: Sequence[str]) -> Dict[str,
 
 
 def _apart(hosts: Sequence[str], folder: str, writers: Sequence[str], end: float) -> Dict[str, Any]:
-    """How mpirun ends on each host alone, some side by side, as long as there is time for them."""
+    """Results of mpirun on each host alone, some side by side, as long as there is time."""
     found = {}  # type: Dict[str, Any]
     limit = _ALONE_SECONDS + _GRACE
     for first in range(0, len(hosts), _APART):
-        # A program that is killed is waited for, for a second.
+        # run_all() waits a second for a program that it kills.
         if time.monotonic() + limit + 1 > end:
             break
         some = hosts[first : first + _APART]
@@ -87,7 +86,7 @@ def _apart(hosts: Sequence[str], folder: str, writers: Sequence[str], end: float
 
 
 def _login(host: str) -> List[str]:
-    """As MPI does: without a terminal, with the cluster's key and known hosts alone."""
+    """A login as MPI does it: without a terminal, with the cluster's key and known hosts alone."""
     return ["ssh", *_SSH_OPTIONS, host, "true"]
 
 
@@ -99,7 +98,7 @@ def _logged_in(ended: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str], seconds: int, python: str) -> List[str]:
-    """One process on each host, which says its name, and measures where there is that Python."""
+    """The command that starts on each host a process that writes its name, and measures if `python` is there."""
     script = (
         'name=$(cat /etc/hostname) && echo "$name" && '
         'case " $3 " in *" $name "*) echo "$name" >"$0/$name" ;; esac; '
@@ -114,12 +113,12 @@ def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str], seconds: 
     ]
 
 
-# How it went where there was nobody to ask.
+# The result of no hosts at all.
 _NOBODY = {"ok": True, "said": [], "wrote": [], "pairs": [], "seconds": 0.0}  # type: Dict[str, Any]
 
 
 def _hello(ended: Dict[str, Any], hosts: Sequence[str], folder: str) -> Dict[str, Any]:
-    """Which of the hosts said their names, whose files are there, and what the ranks measured."""
+    """Result of one mpirun: the hosts that wrote their names, those whose files are there, and the measured pairs."""
     lines = ended["out"].splitlines()
     result = {
         "ok": ended["status"] == 0,
@@ -131,13 +130,13 @@ def _hello(ended: Dict[str, Any], hosts: Sequence[str], folder: str) -> Dict[str
     if not result["ok"]:
         told = " ".join([line for line in ended["err"] if line.strip(" -")][:3])[:400]
         late = ended["timeout"] or ended["status"] in _LATE
-        how = "mpirun did not come to its end in time" if late else "mpirun ended with %s" % ended["status"]
+        how = "mpirun did not end in time" if late else "mpirun ended with %s" % ended["status"]
         result["error"] = "%s: %s" % (how, told) if late and told else told or how
     return result
 
 
 def _pairs(lines: Sequence[str]) -> List[Any]:
-    """[host, host, seconds one way, bytes per second] of every pair; [] where the ranks' Python did not get there."""
+    """[host, host, seconds one way, bytes per second] of each pair; [] if the ranks measured nothing."""
     for line in lines:
         if line.startswith('{"pairs"') and line.endswith("}"):
             return list(json.loads(line)["pairs"])

@@ -1,4 +1,4 @@
-"""The drivers apex and gasket: loaded or not, which version, built or not, and what the kernel logged of them."""
+"""The drivers apex and gasket: version, whether loaded and built, and the kernel's log lines about them."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from clusteradm.node.texts import names, read
 
-# As a source of gasket on a host: package gasket-dkms, whose build DKMS repeats for each kernel.
+# Package gasket-dkms, whose build DKMS repeats for each kernel.
 _DKMS = "var/lib/dkms/gasket"
 _LOG_LINES = 40
 _KERNEL_LINES = 200
@@ -15,7 +15,7 @@ _PRIORITY = re.compile(r"^\d+,\d+,(\d+),[^;]*;(.*)$")
 
 
 def driver(root: str) -> Dict[str, Any]:
-    """Versions (None: not told), whether the modules are loaded, where they came from, and DKMS's word on them."""
+    """Versions (None: unknown), whether the modules are loaded, where they come from, and DKMS's state of them."""
     kernel = read(root, "proc/sys/kernel/osrelease")
     modules = os.path.join(root, "lib/modules", kernel or "")
     return {
@@ -33,7 +33,7 @@ def driver(root: str) -> Dict[str, Any]:
 
 
 def _file(modules: str) -> Optional[str]:
-    """Where the module for the running kernel lies, relative to that kernel's modules."""
+    """Path of the module for the running kernel, relative to that kernel's modules."""
     for folder in ("updates", "updates/dkms", "extra", "kernel/drivers/staging/gasket", "kernel/drivers/misc"):
         for name in names(modules, folder):
             if re.match(r"apex\.ko(\.\w+)?$", name):
@@ -42,7 +42,7 @@ def _file(modules: str) -> Optional[str]:
 
 
 def _staging(root: str) -> Optional[bool]:
-    """Whether the module that is loaded is the kernel's own staging driver (taint "C"); None if none is loaded."""
+    """Whether the loaded module is the kernel's own staging driver (taint "C"); None if none is loaded."""
     taint = read(root, "sys/module/apex/taint")
     return None if taint is None else "C" in taint
 
@@ -57,9 +57,9 @@ def _blacklisted(root: str) -> bool:
 
 
 def dkms(root: str, kernel: Optional[str]) -> Optional[Dict[str, Any]]:
-    """DKMS's state of gasket for this kernel, and how its last build ended; None where DKMS does not know it.
+    """DKMS's state of gasket for this kernel; None if DKMS does not have it.
 
-    {"version", "built": for the running kernel, "log": the build log's last lines, where it is not built}
+    {"version", "built": for the running kernel, "log": the build log's last lines, if it is not built}
     """
     base = os.path.join(root, _DKMS)
     versions = [name for name in names(base) if re.match(r"\d", name) and os.path.isdir(os.path.join(base, name))]
@@ -72,7 +72,7 @@ def dkms(root: str, kernel: Optional[str]) -> Optional[Dict[str, Any]]:
 
 
 def kernel_log(root: str, words: Sequence[str] = ()) -> Optional[List[str]]:
-    """The kernel's last lines on the drivers, and those with one of the words ("[seconds] text"); None: no log.
+    """The kernel's last log lines about the drivers, or with one of the words ("[seconds] text"); None: no log.
 
     Read from /dev/kmsg, which needs no program and gives one record at a time.
     """

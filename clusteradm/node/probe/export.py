@@ -1,6 +1,6 @@
-"""The export, asked of the head's own NFS server: does it answer, does it export, and only to the cluster's subnet?
+"""Section "export": whether the head's NFS server answers and exports, and only to the cluster's subnet.
 
-NFSv4.0 (RFC 7530) by ONC RPC over TCP (RFC 5531): one COMPOUND that finds the exported folder as a mount does.
+NFSv4.0 (RFC 7530) by ONC RPC over TCP (RFC 5531): one COMPOUND that looks up the exported folder as a mount does.
 """
 
 import errno
@@ -16,26 +16,26 @@ from clusteradm.node.texts import read
 
 # As in templates/head/etc/ganesha/ganesha.conf.j2.
 PATH = "/cluster"
-# An answer to what is asked here has a hundred bytes or so.
+# A reply has about a hundred bytes.
 _LARGEST = 1 << 14
 _LAST = 1 << 31
 _ACCESS, _GETFH, _LOOKUP, _PUTROOTFH = 3, 10, 15, 24
-# Nobody: which user asks decides nothing, the server goes by the address; and it makes nobody of root.
+# Nobody: the server decides by the address, not by the user; and it maps root to nobody.
 _UID = 65534
 
 OK = "NFS4_OK"
-# An export that an address may not see is not there for it (Ganesha), or is forbidden.
+# An export that an address may not see does not exist for it (Ganesha), or is forbidden.
 _REFUSALS = {1: "NFS4ERR_PERM", 2: "NFS4ERR_NOENT", 13: "NFS4ERR_ACCESS", 10016: "NFS4ERR_WRONGSEC"}
 _STATUS = {**_REFUSALS, 0: OK, 70: "NFS4ERR_STALE", 10006: "NFS4ERR_SERVERFAULT", 10008: "NFS4ERR_DELAY"}
-# accept_stat: an RPC server, but with no NFS, or none of version 4.
+# accept_stat of an RPC server without NFS, or without version 4.
 _ACCEPTED = {1: "PROG_UNAVAIL", 2: "PROG_MISMATCH"}
-# RPC refuses the caller; the number behind it is auth_stat.
+# RPC refuses the caller; the number after it is auth_stat.
 _AUTH = "AUTH_ERROR"
 _STRANGER = "what answers is no NFS server"
 
 
 class NoAnswer(Exception):
-    """Nothing came, or nothing that an NFS server says; the text says what instead."""
+    """No reply, or not one of an NFS server; the text says which."""
 
 
 def probe(root: str, options: Dict[str, Any], limit: float = 3.0, port: int = 2049) -> Optional[Dict[str, Any]]:
@@ -73,9 +73,9 @@ def outside(fib_trie: str, subnet: str) -> List[str]:
 
 
 def outsider(sources: List[str], server: Tuple[str, int], end: float) -> Optional[Dict[str, Any]]:
-    """{"from": address, "refused": null where the server does not say, "said": its word, or why there is none}.
+    """{"from": address, "refused": null if the server did not answer, "said": its answer, or why there is none}.
 
-    Of all the addresses: one that was let in, else one that was refused, else one that got no word.
+    Of all the addresses: one that was let in, else one that was refused, else one that got no answer.
     """
     found = []
     for number, source in enumerate(sources):
@@ -93,16 +93,16 @@ def outsider(sources: List[str], server: Tuple[str, int], end: float) -> Optiona
 
 
 def ask(source: str, server: Tuple[str, int], end: float) -> str:
-    """The server's word for the exported folder, asked from that address of this host. Raises NoAnswer."""
+    """The server's status for the exported folder, asked from this address of the host. Raises NoAnswer."""
     number = struct.unpack(">I", os.urandom(4))[0]
     request, steps = call(number, PATH)
     seconds = end - time.monotonic()
     silence = "no connection"
     try:
-        # Never a name, for which a resolver may take long.
+        # Never a name: resolving it may take long.
         socket.inet_aton(server[0])
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
-            # Given up, it is reset: nothing of it is left with a server that stands still.
+            # Reset on close, if given up: nothing is left behind in a server that hangs.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             _bind(connection, source)
             connection.settimeout(_left(end))
@@ -117,7 +117,7 @@ def ask(source: str, server: Tuple[str, int], end: float) -> str:
                     raise NoAnswer("it closes the connection without an answer")
                 got += more
                 message = record(got)
-            # Not after an answer: the server would log it as an error.
+            # No reset after an answer: the server would log it as an error.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
             return answer(message, number, steps)
     except socket.timeout:
@@ -136,7 +136,7 @@ def _left(end: float) -> float:
 
 
 def _bind(connection: socket.socket, source: str) -> None:
-    # A port of root's where there is one, so that a refusal is about the address.
+    # A privileged port if one is free, so that a refusal is about the address.
     for port in (*range(1023, 664, -1), 0):
         try:
             connection.bind((source, port))
@@ -147,9 +147,9 @@ def _bind(connection: socket.socket, source: str) -> None:
 
 
 def call(number: int, path: str) -> Tuple[bytes, int]:
-    """A COMPOUND as one record that finds the path and asks what may be done there, and of how many steps it is.
+    """A COMPOUND, as one record, that looks up the path and asks for access; and its number of operations.
 
-    The last step is not for its answer: a server whose folder was replaced under it still finds the path.
+    ACCESS, because a server whose folder was replaced still finds the path.
     """
     parts = [part.encode() for part in path.split("/") if part]
     steps = [_u32(_PUTROOTFH)]
@@ -170,7 +170,7 @@ def _opaque(data: bytes) -> bytes:
 
 
 def record(data: bytes) -> Optional[bytes]:
-    """The message of the first record (RFC 5531), its fragments joined; None if more is to come. Raises NoAnswer."""
+    """The message of the first record (RFC 5531), its fragments joined; None if it is incomplete. Raises NoAnswer."""
     message, place = b"", 0
     while len(data) >= place + 4:
         mark = struct.unpack_from(">I", data, place)[0]
@@ -186,7 +186,7 @@ def record(data: bytes) -> Optional[bytes]:
 
 
 def answer(message: bytes, number: int, steps: int) -> str:
-    """What a reply to that call says: nfsstat4's name, or why RPC did not let the call through. Raises NoAnswer."""
+    """Status in the reply to a call: nfsstat4's name, or why RPC refused the call. Raises NoAnswer."""
     try:
         xid, kind, denied = struct.unpack_from(">3I", message)
         if (xid, kind) != (number, 1) or denied > 1:
@@ -203,7 +203,7 @@ def answer(message: bytes, number: int, steps: int) -> str:
     except struct.error:
         raise NoAnswer("its answer is cut short")
     if status == 0 and done != steps:
-        raise NoAnswer("it says that all went well, but not of all that was asked")
+        raise NoAnswer("its answer lacks some of the operations that were asked for")
     return _STATUS.get(status, "nfsstat4 %d" % status)
 
 

@@ -1,4 +1,4 @@
-"""The cluster's interface as a link: its speed, the way to the head, and whose hardware answers for each address."""
+"""Section "links": the cluster's interface, the path to the head, and the MAC that answers for each address."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from clusteradm.node.probe.programs import output
 from clusteradm.node.texts import number, read
 
 _COUNT, _INTERVAL, _TRIES = 5, 0.1, 3
-# ICMP and IP headers: what an echo of the link's whole size leaves for its body.
+# Bytes of the ICMP and IP headers.
 _HEADERS = 28
 
 
@@ -31,13 +31,13 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def reach(address: str) -> Dict[str, Any]:
-    """Loss (0 to 1) and round trip (ms, the mean) of a few echoes."""
-    said = output(["ping", "-n", "-q", "-c", str(_COUNT), "-i", str(_INTERVAL), "-W", "1", address])
-    return parse_ping(said or "")
+    """Loss (0 to 1) and mean round trip (ms) of a few echo requests."""
+    text = output(["ping", "-n", "-q", "-c", str(_COUNT), "-i", str(_INTERVAL), "-W", "1", address])
+    return parse_ping(text or "")
 
 
 def parse_ping(text: str) -> Dict[str, Any]:
-    """What iputils' ping says at its end."""
+    """The summary of iputils' ping."""
     loss = re.search(r"([\d.]+)% packet loss", text)
     times = re.search(r"= [\d.]+/([\d.]+)/[\d.]+", text)
     return {
@@ -47,27 +47,27 @@ def parse_ping(text: str) -> Dict[str, Any]:
 
 
 def whole(address: str, mtu: Optional[int]) -> Optional[bool]:
-    """Whether a packet of the interface's whole size arrives in one piece; null where that cannot be asked.
+    """Whether a packet of the interface's MTU arrives unfragmented; null if that cannot be asked.
 
-    One may be lost for another reason.
+    Tried a few times: one may be lost for another reason.
     """
     if mtu is None or mtu > 9216:
         return None
     loss = None
     for _ in range(_TRIES):
-        said = output(["ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - _HEADERS), address])
-        loss = parse_ping(said or "")["loss"]
+        text = output(["ping", "-n", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(mtu - _HEADERS), address])
+        loss = parse_ping(text or "")["loss"]
         if loss != 1:
             break
     return None if loss is None else bool(loss < 1)
 
 
 def neighbours(interface: str) -> Dict[str, str]:
-    """Address -> MAC of whoever answers for it on this interface, as the kernel has learnt it."""
+    """Address -> MAC that answers for it on this interface, from the kernel's neighbour table."""
     try:
         rows = json.loads(output(["ip", "-json", "-4", "neigh", "show", "dev", interface]) or "[]")
     except ValueError:
         return {}
-    # One that is stale was true once.
+    # A stale entry may be out of date.
     known = [row for row in rows if "lladdr" in row and "STALE" not in row.get("state", ())]
     return {row["dst"]: row["lladdr"].lower() for row in known}

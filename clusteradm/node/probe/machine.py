@@ -1,4 +1,4 @@
-"""What the board's own sensors and its system say beyond size: heat, fans, power, worn-out storage, time, versions."""
+"""Section "machine": temperatures, fans, power, wear of the storage, time service, versions."""
 
 import os
 import re
@@ -9,18 +9,18 @@ from clusteradm.node.probe.programs import output
 from clusteradm.node.probe.system import meminfo
 from clusteradm.node.texts import names, number, read
 
-# What has to be the same on every host of a cluster.
+# Packages whose versions have to be the same on every host of a cluster.
 PACKAGES = ("openmpi-bin", "libopenmpi3", "python3-mpi4py", "libedgetpu1-std", "nfs-common", "nfs-ganesha")
-# The kernel's drivers of fans that a device tree describes (drivers/hwmon), by what they call their cooling devices.
+# Types of the cooling devices of the kernel's drivers for fans in a device tree (drivers/hwmon).
 FANS = ("gpio-fan", "pwm-fan")
-# For each program that is asked: the section has but a few seconds in all, and is lost with what takes longer.
+# For each program: the section has a few seconds in all, and is lost if one takes longer.
 _SECONDS = 3.0
 _TRIPS = 12
 _KILLED = 10
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """Temperatures in milli-degrees, sizes in bytes; null for what the machine does not show."""
+    """Temperatures in thousandths of a degree Celsius, sizes in bytes; null for what the machine does not have."""
     memory = meminfo(root)
     return {
         "zones": zones(root),
@@ -60,19 +60,19 @@ def zones(root: str) -> List[Dict[str, Any]]:
 
 
 def _trips(zone: str) -> Dict[str, int]:
-    """The lowest trip point of each kind: from there on a fan turns (active), the CPU is slowed down (passive)."""
+    """The lowest trip point of each kind: above it a fan turns (active), the CPU is slowed down (passive)."""
     lowest: Dict[str, int] = {}
     for trip in range(_TRIPS):
         kind = read(zone, "trip_point_%d_type" % trip)
         temperature = number(read(zone, "trip_point_%d_temp" % trip))
-        # One that is not in use is at 0, or below absolute zero (linux/thermal.h, THERMAL_TEMP_INVALID).
+        # An unused one is at 0, or below absolute zero (linux/thermal.h, THERMAL_TEMP_INVALID).
         if kind and temperature and temperature > 0:
             lowest[kind] = min(temperature, lowest.get(kind, temperature))
     return lowest
 
 
 def fans(root: str) -> List[Dict[str, Any]]:
-    """Fans of hwmon: whose they are, turns per minute, and how fast they are told to turn (0 to 255)."""
+    """Fans of hwmon: chip, turns per minute, and the speed that they are set to (0 to 255)."""
     return [
         {
             "fan": "%s %s" % (read(folder, "name") or "", name[: -len("_input")]),
@@ -87,7 +87,7 @@ def fans(root: str) -> List[Dict[str, Any]]:
 
 
 def cooling(root: str) -> List[Dict[str, Any]]:
-    """Fans that the kernel turns on and off by a zone's temperature: their step (0: still), and the fastest."""
+    """Fans that the kernel controls by a zone's temperature: their step (0: off), and the highest."""
     base = os.path.join(root, "sys/class/thermal")
     return [
         {
@@ -102,7 +102,7 @@ def cooling(root: str) -> List[Dict[str, Any]]:
 
 
 def power_alarms(root: str) -> List[str]:
-    """The voltages that a sensor calls too low, now or since it was last asked (hwmon: in*_lcrit_alarm, in*_alarm)."""
+    """Voltages with an alarm for too low, now or since the last reading (hwmon: in*_lcrit_alarm, in*_alarm)."""
     return [
         "%s %s" % (read(folder, "name") or "", voltage)
         for folder in _hwmon(root)
@@ -112,23 +112,23 @@ def power_alarms(root: str) -> List[str]:
 
 
 def _too_low(voltage: str) -> bool:
-    """Whether an alarm is on that speaks of a lower limit; `voltage`: what its files begin with."""
+    """Whether an alarm for a lower limit is on; `voltage`: the prefix of its files."""
     if read(voltage + "_lcrit_alarm") == "1":
         return True
-    # Most chips of PCs have limits that nobody has set, and alarms that are on for ever.
+    # Most chips of PCs have limits that were never set, and alarms that are always on.
     least, measured = number(read(voltage + "_min")), number(read(voltage + "_input"))
     if least is None or least <= 0:
         return False
-    # This one is of both limits.
+    # in*_alarm is of both limits.
     general = read(voltage + "_alarm") == "1" and measured is not None and measured < least
     return general or read(voltage + "_min_alarm") == "1"
 
 
 def killed(root: str) -> Optional[List[Dict[str, Any]]]:
-    """Whom the kernel killed last for want of the host's memory: the name, and when, in seconds since the start.
+    """The last processes killed because the host was out of memory: name, and time in seconds since boot.
 
-    From the kernel's log (mm/oom_kill.c); None where that is not told. Who only reached the limit of a container is
-    not among them.
+    From the kernel's log (mm/oom_kill.c); None if that is not readable. A process that reached the limit of its cgroup
+    is not among them.
     """
     lines = kernel_log(root, ["Kill process ", "Killed process "])
     if lines is None:
@@ -136,7 +136,7 @@ def killed(root: str) -> Optional[List[Dict[str, Any]]]:
     found = []
     contained = False
     for line in lines:
-        # Whose memory it was: newer kernels say it on the same line, older ones (4.14) on one before.
+        # Which memory was short: newer kernels log it on the same line, older ones (4.14) on one before.
         reason = re.match(r"\[\S+\] (.*?): Kill(?:ed)? process ", line)
         if reason:
             contained = reason.group(1).startswith("Memory cgroup ")
@@ -147,12 +147,12 @@ def killed(root: str) -> Optional[List[Dict[str, Any]]]:
 
 
 def emmc(root: str) -> List[Dict[str, Any]]:
-    """eMMC chips that tell of their wear (JEDEC 5.0): tenths of the life used (11: beyond it), and pre-EOL 1 to 3."""
+    """Wear of eMMC chips (JEDEC 5.0): tenths of the lifetime used (11: exceeded), and pre-EOL 1 to 3."""
     base = os.path.join(root, "sys/class/mmc_host")
     found = []
     for host in names(base):
         for card in names(base, host):
-            # One number for each kind of its cells.
+            # One number for each type of cells.
             parts = [_hex(part) for part in (read(base, host, card, "life_time") or "").split()]
             life = max((part for part in parts if part is not None), default=None)
             pre_eol = _hex(read(base, host, card, "pre_eol_info"))
@@ -162,7 +162,7 @@ def emmc(root: str) -> List[Dict[str, Any]]:
 
 
 def ntp() -> Dict[str, Optional[bool]]:
-    """The clock's time service: whether there is one, it is on, and the clock follows it; None where it is not told."""
+    """The time service: whether it is installed, enabled, and the clock synchronized; None if unknown."""
     about = {"can": "CanNTP", "enabled": "NTP", "synchronized": "NTPSynchronized"}
     said = output(["timedatectl", "show", *("--property=" + name for name in about.values())], _SECONDS) or ""
     told = dict(re.findall(r"^(\w+)=(\w+)$", said, re.M))

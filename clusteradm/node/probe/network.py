@@ -1,4 +1,4 @@
-"""Network interfaces with their addresses, as the kernel has them, and how names resolve."""
+"""Section "network": interfaces with their addresses, and what the cluster's names resolve to."""
 
 import json
 import os
@@ -45,8 +45,8 @@ def _addresses() -> Dict[str, List[str]]:
 
 
 def resolved(names: Iterable[str]) -> Dict[str, List[str]]:
-    """The addresses of each name, all asked at once; a name server that is dead lets none of them wait long."""
-    # Not closed: that would wait for those that hang.
+    """The addresses of each name, resolved at the same time: a dead name server costs a few seconds in all."""
+    # Not closed: that would wait for threads that hang.
     pool = ThreadPoolExecutor(64)
     asked = {name: pool.submit(resolve, name) for name in names}
     wait(asked.values(), _SECONDS)
@@ -54,7 +54,7 @@ def resolved(names: Iterable[str]) -> Dict[str, List[str]]:
 
 
 def resolve(name: str) -> List[str]:
-    """The IPv4 addresses of a name, as this host's own resolver gives them."""
+    """The IPv4 addresses of a name, by this host's resolver; none if there are none."""
     try:
         return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, socket.AF_INET)})
     except OSError:

@@ -41,7 +41,7 @@ def _driver(base: str, address: str) -> Optional[str]:
 
 
 def _vectors(base: str, address: str) -> Optional[int]:
-    """How many MSI-X vectors the kernel gave it; None where it says nothing of them."""
+    """Number of MSI-X vectors that the device has; None if the kernel does not show them."""
     folder = os.path.join(base, address, "msi_irqs")
     if not os.path.isdir(folder):
         return None
@@ -49,7 +49,7 @@ def _vectors(base: str, address: str) -> Optional[int]:
 
 
 def vectors(root: str) -> Optional[Dict[str, int]]:
-    """Interrupt vectors of a PC, allocated and still free; None on other machines, and where debugfs is not mounted."""
+    """Interrupt vectors of a PC, allocated and free; None on other machines, and if debugfs is not mounted."""
     text = read(root, "sys/kernel/debug/irq/domains/VECTOR") or ""
     found = dict(re.findall(r"^(Global available|Total allocated):\s*(\d+)$", text, re.M))
     if len(found) != 2:
@@ -58,7 +58,7 @@ def vectors(root: str) -> Optional[Dict[str, int]]:
 
 
 def bridges(root: str) -> List[Dict[str, Any]]:
-    """Every bridge, with the range of buses behind it, and the devices there that no bridge there has."""
+    """Every bridge, with the range of buses behind it, and the devices behind no further bridge."""
     base = os.path.join(root, _DEVICES)
     addresses = names(base)
     found = []
@@ -85,12 +85,12 @@ def bridges(root: str) -> List[Dict[str, Any]]:
 def _is_behind(bridge: Dict[str, Any], address: str) -> bool:
     domain, bus = address.split(":")[:2]
     first, last = bridge["secondary"], bridge["subordinate"]
-    # 0: the firmware has not told it what is behind it.
+    # 0: the firmware has not set up the bridge.
     return bool(first) and bridge["address"].split(":")[0] == domain and first <= int(bus, 16) <= (last or first)
 
 
 def _bus(base: str, address: str, file: str, offset: int) -> Optional[int]:
-    """A bridge's bus number: older kernels have no file for it, but its configuration has the byte."""
+    """A bridge's bus number, from its file or, with older kernels, from its configuration space."""
     text = read(base, address, file)
     if text is not None and text.isdigit():
         return int(text)
@@ -103,6 +103,6 @@ def _bus(base: str, address: str, file: str, offset: int) -> Optional[int]:
 
 
 def slots(root: str) -> Dict[str, Optional[str]]:
-    """The machine's physical slots by name, each with the address that is or would be in it ("0000:04:00")."""
+    """The machine's physical slots by name, each with the address of a card in it ("0000:04:00")."""
     base = os.path.join(root, "sys/bus/pci/slots")
     return {name: read(base, name, "address") for name in names(base)}

@@ -1,4 +1,4 @@
-"""Programs with a time limit: their output, or how they ended."""
+"""Programs with a time limit."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from clusteradm.node import child
 
 
 def output(command: List[str], seconds: float = 10.0) -> Optional[str]:
-    """What a program says; None where it is not there or does not end in time."""
+    """A program's standard output; None if it is missing or does not end in time."""
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired):
@@ -20,7 +20,7 @@ def output(command: List[str], seconds: float = 10.0) -> Optional[str]:
 
 
 def run_all(commands: Sequence[Sequence[str]], seconds: float, lines: int = 20) -> List[Dict[str, Any]]:
-    """Run the programs side by side until all have ended, or for `seconds`; what is left then is killed.
+    """Run the programs side by side until all have ended, or for `seconds`; those still running are killed.
 
     {"status" (below 0: a signal), "timeout", "seconds", "out": text, "err": the last `lines` lines} of each. One that
     is Python can import the node package.
@@ -30,7 +30,7 @@ def run_all(commands: Sequence[Sequence[str]], seconds: float, lines: int = 20) 
     with ExitStack() as stack:
         running = []
         for command in commands:
-            # Files, not pipes: a program that talks much must not wait for one that is read before it.
+            # Files, not pipes: a program with much output must not wait until others are read.
             out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
             process = subprocess.Popen(
                 list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd="/", env=env
@@ -41,7 +41,7 @@ def run_all(commands: Sequence[Sequence[str]], seconds: float, lines: int = 20) 
         for process, _, _ in running:
             if process.poll() is None:
                 process.kill()
-        # What hangs in the kernel, where no signal reaches it, is left behind.
+        # A process that hangs in the kernel, where no signal reaches it, is left behind.
         _wait([process for process, _, _ in running], time.monotonic() + 1)
         return [
             {
@@ -56,7 +56,7 @@ def run_all(commands: Sequence[Sequence[str]], seconds: float, lines: int = 20) 
 
 
 def _wait(processes: Sequence["subprocess.Popen[bytes]"], end: float) -> Dict[int, float]:
-    """Until all have ended, or the time has come; returns when each was seen to have ended."""
+    """Wait until all have ended, or until `end`; number of the process -> time at which it was seen to have ended."""
     seen: Dict[int, float] = {}
     while len(seen) < len(processes) and time.monotonic() < end:
         for number, process in enumerate(processes):

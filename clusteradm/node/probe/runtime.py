@@ -1,7 +1,7 @@
-"""The inference runtime: which Python, TFLite runtime, pycoral and libedgetpu the ranks would use.
+"""Section "runtime": which Python, TFLite runtime, pycoral and libedgetpu the ranks would use.
 
-Asked of that Python itself, in a child process as the cluster user: a library that does not fit can crash its process.
-No TPU is opened: edgetpu_list_devices only reads sysfs. Whether it all works is the trial's question (trial.py).
+Found out by that Python, in a child process as the cluster user: a library that does not fit can crash its process. No
+TPU is opened; whether it all works together is what the trial shows (trial.py).
 """
 
 import json
@@ -33,11 +33,11 @@ def package(name: str) -> Optional[str]:
 
 
 def ask(user: str) -> Dict[str, Any]:
-    """What the ranks' Python says of itself."""
-    return attempt(user, _SECONDS, _question)
+    """What edgetpu/versions.py reports with the ranks' Python, see attempt()."""
+    return attempt(user, _SECONDS, _versions)
 
 
-def _question() -> Dict[str, Any]:
+def _versions() -> Dict[str, Any]:
     command = child.command(PYTHON, "edgetpu.versions")
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=child.environment())
     if done.returncode < 0:

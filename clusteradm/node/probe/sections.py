@@ -1,7 +1,7 @@
-"""The sections of a probe's document, each in a process of its own with a time limit.
+"""Sections of a probe's document, each in a process of its own with a time limit.
 
-A section is a module of this package with `probe(root, options)`. It reads below a root that tests can set, and gives
-None for what is not there: a missing file is an answer.
+A section is a module of this package with `probe(root, options)`. It reads below `root`, which tests set, and gives
+None for what the host does not have: a missing file is an answer, not an error.
 """
 
 import importlib
@@ -12,10 +12,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from clusteradm.node.account import AccountTimeout, answer
+from clusteradm.node.account import AccountTimeout, read_reply
 
 # Name of the section in the document and of its module -> seconds that it may take.
-# A trial imports a runtime and waits for a chip; who reads the TPUs' owners waits for the trial.
+# A trial imports a runtime and waits for a chip; the section "tpu" waits for the trial.
 SECTIONS = {
     "system": 8.0,
     "machine": 8.0,
@@ -30,26 +30,26 @@ SECTIONS = {
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
-    """Run the sections asked for (all, unless named), side by side, and return one document.
+    """Run the named sections, or all, side by side, and return one document.
 
     `request`: {"sections": [...], "options": {"shared", "user", "names", "interface", "address", "subnet", "head"}}.
-    A section that fails, or takes too long, is {"error": text}; the others are there all the same. "seconds": how long
-    each took.
+    A section that fails, or takes too long, is {"error": text}, without effect on the others. "seconds": each one's
+    duration.
     """
     options = request.get("options", {})
     running = {name: _begin(name, options) for name in request.get("sections") or SECTIONS}
     document: Dict[str, Any] = {"host": os.uname().nodename, "seconds": {}}
-    # One thread each: what a section says does not wait in a full pipe for those before it.
+    # One thread each: no section waits with a full pipe until those before it are read.
     with ThreadPoolExecutor(len(running)) as pool:
-        for name, (said, seconds) in zip(running, pool.map(lambda name: _end(name, *running[name]), running)):
-            document[name] = said
+        for name, (reply, seconds) in zip(running, pool.map(lambda name: _end(name, *running[name]), running)):
+            document[name] = reply
             if seconds is not None:
                 document["seconds"][name] = seconds
     return {"document": document}
 
 
 def _begin(name: str, options: Dict[str, Any]) -> Tuple[int, int]:
-    """Start a section in a process of its own; (its number, where its answer can be read)."""
+    """Start a section in a process of its own; (process id, pipe of its reply)."""
     reader, writer = os.pipe()
     child = os.fork()
     if child:
@@ -60,22 +60,22 @@ def _begin(name: str, options: Dict[str, Any]) -> Tuple[int, int]:
         begun = time.monotonic()
         try:
             module = importlib.import_module("clusteradm.node.probe." + name)
-            said = module.probe("/", options)
-        except Exception as error:  # one broken probe must not hide what the others saw
-            said = {"error": "%s: %s" % (type(error).__name__, error)}
+            reply = module.probe("/", options)
+        except Exception as error:  # one broken section must not hide the others
+            reply = {"error": "%s: %s" % (type(error).__name__, error)}
         with os.fdopen(writer, "w", encoding="utf-8") as file:
-            file.write(json.dumps([said, round(time.monotonic() - begun, 3)]) + "\n")
+            file.write(json.dumps([reply, round(time.monotonic() - begun, 3)]) + "\n")
     finally:
         # Not sys.exit: this is a copy of the session, whose buffers and exit handlers are the parent's alone.
         os._exit(0)
 
 
 def _end(name: str, child: int, reader: int) -> Tuple[Any, Optional[float]]:
-    """What the section says and how many seconds it took; None where it did not come to its end."""
+    """The section's reply and its duration in seconds, None if it did not end."""
     try:
-        said, seconds = json.loads(answer(reader, SECTIONS[name]).decode("utf-8", "replace"))
+        reply, seconds = json.loads(read_reply(reader, SECTIONS[name]).decode("utf-8", "replace"))
         os.waitpid(child, 0)
-        return said, seconds
+        return reply, seconds
     except AccountTimeout as error:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, os.WNOHANG)  # one that hangs where no signal reaches it is left behind

@@ -1,4 +1,4 @@
-"""The shared file system: mounted from where, and whether the cluster user can write and read it now."""
+"""Section "share": where the shared file system is mounted from, and whether the cluster user can use it now."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def mount(mountinfo: str, path: str) -> Optional[Dict[str, str]]:
-    """What is mounted exactly there: source, file system type, options; None if nothing is."""
+    """The mount at exactly this path: source, file system type, options; None if there is none."""
     found = None
     for line in mountinfo.splitlines():
         before, separator, after = line.partition(" - ")
@@ -44,7 +44,7 @@ def _plain(text: str) -> str:
 
 
 def use(path: str) -> Dict[str, Any]:
-    """Write, rename, read back, remove. Raises OSError."""
+    """Write a file, rename it, read it back, remove it. Raises OSError."""
     name = os.path.join(path, ".probe-%s-%d" % (os.uname().nodename, os.getpid()))
     token = os.urandom(16)
     with open(name, "wb") as file:
@@ -59,12 +59,12 @@ def use(path: str) -> Dict[str, Any]:
         finally:
             os.unlink(name)
     if not same:
-        raise OSError("what was written did not come back")
+        raise OSError("a file there has not the content that was written to it")
     return {}
 
 
 def as_root(path: str) -> Dict[str, Any]:
-    """Whether this host's root is nobody there, as it should be: {"squashed": true or false}. Raises OSError."""
+    """Whether this host's root has no rights there (root_squash): {"squashed": true or false}. Raises OSError."""
     name = os.path.join(path, ".probe-root-%s-%d" % (os.uname().nodename, os.getpid()))
     try:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

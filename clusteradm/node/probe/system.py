@@ -1,4 +1,4 @@
-"""The machine: identity, uptime, memory, disks, failed units."""
+"""Section "system": identity, uptime, memory, disks, failed units."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from clusteradm.node.texts import number, read
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """Sizes in bytes, uptime in seconds; null for what the machine does not show."""
+    """Sizes in bytes, uptime in seconds; null for what the machine does not have."""
     release = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', read(root, "etc/os-release") or "", re.M))
     memory = meminfo(root)
     return {
@@ -28,14 +28,14 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def meminfo(root: str) -> Dict[str, int]:
-    """/proc/meminfo: bytes by name, where they are told as a number."""
+    """/proc/meminfo: bytes by name."""
     lines = re.findall(r"^(\w+):\s+(\d+) kB$", read(root, "proc/meminfo") or "", re.M)
     kilobytes = {name: number(text) for name, text in lines}
     return {name: value * 1024 for name, value in kilobytes.items() if value is not None}
 
 
 def uptime(root: str) -> Optional[float]:
-    """Seconds since the start, from /proc/uptime."""
+    """Seconds since boot, from /proc/uptime."""
     try:
         seconds = float((read(root, "proc/uptime") or "").split()[0])
     except (IndexError, ValueError):
@@ -44,7 +44,7 @@ def uptime(root: str) -> Optional[float]:
 
 
 def shared(options: Dict[str, Any]) -> List[str]:
-    """The shared folder where it is the host's own: on a compute node it is a mount that can hang."""
+    """The shared folder, on the head alone: on a compute node it is a mount, which can hang."""
     return [options["shared"]] if options.get("shared") and options.get("head") is None else []
 
 
@@ -65,7 +65,7 @@ def disk(root: str, path: str) -> Optional[Dict[str, int]]:
 
 
 def failed_units() -> Optional[List[str]]:
-    """Names of the units that systemd calls failed; None where systemd does not answer."""
-    # Less than the section has in all: a systemd that hangs must not take the rest of it along.
+    """Names of the failed units; None if systemd does not answer."""
+    # Less than the section's time limit: a systemd that hangs must not cost the rest of the section.
     said = output(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"], 5.0)
     return None if said is None else [line.split()[0] for line in said.splitlines() if line.split()]

@@ -1,7 +1,7 @@
-"""Edge TPUs as the kernel shows them: on the bus, by the driver, as device nodes. Nothing is opened.
+"""Section "tpu": Edge TPUs as the kernel shows them, on the bus, by the driver, as device nodes. None is opened.
 
 Files and formats are those of the gasket and apex drivers (google/gasket-driver); which of them exist depends on the
-driver's version, and one that is missing is None.
+driver's version; one that is missing is None.
 """
 
 import grp
@@ -13,21 +13,21 @@ from typing import Any, Dict, List, Optional
 
 from clusteradm.node.probe import pcie
 from clusteradm.node.probe.driver import driver, kernel_log
+from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import output
 from clusteradm.node.probe.system import uptime
-from clusteradm.node.probe.turn import turn
 from clusteradm.node.texts import names, read
 
-# A trial's own time limit (trial.py), and a little.
-_PATIENCE = 40.0
+# A trial's time limit (trial.py), and a little.
+_LOCK_SECONDS = 40.0
 _LSPCI = ["lspci", "-D", "-n", "-d", "1ac1:089a"]
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """What lspci, /proc, sysfs, /dev and the kernel's log say, each for itself; the judge compares them."""
+    """The facts of lspci, /proc, sysfs, /dev and the kernel's log, each on its own; the admin side compares them."""
     user = options.get("user")
     cards = pcie.cards(root)
-    with turn(root, _PATIENCE):
+    with tpu_lock(root, _LOCK_SECONDS):
         devices = apex(root, user)
     seconds = uptime(root)
     return {
@@ -89,7 +89,7 @@ _FILES = (
 
 
 def apex(root: str, user: Optional[str] = None) -> List[Dict[str, Any]]:
-    """What the driver tells of each of its devices, its owner (a job's, where it is `user`'s rank), and its node."""
+    """Per device of the driver: its files in sysfs, its owner (with the job, if it is a rank of `user`'s), its node."""
     found = []
     base = os.path.join(root, "sys/class/apex")
     for name in names(base):
@@ -104,7 +104,7 @@ def apex(root: str, user: Optional[str] = None) -> List[Dict[str, Any]]:
 
 
 def node(root: str, path: str) -> Optional[Dict[str, Any]]:
-    """Mode (octal), owner, group and number of a device node; None if it is not there or is no character device."""
+    """Mode (octal), owner, group and numbers of a device node; None if it is missing or not a character device."""
     try:
         about = os.stat(os.path.join(root, path.lstrip("/")))
     except OSError:
@@ -129,12 +129,12 @@ def node(root: str, path: str) -> Optional[Dict[str, Any]]:
     }
 
 
-# What the supervisor has mpirun start: node/job/supervisor.py.
+# The command that the supervisor gives to mpirun (node/job/supervisor.py).
 _RANK = re.compile(r"\bclusteradm\.node\.job\.rank \S*/([^/\s]+)/? \d+\b")
 
 
 def process(root: str, pid: Optional[str], user: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """Who owns a TPU: pid, user, command line, and which of the cluster's jobs it belongs to; None if nobody does."""
+    """The process that owns a TPU: pid, user, command line, and its job if it is a rank; None if there is none."""
     if not pid or not pid.isdigit() or pid == "0":
         return None
     folder = os.path.join(root, "proc", pid)
@@ -143,13 +143,13 @@ def process(root: str, pid: Optional[str], user: Optional[str] = None) -> Option
         owner: Optional[str] = pwd.getpwuid(os.stat(folder).st_uid).pw_name
     except (OSError, KeyError):
         owner = None
-    # Anybody can call a process like a rank: it has to be the cluster user's.
+    # Any user can run a process with a rank's command line: it has to be the cluster user's.
     rank = _RANK.search(command) if user and owner == user else None
     return {"pid": int(pid), "user": owner, "command": command[:200] or None, "job": rank.group(1) if rank else None}
 
 
 def in_group(user: Optional[str], name: str) -> Optional[bool]:
-    """Whether the user is in the group; None where one of them does not exist."""
+    """Whether the user is in the group; None if one of them does not exist."""
     if not user:
         return None
     try:
@@ -160,7 +160,7 @@ def in_group(user: Optional[str], name: str) -> Optional[bool]:
 
 
 def group(root: str, name: str) -> Optional[Dict[str, Any]]:
-    """Number and members of a group in /etc/group; None if it is not there."""
+    """Number and members of a group in /etc/group; None if it is missing."""
     for line in (read(root, "etc/group") or "").splitlines():
         fields = line.split(":")
         if len(fields) == 4 and fields[0] == name:
@@ -171,7 +171,7 @@ def group(root: str, name: str) -> Optional[Dict[str, Any]]:
 def device_tree(root: str) -> Optional[Dict[str, Any]]:
     """Model and compatible of the board, and the status of each Edge TPU core that an overlay describes.
 
-    None where the machine has no device tree. A core without a status is in order, as the specification has it.
+    None if the machine has no device tree. A core without a status is okay, by the device tree specification.
     """
     base = os.path.join(root, "proc/device-tree")
     if not os.path.isdir(base):

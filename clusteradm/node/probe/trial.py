@@ -1,7 +1,8 @@
-"""Try each Edge TPU that is free: load the delegate onto it and, where a model is deployed, run one inference.
+"""Section "trial": each free Edge TPU is tried. The delegate is loaded and, if a model is deployed, one inference run.
 
-Only ever in processes of their own with a time limit, as the cluster user: what crashes or hangs is an answer. Never as
-root, whom the driver lets open a TPU that another process owns; never a TPU that is owned, or that sysfs calls ill.
+Only in child processes with a time limit (edgetpu/trial.py), as the cluster user: a crash or a hang is a result. Never
+as root, whom the driver lets open a TPU that another process owns; never a TPU that is owned or that sysfs shows as
+faulty.
 """
 
 import json
@@ -15,16 +16,16 @@ from clusteradm.node.account import as_user
 from clusteradm.node.child import PYTHON
 from clusteradm.node.probe.attempt import attempt, is_root
 from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import run_all
 from clusteradm.node.probe.tpu import process
-from clusteradm.node.probe.turn import turn
 from clusteradm.node.texts import names, read
 
-# The driver itself waits up to 12 s for a chip that does not wake, and then says so in the kernel's log.
+# The driver waits up to 12 s for a chip that does not wake, and then logs that.
 _SECONDS = 15
-# Before that the runtime is imported, which may take a busy board long, and says nothing of the TPU.
+# For the import of the runtime before that, which may take long on a busy board and says nothing about the TPU.
 _IMPORT_SECONDS = 20
-# A share whose server is gone hangs; then it is tried without a model.
+# For the look for a model: a share whose server is gone hangs. The trial is then one without a model.
 _MODEL_SECONDS = 2.0
 _LARGEST = 16 << 20
 _WEDGED = -50000
@@ -32,10 +33,7 @@ _OUTPUT_QUEUE = "0x03"
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """{"attempts": PCI address -> how it went}, and where one failed "kernel_log": what the driver said to it.
-
-    "attempts" is None where the cluster user is root.
-    """
+    """{"attempts": see attempts(), None if the cluster user is root}; if one failed, "kernel_log": lines about them."""
     if is_root(options["user"]):
         return {"attempts": None}
     tried = attempts(root, options["user"], PYTHON, options.get("shared"))
@@ -45,16 +43,16 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[str, Dict[str, Any]]:
-    """PCI address -> how the attempt on it went, for every TPU that is free.
+    """PCI address -> result of the trial, for each free TPU.
 
-    {"ok", "stage": how far it got, "seconds"}, and where known "error", "signal", "timeout", "count": devices that
-    libedgetpu listed, "access": whether the node may be opened, "stderr": last lines, "owner": who had it by then,
-    "inference": True, "interrupts": whether any came of it. Raises OSError where they could not even be started, which
-    says nothing of the TPUs.
+    {"ok", "stage": the last one begun, "seconds"}, and if known "error", "signal", "timeout", "count": devices that
+    libedgetpu lists, "access": whether the user may open the node, "stderr": last lines, "owner": the process that had
+    it by then, "inference": True, "interrupts": whether the inference raised any. Raises OSError if the trials could
+    not be started, which says nothing about the TPUs.
     """
     found = attempt(user, _MODEL_SECONDS, lambda: {"model": compiled_model(shared)}) if shared else {}
-    with turn(root, _IMPORT_SECONDS) as mine:
-        devices = free(root) if mine else []
+    with tpu_lock(root, _IMPORT_SECONDS) as acquired:
+        devices = free(root) if acquired else []
         if not devices:
             return {}
         before = {device["name"]: interrupts(root, device["name"]) for device in devices}
@@ -74,7 +72,7 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[s
 
 
 def free(root: str) -> List[Dict[str, str]]:
-    """The TPUs that may be tried: nobody's, and in order as far as the driver's files tell."""
+    """The TPUs to try: without an owner, and not faulty by the driver's files."""
     found = []
     base = os.path.join(root, "sys/class/apex")
     for name in names(base):
@@ -91,12 +89,12 @@ def free(root: str) -> List[Dict[str, str]]:
 
 
 def command(python: str, path: str, model: Optional[str]) -> List[str]:
-    """The program that tries the TPU at this device node."""
+    """The command that tries the TPU at this device node."""
     return child.command(python, "edgetpu.trial", path, model or "", str(_SECONDS))
 
 
 def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:
-    """What one process's end and its words mean; the last word of each name counts."""
+    """Result of one trial from the end of its process and its JSON lines, the later over the earlier."""
     result: Dict[str, Any] = {}
     for line in ended["out"].splitlines():
         try:
@@ -116,7 +114,7 @@ def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def compiled_model(shared: str) -> Optional[str]:
-    """The smallest deployed model that is compiled for the Edge TPU; None if there is none."""
+    """Path of the smallest deployed model that is compiled for the Edge TPU; None if there is none."""
     sizes = []
     base = os.path.join(shared, "models")
     for name in names(base):
@@ -136,7 +134,7 @@ def compiled_model(shared: str) -> Optional[str]:
 
 
 def interrupts(root: str, name: str) -> Optional[int]:
-    """How many inferences' ends the driver was told of by interrupt; None where it counts none."""
+    """Number of interrupts for the end of an inference; None if the driver does not count them."""
     for line in (read(root, "sys/class/apex", name, "interrupt_counts") or "").splitlines():
         number, _, count = line.partition(":")
         if number == _OUTPUT_QUEUE and count.strip().isdigit():
@@ -157,7 +155,7 @@ def _rose(root: str, name: str, before: Optional[int]) -> Optional[bool]:
 
 
 def _released(root: str, devices: Sequence[str]) -> None:
-    """Wait until the driver has let go of what was tried: closing resets the chip."""
+    """Wait until the driver has closed the devices: closing resets the chip."""
     end = time.monotonic() + 1
     while time.monotonic() < end:
         if not any(read(root, "sys/class/apex", name, "is_device_owned") == "1" for name in devices):

@@ -1,9 +1,9 @@
-"""Each module's options and their types. Pure data and its one judge; the admin side reads it as well, to refuse a bad
-task before anything runs.
+"""Options of each module, with their types: pure data, and the check of a task's options against it. The admin side
+uses it as well, to refuse a bad task before anything runs.
 
 Names, types, defaults and aliases are Ansible's; an option of Ansible's that is not here is refused, never ignored.
-"runs": where; "free_form": the option that the whole text is for, where a task gives no mapping; "names": any option,
-each the name of a variable. "collection": where Ansible has it, unless in ansible.builtin. "also": its other names.
+"runs": where; "free_form": the option that gets the text of a task without a mapping; "names": any option is taken, as
+the name of a variable; "collection": Ansible's, if not ansible.builtin; "also": other names of the module.
 """
 
 import re
@@ -15,14 +15,14 @@ MODULES: Dict[str, Dict[str, Any]] = dict(
     sorted({**files.MODULES, **flow.MODULES, **host.MODULES, **packages.MODULES, **system.MODULES}.items())
 )
 
-# Options that the admin side turns into others before a task is sent: a template arrives as a rendered body, a copied
-# file as what is in it.
+# Options that the admin side adds before a task is sent: a template arrives as a rendered body, a copied file as its
+# content.
 WIRE: Dict[str, Dict[str, Dict[str, Any]]] = {
     "copy": {"blob": {"type": "str"}},
     "template": {"blob": {"type": "str", "required": True}},
 }
 
-# Every name by which a task may call a module, in full and short -> the module.
+# Every name of a module in a task, full and short -> the module.
 NAMES: Dict[str, str] = {
     prefix + name: module
     for module, spec in MODULES.items()
@@ -32,7 +32,7 @@ NAMES: Dict[str, str] = {
 
 
 class OptionError(ValueError):
-    """An option that the module does not have, lacks, or cannot take; the text says which and why."""
+    """An option that is unknown, missing or has a bad value; the text says which and why."""
 
 
 def normalise(module: str, args: Dict[str, Any]) -> Dict[str, Any]:
@@ -69,7 +69,7 @@ _FALSE = ("no", "off", "0", "false", "f", "n")
 
 
 def convert(module: str, name: str, option: Dict[str, Any], value: Any) -> Any:
-    """The value as the option's type has it. Raises OptionError."""
+    """The value, converted to the option's type. Raises OptionError."""
     kind = option["type"]
     if kind == "raw":
         return value
@@ -111,7 +111,7 @@ _LETTERS = re.compile(r"([ugo]*|a)([-+=][rwxXstugo]*)+(,([ugo]*|a)([-+=][rwxXstu
 
 
 def _mode(value: Any, bad: OptionError) -> Union[int, str]:
-    """A file mode as a number, or as letters, which only the node can make a number of."""
+    """A file mode as a number, or as letters, which only the node can turn into a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:

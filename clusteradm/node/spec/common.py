@@ -1,4 +1,4 @@
-"""What several modules' tables share."""
+"""Options that several modules have."""
 
 from typing import Any, Dict
 
@@ -13,10 +13,10 @@ FILE: Options = {
 
 
 def path(*aliases: str) -> Dict[str, Any]:
-    """A required path that may be called by these names too."""
+    """A required path with these aliases."""
     return {"type": "path", "required": True, "aliases": list(aliases)}
 
 
 def choice(*choices: str, **more: Any) -> Dict[str, Any]:
-    """One of these words."""
+    """One of these texts."""
     return dict(more, type="str", choices=list(choices))

@@ -1,8 +1,8 @@
-"""Modules that make, change or read files."""
+"""Options of the modules that create, change or read files."""
 
 from clusteradm.node.spec.common import FILE, Options, Table, choice, path
 
-# What copy and template share.
+# Options of copy and template.
 _PLACED: Options = dict(
     FILE,
     mode={"type": "mode", "choices": ["preserve"]},
@@ -12,7 +12,7 @@ _PLACED: Options = dict(
     force={"type": "bool", "default": True},
     validate={"type": "str"},
 )
-# What blockinfile and lineinfile share.
+# Options of blockinfile and lineinfile.
 _LINES: Options = dict(
     FILE,
     path=path("dest", "destfile", "name"),

@@ -1,4 +1,4 @@
-"""Modules that run programs, ask, tell, wait or steer the run."""
+"""Options of the modules that run programs, prompt, print, wait or control the run."""
 
 from clusteradm.node.spec.common import Options, Table, choice
 

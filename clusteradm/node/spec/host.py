@@ -1,4 +1,4 @@
-"""Modules of the machine itself: its kernel, its clock, the hosts that it knows."""
+"""Options of the modules for the kernel, the clock, the name and known hosts."""
 
 from clusteradm.node.spec.common import Table, choice
 

@@ -1,4 +1,4 @@
-"""Modules of the package system."""
+"""Options of the modules for packages and their sources."""
 
 from clusteradm.node.spec.common import Table, choice
 
@@ -22,7 +22,7 @@ MODULES: Table = {
             "fail_on_autoremove": {"type": "bool", "default": False},
             "autoclean": {"type": "bool", "default": False},
             "clean": {"type": "bool", "default": False},
-            # It always is apt-get.
+            # It is always apt-get.
             "force_apt_get": {"type": "bool", "default": True},
             "dpkg_options": {"type": "str", "default": "force-confdef,force-confold"},
             "allow_unauthenticated": {"type": "bool", "default": False, "aliases": ["allow-unauthenticated"]},

@@ -1,4 +1,4 @@
-"""Modules of accounts, services, file systems and the network."""
+"""Options of the modules for accounts, services, file systems and the network."""
 
 from clusteradm.node.spec.common import Table, choice, path
 

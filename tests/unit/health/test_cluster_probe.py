@@ -179,7 +179,7 @@ def test_processes_that_wait_for_messages_for_ever(place: Place, monkeypatch: py
     monkeypatch.setattr(cluster, "_MPI_SECONDS", 3)
     found = place.ask(HOSTS, hangs="60")
     assert judged(found)["h"].state == "NO_MESSAGES" and place.calls("mpirun") == 1
-    assert "mpirun did not come to its end in time" in judged(found)["h"].cause
+    assert "mpirun did not end in time" in judged(found)["h"].cause
 
 
 def test_where_there_is_nobody_to_ask_together_nothing_has_failed(place: Place) -> None:

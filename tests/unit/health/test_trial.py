@@ -18,7 +18,7 @@ from clusteradm.lab import compiler, digits, hardware, tpu_package
 from clusteradm.lab.topology import boards
 from clusteradm.node import child
 from clusteradm.node.probe import programs, runtime, trial
-from clusteradm.node.probe.turn import turn
+from clusteradm.node.probe.lock import tpu_lock
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 MODEL = Path(digits.__file__).with_name("digits.tflite")
@@ -195,23 +195,23 @@ def test_googles_pycoral_is_told_from_the_other(tmp_path: Path, monkeypatch: pyt
 
 def test_the_probe_waits_for_a_trial_and_a_trial_for_the_probe(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    code = "import sys; from clusteradm.node.probe.turn import turn\n"
-    code += "with turn(sys.argv[1], 60) as mine: print(mine, flush=True); sys.stdin.read()"
+    code = "import sys; from clusteradm.node.probe.lock import tpu_lock\n"
+    code += "with tpu_lock(sys.argv[1], 60) as acquired: print(acquired, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path)]
     pipe, root = subprocess.PIPE, Path(__file__).resolve().parents[3]
     with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as other:
         assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == b"True\n"
-        with turn(str(tmp_path), 0.1) as mine:
-            assert not mine
+        with tpu_lock(str(tmp_path), 0.1) as acquired:
+            assert not acquired
         other.stdin.close()
-        with turn(str(tmp_path), 60) as mine:
-            assert mine
+        with tpu_lock(str(tmp_path), 60) as acquired:
+            assert acquired
     assert trial.attempts(str(tmp_path), ME, sys.executable, None) == {}
 
 
 def test_where_there_is_no_place_for_a_lock(tmp_path: Path) -> None:
-    with turn(str(tmp_path), 60) as mine:
-        assert not mine
+    with tpu_lock(str(tmp_path), 60) as acquired:
+        assert not acquired
 
 
 def test_a_python_without_a_runtime_says_so_in_one_line(tmp_path: Path) -> None:

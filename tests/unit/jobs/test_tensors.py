@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusteradm.node.edgetpu.tensors import INLINE_NUMBERS, Answers, BadInput, Feed
+from clusteradm.node.edgetpu.tensors import INLINE_NUMBERS, BadInput, Postprocessor, Preprocessor
 
 
 def details(
@@ -31,25 +31,25 @@ COLOURS = np.dstack([RAMP, RAMP[::-1], RAMP.T])
 
 
 def test_a_picture_is_fed_pixel_by_pixel() -> None:
-    grey = Feed(details((1, 16, 16, 1), np.uint8, (1 / 255, 0))).tensor(picture(RAMP), None)
+    grey = Preprocessor(details((1, 16, 16, 1), np.uint8, (1 / 255, 0))).tensor(picture(RAMP), None)
     assert grey.shape == (1, 16, 16, 1)
     assert np.array_equal(grey[0, :, :, 0], RAMP)
-    assert np.array_equal(Feed(details((1, 16, 16), np.uint8)).tensor(picture(RAMP), None)[0], RAMP)
-    colour = Feed(details((1, 16, 16, 3), np.uint8)).tensor(picture(COLOURS), None)
+    assert np.array_equal(Preprocessor(details((1, 16, 16), np.uint8)).tensor(picture(RAMP), None)[0], RAMP)
+    colour = Preprocessor(details((1, 16, 16, 3), np.uint8)).tensor(picture(COLOURS), None)
     assert np.array_equal(colour[0], COLOURS)
 
 
 def test_int8_is_the_same_range_and_float_is_minus_one_to_one() -> None:
-    signed = Feed(details((1, 16, 16, 1), np.int8, (1 / 255, -128))).tensor(picture(RAMP), None)
+    signed = Preprocessor(details((1, 16, 16, 1), np.int8, (1 / 255, -128))).tensor(picture(RAMP), None)
     assert signed.dtype == np.int8
     assert np.array_equal(signed.astype(int)[0, :, :, 0], RAMP.astype(int) - 128)
-    real = Feed(details((1, 16, 16, 1), np.float32)).tensor(picture(RAMP), None)
+    real = Preprocessor(details((1, 16, 16, 1), np.float32)).tensor(picture(RAMP), None)
     assert real.dtype == np.float32
     assert (real.min(), real.max()) == (-1.0, 1.0)
 
 
 def test_every_kind_of_picture_becomes_the_models(tmp_path: Path) -> None:
-    feed = Feed(details((1, 8, 8, 3), np.uint8))
+    feed = Preprocessor(details((1, 8, 8, 3), np.uint8))
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"):
         file = io.BytesIO()
         Image.fromarray(COLOURS).convert("L" if mode == "I;16" else mode).save(file, "TIFF")
@@ -67,32 +67,34 @@ def test_what_is_no_picture_is_one_bad_input(data: bytes) -> None:
     reasons = set()
     for _ in range(2):
         with pytest.raises(BadInput, match="not a picture that can be read: ") as refused:
-            Feed(details((1, 8, 8, 3), np.uint8)).tensor(data, None)
+            Preprocessor(details((1, 8, 8, 3), np.uint8)).tensor(data, None)
         reasons.add(str(refused.value))
     assert len(reasons) == 1  # no address of an object in memory: results can be compared
 
 
 def test_a_model_that_takes_no_pictures_says_so() -> None:
     with pytest.raises(BadInput, match="the model takes 1x3, no pictures"):
-        Feed(details((1, 3), np.uint8)).tensor(picture(RAMP), None)
+        Preprocessor(details((1, 3), np.uint8)).tensor(picture(RAMP), None)
 
 
 def test_arrays() -> None:
-    feed = Feed(details((1, 4), np.uint8, (0.5, 10)))
+    feed = Preprocessor(details((1, 4), np.uint8, (0.5, 10)))
     assert feed.tensor(bytes([1, 2, 3, 4]), ["uint8", [1, 4]]).tolist() == [[1, 2, 3, 4]]
     real = np.array([0.0, 1.0, -100.0, 1e9], np.float32).tobytes()
     assert feed.tensor(real, ["float32", [1, 4]]).tolist() == [[10, 12, 0, 255]]
     assert feed.tensor(np.array([np.nan, 1, 1, 1], "<f8").tobytes(), ["float64", [1, 4]])[0, 1] == 12
-    signed = Feed(details((1, 2), np.int8, (1.0, 0)))
+    signed = Preprocessor(details((1, 2), np.int8, (1.0, 0)))
     assert signed.tensor(bytes([0, 255]), ["uint8", [1, 2]]).tolist() == [[-128, 127]]
 
 
 def test_a_classifiers_answer_is_its_first_classes_in_order(tmp_path: Path) -> None:
     scores = [np.array([[10, 200, 30, 200, 0]], np.uint8)]
-    answers = Answers([details((1, 5), np.uint8, (0.005, 0))], 3, str(tmp_path))
+    answers = Postprocessor([details((1, 5), np.uint8, (0.005, 0))], 3, str(tmp_path))
     assert answers.result(7, scores) == {"i": 7, "top": [[1, 1.0], [3, 1.0], [2, 0.15]]}
-    assert len(Answers([details((1, 5), np.uint8, (0.005, 0))], 50, str(tmp_path)).result(0, scores)["top"]) == 5
-    low = Answers([details((1, 2), np.int8, (1.0, 0))], 1, str(tmp_path)).result(0, [np.array([[-128, 127]], np.int8)])
+    assert len(Postprocessor([details((1, 5), np.uint8, (0.005, 0))], 50, str(tmp_path)).result(0, scores)["top"]) == 5
+    low = Postprocessor([details((1, 2), np.int8, (1.0, 0))], 1, str(tmp_path)).result(
+        0, [np.array([[-128, 127]], np.int8)]
+    )
     assert low["top"] == [[1, 127.0]]
 
 
@@ -100,7 +102,7 @@ def test_other_outputs_stand_in_the_result_or_beside_it(tmp_path: Path) -> None:
     folder = tmp_path / "outputs-x"
     small, large = np.array([[[1.5, np.nan]]], np.float32), np.arange(INLINE_NUMBERS + 1, dtype=np.int8)[None]
     shapes = [details(small.shape, np.float32, name="box"), details(large.shape, np.int8, (0.5, 1), name="mask")]
-    result = Answers(shapes, 5, str(folder)).result(12, [small, large])
+    result = Postprocessor(shapes, 5, str(folder)).result(12, [small, large])
     assert result["outputs"][0] == {"name": "box", "shape": [1, 1, 2], "values": [[[1.5, None]]]}
     assert result["outputs"][1]["file"] == "outputs-x/000012-1.npy"
     assert (result["outputs"][1]["scale"], result["outputs"][1]["zero_point"]) == (0.5, 1)
@@ -109,5 +111,5 @@ def test_other_outputs_stand_in_the_result_or_beside_it(tmp_path: Path) -> None:
 
 
 def test_a_classifier_gives_whole_outputs_when_no_classes_are_asked_for(tmp_path: Path) -> None:
-    answers = Answers([details((1, 3), np.uint8, (0.5, 2))], 0, str(tmp_path))
+    answers = Postprocessor([details((1, 3), np.uint8, (0.5, 2))], 0, str(tmp_path))
     assert answers.result(0, [np.array([[2, 4, 0]], np.uint8)])["outputs"][0]["values"] == [[0.0, 1.0, -1.0]]

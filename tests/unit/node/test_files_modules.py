@@ -143,7 +143,7 @@ def test_no_folder_is_made_where_a_file_is_in_the_way(do: Do, tmp_path: Path) ->
 
 def test_authorized_key_says_what_it_does_not_take(do: Do, tmp_path: Path) -> None:
     args = {"user": "root", "path": str(tmp_path / "keys"), "manage_dir": False}
-    assert "not where to find it" in do("authorized_key", key="https://example.org/me.keys", **args)["msg"]
+    assert "not a URL" in do("authorized_key", key="https://example.org/me.keys", **args)["msg"]
     assert not (tmp_path / "keys").exists()
 
 

@@ -1,6 +1,6 @@
-"""One at a time: who reads the owners of the TPUs, and who opens TPUs to try them, wait for each other.
+"""Lock between the probe that reads the owners of the TPUs and the trial that opens them.
 
-Else a trial looks like a foreign process that owns the TPU, and the next job gets no slot on it.
+Without it a trial looks like a foreign process that owns the TPU, and the next job gets no slot on it.
 """
 
 import fcntl
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Iterator
 
 _LOCK = "run/clusteradm-tpu.lock"
-_NAP = 0.02
+_POLL_SECONDS = 0.02
 
 
 @contextmanager
-def turn(root: str, seconds: float) -> Iterator[bool]:
-    """Have the TPUs to oneself; whether that worked: not where the other one takes longer than `seconds`."""
+def tpu_lock(root: str, seconds: float) -> Iterator[bool]:
+    """Hold the lock; yields False if the other holds it longer than `seconds`, or there is no place for the file."""
     try:
         descriptor = os.open(os.path.join(root, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
@@ -37,4 +37,4 @@ def _wait(descriptor: int, seconds: float) -> bool:
         except OSError:
             if time.monotonic() > end:
                 return False
-            time.sleep(_NAP)
+            time.sleep(_POLL_SECONDS)
