@@ -20,10 +20,10 @@ define install_debs
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit docs bench down clean
+.PHONY: help install demo test lint unit docs docs-tables docs-site bench down clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## the machine's packages and a virtual environment in .venv
 
@@ -36,13 +36,13 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt clusteradm/lab/PACK
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(call install_debs,$(TEST_DEBS))
-	$(PIP) -e '.[lab,dev]'
+	$(PIP) -e '.[lab,dev,docs]'
 	@touch $@
 
 demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, infer; prints what it measured
 	$(SUDO) $(BIN)/python -m clusteradm.lab.demo --nodes 4
 
-test: $(VENV)/.tested lint ## the whole test suite, the lab's tests included (root)
+test: $(VENV)/.tested lint docs-site ## the whole test suite, the lab's tests included (root)
 	$(PYTEST) -n auto tests/unit
 	$(PYTEST) tests/test_wheel.py tests/lab
 
@@ -55,8 +55,14 @@ lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs o
 unit: $(VENV)/.tested ## only the tests that need no root (seconds)
 	$(BIN)/python -m pytest -n auto tests/unit
 
-docs: $(VENV)/.tested ## write the generated tables of the pages anew
+docs: docs-tables ## write the generated tables and pictures of the documentation (boots a virtual cluster, root)
+	$(SUDO) $(BIN)/python docs/pictures.py
+
+docs-tables: $(VENV)/.tested ## write only the tables, from what the program itself goes by
 	$(BIN)/python docs/generate.py
+
+docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra and plain ssh, on virtual boards (half an hour)
 	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json

@@ -1,19 +1,25 @@
-"""The pages of docs/ say what the code says."""
+"""Pages of README.md, docs/ and for contributors: links, commands, paths, pictures and tables that match the code."""
 
 from __future__ import annotations
 
+import html
+import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import test_house
+from PIL import Image
 
 from clusteradm.cli import main
 from clusteradm.health.checks import board, drift, links, machine, mpi
 from clusteradm.health.tpu import state as tpu
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
+PICTURES = ROOT / "docs/pictures"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -23,7 +29,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def commands(page: Path) -> list[str]:
-    """The clusteradm commands of the page's blocks of code, without comment and redirection."""
+    """Commands of clusteradm in the page's code blocks, without comment and redirection."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.strip().startswith("clusteradm ")]
@@ -50,3 +56,72 @@ def test_every_state_of_health_is_described() -> None:
         states |= set(re.findall(r'"([A-Z][A-Z0-9_]{2,})"', Path(module.__file__).read_text()))
     described = set(re.findall(r"[A-Z][A-Z0-9_]{2,}", page))
     assert states - described - {"ALIVE"} == set()  # a word of sysfs
+
+
+def test_files_named_for_contributors_exist() -> None:
+    pages = [ROOT / "CONTRIBUTING.md", ROOT / "docs/design.md"]
+    named = re.findall(
+        r"`((?:clusteradm|docs|tests|benchmarks)/[\w./-]+)`", "".join(page.read_text() for page in pages)
+    )
+    examples = {name for name in named if "NAME" in name}
+    assert len(named) > 30
+    assert [name for name in named if name not in examples and not (ROOT / name).exists()] == []
+
+
+def test_pictures_are_of_real_commands_on_simulated_hardware() -> None:
+    """They load nothing, and say what they show: the command, and that the TPUs are simulated."""
+    for name in ("health", "infer"):
+        text = (PICTURES / f"{name}.svg").read_text(encoding="utf-8")
+        shown = html.unescape(re.sub(r"<[^>]+>", "", text)).replace("\xa0", " ")
+        assert f"$ clusteradm {name}" in shown
+        assert "simulated" in shown.lower()
+        assert re.findall(r"https?://(?!www\.w3\.org|www\.textualize\.io)[^\"' ]+", text) == []
+    with Image.open(PICTURES / "report.png") as image:
+        assert image.width >= 800 and image.height >= 400
+
+
+def test_every_picture_is_described() -> None:
+    found = [
+        each for page in PAGES for each in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert {Path(path).name for _, path in found} == {path.name for path in PICTURES.iterdir()}
+    assert [path for text, path in found if len(text.split()) < 5] == []
+
+
+def test_the_packages_of_the_design_are_those_of_the_house() -> None:
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    section = page.split("## Packages")[1].split("\n## ")[0].split("Outside the package")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*)\|$", section, re.MULTILINE)
+    assert {package: set(re.findall(r"`(\w+)`", allowed)) for package, allowed in rows} == test_house.ARROWS
+
+
+def test_a_terminal_shows_what_was_not_erased() -> None:
+    """An erased progress bar is not in the picture; the lines around it are, with their colours."""
+    pictures = load("pictures")
+    output = "one\r\nworking 10 %\r\x1b[2Kworking 90 %\r\n\x1b[1A\x1b[2K\x1b[?25h\x1b[32mdone\x1b[0m\r\n"
+    assert pictures.screen(output) == "one\n\x1b[32mdone\x1b[0m"
+    assert "@font-face" not in pictures.svg("$ true", "a title")
+
+
+def load(name: str) -> ModuleType:
+    """A script of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_links_of_the_site() -> None:
+    pytest.importorskip("mkdocs")
+    site = load("site")
+    pages = {"index.md", "design.md", "pictures/health.svg", "contributing.md"}
+    for source, text, expected in (
+        ("README.md", "[a](docs/design.md#terms)", "[a](design.md#terms)"),
+        ("README.md", "![a](docs/pictures/health.svg)", "![a](pictures/health.svg)"),
+        ("docs/design.md", "[a](../CONTRIBUTING.md)", "[a](contributing.md)"),
+        ("docs/design.md", "[the playbooks](../playbooks)", "the playbooks"),
+        ("docs/design.md", "[a](gone.md)", "[a](gone.md)"),  # left for strict mode to refuse
+        ("docs/design.md", "[a](https://example.org/b)", "[a](https://example.org/b)"),
+    ):
+        assert site.relink(text, source, pages) == expected

@@ -1,4 +1,4 @@
-"""The rules of DESIGN section 3: which room may know which, who prints, how large a module may grow."""
+"""Rules of docs/design.md: which package may import which, which one prints, how large a module may be."""
 
 from __future__ import annotations
 
