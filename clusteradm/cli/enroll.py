@@ -15,7 +15,7 @@ from clusteradm.fleet import enrolment
 from clusteradm.inventory import Host
 from clusteradm.playbook import Recap, Run, Templates, load
 from clusteradm.transport import Connections, Password
-from clusteradm.transport.trouble import Refused
+from clusteradm.transport.errors import Refused
 
 EXAMPLES = """\
 examples:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = open_cluster(args)
     with connect(args, cluster) as connections:
         jobs = Jobs(connections, cluster)
-        connections.meet([cluster.head])
+        connections.open([cluster.head])
         job = _submit(args, cluster, connections, jobs, inputs) if inputs else args.attach
         status = _see_through(jobs, job)
         with tempfile.TemporaryFile() as results:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"which Edge TPU of {name}?", next_step=f"name it: {name}:apex_0, or {name}:PCI-ADDRESS")
     host = cluster.hosts[name]
     with context.connect(args, cluster) as connections:
-        connections.meet([host])
+        connections.open([host])
         user = cluster.setting("cluster_user", host)
         reply = connections.node(host).call("tpu-reset", timeout=SECONDS, tpu=tpu, user=user)
     _check(name, tpu, reply)

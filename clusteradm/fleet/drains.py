@@ -57,7 +57,7 @@ class Drains:
 
     def _ask(self, **fields: object) -> tuple[Drain, ...]:
         head = self._cluster.head
-        self._connections.meet([head])
+        self._connections.open([head])
         reply = self._connections.node(head).call("drains", timeout=30.0, **fields)
         return tuple(_drain(subject, about) for subject, about in sorted(reply["drains"].items()))
 

@@ -144,7 +144,7 @@ def test_first_contact(desk: Desk) -> None:
     before = {words: desk.count("w2", words) for words in ("Failed password", "Accepted password")}
     status, seen = desk.type({"Accept these keys?": "y", "login password of w2: ": PASSWORD}, "enroll", "-k")
     assert status == 4, seen
-    assert PASSWORD not in seen and seen.count("Hosts that were never seen before") == 1
+    assert PASSWORD not in seen and seen.count("Hosts not seen before") == 1
     table = next(line for line in seen.splitlines() if line.startswith("  w2 "))
     assert table.split()[-1] in desk.on(
         "w2", "ssh-keygen -lf /etc/ssh/ssh_host_ecdsa_key.pub; ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"

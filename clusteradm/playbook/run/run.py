@@ -61,7 +61,7 @@ class Run:
         )
 
         if not check:
-            connections.give_python = self._give_python
+            connections.on_missing_python = self._install_python
 
     def execute(self, on_event: Callable[[Event], None]) -> Recap:
         """Run every play. Events are told from this thread, in order per host.
@@ -69,7 +69,7 @@ class Run:
         A host that fails or cannot be reached takes no further part; the others go on. On Ctrl-C every running batch is
         told to stop, and the recap names what was not completed; a second Ctrl-C does not wait for that.
         """
-        self._connections.meet(self._in_plays())
+        self._connections.open(self._in_plays())
         for number, play in enumerate(self._playbook.plays):
             hosts = [host for host in self._of_play(play) if self._board.states[host.name].alive]
             for batch in batches(hosts, play.serial):
@@ -84,7 +84,7 @@ class Run:
                     return self._recap
         return self._recap
 
-    def _give_python(self, host: Host, install: Callable[[Callable[[str], None]], None]) -> None:
+    def _install_python(self, host: Host, install: Callable[[Callable[[str], None]], None]) -> None:
         """What no task can do: a host without python3 runs none. It is told and counted as if it were one."""
 
         def tell(kind: Kind, **fields: Any) -> None:

@@ -59,7 +59,7 @@ class LocalConnections:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def meet(self, hosts: Iterable[Host]) -> None:
+    def open(self, hosts: Iterable[Host]) -> None:
         self.met += [host.name for host in hosts]
 
     def node(self, host: Host, guest: str = "") -> Node:

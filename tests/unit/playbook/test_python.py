@@ -30,15 +30,15 @@ BOOK = """
 class BareConnections(LocalConnections):
     """w1 has no python3 until it is given one; `can`: whether its sources have it."""
 
-    give_python: Callable[..., None] | None = None
+    on_missing_python: Callable[..., None] | None = None
     can = True
     bare = True
 
     def node(self, host: Host, guest: str = "") -> Node:
         if host.name == "w1" and self.bare:
-            if self.give_python is None:
+            if self.on_missing_python is None:
                 raise NoPython(host.name)
-            self.give_python(host, self._install)
+            self.on_missing_python(host, self._install)
         return super().node(host, guest)
 
     def _install(self, tell: Callable[[str], None]) -> None:
