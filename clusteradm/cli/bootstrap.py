@@ -11,7 +11,7 @@ from clusteradm import shipped
 from clusteradm.cli import context, show
 from clusteradm.cli.playbook_view import View, json_body
 from clusteradm.errors import UsageError
-from clusteradm.playbook import Recap, RetryFile, Run, Tags, Templates, load
+from clusteradm.playbook import PlaybookRun, Recap, RetryFile, Tags, Templates, load
 from clusteradm.playbook.read.keywords import tags_of
 from clusteradm.playbook.tags import ALL
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     limit = ",".join(retry.hosts()) if args.retry_failed else args.limit
     started = time.time()
     with context.connect(args, cluster) as connections:
-        work = Run(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
+        work = PlaybookRun(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
         console = show.stderr if args.json else show.stdout
         with View(console, diff=args.diff, check=args.check) as view:
             recap = work.execute(view.event)

@@ -13,7 +13,7 @@ from clusteradm.cli.playbook_view import View
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
 from clusteradm.fleet import enrolment
 from clusteradm.inventory import Host
-from clusteradm.playbook import Recap, Run, Templates, load
+from clusteradm.playbook import PlaybookRun, Recap, Templates, load
 from clusteradm.transport import Connections, Password
 from clusteradm.transport.errors import Refused
 
@@ -22,7 +22,7 @@ examples:
   clusteradm enroll                              every host of the inventory, with the keys that there are
   clusteradm enroll --ask-pass                   boards that still take a password: asked once for all of them
   clusteradm enroll -k --no-passwords            ... and afterwards they take none any more
-  clusteradm enroll --limit coral-7              a board that came later
+  clusteradm enroll --limit coral-7              a run_state that came later
   clusteradm enroll --accept-new --json          for scripts: host keys never seen before are accepted
 
 exit status: 0 every host is enrolled, 2 no admin key, or a bad inventory, 3 some hosts failed, 4 some hosts were
@@ -76,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
             _show(rows)
         enrolled = [host for host in hosts if rows[host.name].error is None]
         if playbook is not None and enrolled:
-            work = Run(playbook, connections, limit=",".join(host.name for host in enrolled), templates=templates)
+            work = PlaybookRun(
+                playbook, connections, limit=",".join(host.name for host in enrolled), templates=templates
+            )
             console = show.stderr if args.json else show.stdout
             with View(console, diff=False, check=False) as view:
                 recap = work.execute(view.event)
