@@ -1,7 +1,7 @@
 """Playbooks in Ansible's syntax: read, rendered, cut into batches, run on all hosts at the same time.
 
-The sub-packages import one way: run -> read -> render -> the modules here that hold data (model, tags, result, state).
-preview and template_use render one template as a run would, through all of them.
+Imports go one way: read and run -> render -> the data modules (model, tags, result, state). preview and template_use
+stand on top: they read a playbook and render one of its templates as a run would.
 """
 
 from clusteradm.playbook.model import Place, Play, Playbook, Task

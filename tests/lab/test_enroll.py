@@ -151,8 +151,8 @@ def test_first_contact(desk: Desk) -> None:
     )
     said = {line.split()[0]: line.split(None, 1)[1] for line in seen.splitlines() if re.match(r"(head|w\d) ", line)}
     assert said["head"] == "already enrolled"
-    assert said["w1"] == "key installed, through the key of mdt"
-    assert said["w2"] == "key installed, through the password"
+    assert said["w1"] == "key installed, logged in with mdt's key"
+    assert said["w2"] == "key installed, logged in with the password"
 
     # w3 was flashed anew: it takes no part, and the message has both fingerprints.
     old = next(line for line in mine if line.startswith(f"{desk.address('w3')} "))

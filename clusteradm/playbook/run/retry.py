@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clusteradm import atomic
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.playbook.run.event import Recap
@@ -51,7 +52,7 @@ class RetryFile:
         failed |= {*recap.interrupted, *before}
         names = tuple(name for name in self._cluster.hosts if name in failed)
         if names:
-            self.path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            atomic.write(self.path, "".join(f"{name}\n" for name in names))
         else:
             self.path.unlink(missing_ok=True)
         return names
