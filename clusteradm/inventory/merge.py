@@ -110,13 +110,13 @@ def _circle(groups: Mapping[str, GroupText]) -> tuple[str, ...]:
     """The names of a circle, the first one repeated at its end; empty if there is none."""
     checked: set[str] = set()
 
-    def search(name: str, way: tuple[str, ...]) -> tuple[str, ...]:
-        if name in way:
-            return (*way[way.index(name) :], name)
+    def search(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if name in path:
+            return (*path[path.index(name) :], name)
         if name in checked:
             return ()
         for child in groups[name].children:
-            found = search(child, (*way, name))
+            found = search(child, (*path, name))
             if found:
                 return found
         checked.add(name)

@@ -46,7 +46,7 @@ _TABLE = (
     ),
     Variable("cluster_tpu_source", "str", "the deb line of the Edge TPU's package source, if not its maker's"),
     Variable("cluster_tpu_key", "str", "the URL of that source's signing key, if not the maker's"),
-    Variable("cluster_wheels", "str", "where pip finds wheels on hosts with no way to a package index"),
+    Variable("cluster_wheels", "str", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
         "cluster_network_guard",
         "guard",

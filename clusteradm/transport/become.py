@@ -28,7 +28,7 @@ class SudoPasswords:
         self._known: dict[str, Password] = {}
 
     def of(self, host: Host) -> Password | None:
-        """The host's password; None where nobody gave one."""
+        """The host's password; None if there is none."""
         text = host.sudo_password
         if text is None:
             return self._asked
@@ -83,7 +83,7 @@ class Sudo:
     def answer(self, host: str, stream: ChannelStream, timeout: float) -> None:
         """Answer sudo's prompt once, if it comes. Raises WrongPassword, and HostUnreachable if the host is gone.
 
-        Other failures (no sudo, no rights) are reported by whoever then reads from the program that did not start.
+        Other failures (no sudo, no rights) appear when the caller reads from the program, which did not start.
         """
         try:
             self._answer(host, stream, timeout)

@@ -43,7 +43,7 @@ class NoPython(HostFailed):
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            "there is no Python where ansible_python_interpreter says",
+            "there is no Python at ansible_python_interpreter",
             where=where,
             next_step="clusteradm bootstrap installs python3; for another one, correct ansible_python_interpreter",
         )
@@ -74,5 +74,5 @@ def install_python(
         raise HostFailed(
             "there is no python3, and it cannot be installed: " + "\n".join(said),
             where=name,
-            next_step="see that the host has a way to its package sources, and run bootstrap again",
+            next_step="check that the host can reach its package sources, and run bootstrap again",
         )

@@ -16,8 +16,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @dataclass(frozen=True)
 class Keyword:
-    """One keyword. `shape`: the values it takes, in words; `fits`: whether a value is one of them;
-    `expression`: it is a condition, not a template."""
+    """One keyword. `shape`: its values, as errors describe them; `fits`: whether a value is one; `expression`: it is a
+    condition, not a template."""
 
     shape: str
     fits: Callable[[Any], bool]

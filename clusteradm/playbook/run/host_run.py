@@ -278,7 +278,7 @@ class HostRun:
             if planned.result is not None:
                 self._begin(planned)
                 self._process(planned, planned.result)
-            else:  # a handler that nobody notified
+            else:  # a handler that nothing notified
                 self._run_state.advance(self._state, planned.step.index + 1)
 
     def _process(self, planned: Planned, outcome: dict[str, Any], *, completed: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A connections of hosts that are all this machine: the real node program in a process each, its state in a folder."""
+"""Connections to hosts that are this machine: a process of the real node program each, with its own state folder."""
 
 from __future__ import annotations
 

@@ -327,22 +327,28 @@ def test_a_host_without_that_python(start: Start) -> None:
     host = boards.host(0, ansible_python_interpreter="/usr/bin/python9")
     with boards.connect([host]) as connections:
         error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
-    assert isinstance(error, HostFailed) and "no Python where ansible_python_interpreter says" in str(error)
+    assert isinstance(error, HostFailed) and "no Python at ansible_python_interpreter" in str(error)
 
 
 def test_a_frozen_host_is_noticed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its kernel still acknowledges every packet, so TCP alone would wait for ever.
+    lost = 0.6
     monkeypatch.setattr(connection, "KEEP_ALIVE_SECONDS", 0.05)
-    monkeypatch.setattr(connection, "LOST_SECONDS", 0.6)
     monkeypatch.setattr(stream, "_SLICE", 0.1)
     boards = start()
     with boards.connect() as connections:
         connections.open(boards.hosts())
         node = connections.node(boards.host(0))
         assert node.call("hello")
-        time.sleep(0.8)  # longer than LOST_SECONDS: a host that answers is not taken for gone
+        # A host that answers for longer than that is not taken for gone.
+        keep_alive = connections.connection(boards.host(0)).keep_alive
+        begun = time.monotonic()
+        while keep_alive._heard < begun + lost:
+            assert time.monotonic() < begun + 60, "no keep-alive request is answered"
+            time.sleep(0.02)
         assert node.call("hello")
         boards.signal(signal.SIGSTOP)
+        monkeypatch.setattr(connection, "LOST_SECONDS", lost)
         try:
             begun = time.monotonic()
             with pytest.raises(HostUnreachable, match="stopped answering"):
@@ -352,6 +358,7 @@ def test_a_frozen_host_is_noticed(start: Start, monkeypatch: pytest.MonkeyPatch)
                 node._write(bytes(64 << 20))
         finally:
             boards.signal(signal.SIGCONT)
+            monkeypatch.setattr(connection, "LOST_SECONDS", 60.0)
         assert connections.reconnect(boards.host(0), within=20).call("hello")
 
 
@@ -365,7 +372,7 @@ def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path:
             begun = time.monotonic()
             with pytest.raises(HostUnreachable, match="no answer within 0 s"):
                 node.call("hello", timeout=0.3)
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 10
         finally:
             boards.signal(signal.SIGCONT)
         # The late answer is not taken for that to the next question.
@@ -481,7 +488,7 @@ def test_paramiko_knows_how_to_ask_for_a_sign_of_life() -> None:
         transport.active = True
         transport.clear_to_send.set()
         assert transport.global_request("keepalive@openssh.com", wait=True) is None
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
     finally:
         transport.close()
         ours.close()
