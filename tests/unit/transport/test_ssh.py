@@ -415,7 +415,7 @@ def test_nothing_is_left_behind(start: Start, proxy: str, nothing_leaks: None, t
         dead = Host("dead", (), {**boards.host(0).vars, "ansible_port": silent.getsockname()[1]}, {})
         broken = boards.host(3, ansible_ssh_common_args="-o ProxyCommand='sleep 60'")
         hosts = [boards.host(0), boards.host(1, ansible_ssh_common_args=proxy), boards.host(2), broken, refused, dead]
-        with boards.connect(hosts, limits=Limits(connect=1.0)) as connections:
+        with boards.connect(hosts, limits=Limits(connect=3.0)) as connections:
             outcome = connections.each(hosts, lambda host: hello(connections, host))
             assert sorted(outcome.ok) == ["b0", "b1", "b2"]
             assert sorted(outcome.failed) == ["b3", "dead", "refused"]
@@ -434,15 +434,14 @@ def test_ctrl_c_is_raised_at_once_and_holds_nobody_up(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, and children do
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
-            fan_out(hosts, lambda host: time.sleep(60), forks=4)
+            fan_out(hosts, lambda host: time.sleep(600), forks=4)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
             sys.exit(130)
         """
-    begun = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    # Far less than the work takes, and enough to start on a busy machine.
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (130, "interrupted\n")
-    assert time.monotonic() - begun < 10
 
 
 def test_the_bodies_of_files(start: Start, tmp_path: Path) -> None:
