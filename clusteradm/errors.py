@@ -1,16 +1,32 @@
-"""The errors that a user is meant to read. Each says what happened, where, and what to do next.
+"""The errors that a user is meant to read: what happened, where, and what to do next.
 
-Anything else that reaches the top of the program is a defect of clusteradm and exits 1.
+    ClusteradmError               1
+      UsageError                  2   bad argument, or a request that cannot be done
+        InputErrors               2   every defect of an input file
+        NotAModel                 2   models.tflite.inspect: a file that is no usable TFLite model
+      HostFailed                  3   work on a host failed
+        NodeError                 3   transport.node: the node program answered with an error
+        NoPython                  3   transport.python: the host has no Python interpreter
+      HostUnreachable             4   a host does not answer
+        Silent                    4   transport.node: a connected host sent nothing in time
+        Refused                   4   transport.errors: the host shows another key or refuses the login
+          LoginRefused            4   transport.errors: it refuses this user and key
+          WrongPassword           4   transport.password: it refuses this password
+      TooManyOpenFiles            1   this process may open no more files
+      LabError                    1   lab.machine: this machine cannot run a lab
+
+The number is the process's exit status. Any other exception is a defect of clusteradm: "internal error", exit status 1.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 class ClusteradmError(Exception):
-    """Base of every expected error; `exit_code` is the process's exit status (DESIGN section 5)."""
+    """Base of every expected error. `exit_code`: the exit status of a process that ends with it."""
 
     exit_code = 1
 
@@ -26,7 +42,7 @@ class ClusteradmError(Exception):
 
 
 class UsageError(ClusteradmError):
-    """A bad argument, or a request that makes no sense."""
+    """A bad argument, or a request that cannot be done."""
 
     exit_code = 2
 
@@ -45,7 +61,7 @@ class Problem:
 
 
 class InputErrors(UsageError):
-    """Every defect of an input file at once, found before any connection was made."""
+    """Every defect of an input file at once, found before any connection is made."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -53,7 +69,7 @@ class InputErrors(UsageError):
 
 
 class HostFailed(ClusteradmError):
-    """Work on a host failed (the host answers)."""
+    """Work failed on a host that answers."""
 
     exit_code = 3
 
@@ -62,3 +78,24 @@ class HostUnreachable(ClusteradmError):
     """A host does not answer, refuses the login, or shows another host key."""
 
     exit_code = 4
+
+
+class TooManyOpenFiles(ClusteradmError):
+    """This process, or this machine, may open no more files (EMFILE, ENFILE). Each connection needs one to five."""
+
+    def __init__(self, *, where: str = "") -> None:
+        super().__init__(
+            "too many open files on this machine",
+            where=where,
+            next_step="raise the limit (ulimit -n 4096), or connect to fewer hosts at a time (--forks 16)",
+        )
+
+    @staticmethod
+    def is_cause(error: BaseException) -> bool:
+        """Whether the system refused to open a file, in this exception or in what it was raised from."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+                return True
+            cause = cause.__cause__ or cause.__context__
+        return False

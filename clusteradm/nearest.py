@@ -1,4 +1,4 @@
-"""The nearest known name to a wrong one."""
+"""Suggestion of the known name nearest to a misspelt one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(wrong: str, known: Iterable[str], alike: float = 0.5) -> str:
-    """The end of an error: which of the known names may have been meant, or "" where none is near.
+def nearest(wrong: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The end of an error message: '; did you mean "NAME"?', or "" if no known name is near.
 
-    `alike`: how near at least, from 0 (any name) to 1 (the same).
+    `cutoff`: least similarity, from 0 (any name) to 1 (the same name).
     """
-    found = difflib.get_close_matches(wrong, sorted(set(known)), n=1, cutoff=alike)
+    found = difflib.get_close_matches(wrong, sorted(set(known)), n=1, cutoff=cutoff)
     return f'; did you mean "{found[0]}"?' if found else ""

@@ -1,6 +1,6 @@
-"""Where the shipped templates, playbooks and example inventories lie.
+"""Folders of the shipped templates, playbooks and example inventories.
 
-In a wheel they are package data below `clusteradm/shipped/`; in a checkout they are the top-level folders.
+In a wheel they are package data in `clusteradm/shipped/`; in a checkout they are the top-level folders.
 """
 
 from __future__ import annotations

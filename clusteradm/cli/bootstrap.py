@@ -1,5 +1,5 @@
-"""Boards in, a working cluster out: runs the shipped playbook (or another) on every host. Running it again changes only
-what is not as it should be."""
+"""Set up a cluster: run the shipped playbook, or another one, on every host of the inventory. A run changes only what
+differs from the playbook, so a second one changes nothing."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from clusteradm import shipped
 from clusteradm.cli import context, show
 from clusteradm.cli.playbook_view import View, json_body
 from clusteradm.errors import UsageError
-from clusteradm.playbook import Recap, RetryFile, Run, Tags, Templates, load
+from clusteradm.playbook import PlaybookRun, Recap, RetryFile, Tags, Templates, load
 from clusteradm.playbook.read.keywords import tags_of
 from clusteradm.playbook.tags import ALL
 
 EXAMPLES = """\
 examples:
-  clusteradm bootstrap inventory.yml                     make a cluster of the hosts in inventory.yml
-  clusteradm bootstrap inventory.yml --check --diff      show what it would change; change nothing
+  clusteradm bootstrap inventory.yml                     set up the cluster of inventory.yml
+  clusteradm bootstrap inventory.yml --check --diff      show what would change, without changing it
   clusteradm bootstrap --limit 'compute:!w3'             only these hosts
   clusteradm bootstrap --retry-failed                    only the hosts that the last run did not complete
-  clusteradm bootstrap --playbook site.yml --json        another playbook, one JSON document
+  clusteradm bootstrap --playbook site.yml --json        run another playbook; results as one JSON document
 
 exit status: 0 ok, 2 bad playbook or inventory, 3 some hosts failed, 4 some hosts were unreachable, 5 changes pending
 (--check --detailed-exit-code), 130 interrupted
@@ -29,25 +29,27 @@ exit status: 0 ok, 2 bad playbook or inventory, 3 some hosts failed, 4 some host
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inventory_file", nargs="?", metavar="INVENTORY", help="inventory file; the same as -i")
+    parser.add_argument("inventory_file", nargs="?", metavar="INVENTORY", help="inventory file (same as -i)")
     context.add_connection_arguments(parser)
-    parser.add_argument("--check", action="store_true", help="change nothing; say what would change")
-    parser.add_argument("--diff", action="store_true", help="show the changes of files, line by line")
-    parser.add_argument("--detailed-exit-code", action="store_true", help="with --check: 5 where changes are pending")
-    parser.add_argument("--tags", metavar="TAGS", help="only tasks with one of these tags (commas between them)")
-    parser.add_argument("--skip-tags", metavar="TAGS", help="no tasks with one of these tags")
+    parser.add_argument("--check", action="store_true", help="show what would change, without changing it")
+    parser.add_argument("--diff", action="store_true", help="show the changes of files as diffs")
+    parser.add_argument(
+        "--detailed-exit-code", action="store_true", help="with --check: exit status 5 if changes are pending"
+    )
+    parser.add_argument("--tags", metavar="TAGS", help="run only tasks with one of these comma-separated tags")
+    parser.add_argument("--skip-tags", metavar="TAGS", help="skip tasks with one of these comma-separated tags")
     parser.add_argument("--retry-failed", action="store_true", help="only the hosts that the last run did not complete")
     parser.add_argument("--playbook", metavar="FILE", help="playbook to run (default: the shipped bootstrap.yml)")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.inventory_file and args.inventory:
-        raise UsageError("the inventory is named twice", next_step="name it once, as INVENTORY or with -i")
+        raise UsageError("the inventory is given twice", next_step="give it once, as INVENTORY or with -i")
     if args.detailed_exit_code and not args.check:
-        raise UsageError("--detailed-exit-code says whether changes are pending, which only --check finds out")
+        raise UsageError("--detailed-exit-code needs --check")
     args.inventory = args.inventory_file or args.inventory
     if args.retry_failed and args.limit:
-        raise UsageError("--retry-failed and --limit both say which hosts", next_step="give one of them")
+        raise UsageError("--retry-failed and --limit both select hosts", next_step="give one of them")
     cluster = context.open_cluster(args)
     templates = Templates()
     path = Path(args.playbook) if args.playbook else shipped.PLAYBOOKS / "bootstrap.yml"
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     limit = ",".join(retry.hosts()) if args.retry_failed else args.limit
     started = time.time()
     with context.connect(args, cluster) as connections:
-        work = Run(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
+        work = PlaybookRun(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
         console = show.stderr if args.json else show.stdout
         with View(console, diff=args.diff, check=args.check) as view:
             recap = work.execute(view.event)
@@ -74,16 +76,16 @@ def _tags(args: argparse.Namespace) -> Tags:
 
 
 def _keep(retry: RetryFile, recap: Recap, *, retried: bool) -> None:
-    """Keep the list of the hosts that were not completed, and say what helps."""
+    """Write the retry file, and say what to run next."""
     try:
         failed = retry.keep(recap)
     except OSError as error:
-        show.message(f"{retry.path} cannot be written ({error.strerror}): --retry-failed will not know of this run")
+        show.message(f"{retry.path} cannot be written ({error.strerror}): --retry-failed will not include this run")
         return
     if failed:
-        show.message(f"once mended: clusteradm bootstrap --retry-failed   ({', '.join(failed)})")
+        show.message(f"once corrected: clusteradm bootstrap --retry-failed   ({', '.join(failed)})")
     elif retried:
-        show.message("all hosts are done; clusteradm bootstrap once more on all of them makes them known to each other")
+        show.message("all hosts are completed; run bootstrap on all of them once more, so that each knows all others")
 
 
 def _status(recap: Recap, *, detailed: bool) -> int:

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = open_cluster(args)
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     with connect(args, cluster) as connections:
-        connections.meet({host.name: host for host in (cluster.head, *hosts)}.values())
+        connections.open({host.name: host for host in (cluster.head, *hosts)}.values())
         repository = Repository(connections, cluster)
         with transfer("sending the model") as progress:
             stored = repository.add(upload, args.version, progress)

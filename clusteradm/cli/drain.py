@@ -1,5 +1,5 @@
-"""Take a host or one Edge TPU out of service: no new job gets a slot there. Jobs that are running go on. Without a name
-it shows what is drained."""
+"""Take a host or one Edge TPU out of service: new jobs get no slot there, running jobs go on. Without arguments, show
+what is drained."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from clusteradm.fleet.drains import Drain, Drains
 
 EXAMPLES = """\
 examples:
-  clusteradm drain                                       what is drained, since when, by whom and why
+  clusteradm drain                                       show what is drained, since when, by whom and why
   clusteradm drain coral-3 --reason 'new power supply'   a whole host
-  clusteradm drain coral-3:0001:01:00.0 coral-4:apex_1   single TPUs, by PCI address or by the device that they have now
-  clusteradm undrain coral-3                             back in service
+  clusteradm drain coral-3:0001:01:00.0 coral-4:apex_1   single TPUs, by PCI address or current device name
+  clusteradm undrain coral-3                             return it to service
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subjects", nargs="*", metavar="HOST[:TPU]", help="what to take out of service")
-    parser.add_argument("--reason", default="", help="why, for whoever looks later")
+    parser.add_argument("subjects", nargs="*", metavar="HOST[:TPU]", help="host or TPU to take out of service")
+    parser.add_argument("--reason", default="", help="reason, shown with the drain")
     context.add_connection_arguments(parser, limit=False)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.reason and not args.subjects:
-        raise UsageError("--reason says why something is drained: name a host or a TPU")
+        raise UsageError("--reason needs a host or a TPU to drain")
     with context.connect(args, context.open_cluster(args)) as connections:
         drains = Drains(connections)
         found = drains.all()
         if args.subjects:
             found = drains.drain(args.subjects, reason=args.reason, by=getpass.getuser())
-    tell("drain", found, as_json=args.json)
+    show_drains("drain", found, as_json=args.json)
     return 0
 
 
-def tell(command: str, drains: Iterable[Drain], *, as_json: bool) -> None:
-    """Show all that is drained."""
+def show_drains(command: str, drains: Iterable[Drain], *, as_json: bool) -> None:
+    """Print all drains, as a table or as one JSON document of `command`."""
     found = list(drains)
     if as_json:
         show.json_document(command, {"drains": [{"subject": drain.subject, **asdict(drain)} for drain in found]})

@@ -1,5 +1,5 @@
-"""First contact with new boards: shows all host keys in one table and asks once, puts the admin's key on every host
-through whatever lets us in today (that key, the key of mdt, a password), and turns password logins off on request."""
+"""Enrol new boards: show all host keys in one table and ask once, install the admin's key on every host (logging in
+with that key, with mdt's key, or with a password), and turn password logins off on request."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from clusteradm.cli.playbook_view import View
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
 from clusteradm.fleet import enrolment
 from clusteradm.inventory import Host
-from clusteradm.playbook import Recap, Run, Templates, load
+from clusteradm.playbook import PlaybookRun, Recap, Templates, load
 from clusteradm.transport import Connections, Password
-from clusteradm.transport.trouble import Refused
+from clusteradm.transport.errors import Refused
 
 EXAMPLES = """\
 examples:
-  clusteradm enroll                              every host of the inventory, with the keys that there are
-  clusteradm enroll --ask-pass                   boards that still take a password: asked once for all of them
-  clusteradm enroll -k --no-passwords            ... and afterwards they take none any more
-  clusteradm enroll --limit coral-7              a board that came later
-  clusteradm enroll --accept-new --json          for scripts: host keys never seen before are accepted
+  clusteradm enroll                              every host of the inventory, with the keys available
+  clusteradm enroll --ask-pass                   boards that accept a password: asked once for all of them
+  clusteradm enroll -k --no-passwords            the same, then turn password logins off
+  clusteradm enroll --limit coral-7              a run_state that came later
+  clusteradm enroll --accept-new --json          for scripts: accept unknown host keys without asking
 
 exit status: 0 every host is enrolled, 2 no admin key, or a bad inventory, 3 some hosts failed, 4 some hosts were
-unreachable or let nobody in, 130 interrupted
+unreachable or refused the login, 130 interrupted
 """
 
 
-# The first that fits.
+# Class of an error to the host's state; the first match counts.
 _STATES = {Refused: "refused", HostUnreachable: "unreachable", ClusteradmError: "failed"}
 
 
 @dataclass
 class Row:
-    """What became of one host. `through`: what let us in; `passwords`: "on" or "off", where that was to be changed."""
+    """Result of one host. `through`: the login that worked; `passwords`: "on" or "off", with --no-passwords."""
 
     through: str | None = None
     error: ClusteradmError | None = None
@@ -53,15 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm enroll`."""
     context.add_connection_arguments(parser)
     parser.add_argument(
-        "-k", "--ask-pass", action="store_true", help="ask once for the login password of the hosts that no key opens"
+        "-k", "--ask-pass", action="store_true", help="ask once for the login password of hosts that accept no key"
     )
     parser.add_argument(
-        "--no-passwords", action="store_true", help="afterwards, let nobody in by a password on the enrolled hosts"
+        "--no-passwords", action="store_true", help="then turn password logins off on the enrolled hosts"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enrol, turn passwords off where that was asked for, show."""
+    """Enrol the hosts, turn password logins off if requested, show the results."""
     cluster = context.open_cluster(args)
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     templates = Templates()
@@ -76,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
             _show(rows)
         enrolled = [host for host in hosts if rows[host.name].error is None]
         if playbook is not None and enrolled:
-            work = Run(playbook, connections, limit=",".join(host.name for host in enrolled), templates=templates)
+            work = PlaybookRun(
+                playbook, connections, limit=",".join(host.name for host in enrolled), templates=templates
+            )
             console = show.stderr if args.json else show.stdout
             with View(console, diff=False, check=False) as view:
                 recap = work.execute(view.event)
@@ -95,7 +97,7 @@ def _ask_password(hosts: Sequence[Host]) -> Password:
 
 
 def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: dict[str, Row]) -> None:
-    """What the playbook came to on these hosts. Where it went through, the host's own answer decides."""
+    """Set the rows by the playbook's recap and, where it succeeded, by whether the host still offers passwords."""
     for host in hosts:
         counts = recap.hosts[host.name]
         if counts.unreachable or counts.failed or host.name in recap.interrupted:
@@ -104,7 +106,7 @@ def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: 
             if counts.stopped_at:
                 reason = f'stopped at "{counts.stopped_at}": {reason}'
             rows[host.name].error = kind(
-                f"passwords not turned off, {reason}",
+                f"password logins not turned off: {reason}",
                 where=host.name,
                 next_step="run the same command again",
             )
@@ -116,19 +118,19 @@ def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: 
         rows[name].passwords = "on" if taken else "off"
         if taken:
             rows[name].error = HostFailed(
-                "it still takes passwords", where=name, next_step="see what its sshd goes by: sudo sshd -T"
+                "it still takes passwords", where=name, next_step="see the settings of its sshd: sudo sshd -T"
             )
 
 
 _WORDS = {
     enrolment.ADMIN_KEY: "already enrolled",
-    enrolment.MDT: "key installed, through the key of mdt",
-    enrolment.PASSWORD: "key installed, through the password",
+    enrolment.MDT: "key installed, logged in with mdt's key",
+    enrolment.PASSWORD: "key installed, logged in with the password",
 }
 
 
 def _show(rows: dict[str, Row], done: str | None = None) -> None:
-    """One line per host. `done`: what to say of those that are well, instead of how they were enrolled."""
+    """Print one line per host. `done`: text for hosts without error, instead of how they were enrolled."""
     width = max((len(name) for name in rows), default=0)
     for name, row in rows.items():
         if row.error is None:

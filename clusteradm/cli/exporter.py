@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import socket
-import tempfile
 import threading
 import time
 import traceback
@@ -16,6 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from clusteradm import atomic
 from clusteradm.cli import context, show
 from clusteradm.cli.health import ask, judged, seconds
 from clusteradm.cli.health_forms.prometheus import CONTENT_TYPE, prometheus
@@ -92,19 +91,7 @@ def run(args: argparse.Namespace) -> int:
 def write(path: Path, text: str) -> None:
     """Replace the file in one step: a reader sees the old one or the new one. Raises UsageError where it cannot be."""
     try:
-        # In the same directory, and with a name that the collector does not take for a file of its own.
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", suffix=".tmp", delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        atomic.write(path, text, mode=0o644)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 

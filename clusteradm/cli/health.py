@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from clusteradm import health
+from clusteradm import atomic, health
 from clusteradm.cli import context, show
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
@@ -199,6 +199,6 @@ def _watch(args: argparse.Namespace) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        atomic.write(path, text)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None

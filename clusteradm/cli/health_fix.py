@@ -10,7 +10,7 @@ from clusteradm.cli import context, show
 from clusteradm.cli.playbook_view import View
 from clusteradm.health import Finding, fixes
 from clusteradm.inventory import Cluster
-from clusteradm.playbook import Run, Tags, Templates, load
+from clusteradm.playbook import PlaybookRun, Tags, Templates, load
 from clusteradm.transport import Password
 
 
@@ -26,7 +26,7 @@ def mend(args: argparse.Namespace, cluster: Cluster, findings: Iterable[Finding]
     templates = Templates()
     playbook = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates).only(tags)
     with context.connect(args, cluster, password) as connections:
-        run = Run(playbook, connections, limit=limit, templates=templates)
+        run = PlaybookRun(playbook, connections, limit=limit, templates=templates)
         with View(show.stderr, diff=False, check=False) as view:
             recap = run.execute(view.event)
         view.recap(recap)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clusteradm import health
+from clusteradm import atomic, health
 from clusteradm.cli import show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, print_report, transfer, watch
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = open_cluster(args)
     with connect(args, cluster) as connections:
         jobs = Jobs(connections, cluster)
-        connections.meet([cluster.head])
+        connections.open([cluster.head])
         job = _submit(args, cluster, connections, jobs, inputs) if inputs else args.attach
         status = _see_through(jobs, job)
         with tempfile.TemporaryFile() as results:
@@ -239,31 +239,10 @@ def _deliver(args: argparse.Namespace, jobs: Jobs, job: str, results: BinaryIO, 
     for name in large:
         path = output.parent / name
         path.parent.mkdir(exist_ok=True)
-        with _replacing(path) as file:
+        with atomic.replacing(path) as file:
             jobs.fetch(job, name, file)
-    with _replacing(output) as file:
+    with atomic.replacing(output) as file:
         shutil.copyfileobj(results, file)
-
-
-class _replacing:
-    """A file that takes the place of `path` when all of it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> BinaryIO:
-        self._file = tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=f".{self._path.name}-", delete=False)
-        return self._file  # type: ignore[return-value]
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
-        if kind is None:
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(self._file.name).chmod(0o666 & ~umask)
-            Path(self._file.name).replace(self._path)
-        else:
-            Path(self._file.name).unlink(missing_ok=True)
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Show the inventory as it was understood: as JSON that Ansible reads, as a tree, or where each value came from."""
+"""Show the inventory as clusteradm reads it: as Ansible's JSON, as a tree, or with the source of each value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clusteradm.cli import context, show
-from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host
 
 EXAMPLES = """\
@@ -20,7 +19,7 @@ examples:
   clusteradm inventory --host coral-0            one host's variables
   clusteradm inventory --graph                   groups and hosts as a tree
   clusteradm inventory --origin coral-0          each of its values, with file and line
-  clusteradm inventory --origin                  the same of every host
+  clusteradm inventory --origin                  the same for every host
 """
 
 
@@ -36,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--host", metavar="HOST", help="the variables of one host (JSON)")
     what.add_argument("--graph", action="store_true", help="groups and hosts as a tree")
     what.add_argument(
-        "--origin", metavar="HOST", nargs="?", const="", help="where each value of a host (of every host) was written"
+        "--origin", metavar="HOST", nargs="?", const="", help="file and line of each value of a host (default: of all)"
     )
     parser.add_argument(
-        "--json", action="store_true", help="--origin as one JSON document; --list and --host always are"
+        "--json", action="store_true", help="one JSON document also for --origin (--list and --host always are one)"
     )
 
 
@@ -49,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         _write(listing(cluster))
     elif args.host:
-        _write(_values(_host(cluster, args.host)))
+        _write(_values(cluster.host(args.host)))
     elif args.graph:
         for line in _tree(cluster, "all", 0):
             show.stdout.print(line)
     else:
-        _show_origins([_host(cluster, args.origin)] if args.origin else list(cluster.hosts.values()), args.json)
+        _show_origins([cluster.host(args.origin)] if args.origin else list(cluster.hosts.values()), args.json)
     return 0
 
 
@@ -75,7 +74,7 @@ def _show_origins(hosts: list[Host], as_json: bool) -> None:
             origin = host.origins[name]
             text = json.dumps(_plain(value), ensure_ascii=False)
             rows.append((host.name, name, text, f"{origin.file}:{origin.line}", origin.scope))
-    # The host stands first only where there are several.
+    # With one host only, its column is left out.
     rows = [row[len(hosts) == 1 :] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -84,28 +83,22 @@ def _show_origins(hosts: list[Host], as_json: bool) -> None:
 
 
 def _values(host: Host) -> dict[str, Any]:
-    """The host's variables. Passwords are not for a screen that others see, nor for the log of whoever runs this."""
+    """The host's variables, with passwords masked: they must not reach a screen or a log."""
     return {name: "********" if _PASSWORD.fullmatch(name) else value for name, value in host.vars.items()}
 
 
 def _plain(value: Any) -> Any:
-    """The value in JSON's types: YAML has dates as well, which Ansible writes as text."""
+    """The value in JSON's types: YAML dates become strings, as in Ansible."""
     return json.loads(json.dumps(value, default=str))
 
 
 def _write(document: Mapping[str, Any]) -> None:
-    # Ansible's own shape, so no schema_version: `ansible -i` reads the output of --list as a dynamic inventory's.
+    # Ansible's own format, so without schema_version: `ansible -i` reads --list as a dynamic inventory.
     sys.stdout.write(json.dumps(document, indent=4, sort_keys=True, default=str) + "\n")
 
 
-def _host(cluster: Cluster, name: str) -> Host:
-    if name not in cluster.hosts:
-        raise UsageError(f"there is no host {name}", next_step=f"hosts: {' '.join(cluster.hosts)}")
-    return cluster.hosts[name]
-
-
 def listing(cluster: Cluster) -> dict[str, Any]:
-    """The document of `ansible-inventory --list`: empty keys are left out, as there."""
+    """The document of `ansible-inventory --list`; empty keys are left out, as in Ansible."""
     document: dict[str, Any] = {
         "_meta": {
             "hostvars": {name: _values(host) for name, host in cluster.hosts.items() if host.vars},
@@ -124,7 +117,7 @@ def listing(cluster: Cluster) -> dict[str, Any]:
 
 
 def _top(cluster: Cluster) -> list[str]:
-    """The children of "all": those written there, then the groups that no other contains."""
+    """The children of "all": those written there, then the groups without a parent."""
     inner = {child for group in cluster.groups.values() for child in group.children}
     written = list(cluster.groups["all"].children) if "all" in cluster.groups else []
     return written + [name for name in cluster.groups if name not in inner and name not in ("all", "ungrouped")]

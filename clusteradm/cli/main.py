@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from clusteradm import __version__
-from clusteradm.errors import ClusteradmError
+from clusteradm.errors import ClusteradmError, TooManyOpenFiles
 
 # Command, module below clusteradm.cli, one line of help. A module is imported only when its command is parsed:
 # the whole of Fabric costs a quarter of a second that `clusteradm --help` need not pay.
@@ -94,7 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; keep the interpreter from complaining again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception as error:  # a defect: keep the traceback, but not on the screen
+    except Exception as error:
+        if TooManyOpenFiles.is_cause(error):
+            print(f"clusteradm: {TooManyOpenFiles()}", file=sys.stderr)
+            return TooManyOpenFiles.exit_code
+        # A defect: keep the traceback, but not on the screen.
         with tempfile.NamedTemporaryFile("w", prefix="clusteradm-", suffix=".log", delete=False) as log:
             traceback.print_exc(file=log)
         print(f"clusteradm: internal error: {type(error).__name__}: {error}", file=sys.stderr)

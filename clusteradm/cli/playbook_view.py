@@ -1,4 +1,4 @@
-"""A playbook's run as a person sees it: live on a terminal, one line for each thing that matters when piped."""
+"""View of a playbook's run: a live table of hosts on a terminal; without one, a line per change, failure and wait."""
 
 from __future__ import annotations
 
@@ -17,16 +17,26 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from clusteradm.playbook import Event, HostRecap, Recap
+from clusteradm.playbook import (
+    Event,
+    HostLost,
+    HostRecap,
+    HostWaiting,
+    PlayStarted,
+    Recap,
+    TaskFinished,
+    TaskOutput,
+    TaskStarted,
+)
 
 _STYLES = {"changed": "yellow", "failed": "bold red", "unknown": "magenta", "unreachable": "bold red", "ignored": "red"}
 
-# In a diff longer than this nobody reads; the whole of it is in --json.
+# A longer diff is cut off; --json has all of it.
 _DIFF_LINES = 400
 
 
 class View:
-    """Shows events as they come, and the recap at the end. `tasks`: every result, per host, for --json."""
+    """Shows events as they come, and the recap at the end. `tasks`: every result by host, for --json."""
 
     def __init__(self, console: Console, *, diff: bool, check: bool) -> None:
         self._console = console
@@ -50,42 +60,43 @@ class View:
 
     def event(self, event: Event) -> None:
         """Show one event."""
-        if event.kind == "play":
-            self._say(f"{event.play}: {' '.join(event.hosts) or 'no hosts'}", "bold")
-            self._current = {host: Text("") for host in event.hosts}
-        elif event.kind == "start":
-            self._current[event.host] = Text(event.task)
-        elif event.kind == "line":
-            self._current[event.host] = Text.assemble(event.task, ": ", (event.text, "dim"))
-        elif event.kind == "waiting":
-            self._current[event.host] = Text.assemble(event.task, ": ", (event.text, "cyan"))
-            if self._live is None:
-                self._say(f"  {event.host}: waiting: {event.text}")
-        elif event.kind == "lost":
-            self._say(f"  {event.host}: {event.text} (at: {event.task or event.play})", _STYLES["unreachable"])
-            self._current.pop(event.host, None)
-        else:
-            self._result(event)
+        match event:
+            case PlayStarted():
+                self._print(f"{event.play}: {' '.join(event.hosts) or 'no hosts'}", "bold")
+                self._current = {host: Text("") for host in event.hosts}
+            case TaskStarted():
+                self._current[event.host] = Text(event.task)
+            case TaskOutput():
+                self._current[event.host] = Text.assemble(event.task, ": ", (event.text, "dim"))
+            case TaskFinished():
+                self._result(event)
+            case HostWaiting():
+                self._current[event.host] = Text.assemble(event.task, ": ", (event.reason, "cyan"))
+                if self._live is None:
+                    self._print(f"  {event.host}: waiting: {event.reason}")
+            case HostLost():
+                self._print(f"  {event.host}: {event.reason} (at: {event.task or event.play})", _STYLES["unreachable"])
+                self._current.pop(event.host, None)
         if self._live is not None:
             self._live.update(self._table())
 
     def recap(self, recap: Recap) -> None:
-        """Show the table at the end, and what was not completed."""
+        """Show the counts of every host, and what was not completed."""
         width = max((len(name) for name in recap.hosts), default=0)
-        self._say("")
+        self._print("")
         for name, host in recap.hosts.items():
-            self._say(f"{name:<{width}} : {_counts(host)}", _style(host))
+            self._print(f"{name:<{width}} : {_counts(host)}", _style(host))
         for name, host in recap.hosts.items():
             if host.stopped_at:
-                self._say(f'{name} stopped at "{host.stopped_at}": {host.reason}', _STYLES["failed"])
+                self._print(f'{name} stopped at "{host.stopped_at}": {host.reason}', _STYLES["failed"])
         if recap.interrupted:
-            self._say("interrupted; not completed:", _STYLES["failed"])
+            self._print("interrupted; not completed:", _STYLES["failed"])
             for name, task in recap.interrupted.items():
-                self._say(f"  {name}: {task or 'not begun'}")
-            self._say("run the same command again to complete them")
+                self._print(f"  {name}: {task or 'not started'}")
+            self._print("run the same command again to complete them")
 
-    def _result(self, event: Event) -> None:
-        status = "ignored" if event.status == "failed" and event.ignored else event.status or ""
+    def _result(self, event: TaskFinished) -> None:
+        status = "ignored" if event.status == "failed" and event.ignored else event.status
         place = str(event.place) if event.place else ""
         self.tasks.setdefault(event.host, []).append(
             {"play": event.play, "task": event.task, "module": event.module, "place": place, "status": status}
@@ -93,24 +104,24 @@ class View:
         )
         self._current[event.host] = Text("")
         if status in _STYLES:
-            told: str = status
-            if status == "changed" and event.check:  # a task that only looks, where the run is not a check
-                told = "would be changed" if self._check else "differs"
-            self._say(f"  {event.host}: {told}: {event.task}", _STYLES[status])
+            shown: str = status
+            if status == "changed" and event.check:  # also a task with check_mode in a run that is none
+                shown = "would be changed" if self._check else "differs"
+            self._print(f"  {event.host}: {shown}: {event.task}", _STYLES[status])
         elif event.module == "debug" and status == "ok":
-            self._say(f"  {event.host}: {event.task}:")
+            self._print(f"  {event.host}: {event.task}:")
         for name, result in _items(event.result):
             if event.module == "debug" and status == "ok":
-                self._say(_indented(_told(name, result)))
+                self._print(_indented(_debug_text(name, result)))
             if result.get("failed"):
-                self._say(_indented(_message(name, result)), _STYLES["ignored" if event.ignored else "failed"])
+                self._print(_indented(_message(name, result)), _STYLES["ignored" if event.ignored else "failed"])
             elif status == "unknown" and result.get("msg"):
-                self._say(_indented(str(result["msg"])), "dim")
+                self._print(_indented(str(result["msg"])), "dim")
             if self._diff and status in ("changed", "unknown"):
                 for line in _diff_lines(result):
-                    self._say(f"    {line}", {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
+                    self._print(f"    {line}", {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
 
-    def _say(self, text: str, style: str = "") -> None:
+    def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
 
     def _table(self) -> Table:
@@ -125,7 +136,7 @@ class View:
 
 
 def json_body(path: Path, recap: Recap, tasks: Mapping[str, Any], started: float, *, check: bool) -> dict[str, Any]:
-    """The document of --json: per host its counts, where it stopped, and each task's result."""
+    """The body of the --json document: per host its counts, where it stopped, and each task's result."""
     moment = datetime.datetime.fromtimestamp(started, datetime.timezone.utc)
     counts = {name: asdict(host) for name, host in recap.hosts.items()}
     keys = ("ok", "changed", "unreachable", "failed", "skipped", "ignored", "unknown")
@@ -138,7 +149,7 @@ def json_body(path: Path, recap: Recap, tasks: Mapping[str, Any], started: float
         "summary": {key: sum(host[key] for host in counts.values()) for key in keys},
         "interrupted": recap.interrupted,
     }
-    # A fact or a result may hold what JSON has no word for, such as a date of YAML.
+    # A fact or a result may hold a type that JSON does not have, such as a YAML date.
     plain: dict[str, Any] = json.loads(json.dumps(body, default=str))
     return plain
 
@@ -160,7 +171,7 @@ def _style(host: HostRecap) -> str:
 
 
 def _items(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The result, or those of a loop's items with their labels."""
+    """(label, result) of each item of a loop; ("", result) without a loop."""
     inner = result.get("results")
     if isinstance(inner, list) and inner and all(isinstance(each, Mapping) and "item" in each for each in inner):
         for each in inner:
@@ -170,22 +181,22 @@ def _items(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _message(name: str, result: Mapping[str, Any]) -> str:
-    """What a failed task says: its message, then what the command said, if anything."""
+    """The text of a failed task: its message, then the command's output."""
     parts = [str(result.get("censored") or result.get("msg") or "")]
     parts += [str(result[key]) for key in ("stderr", "stdout", "exception") if result.get(key)]
     text = "\n".join(part.strip() for part in parts if part.strip())
     return f"({name}) {text}" if name else text
 
 
-def _told(name: str, result: Mapping[str, Any]) -> str:
-    """What a debug task is there to show."""
+def _debug_text(name: str, result: Mapping[str, Any]) -> str:
+    """The text of a debug task."""
     shown = {key: value for key, value in result.items() if key not in _OF_A_LOOP and key != "changed"}
     value = shown["msg"] if set(shown) == {"msg"} else shown
     text = value if isinstance(value, str) else json.dumps(value, indent=2, default=str)
     return f"({name}) {text}" if name else text
 
 
-# What a result says of the loop that it is one item of.
+# Keys of an item's result that describe the loop.
 _OF_A_LOOP = ("item", "ansible_loop_var", "_ansible_item_label")
 
 

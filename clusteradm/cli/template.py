@@ -1,15 +1,15 @@
-"""Show a template as a host would get it, rendered by the same code as the run."""
+"""Render a template for one host, by the same code as `clusteradm bootstrap`, and show the result."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from pathlib import Path
 
 from clusteradm import shipped
 from clusteradm.cli import context
 from clusteradm.errors import UsageError
+from clusteradm.nearest import nearest
 from clusteradm.playbook.preview import preview
 
 EXAMPLES = """\
@@ -17,6 +17,10 @@ examples:
   clusteradm template show --host head head/etc/ganesha/ganesha.conf.j2
   clusteradm template show --host w1 node/etc/openmpi/openmpi-mca-params.conf.j2
 """
+
+
+# The paths of the shipped templates are all alike to some degree.
+_CUTOFF = 0.6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,18 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument(
         "path",
         metavar="PATH",
-        help="the file's path on the host, a file below templates/, or any of the playbook's own",
+        help="the file's path on the host, a template below templates/, or a template of the playbook",
     )
     show.add_argument(
-        "--playbook", metavar="FILE", help="where the template is used (default: the shipped bootstrap.yml)"
+        "--playbook", metavar="FILE", help="playbook that uses the template (default: the shipped bootstrap.yml)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     cluster = context.open_cluster(args)
-    host = cluster.hosts.get(args.host)
-    if host is None:
-        raise UsageError(f"there is no host {args.host!r}", next_step=f"hosts: {' '.join(cluster.hosts)}")
+    host = cluster.host(args.host)
     path = _template(args.path)
     playbook = Path(args.playbook) if args.playbook else shipped.PLAYBOOKS / "bootstrap.yml"
     sys.stdout.write(preview(path, playbook, cluster, host))
@@ -46,16 +48,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _template(name: str) -> Path:
-    """The template that is meant: the shipped tree mirrors the hosts' paths, below head/ and node/."""
+    """The file of a template: the shipped tree mirrors the hosts' paths, below head/ and node/. Raises UsageError."""
     inside = name.lstrip("/")
     shipped_ones = [shipped.TEMPLATES / inside, *(shipped.TEMPLATES / top / f"{inside}.j2" for top in ("head", "node"))]
     for path in (*shipped_ones, Path(name)):
         if path.is_file():
             return path
-    files = (path for path in sorted(shipped.TEMPLATES.rglob("*.j2")))
-    known = [str(path.relative_to(shipped.TEMPLATES)) for path in files]
-    near = difflib.get_close_matches(f"node/{inside}.j2", known, 1)
-    raise UsageError(
-        f"there is no template for {name}",
-        next_step=f"did you mean {near[0]}?" if near else f"shipped: {', '.join(known)}",
-    )
+    known = [str(path.relative_to(shipped.TEMPLATES)) for path in sorted(shipped.TEMPLATES.rglob("*.j2"))]
+    near = nearest(inside, known, _CUTOFF) or nearest(f"node/{inside}.j2", known, _CUTOFF)
+    raise UsageError(f"there is no template for {name}{near}", next_step="" if near else f"shipped: {', '.join(known)}")

@@ -33,13 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     cluster = context.open_cluster(args)
     name, _, tpu = args.subject.partition(":")
-    if name not in cluster.hosts:
-        raise UsageError(f"there is no host {name!r}", next_step=f"hosts: {' '.join(cluster.hosts)}")
+    host = cluster.host(name)
     if not tpu:
         raise UsageError(f"which Edge TPU of {name}?", next_step=f"name it: {name}:apex_0, or {name}:PCI-ADDRESS")
-    host = cluster.hosts[name]
     with context.connect(args, cluster) as connections:
-        connections.meet([host])
+        connections.open([host])
         user = cluster.setting("cluster_user", host)
         reply = connections.node(host).call("tpu-reset", timeout=SECONDS, tpu=tpu, user=user)
     _check(name, tpu, reply)

@@ -1,11 +1,11 @@
-"""Bring a drained host or Edge TPU back into service: the next job gets its slots again, if it is healthy."""
+"""Return a drained host or Edge TPU to service: new jobs get its slots again if it is healthy."""
 
 from __future__ import annotations
 
 import argparse
 
 from clusteradm.cli import context
-from clusteradm.cli.drain import tell
+from clusteradm.cli.drain import show_drains
 from clusteradm.fleet.drains import Drains
 
 EXAMPLES = """\
@@ -16,12 +16,12 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("subjects", nargs="+", metavar="HOST[:TPU]", help="what to bring back")
+    parser.add_argument("subjects", nargs="+", metavar="HOST[:TPU]", help="host or TPU to return to service")
     context.add_connection_arguments(parser, limit=False)
 
 
 def run(args: argparse.Namespace) -> int:
     with context.connect(args, context.open_cluster(args)) as connections:
         left = Drains(connections).undrain(args.subjects)
-    tell("undrain", left, as_json=args.json)
+    show_drains("undrain", left, as_json=args.json)
     return 0

@@ -57,20 +57,19 @@ class Drains:
 
     def _ask(self, **fields: object) -> tuple[Drain, ...]:
         head = self._cluster.head
-        self._connections.meet([head])
+        self._connections.open([head])
         reply = self._connections.node(head).call("drains", timeout=30.0, **fields)
         return tuple(_drain(subject, about) for subject, about in sorted(reply["drains"].items()))
 
     def _subject(self, text: str, *, gone: bool) -> str:
         """What a person means by HOST, HOST:PCI-ADDRESS or HOST:apex_N. `gone`: the TPU need not be there any more."""
         host, _, tpu = text.partition(":")
-        if host not in self._cluster.hosts:
-            raise UsageError(f"there is no host {host!r}", next_step=f"hosts: {' '.join(self._cluster.hosts)}")
+        machine = self._cluster.host(host)
         if not tpu:
             return host
         if gone and ":" in tpu:
             return f"{host}:{tpu}"
-        found = survey(self._connections, [self._cluster.hosts[host]], sections=("tpu",))
+        found = survey(self._connections, [machine], sections=("tpu",))
         if host not in found.documents:
             raise UsageError(f"{host} does not answer, so its TPUs are not known", next_step=f"drain all of it: {host}")
         facts = tpu_facts.read(found.documents[host])

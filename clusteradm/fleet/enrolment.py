@@ -11,10 +11,10 @@ from clusteradm.fleet.authorized_keys import install
 from clusteradm.inventory import Host
 from clusteradm.transport.connection import Connection
 from clusteradm.transport.connections import Connections
+from clusteradm.transport.errors import LoginRefused, Refused, place_of
 from clusteradm.transport.fanout import Outcome, fan_out
 from clusteradm.transport.keys import public_line
 from clusteradm.transport.password import BY_HAND, Password, PasswordLogin, PasswordsOffered
-from clusteradm.transport.trouble import LoginRefused, Refused, place_of
 
 # Where `mdt`, the board tool of Mendel Linux, keeps the key that it gives to boards.
 MDT_KEY = Path("~/.config/mdt/keys/mdt.key")
@@ -114,7 +114,7 @@ class _Enrolment:
 
     def by_password(self, host: Host, password: Password) -> str:
         """With the password, where the host takes one."""
-        with password.told_to(host.name) as text:
+        with password.attempt_on(host.name) as text:
             connection = self._connections.visit(host, PasswordLogin(host, text))
         self._install(host, connection)
         return PASSWORD

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clusteradm import __version__
+from clusteradm import __version__, atomic
 from clusteradm.errors import InputErrors, Problem, UsageError
 from clusteradm.health.survey import SECTIONS, Survey
 from clusteradm.inventory import Cluster, Group, Host
@@ -40,7 +40,7 @@ def document(cluster: Cluster, survey: Survey) -> dict[str, Any]:
 def write(path: Path, body: Mapping[str, Any]) -> None:
     """Keep a document for `read`. Raises UsageError where the file cannot be written."""
     try:
-        path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        atomic.write(path, json.dumps(body, indent=1) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 

@@ -1,4 +1,4 @@
-"""inventory.yml as typed data: clusters, groups and hosts, and where each value came from."""
+"""Ansible's YAML inventory as typed data: cluster, groups and hosts, and the source of each value."""
 
 from clusteradm.inventory.cluster import Cluster, Group, Host, Origin
 from clusteradm.inventory.reader import load

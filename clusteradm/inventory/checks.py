@@ -1,8 +1,7 @@
-"""What must hold of an inventory before any connection: the head, the addresses, and the value of every variable."""
+"""Checks of an inventory before any connection: its head, the addresses, and the value of every variable."""
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 from clusteradm.errors import Problem, UsageError
 from clusteradm.inventory.ssh_options import options_of
 from clusteradm.inventory.variables import CONNECTION, VARIABLES, complaint, is_host_name
+from clusteradm.nearest import nearest
 
 if TYPE_CHECKING:
     from clusteradm.inventory.cluster import Cluster, Host, Origin
 
-_JUDGED = {**VARIABLES, **CONNECTION}
-# A slip in one of Ansible's names is told only where it is close: Ansible has many more than those.
-_NEAR = 0.9
+_CHECKED = {**VARIABLES, **CONNECTION}
+# Any two names that begin with cluster_ are similar.
+_CLUSTER_CUTOFF = 0.6
+# An unknown ansible_ variable is an error only if it is very similar to a known one: Ansible has many more.
+_ANSIBLE_CUTOFF = 0.9
 
 
 def check(cluster: Cluster, *, whole: bool) -> list[Problem]:
-    """Every defect of what was read. `whole`: nothing was lost in reading, so what is not there is missing."""
+    """Every defect of the inventory. `whole`: reading found no error, so that what is not there is missing."""
     problems = set(_values(cluster))
     if whole:
         problems |= set(_roles(cluster)) | set(_missing(cluster))
@@ -31,7 +33,7 @@ def check(cluster: Cluster, *, whole: bool) -> list[Problem]:
 
 
 def _at(host: Host, name: str, cluster: Cluster, message: str) -> Problem:
-    """A problem of a variable of a host; where the host has it from nowhere, of the host itself."""
+    """A problem at the line of a host's variable, or at the host's own line if the variable is not set."""
     origin = host.origins.get(name)
     return Problem(origin.file, origin.line, message) if origin else Problem(str(cluster.path), host.line, message)
 
@@ -48,7 +50,7 @@ def _roles(cluster: Cluster) -> Iterator[Problem]:
         yield Problem(file, heads[1].line, f"{len(heads)} heads: {names}; the group `head` has one host")
     compute = cluster.groups.get("compute")
     if heads and not cluster.members("compute") and cluster.setting("cluster_head_computes", heads[0]) is False:
-        message = "nobody computes: the group `compute` is empty and the head does not compute"
+        message = "no host computes: the group `compute` is empty and the head does not compute"
         yield Problem(file, compute.line if compute else 1, message)
     for host in cluster.hosts.values():
         if not {"head", "compute"} & set(host.groups):
@@ -56,7 +58,7 @@ def _roles(cluster: Cluster) -> Iterator[Problem]:
 
 
 def _values(cluster: Cluster) -> Iterator[Problem]:
-    """Unknown names and wrong values, wherever they are written: in a group without hosts as well."""
+    """Unknown names and wrong values, also in groups without hosts."""
     for group in cluster.groups.values():
         yield from _variables(group.vars, group.origins)
     for host in cluster.hosts.values():
@@ -66,14 +68,13 @@ def _values(cluster: Cluster) -> Iterator[Problem]:
 def _variables(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Iterator[Problem]:
     for name, value in values.items():
         message = None
-        if name in _JUDGED:
-            message = complaint(_JUDGED[name], value)
+        if name in _CHECKED:
+            message = complaint(_CHECKED[name], value)
         elif name.startswith("cluster_"):
-            near = difflib.get_close_matches(name, VARIABLES, 1)
-            message = f"unknown variable {name}" + (f"; did you mean {near[0]}?" if near else "")
+            message = f"unknown variable {name}{nearest(name, VARIABLES, _CLUSTER_CUTOFF)}"
         elif name.startswith("ansible_"):
-            near = difflib.get_close_matches(name, CONNECTION, 1, _NEAR)
-            message = f"unknown variable {name}; did you mean {near[0]}?" if near else None
+            near = nearest(name, CONNECTION, _ANSIBLE_CUTOFF)
+            message = f"unknown variable {name}{near}" if near else None
         if message:
             yield Problem(origins[name].file, origins[name].line, message)
 
@@ -87,40 +88,41 @@ def _missing(cluster: Cluster) -> Iterator[Problem]:
 
 
 def _host(host: Host, cluster: Cluster) -> Iterator[Problem]:
-    """What must be right of one host's values together."""
+    """Defects of one host's name, and of its values together."""
     if not is_host_name(host.name):
-        message = f"{host.name} cannot be a machine's name (letters, digits, hyphens), and bootstrap calls it so"
+        message = f"{host.name} cannot be a machine's name (letters, digits, hyphens), which bootstrap sets to it"
         yield Problem(str(cluster.path), host.line, message)
-    if _sound(host, "cluster_ip") and _sound(host, "cluster_subnet"):
+    if _valid(host, "cluster_ip") and _valid(host, "cluster_subnet"):
         address = ipaddress.IPv4Address(host.cluster_ip)
         subnet = ipaddress.IPv4Network(str(host.vars["cluster_subnet"]))
         if address not in subnet:
             message = f"cluster_ip {address} of {host.name} is not in cluster_subnet {subnet}"
             yield _at(host, "cluster_ip", cluster, message)
         elif address in (subnet.network_address, subnet.broadcast_address):
-            yield _at(host, "cluster_ip", cluster, f"cluster_ip {address} of {host.name} means the whole of {subnet}")
-    if all(_sound(host, name) for name in CONNECTION if name in host.vars):
+            message = f"cluster_ip {address} of {host.name} is the network or broadcast address of {subnet}"
+            yield _at(host, "cluster_ip", cluster, message)
+    if all(_valid(host, name) for name in CONNECTION if name in host.vars):
         try:
             options_of(host)
         except UsageError as error:
             yield _at(host, "ansible_ssh_common_args", cluster, f"{error.what}; {error.next_step}")
 
 
-def _sound(host: Host, name: str) -> bool:
-    return name in host.vars and complaint(_JUDGED[name], host.vars[name]) is None
+def _valid(host: Host, name: str) -> bool:
+    return name in host.vars and complaint(_CHECKED[name], host.vars[name]) is None
 
 
 def _twice(cluster: Cluster) -> Iterator[Problem]:
     reached: dict[tuple[str, int], Host] = {}
     private: dict[str, Host] = {}
     for host in cluster.hosts.values():
-        if _sound(host, "cluster_ip"):
+        if _valid(host, "cluster_ip"):
             other = private.setdefault(host.cluster_ip, host)
             if other is not host:
                 message = f"cluster_ip {host.cluster_ip} of {host.name} is already that of {other.name}"
                 yield _at(host, "cluster_ip", cluster, message)
-        if all(_sound(host, name) for name in ("ansible_host", "ansible_port") if name in host.vars):
-            # Behind one address, hosts may be told apart by their port.
+        if all(_valid(host, name) for name in ("ansible_host", "ansible_port") if name in host.vars):
+            # Hosts behind one address may differ in their port.
             other = reached.setdefault((host.address, host.port), host)
             if other is not host:
                 what = "ansible_host" if host.port == other.port == 22 else f"port {host.port} of ansible_host"
@@ -134,7 +136,7 @@ def _same_everywhere(cluster: Cluster) -> Iterator[Problem]:
             continue
         values: dict[str, Host] = {}
         for host in cluster.hosts.values():
-            # Where it is not set it has its default; where it must be set, that it is missing is told already.
+            # If it is not set it has its default; a missing mandatory one is reported by _missing.
             if variable.optional or variable.name in host.vars:
                 values.setdefault(repr(cluster.setting(variable.name, host)), host)
         if len(values) > 1:

@@ -1,4 +1,4 @@
-"""Cluster, Group and Host: what an inventory says, merged by Ansible's precedence, not yet rendered."""
+"""Cluster, Group and Host: the data of an inventory, merged by Ansible's precedence, not rendered."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import patterns
+from clusteradm.inventory.ranges import fold
 from clusteradm.inventory.variables import SUDO_PASSWORDS, VARIABLES
+from clusteradm.nearest import nearest
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value was written. `scope`: "all", "group NAME" or "host NAME"; `line` counts from 1."""
+    """Source of a value. `scope`: "all", "group NAME" or "host NAME"; `line` counts from 1."""
 
     file: str
     line: int
@@ -23,7 +25,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Group:
-    """A group as written: direct members and children, and its own variables. `line`: where it first stands."""
+    """A group: direct members and children, and its own variables. `line`: of its first occurrence."""
 
     name: str
     hosts: tuple[str, ...]
@@ -35,7 +37,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Host:
-    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `line`: where it first stands."""
+    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `line`: of its first mention."""
 
     name: str
     groups: tuple[str, ...]
@@ -45,7 +47,7 @@ class Host:
 
     @property
     def address(self) -> str:
-        """Where the admin reaches the host."""
+        """Address or name at which the admin machine reaches the host."""
         return str(self.vars.get("ansible_host", self.name))
 
     @property
@@ -54,13 +56,13 @@ class Host:
 
     @property
     def user(self) -> str | None:
-        """The login name; None: whatever ssh would take."""
+        """The login name; None: ssh's default."""
         user = self.vars.get("ansible_user")
         return None if user is None else str(user)
 
     @property
     def python(self) -> str:
-        """The interpreter. Where Ansible would look for one by itself (`auto`), the one on the path."""
+        """The host's Python; "python3" from the PATH where Ansible would search for one (`auto`)."""
         python = str(self.vars.get("ansible_python_interpreter", "python3"))
         return "python3" if python.startswith("auto") else python
 
@@ -71,7 +73,7 @@ class Host:
 
     @property
     def sudo_password(self) -> str | None:
-        """What the inventory tells sudo."""
+        """sudo's password from the inventory; None if it has none."""
         return next((str(self.vars[name]) for name in reversed(SUDO_PASSWORDS) if name in self.vars), None)
 
     @property
@@ -93,11 +95,20 @@ class Host:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A whole inventory: one head, its compute nodes, and the file that said so."""
+    """A whole inventory: one head and its compute nodes. `path`: its file."""
 
     path: Path
     groups: Mapping[str, Group]
     hosts: Mapping[str, Host]
+
+    def host(self, name: str) -> Host:
+        """The host of that name. Raises UsageError with the most similar name and all hosts that there are."""
+        if name not in self.hosts:
+            raise UsageError(
+                f"no such host: {name}{nearest(name, self.hosts, 0.6)}",
+                next_step=f"hosts: {' '.join(fold(self.hosts))}",
+            )
+        return self.hosts[name]
 
     @property
     def head(self) -> Host:
@@ -109,23 +120,23 @@ class Cluster:
 
     @property
     def workers(self) -> tuple[Host, ...]:
-        """The hosts that run ranks: the head too where it computes, then the compute nodes."""
+        """The hosts that run ranks: the head if it computes, then the compute nodes."""
         head = (self.head,) if self.setting("cluster_head_computes") else ()
         return head + tuple(host for host in self.compute if not host.is_head)
 
     def members(self, group: str) -> tuple[str, ...]:
-        """The names of the hosts of a group, its descendants' included, in file order."""
+        """The names of the hosts of a group and of its descendants, in file order."""
         return tuple(name for name, host in self.hosts.items() if group == "all" or group in host.groups)
 
     def select(self, pattern: str) -> tuple[Host, ...]:
-        """The hosts that an Ansible pattern names, in file order. Raises UsageError where it names nothing known."""
-        # The two that every cluster has: a single board has an empty `compute`, even where nobody wrote that down.
+        """The hosts that match an Ansible pattern, in file order. Raises UsageError if a part of it matches nothing."""
+        # Every cluster has `head` and `compute`: a single board has an empty `compute`, also if it is not written.
         names = {**dict.fromkeys(self.groups), "all": None, "head": None, "compute": None}
         groups = {name: self.members(name) for name in names}
         return tuple(self.hosts[name] for name in patterns.select(pattern, self.hosts, groups))
 
     def setting(self, name: str, host: Host | None = None) -> Any:
-        """The value of a `cluster_` variable for a host (the head unless named), or its default."""
+        """The value of a `cluster_` variable for a host (default: the head), or the variable's default."""
         if name not in VARIABLES:
-            raise UsageError(f"there is no variable {name}")
+            raise UsageError(f"no such variable: {name}{nearest(name, VARIABLES)}")
         return (host or self.head).vars.get(name, VARIABLES[name].default)

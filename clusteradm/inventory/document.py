@@ -1,4 +1,4 @@
-"""One YAML file as nodes that know their lines. What is wrong with it is collected, so that all of it can be told."""
+"""YAML file of an inventory, as nodes with line numbers. Its defects are collected, not raised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EMPTY = yaml.ScalarNode(_NULL, "", _START, _START)
 
 @dataclass(frozen=True)
 class Written:
-    """A variable as it stands in a file; `line` counts from 1."""
+    """A variable as written in a file; `line` counts from 1."""
 
     value: Any
     file: str
@@ -27,7 +27,7 @@ class Written:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's plain types, and Ansible's mark for text that is no template."""
+    """PyYAML's safe loader with Ansible's tag !unsafe (text that is not a template)."""
 
     def unsafe(self, node: yaml.ScalarNode) -> str:
         return str(self.construct_scalar(node))
@@ -37,10 +37,10 @@ _Loader.add_constructor("!unsafe", _Loader.unsafe)
 
 
 class Document:
-    """A file that has been parsed. `root` is None where that was not possible, and `problems` says why."""
+    """A parsed file. `root`: its top node; None if it cannot be parsed, which is then in `problems`."""
 
     def __init__(self, path: Path, problems: list[Problem]) -> None:
-        """`problems`: where every defect of the file is put."""
+        """`problems`: every defect of the file is added to it."""
         self.file = str(path)
         self._problems = problems
         self._loader = _Loader("")
@@ -48,6 +48,7 @@ class Document:
         self.root = self._compose(path)
 
     def problem(self, where: yaml.Node | int, message: str) -> None:
+        """Add a defect at a node or a line."""
         line = where if isinstance(where, int) else line_of(where)
         self._problems.append(Problem(self.file, line, message))
 
@@ -64,8 +65,8 @@ class Document:
             self.problem(0, "not a text file (UTF-8)")
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            words = ", ".join(part for part in (error.context, error.problem) if part)
-            self.problem(mark.line + 1 if mark else 0, f"not valid YAML: {words}")
+            reason = ", ".join(part for part in (error.context, error.problem) if part)
+            self.problem(mark.line + 1 if mark else 0, f"not valid YAML: {reason}")
         except yaml.YAMLError as error:
             self.problem(0, f"not valid YAML: {' '.join(str(error).split())}")
         else:
@@ -76,7 +77,7 @@ class Document:
         return None
 
     def _in_circle(self, node: yaml.Node, above: set[int], seen: set[int]) -> bool:
-        """Whether an alias contains itself: nothing that reads the document further would come to an end."""
+        """Whether an alias contains itself, on which reading the document would not terminate."""
         if id(node) in above:
             self.problem(node, "an alias that contains itself")
             return True
@@ -87,13 +88,13 @@ class Document:
         return any(self._in_circle(one, above | {id(node)}, seen) for one in inner)
 
     def items(self, node: yaml.Node, what: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-        """(key, its node, the value's node) of a mapping, its merges (`<<`) included; nothing for a node left empty."""
+        """(key, its node, the value's node) of a mapping, merges (`<<`) included; nothing for an empty node."""
         if node.tag == _NULL:
             return
         if not isinstance(node, yaml.MappingNode):
             self.problem(node, f"{what} must be a mapping")
             return
-        # A node that several aliases name is flattened once: which keys stood in it themselves must be remembered.
+        # A node with several aliases is flattened once; keys of its own, not merged ones, must not occur twice.
         own = self._own.setdefault(id(node), {id(key) for key, _ in node.value})
         try:
             self._loader.flatten_mapping(node)
@@ -103,16 +104,16 @@ class Document:
         first: dict[str, int] = {}
         for key, value in node.value:
             if key.tag != _STR:
-                self.problem(key, f"{what}: a name must be text; put {getattr(key, 'value', '')!s:.40} in quotes")
+                self.problem(key, f"{what}: a name must be a string; put {getattr(key, 'value', '')!s:.40} in quotes")
                 continue
             if id(key) in own:
                 if key.value in first:
-                    self.problem(key, f"{key.value} stands here twice (first in line {first[key.value]})")
+                    self.problem(key, f"duplicate key {key.value} (first in line {first[key.value]})")
                 first.setdefault(key.value, line_of(key))
             yield key.value, key, value
 
     def variables(self, node: yaml.Node, what: str) -> dict[str, Written]:
-        """The plain values of a mapping of variables."""
+        """The variables of a mapping, as Python data."""
         items = self.items(node, what)
         return {name: Written(self._plain(value), self.file, line_of(key)) for name, key, value in items}
 
@@ -129,5 +130,5 @@ class Document:
 
 
 def line_of(node: yaml.Node) -> int:
-    """The line, from 1, in which a node begins."""
+    """The line in which a node begins, counted from 1."""
     return int(node.start_mark.line) + 1

@@ -13,7 +13,7 @@ _ENDINGS = ("", ".yml", ".yaml", ".json")
 
 
 def read(place: Path, text: Text, problems: list[Problem]) -> None:
-    """Add what the folders in `place` say to groups and hosts. Files that name neither are left alone."""
+    """Add the variables of group_vars/ and host_vars/ in `place` to groups and hosts; other files are ignored."""
     folder = place / "group_vars"
     if folder.is_dir():
         text.groups.setdefault("all", GroupText("all", 0))
@@ -35,7 +35,7 @@ def _variables(folder: Path, name: str, problems: list[Problem]) -> dict[str, Wr
 
 
 def _files(folder: Path, name: str) -> Iterator[Path]:
-    """The first of NAME, NAME.yml, ... that is there; of a folder all files, in order of their names."""
+    """The first of NAME, NAME.yml, ... that exists; of a folder NAME all files, sorted by name."""
     for ending in _ENDINGS:
         path = folder / f"{name}{ending}"
         if path.is_file():

@@ -1,4 +1,4 @@
-"""What was written, merged by Ansible's precedence into a Cluster."""
+"""Merge of an inventory's files into a Cluster, by Ansible's precedence."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from clusteradm.errors import Problem
 from clusteradm.inventory.cluster import Cluster, Group, Host, Origin
 from clusteradm.inventory.document import Written
 
-# Ansible takes it out of the variables: it only orders groups of one depth.
+# Not kept as a variable, as in Ansible: it only orders groups of the same depth.
 PRIORITY = "ansible_group_priority"
 
 
 @dataclass
 class GroupText:
-    """A group as written, perhaps in several places. `folder`: what group_vars/ says of it."""
+    """A group as written, perhaps in several places. `folder`: its variables from group_vars/."""
 
     name: str
     line: int
@@ -29,7 +29,7 @@ class GroupText:
 
 @dataclass
 class HostText:
-    """A host as written. `folder`: what host_vars/ says of it."""
+    """A host as written. `folder`: its variables from host_vars/."""
 
     line: int
     vars: dict[str, Written] = field(default_factory=dict)
@@ -38,14 +38,14 @@ class HostText:
 
 @dataclass
 class Text:
-    """A whole inventory as written, hosts and groups in the order in which they first appear."""
+    """A whole inventory as written, hosts and groups in the order of their first occurrence."""
 
     groups: dict[str, GroupText] = field(default_factory=dict)
     hosts: dict[str, HostText] = field(default_factory=dict)
 
 
 def merged(path: Path, text: Text, problems: list[Problem]) -> Cluster | None:
-    """The cluster, or None where groups contain each other."""
+    """The cluster; None if groups contain each other, which is then added to `problems`."""
     parents: dict[str, list[str]] = {name: [] for name in text.groups}
     for group in text.groups.values():
         for child in group.children:
@@ -79,7 +79,7 @@ def _scope(group: str) -> str:
 
 
 def _layers(text: Text, order: list[str]) -> Iterator[tuple[str, Mapping[str, Written]]]:
-    """What groups say, weakest first: all of the inventory file before all of group_vars/."""
+    """The variables of groups, weakest first: all of the inventory file before all of group_vars/."""
     names = [*(["all"] if "all" in text.groups else []), *order]
     yield from ((_scope(name), text.groups[name].vars) for name in names)
     yield from ((_scope(name), text.groups[name].folder) for name in names)
@@ -107,19 +107,19 @@ def _groups_of(host: str, text: Text, parents: Mapping[str, list[str]]) -> set[s
 
 
 def _circle(groups: Mapping[str, GroupText]) -> tuple[str, ...]:
-    """The names of a circle, the first one repeated at its end; empty where there is none."""
-    sound: set[str] = set()
+    """The names of a circle, the first one repeated at its end; empty if there is none."""
+    checked: set[str] = set()
 
-    def search(name: str, way: tuple[str, ...]) -> tuple[str, ...]:
-        if name in way:
-            return (*way[way.index(name) :], name)
-        if name in sound:
+    def search(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        if name in checked:
             return ()
         for child in groups[name].children:
-            found = search(child, (*way, name))
+            found = search(child, (*path, name))
             if found:
                 return found
-        sound.add(name)
+        checked.add(name)
         return ()
 
     for name in groups:
@@ -130,7 +130,7 @@ def _circle(groups: Mapping[str, GroupText]) -> tuple[str, ...]:
 
 
 def _measure(name: str, parents: Mapping[str, list[str]], depth: dict[str, int]) -> int:
-    """The longest way down to a group; "all" is above those that nothing else contains."""
+    """Depth of a group by its longest path from a top-level group."""
     if name not in depth:
         depth[name] = 1 + max((_measure(parent, parents, depth) for parent in parents[name]), default=0)
     return depth[name]

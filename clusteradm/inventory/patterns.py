@@ -11,14 +11,14 @@ from clusteradm.inventory.ranges import expand
 
 # A separator is a comma or a colon that stands in no range.
 _SEPARATOR = re.compile(r"[,:](?![^\[]*\])")
-# `compute[0]`, `compute[-1]`, `compute[1:3]`: places in a group, both ends included.
+# `compute[0]`, `compute[-1]`, `compute[1:3]`: positions in a group, both ends included.
 _PLACES = re.compile(r"(.+)\[(-?\d+)(?:(:|(?<=\d)-)(-?\d*))?\]")
 
 
 def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection[str]]) -> list[str]:
-    """The hosts that the pattern means, in the order of `hosts`. `groups`: name -> the hosts in it, "all" included.
+    """The hosts that match the pattern, in the order of `hosts`. `groups`: name to hosts of it, "all" included.
 
-    Raises UsageError where a part of the pattern names nothing.
+    Raises UsageError if a part of the pattern matches nothing.
     """
     parts = [part.strip() for part in _SEPARATOR.split(pattern) if part.strip(" !&")]
     if not parts:
@@ -26,7 +26,7 @@ def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection
     chosen: set[str] = set()
     if all(part[0] in "!&" for part in parts):
         chosen = set(hosts)
-    # Ansible's order: what joins first, then what intersects, then what excludes, however they were written.
+    # As in Ansible, unions first, then intersections, then exclusions, in whatever order they are written.
     for part in parts:
         if part[0] not in "!&":
             chosen |= _term(part, hosts, groups)
@@ -43,7 +43,7 @@ def _term(term: str, hosts: Collection[str], groups: Mapping[str, Collection[str
     if term == "*":
         term = "all"
     places = _PLACES.fullmatch(term)
-    # In brackets after a group stand places in it; after anything else, a range of names.
+    # Brackets after a group's name are positions in it; after anything else, a range of names.
     if places and places[1] in groups:
         return _at(places, list(groups[places[1]]), term)
     try:
@@ -60,7 +60,7 @@ def _term(term: str, hosts: Collection[str], groups: Mapping[str, Collection[str
                 next_step=f"hosts: {' '.join(hosts)}; groups: {' '.join(groups)}",
             )
         for name in matches:
-            # A group and a host may have one name; then both are meant.
+            # A group and a host may have the same name: both match.
             found |= set(groups.get(name, ())) | ({name} & set(hosts))
     return found
 
@@ -69,7 +69,7 @@ def _at(places: re.Match[str], members: list[str], term: str) -> set[str]:
     first = int(places[2])
     if places[3] is None:
         if not -len(members) <= first < len(members):
-            raise UsageError(f"the pattern {term!r} names a place that its group does not have")
+            raise UsageError(f"the pattern {term!r} is out of range: its group has {len(members)} hosts")
         return {members[first]}
     last = int(places[4]) if places[4] else -1
     return set(members[first : last + 1 or None])

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _RANGE = re.compile(r"([0-9]*|[A-Za-z])[:-]([0-9]+|[A-Za-z])(?::([0-9]+))?|[0-9]+")
 _NUMBER = re.compile(r"[0-9]+")
-# More than any inventory means; a slip of the finger must not fill the memory.
+# More than any inventory needs; a typing error must not exhaust the memory.
 MOST = 65536
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """The names that a pattern stands for, in order. Raises ValueError for a range that is none."""
+    """The names that a pattern stands for, in order. Raises ValueError for an invalid range."""
     found = _BRACKETS.search(pattern)
     if not found:
         if "[" in pattern or "]" in pattern:
@@ -34,7 +34,7 @@ def _values(part: str, pattern: str) -> Iterator[str]:
     if match[2] is None:
         yield part
         return
-    # As in Ansible, a range that begins nowhere begins with 0.
+    # As in Ansible, a range without a first number begins with 0.
     first, last, step = match[1] or "0", match[2], int(match[3] or 1)
     if step < 1:
         raise ValueError(f"bad step in host range: {pattern}")
@@ -60,12 +60,12 @@ def _values(part: str, pattern: str) -> Iterator[str]:
 
 
 def fold(names: Iterable[str]) -> list[str]:
-    """The fewest patterns that `expand` makes those names of again: n1, n2, n3, n5 are `n[1-3,5]`.
+    """The fewest patterns that `expand` turns back into these names: n1, n2, n3, n5 are `n[1-3,5]`.
 
-    One number of a name is folded, that which most names differ in. Patterns come in the order of their first names.
+    One number of a name is folded: that in which most names differ. Patterns are in the order of their first names.
     """
     chosen = list(dict.fromkeys(names))
-    # Every name cut at each of its numbers: what stands around it, and the number.
+    # Every name split at each of its numbers: (text before, text after), number.
     cuts = {
         name: [((name[: number.start()], name[number.end() :]), number[0]) for number in _NUMBER.finditer(name)]
         for name in chosen
@@ -73,7 +73,7 @@ def fold(names: Iterable[str]) -> list[str]:
     shared = Counter(rest for each in cuts.values() for rest, _ in each)
     folded: dict[tuple[str, ...], list[str]] = {}
     for name in chosen:
-        # Of two numbers that as many names differ in, the last: racks come before places in them.
+        # If as many names differ in two numbers, the last one: rack before position in it.
         rest, number = max(reversed(cuts[name]), key=lambda cut: shared[cut[0]], default=((name,), ""))
         folded.setdefault(rest, []).append(number)
     return [pattern for rest, numbers in folded.items() for pattern in _patterns(rest, numbers)]
@@ -83,7 +83,7 @@ def _patterns(rest: tuple[str, ...], numbers: list[str]) -> Iterator[str]:
     if len(rest) == 1:
         yield rest[0]
         return
-    # Leading zeros are part of a name: 08, 09, 10 are one row, of one width; 8, 9, 10 are another.
+    # Leading zeros are part of a name: 08, 09, 10 have one width; 8, 9, 10 have none.
     padded = {len(number) for number in numbers if number[0] == "0" and len(number) > 1}
     rows: dict[int, list[int]] = {}
     for number in numbers:

@@ -1,8 +1,7 @@
-"""Reads Ansible's YAML inventory. Every defect of its files is reported at once, each with its line."""
+"""Reader of Ansible's YAML inventory; reports every defect of its files at once, each with its line."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from clusteradm.inventory.cluster import Cluster
 from clusteradm.inventory.document import Document, Written, line_of
 from clusteradm.inventory.merge import GroupText, HostText, Text, merged
 from clusteradm.inventory.ranges import expand
+from clusteradm.nearest import nearest
 
 _GROUP_KEYS = ("hosts", "vars", "children")
 # `name:2222` and `name[0:7]:2222`, which set the port.
@@ -22,13 +22,13 @@ _PORT = re.compile(r"([^:\[\]]*(?:\[[^\]]*\][^:\[\]]*)*):([0-9]+)")
 
 
 def load(path: Path) -> Cluster:
-    """The cluster that the file, and group_vars/ and host_vars/ beside it, describe.
+    """The cluster of an inventory file and of group_vars/ and host_vars/ beside it.
 
     Raises InputErrors with every Problem of them.
     """
     problems: list[Problem] = []
     text = _Reader(Document(path, problems)).read()
-    # What is missing may only have been lost with a line that could not be read: it is not complained about then.
+    # After an error in reading, nothing is reported as missing: it may be in a line that could not be read.
     whole = not problems
     folders.read(path.parent, text, problems)
     cluster = merged(path, text, problems)
@@ -70,12 +70,11 @@ class _Reader:
             elif word == "vars":
                 group.vars.update(document.variables(value, f"vars of {name}"))
             else:
-                near = difflib.get_close_matches(word, _GROUP_KEYS, 1)
-                hint = f"; did you mean {near[0]}?" if near else f"; a group has {', '.join(_GROUP_KEYS)}"
+                hint = nearest(word, _GROUP_KEYS) or f"; a group has {', '.join(_GROUP_KEYS)}"
                 document.problem(word_key, f"unknown key {word} in group {name}{hint}")
 
     def _members(self, node: yaml.Node, what: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-        """The items of a mapping; or of one name alone (`hosts: coral-0`), which Ansible takes as well."""
+        """The items of a mapping, or a single name (`hosts: coral-0`), which Ansible allows too."""
         if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str":
             yield node.value, node, yaml.ScalarNode("tag:yaml.org,2002:null", "", node.start_mark, node.end_mark)
         else:

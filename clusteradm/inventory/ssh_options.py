@@ -1,4 +1,4 @@
-"""What `ansible_ssh_common_args` says that a connection must obey: a proxy command, or hosts to jump over."""
+"""SSH options of `ansible_ssh_common_args`: a proxy command, or jump hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clusteradm.inventory.cluster import Host
 
 @dataclass(frozen=True)
 class Jump:
-    """A host to jump over. `user` None: whatever ssh would take."""
+    """A jump host. `user` None: ssh's default."""
 
     user: str | None
     host: str
@@ -26,7 +26,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class SshOptions:
-    """`proxy_command`: with %h, %p and %r already filled in. `jumps`: the nearest first."""
+    """SSH options of one host. `proxy_command`: with %h, %n, %p and %r filled in; `jumps`: the nearest first."""
 
     proxy_command: str | None = None
     jumps: tuple[Jump, ...] = ()
@@ -36,7 +36,7 @@ _JUMP = re.compile(r"(?:ssh://)?(?:([^@/]+)@)?(\[[^\]]+\]|[^:@/\[\]]+)(?::([0-9]
 
 
 def options_of(host: Host) -> SshOptions:
-    """Read the host's ssh options. Raises UsageError for one that clusteradm would silently not obey."""
+    """Parse the host's SSH options. Raises UsageError for one that clusteradm does not support."""
     try:
         words = shlex.split(host.ssh_common_args)
     except ValueError as error:
@@ -65,7 +65,7 @@ def options_of(host: Host) -> SshOptions:
 def _jump(text: str, host: Host) -> Jump:
     found = _JUMP.fullmatch(text)
     if not found:
-        raise _refusal(host, f"{text} is no [user@]host[:port] to jump over")
+        raise _refusal(host, f"{text} is not a jump host ([user@]host[:port])")
     return Jump(found[1], found[2].strip("[]"), int(found[3] or 22))
 
 
@@ -87,7 +87,7 @@ def _refusal(host: Host, what: str) -> UsageError:
     )
 
 
-# What ssh is often told here and clusteradm does anyway, or in a way of its own.
+# Options that are accepted and ignored: clusteradm does the same, or has options of its own.
 _HARMLESS = {"controlmaster", "controlpersist", "controlpath", "connecttimeout", "connectionattempts", "batchmode"}
 _HARMLESS |= {"stricthostkeychecking", "userknownhostsfile", "serveraliveinterval", "serveralivecountmax", "loglevel"}
 _HARMLESS |= {"tcpkeepalive", "compression", "identitiesonly", "preferredauthentications", "passwordauthentication"}

@@ -1,4 +1,4 @@
-"""The one table of `cluster_` variables, and that of Ansible's which say how a host is reached: types and defaults."""
+"""Tables of all `cluster_` variables, and of Ansible's connection variables: types, defaults and meaning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable. `scope`: the values of "host" differ per host, those of "cluster" must not."""
+    """One variable. `kind`: a key of KINDS; `scope`: "cluster" if all hosts must have the same value, else "host"."""
 
     name: str
     kind: str
@@ -22,7 +22,7 @@ class Variable:
 
 
 _TABLE = (
-    Variable("cluster_name", "str", "what the cluster is called", "cluster"),
+    Variable("cluster_name", "str", "the cluster's name", "cluster"),
     Variable("cluster_subnet", "subnet", "the private network, for example 10.0.0.0/24", optional=False),
     Variable("cluster_ip", "address", "the host's address in the private network", optional=False, scope="host"),
     Variable(
@@ -46,7 +46,7 @@ _TABLE = (
     ),
     Variable("cluster_tpu_source", "str", "the deb line of the Edge TPU's package source, if not its maker's"),
     Variable("cluster_tpu_key", "str", "the URL of that source's signing key, if not the maker's"),
-    Variable("cluster_wheels", "str", "where pip finds wheels on hosts with no way to a package index"),
+    Variable("cluster_wheels", "str", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
         "cluster_network_guard",
         "guard",
@@ -56,28 +56,26 @@ _TABLE = (
 )
 VARIABLES: dict[str, Variable] = {variable.name: variable for variable in _TABLE}
 
-# Of Ansible's own variables, those that clusteradm obeys.
+# Ansible's connection variables that clusteradm uses.
 _CONNECTION = (
-    Variable("ansible_host", "host", "where the admin reaches the host", scope="host"),
+    Variable("ansible_host", "host", "the address or name at which the admin machine reaches the host", scope="host"),
     Variable("ansible_port", "port", "its SSH port", 22, scope="host"),
-    Variable("ansible_user", "str", "who logs in", scope="host"),
+    Variable("ansible_user", "str", "the login user", scope="host"),
     Variable("ansible_ssh_private_key_file", "str", "the private key to log in with", scope="host"),
-    Variable("ansible_become_password", "secret", "what sudo asks for; asked for once with -K instead", scope="host"),
-    Variable(
-        "ansible_become_pass", "secret", "another name of ansible_become_password, before which it counts", scope="host"
-    ),
-    Variable("ansible_sudo_pass", "secret", "a third name of it, which counts before both", scope="host"),
+    Variable("ansible_become_password", "secret", "sudo's password; or typed once, with -K", scope="host"),
+    Variable("ansible_become_pass", "secret", "the same; overrides ansible_become_password", scope="host"),
+    Variable("ansible_sudo_pass", "secret", "the same; overrides both", scope="host"),
     Variable("ansible_ssh_common_args", "text", "ProxyCommand or ProxyJump", scope="host"),
     Variable("ansible_python_interpreter", "str", "the host's Python", "python3", scope="host"),
     Variable("ansible_connection", "connection", "always SSH", "ssh", scope="host"),
 )
 CONNECTION: dict[str, Variable] = {variable.name: variable for variable in _CONNECTION}
 
-# Ansible's option of its sudo plugin has three names in the inventory: the last one that is set counts.
+# Names of sudo's password in the inventory, as in Ansible: the last one that is set counts.
 SUDO_PASSWORDS = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
 
-# In seconds. playbooks/tasks/confirm.yml connects anew 6 s after the guard's time has begun, an attempt of Ansible's
-# may take 5 s, and the rest is for a slow board to log in and to run `guard confirm`.
+# In seconds. playbooks/tasks/confirm.yml reconnects 6 s after the guard has started, an attempt of Ansible may take
+# 5 s, and the rest is for a slow board to log in and to run `guard confirm`.
 LEAST_GUARD = 15
 
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -85,7 +83,7 @@ _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 
 def is_host_name(text: str) -> bool:
-    """Whether a machine may be called that (RFC 1123), which no string of numbers and dots may."""
+    """Whether it is a valid host name (RFC 1123). A string of digits and dots is not."""
     return len(text) <= 253 and bool(_NAME.fullmatch(text)) and not re.fullmatch(r"[0-9.]+", text)
 
 
@@ -95,7 +93,7 @@ def _is_host(value: Any) -> bool:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        # An underscore is no part of a machine's name, but of many a name in a DNS.
+        # Names in the DNS may have underscores, although host names may not.
         return is_host_name(value.replace("_", "-"))
     return True
 
@@ -119,7 +117,7 @@ def _is_subnet(value: Any) -> bool:
         return False
 
 
-# Kind of value -> what an error calls it, and the judge of it.
+# Kind of value to its name in errors, and whether a value is of it.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
     "secret": ("a string", lambda value: isinstance(value, str) and value != ""),
@@ -155,11 +153,11 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def complaint(variable: Variable, value: Any) -> str | None:
-    """What is wrong with `value`, or None."""
+    """The error message about `value`; None if it is valid."""
     if value is None and variable.optional and variable.default is None and variable.name.startswith("cluster_"):
         return None
     if isinstance(value, str) and "{{" in value:
-        return f"{variable.name} must be the value itself: clusteradm reads it before there is anything to render"
+        return f"{variable.name} must not be a template: clusteradm reads it before anything is rendered"
     wanted, fits = KINDS[variable.kind]
     if fits(value):
         return None

@@ -14,6 +14,7 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
+from clusteradm import atomic
 from clusteradm.errors import UsageError
 
 CUSTOM_OP = "edgetpu-custom-op"
@@ -28,12 +29,9 @@ def compile_file(source: Path, target: Path) -> None:
     except OSError as error:
         raise UsageError(f"cannot read the model: {error.strerror}", where=str(source)) from error
     compiled = compile_model(content, str(source))
-    new = target.with_name(f".{target.name}.new")
     try:
-        new.write_bytes(compiled)
-        new.replace(target)
+        atomic.write(target, compiled)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise UsageError(f"cannot write the compiled model: {error.strerror}", where=str(target)) from error
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clusteradm import atomic
 from clusteradm.errors import UsageError
 from clusteradm.lab import access, disk, image
 from clusteradm.lab import plan as plans
@@ -120,9 +121,9 @@ class Lab:
             link = self.places.web / path
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(place)
-        self.places.known_hosts.write_text(access.known_hosts(keys), encoding="ascii")
-        self.places.ssh_config.write_text(access.ssh_config(self.places, plan), encoding="utf-8")
-        self.places.inventory.write_text(access.inventory(self.places, plan), encoding="utf-8")
+        atomic.write(self.places.known_hosts, access.known_hosts(keys))
+        atomic.write(self.places.ssh_config, access.ssh_config(self.places, plan))
+        atomic.write(self.places.inventory, access.inventory(self.places, plan))
         self.places.write_plan(plan)
         return plan
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusteradm import atomic
 from clusteradm.errors import UsageError
 from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, Board, boards
 
@@ -125,9 +126,7 @@ class Places:
         return Plan(**fields)
 
     def write_plan(self, plan: Plan) -> None:
-        new = self.plan.with_suffix(".new")
-        new.write_text(json.dumps(dataclasses.asdict(plan), indent=2) + "\n", encoding="utf-8")
-        new.replace(self.plan)
+        atomic.write(self.plan, json.dumps(dataclasses.asdict(plan), indent=2) + "\n")
 
 
 def names() -> list[str]:

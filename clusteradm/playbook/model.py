@@ -1,4 +1,4 @@
-"""A playbook as it was read: plays, and tasks with their places. Nothing in it is rendered yet."""
+"""A playbook as read: plays, and tasks with their places in the files. Nothing is rendered yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from clusteradm.inventory import Cluster
 from clusteradm.playbook.tags import Tags
 
-# The modules that end the connection of the host itself.
+# The modules that close or reopen the host's connection.
 CONNECTION_MODULES = ("reboot", "wait_for_connection")
 
 # A `when`, `changed_when` or `failed_when`: constants, or expressions that must all be true.
@@ -19,7 +19,7 @@ Conditions = tuple[bool | str, ...]
 
 
 def constant(conditions: Conditions | None) -> bool | None:
-    """What conditions are without looking at anything; None where there are none, or where that takes an answer."""
+    """The value of conditions that are all constants; None if there are none, or if one is an expression."""
     if conditions is None or not all(isinstance(condition, bool) for condition in conditions):
         return None
     return all(conditions)
@@ -27,7 +27,7 @@ def constant(conditions: Conditions | None) -> bool | None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is written. `line` counts from 1."""
+    """A place in a file. `line` counts from 1."""
 
     file: Path
     line: int
@@ -38,9 +38,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """One task, or one handler. `module` is the short name; `args` are its options, not rendered.
+    """One task, or one handler. `module`: short name; `args`: its options, not rendered.
 
-    `become_user` None: whoever logs in. `retries`: attempts after the first; `delay`: seconds between them.
+    `become_user` None: the login user. `retries`: attempts after the first; `delay`: seconds between two.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """Relative sources of files and templates are looked up here."""
+        """The folder in which relative sources of files and templates are looked up."""
         return self.place.file.parent
 
     @property
     def defines(self) -> tuple[str, ...]:
-        """The variables that other tasks find afterwards."""
+        """The variables that the task registers or sets."""
         facts = tuple(self.args) if self.module == "set_fact" else ()
         return (self.register, *facts) if self.register else facts
 
@@ -86,19 +86,19 @@ class Task:
 
     @property
     def is_alone(self) -> bool:
-        """Whether it is no part of a batch: repeated, done by another host, or about the connection itself."""
+        """Whether it cannot be part of a batch: it has `until`, is delegated, or reopens the connection."""
         return bool(self.until) or self.delegate_to is not None or self.module in CONNECTION_MODULES
 
     @property
-    def is_judged(self) -> bool:
-        """Whether it takes the admin, and the result, to say if the task changed something or failed."""
+    def needs_admin(self) -> bool:
+        """Whether changed_when or failed_when has to be evaluated on the admin machine, with the result."""
         conditions = (self.changed_when, self.failed_when)
         return any(each is not None and constant(each) is None for each in conditions)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A task, or a handler, at its position in the play. `handler`: the number of the handler that it runs."""
+    """A task at its position in the play. `handler`: number of the handler that it is; None for a task."""
 
     index: int
     task: Task
@@ -111,10 +111,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Play:
-    """One play. `vars` are the play's own, `file_vars` those of its vars_files (which win).
+    """One play. `vars`: its own; `file_vars`: those of its vars_files, which take precedence.
 
-    `serial`: sizes of the batches of hosts, the last for all that follow; a text is a percentage.
-    `max_fail_percentage`: more failed hosts than this end the play, and the run.
+    `serial`: sizes of the batches of hosts, the last repeated; a string is a percentage.
+    `max_fail_percentage`: more failed hosts than this end the play, and with it the run.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Play:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The tasks in order. All handlers stand wherever they are flushed: after each section, and at meta tasks."""
+        """The tasks in order, with all handlers at every place where they are flushed: section ends, meta tasks."""
         found: list[Step] = []
         for section in (self.pre_tasks, self.tasks):
             for task in section:
@@ -149,7 +149,7 @@ class Play:
                 steps.append(Step(len(steps), handler, number))
 
     def notified_by(self, task: Task) -> list[int]:
-        """The numbers of the handlers that the task notifies: those that listen, and the last one of each name."""
+        """The numbers of the handlers that the task notifies: all that listen to a name, and the last so named."""
         found = set()
         for name in task.notify:
             found |= {number for number, handler in enumerate(self.handlers) if name in handler.listen}
@@ -159,7 +159,7 @@ class Play:
 
     @cached_property
     def registrations(self) -> Mapping[str, tuple[int, ...]]:
-        """Variable -> positions of the steps that register or set it, in order."""
+        """Variable to positions of the steps that register or set it, in order."""
         found: dict[str, list[int]] = {}
         for step in self.steps:
             for name in step.task.defines:
@@ -167,7 +167,7 @@ class Play:
         return {name: tuple(positions) for name, positions in found.items()}
 
     def only(self, tags: Tags) -> Play:
-        """The play without the tasks that the tags leave out. Handlers stay: nobody notifies them by chance."""
+        """The play without the tasks that the tags exclude. Handlers stay: they run only when notified."""
         return replace(
             self,
             pre_tasks=tuple(task for task in self.pre_tasks if tags.choose(task.tags)),
@@ -177,12 +177,12 @@ class Play:
 
 @dataclass(frozen=True)
 class Playbook:
-    """A whole run's plays, those of imported playbooks in their places, and the cluster that it was read for."""
+    """The plays of a playbook and of those that it imports, in order, and the cluster that it was read for."""
 
     path: Path
     cluster: Cluster
     plays: tuple[Play, ...]
 
     def only(self, tags: Tags) -> Playbook:
-        """The playbook without the tasks that the tags leave out."""
+        """The playbook without the tasks that the tags exclude."""
         return replace(self, plays=tuple(play.only(tags) for play in self.plays))

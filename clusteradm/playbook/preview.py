@@ -1,4 +1,4 @@
-"""A template as a host would get it, without a connection: through the same planner as the run."""
+"""A template rendered for a host without a connection, by the planner that a run uses."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from clusteradm.playbook.render.jinja import Templates
 from clusteradm.playbook.render.undefined import strict
 from clusteradm.playbook.render.variables import Variables, find
 from clusteradm.playbook.run.planner import Planner, TaskError
-from clusteradm.playbook.state import Board, Pending
-from clusteradm.playbook.use import Use
+from clusteradm.playbook.state import Pending, RunState
+from clusteradm.playbook.template_use import TemplateUse
 
 
 def preview(path: Path, playbook: Path, cluster: Cluster, host: Host) -> str:
     """The text of the template at `path` for the host, with the variables of the first task that uses it.
 
-    Raises UsageError where no task uses it, or where it needs what only a run can know.
+    Raises UsageError if no task uses it, or if it needs a value that only a run can know.
     """
     templates = Templates()
     plays = load(playbook, cluster, templates)
-    board = Board(cluster.hosts.values())
-    planner = Planner(plays, board, templates, check=False, diff=False, limit=None)
+    run_state = RunState(cluster.hosts.values())
+    planner = Planner(plays, run_state, templates, check=False, diff=False, limit=None)
     for play, step in _template_steps(plays):
         members = [each.name for each in cluster.select(play.hosts)]
-        board.begin(play, members)
+        run_state.begin_play(play, members)
         variables = planner.variables(host, play, step.task, step.index)
         found = _uses(path, step, variables)
         if found is None:
             continue
         if host.name not in members:
-            raise UsageError(f'{path} is for the play "{play.name}", which {host.name} takes no part in')
-        use = Use(plays, play, step.task, host, *found)
+            raise UsageError(f'{path} belongs to the play "{play.name}", which does not include {host.name}')
+        use = TemplateUse(plays, play, step.task, host, *found)
         try:
             return planner.template(use.task, use.src, use.variables)
         except (Pending, TaskError) as error:
-            raise use.failed(error) from error
+            raise use.explain(error) from error
     raise UsageError(f"no task of {playbook} uses the template {path}")
 
 
@@ -53,17 +53,17 @@ def _template_steps(playbook: Playbook) -> Iterator[tuple[Play, Step]]:
 
 
 def _uses(path: Path, step: Step, variables: Variables) -> tuple[str, Variables] | None:
-    """The source as the task names it and the variables that it renders with, if that is the file."""
+    """The source as the task names it, and the variables to render it with; None if the task uses another file."""
     scopes = [variables]
     if step.task.loop is not None:
         try:
             items = strict(variables.render(step.task.loop))
-        except Exception:  # a loop over what only a run knows: its source may still be one file
+        except Exception:  # a loop over values that only a run knows: its source may still be constant
             items = None
         if isinstance(items, list):
             scopes = [variables.with_local({"item": item}) for item in items]
     for scope in scopes:
-        # What cannot be told without a run is not about the file, as far as can be told.
+        # A source that cannot be rendered without a run is taken for another file.
         with contextlib.suppress(Exception):
             src: Any = strict(scope.render(step.task.args["src"]))
             if find(src, step.task, "templates").resolve() == path.resolve():

@@ -1,4 +1,4 @@
-"""What came of a task: its status, and the result that `register` keeps."""
+"""Result of a task: its status, and the mapping that `register` keeps."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any, Literal
 
 Status = Literal["ok", "changed", "failed", "skipped", "unknown"]
 
-# What a command that did not run said is not known, whatever stands in for it.
+# Keys of a command's result that a check cannot know.
 _OF_A_COMMAND = ("rc", "stdout", "stdout_lines", "stderr", "stderr_lines")
 
 CENSORED = "the output has been hidden because of no_log"
 
 
 class UnknownUntilRun(Exception):
-    """In check mode: something depends on what only a real run can tell."""
+    """In check mode: a value that only a real run can know is needed."""
 
 
 class Forecast(dict[str, Any]):
-    """The result of a task that a check only foretold. What it lacks is not known until the run."""
+    """The result of a task that check mode predicted. Reading a key that it does not have raises UnknownUntilRun."""
 
     def __init__(self, result: Mapping[str, Any], task: str) -> None:
         super().__init__(result)
         self.task = task
 
     def __missing__(self, key: str) -> Any:
-        raise UnknownUntilRun(f'"{key}" of what the task "{self.task}" registers is not known until it has run')
+        raise UnknownUntilRun(f'"{key}" of the result of the task "{self.task}" is not known until it has run')
 
 
 def forecast(result: Mapping[str, Any], task: str) -> Mapping[str, Any]:
-    """What a check may keep of a result: as it is where nothing would change, a forecast where something would."""
+    """The result to register in check mode: unchanged if the task would change nothing, else a Forecast."""
     kept = dict(result)
     if "results" in kept:
         kept["results"] = [forecast(item, task) if isinstance(item, Mapping) else item for item in kept["results"]]
@@ -41,10 +41,10 @@ def forecast(result: Mapping[str, Any], task: str) -> Mapping[str, Any]:
 
 
 def status_of(result: Mapping[str, Any]) -> Status:
-    """The status that a result stands for."""
+    """The status of a result."""
     if result.get("failed"):
         return "failed"
-    if result.get("unknown"):  # before skipped: a command that a check did not run says both, as Ansible's own does
+    if result.get("unknown"):  # before skipped: a command that was not run in check mode has both, as in Ansible
         return "unknown"
     if result.get("skipped"):
         return "skipped"
@@ -60,7 +60,7 @@ def failed(message: str) -> dict[str, Any]:
 
 
 def of_items(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The result of a loop, made of those of its items, as Ansible puts them together."""
+    """The result of a loop, combined from those of its items as Ansible does."""
     if not results:
         return {"changed": False, "skipped": True, "skipped_reason": "No items in the list", "results": []}
     combined: dict[str, Any] = {
@@ -79,6 +79,6 @@ def of_items(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def censored(result: Mapping[str, Any]) -> dict[str, Any]:
-    """All that may be shown of a result under no_log."""
+    """The part of a result that may be shown under no_log."""
     kept = {key: result[key] for key in ("changed", "failed", "skipped", "unknown") if key in result}
     return {"censored": CENSORED, **kept}

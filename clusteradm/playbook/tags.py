@@ -1,4 +1,4 @@
-"""Which tasks a run is about: `--tags` and `--skip-tags`, with Ansible's special tags."""
+"""Selection of tasks by `--tags` and `--skip-tags`, with Ansible's special tags."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ ALL = frozenset({"all"})
 
 @dataclass(frozen=True)
 class Tags:
-    """`only`: run what has one of these; `skip`: and none of those."""
+    """A selection: tasks with one of the tags `only` and none of the tags `skip`."""
 
     only: frozenset[str] = ALL
     skip: frozenset[str] = frozenset()
 
     def choose(self, tags: Set[str]) -> bool:
-        """Whether a task with these tags is to run. `always` is, unless skipped; `never` only by another tag."""
+        """Whether a task with these tags runs. `always` does unless skipped; `never` only by another of its tags."""
         names = tags or {"untagged"}
         chosen = (
             ("always" in names)

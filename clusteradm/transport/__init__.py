@@ -1,4 +1,4 @@
-"""One verified SSH connection per host, and the node program at its other end."""
+"""Verified SSH connections, one per host, and the conversation with the node program over each."""
 
 from clusteradm.transport.connections import Connections
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome

@@ -1,4 +1,4 @@
-"""sudo with a password: told through standard input, once, and in no command line, environment or log."""
+"""sudo with a password: written once to its standard input, and to no command line, environment or log."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from clusteradm.transport.connection import Connection
 from clusteradm.transport.password import Password, WrongPassword
 from clusteradm.transport.stream import ChannelStream
 
-# What sudo says of a user whose password was right.
+# sudo's messages about a user whose password is right but who may not use sudo.
 _NOT_ALLOWED = ("is not in the sudoers file", "is not allowed to")
 
 
 class SudoPasswords:
-    """The password of sudo on each host: the inventory's, which comes first as with Ansible, or the one asked for."""
+    """sudo's password on each host: the inventory's, which comes first as in Ansible, or the one that was typed."""
 
     def __init__(self, asked: Password | None) -> None:
         self._asked = asked
@@ -28,6 +28,7 @@ class SudoPasswords:
         self._known: dict[str, Password] = {}
 
     def of(self, host: Host) -> Password | None:
+        """The host's password; None if there is none."""
         text = host.sudo_password
         if text is None:
             return self._asked
@@ -38,9 +39,9 @@ class SudoPasswords:
 def as_root(
     name: str, connection: Connection, words: Sequence[str], password: Password | None, timeout: float
 ) -> ChannelStream:
-    """Start a program as root through the connection to the host `name`; what it says, and what it is told.
+    """Start a program as root over the connection to the host `name`; returns its standard streams.
 
-    `password`: what sudo is told where it asks for one. Raises WrongPassword where it refuses that; HostUnreachable.
+    `password`: sudo's, sent if sudo asks for one. Raises WrongPassword if sudo refuses it, HostUnreachable.
     """
     sudo = Sudo(words, password) if password is not None and connection.user != "root" else None
     command = shlex.join(words)
@@ -52,7 +53,7 @@ def as_root(
         channel = connection.transport.open_session(timeout=timeout)
         channel.exec_command(command)
     except (OSError, EOFError, AttributeError, paramiko.SSHException) as error:
-        # AttributeError: the connection has been closed, and has no transport any more.
+        # AttributeError: a connection that was closed meanwhile has no transport.
         raise HostUnreachable(f"connection lost: {error}", where=name) from error
     stream = ChannelStream(channel, lambda: connection.alive)
     try:
@@ -65,24 +66,24 @@ def as_root(
 
 
 class Sudo:
-    """One run of a program through sudo, which asks for a password or does not."""
+    """One program started through sudo, which may or may not ask for a password."""
 
     def __init__(self, words: Sequence[str], password: Password) -> None:
-        # Nobody else can have written these words to the program's standard error.
+        # Random, so that nothing else on the program's standard error is taken for sudo's prompt.
         token = secrets.token_hex(8)
         self._question, self._started = f"clusteradm-asks-{token}", f"clusteradm-runs-{token}"
         self._password = password
-        # -k: no ticket of an earlier login spares the question, none is left for a later one, and a wrong password
-        # shows itself on the first host that is asked. -S: the question goes to standard error, and the answer is read
-        # from standard input up to its newline; the rest is the program's.
+        # -k: cached credentials are neither used nor left behind, so a wrong password shows on the first host.
+        # -S: the prompt goes to standard error, the password is read from standard input up to the newline; what
+        # follows is the program's input.
         self.command = (
             f"sudo -k -S -p {self._question} -- sh -c 'echo {self._started} >&2; exec \"$@\"' sh {shlex.join(words)}"
         )
 
     def answer(self, host: str, stream: ChannelStream, timeout: float) -> None:
-        """Answer sudo, if it asks, once. Raises WrongPassword, and HostUnreachable where the host is gone.
+        """Answer sudo's prompt once, if it comes. Raises WrongPassword, and HostUnreachable if the host is gone.
 
-        What goes wrong otherwise (no sudo, no rights) shows in the conversation with the program that does not start.
+        Other failures (no sudo, no rights) appear when the caller reads from the program, which did not start.
         """
         try:
             self._answer(host, stream, timeout)
@@ -95,18 +96,18 @@ class Sudo:
         signs = (self._question.encode(), self._started.encode())
         if stream.stderr_until(signs, timeout) != signs[0]:
             return
-        with self._password.told_to(host) as text:
+        with self._password.attempt_on(host) as text:
             stream.write(text.encode() + b"\n")
             heard = stream.stderr_until(signs, timeout)
             if heard == signs[1]:
                 return
-            words = stream.stderr_tail() if heard is None else ""
+            stderr = stream.stderr_tail() if heard is None else ""
             if heard is None and stream.exit_status() is None:
                 raise HostUnreachable("connection lost", where=host)
-            if any(sign in words for sign in _NOT_ALLOWED):
+            if any(sign in stderr for sign in _NOT_ALLOWED):
                 return
             raise WrongPassword(
-                f"sudo refuses the password{': ' + words if words else ''}",
+                f"sudo refuses the password{': ' + stderr if stderr else ''}",
                 where=host,
                 next_step="it is not tried again; check it on the host: sudo -k; sudo true",
             )

@@ -1,4 +1,4 @@
-"""The node package as one zip, and the few lines that start it on a host.
+"""The node package as one zip, and the launcher that starts it on a host.
 
 A zipapp would recompile at every start (seconds on a board). So the zip is sent once, unpacked and byte-compiled to a
 directory named by its hash that only root can write, and run from there.
@@ -20,21 +20,21 @@ _PACKAGE = Path(clusteradm.__file__).resolve().parent
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-# A run asks for every host at the same time: one works it out, the others wait.
+# The threads of all hosts ask at the same time: one computes it, the others wait.
 _once = threading.Lock()
 
 
 def digest() -> str:
-    """The hash of `clusteradm/__init__.py` and `clusteradm/node/**`: it names their directory on the host.
+    """The hash of `clusteradm/__init__.py` and `clusteradm/node/**`, 16 hex digits: their directory's name on the host.
 
-    It is that of names and contents: another zlib compresses the same files to other bytes.
+    Computed from names and contents, not from the zip: another zlib compresses the same files to other bytes.
     """
     with _once:
         return _digest()
 
 
 def archive() -> bytes:
-    """The same files as a zip. Needed by a host that does not have them, so packed only then."""
+    """The same files as a zip, packed when the first host needs them."""
     with _once:
         return _archive()
 
@@ -65,12 +65,12 @@ def _archive() -> bytes:
     return buffer.getvalue()
 
 
-# Started in isolated mode (-I): nothing is imported from the login's directory or environment, which another user owns.
-# The program needs the standard library alone: without the site module (-S) it starts in 32 ms instead of 37.
+# Isolated mode (-I): nothing is imported from the login's directory or environment, which another user owns.
+# Without the site module (-S), which the standard library does not need, it starts in 32 ms instead of 37.
 START = ("-I", "-S", "-c")
-# Python 3.7. Argument 1: the hash. If the package is not there it says "need" and reads an 8-byte big-endian length and
-# the zip; then it says "have" and becomes the node program. Every directory on the way must be root's (or ours, in
-# tests) and writable by nobody else. The three packages used last stay.
+# Python 3.7. Argument 1: the hash. Without the package it writes "need" and reads an 8-byte big-endian length and the
+# zip; then it writes "have" and becomes the node program. Every directory of the path must belong to root (in tests: to
+# the user who runs them) and be writable by nobody else. The three packages used last are kept.
 LAUNCHER = r"""
 import os, sys
 h = sys.argv[1]

@@ -1,6 +1,6 @@
-"""A Fabric connection that verifies host keys, and notices when its other end has gone.
+"""A Fabric connection that verifies host keys and detects a host that stopped answering.
 
-Fabric alone verifies nothing (its AutoAddPolicy accepts any key): the policy is set on every client before it opens.
+Fabric alone verifies nothing (its AutoAddPolicy accepts any key), so every client gets its policy before it opens.
 """
 
 from __future__ import annotations
@@ -17,50 +17,51 @@ import fabric
 import paramiko
 
 from clusteradm.inventory import Host
+from clusteradm.transport.errors import unreachable
 from clusteradm.transport.keys import agent_key, private_key
 from clusteradm.transport.known_hosts import KnownHosts, entry_name
-from clusteradm.transport.trouble import unreachable
 
-# Asked this often for a sign of life, a host that gives none for LOST_SECONDS is taken for gone. A busy board on a slow
-# wire may take a while: what waits to be sent is in front of the question.
-PULSE_SECONDS = 10.0
+# Interval of keep-alive requests; a host that answers none for LOST_SECONDS counts as lost. A busy board on a slow line
+# may take a while, because the request queues behind the data that is being sent.
+KEEP_ALIVE_SECONDS = 10.0
 LOST_SECONDS = 45.0
 
-# What goes wrong is raised, and told by whoever caught it; Paramiko's threads would print it with a traceback as well.
+# Errors are raised and reported by the caller; Paramiko's threads would print them with a traceback as well.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
-class Way(Protocol):
-    """What leads to a host that is not reached directly: a proxy command's socket, or a gateway's channel."""
+class Tunnel(Protocol):
+    """Socket to a host that is not reached directly: of a proxy command, or a gateway's channel."""
 
     sock: Any
 
-    def words(self) -> str: ...
+    def stderr(self) -> str:
+        """The last line that a proxy command wrote to its standard error; "" if there is none."""
 
     def close(self) -> None: ...
 
 
 class Login(Protocol):
-    """Another way to log in than with the key that the inventory names: a strategy of Paramiko's."""
+    """A login other than with the key that the inventory names: an authentication strategy of Paramiko."""
 
     def authenticate(self, transport: paramiko.Transport) -> None: ...
 
 
-class Pulse:
-    """Asks the host for a sign of life again and again, on a thread of its own that ends with the connection.
+class KeepAlive:
+    """Sends keep-alive requests that want a reply, on a thread of its own that ends with the connection.
 
-    The keep-alive of Paramiko wants no answer; a cut cable would be noticed only by whoever has something to send.
+    Paramiko's own keep-alive wants no reply, so a cut cable would go unnoticed until there is something to send.
     """
 
     def __init__(self, transport: paramiko.Transport) -> None:
         self._transport = transport
         self._stopped = threading.Event()
         self._heard = time.monotonic()
-        threading.Thread(target=self._beat, name="clusteradm-pulse", daemon=True).start()
+        threading.Thread(target=self._ask, name="clusteradm-keepalive", daemon=True).start()
 
-    def _beat(self) -> None:
+    def _ask(self) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            while not self._stopped.wait(PULSE_SECONDS) and self._transport.is_active():
+            while not self._stopped.wait(KEEP_ALIVE_SECONDS) and self._transport.is_active():
                 self._transport.global_request("keepalive@openssh.com", wait=True)
                 if self._transport.is_active():
                     self._heard = time.monotonic()
@@ -70,22 +71,22 @@ class Pulse:
 
     @property
     def lost(self) -> bool:
-        """Whether the host has been silent for so long that it must be gone."""
+        """Whether the host has answered no request for LOST_SECONDS."""
         return time.monotonic() - self._heard > LOST_SECONDS
 
 
 class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no types
-    """`fabric.Connection` to a host of the inventory, which knows that host's keys and no others."""
+    """`fabric.Connection` to one host of the inventory, which accepts that host's known keys and no others."""
 
     def __init__(
         self,
         host: Host,
         known_hosts: KnownHosts,
-        way_to: Callable[[Host], Way | None],
+        tunnel_to: Callable[[Host], Tunnel | None],
         connect_timeout: float,
         login: Login | None = None,
     ) -> None:
-        """`way_to` makes the way to the host, or gives None where it is reached directly; the connection closes it."""
+        """`tunnel_to` returns the tunnel to the host, or None for a direct connection; the connection closes it."""
         connect: dict[str, Any] = {
             "look_for_keys": host.key_file is None,
             "allow_agent": host.key_file is None,
@@ -102,7 +103,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             port=host.port,
             connect_timeout=connect_timeout,
             connect_kwargs=connect,
-            # The user's ssh_config is not Ansible's inventory: what counts is what the inventory says.
+            # The inventory decides, not the user's ssh_config.
             config=fabric.Config(lazy=True, overrides={"load_ssh_configs": False}),
         )
         self.client = paramiko.SSHClient()
@@ -110,56 +111,57 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
         for kind, key in known_hosts.of(host.address, host.port).items():
             keys.add(entry_name(host.address, host.port), kind, key)
         self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        # Fabric's attribute machinery passes unknown names to its configuration; these are plain attributes.
-        self._set(inventory_host=host, known_keys=known_hosts, way_to=way_to, way=None, pulse=None, agent=None)
+        # Fabric passes unknown attributes to its configuration; _set makes plain ones.
+        self._set(inventory_host=host, known_keys=known_hosts, tunnel_to=tunnel_to)
+        self._set(tunnel=None, keep_alive=None, agent=None)
 
     def open(self) -> None:
-        """Connect and log in. Raises HostUnreachable that says why and what to do; then nothing is left open."""
+        """Connect and log in. Raises HostUnreachable or TooManyOpenFiles; then nothing is left open."""
         if self.is_connected:
             return
         try:
             if self.inventory_host.key_file is not None and "auth_strategy" not in self.connect_kwargs:
                 self._use_key(self.inventory_host.key_file)
-            way = self.way_to(self.inventory_host)
-            self._set(way=way)
-            if way is not None:
-                self.connect_kwargs["sock"] = way.sock
+            tunnel = self.tunnel_to(self.inventory_host)
+            self._set(tunnel=tunnel)
+            if tunnel is not None:
+                self.connect_kwargs["sock"] = tunnel.sock
             super().open()
         except Exception as error:
-            words = self.way.words() if self.way is not None else ""
+            stderr = self.tunnel.stderr() if self.tunnel is not None else ""
             self.close()
             raise unreachable(
-                self.inventory_host, self.known_keys, error, timeout=self.connect_timeout, proxy_words=words
+                self.inventory_host, self.known_keys, error, timeout=self.connect_timeout, proxy_stderr=stderr
             ) from error
         except BaseException:
             self.close()
             raise
-        self._set(pulse=Pulse(self.transport))
+        self._set(keep_alive=KeepAlive(self.transport))
 
     def _use_key(self, file: str) -> None:
         key = private_key(file, Path(file).stat().st_mtime_ns)
         if key is not None:
             self.connect_kwargs["pkey"] = key
             return
-        # Under a passphrase: it can only be used through the agent that was told it. Where it cannot be told which of
-        # the agent's keys it is, all are offered.
+        # A key with a passphrase is used through ssh-agent. If it is unknown which of the agent's keys it is, all are
+        # offered.
         self._set(agent=paramiko.Agent())
         self.connect_kwargs["pkey"] = agent_key(self.agent, file)
         self.connect_kwargs["allow_agent"] = self.connect_kwargs["pkey"] is None
 
     @property
     def alive(self) -> bool:
-        """Whether it is open and the host has given a sign of life lately."""
-        return self.is_connected and not (self.pulse is not None and self.pulse.lost)
+        """Whether it is open and the host answers keep-alive requests."""
+        return self.is_connected and not (self.keep_alive is not None and self.keep_alive.lost)
 
     def close(self) -> None:
-        if self.pulse is not None:
-            self.pulse.stop()
-        # Not Fabric's close(): that leaves a client alone which has not logged in yet.
+        if self.keep_alive is not None:
+            self.keep_alive.stop()
+        # Fabric's close() does not close a client that has not logged in yet.
         self.client.close()
         if self.agent is not None:
             self.agent.close()
             self._set(agent=None)
-        if self.way is not None:
-            self.way.close()
-            self._set(way=None)
+        if self.tunnel is not None:
+            self.tunnel.close()
+            self._set(tunnel=None)

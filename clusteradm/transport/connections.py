@@ -1,4 +1,4 @@
-"""All connections of a run: one per host, opened when first needed, closed together."""
+"""The connections of one run: one per host, opened when first needed, closed together."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.inventory import Cluster, Host
 from clusteradm.transport.become import SudoPasswords
 from clusteradm.transport.connection import Connection, Login
+from clusteradm.transport.errors import LoginRefused, Refused
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
-from clusteradm.transport.first_contact import FirstContact, Seen, scan, settle
+from clusteradm.transport.first_contact import FirstContact, Seen, resolve, scan
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.limits import Limits
 from clusteradm.transport.node import Node
 from clusteradm.transport.password import Password
 from clusteradm.transport.python import NoPython, install_python
 from clusteradm.transport.routes import Routes, gateways_of
-from clusteradm.transport.trouble import LoginRefused, Refused
 
-Tell = Callable[[str], None]
+OnLine = Callable[[str], None]
 T = TypeVar("T")
 C = TypeVar("C", Node, Connection)
 K = TypeVar("K", str, tuple[str, str])
@@ -34,7 +34,7 @@ _LONGEST_PAUSE = 3.0
 
 
 class Connections:
-    """The hosts of a cluster as a run reaches them. Use it as a context manager."""
+    """Connections to the hosts of a cluster, and the node conversations over them. A context manager."""
 
     def __init__(
         self,
@@ -47,13 +47,17 @@ class Connections:
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
         sudo_password: Password | None = None,
     ) -> None:
-        """`sudo_password`: for the hosts whose sudo asks for one and for which the inventory has none."""
+        """`ask`: shows the table of unknown host keys and returns whether they are accepted.
+
+        `sudo_password`: for hosts whose sudo asks for one and for which the inventory has none.
+        """
         self.cluster = cluster
         self.forks = forks
         self.limits = limits
         self.known_hosts = KnownHosts(known_hosts)
-        # Called for a host without python3 with what installs it, and tells of it line by line; else it is an error.
-        self.give_python: Callable[[Host, Callable[[Tell], None]], None] | None = None
+        # Called for a host without python3, with a function that installs it and passes on its output line by line.
+        # None: a host without python3 is an error.
+        self.on_missing_python: Callable[[Host, Callable[[OnLine], None]], None] | None = None
         self._first_contact = first_contact
         self._ask = ask
         self._sudo_passwords = SudoPasswords(sudo_password)
@@ -61,7 +65,8 @@ class Connections:
         self._connections: dict[str, Connection] = {}
         self._nodes: dict[tuple[str, str], Node] = {}
         self._refused: dict[str, HostUnreachable] = {}
-        self._welcomed: set[str] = set()
+        # Hosts that were logged in to during this run.
+        self._logged_in: set[str] = set()
         self._lock = threading.Lock()
         self._opening: dict[str, threading.Lock] = {}
         self._closed = False
@@ -74,11 +79,11 @@ class Connections:
     ) -> None:
         self.close()
 
-    def meet(self, hosts: Iterable[Host]) -> None:
-        """First contact: ask once about the keys of all hosts that were never seen before.
+    def open(self, hosts: Iterable[Host]) -> None:
+        """Make the hosts ready to connect to: first contact with all whose keys are not known, asked about once.
 
-        Hosts whose keys are not accepted, or that do not answer, are unreachable from then on; the others go on.
-        Gateways come first, the nearest before those behind it: there is no other way to see what lies further on.
+        A host whose key is not accepted, or that does not answer, is unreachable from then on. Gateways come first,
+        the nearest before those behind it. The connections themselves are opened when they are first used.
         """
         chosen = list(hosts)
         stages: dict[int, dict[str, Host]] = {}
@@ -86,14 +91,14 @@ class Connections:
             for stage, gateway in enumerate(gateways_of(host)):
                 stages.setdefault(stage, {})[gateway.name] = gateway
         for stage in sorted(stages):
-            self._meet(stages[stage].values())
+            self._learn_keys(stages[stage].values())
         for host in chosen:
             for gateway in gateways_of(host):
                 if gateway.name in self._refused:
                     self._refused[host.name] = self._refused[gateway.name]
-        self._meet(chosen)
+        self._learn_keys(chosen)
 
-    def _meet(self, hosts: Iterable[Host]) -> None:
+    def _learn_keys(self, hosts: Iterable[Host]) -> None:
         new = [
             host
             for host in hosts
@@ -105,20 +110,21 @@ class Connections:
         for name, error in outcome.failed.items():
             self._refused[name] = error if isinstance(error, HostUnreachable) else HostUnreachable(str(error))
         seen = [outcome.ok[host.name] for host in new if host.name in outcome.ok]
-        self._refused.update(settle(seen, self.known_hosts, self._first_contact, self._ask))
+        self._refused.update(resolve(seen, self.known_hosts, self._first_contact, self._ask))
 
     def each(
         self, hosts: Iterable[Host], work: Callable[[Host], T], on_done: Callable[[Host], None] | None = None
     ) -> Outcome[T]:
-        """Run `work` for every host, a bounded number at a time; every host ends as a result or as an error."""
+        """Run `work` on every host, `forks` at a time; each host has a result or an error in the outcome."""
         chosen = list(hosts)
-        self.meet(chosen)
+        self.open(chosen)
         return fan_out(chosen, work, forks=self.forks, on_done=on_done)
 
     def node(self, host: Host, guest: str = "") -> Node:
         """The conversation with the host's node program: the open one, or a new one.
 
-        `guest`: the name of the host on whose behalf this is; it has a channel of its own over the same connection.
+        `guest`: name of the host on whose behalf the work is done (delegate_to); it gets a channel of its own over the
+        same connection.
         """
         with self._opening_of(host):
             with self._lock:
@@ -127,7 +133,7 @@ class Connections:
                 return node
             connection = self._connection(host)
             node = self._start(host, connection)
-            self._welcomed.add(host.name)
+            self._logged_in.add(host.name)
             self._keep(self._nodes, (host.name, guest), node)
             return node
 
@@ -136,19 +142,19 @@ class Connections:
         try:
             return Node.over_ssh(host.name, connection, host.python, password)
         except NoPython:
-            # What python3 is, the host's distribution knows; what another interpreter would be, nobody.
-            if self.give_python is None or Path(host.python).name != "python3":
+            # Only python3 is known to be a package of the distribution; another interpreter may be anything.
+            if self.on_missing_python is None or Path(host.python).name != "python3":
                 raise
-        self.give_python(host, lambda tell: install_python(host.name, connection, password, tell))
+        self.on_missing_python(host, lambda on_line: install_python(host.name, connection, password, on_line))
         return Node.over_ssh(host.name, connection, host.python, password)
 
     def connection(self, host: Host) -> Connection:
-        """The connection to the host: the open one, or a new one. It is the connections's to close."""
+        """The connection to the host: the open one, or a new one. Callers do not close it."""
         with self._opening_of(host):
             return self._connection(host)
 
     def visit(self, host: Host, login: Login | None = None) -> Connection:
-        """A connection of the caller's own, who closes it; `login` where that is not to be the inventory's."""
+        """A new connection that the caller closes. `login`: instead of the inventory's key."""
         self._check(host)
         return self._routes.connect(host, login)
 
@@ -173,7 +179,7 @@ class Connections:
         return connection
 
     def _keep(self, where: dict[K, C], key: K, what: C) -> None:
-        """Remember what was opened. A run that has ended meanwhile (Ctrl-C) would never close it."""
+        """Register what was opened, so that `close` closes it; after `close` (Ctrl-C), close it at once."""
         with self._lock:
             if not self._closed:
                 where[key] = what
@@ -182,11 +188,11 @@ class Connections:
         raise HostUnreachable("the run has ended", where=str(key))
 
     def drop(self, host: Host) -> None:
-        """Forget the host's connection; the next `node` makes a new one. What runs on the host goes on."""
+        """Close the host's connection; the next `node` opens a new one. Work on the host goes on."""
         with self._lock:
             nodes = [self._nodes.pop(key) for key in list(self._nodes) if key[0] == host.name]
             connection = self._connections.pop(host.name, None)
-        # The connection first: to end a conversation in good order could wait for a host that is gone.
+        # The connection first: to close a conversation properly could wait for a host that is gone.
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
@@ -194,12 +200,12 @@ class Connections:
             node.close()
 
     def reconnect(self, host: Host, within: float, guest: str = "") -> Node:
-        """A new connection, tried again and again for `within` seconds.
+        """A new connection, retried for `within` seconds.
 
-        A changed key is final, and so is a refused login, but for a host that has let us in during this run: while it
+        A changed key is final. So is a refused login, except on a host that was logged in to during this run: while it
         starts or stops, it lets in nobody but root (pam_nologin).
         """
-        if not guest:  # whose connection it is: a guest that lost its channel leaves the others theirs
+        if not guest:  # a guest that lost its channel leaves the host's connection to the others
             self.drop(host)
         deadline = time.monotonic() + within
         pause = _FIRST_PAUSE
@@ -209,7 +215,7 @@ class Connections:
             except ClusteradmError as error:
                 self.drop(host)
                 again = not isinstance(error, Refused)
-                if isinstance(error, LoginRefused) and host.name in self._welcomed:
+                if isinstance(error, LoginRefused) and host.name in self._logged_in:
                     again, pause = True, _LONGEST_PAUSE
                 if not again or self._closed or time.monotonic() + pause > deadline:
                     raise
@@ -217,7 +223,7 @@ class Connections:
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def close(self) -> None:
-        """Close everything; what runs on the hosts goes on. What is still being opened is closed when it is open."""
+        """Close everything, also what is still being opened. Work on the hosts goes on."""
         with self._lock:
             self._closed = True
             names = {*self._connections, *(name for name, _ in self._nodes)}

@@ -1,4 +1,4 @@
-"""The same work on many hosts at a time: bounded, and nothing of it lost."""
+"""The same work on many hosts, a bounded number at a time, with every result and error kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass
 class Outcome(Generic[T]):
-    """What the work gave, per host name: a result, or the error that ended it."""
+    """Results and errors by host name; every host is in exactly one of the two."""
 
     ok: dict[str, T] = field(default_factory=dict)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
@@ -31,10 +31,10 @@ def fan_out(
     forks: int,
     on_done: Callable[[Host], None] | None = None,
 ) -> Outcome[T]:
-    """Run `work` for every host, `forks` at a time. Expected errors are kept; a defect is raised as it is.
+    """Run `work` on every host, `forks` at a time. A ClusteradmError is kept in the outcome; any other is raised.
 
-    Ctrl-C in the main thread is raised at once: what has not begun is not begun any more, and what hangs holds nobody
-    up. (The threads of a ThreadPoolExecutor would: the interpreter waits for each of them before it ends.)
+    Ctrl-C in the main thread is raised at once: no further host is begun, and a thread that hangs is not waited for.
+    (A ThreadPoolExecutor's would be: the interpreter joins each of its threads before it exits.)
     """
     outcome: Outcome[T] = Outcome()
     todo: queue.SimpleQueue[Host] = queue.SimpleQueue()

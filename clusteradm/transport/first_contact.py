@@ -1,4 +1,4 @@
-"""First contact: the keys of hosts never seen before, in one table, asked for once."""
+"""First contact: the keys of hosts not seen before, shown in one table and accepted or refused together."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import paramiko
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.transport.connection import Way
+from clusteradm.transport.connection import Tunnel
+from clusteradm.transport.errors import Refused, place_of, unreachable
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
 from clusteradm.transport.routes import Routes
-from clusteradm.transport.trouble import Refused, place_of, unreachable
 
 
 class FirstContact(enum.Enum):
-    """What to do about a host whose key is not known yet. A *changed* key is never accepted."""
+    """Policy for a host whose key is not known: ask, or accept. A *changed* key is never accepted."""
 
     ASK = "ask"
     ACCEPT = "accept"
@@ -27,22 +27,24 @@ class FirstContact(enum.Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """A host and the key that it showed."""
+    """A host and the key that it presented."""
 
     host: Host
     key: paramiko.PKey
 
 
 def scan(host: Host, routes: Routes) -> Seen:
-    """Ask a host for its key without logging in. Raises HostUnreachable."""
+    """Fetch a host's key without logging in. Raises HostUnreachable or TooManyOpenFiles."""
     timeout = routes.connect_timeout
-    way: Way | None = None
+    tunnel: Tunnel | None = None
     with contextlib.ExitStack() as stack:
         try:
-            way = routes.way_to(host)
-            if way is not None:
-                stack.callback(way.close)
-            sock = way.sock if way is not None else socket.create_connection((host.address, host.port), timeout)
+            tunnel = routes.tunnel_to(host)
+            if tunnel is not None:
+                stack.callback(tunnel.close)
+                sock = tunnel.sock
+            else:
+                sock = socket.create_connection((host.address, host.port), timeout)
             stack.callback(sock.close)
             transport = paramiko.Transport(sock)
             stack.callback(transport.close)
@@ -50,14 +52,14 @@ def scan(host: Host, routes: Routes) -> Seen:
             transport.start_client(timeout=timeout)
             return Seen(host, transport.get_remote_server_key())
         except Exception as error:
-            words = way.words() if way is not None else ""
-            raise unreachable(host, routes.known_hosts, error, timeout=timeout, proxy_words=words) from error
+            stderr = tunnel.stderr() if tunnel is not None else ""
+            raise unreachable(host, routes.known_hosts, error, timeout=timeout, proxy_stderr=stderr) from error
 
 
-def settle(
+def resolve(
     seen: list[Seen], known_hosts: KnownHosts, how: FirstContact, ask: Callable[[str], bool]
 ) -> dict[str, HostUnreachable]:
-    """Keep the keys that are accepted; the hosts whose keys are not, with their errors."""
+    """Accept or refuse the keys: accepted ones are written to known_hosts; returns an error for each refused host."""
     if not seen:
         return {}
     if how is FirstContact.ACCEPT or ask(table(seen)):
@@ -74,13 +76,13 @@ def settle(
 
 
 def table(seen: list[Seen]) -> str:
-    """All fingerprints at once, aligned."""
+    """The table of hosts and fingerprints that a person is asked about."""
     rows = [
         (one.host.name, entry_name(one.host.address, one.host.port), one.key.get_name(), fingerprint(one.key))
         for one in seen
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["Hosts that were never seen before, and the keys that they show:"]
+    lines = ["Hosts not seen before, and their keys:"]
     lines += [
         "  " + "  ".join(text.ljust(width) for text, width in zip(row, [*widths, 0], strict=True)) for row in rows
     ]

@@ -1,4 +1,4 @@
-"""The admin's key pair: the private half to log in with, the public half for the hosts."""
+"""The admin's key pair: the private key to log in with, the public key for the hosts."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import paramiko
 from paramiko.pkey import UnknownKeyType
 
 from clusteradm.errors import UsageError
-from clusteradm.transport.trouble import Refused
+from clusteradm.transport.errors import Refused
 
 
 @functools.lru_cache(maxsize=64)
 def private_key(file: str, changed: int) -> paramiko.PKey | None:
-    """The key in a file last changed at `changed` (ns); None where it is under a passphrase. Raises OSError, Refused.
+    """The key in a file last changed at `changed` (ns); None if it has a passphrase. Raises OSError, Refused.
 
-    Paramiko, given only the file's name, tries it as every kind of key, and then tells of the last kind instead of the
-    login that was refused. Many hosts share one key, and to check an RSA key takes tens of milliseconds.
+    Paramiko, given only the file's name, tries every kind of key and reports the last kind instead of the refused
+    login. Cached, because many hosts share one key and to load an RSA key takes tens of milliseconds.
     """
     try:
         return paramiko.PKey.from_path(file)
@@ -27,14 +27,14 @@ def private_key(file: str, changed: int) -> paramiko.PKey | None:
         return None
     except (ValueError, paramiko.SSHException, UnknownKeyType) as error:
         raise Refused(
-            f"{file} is no private key that can be read: {error}", next_step="correct ansible_ssh_private_key_file"
+            f"{file} is no readable private key: {error}", next_step="correct ansible_ssh_private_key_file"
         ) from error
 
 
 def public_line(file: str) -> str:
-    """The public half of a private key as a line of authorized_keys. Raises UsageError that says what is missing.
+    """The public key of a private key file, as a line of authorized_keys. Raises UsageError.
 
-    It is made from the private key where that can be read; the file beside it (FILE.pub) may be another key's.
+    Made from the private key if that can be read; FILE.pub beside it may belong to another key.
     """
     try:
         key = private_key(file, Path(file).stat().st_mtime_ns)
@@ -60,7 +60,7 @@ def public_line(file: str) -> str:
     with contextlib.closing(paramiko.Agent()) as agent:
         if agent_key(agent, file) is None:
             raise UsageError(
-                "the key has a passphrase, and no ssh-agent knows it",
+                "the key has a passphrase, and ssh-agent does not hold it",
                 where=file,
                 next_step=f"ssh-add {shlex.quote(file)}",
             )
@@ -68,7 +68,7 @@ def public_line(file: str) -> str:
 
 
 def _public_file(file: str) -> tuple[str, str, str] | None:
-    """Type, base64 and comment of FILE.pub, if there is one."""
+    """Type, base64 and comment of FILE.pub; None if there is none."""
     with contextlib.suppress(OSError):
         words = Path(f"{file}.pub").read_text(encoding="utf-8", errors="replace").split(None, 2)
         if len(words) >= 2:
@@ -77,7 +77,7 @@ def _public_file(file: str) -> tuple[str, str, str] | None:
 
 
 def agent_key(agent: paramiko.Agent, file: str) -> paramiko.PKey | None:
-    """The key of this file as the agent has it, or None. Without FILE.pub nobody knows which of the agent's it is."""
+    """The agent's key that belongs to this file, or None. Without FILE.pub it cannot be identified."""
     public = _public_file(file)
     for key in agent.get_keys():
         if public is not None and (key.get_name(), key.get_base64()) == public[:2]:

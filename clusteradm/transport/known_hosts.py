@@ -1,4 +1,4 @@
-"""The cluster's own known_hosts file. Lines are only ever appended, under a lock; nobody else's are touched."""
+"""The cluster's known_hosts file. Lines are only appended, under a lock; existing ones are not changed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from clusteradm.errors import UsageError
 
 
 def fingerprint(key: paramiko.PKey) -> str:
-    """As `ssh-keygen -lf` prints it: SHA256 and base64 without padding."""
+    """The key's fingerprint as `ssh-keygen -lf` prints it: SHA256 in base64 without padding."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
 
 
 def entry_name(address: str, port: int) -> str:
-    """The name under which OpenSSH keeps a host: its address, with a port that is not 22 as [address]:port."""
+    """A host's name in known_hosts: its address, or [address]:port if the port is not 22."""
     return address if port == 22 else f"[{address}]:{port}"
 
 
 class KnownHosts:
-    """Host keys by address, plain or hashed. A file that is not there is empty; one that has changed is read again."""
+    """Host keys by address, plain or hashed. A missing file is empty; a changed one is read again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,7 +39,7 @@ class KnownHosts:
         self._revoked: set[bytes] = set()
 
     def of(self, address: str, port: int) -> dict[str, paramiko.PKey]:
-        """The keys of a host by type, or an empty dictionary. A revoked key is nobody's."""
+        """The keys of a host by type, without revoked ones; empty if none is known."""
         name = entry_name(address, port)
         found: dict[str, paramiko.PKey] = {}
         with self._lock:
@@ -51,7 +51,7 @@ class KnownHosts:
         return found
 
     def append(self, keys: list[tuple[str, int, paramiko.PKey]]) -> None:
-        """Add (address, port, key) lines that are not there yet."""
+        """Append the (address, port, key) entries that the file does not have. Raises UsageError."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked() as file:
@@ -71,7 +71,7 @@ class KnownHosts:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        """The file, open to append and locked. While we waited, `ssh-keygen -R` may have put another in its place."""
+        """The file, open to append and locked. Retried if `ssh-keygen -R` replaced it while the lock was awaited."""
         while True:
             with self.path.open("a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -91,7 +91,7 @@ class KnownHosts:
             stamp = (about.st_ino, about.st_size, about.st_mtime_ns)
             if stamp == self._stamp:
                 return
-            # Names and keys are ASCII; what others wrote in comments need not be any known encoding.
+            # Names and keys are ASCII; comments may be in any encoding.
             lines = self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         except FileNotFoundError:
             stamp, lines = (0, 0, 0), []
@@ -124,7 +124,7 @@ def _means(written: str, name: str) -> bool:
 
 
 def _entry(text: str) -> HostKeyEntry | None:
-    """A line's entry; None for one that cannot be read: another tool's, which is passed over and kept."""
+    """A line's entry; None if it cannot be parsed: such a line is ignored, and left in the file."""
     try:
         return HostKeyEntry.from_line(text)
     except (paramiko.SSHException, InvalidHostKey, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""How long a host is waited for, in seconds."""
+"""Time limits of connections, in seconds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """`connect`: to answer at all; `away`: to be back when its connection broke in the middle of work (a board takes a
-    minute to boot, a switch longer to wake up); `silent`: for a task to say anything, its end included."""
+    """Time limits per host, in seconds.
+
+    `connect`: to establish a connection; `away`: to reconnect after a connection broke during work (a board takes a
+    minute to boot, a switch may take longer); `silent`: between two messages of a running task, its end included.
+    """
 
     connect: float = 15.0
     away: float = 300.0

@@ -1,4 +1,4 @@
-"""python3 on a host that has none, by its own shell: without one nothing else of clusteradm can run there."""
+"""Installation of python3 on a host that has none, by its shell: the node program needs it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from clusteradm.transport.password import Password
 from clusteradm.transport.stream import Lines
 
 _START_SECONDS = 60.0
-# Without a word of apt; it waits for another package manager for ten minutes.
+# Longest pause between two lines of output; apt itself waits ten minutes for another package manager.
 _SILENCE_SECONDS = 900.0
 _LAST_LINES = 5
 
-# POSIX sh; $1: the admin's time. What the playbook would mend first stands in the way of this as well: the clock (of
-# https sources), a half-configured package, a dead source among living ones. Not python3-minimal: it has no json.
+# POSIX sh; $1: the admin's time (Unix seconds). It first corrects what would make apt fail and what the playbook cannot
+# correct without Python: the clock (for https sources) and half-configured packages. python3-minimal has no json.
 _SCRIPT = """
 exec 2>&1 </dev/null
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
@@ -39,20 +39,22 @@ apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 install python3
 
 
 class NoPython(HostFailed):
-    """The host has no Python where it should have one, so the node program cannot start."""
+    """The host has no interpreter at ansible_python_interpreter, so the node program cannot start."""
 
     def __init__(self, where: str) -> None:
         super().__init__(
-            "there is no Python where ansible_python_interpreter says",
+            "there is no Python at ansible_python_interpreter",
             where=where,
             next_step="clusteradm bootstrap installs python3; for another one, correct ansible_python_interpreter",
         )
 
 
-def install_python(name: str, connection: Connection, password: Password | None, tell: Callable[[str], None]) -> None:
-    """Install python3 from the host's own package sources. `tell` receives what is said on the way, line by line.
+def install_python(
+    name: str, connection: Connection, password: Password | None, on_line: Callable[[str], None]
+) -> None:
+    """Install python3 from the host's package sources. `on_line` gets each line of the output.
 
-    Raises HostFailed with the last of these lines, and HostUnreachable where the connection is lost.
+    Raises HostFailed with the last of these lines, and HostUnreachable if the connection is lost.
     """
     words = ["sh", "-c", _SCRIPT, "sh", str(int(time.time()))]
     stream = as_root(name, connection, words, password, _START_SECONDS)
@@ -60,7 +62,7 @@ def install_python(name: str, connection: Connection, password: Password | None,
     try:
         while line := lines.read(_SILENCE_SECONDS):
             said.append(line.decode("utf-8", "replace").strip())
-            tell(said[-1])
+            on_line(said[-1])
         status = stream.exit_status()
     except OSError as error:
         raise HostUnreachable(f"connection lost: {error}", where=name) from error
@@ -72,5 +74,5 @@ def install_python(name: str, connection: Connection, password: Password | None,
         raise HostFailed(
             "there is no python3, and it cannot be installed: " + "\n".join(said),
             where=name,
-            next_step="see that the host has a way to its package sources, and run bootstrap again",
+            next_step="check that the host can reach its package sources, and run bootstrap again",
         )

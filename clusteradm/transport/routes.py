@@ -1,4 +1,4 @@
-"""How hosts are reached: directly, through a proxy command of their own, or through gateways that they share."""
+"""Routes to hosts: direct, through a proxy command, or through gateways that hosts share."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
 from clusteradm.inventory.ssh_options import Jump, options_of
-from clusteradm.transport.connection import Connection, Login, Way
+from clusteradm.transport.connection import Connection, Login, Tunnel
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.proxy import Proxy
 
 
 class _Channel:
-    """A gateway's channel to a host. It ends with the host's connection; the gateway stays."""
+    """A gateway's channel to a host. It closes with the host's connection; the gateway's stays open."""
 
     def __init__(self, sock: Any) -> None:
         self.sock = sock
 
-    def words(self) -> str:
+    def stderr(self) -> str:
         return ""
 
     def close(self) -> None:
@@ -29,7 +29,7 @@ class _Channel:
 
 
 def gateways_of(host: Host) -> tuple[Host, ...]:
-    """The hosts that one jumps over on the way to this one, the nearest first, each as a host of its own."""
+    """The jump hosts on the route to this one, the nearest first, each as a Host."""
     jumps = options_of(host).jumps
     return tuple(_gateway(jumps[: place + 1]) for place in range(len(jumps)))
 
@@ -45,7 +45,7 @@ def _gateway(jumps: tuple[Jump, ...]) -> Host:
 
 
 class Routes:
-    """Makes connections. Each gateway is connected to once, for all hosts behind it: an sshd drops many at a time."""
+    """Opens connections. Each gateway gets one connection for all hosts behind it: sshd drops many at a time."""
 
     def __init__(self, known_hosts: KnownHosts, connect_timeout: float) -> None:
         self.known_hosts = known_hosts
@@ -56,25 +56,25 @@ class Routes:
         self._closed = False
 
     def connect(self, host: Host, login: Login | None = None) -> Connection:
-        """An open connection; `login` where that is not to be the inventory's. Raises HostUnreachable."""
-        connection = Connection(host, self.known_hosts, self.way_to, self.connect_timeout, login)
+        """A new connection. `login`: instead of the inventory's key. Raises HostUnreachable or TooManyOpenFiles."""
+        connection = Connection(host, self.known_hosts, self.tunnel_to, self.connect_timeout, login)
         connection.open()
         return connection
 
-    def way_to(self, host: Host) -> Way | None:
-        """What the connection to a host goes through; None for a host that is reached directly."""
+    def tunnel_to(self, host: Host) -> Tunnel | None:
+        """The tunnel for a connection to a host; None for a direct connection."""
         options = options_of(host)
         if options.proxy_command:
             return Proxy(options.proxy_command)
         gateways = gateways_of(host)
         if not gateways:
             return None
-        transport = self._through(gateways[-1]).transport
+        transport = self._gateway(gateways[-1]).transport
         return _Channel(
             transport.open_channel("direct-tcpip", (host.address, host.port), ("", 0), timeout=self.connect_timeout)
         )
 
-    def _through(self, gateway: Host) -> Connection:
+    def _gateway(self, gateway: Host) -> Connection:
         with self._lock:
             opening = self._opening.setdefault(gateway.name, threading.Lock())
         with opening:
@@ -92,7 +92,7 @@ class Routes:
         raise HostUnreachable("the run has ended", where=gateway.name)
 
     def close(self) -> None:
-        """Close the gateways: no connection through them lives on."""
+        """Close the gateways, and with them every connection through them."""
         with self._lock:
             self._closed = True
             gateways, self._gateways = list(self._gateways.values()), {}

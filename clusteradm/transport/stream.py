@@ -1,4 +1,4 @@
-"""Lines and bytes to and from a node program: over an SSH channel, or a local process in tests."""
+"""Byte streams to and from a program: over an SSH channel, or to a local process in tests."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ import paramiko
 _TAIL_LINES = 20
 _TAIL_BYTES = 4096
 _CHUNK = 1 << 16
-# Nothing waits longer than this without asking whether the host is still there.
+# Longest wait before it is checked whether the host is still there.
 _SLICE = 1.0
-_LAST_MOMENT = 2.0
+_EXIT_SECONDS = 2.0
 
 
 class Stream(Protocol):
-    """Two-way bytes to a program, and what is known of it at its end."""
+    """Standard streams of a program, and its exit status."""
 
     def read(self, timeout: float | None) -> bytes:
-        """Some bytes; b"" at the end. Raises TimeoutError, or another OSError where the connection is lost."""
+        """Some bytes; b"" at the end. Raises TimeoutError, or another OSError if the connection is lost."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -36,7 +36,7 @@ class Stream(Protocol):
         """The last lines of its standard error."""
 
     def exit_status(self) -> int | None:
-        """How the program ended; None where it did not, but the connection did, or a signal killed it."""
+        """The program's exit status; None if a signal ended it or the connection was lost."""
 
 
 class Lines:
@@ -66,26 +66,26 @@ class ChannelStream:
     """An SSH channel that runs a command."""
 
     def __init__(self, channel: paramiko.Channel, alive: Callable[[], bool]) -> None:
-        """`alive`: whether the host still gives signs of life; asked whenever nothing moves."""
+        """`alive`: whether the host still answers; asked whenever no data arrives."""
         self._channel = channel
         self._alive = alive
         self._tail = bytearray()
         self._channel.settimeout(_SLICE)
 
     def _keep_stderr(self) -> None:
-        # Read along: a program whose standard error nobody takes away comes to a stop.
+        # Standard error is read along, because a full buffer would block the program.
         while self._channel.recv_stderr_ready():
             self._tail += self._channel.recv_stderr(_CHUNK)
             del self._tail[:-_TAIL_BYTES]
 
     def _check(self) -> None:
         if not self._alive():
-            raise ConnectionError("no sign of life")
+            raise ConnectionError("the host stopped answering")
 
     def stderr_until(self, signs: Sequence[bytes], timeout: float) -> bytes | None:
-        """The first of the signs that stands on standard error, taken away with all before it; None at the end.
+        """Read standard error up to the first of the signs and return it; None at the end of the stream.
 
-        Raises TimeoutError, and ConnectionError where the host is gone.
+        What stands before the sign is dropped. Raises TimeoutError, and ConnectionError if the host is gone.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -110,7 +110,7 @@ class ChannelStream:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
-            # Reader and writer share the channel's one time-out; the writer tries again, however short it is.
+            # Reader and writer share the channel's one timeout; the writer retries, however short it is.
             self._channel.settimeout(max(left, 0.01))
             try:
                 data: bytes = self._channel.recv(_CHUNK)
@@ -135,8 +135,8 @@ class ChannelStream:
         self._channel.close()
 
     def exit_status(self) -> int | None:
-        # It follows the end of standard output after a moment, but not from a host that is gone.
-        deadline = time.monotonic() + _LAST_MOMENT
+        # The status arrives shortly after the end of standard output, but never from a host that is gone.
+        deadline = time.monotonic() + _EXIT_SECONDS
         while not self._channel.exit_status_ready() and time.monotonic() < deadline and self._alive():
             time.sleep(0.01)
         status: int = self._channel.exit_status
@@ -184,13 +184,13 @@ class ProcessStream:
 
     def exit_status(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            status = self._process.wait(_LAST_MOMENT)
+            status = self._process.wait(_EXIT_SECONDS)
             return status if status >= 0 else None
         return None
 
     def stderr_tail(self) -> str:
         self.exit_status()
-        self._reader.join(_LAST_MOMENT)
+        self._reader.join(_EXIT_SECONDS)
         return _last_lines(b"".join(self._tail))
 
 

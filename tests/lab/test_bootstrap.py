@@ -116,7 +116,7 @@ def test_check_on_bare_boards_says_what_would_change_and_changes_nothing(lab: La
         assert files() == {}
     for name, host in document["hosts"].items():
         assert (host["failed"], host["unreachable"]) == (0, 0)
-        assert {"Install the packages", "Make the cluster user's group"} <= set(changed(document)[name])
+        assert {"Install the packages", "Create the cluster user's group"} <= set(changed(document)[name])
         assert boards.on(name, "dpkg-query -W -f '${db:Status-Status}' openmpi-bin", check=False) != "installed"
         boards.refused(name, "getent passwd cluster")
 
@@ -242,7 +242,7 @@ def test_a_run_on_one_host_changes_nothing_on_it(boards: Boards) -> None:
 
 def test_check_and_diff_then_the_repair_of_one_file(boards: Boards) -> None:
     node = boards.compute[0]
-    repaired = {node: ["Keep MPI to the cluster's subnet"]}
+    repaired = {node: ["Limit MPI to the cluster's subnet"]}
     right = boards.on(node, f"cat {MCA}")
     boards.on(node, f"echo '# by hand' >>{MCA}")
     with files_watched(boards) as files:

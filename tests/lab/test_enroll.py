@@ -144,15 +144,15 @@ def test_first_contact(desk: Desk) -> None:
     before = {words: desk.count("w2", words) for words in ("Failed password", "Accepted password")}
     status, seen = desk.type({"Accept these keys?": "y", "login password of w2: ": PASSWORD}, "enroll", "-k")
     assert status == 4, seen
-    assert PASSWORD not in seen and seen.count("Hosts that were never seen before") == 1
+    assert PASSWORD not in seen and seen.count("Hosts not seen before") == 1
     table = next(line for line in seen.splitlines() if line.startswith("  w2 "))
     assert table.split()[-1] in desk.on(
         "w2", "ssh-keygen -lf /etc/ssh/ssh_host_ecdsa_key.pub; ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
     )
     said = {line.split()[0]: line.split(None, 1)[1] for line in seen.splitlines() if re.match(r"(head|w\d) ", line)}
     assert said["head"] == "already enrolled"
-    assert said["w1"] == "key installed, through the key of mdt"
-    assert said["w2"] == "key installed, through the password"
+    assert said["w1"] == "key installed, logged in with mdt's key"
+    assert said["w2"] == "key installed, logged in with the password"
 
     # w3 was flashed anew: it takes no part, and the message has both fingerprints.
     old = next(line for line in mine if line.startswith(f"{desk.address('w3')} "))

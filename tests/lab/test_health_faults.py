@@ -74,7 +74,7 @@ GROUPS: list[tuple[list[Case], list[str]]] = [
         [
             Case("w1", "busy", "tpu", "BUSY", r"process \d+ of root: .*hold_tpu\.py", r"wait for it, or end it"),
             Case("w2", "disk", "disk", "FULL", r"/var has 0 of 4 MB free", r"apt-get clean"),
-            Case("w3", "sshd", "ssh", "UNREACHABLE", r"it hung up", r"on its console: systemctl status ssh"),
+            Case("w3", "sshd", "ssh", "UNREACHABLE", r"closed the connection", r"on its console: systemctl status ssh"),
         ],
         ["head", "w2"],
     ),

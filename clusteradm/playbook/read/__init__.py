@@ -1,1 +1,1 @@
-"""YAML -> plays and tasks, and every defect with its line."""
+"""Playbook files to plays and tasks: YAML with lines, keywords, module options; every defect is a Problem."""

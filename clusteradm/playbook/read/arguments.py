@@ -1,4 +1,4 @@
-"""A module's options: their names, and values of the right type, by the node's own table (clusteradm/node/spec)."""
+"""Options of a module: names and types, checked against the node's table (clusteradm/node/spec)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from clusteradm.node.spec import MODULES, convert
 
-# What may stand before a command that is written as one string, in Ansible's old form.
+# Options that may precede a command written as one string (Ansible's free form).
 _FREE_FORM_OPTIONS = ("chdir", "creates", "executable", "removes", "stdin")
 _FREE_FORM = re.compile(
     r"(?:^|(?<=\s))(" + "|".join(_FREE_FORM_OPTIONS) + r""")=("[^"]*"|'[^']*'|(?:\{\{.*?\}\}|[^\s"'])+)(?:\s+|$)"""
@@ -16,7 +16,7 @@ _FREE_FORM = re.compile(
 
 
 def canonical(module: str) -> dict[str, str]:
-    """Every name by which an option may be written -> its own name."""
+    """Every name and alias of an option to its canonical name."""
     names = {}
     for name, option in MODULES[module]["options"].items():
         names.update(dict.fromkeys([name, *option.get("aliases", ())], name))
@@ -24,14 +24,14 @@ def canonical(module: str) -> dict[str, str]:
 
 
 def check(module: str, option: str, value: Any) -> None:
-    """Raise OptionError if the option does not take the value."""
+    """Raise OptionError if the value does not fit the option."""
     convert(module, option, MODULES[module]["options"][option], value)
 
 
 def lacking(module: str, given: Iterable[str], perhaps: Collection[str]) -> list[str]:
-    """What is missing among the options that are given, or one too many: messages, none if all is well.
+    """Messages about required options that are missing, and about options that exclude each other.
 
-    `perhaps`: those of them that may turn out to be omitted.
+    `perhaps`: given options that may turn out to be omitted.
     """
     spec, given = MODULES[module], set(given)
     messages = [
@@ -50,7 +50,7 @@ def lacking(module: str, given: Iterable[str], perhaps: Collection[str]) -> list
 
 
 def free_form(option: str, text: str) -> dict[str, str]:
-    """The options of a task that gives one text, for `option`; `creates=FILE` and the like of a command are others."""
+    """The options of a task written as one string, which is `option`; a command may have `creates=FILE` etc."""
     if option != "cmd":
         return {option: text}
     options: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The keywords of plays and tasks that there are, and what each takes."""
+"""The supported keywords of plays and tasks, and the values that each takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @dataclass(frozen=True)
 class Keyword:
-    """What a keyword takes. `shape` names it for a person; `fits` judges; `expression`: a condition, not a template."""
+    """One keyword. `shape`: its values, as errors describe them; `fits`: whether a value is one; `expression`: it is a
+    condition, not a template."""
 
     shape: str
     fits: Callable[[Any], bool]
@@ -24,14 +25,14 @@ class Keyword:
 
 
 def _number(value: Any, kinds: Any) -> bool:
-    """A number that is not negative, or a template that may give one."""
+    """Whether it is a number from 0 on, or a template that may render to one."""
     if isinstance(value, str):
         return is_template(value)
     return isinstance(value, kinds) and not isinstance(value, bool) and value >= 0
 
 
 def _batches(value: Any) -> bool:
-    """What `serial` takes."""
+    """Whether it is a value of `serial`."""
     each = value if isinstance(value, list) else [value]
     return bool(each) and all(
         (isinstance(one, int) and not isinstance(one, bool) and one > 0)
@@ -59,7 +60,7 @@ _COUNT = Keyword("a whole number from 0 on", lambda value: _number(value, int))
 _SECONDS = Keyword("a number of seconds", lambda value: _number(value, (int, float)))
 _TAGS = Keyword("a tag, tags with commas between them, or a list of tags", _texts)
 
-# What Jinja and Ansible mean something else by.
+# Names that have a meaning of their own in Jinja or Ansible.
 _RESERVED = {"true", "false", "none", "True", "False", "None", "hostvars", "groups", "group_names", "omit", "item"}
 
 
@@ -121,21 +122,21 @@ HANDLER = {**{name: keyword for name, keyword in TASK.items() if name != "tags"}
 
 IMPORT = {"name": _TEXT}
 
-# Each task of the file inherits them.
+# Inherited by each task of the imported file.
 IMPORT_TASKS = {name: TASK[name] for name in ("name", "become", "become_user", "tags", "vars", "when")}
 
-# What only makes sense where hosts wait for each other. Ansible passes over most of it in a free play, with a warning.
+# Keywords that need hosts to wait for each other. Ansible ignores most of them in a free play, with a warning.
 LINEAR_ONLY = ("any_errors_fatal", "max_fail_percentage", "run_once")
 
 
 def tags_of(value: Any) -> frozenset[str]:
-    """The tags that a `tags` names."""
+    """The tags in a value of `tags`."""
     texts = value.split(",") if isinstance(value, str) else value or ()
     return frozenset(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
 class Keywords:
-    """Reads the keywords of one play or task. `what` is what an error calls it."""
+    """Reads the keywords of one play or task. `what`: its name in errors."""
 
     def __init__(self, known: Mapping[str, Keyword], what: str, source: Source, templates: Templates) -> None:
         self._known = known
@@ -144,7 +145,7 @@ class Keywords:
         self._templates = templates
 
     def read(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        """The values of the keywords that are right; a problem for each that is not."""
+        """The values of all valid keywords; a problem for each other one."""
         values = {}
         for entry in entries:
             keyword = self._known.get(entry.key)
@@ -164,27 +165,27 @@ class Keywords:
         return values
 
     def unknown(self, entry: Entry) -> None:
-        """Note a keyword that is not in the subset."""
+        """Add a problem: the keyword is not in the subset."""
         self._source.problem(
             entry.line, f'{self._what} has no keyword "{entry.key}" here{nearest(entry.key, self._known)}'
         )
 
     def variables(self, value: Value) -> dict[str, Any]:
-        """Variables that are defined here, not rendered."""
+        """The variables of a mapping, not rendered; a problem for each name that is not valid."""
         found: dict[str, Any] = {}
         if not value.is_mapping:
             self._source.problem(value.line, f"{self._what} takes a mapping of variables")
             return found
         for entry in value.entries():
             if not _variable(entry.key):
-                self._source.problem(entry.line, f'"{entry.key}" is no name for a variable')
+                self._source.problem(entry.line, f'"{entry.key}" is not a valid variable name')
                 continue
             found[entry.key] = entry.value.plain()
             self.check(entry.line, entry.key, found[entry.key])
         return found
 
     def check(self, line: int, name: str, value: Any, *, expression: bool = False) -> None:
-        """Note every template within the value that cannot be compiled."""
+        """Add a problem for every template within the value that cannot be compiled."""
         if isinstance(value, Mapping):
             for element in value.values():
                 self.check(line, name, element)

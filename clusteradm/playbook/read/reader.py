@@ -1,4 +1,4 @@
-"""A playbook file, and all that it imports, as a Playbook; every defect of all of them at once."""
+"""Reader of a playbook file and of all that it imports; reports every defect of all files at once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from clusteradm.playbook.render.jinja import Templates
 
 
 def load(path: Path, cluster: Cluster, templates: Templates | None = None) -> Playbook:
-    """Read a playbook for a cluster. Raises InputErrors with every defect found; nothing has been connected to.
+    """Read a playbook for a cluster. Raises InputErrors with every defect found.
 
-    `templates`: where to compile its templates, so that a run need not do it again.
+    `templates`: compiles the playbook's templates; pass it on to the run, which then need not compile them again.
     """
     problems: list[Problem] = []
     reader = _Reader(cluster, templates or Templates(), problems)
@@ -38,7 +38,7 @@ class _Reader:
         self._importing: list[Path] = []
 
     def playbook(self, path: Path) -> tuple[Play, ...]:
-        """The plays of one file, imported ones in their places."""
+        """The plays of one file, with those of imported files in their places."""
         source = Source(path, self._problems)
         document = source.read()
         if document is None or document.is_null:
@@ -67,7 +67,7 @@ class _Reader:
 
     def _import(self, source: Source, imported: Entry, entries: Mapping[str, Entry]) -> tuple[Play, ...]:
         keywords = Keywords(IMPORT, "import_playbook", source, self._templates)
-        keywords.read([entry for entry in entries.values() if entry is not imported])  # a name, for whoever reads it
+        keywords.read([entry for entry in entries.values() if entry is not imported])  # only to report wrong ones
         file = imported.value.plain()
         if not isinstance(file, str):
             source.problem(imported.line, "import_playbook takes the name of a file")
@@ -143,7 +143,7 @@ class _Reader:
                     source.problem(task.place.line, f'there is no handler "{name}" in this play{nearest(name, known)}')
 
     def _file_vars(self, source: Source, entry: Entry | None, files: list[str]) -> dict[str, Any]:
-        """The variables of all vars_files; a later file wins."""
+        """The variables of all vars_files; a later file overrides an earlier one."""
         found: dict[str, Any] = {}
         if entry is None or not entry.value.is_list:
             return found

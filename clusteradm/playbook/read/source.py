@@ -1,4 +1,4 @@
-"""YAML as the person wrote it: every key and every value still knows its line."""
+"""YAML file whose keys and values keep their line numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:  # PyYAML built without libyaml: the same result, slower
 
 
 class _Loader(_SafeLoader):
-    """Ansible reads YAML 1.1, as PyYAML's own safe loader does; a key that is there twice is a defect."""
+    """PyYAML's safe loader (YAML 1.1, as Ansible), which refuses duplicate keys."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -43,7 +43,7 @@ class Entry:
 
 
 class Value:
-    """One YAML value with its place. `plain()` is what PyYAML would have loaded."""
+    """One YAML value with its line. `plain()`: the value as PyYAML loads it."""
 
     def __init__(self, source: Source, node: Node) -> None:
         self._source = source
@@ -67,7 +67,7 @@ class Value:
         return (Value(self._source, node) for node in self._node.value)
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of a mapping, merge keys (`<<`) resolved. A key that is there twice is a problem."""
+        """The entries of a mapping, merge keys (`<<`) resolved. A duplicate key is a problem."""
         self._source.loader.flatten_mapping(self._node)
         seen: set[str] = set()
         for key_node, value_node in self._node.value:
@@ -85,11 +85,11 @@ class Value:
 
 
 class Unreadable(Exception):
-    """A value that is no YAML; the problem has been noted, and the rest of the file is not looked at."""
+    """A value is not valid YAML; its problem has been added, and the rest of the file is not read."""
 
 
 class Source:
-    """One YAML file; its defects are added to `problems`."""
+    """One YAML file; every defect is added to `problems`."""
 
     def __init__(self, path: Path, problems: list[Problem]) -> None:
         self.path = path
@@ -97,13 +97,13 @@ class Source:
         self.problems = problems
 
     def problem(self, line: int, message: str) -> None:
-        """Note a defect of this file; the same one at the same place only once."""
+        """Add a defect of this file; the same one at the same line only once."""
         found = Problem(str(self.path), line, message)
         if found not in self.problems:
             self.problems.append(found)
 
     def read(self) -> Value | None:
-        """The file's one document; None where it is empty or cannot be read (a problem says why)."""
+        """The file's one document; None if it is empty, or cannot be read (a problem is added)."""
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:

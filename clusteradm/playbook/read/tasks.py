@@ -1,4 +1,4 @@
-"""The tasks of a playbook file, each with its module and options judged by the node's table."""
+"""Tasks of a playbook file: keywords, module and options, checked against the node's table of modules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clusteradm.playbook.render.variables import find
 
 @dataclass(frozen=True)
 class Inherited:
-    """What tasks get of their play, and of the import_tasks that they came by. `files`: those being imported."""
+    """Keywords that tasks inherit from their play and from import_tasks. `files`: those being imported."""
 
     strategy: str
     become: bool = False
@@ -33,7 +33,7 @@ class Inherited:
     files: tuple[Path, ...] = ()
 
     def with_own(self, values: Mapping[str, Any]) -> Inherited:
-        """The same with the keywords of a play, an import or a task added."""
+        """These, with the keywords of a play, an import or a task added."""
         return replace(
             self,
             become=values.get("become", self.become),
@@ -52,7 +52,7 @@ class TaskReader:
         self._inherited = inherited
 
     def tasks(self, values: Iterable[Value]) -> Iterator[Task]:
-        """The tasks of a list, those of imported files in their places. What is wrong is a problem."""
+        """The tasks of a list, with those of imported files in their places; a problem for each invalid one."""
         for value in values:
             if not value.is_mapping:
                 self._source.problem(value.line, "a task is a mapping")
@@ -67,7 +67,7 @@ class TaskReader:
                 yield task
 
     def handlers(self, values: Iterable[Value]) -> Iterator[Task]:
-        """The handlers of a list."""
+        """The handlers of a list; a problem for each invalid one."""
         for value in values:
             if not value.is_mapping:
                 self._source.problem(value.line, "a handler is a mapping")
@@ -80,7 +80,7 @@ class TaskReader:
         values = Keywords(IMPORT_TASKS, "import_tasks", self._source, self._templates).read(others)
         name = imported.value.plain()
         if not isinstance(name, str) or is_template(name):
-            self._source.problem(imported.line, "import_tasks takes the name of a file, which no variable can give")
+            self._source.problem(imported.line, "import_tasks takes the name of a file, without variables")
             return
         folder = self._source.path.parent
         path = next((each for each in (folder / "tasks" / name, folder / name) if each.is_file()), None)
@@ -164,7 +164,7 @@ class TaskReader:
         )
 
     def _options(self, module: str, entry: Entry, more: Entry | None, place: Place) -> dict[str, Any]:
-        """The module's options under their own names; a problem for each that is wrong."""
+        """The module's options by canonical name; a problem for each invalid one."""
         written: list[tuple[str, int, Any]] = []
         if entry.value.is_mapping:
             written += [(each.key, each.line, each.value.plain()) for each in entry.value.entries()]
@@ -246,7 +246,7 @@ _IMPORT_TASKS = ("import_tasks", "ansible.builtin.import_tasks")
 
 
 def _refusals(module: str, values: Mapping[str, Any], strategy: str) -> Iterator[str]:
-    """What does not go together in a task."""
+    """Messages about keywords that cannot be combined in a task."""
     if strategy == "free":
         for name in LINEAR_ONLY:
             if values.get(name):

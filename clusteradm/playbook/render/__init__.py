@@ -1,1 +1,1 @@
-"""Jinja as Ansible uses it: templates, filters, variables by Ansible's precedence."""
+"""Templates, filters, conditions and variables with Ansible's semantics, on Jinja2."""

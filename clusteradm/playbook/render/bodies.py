@@ -1,4 +1,4 @@
-"""What `copy` and `template` put into a file, where the admin's machine has it."""
+"""File bodies that `copy` and `template` send to a host."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from clusteradm.playbook.render.variables import OMIT, Variables, find
 
 
 def of_copy(task: Task, args: dict[str, Any]) -> bytes | None:
-    """The body; None if it is on the host already. `args` become what the host needs beside it.
+    """The body of a copy; None if its source is on the host (remote_src).
 
-    Raises ValueError or FileNotFoundError.
+    `args` are changed to those that the host needs with the body. Raises ValueError or FileNotFoundError.
     """
     options = normalise("copy", args)
     content, src = options["content"], options["src"]
     if content is not None:
         if options["mode"] == "preserve":
-            raise ValueError("mode: preserve is of a src; a content has no mode to preserve")
+            raise ValueError("mode: preserve needs src; content has no mode to preserve")
         del args["content"]
         args["src"] = ""
         return (json.dumps(content) if isinstance(content, dict | list) else str(content)).encode()
@@ -34,33 +34,33 @@ def of_copy(task: Task, args: dict[str, Any]) -> bytes | None:
 
 
 def source(task: Task, src: str) -> Path:
-    """The file that a copy is of. Raises ValueError or FileNotFoundError."""
+    """The source file of a copy. Raises ValueError or FileNotFoundError."""
     if any((folder / src).is_dir() for folder in (task.folder / "files", task.folder)):
-        raise ValueError(f"{src} is a folder: copy takes single files here (a loop over them, or an archive)")
+        raise ValueError(f"{src} is a folder: copy takes single files here (use a loop over them, or an archive)")
     return find(src, task, "files")
 
 
 def described(path: Path, args: dict[str, Any]) -> None:
-    """Give the host the name, and the mode if that is wanted, of the file that a body comes from."""
+    """Put into `args` the name, and with mode: preserve the mode, of the file that a body comes from."""
     args["src"] = path.name
     if args.get("mode") == "preserve":
         args["mode"] = stat.S_IMODE(path.stat().st_mode)
 
 
-# What says how Jinja reads a template: options of the module, and words of Ansible's first line "#jinja2: ...".
+# Jinja's options of a template: options of the module, or of Ansible's first line "#jinja2: ...".
 _SYNTAX = ("lstrip_blocks", "trim_blocks")
 _HEADER = "#jinja2:"
 
 
 def syntax(text: str, task: Task, variables: Variables) -> tuple[str, dict[str, bool]]:
-    """A template's text, and how Jinja is to read it. Raises ValueError."""
+    """A template's text without its #jinja2 line, and the Jinja options of both. Raises ValueError."""
     given = {name: strict(variables.render(task.args[name])) for name in _SYNTAX if name in task.args}
     if text.startswith(_HEADER):
         header, _, text = text.partition("\n")
         for pair in header.removeprefix(_HEADER).split(","):
             name, _, value = (part.strip() for part in pair.partition(":"))
             if name not in _SYNTAX:
-                raise ValueError(f"after {_HEADER} may stand {' and '.join(_SYNTAX)} here, not {name!r}")
+                raise ValueError(f"{_HEADER} takes {' and '.join(_SYNTAX)} here, not {name!r}")
             given[name] = value
         text = "{#\n+#}" + text  # so that an error still names its line
     options = MODULES["template"]["options"]

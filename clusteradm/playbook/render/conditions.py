@@ -1,4 +1,4 @@
-"""`when`, `changed_when`, `failed_when` and what `assert` asks: expressions that have to be true or false."""
+"""Conditions: expressions of `when`, `changed_when`, `failed_when`, `until` and `assert`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from clusteradm.playbook.render.undefined import strict
 
 
 class NoCondition(ValueError):
-    """An expression whose value is neither true nor false."""
+    """A condition whose value is not a boolean."""
 
 
 def value_of(expression: str, templates: Templates, scope: Scope) -> Any:
-    """The value of an expression; raises where it is undefined."""
+    """The value of an expression; raises if it is undefined."""
     return strict(templates.expression(expression, scope))
 
 
@@ -27,11 +27,11 @@ def holds(condition: Any, templates: Templates, scope: Scope) -> bool:
         value = value_of(value, templates, scope)
     if not isinstance(value, bool):
         raise NoCondition(
-            f'"{condition}" is {type(value).__name__}, neither true nor false: compare it with something, or use a test'
+            f'"{condition}" is {type(value).__name__}, not a boolean: compare it with something, or use a test'
         )
     return value
 
 
 def all_hold(conditions: Iterable[Any], templates: Templates, scope: Scope) -> bool:
-    """Whether all are true; the first that is not ends the question."""
+    """Whether all are true; evaluated up to the first that is not."""
     return all(holds(condition, templates, scope) for condition in conditions)

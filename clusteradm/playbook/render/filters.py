@@ -1,4 +1,4 @@
-"""The filters and tests that a playbook may use beside Jinja's own. Names, parameters and results are Ansible's."""
+"""Ansible's filters and tests that a playbook may use beside Jinja's own: the same names, parameters and results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from clusteradm.playbook.result import Forecast
 
 
 def to_bool(value: Any) -> bool:
-    """Ansible's truth: yes, on, true and 1 in any case; everything else is false."""
+    """Ansible's `bool`: true for yes, on, true and 1 in any case; false for anything else."""
     return str(value).lower() in ("yes", "on", "true", "1")
 
 
@@ -36,7 +36,7 @@ def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
 
 
 def _known(value: Any) -> Any:
-    """The value, or Undefined; raises where it is not known yet which of both."""
+    """The value, or Undefined; raises if its rendering failed."""
     return use(value) if isinstance(value, Deferred) else value
 
 
@@ -90,7 +90,7 @@ def _regex_search(value: Any, regex: str, *groups: str, ignorecase: bool = False
 
 
 def _group(reference: str) -> str | int:
-    """What `\\1` or `\\g<name>` names."""
+    """The group that `\\1` or `\\g<name>` refers to."""
     match = re.fullmatch(r"\\(?:(\d+)|g<(\S+)>)", reference)
     if not match:
         raise ValueError(f"regex_search: {reference!r} is neither \\NUMBER nor \\g<NAME>")
@@ -193,7 +193,7 @@ def _strftime(string_format: str, second: Any = None, utc: bool = False) -> str:
 
 
 def _ipaddr(value: Any, query: str = "") -> Any:
-    """What of an address, with or without a prefix, is asked for; False for what is no address. IPv4 and IPv6."""
+    """The queried part of an IPv4 or IPv6 address, with or without a prefix; False if it is not an address."""
     try:
         interface = ipaddress.ip_interface(str(value))
     except ValueError:
@@ -237,7 +237,7 @@ def _zip(*lists: Iterable[Any]) -> list[list[Any]]:
 
 
 def _strictly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that raises on what is not there, also deep within a value."""
+    """The filter, made to raise on undefined values, also deep within a value."""
 
     @functools.wraps(function)
     def checked(*args: Any, **options: Any) -> Any:
@@ -313,7 +313,7 @@ def _result(value: Any, test: str) -> MutableMapping[str, Any]:
 def _flag(name: str, test: str) -> Callable[[Any], bool]:
     def is_set(value: Any) -> bool:
         result = _result(value, test)
-        # A forecast of check mode raises where it does not know.
+        # A Forecast of check mode raises for a key that it does not have.
         return bool(result[name] if name in result or isinstance(result, Forecast) else False)
 
     return is_set
@@ -346,7 +346,7 @@ def _version(value: Any, version: Any, how: str = "eq") -> bool:
 
 
 def _loose(version: Any) -> list[int | str]:
-    """Numbers and words in order, the separators left out; a number is never compared with a word."""
+    """The numbers and words of a version in order, without separators; a number is not compared with a word."""
     parts = [part for part in re.split(r"(\d+|[a-z]+|\.)", str(version)) if part and part != "."]
     return [int(part) if part.isdigit() else part for part in parts]
 

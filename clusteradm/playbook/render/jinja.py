@@ -1,7 +1,7 @@
-"""Jinja2 as Ansible uses it: native values, strict about what is undefined, and each text compiled only once.
+"""Jinja2 as Ansible uses it: native values, strict about undefined ones; each text is compiled only once.
 
-What a template gives (measured against ansible-core 2.19): the one thing it puts out as it is, several things joined as
-text with None left out, None where there is nothing. Trailing newlines of the template are kept.
+The value of a template (measured against ansible-core 2.19): of a single expression its native value; of several parts
+their text, without those that are None; of an empty template None. Trailing newlines of the template are kept.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class TemplateProblem(Exception):
 
 
 class _Context(Context):
-    """Looks names up one by one, when they are needed: a variable is a template too, and may wait for another host."""
+    """Looks up each name when it is used, because a variable is a template too and may depend on another host."""
 
     def get_all(self) -> dict[str, Any]:
-        # Only {% import %} and {% include %} ask for everything; neither has a loader here.
+        # Only {% import %} and {% include %} call this; neither has a loader here.
         return dict(self.vars)
 
 
 class _CodeGenerator(NativeCodeGenerator):
-    """Constants stay what they are: {{ true }} is True and not the text "True"."""
+    """Keeps the type of constants: {{ true }} is True, not the text "True"."""
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
         values = list(group)
@@ -53,7 +53,7 @@ def _concat(nodes: Iterable[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Generators and views, as filters leave them, are lists to whoever wrote the playbook."""
+    """The value with generators and views, which filters return, made lists."""
     if isinstance(value, str | dict | list | tuple | jinja2.Undefined) or not isinstance(value, Iterable | Iterator):
         return value
     return value if isinstance(value, Mapping) else list(value)
@@ -85,7 +85,7 @@ class _Environment(jinja2.Environment):
 
 
 def _with_escaped_backslashes(tokens: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str]]:
-    """In YAML a regular expression is written with single backslashes: within {{ }} they are no escapes of Jinja's."""
+    """Tokens with the backslashes of strings within {{ }} doubled: in YAML, regular expressions are not escaped."""
     inside = False
     for line, kind, text in tokens:
         inside = kind == "variable_begin" or (inside and kind != "variable_end")
@@ -93,11 +93,11 @@ def _with_escaped_backslashes(tokens: Iterable[tuple[int, str, str]]) -> Iterato
 
 
 class Templates:
-    """Compiles and renders. One for a whole run; used by all of its threads."""
+    """Compiles and renders templates. One for a whole run, shared by all of its threads."""
 
     def __init__(self) -> None:
         self._strings = _Environment(escape_backslashes=True)
-        # A file's error is to have a line: what is undefined raises where it is put out, not when all is joined.
+        # Undefined values raise where they are output, not when the parts are joined, so that an error has a line.
         self._files = _Environment(escape_backslashes=False, finalize=_put_out)
         self._compiled: dict[tuple[str, str, tuple[bool, bool]], jinja2.Template] = {}
 
@@ -112,7 +112,7 @@ class Templates:
         return self._render(self._template(self._files, "{{ " + text.strip() + " }}", "expression"), scope)
 
     def file(self, text: str, name: str, scope: Scope, *, trim_blocks: bool = True, lstrip_blocks: bool = False) -> str:
-        """The text of a template file. `name` is what an error calls it."""
+        """The rendered text of a template file. `name`: its name in errors."""
         files: jinja2.Environment = self._files
         if lstrip_blocks or not trim_blocks:
             files = files.overlay(trim_blocks=trim_blocks, lstrip_blocks=lstrip_blocks)
@@ -120,16 +120,16 @@ class Templates:
         return "" if rendered is None else str(rendered)
 
     def check_string(self, text: str) -> None:
-        """Raise TemplateProblem if `text` is no valid template."""
+        """Raise TemplateProblem if `text` is not a valid template."""
         if is_template(text):
             self._template(self._strings, text, "string")
 
     def check_expression(self, text: str) -> None:
-        """Raise TemplateProblem if `text` is no valid expression."""
+        """Raise TemplateProblem if `text` is not a valid expression."""
         self._template(self._files, "{{ " + text.strip() + " }}", "expression")
 
     def check_file(self, text: str, name: str) -> None:
-        """Raise TemplateProblem if `text` is no valid template file."""
+        """Raise TemplateProblem if `text` is not a valid template file."""
         self._template(self._files, text, name)
 
     def _template(self, environment: jinja2.Environment, text: str, name: str) -> jinja2.Template:
@@ -150,12 +150,12 @@ class Templates:
 
 
 def is_template(text: str) -> bool:
-    """Whether there is anything for Jinja in the text."""
+    """Whether the text contains Jinja syntax."""
     return "{{" in text or "{%" in text or "{#" in text
 
 
 def error_line(error: BaseException, name: str) -> int:
-    """The line of the template file `name` in which rendering failed; 0 if it was not in it."""
+    """The line of the template file `name` in which rendering failed; 0 if it failed elsewhere."""
     line = 0
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
@@ -167,7 +167,7 @@ def error_line(error: BaseException, name: str) -> int:
 
 
 def _kept_newlines(template: str, rendered: Any) -> Any:
-    """Jinja drops the newline at a template's end; what was written with one has one."""
+    """The rendered text with the trailing newlines of the template, which Jinja drops."""
     if not isinstance(rendered, str):
         return rendered
     lacking = _newlines_at_end(template) - _newlines_at_end(rendered)

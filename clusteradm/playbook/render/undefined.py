@@ -1,4 +1,4 @@
-"""What stands for a value that is not there: undefined for good, or not known yet. Every use of it raises."""
+"""Placeholders of missing values: undefined, or not known yet. Every use of one raises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jinja2
 
 
 class Undefined(jinja2.StrictUndefined):
-    """`a.b.c` of an undefined `a` is undefined itself, so that `is defined` and `default` work; any use raises."""
+    """An undefined value. `a.b.c` of an undefined `a` is undefined too, so that `is defined` and `default` work."""
 
     __slots__ = ()
 
@@ -23,8 +23,10 @@ class Undefined(jinja2.StrictUndefined):
 
 
 class Deferred(Undefined):
-    """A variable whose rendering raised. Jinja looks up every name of a template before it begins, also those that it
-    turns out not to need: only a use raises, and asking whether it is defined is a use."""
+    """A variable whose rendering raised. Raises that error when used, `is defined` included.
+
+    Jinja looks up every name of a template before it renders it, also those that it then does not need.
+    """
 
     __slots__ = ("error",)
 
@@ -36,22 +38,22 @@ class Deferred(Undefined):
 
 
 def is_no_else(value: Any) -> bool:
-    """Whether it is what `{{ x if false }}` gives, Jinja's own stand-in for the else that is not there.
+    """Whether it is the value of `{{ x if false }}`, Jinja's placeholder of a missing `else`.
 
-    As in Ansible: nothing where it is put out beside something else, an error where it would be the value itself.
+    As in Ansible it is empty where it is output beside other parts, and an error where it is the whole value.
     """
     return type(value) is jinja2.Undefined
 
 
 def use(value: Any) -> Any:
-    """The value; raises if it is not there."""
+    """The value; raises if it is undefined or not known yet."""
     if isinstance(value, jinja2.Undefined):
         value._fail_with_undefined_error()
     return value
 
 
 def strict(value: Any) -> Any:
-    """The value; raises if it, or anything within it, is not there."""
+    """The value; raises if it, or anything within it, is undefined or not known yet."""
     use(value)
     if isinstance(value, Mapping):
         for element in value.values():

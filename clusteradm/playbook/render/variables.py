@@ -1,7 +1,7 @@
-"""The variables that a template sees, by Ansible's precedence, each rendered when it is used.
+"""The variables of a template, by Ansible's precedence, each rendered when it is used.
 
 From weak to strong: inventory, facts, the play's vars, its vars_files, the task's vars, registered results, Ansible's
-own (hostvars, groups, ...), the loop's item. What a host reported is never taken for a template.
+magic variables (hostvars, groups, ...), the loop's item. Values that a host reported are never rendered.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from clusteradm.playbook.model import Task
 from clusteradm.playbook.render.jinja import Templates
 from clusteradm.playbook.render.undefined import Deferred, Undefined
 from clusteradm.playbook.result import UnknownUntilRun
-from clusteradm.playbook.state import Board, Pending
+from clusteradm.playbook.state import Pending, RunState
 
 
 class Omit:
-    """The value of `omit`: an option that is left out."""
+    """The value of `omit`: the option is left out."""
 
     def __repr__(self) -> str:
         return "omit"
@@ -33,7 +33,7 @@ _MISSING = object()
 
 
 class VariableError(Exception):
-    """A variable's template failed; says which one."""
+    """The template of a variable failed; the message names the variable."""
 
 
 def _now(utc: bool = False, fmt: str | None = None) -> Any:
@@ -45,24 +45,25 @@ GLOBALS: dict[str, Any] = {**jinja2.defaults.DEFAULT_NAMESPACE, "omit": OMIT, "n
 
 
 class Variables(Mapping[str, Any]):
-    """What one task on one host sees. Looked up by name; listing the names is not offered to templates."""
+    """The variables that one task on one host sees, by name."""
 
     def __init__(
         self,
         templates: Templates,
         host: str,
         position: int,
-        board: Board,
+        run_state: RunState,
         *,
         magic: Mapping[str, Any],
         layers: tuple[Mapping[str, Any], ...],
         local: Mapping[str, Any] | None = None,
     ) -> None:
-        """`layers`: what is written in playbook files, the strongest first; `local`: the loop's item."""
+        """`position`: the task's in the play; `magic`: Ansible's magic variables; `layers`: those of playbook files,
+        the strongest first; `local`: the loop's item."""
         self._templates = templates
         self._host = host
         self._position = position
-        self._board = board
+        self._run_state = run_state
         self._magic = magic
         self._layers = layers
         self._local = local or {}
@@ -70,12 +71,12 @@ class Variables(Mapping[str, Any]):
         self._rendering: list[str] = []
 
     def with_local(self, local: Mapping[str, Any]) -> Variables:
-        """The same, with names that are stronger than all others."""
+        """These, with variables added that override all others."""
         return Variables(
             self._templates,
             self._host,
             self._position,
-            self._board,
+            self._run_state,
             magic=self._magic,
             layers=self._layers,
             local={**self._local, **local},
@@ -104,7 +105,7 @@ class Variables(Mapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         names: dict[str, None] = {}
-        for layer in (self._local, self._magic, *self._layers, self._board.states[self._host].host.vars):
+        for layer in (self._local, self._magic, *self._layers, self._run_state.hosts[self._host].host.vars):
             names.update(dict.fromkeys(layer))
         return iter(names)
 
@@ -112,7 +113,7 @@ class Variables(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def render(self, value: Any) -> Any:
-        """A value with every template in it rendered; what is undefined within it raises when it is used."""
+        """The value with every template in it rendered; an undefined element raises when it is used."""
         if isinstance(value, str):
             return self._templates.string(value, self)
         if isinstance(value, dict):
@@ -128,16 +129,16 @@ class Variables(Mapping[str, Any]):
             return Undefined(hint=str(error))
 
     def _lookup(self, name: str) -> Any:
-        there, value = self._board.result(name, self._host, self._position)
+        there, value = self._run_state.result(name, self._host, self._position)
         if there:
             return value
         for layer in self._layers:
             if name in layer:
                 return self._variable(name, layer[name])
-        inventory = self._board.states[self._host].host.vars
-        # Facts are stronger; but ansible_host and the like are no facts, and nobody has to wait for them.
+        inventory = self._run_state.hosts[self._host].host.vars
+        # Facts override the inventory; but ansible_host and the like are no facts and need not wait for them.
         if name == "ansible_facts" or (name.startswith("ansible_") and name not in inventory):
-            facts = self._board.facts(self._host)
+            facts = self._run_state.facts(self._host)
             if name == "ansible_facts":
                 return facts
             if name.removeprefix("ansible_") in facts:
@@ -149,7 +150,7 @@ class Variables(Mapping[str, Any]):
     def _variable(self, name: str, value: Any) -> Any:
         if name in self._rendering:
             chain = " -> ".join([*self._rendering[self._rendering.index(name) :], name])
-            raise UndefinedError(f"the variable is made of itself: {chain}")
+            raise UndefinedError(f"the variable refers to itself: {chain}")
         self._rendering.append(name)
         try:
             return self.render(value)
@@ -164,7 +165,7 @@ class Variables(Mapping[str, Any]):
 
 
 class HostView(Mapping[str, Any]):
-    """One element of `hostvars`. It has no attributes of its own that a variable's name could meet."""
+    """One element of `hostvars`. Its attributes begin with an underscore, so that none hides a variable."""
 
     __slots__ = ("_host", "_variables")
 
@@ -188,26 +189,26 @@ class HostView(Mapping[str, Any]):
 
 
 class HostVars(Mapping[str, HostView]):
-    """`hostvars`: what is known of every host, as far as it does not depend on a play."""
+    """`hostvars`: the variables of every host that do not depend on a play."""
 
-    def __init__(self, of_host: Callable[[str], Variables], board: Board) -> None:
+    def __init__(self, of_host: Callable[[str], Variables], run_state: RunState) -> None:
         self._of_host = of_host
-        self._board = board
+        self._run_state = run_state
 
     def __getitem__(self, name: str) -> HostView:
-        if name not in self._board.states:
+        if name not in self._run_state.hosts:
             raise KeyError(name)
         return HostView(name, self._of_host(name))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._board.states)
+        return iter(self._run_state.hosts)
 
     def __len__(self) -> int:
-        return len(self._board.states)
+        return len(self._run_state.hosts)
 
 
 def lookup(task: Task) -> Callable[..., Any]:
-    """The function `lookup` for a task: reads a file of the admin's machine."""
+    """The function `lookup` of a task: reads a file of the admin machine."""
 
     def read(kind: str, name: str = "", **options: Any) -> str:
         if kind not in ("file", "ansible.builtin.file") or options:
@@ -218,9 +219,9 @@ def lookup(task: Task) -> Callable[..., Any]:
 
 
 def find(name: str, task: Task, folder: str) -> Path:
-    """A file that a task names: below `folder` beside its playbook, or beside the playbook itself.
+    """The file that a task names, looked up in `folder` beside its playbook, then beside the playbook itself.
 
-    Raises FileNotFoundError that names both places.
+    Raises FileNotFoundError that names both paths.
     """
     places = [task.folder / folder / name, task.folder / name]
     for place in places:

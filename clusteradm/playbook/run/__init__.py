@@ -1,1 +1,1 @@
-"""Plays on hosts: plan, batch, send, and tell what came of it."""
+"""Plays on hosts: tasks are planned, batched, sent to the nodes, and their results turned into events and a recap."""

@@ -1,45 +1,90 @@
-"""What a run tells while it runs, and what it says at its end. The run itself never prints."""
+"""Events of a run, in order per host, and the recap at its end. The run itself never prints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, TypeAlias
 
 from clusteradm.playbook.model import Place
 from clusteradm.playbook.result import Status
 
-Kind = Literal[
-    "play",  # a play begins: `text` is its name, `hosts` are those that take part
-    "start",  # a host begins a task
-    "line",  # `text`: output of a task that is still running
-    "result",  # a task's `status` and `result` on a host
-    "waiting",  # `text`: the host does not work on the task yet, and why
-    "lost",  # `text`: the host is out: unreachable, or failed outside of a task
-]
+
+@dataclass(frozen=True)
+class PlayStarted:
+    """A play begins on a batch of hosts, perhaps of none."""
+
+    play: str
+    hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Event:
-    """One thing that happened. `result` is masked where the task says no_log. `check`: the task ran in check mode."""
+class TaskStarted:
+    """A host begins a task."""
 
-    kind: Kind
-    host: str = ""
-    play: str = ""
-    task: str = ""
+    host: str
+    play: str
+    task: str
+
+
+@dataclass(frozen=True)
+class TaskOutput:
+    """A line of output of a task that is still running."""
+
+    host: str
+    play: str
+    task: str
+    text: str
+
+
+@dataclass(frozen=True)
+class TaskFinished:
+    """A task has ended on a host.
+
+    `result`: as Ansible's module returns it, censored under no_log; `ignored`: a failure would be (ignore_errors);
+    `check`: the task ran in check mode; `module`, `place`: empty where no task of a file is behind it (facts, python3).
+    """
+
+    host: str
+    play: str
+    task: str
+    status: Status
+    result: Mapping[str, Any]
     module: str = ""
     place: Place | None = None
-    status: Status | None = None
-    result: Mapping[str, Any] = field(default_factory=dict)
     ignored: bool = False
     check: bool = False
-    text: str = ""
-    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostWaiting:
+    """A host makes no progress for now: an earlier run is still busy there, or it is being reconnected to."""
+
+    host: str
+    play: str
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HostLost:
+    """A host leaves the run outside of a task's failure. `task`: its current one, "" before the first."""
+
+    host: str
+    play: str
+    task: str
+    reason: str
+
+
+Event: TypeAlias = PlayStarted | TaskStarted | TaskOutput | TaskFinished | HostWaiting | HostLost
 
 
 @dataclass
 class HostRecap:
-    """The counts of one host, as Ansible counts: `ok` includes `changed`. `unknown`: only a run can tell."""
+    """Task counts of one host, as Ansible's: `ok` includes `changed`. `unknown`: check mode could not tell.
+
+    `stopped_at`, `reason`: the task at which the host left the run, and why; empty if it completed the run.
+    """
 
     ok: int = 0
     changed: int = 0
@@ -48,12 +93,11 @@ class HostRecap:
     skipped: int = 0
     ignored: int = 0
     unknown: int = 0
-    # Where the host stopped, and why; empty for a host that came to the end.
     stopped_at: str = ""
     reason: str = ""
 
     def count(self, status: Status, ignored: bool) -> None:
-        """Count one task."""
+        """Count one task's result."""
         if status == "failed" and ignored:
             self.ok += 1
             self.ignored += 1
@@ -66,7 +110,7 @@ class HostRecap:
 
 @dataclass
 class Recap:
-    """The end of a run. `interrupted`: hosts and the tasks that they did not complete, empty for a run to the end."""
+    """Counts of all hosts. `interrupted`: after Ctrl-C, host -> the task that it did not complete; else empty."""
 
     hosts: dict[str, HostRecap]
     interrupted: dict[str, str] = field(default_factory=dict)
@@ -81,5 +125,5 @@ class Recap:
 
     @property
     def pending(self) -> bool:
-        """Whether, after a check, a run would change something, or might."""
+        """After a run in check mode: whether a real run would, or might, change something."""
         return any(host.changed or host.unknown for host in self.hosts.values())

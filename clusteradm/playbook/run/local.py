@@ -1,4 +1,4 @@
-"""The modules that ask nothing of the node: assert, debug, fail and set_fact are judged where the variables are."""
+"""The modules that run on the admin machine, where the variables are: assert, debug, fail and set_fact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clusteradm.playbook.render.conditions import holds, value_of
 from clusteradm.playbook.render.jinja import Scope, Templates
 from clusteradm.playbook.result import failed
 
-# Options that are expressions, and no templates.
+# Options that are bare expressions, not templates.
 EXPRESSIONS = {("assert", "that"), ("debug", "var")}
 
 UNDEFINED = "VARIABLE IS NOT DEFINED!"
@@ -53,8 +53,8 @@ _MODULES: dict[str, Callable[[Mapping[str, Any], Templates, Scope], dict[str, An
 }
 
 
-def judge(module: str, args: dict[str, Any], templates: Templates, scope: Scope) -> dict[str, Any] | None:
-    """The result of a task with these options (rendered, but for EXPRESSIONS); None where the node has to be asked."""
+def evaluate(module: str, args: dict[str, Any], templates: Templates, scope: Scope) -> dict[str, Any] | None:
+    """The result of a task with these options (rendered, except EXPRESSIONS); None for a module of the node."""
     if module not in _MODULES:
         return None
     return _MODULES[module](normalise(module, args), templates, scope)

@@ -1,4 +1,4 @@
-"""One task on one host: what the node is to do, or what came of it already on the admin's machine."""
+"""One task on one host, rendered: a request for the node, or a result that the admin machine found by itself."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from clusteradm.playbook.render.undefined import strict
 from clusteradm.playbook.render.variables import OMIT, HostVars, Variables, find, lookup
 from clusteradm.playbook.result import UnknownUntilRun
 from clusteradm.playbook.run import local
-from clusteradm.playbook.state import Board, HostState, Pending
+from clusteradm.playbook.state import HostState, Pending, RunState
 
 
 class TaskError(Exception):
-    """A task that cannot be planned; the message says where and why."""
+    """A task that cannot be rendered; the message says where and why."""
 
 
 @dataclass
 class Planned:
-    """What a step is on one host: a `request` for the node, or a `result` that is there already.
+    """A rendered step on one host: a `request` for the node, or a `result` that needs no node.
 
-    `before`: results of a loop's items that the node is not asked about, by their position.
-    `items`: the loop's items. `blobs`: file bodies that the node needs, by sha256.
+    Neither: a handler that nothing notified. `items`: the loop's items; `local`: results of those items that the node
+    is not asked about, by position; `blobs`: file bodies that the node needs, by sha256.
     """
 
     play: Play
@@ -41,7 +41,7 @@ class Planned:
     request: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     items: list[Any] | None = None
-    before: dict[int, dict[str, Any]] = field(default_factory=dict)
+    local: dict[int, dict[str, Any]] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -50,12 +50,19 @@ class Planned:
 
 
 class Planner:
-    """Renders tasks. One for a whole run; used by the threads of all hosts."""
+    """Renders tasks and completes their results. One for a whole run, shared by the threads of all hosts."""
 
     def __init__(
-        self, playbook: Playbook, board: Board, templates: Templates, *, check: bool, diff: bool, limit: str | None
+        self,
+        playbook: Playbook,
+        run_state: RunState,
+        templates: Templates,
+        *,
+        check: bool,
+        diff: bool,
+        limit: str | None,
     ) -> None:
-        self._board = board
+        self._run_state = run_state
         self._templates = templates
         self._check = check
         self._diff = diff
@@ -73,8 +80,10 @@ class Planner:
             self._magic["ansible_limit"] = limit
 
     def plan(self, state: HostState, play: Play, step: Step) -> Planned:
-        """Plan a step. Raises Pending where it needs a result that is not there yet; every other defect of the task is
-        a result: failed, or in check mode unknown."""
+        """Render a step. Raises Pending if it needs a result that is not there yet.
+
+        Any other error of the task becomes its result: failed, or in check mode perhaps unknown.
+        """
         task = step.task
         planned = Planned(play, step, task.name, self.variables(state.host, play, step.task, step.index))
         try:
@@ -88,32 +97,32 @@ class Planner:
             planned.result = result.failed(f"{task.place}: {_reason(error)}")
         return planned
 
-    def judge(self, planned: Planned, outcome: dict[str, Any]) -> dict[str, Any]:
-        """The node's result, completed: items that were skipped here, and changed_when and failed_when."""
+    def complete(self, planned: Planned, outcome: dict[str, Any]) -> dict[str, Any]:
+        """The node's result, completed with the items that it was not asked about, changed_when and failed_when."""
         task = planned.task
         if planned.items is None:
-            return self._judge_one(planned, outcome, planned.variables)
+            return self._complete_one(planned, outcome, planned.variables)
         theirs = iter(outcome.get("results", ()))
         results = []
         for position, item in enumerate(planned.items):
-            if position in planned.before:
-                results.append(planned.before[position])
+            if position in planned.local:
+                results.append(planned.local[position])
                 continue
             one = next(theirs, None)
-            if one is None:  # the loop ended early: cancelled, or a failure that the node had to stop at
+            if one is None:  # the loop ended early: it was cancelled, or the node stopped at a failure
                 break
-            results.append(self._judge_one(planned, dict(one), planned.variables.with_local({"item": item})))
+            results.append(self._complete_one(planned, dict(one), planned.variables.with_local({"item": item})))
         combined = result.of_items(results)
         if outcome.get("failed") and not combined.get("failed") and task.failed_when is None:
             combined.update(failed=True, msg=outcome.get("msg", combined["msg"]))
         return combined
 
     def is_done(self, planned: Planned, outcome: dict[str, Any]) -> bool:
-        """Whether a judged result is what the task's `until` waits for."""
+        """Whether a completed result satisfies the task's `until`."""
         return all_hold(planned.task.until, self._templates, _with_result(planned.task, outcome, planned.variables))
 
     def attempts(self, planned: Planned) -> tuple[int, float]:
-        """How often a task with `until` is tried, and the seconds between. Raises TaskError."""
+        """Number of attempts of a task with `until`, and the seconds between two. Raises TaskError."""
         try:
             task, variables = planned.task, planned.variables
             return 1 + int(strict(variables.render(task.retries))), float(strict(variables.render(task.delay)))
@@ -121,32 +130,32 @@ class Planner:
             raise TaskError(f"{planned.task.place}: retries and delay are numbers: {_reason(error)}") from error
 
     def delegate(self, planned: Planned) -> HostState | None:
-        """The host that does the task's work instead of its own. Raises TaskError."""
+        """The host that the task is delegated to; None if it is not. Raises TaskError."""
         if planned.task.delegate_to is None:
             return None
         name = str(strict(planned.variables.render(planned.task.delegate_to)))
-        if name not in self._board.states:
+        if name not in self._run_state.hosts:
             raise TaskError(f"{planned.task.place}: delegate_to names a host of the inventory, not {name!r}")
-        return self._board.states[name]
+        return self._run_state.hosts[name]
 
     def variables(self, host: Host, play: Play, task: Task, position: int) -> Variables:
-        """What the task's templates see on this host."""
+        """The variables that the task's templates see on this host."""
         magic = {
             **self._host_magic(host),
             "ansible_play_name": play.name,
-            "ansible_play_hosts": self._board.hosts_left(),
-            "ansible_play_batch": self._board.hosts_left(self._board.members),
-            "ansible_play_hosts_all": list(self._board.everyone),
+            "ansible_play_hosts": self._run_state.hosts_left(),
+            "ansible_play_batch": self._run_state.hosts_left(self._run_state.members),
+            "ansible_play_hosts_all": list(self._run_state.all_members),
             "lookup": lookup(task),
         }
 
         def of_host(name: str) -> Variables:
-            other = self._host_magic(self._board.states[name].host)
-            return Variables(self._templates, name, position, self._board, magic=other, layers=())
+            other = self._host_magic(self._run_state.hosts[name].host)
+            return Variables(self._templates, name, position, self._run_state, magic=other, layers=())
 
-        magic["hostvars"] = HostVars(of_host, self._board)
+        magic["hostvars"] = HostVars(of_host, self._run_state)
         layers = tuple(layer for layer in (task.vars, play.file_vars, play.vars) if layer)
-        return Variables(self._templates, host.name, position, self._board, magic=magic, layers=layers)
+        return Variables(self._templates, host.name, position, self._run_state, magic=magic, layers=layers)
 
     def template(self, task: Task, src: str, variables: Variables) -> str:
         """The text of a template file. Raises TaskError that names file and line."""
@@ -173,7 +182,7 @@ class Planner:
         try:
             return str(strict(self._templates.string(task.name, variables)))
         except Exception:
-            # A name may speak of the loop's item, or of what is not known yet: it is shown as it is written.
+            # A name may contain the loop's item, or a value that is not known yet: it is shown as it is written.
             return task.name
 
     def _plan(self, planned: Planned) -> None:
@@ -187,7 +196,7 @@ class Planner:
         try:
             planned.items = _items(strict(variables.render(task.loop)))
         except jinja2.UndefinedError:
-            # As in Ansible: a loop over what is undefined is no error where the condition rules it out anyway.
+            # As in Ansible: an undefined loop is no error if `when` is false without it.
             if all_hold(task.when, self._templates, variables):
                 raise
             planned.result = result.skipped()
@@ -198,7 +207,7 @@ class Planner:
     def _loop(self, planned: Planned) -> None:
         task, items = planned.task, planned.items or []
         requests = []
-        facts: dict[str, Any] = {}  # what set_fact has set for the items before
+        facts: dict[str, Any] = {}  # set by set_fact for earlier items
         for position, item in enumerate(items):
             variables = planned.variables.with_local({**facts, "item": item})
             label = strict(self._templates.string(task.label, variables)) if task.label else item
@@ -213,20 +222,20 @@ class Planner:
                 planned.request = one.request
                 planned.blobs.update(one.blobs)
             else:
-                planned.before[position] = {**(one.result or {}), **extra}
+                planned.local[position] = {**(one.result or {}), **extra}
                 facts.update((one.result or {}).get("ansible_facts", {}))
         if planned.request is not None:
             planned.request.update(items=requests, args={})
         else:
-            planned.result = result.of_items(list(planned.before.values()))
+            planned.result = result.of_items(list(planned.local.values()))
 
     def _one(self, planned: Planned, variables: Variables) -> None:
-        """One task, or one item of its loop, whose condition holds."""
+        """Plan a task, or one item of its loop, whose condition is true."""
         task = planned.task
         args = self._arguments(task, variables)
-        outcome = local.judge(task.module, args, self._templates, variables)
+        outcome = local.evaluate(task.module, args, self._templates, variables)
         if outcome is not None:
-            planned.result = self._judge_one(planned, outcome, variables)
+            planned.result = self._complete_one(planned, outcome, variables)
             return
         body = None
         if task.module == "template":
@@ -238,7 +247,7 @@ class Planner:
         if body is not None:
             args["blob"] = hashlib.sha256(body).hexdigest()
             planned.blobs[args["blob"]] = body
-        normalise(task.module, args)  # the node does so itself; but here the error has a file and a line
+        normalise(task.module, args)  # checked here too, because here the error has a file and a line
         planned.request = {
             "index": planned.step.index,
             "name": planned.name,
@@ -257,7 +266,7 @@ class Planner:
         }
 
     def _user(self, task: Task, variables: Variables) -> str | None:
-        """As whom the node works: None for root, "" for whoever logs in."""
+        """The user that the node becomes: None for root, "" for the login user."""
         if task.become_user is None:
             return ""
         user = str(strict(variables.render(task.become_user)))
@@ -279,7 +288,7 @@ class Planner:
                 args[option] = value
         return args
 
-    def _judge_one(self, planned: Planned, outcome: dict[str, Any], variables: Variables) -> dict[str, Any]:
+    def _complete_one(self, planned: Planned, outcome: dict[str, Any], variables: Variables) -> dict[str, Any]:
         task = planned.task
         if outcome.get("unknown") or outcome.get("skipped"):
             return outcome
@@ -297,7 +306,7 @@ class Planner:
 
 
 def _with_result(task: Task, outcome: dict[str, Any], variables: Variables) -> Variables:
-    """What conditions about a task's result see: the result as well, under the name that registers it."""
+    """The variables of conditions about a task's result: with the result under the name that registers it."""
     return variables.with_local({task.register: outcome}) if task.register else variables
 
 
@@ -316,7 +325,7 @@ def _without_omitted(value: Any) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, for a person: an expected error's own words, else with its kind."""
+    """The message of an expected error; of any other also its class."""
     text = str(error)
     expected = isinstance(error, TaskError | jinja2.TemplateError | ValueError | FileNotFoundError)
     return text if expected and text else f"{type(error).__name__}: {text}"

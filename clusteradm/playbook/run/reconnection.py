@@ -1,4 +1,4 @@
-"""The modules that are about the connection itself: wait_for_connection, and reboot with its way back."""
+"""The modules that reconnect to the host: wait_for_connection and reboot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pause = Callable[[float], None]
 
 
 def wait(planned: Planned, host: Host, connections: Connections, pause: Pause) -> dict[str, Any]:
-    """A new connection, within the task's time limit."""
+    """Run wait_for_connection: open a new connection within the task's timeout; returns its result."""
     request = planned.request or {}
     if request["check"]:
         return results.skipped("check mode")
@@ -36,9 +36,9 @@ def wait(planned: Planned, host: Host, connections: Connections, pause: Pause) -
 def reboot(
     planned: Planned, begun: dict[str, Any], host: Host, connections: Connections, pause: Pause
 ) -> dict[str, Any]:
-    """Wait until the host that said (in `begun`) that it is about to reboot has done so.
+    """Wait until a host has rebooted. `begun`: the node's result when it began; returns the task's result.
 
-    It has, when the kernel's boot id is another one: that a connection can be made says nothing before it went down.
+    The host has rebooted when the kernel's boot id has changed: a new connection alone may precede the shutdown.
     """
     if begun.get("failed"):
         return begun
@@ -53,7 +53,7 @@ def reboot(
             hello = connections.reconnect(host, within=max(1.0, deadline - time.monotonic())).call("hello", timeout=10)
             if hello["boot"] != begun["boot"]:
                 break
-            reason = "it has not gone down"
+            reason = "the host has not shut down"
         except ClusteradmError as error:
             reason = str(error)
         if time.monotonic() > deadline:

@@ -1,32 +1,33 @@
-"""The hosts that a run did not complete, kept beside the inventory: what `--retry-failed` takes up.
+"""The retry file beside the inventory: the hosts that a run did not complete, for `--retry-failed`.
 
-The file is Ansible's own form of it, one host a line: `ansible-playbook --limit @FILE` takes it too.
+One host a line, as Ansible writes it: `ansible-playbook --limit @FILE` reads it too.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from clusteradm import atomic
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.playbook.run.event import Recap
 
 
 class RetryFile:
-    """The list of one playbook's last run on one inventory."""
+    """The retry file of one playbook on one inventory."""
 
     def __init__(self, cluster: Cluster, playbook: Path) -> None:
         self._cluster = cluster
         self.path = cluster.path.parent / f"{cluster.path.stem}.{playbook.stem}.retry"
 
     def hosts(self) -> tuple[str, ...]:
-        """The hosts on the list. Raises UsageError where there is none, or it names hosts that are gone."""
+        """The hosts in the file. Raises UsageError if there is no file, or it names hosts not in the inventory."""
         try:
             names = tuple(self.path.read_text(encoding="utf-8").split())
         except FileNotFoundError:
             raise UsageError(
                 f"there is nothing to retry: no {self.path}",
-                next_step="it is written when hosts fail; without --retry-failed all hosts are done",
+                next_step="the file is written when hosts fail; without --retry-failed the run is about all hosts",
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self.path} cannot be read: {error}") from None
@@ -39,9 +40,9 @@ class RetryFile:
         return names
 
     def keep(self, recap: Recap) -> tuple[str, ...]:
-        """Write the hosts that the run did not complete; returns them. A run that completed all removes the list.
+        """Write the hosts that the run did not complete, and return them; remove the file if there are none.
 
-        Hosts that were on it and that this run was not about stay. Raises OSError.
+        Hosts that were in the file and not part of this run stay in it. Raises OSError.
         """
         before: tuple[str, ...] = ()
         if self.path.is_file():
@@ -51,7 +52,7 @@ class RetryFile:
         failed |= {*recap.interrupted, *before}
         names = tuple(name for name in self._cluster.hosts if name in failed)
         if names:
-            self.path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            atomic.write(self.path, "".join(f"{name}\n" for name in names))
         else:
             self.path.unlink(missing_ok=True)
         return names

@@ -64,4 +64,4 @@ def test_origins_of_every_host_as_json(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_host_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["inventory", "-i", str(INVENTORY), "--host", "nobody"]) == 2
-    assert "there is no host nobody" in capsys.readouterr().err
+    assert "no such host: nobody" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import yaml
 
 from clusteradm import shipped
 from clusteradm.errors import InputErrors, UsageError
-from clusteradm.inventory import Cluster, load, patterns
+from clusteradm.inventory import Cluster, Host, load, patterns
 from clusteradm.inventory.ranges import expand
 from clusteradm.inventory.variables import VARIABLES
 from clusteradm.lab import access
@@ -99,7 +99,7 @@ def test_a_group_and_a_host_of_one_name_are_both_meant() -> None:
 def test_a_pattern_that_names_nothing_is_an_error(cluster: Cluster) -> None:
     with pytest.raises(UsageError, match="'d-0' matches no host"):
         cluster.select("d-0")
-    with pytest.raises(UsageError, match="a place that its group does not have"):
+    with pytest.raises(UsageError, match="out of range: its group has 3 hosts"):
         cluster.select("compute[3]")
     with pytest.raises(UsageError, match="empty"):
         cluster.select(" ,:!")
@@ -132,7 +132,7 @@ def test_every_defect_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("cluster_interface: eth0", "cluster_interfaec: eth0").replace("10.0.0.9", "10.0.1.9")
     text = text.replace("192.0.2.3", "192.0.2.2").replace("cluster_tpus: 4", "cluster_tpus: many")
     found = problems(tmp_path, text)
-    assert "4: unknown variable cluster_interfaec; did you mean cluster_interface?" in found
+    assert '4: unknown variable cluster_interfaec; did you mean "cluster_interface"?' in found
     assert "20: ansible_host 192.0.2.2 of c-1 is already that of c-0" in found
     assert "20: cluster_tpus must be a whole number, not 'many'" in found
     assert [line for line in found if "has no cluster_interface" in line] == [
@@ -150,12 +150,15 @@ def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (("    head:\n", "    heads:\n"), "1: no head: one host must be in the group `head`"),
-        (("    compute:\n", "    head:\n"), "10: head stands here twice (first in line 7)"),
+        (("    compute:\n", "    head:\n"), "10: duplicate key head (first in line 7)"),
         (("            b: {", "            b: {ansible_port: twenty, "), "16: ansible_port must be a port"),
         (("192.0.2.9", "192.0.2.900"), "16: ansible_host must be an address or a host name, not '192.0.2.900'"),
         (("192.0.2.9", "192.0.2.2"), "19: ansible_host 192.0.2.2 of c-0 is already that of b"),
-        (("10.0.0.9", "10.0.0.255"), "16: cluster_ip 10.0.0.255 of b means the whole of 10.0.0.0/24"),
-        (("10.0.0.9", "'{{ x }}'"), "16: cluster_ip must be the value itself"),
+        (
+            ("10.0.0.9", "10.0.0.255"),
+            "16: cluster_ip 10.0.0.255 of b is the network or broadcast address of 10.0.0.0/24",
+        ),
+        (("10.0.0.9", "'{{ x }}'"), "16: cluster_ip must not be a template"),
         (
             ("10.0.0.0/24", "10.0.0.7/24"),
             "3: cluster_subnet must be a network such as 10.0.0.0/24, not '10.0.0.7/24'; did",
@@ -173,7 +176,7 @@ def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
         (("cluster_tpus: 8", "ansible_become_pass: 4711"), "14: ansible_become_pass must be a string, in quotes where"),
         (
             ("ansible_user: mendel", "ansible_usr: mendel"),
-            "11: unknown variable ansible_usr; did you mean ansible_user?",
+            '11: unknown variable ansible_usr; did you mean "ansible_user"?',
         ),
         (("ansible_user: mendel", "ansible_connection: local"), "11: ansible_connection must be ssh, not 'local'"),
         (
@@ -181,7 +184,7 @@ def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
             "11: ansible_ssh_common_args of b: -oForwardX11=yes is not supported",
         ),
         (("            b:", "            b_1:"), "16: b_1 cannot be a machine's name"),
-        (("            b:", "            7:"), "16: hosts of big: a name must be text; put 7 in quotes"),
+        (("            b:", "            7:"), "16: hosts of big: a name must be a string; put 7 in quotes"),
         (("cluster_tpus: 8", "cluster_tpus: !vault x"), "14: encrypted by ansible-vault"),
         (("cluster_tpus: 8", "ansible_group_priority: high"), "14: ansible_group_priority must be a whole number"),
         (
@@ -192,7 +195,7 @@ def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
         (("c-[0:1]", "c-[1:0]"), "host range runs backwards"),
         (
             ("cluster_tpus: 1\n", "cluster_tpus: 1\n    cluster_subnet: 10.9.0.0/24\n"),
-            "cluster_subnet stands here twice",
+            "duplicate key cluster_subnet",
         ),
         (
             ("cluster_subnet: 10.0.0.0/24", "cluster_subnet: ten"),
@@ -244,7 +247,7 @@ def test_two_heads_and_nobody_who_computes(tmp_path: Path) -> None:
     assert problems(tmp_path, two) == ["10: 2 heads: h, c-0; the group `head` has one host"]
     alone = GOOD[: GOOD.index("    compute:")].replace("cluster_tpus: 1", "cluster_head_computes: false")
     assert problems(tmp_path, alone) == [
-        "1: nobody computes: the group `compute` is empty and the head does not compute"
+        "1: no host computes: the group `compute` is empty and the head does not compute"
     ]
 
 
@@ -259,14 +262,14 @@ def test_values_are_judged_even_where_the_file_has_other_defects(tmp_path: Path)
         tmp_path, GOOD.replace("    head:\n      hosts:", "    head:\n      host:").replace("10.0.0.9", "ten")
     )
     assert found == [
-        "8: unknown key host in group head; did you mean hosts?",
+        '8: unknown key host in group head; did you mean "hosts"?',
         "16: cluster_ip must be an IPv4 address, not 'ten'",
     ]
 
 
 def test_a_typo_in_a_group_without_hosts(tmp_path: Path) -> None:
     found = problems(tmp_path, GOOD + "    later:\n      vars: {cluster_tpu: 1}\n")
-    assert found == ["22: unknown variable cluster_tpu; did you mean cluster_tpus?"]
+    assert found == ['22: unknown variable cluster_tpu; did you mean "cluster_tpus"?']
 
 
 def test_defects_of_files_beside_the_inventory(tmp_path: Path) -> None:
@@ -278,7 +281,7 @@ def test_defects_of_files_beside_the_inventory(tmp_path: Path) -> None:
     with pytest.raises(InputErrors) as caught:
         load(tmp_path / "inventory.yml")
     assert [str(problem) for problem in caught.value.problems] == [
-        f"{tmp_path}/group_vars/compute.yml:2: unknown variable cluster_tpu; did you mean cluster_tpus?",
+        f'{tmp_path}/group_vars/compute.yml:2: unknown variable cluster_tpu; did you mean "cluster_tpus"?',
         f"{tmp_path}/host_vars/b/main.yml:1: main.yml must be a mapping",
     ]
 
@@ -308,3 +311,14 @@ def test_what_ansible_would_look_for_by_itself_is_python3(tmp_path: Path) -> Non
 def test_the_labs_example_is_what_lab_up_writes() -> None:
     written = yaml.safe_load(access.inventory(Places("lab"), Plan(4, 1, "bookworm", 1024, "")))
     assert yaml.safe_load((shipped.INVENTORY / "lab.yml").read_text(encoding="utf-8")) == written
+
+
+def test_a_host_by_name_or_what_was_perhaps_meant(tmp_path: Path) -> None:
+    hosts = {f"coral-{number}": Host(f"coral-{number}", (), {}, {}) for number in range(8)}
+    cluster = Cluster(tmp_path / "inventory.yml", {}, {**hosts, "head": Host("head", (), {}, {})})
+    assert cluster.host("coral-3") is hosts["coral-3"]
+    with pytest.raises(UsageError) as caught:
+        cluster.host("corel-3")
+    assert str(caught.value) == 'no such host: corel-3; did you mean "coral-3"?\n  hosts: coral-[0-7] head'
+    with pytest.raises(UsageError, match=r"^no such host: zzz\n"):
+        cluster.host("zzz")

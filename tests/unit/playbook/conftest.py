@@ -1,4 +1,4 @@
-"""A connections of hosts that are all this machine: the real node program in a process each, its state in a folder."""
+"""Connections to hosts that are this machine: a process of the real node program each, with its own state folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster, Host, load
-from clusteradm.playbook import Event, Playbook, Recap, Run
+from clusteradm.playbook import Event, Playbook, PlaybookRun, Recap, TaskFinished
 from clusteradm.playbook import load as load_playbook
 from clusteradm.transport import Limits, Node
 
@@ -59,7 +59,7 @@ class LocalConnections:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def meet(self, hosts: Iterable[Host]) -> None:
+    def open(self, hosts: Iterable[Host]) -> None:
         self.met += [host.name for host in hosts]
 
     def node(self, host: Host, guest: str = "") -> Node:
@@ -106,11 +106,14 @@ class Outcome:
 
     def results(self, host: str) -> list[tuple[str, str]]:
         """(task, status) of a host, in order."""
-        return [(e.task, str(e.status)) for e in self.events if e.kind == "result" and e.host == host]
+        return [(event.task, str(event.status)) for event in self._finished() if event.host == host]
 
     def result(self, host: str, task: str) -> dict[str, Any]:
         """What came of one task."""
-        return next(dict(e.result) for e in self.events if (e.kind, e.host, e.task) == ("result", host, task))
+        return next(dict(event.result) for event in self._finished() if (event.host, event.task) == (host, task))
+
+    def _finished(self) -> Iterator[TaskFinished]:
+        return (event for event in self.events if isinstance(event, TaskFinished))
 
 
 Play = Callable[..., Outcome]
@@ -134,7 +137,7 @@ def play(book: Callable[[str], Playbook], connections: LocalConnections) -> Play
 
     def run(text: str, **options: Any) -> Outcome:
         events: list[Event] = []
-        work = Run(book(text), connections, **options)  # type: ignore[arg-type]
+        work = PlaybookRun(book(text), connections, **options)  # type: ignore[arg-type]
         return Outcome(events, work.execute(events.append))
 
     return run

@@ -1,4 +1,4 @@
-"""When prepare.yml sets a board's clock: its own task, rendered for facts as boards report them."""
+"""When prepare.yml sets a run_state's clock: its own task, rendered for facts as boards report them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from clusteradm.inventory import Cluster
 from clusteradm.playbook import Templates, load
 from clusteradm.playbook.render.variables import GLOBALS
 from clusteradm.playbook.run.planner import Planned, Planner
-from clusteradm.playbook.state import BEGINNING, Board
+from clusteradm.playbook.state import BEGINNING, RunState
 
 YEAR = 365 * 86400
 
 
 def planned(cluster: Cluster, epoch: int) -> Planned:
-    """The task, for a board whose clock says `epoch`."""
+    """The task, for a run_state whose clock says `epoch`."""
     playbook = load(shipped.PLAYBOOKS / "prepare.yml", cluster)
     play = playbook.plays[0]
-    board = Board(cluster.hosts.values())
-    board.begin(play, cluster.hosts)
-    state = board.states["w1"]
+    run_state = RunState(cluster.hosts.values())
+    run_state.begin_play(play, cluster.hosts)
+    state = run_state.hosts["w1"]
     state.facts = {"date_time": {"epoch": str(epoch)}}
-    board.advance(state, BEGINNING + 1)
+    run_state.advance(state, BEGINNING + 1)
     (step,) = [step for step in play.steps if "clock" in step.task.name]
-    planner = Planner(playbook, board, Templates(), check=False, diff=False, limit=None)
+    planner = Planner(playbook, run_state, Templates(), check=False, diff=False, limit=None)
     return planner.plan(state, play, step)
 
 

@@ -130,7 +130,7 @@ def test_conditions(condition: Any, value: bool) -> None:
 
 @pytest.mark.parametrize("condition", ["n", "words", "'yes'", "none"])
 def test_a_condition_is_true_or_false(condition: str) -> None:
-    with pytest.raises(NoCondition, match="neither true nor false"):
+    with pytest.raises(NoCondition, match="not a boolean"):
         holds(condition, Templates(), SCOPE)
 
 

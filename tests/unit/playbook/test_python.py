@@ -1,4 +1,4 @@
-"""A host without python3, as a run tells of it; the installation itself is tested on a board of the lab."""
+"""A host without python3, as a run tells of it; the installation itself is tested on a run_state of the lab."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from clusteradm.errors import HostFailed
 from clusteradm.inventory import Host
-from clusteradm.playbook import Playbook, Run
+from clusteradm.playbook import Playbook, PlaybookRun, TaskOutput
 from clusteradm.transport import Node
 from clusteradm.transport.python import NoPython
 
@@ -30,15 +30,15 @@ BOOK = """
 class BareConnections(LocalConnections):
     """w1 has no python3 until it is given one; `can`: whether its sources have it."""
 
-    give_python: Callable[..., None] | None = None
+    on_missing_python: Callable[..., None] | None = None
     can = True
     bare = True
 
     def node(self, host: Host, guest: str = "") -> Node:
         if host.name == "w1" and self.bare:
-            if self.give_python is None:
+            if self.on_missing_python is None:
                 raise NoPython(host.name)
-            self.give_python(host, self._install)
+            self.on_missing_python(host, self._install)
         return super().node(host, guest)
 
     def _install(self, tell: Callable[[str], None]) -> None:
@@ -55,7 +55,7 @@ def run(book: Callable[[str], Playbook], tmp_path: Path) -> Callable[..., Outcom
         connections = BareConnections(tmp_path / "state")
         connections.can = can
         with connections:
-            return Outcome(events, Run(book(BOOK), connections, **options).execute(events.append))  # type: ignore[arg-type]
+            return Outcome(events, PlaybookRun(book(BOOK), connections, **options).execute(events.append))  # type: ignore[arg-type]
 
     return execute
 
@@ -63,7 +63,9 @@ def run(book: Callable[[str], Playbook], tmp_path: Path) -> Callable[..., Outcom
 def test_it_is_told_and_counted_as_a_task(run: Callable[..., Outcome]) -> None:
     outcome = run()
     assert outcome.results("w1") == [("Install python3", "changed"), ("Gathering Facts", "ok"), ("Anything", "ok")]
-    assert [event.text for event in outcome.events if event.kind == "line"][:1] == ["refreshing the package lists"]
+    assert [event.text for event in outcome.events if isinstance(event, TaskOutput)][:1] == [
+        "refreshing the package lists"
+    ]
     assert (outcome.recap.hosts["w1"].changed, outcome.recap.hosts["w2"].changed) == (1, 0)
 
 

@@ -136,7 +136,7 @@ def test_imports_and_variable_files(book: Book, tmp_path: Path) -> None:
     assert found == [
         "plays/colours.yml:2: blue: unexpected end of template, expected 'end of print statement'.",
         'plays/colours.yml:3: "red" is there twice',
-        'plays/colours.yml:4: "2x" is no name for a variable',
+        'plays/colours.yml:4: "2x" is not a valid variable name',
         'plays/inner.yml:5: a task has no keyword "regster" here; did you mean "register"?',
         "plays/inner.yml:6: inner.yml imports itself",
         f'plays/inner.yml:7: there is no file {tmp_path}/plays/iner.yml; did you mean "inner.yml"?',
@@ -233,9 +233,9 @@ def test_what_does_not_go_together(book: Book, tmp_path: Path) -> None:
         "site.yml:14: wait_for_connection takes no loop",
         "site.yml:16: meta takes no when",
         "site.yml:18: meta: free_form must be one of flush_handlers",
-        'site.yml:19: "item" is no name for a variable',
+        'site.yml:19: "item" is not a valid variable name',
         f"site.yml:20: there is no file {tmp_path}/nowhere.yml",
-        "site.yml:21: import_tasks takes the name of a file, which no variable can give",
+        "site.yml:21: import_tasks takes the name of a file, without variables",
         "site.yml:22: site.yml imports itself",
     ]
     for beginning in expected:

@@ -11,7 +11,7 @@ import pytest
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.playbook import HostRecap, Playbook, Recap, RetryFile, Tags
-from clusteradm.playbook.run.run import batches
+from clusteradm.playbook.run.playbook_run import batches
 
 from .conftest import LocalConnections, Play
 

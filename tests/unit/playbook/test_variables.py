@@ -12,7 +12,7 @@ from clusteradm.playbook import Playbook, Templates
 from clusteradm.playbook.render.undefined import strict
 from clusteradm.playbook.render.variables import Variables
 from clusteradm.playbook.run.planner import Planner
-from clusteradm.playbook.state import BEGINNING, Board, Pending
+from clusteradm.playbook.state import BEGINNING, Pending, RunState
 
 PLAYBOOK = """
     - hosts: all
@@ -41,9 +41,9 @@ class World:
     def __init__(self, playbook: Playbook, cluster: Cluster) -> None:
         self.templates = Templates()
         self.play = playbook.plays[0]
-        self.board = Board(cluster.hosts.values())
-        self.board.begin(self.play, cluster.hosts)
-        self.planner = Planner(playbook, self.board, self.templates, check=False, diff=False, limit=None)
+        self.run_state = RunState(cluster.hosts.values())
+        self.run_state.begin_play(self.play, cluster.hosts)
+        self.planner = Planner(playbook, self.run_state, self.templates, check=False, diff=False, limit=None)
         self.cluster = cluster
 
     def at(self, position: int, host: str = "w1") -> Variables:
@@ -58,15 +58,15 @@ class World:
 def world(book: Callable[[str], Playbook], cluster: Cluster, tmp_path: Any) -> World:
     (tmp_path / "more.yml").write_text("size: file\nshape: file\n")
     made = World(book(PLAYBOOK), cluster)
-    for state in made.board.states.values():
-        made.board.advance(state, 1)
+    for state in made.run_state.hosts.values():
+        made.run_state.advance(state, 1)
         state.facts = {"kernel": "6.1", "date_time": {"epoch": "7"}}
     return made
 
 
 def test_the_stronger_value_wins(world: World) -> None:
     assert world.value("{{ [colour, size, shape, greeting] }}") == ["play", "file", "task", "hello w1"]
-    world.board.states["w1"].results["shape"] = "registered"
+    world.run_state.hosts["w1"].results["shape"] = "registered"
     assert world.value("{{ shape }}") == "registered"
     assert world.at(1).with_local({"shape": "item"})["shape"] == "item"
 
@@ -110,7 +110,7 @@ def test_ansibles_own_names(world: World) -> None:
     assert world.value("{{ group_names }} {{ inventory_hostname_short }} {{ ansible_check_mode }}") == (
         "['compute'] w1 False"
     )
-    world.board.states["w2"].alive = False
+    world.run_state.hosts["w2"].alive = False
     assert world.value("{{ ansible_play_hosts }}") == ["head", "w1"]
     assert world.value("{{ ansible_play_hosts_all }}") == ["head", "w1", "w2"]
     assert world.value("{{ now().year > 2000 }}") is True
@@ -123,12 +123,12 @@ def test_facts_have_both_names(world: World) -> None:
 
 
 def test_what_a_host_reported_is_no_template(world: World) -> None:
-    world.board.states["w1"].results["first"] = {"stdout": "{{ colour }}"}
+    world.run_state.hosts["w1"].results["first"] = {"stdout": "{{ colour }}"}
     assert world.value("{{ first.stdout }}") == "{{ colour }}"
 
 
 def test_a_result_that_is_still_to_come_is_pending(world: World) -> None:
-    for state in world.board.states.values():
+    for state in world.run_state.hosts.values():
         state.position = BEGINNING + 1
     for text in ("{{ first.rc }}", "{{ first is defined }}", "{{ first | default(1) }}", "{{ hostvars.w2.first }}"):
         with pytest.raises(Pending):
@@ -137,8 +137,8 @@ def test_a_result_that_is_still_to_come_is_pending(world: World) -> None:
     assert world.value("{{ first is defined }}", 0) is False
     # What is not used is not waited for either.
     assert world.value("{{ 1 if true else first.rc }}") == 1
-    world.board.end(world.board.states["w2"], 0, fatal=False)
+    world.run_state.leave(world.run_state.hosts["w2"], 0, fatal=False)
     assert world.value("{{ hostvars.w2.first is defined }}") is False
-    world.board.advance(world.board.states["w1"], 1)
-    world.board.states["w1"].results["first"] = {"rc": 0}
+    world.run_state.advance(world.run_state.hosts["w1"], 1)
+    world.run_state.hosts["w1"].results["first"] = {"rc": 0}
     assert world.value("{{ first.rc }}") == 0

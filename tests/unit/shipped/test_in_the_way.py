@@ -12,7 +12,7 @@ from clusteradm.playbook import Templates
 from clusteradm.playbook import load as load_playbook
 from clusteradm.playbook.render.undefined import strict
 from clusteradm.playbook.run.planner import Planner
-from clusteradm.playbook.state import Board
+from clusteradm.playbook.state import RunState
 
 INVENTORY = """\
 all:
@@ -27,7 +27,7 @@ all:
 ROOM = ["room 4000 /", "room 4000 /", "room 4000 /", "room 4000 /"]
 
 
-def board(name: str, *more: str) -> list[str]:
+def run_state(name: str, *more: str) -> list[str]:
     number = ["head", "w1", "w2"].index(name)
     return [f"machine-id {number:032x}", f"MAC 7c:d9:5c:00:00:{number:02x}", *ROOM, *more]
 
@@ -38,14 +38,14 @@ def judged(tmp_path: Path, host: str, **looks: list[str]) -> list[str]:
     cluster = load(tmp_path / "inventory.yml")
     playbook = load_playbook(shipped.PLAYBOOKS / "prepare.yml", cluster)
     play = playbook.plays[1]
-    states = Board(cluster.hosts.values())
-    states.begin(play, cluster.hosts)
+    run_state = RunState(cluster.hosts.values())
+    run_state.begin_play(play, cluster.hosts)
     for name, lines in looks.items():
-        states.states[name].results["look"] = {"stdout_lines": lines}
-    planner = Planner(playbook, states, Templates(), check=False, diff=False, limit=None)
+        run_state.hosts[name].results["look"] = {"stdout_lines": lines}
+    planner = Planner(playbook, run_state, Templates(), check=False, diff=False, limit=None)
     step = play.steps[0]
     found = strict(planner.variables(cluster.hosts[host], play, step.task, 0).render("{{ in_the_way }}"))
-    result = planner.plan(states.states[host], play, step).result
+    result = planner.plan(run_state.hosts[host], play, step).result
     assert result is not None and bool(result.get("failed")) == bool(found)
     if found:
         assert result["msg"] == " ".join(found)
@@ -54,14 +54,14 @@ def judged(tmp_path: Path, host: str, **looks: list[str]) -> list[str]:
 
 def test_nothing_is_in_the_way_of_an_ordinary_board(tmp_path: Path) -> None:
     bare = ["missing openmpi-bin", "missing python3-numpy", "unfinished pciutils", "archived /etc/apt/sources.list"]
-    assert judged(tmp_path, "w1", head=board("head"), w1=board("w1", *bare), w2=board("w2")) == []
+    assert judged(tmp_path, "w1", head=run_state("head"), w1=run_state("w1", *bare), w2=run_state("w2")) == []
 
 
 @pytest.mark.parametrize(("line", "words"), [(0, "the same machine-id"), (1, "the same MAC 7c:d9:5c:00:00:00")])
 def test_of_two_with_one_identity_the_later_is_refused_and_both_are_named(
     tmp_path: Path, line: int, words: str
 ) -> None:
-    looks = {name: board(name) for name in ("head", "w1", "w2")}
+    looks = {name: run_state(name) for name in ("head", "w1", "w2")}
     looks["w2"][line] = looks["w1"][line] = looks["head"][line]
     assert judged(tmp_path, "head", **looks) == []
     (found,) = judged(tmp_path, "w2", **looks)
@@ -75,7 +75,7 @@ def test_of_two_with_one_identity_the_later_is_refused_and_both_are_named(
 
 
 def test_a_gadgets_network_within_the_clusters(tmp_path: Path) -> None:
-    (found,) = judged(tmp_path, "w1", w1=board("w1", "overlap usb0 192.168.100.0/24"))
+    (found,) = judged(tmp_path, "w1", w1=run_state("w1", "overlap usb0 192.168.100.0/24"))
     assert found.startswith(
         "usb0 on w1 has the network 192.168.100.0/24, which is in cluster_subnet (192.168.100.0/24)"
     )
@@ -84,7 +84,7 @@ def test_a_gadgets_network_within_the_clusters(tmp_path: Path) -> None:
 
 def test_room_is_judged_by_file_system_and_by_what_is_missing(tmp_path: Path) -> None:
     def of(*room: str, also: tuple[str, ...] = ()) -> list[str]:
-        return judged(tmp_path, "w1", w1=[*board("w1")[:2], *room, *also])
+        return judged(tmp_path, "w1", w1=[*run_state("w1")[:2], *room, *also])
 
     everything = ("missing openmpi-bin", "missing python3-numpy", "missing python3-pil", "missing nfs-common")
     # 65 + 40 + 12 and 5 for each of the four; lists and archives; the virtual environment.

@@ -22,7 +22,7 @@ from clusteradm.playbook.preview import preview
 from clusteradm.playbook.read.reader import load as load_playbook
 from clusteradm.playbook.render.jinja import Templates
 from clusteradm.playbook.run.planner import Planner
-from clusteradm.playbook.state import Board
+from clusteradm.playbook.state import RunState
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 GOLDEN = FIXTURES / "templates"
@@ -30,7 +30,7 @@ INVENTORIES = sorted(shipped.INVENTORY.glob("*.yml"))
 TEMPLATES = sorted(str(path.relative_to(shipped.TEMPLATES)) for path in shipped.TEMPLATES.rglob("*.j2"))
 
 # Those that are rendered from what the host said, with what is said here: a second interface that has an address of its
-# own, and a board of an archived release. All the other cases: test_network_profile.py and test_package_sources.py.
+# own, and a run_state of an archived release. All the other cases: test_network_profile.py and test_package_sources.py.
 OF_A_RUN: dict[str, dict[str, Any]] = {
     "node/etc/NetworkManager/system-connections/cluster.nmconnection.j2": {
         "interface": {
@@ -71,12 +71,12 @@ def rendered_in_a_run(template: str, cluster: Cluster, host: Host) -> str:
         for step in play.steps
         if step.task.args.get("src") == f"../templates/{template}"
     )
-    board = Board(cluster.hosts.values())
-    board.begin(play, cluster.hosts)
-    state = board.states[host.name]
+    run_state = RunState(cluster.hosts.values())
+    run_state.begin_play(play, cluster.hosts)
+    state = run_state.hosts[host.name]
     state.results.update(OF_A_RUN[template])
-    board.advance(state, step.index)
-    planned = Planner(playbook, board, templates, check=False, diff=False, limit=None).plan(state, play, step)
+    run_state.advance(state, step.index)
+    planned = Planner(playbook, run_state, templates, check=False, diff=False, limit=None).plan(state, play, step)
     (body,) = planned.blobs.values()
     return body.decode()
 
@@ -107,7 +107,7 @@ def test_every_template_has_its_golden_files_and_none_is_left_over() -> None:
 @pytest.mark.parametrize("template", OF_A_RUN)
 def test_the_others_are_not_shown_without_a_run(template: str) -> None:
     cluster = load(INVENTORIES[0])
-    with pytest.raises(UsageError, match=r"only a run knows (what comes of the task|the items of the task's loop)"):
+    with pytest.raises(UsageError, match=r"only a run knows (the result of the task|the items of the task's loop)"):
         preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / "bootstrap.yml", cluster, cluster.head)
 
 
@@ -176,13 +176,13 @@ IN_PLAY = "under vars: of the play ({playbook}:2)"
         pytest.param(
             "{{ looked.rc }}",
             "'looked' is undefined",
-            'only a run knows what comes of the task "Look" ({playbook}:10)',
+            'only a run knows the result of the task "Look" ({playbook}:10)',
             id="registered elsewhere",
         ),
         pytest.param(
             "{{ size.height }}",
             "'int object' has no attribute 'height'",
-            "mend that line, or what it uses: clusteradm inventory --host pc-1",
+            "correct that line, or the variables it uses: clusteradm inventory --host pc-1",
             id="not a variable at all",
         ),
     ],

@@ -61,7 +61,10 @@ def test_one_line_per_host_and_one_document(
     monkeypatch.setattr(context, "require_terminal", lambda: None)
     monkeypatch.setattr(context, "ask_password", lambda question: [asked.append(question), Password("geheim")][1])
     assert main.main(["enroll", "-i", file, "-k"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["b0  already enrolled", "b1  key installed, through the password"]
+    assert capsys.readouterr().out.splitlines() == [
+        "b0  already enrolled",
+        "b1  key installed, logged in with the password",
+    ]
     assert asked == ["login password of b1: "]
 
     assert main.main(["enroll", "-i", file, "-k", "--json"]) == 0
@@ -129,7 +132,7 @@ def test_the_inventorys_password_is_not_shown(start: Start, capsys: pytest.Captu
         file = inventory(boards, b0={"ansible_become_password": wrong})
         assert main.main(["inventory", "-i", file, "--list"]) == 2
         error = capsys.readouterr().err
-        assert "ansible_become_password must be" in error and "geheim" not in error and "4711" not in error
+        assert "ansible_become_password must" in error and "geheim" not in error and "4711" not in error
 
 
 def test_passwords_off_is_what_the_hosts_themselves_say(
@@ -151,4 +154,4 @@ def test_passwords_off_is_what_the_hosts_themselves_say(
 
     (tmp_path / "passwords.yml").write_text(playbook.format("'false'"))
     assert main.main(["enroll", "-i", file, "--limit", "b0", "--no-passwords"]) == 3
-    assert 'failed: passwords not turned off, stopped at "command": ' in capsys.readouterr().out
+    assert 'failed: password logins not turned off: stopped at "command": ' in capsys.readouterr().out

@@ -16,9 +16,9 @@ from clusteradm.fleet import enrolment
 from clusteradm.fleet.enrolment import ADMIN_KEY, MDT, PASSWORD, enrol, takes_passwords
 from clusteradm.inventory import Host
 from clusteradm.transport import Password
+from clusteradm.transport.errors import LoginRefused, Refused
 from clusteradm.transport.fanout import Outcome
 from clusteradm.transport.password import WrongPassword
-from clusteradm.transport.trouble import LoginRefused, Refused
 
 from .conftest import Boards, Start, public
 
@@ -128,7 +128,7 @@ def test_other_boards_with_another_password_are_told_it_once(start: Start, home:
     ]
     password = Password("geheim")
     with boards.connect([first, *rest]) as connections:
-        connections.meet([first, *rest])
+        connections.open([first, *rest])
         assert enrol(connections, [first], lambda _: password).ok == {"b0": PASSWORD}
         for _ in range(2):
             failed = enrol(connections, rest, lambda _: password).failed
@@ -177,7 +177,7 @@ def test_a_board_that_nothing_opens(start: Start, admin: Path, mdt_key: Path) ->
     assert "--ask-pass" in error.next_step and "mdt pushkey" in error.next_step
     mdt_key.write_text("no key\n")
     error = run(boards, shut(boards, admin))[0].failed["b0"]
-    assert f"and mdt's key {mdt_key} ({mdt_key} is no private key" in error.what
+    assert f"and mdt's key {mdt_key} ({mdt_key} is no readable private key" in error.what
 
 
 def test_no_password_is_asked_for_where_a_key_opens_or_the_board_is_off(start: Start, home: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_key_under_a_passphrase(start: Start, home: Path, tmp_path: Path, monk
     boards = start(home=str(home), methods="publickey,password", password="geheim")
     hosts = shut(boards, file)
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with pytest.raises(UsageError, match="no ssh-agent knows it"):
+    with pytest.raises(UsageError, match="ssh-agent does not hold it"):
         run(boards, hosts)
     with subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.PIPE) as agent:
         try:
@@ -289,19 +289,19 @@ def test_whether_a_board_takes_passwords(start: Start) -> None:
     for methods, answer in (("publickey", False), ("publickey,password", True), ("keyboard-interactive", True)):
         boards = start(methods=methods)
         with boards.connect() as connections:
-            connections.meet(boards.hosts())
+            connections.open(boards.hosts())
             assert takes_passwords(connections, boards.host(0)) is answer
         boards.known_hosts.unlink()
 
 
 def test_a_lost_connection_is_neither_right_nor_wrong() -> None:
     password = Password("geheim")
-    with pytest.raises(ConnectionError), password.told_to("b0"):
+    with pytest.raises(ConnectionError), password.attempt_on("b0"):
         raise ConnectionError
-    with pytest.raises(WrongPassword), password.told_to("b1"):
+    with pytest.raises(WrongPassword), password.attempt_on("b1"):
         raise WrongPassword("no")
     for host in ("b0", "b1", "b2"):
-        with pytest.raises(ClusteradmError, match="not tried"), password.told_to(host):
+        with pytest.raises(ClusteradmError, match="not tried"), password.attempt_on(host):
             pytest.fail("told")
     assert "geheim" not in repr(password)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -18,8 +19,8 @@ import pytest
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
 from clusteradm.transport import Connections, FirstContact, Limits, Node, connection, stream
+from clusteradm.transport.errors import LoginRefused, Refused
 from clusteradm.transport.known_hosts import fingerprint
-from clusteradm.transport.trouble import LoginRefused, Refused
 
 from .conftest import Boards, Start
 
@@ -75,7 +76,7 @@ def test_a_revoked_key_is_refused(start: Start) -> None:
     boards = start()
     key = boards.keys[0]
     with boards.connect() as connections:
-        connections.meet(boards.hosts())
+        connections.open(boards.hosts())
         with boards.known_hosts.open("a") as file:
             file.write(f"@revoked * {key.get_name()} {key.get_base64()}\n")
         with pytest.raises(Refused, match="its host key is not in"):
@@ -157,7 +158,7 @@ def test_what_is_no_ssh_server(start: Start) -> None:
     boards = start(banner="HTTP/1.1 400 Bad Request\r\n\r\n")
     with boards.connect() as connections:
         error = connections.each(boards.hosts(), lambda host: hello(connections, host)).failed["b0"]
-    assert "no SSH server" in str(error) or "hung up" in str(error)
+    assert "no SSH server" in str(error) or "closed the connection" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -207,13 +208,27 @@ def test_a_refused_login_is_called_that_whatever_the_key(start: Start, tmp_path:
     assert isinstance(error, LoginRefused) and "login refused for user root" in str(error)
 
 
+def test_too_many_open_files_is_an_error_of_this_machine(start: Start) -> None:
+    boards = start()
+    with boards.connect() as connections:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            outcome = connections.each(boards.hosts(), connections.node)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert "too many open files" in outcome.failed["b0"].what and "ulimit -n" in str(outcome.failed["b0"])
+
+
 def test_what_is_no_key(start: Start, tmp_path: Path) -> None:
     boards = start()
     (tmp_path / "note").write_text("the key is under the mat\n")
     host = boards.host(0, ansible_ssh_private_key_file=str(tmp_path / "note"))
     with boards.connect([host]) as connections:
         error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
-    assert isinstance(error, Refused) and "note is no private key that can be read" in str(error)
+    assert isinstance(error, Refused) and "note is no readable private key" in str(error)
 
 
 def test_a_refused_login_is_not_tried_again_but_by_a_host_that_let_us_in_before(
@@ -225,7 +240,7 @@ def test_a_refused_login_is_not_tried_again_but_by_a_host_that_let_us_in_before(
     host = boards.host(0)
     nologin.touch()
     with boards.connect() as connections:
-        connections.meet([host])
+        connections.open([host])
         before = boards.connections(0)
         with pytest.raises(LoginRefused):
             connections.reconnect(host, within=20)
@@ -248,7 +263,7 @@ def test_the_package_is_sent_once_per_host(start: Start, tmp_path: Path) -> None
         patch.setattr(Node, "_write", lambda node, data: (sent.append(len(data)), write(node, data))[1])
         for _ in range(2):
             with boards.connect() as connections:
-                connections.meet(boards.hosts())
+                connections.open(boards.hosts())
                 hello(connections, boards.host(0))
     assert sum(size > 10_000 for size in sent) == 1
 
@@ -299,7 +314,7 @@ def test_sudo_that_warns_does_its_work(start: Start, tmp_path: Path) -> None:
     boards = start(env=fake(tmp_path, "sudo", sudo))
     host = boards.host(0, ansible_user="mendel")
     with boards.connect([host]) as connections:
-        connections.meet([host])
+        connections.open([host])
         hello(connections, host)
         boards.stop()
         # A warning is no last word: the connection was lost, the program did not end.
@@ -312,45 +327,52 @@ def test_a_host_without_that_python(start: Start) -> None:
     host = boards.host(0, ansible_python_interpreter="/usr/bin/python9")
     with boards.connect([host]) as connections:
         error = connections.each([host], lambda host: hello(connections, host)).failed["b0"]
-    assert isinstance(error, HostFailed) and "no Python where ansible_python_interpreter says" in str(error)
+    assert isinstance(error, HostFailed) and "no Python at ansible_python_interpreter" in str(error)
 
 
 def test_a_frozen_host_is_noticed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its kernel still acknowledges every packet, so TCP alone would wait for ever.
-    monkeypatch.setattr(connection, "PULSE_SECONDS", 0.05)
-    monkeypatch.setattr(connection, "LOST_SECONDS", 0.6)
+    lost = 0.6
+    monkeypatch.setattr(connection, "KEEP_ALIVE_SECONDS", 0.05)
     monkeypatch.setattr(stream, "_SLICE", 0.1)
     boards = start()
     with boards.connect() as connections:
-        connections.meet(boards.hosts())
+        connections.open(boards.hosts())
         node = connections.node(boards.host(0))
         assert node.call("hello")
-        time.sleep(0.8)  # longer than LOST_SECONDS: a host that answers is not taken for gone
+        # A host that answers for longer than that is not taken for gone.
+        keep_alive = connections.connection(boards.host(0)).keep_alive
+        begun = time.monotonic()
+        while keep_alive._heard < begun + lost:
+            assert time.monotonic() < begun + 60, "no keep-alive request is answered"
+            time.sleep(0.02)
         assert node.call("hello")
         boards.signal(signal.SIGSTOP)
+        monkeypatch.setattr(connection, "LOST_SECONDS", lost)
         try:
             begun = time.monotonic()
-            with pytest.raises(HostUnreachable, match="no sign of life"):
+            with pytest.raises(HostUnreachable, match="stopped answering"):
                 node.call("hello")
             assert time.monotonic() - begun < 10
-            with pytest.raises(HostUnreachable, match="no sign of life"):
+            with pytest.raises(HostUnreachable, match="stopped answering"):
                 node._write(bytes(64 << 20))
         finally:
             boards.signal(signal.SIGCONT)
+            monkeypatch.setattr(connection, "LOST_SECONDS", 60.0)
         assert connections.reconnect(boards.host(0), within=20).call("hello")
 
 
 def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path: Path) -> None:
     boards = start()
     with boards.connect() as connections:
-        connections.meet(boards.hosts())
+        connections.open(boards.hosts())
         node = connections.node(boards.host(0))
         boards.signal(signal.SIGSTOP)
         try:
             begun = time.monotonic()
             with pytest.raises(HostUnreachable, match="no answer within 0 s"):
                 node.call("hello", timeout=0.3)
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 10
         finally:
             boards.signal(signal.SIGCONT)
         # The late answer is not taken for that to the next question.
@@ -360,7 +382,7 @@ def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path:
 def test_two_who_ask_get_the_same_conversation(start: Start) -> None:
     boards = start()
     with boards.connect() as connections:
-        connections.meet(boards.hosts())
+        connections.open(boards.hosts())
         before = boards.connections(0)
         found: list[Node] = []
         threads = [threading.Thread(target=lambda: found.append(connections.node(boards.host(0)))) for _ in range(4)]
@@ -377,7 +399,7 @@ def test_what_is_opened_after_the_end_is_closed_again(start: Start, nothing_leak
     boards = start()
     try:
         connections = boards.connect()
-        connections.meet(boards.hosts())
+        connections.open(boards.hosts())
         connections.close()
         with pytest.raises(HostUnreachable, match="the run has ended"):
             connections.node(boards.host(0))
@@ -393,7 +415,7 @@ def test_nothing_is_left_behind(start: Start, proxy: str, nothing_leaks: None, t
         dead = Host("dead", (), {**boards.host(0).vars, "ansible_port": silent.getsockname()[1]}, {})
         broken = boards.host(3, ansible_ssh_common_args="-o ProxyCommand='sleep 60'")
         hosts = [boards.host(0), boards.host(1, ansible_ssh_common_args=proxy), boards.host(2), broken, refused, dead]
-        with boards.connect(hosts, limits=Limits(connect=1.0)) as connections:
+        with boards.connect(hosts, limits=Limits(connect=3.0)) as connections:
             outcome = connections.each(hosts, lambda host: hello(connections, host))
             assert sorted(outcome.ok) == ["b0", "b1", "b2"]
             assert sorted(outcome.failed) == ["b3", "dead", "refused"]
@@ -412,15 +434,14 @@ def test_ctrl_c_is_raised_at_once_and_holds_nobody_up(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, and children do
         threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
-            fan_out(hosts, lambda host: time.sleep(60), forks=4)
+            fan_out(hosts, lambda host: time.sleep(600), forks=4)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
             sys.exit(130)
         """
-    begun = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    # Far less than the work takes, and enough to start on a busy machine.
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (130, "interrupted\n")
-    assert time.monotonic() - begun < 10
 
 
 def test_the_bodies_of_files(start: Start, tmp_path: Path) -> None:
@@ -433,7 +454,7 @@ def test_the_bodies_of_files(start: Start, tmp_path: Path) -> None:
     blobs = {hashlib.sha256(small).hexdigest(): small, hashlib.sha256(file.read_bytes()).hexdigest(): file}
     seen: list[tuple[int, int]] = []
     with boards.connect() as connections:
-        connections.meet(boards.hosts())
+        connections.open(boards.hosts())
         node = connections.node(boards.host(0))
         node.put_blobs(blobs, lambda sent, total: seen.append((sent, total)))
         assert seen[-1] == ((3 << 20) + len(small),) * 2
@@ -457,7 +478,7 @@ def test_paramiko_says_nothing_by_itself(start: Start) -> None:
 
 
 def test_paramiko_knows_how_to_ask_for_a_sign_of_life() -> None:
-    # The pulse stands on this: a request that waits for its answer, or for the connection's end.
+    # KeepAlive depends on this: a request that waits for its answer, or for the connection's end.
     ours, theirs = socket.socketpair()
     transport = paramiko.Transport(ours)
     try:
@@ -466,7 +487,7 @@ def test_paramiko_knows_how_to_ask_for_a_sign_of_life() -> None:
         transport.active = True
         transport.clear_to_send.set()
         assert transport.global_request("keepalive@openssh.com", wait=True) is None
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
     finally:
         transport.close()
         ours.close()

@@ -125,7 +125,7 @@ def test_all_boards_are_told_a_password_that_the_first_took(start: Start, tmp_pa
     strange = Host("x", (), users(other)[0].vars, {})
     hosts = [*users(right), strange]
     with right.connect(hosts, sudo_password=Password("geheim")) as connections:
-        connections.meet(hosts)
+        connections.open(hosts)
         hello(connections, hosts[0])
         outcome = connections.each(hosts, lambda host: hello(connections, host))
         assert sorted(outcome.ok) == ["b0", "b1", "b2", "b3"]
@@ -199,7 +199,7 @@ def test_a_host_that_is_lost_while_sudo_thinks(start: Start, tmp_path: Path) -> 
     hosts = users(boards)
     password = Password("geheim")
     with boards.connect(hosts) as connections:
-        connections.meet(hosts)
+        connections.open(hosts)
         connection = connections.connection(hosts[0])
         with pytest.raises(HostUnreachable, match="sudo gives no answer within 1 s"):
             Node.over_ssh("b0", connection, "python3", password, timeout=1.0)

@@ -20,7 +20,7 @@ from clusteradm.inventory import Host
 from clusteradm.inventory.ssh_options import Jump, options_of
 from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
 from clusteradm.transport.fanout import fan_out
-from clusteradm.transport.first_contact import FirstContact, Seen, settle, table
+from clusteradm.transport.first_contact import FirstContact, Seen, resolve, table
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
 
 
@@ -136,10 +136,10 @@ def test_a_refused_key_is_an_error_of_its_host_alone(tmp_path: Path, key: parami
     known = KnownHosts(tmp_path / "known_hosts")
     seen = [Seen(host("a"), key), Seen(host("b"), key)]
     asked: list[str] = []
-    refused = settle(seen, known, FirstContact.ASK, lambda text: bool(asked.append(text)))
+    refused = resolve(seen, known, FirstContact.ASK, lambda text: bool(asked.append(text)))
     assert sorted(refused) == ["a", "b"] and not known.path.exists()
     assert len(asked) == 1 and fingerprint(key) in asked[0] and asked[0] == table(seen)
-    assert settle(seen, known, FirstContact.ACCEPT, lambda text: pytest.fail("asked")) == {}
+    assert resolve(seen, known, FirstContact.ACCEPT, lambda text: pytest.fail("asked")) == {}
     assert known.of("192.0.2.1", 22)
 
 

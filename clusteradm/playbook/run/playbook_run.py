@@ -1,4 +1,4 @@
-"""A playbook on a cluster: play after play, one thread per host, everything told to one callback."""
+"""Run of a playbook on a cluster: play after play, one thread per host, events to one callback."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Host
 from clusteradm.playbook.model import Play, Playbook
 from clusteradm.playbook.render.jinja import Templates
-from clusteradm.playbook.run.event import Event, HostRecap, Kind, Recap
-from clusteradm.playbook.run.hostrun import ENDED, HostRun, Shared
+from clusteradm.playbook.run.event import (
+    Event,
+    HostLost,
+    HostRecap,
+    PlayStarted,
+    Recap,
+    TaskFinished,
+    TaskOutput,
+    TaskStarted,
+)
+from clusteradm.playbook.run.host_run import ENDED, HostRun, Shared
 from clusteradm.playbook.run.planner import Planner
-from clusteradm.playbook.state import Board
+from clusteradm.playbook.state import RunState
 
 if TYPE_CHECKING:
     from clusteradm.transport import Connections
 
-GIVING_PYTHON = "Install python3"
-# How long an interrupted run waits for the hosts to stop where they are.
+INSTALL_PYTHON = "Install python3"
+# How long an interrupted run waits for its batches to stop.
 _CANCEL_SECONDS = 5.0
 
 
-class Run:
-    """One run of a playbook. `limit`: an Ansible host pattern; `check`: nothing is changed; `diff`: show how."""
+class PlaybookRun:
+    """One run of a playbook. `limit`: an Ansible host pattern; `check`: change nothing; `diff`: results have diffs."""
 
     def __init__(
         self,
@@ -39,20 +48,20 @@ class Run:
         limit: str | None = None,
         templates: Templates | None = None,
     ) -> None:
-        """Raises UsageError where `limit` names no host."""
+        """Raises UsageError if `limit` matches no host."""
         self._playbook = playbook
         self._connections = connections
         cluster = playbook.cluster
         self._hosts = cluster.select(limit) if limit is not None else tuple(cluster.hosts.values())
         if not self._hosts:
-            raise UsageError(f"the limit {limit!r} leaves no host")
-        self._board = Board(cluster.hosts.values())
+            raise UsageError(f"the limit {limit!r} matches no host")
+        self._run_state = RunState(cluster.hosts.values())
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._recap = Recap({host.name: HostRecap() for host in self._in_plays()})
-        planner = Planner(playbook, self._board, templates or Templates(), check=check, diff=diff, limit=limit)
+        planner = Planner(playbook, self._run_state, templates or Templates(), check=check, diff=diff, limit=limit)
         self._shared = Shared(
             connections=connections,
-            board=self._board,
+            run_state=self._run_state,
             planner=planner,
             check=check,
             emit=self._events.put,
@@ -61,53 +70,50 @@ class Run:
         )
 
         if not check:
-            connections.give_python = self._give_python
+            connections.on_missing_python = self._install_python
 
     def execute(self, on_event: Callable[[Event], None]) -> Recap:
-        """Run every play. Events are told from this thread, in order per host.
+        """Run every play. `on_event` is called in this thread, with events in order per host.
 
-        A host that fails or cannot be reached takes no further part; the others go on. On Ctrl-C every running batch is
-        told to stop, and the recap names what was not completed; a second Ctrl-C does not wait for that.
+        A host that fails or is unreachable leaves the run; the others go on. On Ctrl-C every running batch is cancelled
+        and the recap names what was not completed; a second Ctrl-C does not wait for that.
         """
-        self._connections.meet(self._in_plays())
+        self._connections.open(self._in_plays())
         for number, play in enumerate(self._playbook.plays):
-            hosts = [host for host in self._of_play(play) if self._board.states[host.name].alive]
+            hosts = [host for host in self._of_play(play) if self._run_state.hosts[host.name].alive]
             for batch in batches(hosts, play.serial):
-                on_event(Event("play", play=play.name, hosts=tuple(host.name for host in batch), place=play.place))
+                on_event(PlayStarted(play.name, tuple(host.name for host in batch)))
                 if not batch:
                     continue
-                self._board.begin(play, [host.name for host in batch], [host.name for host in hosts])
+                self._run_state.begin_play(play, [host.name for host in batch], [host.name for host in hosts])
                 if not self._play(number, play, batch, on_event):
                     return self._recap
-                if self._board.broken():  # as in Ansible: also a play that has lost all its hosts ends the run
+                if self._run_state.is_over():  # as in Ansible, also where a play has lost all its hosts
                     self._end_early(number, on_event)
                     return self._recap
         return self._recap
 
-    def _give_python(self, host: Host, install: Callable[[Callable[[str], None]], None]) -> None:
-        """What no task can do: a host without python3 runs none. It is told and counted as if it were one."""
-
-        def tell(kind: Kind, **fields: Any) -> None:
-            play = self._board.play.name if self._board.play else ""
-            self._events.put(Event(kind, host=host.name, play=play, task=GIVING_PYTHON, **fields))
-
-        tell("start")
-        install(lambda text: tell("line", text=text))
+    def _install_python(self, host: Host, install: Callable[[Callable[[str], None]], None]) -> None:
+        """Install python3, which no task can do without it; reported and counted as a task."""
+        play = self._run_state.play.name if self._run_state.play else ""
+        about = (host.name, play, INSTALL_PYTHON)
+        self._events.put(TaskStarted(*about))
+        install(lambda text: self._events.put(TaskOutput(*about, text)))
         if host.name in self._recap.hosts:
             self._recap.hosts[host.name].count("changed", False)
-        tell("result", status="changed", result={"changed": True})
+        self._events.put(TaskFinished(*about, "changed", {"changed": True}))
 
     def _of_play(self, play: Play) -> list[Host]:
         chosen = {host.name for host in self._hosts}
         return [host for host in self._playbook.cluster.select(play.hosts) if host.name in chosen]
 
     def _in_plays(self) -> list[Host]:
-        """The hosts that any play is about."""
+        """The hosts that take part in at least one play."""
         names = {host.name for play in self._playbook.plays for host in self._of_play(play)}
         return [host for host in self._hosts if host.name in names]
 
     def _play(self, number: int, play: Play, hosts: list[Host], on_event: Callable[[Event], None]) -> bool:
-        """Run one play to its end on these hosts; False if it was interrupted."""
+        """Run one play on these hosts; returns False if it was interrupted."""
         runs = [HostRun(self._shared, play, number, host, self._recap.hosts[host.name]) for host in hosts]
         for run in runs:
             threading.Thread(target=run.run, name=run.host.name, daemon=True).start()
@@ -124,22 +130,22 @@ class Run:
             self._recap.interrupted = {run.host.name: run.task for run in runs if not run.finished}
             for later in self._playbook.plays[number + 1 :]:
                 for host in self._of_play(later):
-                    if self._board.states[host.name].alive:
+                    if self._run_state.hosts[host.name].alive:
                         self._recap.interrupted.setdefault(host.name, later.name)
             return False
         return True
 
     def _end_early(self, number: int, on_event: Callable[[Event], None]) -> None:
-        """Name the hosts that would have had more to do."""
+        """Report every host that the remaining plays will not reach."""
         for later in self._playbook.plays[number:]:
             for host in self._of_play(later):
                 recap = self._recap.hosts[host.name]
-                if self._board.states[host.name].alive and not recap.stopped_at:
+                if self._run_state.hosts[host.name].alive and not recap.stopped_at:
                     recap.stopped_at, recap.reason = later.name, ENDED
-                    on_event(Event("lost", host=host.name, play=later.name, text=ENDED))
+                    on_event(HostLost(host.name, later.name, "", ENDED))
 
     def _interrupt(self, runs: list[HostRun], left: int, on_event: Callable[[Event], None]) -> None:
-        self._board.cancel()
+        self._run_state.cancel()
         for run in runs:
             run.cancel()
         deadline = time.monotonic() + _CANCEL_SECONDS
@@ -155,7 +161,7 @@ class Run:
 
 
 def batches(hosts: list[Host], serial: Sequence[int | str]) -> Iterator[list[Host]]:
-    """The hosts in groups of these sizes, the last size for all that follow. A text is a number or a percentage."""
+    """The hosts in groups of these sizes (`serial`), the last size repeated. A string is a number or a percentage."""
     if not serial:
         yield hosts
         return

@@ -1,4 +1,4 @@
-"""A failed connection in words that say what happened, where, and what to do next."""
+"""Errors of a failed connection, made from what Paramiko and the system raise."""
 
 from __future__ import annotations
 
@@ -8,41 +8,46 @@ import socket
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from clusteradm.errors import ClusteradmError, HostUnreachable
+from clusteradm.errors import ClusteradmError, HostUnreachable, TooManyOpenFiles
 from clusteradm.inventory import Host
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
 
 _NOBODY = "nothing listens there"
-# So does a proxy command that finds nobody listening.
-_HUNG_UP = "it hung up before it said anything"
+# Also a proxy command that cannot connect.
+_HUNG_UP = "it closed the connection before it sent anything"
 
 
 class Refused(HostUnreachable):
-    """The host answers, but shows another key or lets nobody in: trying again would be wrong."""
+    """The host answers, but shows another key or refuses the login; not to be retried."""
 
 
 class LoginRefused(Refused):
-    """The host does not let this user and key in. A host that did before may only be starting or stopping."""
+    """The host refuses this user and key. One that accepted them before may only be starting or stopping."""
 
 
 def place_of(host: Host) -> str:
-    """The host's name and where it was sought."""
+    """The host's name and address, as errors name it: "w1 (10.0.0.2)"."""
     return f"{host.name} ({entry_name(host.address, host.port)})"
 
 
 def unreachable(
-    host: Host, known_hosts: KnownHosts, error: Exception, *, timeout: float, proxy_words: str = ""
+    host: Host, known_hosts: KnownHosts, error: Exception, *, timeout: float, proxy_stderr: str = ""
 ) -> ClusteradmError:
-    """The error of an attempt to connect. `proxy_words`: what the proxy command complained of."""
+    """The error of an attempt to connect: HostUnreachable or one of its kinds, or TooManyOpenFiles.
+
+    `timeout`: the connection's, in seconds; `proxy_stderr`: the last line of the proxy command's standard error.
+    """
     if isinstance(error, ClusteradmError):
         return error
+    if TooManyOpenFiles.is_cause(error):
+        return TooManyOpenFiles(where=place_of(host))
     place = place_of(host)
     if isinstance(error, paramiko.BadHostKeyException):
         name = entry_name(host.address, host.port)
         return Refused(
             f"the host key has changed: known {fingerprint(error.expected_key)}, now {fingerprint(error.key)}",
             where=place,
-            next_step="if the board was flashed anew, forget its old key and then accept the new one: "
+            next_step="if the board was flashed again, remove its old key, then accept the new one: "
             f"ssh-keygen -f {shlex.quote(str(known_hosts.path))} -R {shlex.quote(name)}",
         )
     if isinstance(error, paramiko.SSHException) and "No authentication methods" in str(error):
@@ -51,7 +56,7 @@ def unreachable(
                 "no key to log in with", where=place, next_step="name one: ansible_ssh_private_key_file"
             )
         return LoginRefused(
-            f"the key {host.key_file} has a passphrase, and no ssh-agent knows it",
+            f"the key {host.key_file} has a passphrase, and ssh-agent does not hold it",
             where=place,
             next_step=f"ssh-add {shlex.quote(host.key_file)}",
         )
@@ -70,11 +75,11 @@ def unreachable(
             f"{host.key_file}: {error.strerror}", where=place, next_step="correct ansible_ssh_private_key_file"
         )
     next_step = "check that it is on, and ansible_host and ansible_port"
-    if proxy_words:
-        return HostUnreachable(f"its proxy command says: {proxy_words}", where=place, next_step=next_step)
+    if proxy_stderr:
+        return HostUnreachable(f"its proxy command says: {proxy_stderr}", where=place, next_step=next_step)
     reason = _reason(error, timeout)
     if reason in (_NOBODY, _HUNG_UP):
-        next_step = "on its console: systemctl status ssh; if that is well, check ansible_host and ansible_port"
+        next_step = "on its console: systemctl status ssh; if that is active, check ansible_host and ansible_port"
     return HostUnreachable(reason, where=place, next_step=next_step)
 
 
@@ -83,7 +88,7 @@ def _reason(error: Exception, timeout: float) -> str:
         return _reason(next(iter(error.errors.values())), timeout)
     if isinstance(error, socket.gaierror):
         return f"no such name: {error.strerror}"
-    # "No existing session": Paramiko's own word for a handshake that did not end in time.
+    # "No existing session": Paramiko's message for a handshake that did not end in time.
     if isinstance(error, TimeoutError) or "No existing session" in str(error):
         return f"no answer within {timeout:.0f} s"
     if isinstance(error, ConnectionRefusedError):
@@ -91,7 +96,7 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, paramiko.ChannelException):
         return f"its gateway cannot reach it: {error.text}"
     if isinstance(error, paramiko.SSHException) and "protocol" in str(error):
-        # Paramiko says "Error reading SSH protocol banner" of all three; what really happened is the context.
+        # Paramiko raises "Error reading SSH protocol banner" for all three; the cause is the context.
         if isinstance(error.__context__, (TimeoutError, EOFError, ConnectionError)):
             return _reason(error.__context__, timeout)
         return "something answers there, but no SSH server does"

@@ -1,4 +1,4 @@
-"""One batch on one host, held on to however often the connection breaks: the batch belongs to the node."""
+"""One batch of tasks on one host. It belongs to the node: a lost connection is reopened, and its events resumed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from clusteradm.transport import Node, NodeError, Silent
 if TYPE_CHECKING:
     from clusteradm.transport import Connections
 
-# A node program that dies this often without a word of progress is broken, and not just unlucky.
-_DEATHS = 3
+# The node program is given up after this many failures in a row without a new event.
+_MOST_FAILURES = 3
 
 
-class Conversation:
-    """Sends one batch to a host and passes its events on, each exactly once."""
+class RemoteBatch:
+    """Sends one batch to a host and passes on each of its events exactly once."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class Conversation:
         on_lost: Callable[[str], None],
         guest: str = "",
     ) -> None:
-        """`on_event`: each event of the batch; `on_lost`: the connection broke (the reason) and is taken up again.
+        """`on_event`: called with each event; `on_lost`: called with the reason when the connection is reopened.
 
-        `guest`: the host on whose behalf another one works.
+        `guest`: the host on whose behalf `host` does the work (delegate_to).
         """
         self._connections = connections
         self._host = host
@@ -42,10 +42,10 @@ class Conversation:
         self._cancelled = False
 
     def run(self, batch: str, request: Mapping[str, Any], blobs: Mapping[str, bytes]) -> None:
-        """Apply the batch. Raises HostUnreachable if the host stays away, HostFailed if its program cannot."""
+        """Apply the batch and return at its end. Raises HostUnreachable if the host does not come back, HostFailed."""
         self._batch = batch
         node = self._node = self._connections.node(self._host, self._guest)
-        applied, deaths = False, 0
+        applied, failures = False, 0
         while True:
             seen = self._last
             try:
@@ -58,19 +58,19 @@ class Conversation:
             except NodeError:
                 if not applied:
                     raise
-                # The node has never heard of the batch: the line broke before the request was through.
+                # The node does not know the batch: the connection broke before the request arrived.
                 applied = False
                 continue
             except Silent as error:
                 self.cancel()
                 raise HostFailed(
-                    f"the task has said nothing for {self._connections.limits.silent:.0f} s, and was told to stop",
+                    f"the task had no output for {self._connections.limits.silent:.0f} s and was cancelled",
                     where=self._host.name,
-                    next_step="see what it waits for; --task-timeout gives it more time",
+                    next_step="find out what it waits for, or allow more time with --task-timeout",
                 ) from error
             except (HostUnreachable, HostFailed) as error:
-                deaths = deaths + 1 if isinstance(error, HostFailed) and self._last == seen else 0
-                if self._cancelled or deaths >= _DEATHS:
+                failures = failures + 1 if isinstance(error, HostFailed) and self._last == seen else 0
+                if self._cancelled or failures >= _MOST_FAILURES:
                     raise
                 self._on_lost(error.what)
             node = self._node = self._connections.reconnect(
@@ -79,7 +79,7 @@ class Conversation:
             applied = True
 
     def cancel(self) -> None:
-        """Tell the node to stop the batch before its next task. May be called from any thread."""
+        """Have the node stop the batch before its next task. May be called from any thread."""
         self._cancelled = True
         if self._node is not None:
             self._node.send("cancel", batch=self._batch)
