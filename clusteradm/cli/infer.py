@@ -183,7 +183,7 @@ def _left_out(findings: Sequence[Finding], able: Mapping[str, tuple[Tpu, ...]], 
     for finding in findings:
         host, _, address = finding.subject.partition(" ")
         if host not in able:
-            if health.bars(finding):
+            if health.blocks_jobs(finding):
                 yield f"{host} is left out: {finding.state}: {finding.cause}"
         elif finding.check == "tpu" and not cpu and address not in [tpu.pci_address for tpu in able[host]]:
             # What is well and not ours is another job's.

@@ -2,7 +2,7 @@
 
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.fixes import fixes
-from clusteradm.health.survey import FOR_JOBS, LIGHT, Survey, bars, judge, slots, survey
+from clusteradm.health.survey import FOR_JOBS, LIGHT, Survey, blocks_jobs, judge, slots, survey
 from clusteradm.health.tpu.state import Tpu
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Severity",
     "Survey",
     "Tpu",
-    "bars",
+    "blocks_jobs",
     "fixes",
     "judge",
     "slots",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusteradm.health.finding import Finding, doubtful
+from clusteradm.health.finding import Finding, warning
 from clusteradm.health.reading import Reading
 from clusteradm.health.survey import Survey
 from clusteradm.inventory import Cluster
@@ -22,10 +22,8 @@ def compare(cluster: Cluster, found: Survey) -> Iterator[Finding]:
         tpus = f"{there} Edge TPU{'s' * (there != 1)}"
         if declared is None and there:
             cause = f"it has {tpus}, and the inventory does not say how many it should have"
-            yield doubtful(
-                host.name, CHECK, "UNDECLARED", cause, f"write cluster_tpus: {there} for it in the inventory"
-            )
+            yield warning(host.name, CHECK, "UNDECLARED", cause, f"write cluster_tpus: {there} for it in the inventory")
         elif declared is not None and there > declared:
             cause = f"it has {tpus}, and the inventory says {declared} (cluster_tpus)"
             remedy = f"if they belong there, write cluster_tpus: {there} for it in the inventory; else take them out"
-            yield doubtful(host.name, CHECK, "SURPLUS", cause, remedy)
+            yield warning(host.name, CHECK, "SURPLUS", cause, remedy)

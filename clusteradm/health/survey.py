@@ -10,7 +10,7 @@ from typing import Any
 from clusteradm.errors import ClusteradmError, HostUnreachable, UsageError
 from clusteradm.health import consequence
 from clusteradm.health.checks import board, drift, links, mpi, nfs
-from clusteradm.health.finding import Finding, ill, well
+from clusteradm.health.finding import Finding, error, ok
 from clusteradm.health.reading import Reading
 from clusteradm.health.tpu import state as tpu
 from clusteradm.health.tpu.state import Tpu
@@ -88,9 +88,13 @@ def survey(
     outcome = connections.each(chosen, one, on_done=lambda host: progress(f"{host.name} answered"))
     # In the inventory's order, not in that of their answers.
     found.documents.update({host.name: outcome.ok[host.name] for host in chosen if host.name in outcome.ok})
-    for name, error in outcome.failed.items():
-        kind = "UNREACHABLE" if isinstance(error, HostUnreachable) else "FAILED"
-        found.errors[name] = (kind, error.what, error.next_step or "see what the host says, by ssh or on its console")
+    for name, failure in outcome.failed.items():
+        kind = "UNREACHABLE" if isinstance(failure, HostUnreachable) else "FAILED"
+        found.errors[name] = (
+            kind,
+            failure.what,
+            failure.next_step or "see what the host says, by ssh or on its console",
+        )
     head = cluster.head
     if together and head.name in found.documents:
         progress(f"{head.name}: MPI and the share, from every host")
@@ -140,9 +144,9 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
     for host in hosts:
         if host.name in found.errors:
             kind, text, remedy = found.errors[host.name]
-            findings.append(ill(host.name, "ssh", kind, text, remedy))
+            findings.append(error(host.name, "ssh", kind, text, remedy))
         else:
-            findings.append(well(host.name, "ssh", "ok"))
+            findings.append(ok(host.name, "ssh", "ok"))
             findings += board.judge(cluster, host, found.documents)
         findings += [finding for finding in across if finding.host == host.name]
         if host.name in found.documents:
@@ -153,7 +157,7 @@ def judge(cluster: Cluster, found: Survey) -> list[Finding]:
     if found.cluster_error:
         cause = f"the cluster probe failed: {found.cluster_error}"
         remedy = "try on it, as the cluster user: mpirun --hostfile /etc/clusteradm/hostfile hostname"
-        findings.append(ill(cluster.head.name, mpi.CHECK, "FAILED", cause, remedy))
+        findings.append(error(cluster.head.name, mpi.CHECK, "FAILED", cause, remedy))
     return consequence.trace(cluster.head.name, findings, _behind_head(cluster))
 
 
@@ -171,10 +175,10 @@ def slots(found: Survey, findings: Iterable[Finding]) -> dict[str, tuple[Tpu, ..
     `findings`: those of the survey, which needs FOR_JOBS at least. A rank on a host that cannot use the share would
     hold up all of MPI.
     """
-    unfit = {each.host for each in findings if bars(each)}
+    unfit = {each.host for each in findings if blocks_jobs(each)}
     return {name: tpu.healthy(name, document) for name, document in found.documents.items() if name not in unfit}
 
 
-def bars(finding: Finding) -> bool:
+def blocks_jobs(finding: Finding) -> bool:
     """Whether no job can run on the host that has it."""
     return not finding.ok and (finding.check == "ssh" or (finding.check == nfs.CHECK and finding.state in nfs.UNFIT))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from clusteradm.health.checks import clock, disk, links, machine, network, nfs, runtimes
-from clusteradm.health.finding import BOOTSTRAP, Finding, doubtful, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
@@ -31,7 +31,7 @@ def judge(cluster: Cluster, host: Host, documents: Mapping[str, object]) -> Iter
         about = document.part(section)
         if about.only("error"):
             cause = f"the probe failed: {about.text('error')}"
-            yield ill(host.name, _CHECKS.get(section, section), "UNKNOWN", cause, "see whether the host is in order")
+            yield error(host.name, _CHECKS.get(section, section), "UNKNOWN", cause, "see whether the host is in order")
         elif about:
             yield from check(about)
 
@@ -40,16 +40,16 @@ def _units(host: Host, system: Reading) -> Iterator[Finding]:
     failed = system.texts("failed_units")
     if failed:
         cause = f"failed units: {', '.join(failed)}"
-        yield doubtful(host.name, "units", "FAILED", cause, f"systemctl status {failed[0]} on the host says why")
+        yield warning(host.name, "units", "FAILED", cause, f"systemctl status {failed[0]} on the host says why")
     else:
-        yield well(host.name, "units", "n/a" if failed is None else "ok")
+        yield ok(host.name, "units", "n/a" if failed is None else "ok")
 
 
 def _runtime(host: Host, runtime: Reading) -> Iterator[Finding]:
     if problem := runtimes.problem(runtime):
-        yield ill(host.name, "runtime", problem.state, problem.cause, problem.remedy, source=problem.source)
+        yield error(host.name, "runtime", problem.state, problem.cause, problem.remedy, source=problem.source)
     elif not runtime.text("mpi4py"):
         cause = "mpi4py is not installed for the ranks' Python"
-        yield ill(host.name, "runtime", "NO_MPI4PY", cause, BOOTSTRAP)
+        yield error(host.name, "runtime", "NO_MPI4PY", cause, BOOTSTRAP)
     else:
-        yield well(host.name, "runtime", runtimes.installed(runtime))
+        yield ok(host.name, "runtime", runtimes.installed(runtime))

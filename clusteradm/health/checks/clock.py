@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
@@ -25,16 +25,16 @@ def judge(cluster: Cluster, host: Host, documents: Mapping[str, object]) -> Iter
     of_head = "" if head is None or host.is_head else f", {own[0] - head[0]:+.2f} s to the head"
     detail = f"{own[0]:+.2f} s to the admin{of_head}"
     if not _differ(own, (0.0, 0.0)) or (head and not host.is_head and not _differ(own, head)):
-        yield well(host.name, CHECK, detail)
+        yield ok(host.name, CHECK, detail)
         return
     cause = f"the clock is {abs(own[0]):.0f} s {'ahead of' if own[0] > 0 else 'behind'} the admin's"
     remedy = "run clusteradm bootstrap, which sets it"
     if host.is_head and len(skews) > 1 and not any(_differ(own, each) for each in skews.values()):
         cause += ", and the other hosts agree with it"
         remedy = f"see whether the admin's own clock is right (date); if it is, {remedy}"
-        yield doubtful(host.name, CHECK, "ADMIN_SKEWED", cause, remedy, detail=detail)
+        yield warning(host.name, CHECK, "ADMIN_SKEWED", cause, remedy, detail=detail)
     else:
-        yield ill(host.name, CHECK, "SKEWED", cause, remedy, detail=detail)
+        yield error(host.name, CHECK, "SKEWED", cause, remedy, detail=detail)
 
 
 def _skew(document: object) -> tuple[float, float] | None:

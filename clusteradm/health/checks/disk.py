@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 
@@ -61,9 +61,9 @@ def judge(host: Host, system: Reading) -> Iterator[Finding]:
             continue
         full = True
         # No job needs /boot; the next kernel does.
-        yield (doubtful if rooms == [_ROOMS["/boot"]] else ill)(host.name, CHECK, "FULL", cause, remedy)
+        yield (warning if rooms == [_ROOMS["/boot"]] else error)(host.name, CHECK, "FULL", cause, remedy)
     if not full:
-        yield well(host.name, CHECK, f"{min(free):.0%} free" if free else "n/a")
+        yield ok(host.name, CHECK, f"{min(free):.0%} free" if free else "n/a")
 
 
 def _room(path: str) -> _Room:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from clusteradm.health.finding import Finding, doubtful
+from clusteradm.health.finding import Finding, warning
 from clusteradm.health.reading import Reading
 
 CHECK = "drift"
@@ -28,11 +28,11 @@ def judge(documents: Mapping[str, object]) -> Iterator[Finding]:
             kernels.setdefault(system.text("model"), {})[name] = kernel
     for package, of_host in sorted(packages.items()):
         for name, difference in _differing(of_host):
-            yield doubtful(name, CHECK, "PACKAGES", f"{package} is {difference}", BOOTSTRAP.format(package))
+            yield warning(name, CHECK, "PACKAGES", f"{package} is {difference}", BOOTSTRAP.format(package))
     remedy = "update its kernel and reboot it when no job runs on it"
     for alike in kernels.values():
         for name, difference in _differing(alike):
-            yield doubtful(name, CHECK, "KERNEL", f"the kernel is {difference} like it", remedy)
+            yield warning(name, CHECK, "KERNEL", f"the kernel is {difference} like it", remedy)
 
 
 def _differing(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:

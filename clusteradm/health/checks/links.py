@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 
@@ -31,22 +31,22 @@ def judge(host: Host, link: Reading, alike: Collection[int]) -> Iterator[Finding
     parts += [] if milliseconds is None else [f"{milliseconds:g} ms to the head"]
     detail = ", ".join(parts)
     if loss == 1:
-        yield ill(host.name, CHECK, "NO_HEAD", "the head does not answer over the cluster's network", CABLE)
+        yield error(host.name, CHECK, "NO_HEAD", "the head does not answer over the cluster's network", CABLE)
     elif loss is not None and loss > 0:
-        yield doubtful(host.name, CHECK, "LOSSY", f"{loss:.0%} of the packets to the head are lost", CABLE)
+        yield warning(host.name, CHECK, "LOSSY", f"{loss:.0%} of the packets to the head are lost", CABLE)
     elif head.truth("whole") is False:
         cause = f"packets of {link.whole('mtu')} bytes do not arrive at the head in one piece"
-        yield ill(host.name, CHECK, "MTU", cause, "give every interface and the switch the same MTU", detail=detail)
+        yield error(host.name, CHECK, "MTU", cause, "give every interface and the switch the same MTU", detail=detail)
     elif link.text("duplex") == "half":
-        yield doubtful(host.name, CHECK, "HALF_DUPLEX", f"{interface} runs half duplex", CABLE, detail=detail)
+        yield warning(host.name, CHECK, "HALF_DUPLEX", f"{interface} runs half duplex", CABLE, detail=detail)
     elif speed is not None and 0 < speed < usual:
         cause = f"{interface} runs at {speed} Mbit/s, others like it at {usual}"
-        yield doubtful(host.name, CHECK, "SLOWER", cause, CABLE, detail=detail)
+        yield warning(host.name, CHECK, "SLOWER", cause, CABLE, detail=detail)
     elif milliseconds is not None and milliseconds > SLOW_MILLISECONDS:
         cause = f"an echo from the head takes {milliseconds:g} ms"
-        yield doubtful(host.name, CHECK, "LATE", cause, f"{CABLE}; and what else is on that network")
+        yield warning(host.name, CHECK, "LATE", cause, f"{CABLE}; and what else is on that network")
     else:
-        yield well(host.name, CHECK, detail or "n/a")
+        yield ok(host.name, CHECK, detail or "n/a")
 
 
 def twins(hosts: Iterable[Host], documents: Mapping[str, object]) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def twins(hosts: Iterable[Host], documents: Mapping[str, object]) -> Iterator[Fi
     for name, mac in macs.items():
         if mac in owners:
             cause = f"{owners[mac]} and {name} have the same MAC address {mac}: a switch takes the two for one"
-            yield ill(name, CHECK, "SAME_MAC", cause, "give one of them another: bootstrap says how")
+            yield error(name, CHECK, "SAME_MAC", cause, "give one of them another: bootstrap says how")
         owners.setdefault(mac, name)
     for host in chosen:
         yield from [*_other_owners(host, chosen, documents), *_strangers(host, macs, owners, documents)][:1]
@@ -76,7 +76,7 @@ def _other_owners(host: Host, hosts: Iterable[Host], documents: Mapping[str, obj
                 if address.partition("/")[0] == host.cluster_ip:
                     cause = f"{other.name} has its address {host.cluster_ip}, too (on {interface})"
                     remedy = f"on {other.name}: ip address del {address} dev {interface}; and find what put it there"
-                    yield ill(host.name, CHECK, "SAME_ADDRESS", cause, remedy)
+                    yield error(host.name, CHECK, "SAME_ADDRESS", cause, remedy)
 
 
 def _strangers(
@@ -94,7 +94,7 @@ def _strangers(
             who = f"{owners[seen]} has" if seen in owners else "another machine has"
             cause = f"for {seer}, {host.cluster_ip} is at {seen}, not at its {macs[host.name]}: {who} its address"
             remedy = f"find it: the switch knows the port of {seen}; then give it another address"
-            yield ill(host.name, CHECK, "SAME_ADDRESS", cause, remedy)
+            yield error(host.name, CHECK, "SAME_ADDRESS", cause, remedy)
 
 
 def _link(document: object) -> Reading:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 
@@ -36,7 +36,7 @@ def judge(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
     ]
     yield from troubles
     if not troubles:
-        yield well(host.name, "machine", _detail(machine, system))
+        yield ok(host.name, "machine", _detail(machine, system))
 
 
 def _detail(machine: Reading, system: Reading) -> str:
@@ -93,12 +93,12 @@ def _heat(host: Host, machine: Reading) -> Iterator[Finding]:
                 f"{zone.name} has {_celsius(zone.temperature)}; "
                 f"at {_celsius(zone.critical)} the kernel powers the board off"
             )
-            yield ill(host.name, "heat", "CRITICAL", cause, remedy, detail=str(zone), source=source)
+            yield error(host.name, "heat", "CRITICAL", cause, remedy, detail=str(zone), source=source)
             return
     for zone in zones:
         if zone.passive is not None and zone.temperature >= zone.passive:
             cause = f"{zone.name} has {_celsius(zone.temperature)}, and is slowed down from {_celsius(zone.passive)} on"
-            yield doubtful(host.name, "heat", "HOT", cause, remedy, detail=str(zone), source=source)
+            yield warning(host.name, "heat", "HOT", cause, remedy, detail=str(zone), source=source)
             return
 
 
@@ -127,14 +127,14 @@ def _fan(host: Host, machine: Reading) -> Iterator[Finding]:
                 "in /sys/class/thermal on the host, the zone's mode has to be enabled, its policy not user_space; "
                 "until it is so, writing 1 to the fan's cur_state turns it on"
             )
-            yield doubtful(host.name, "fan", "STILL", cause, remedy, detail=str(zone))
+            yield warning(host.name, "fan", "STILL", cause, remedy, detail=str(zone))
             return
     for fan in machine.parts("fans"):
         # Of a PC's monitoring chip 0 rpm say little: most have connectors that no fan is plugged into.
         if fan.text("chip") == "pwmfan" and fan.whole("rpm") == 0 and (speed := fan.whole("pwm")):
             cause = f"{fan.text('fan') or 'the fan'} is told to turn ({speed} of 255), and is measured at 0 rpm"
             remedy = "see whether it is plugged in and turns freely; if so, replace it"
-            yield doubtful(host.name, "fan", "STILL", cause, remedy)
+            yield warning(host.name, "fan", "STILL", cause, remedy)
             return
 
 
@@ -142,7 +142,7 @@ def _power(host: Host, machine: Reading) -> Iterator[Finding]:
     if alarms := machine.texts("power_alarms"):
         cause = f"a voltage is or was too low: {', '.join(alarms)}"
         remedy = "a power supply that gives what the board asks for (a Dev Board: 5 V, 3 A), on a short cable"
-        yield doubtful(host.name, "power", "LOW", cause, remedy)
+        yield warning(host.name, "power", "LOW", cause, remedy)
 
 
 def _memory(host: Host, system: Reading) -> Iterator[Finding]:
@@ -152,7 +152,7 @@ def _memory(host: Host, system: Reading) -> Iterator[Finding]:
         remedy = (
             "ps aux --sort=-rss on the host says what holds it: end what need not run there, before the kernel does"
         )
-        yield doubtful(host.name, "memory", "LOW", cause, remedy)
+        yield warning(host.name, "memory", "LOW", cause, remedy)
 
 
 def _killed(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
@@ -165,7 +165,7 @@ def _killed(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
     if recently:
         cause = f"for want of memory the kernel killed {', '.join(dict.fromkeys(recently))} within the last day"
         remedy = "dmesg on the host says what each process held then; run less at once there, or give it swap"
-        yield doubtful(host.name, "memory", "OOM", cause, remedy)
+        yield warning(host.name, "memory", "OOM", cause, remedy)
 
 
 def _mebibytes(size: int) -> str:
@@ -179,7 +179,7 @@ def _storage(host: Host, machine: Reading) -> Iterator[Finding]:
             told = [("life {} of 10", life), ("pre-EOL {}", pre_eol)]
             seen = ", ".join(text.format(value) for text, value in told if value is not None)
             cause = f"the eMMC {chip.text('card') or 'chip'} is worn out ({seen})"
-            yield doubtful(host.name, "storage", "WORN", cause, "save what is on it, and replace the board in time")
+            yield warning(host.name, "storage", "WORN", cause, "save what is on it, and replace the board in time")
 
 
 @dataclass(frozen=True)
@@ -212,4 +212,4 @@ class _Time:
 def _reboot(host: Host, machine: Reading) -> Iterator[Finding]:
     if machine.truth("reboot"):
         cause = "a new kernel or library waits for a reboot (/run/reboot-required)"
-        yield doubtful(host.name, "reboot", "PENDING", cause, "reboot the host when no job runs on it")
+        yield warning(host.name, "reboot", "PENDING", cause, "reboot the host when no job runs on it")

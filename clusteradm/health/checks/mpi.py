@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading, real
 from clusteradm.inventory import Host
 
@@ -51,30 +51,30 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
             continue
         if not login.truth("ok"):
             cause = f"the head's cluster user cannot log in: {login.text('error')}"
-            yield ill(host.name, CHECK, "NO_LOGIN", cause, "run clusteradm bootstrap")
+            yield error(host.name, CHECK, "NO_LOGIN", cause, "run clusteradm bootstrap")
         elif host is mute:
             cause = f"mpirun starts a process on each host, but they do not come to exchange messages: {reason}"
-            yield ill(host.name, CHECK, "NO_MESSAGES", cause, _BY_SUBNET)
+            yield error(host.name, CHECK, "NO_MESSAGES", cause, _BY_SUBNET)
         elif host.name in said and host.name in (asked or ()) and host.name not in wrote:
             cause = "its MPI process wrote a file that the head does not see"
-            yield ill(host.name, CHECK, "OTHER_SHARE", cause, "run clusteradm bootstrap; see the finding on nfs")
+            yield error(host.name, CHECK, "OTHER_SHARE", cause, "run clusteradm bootstrap; see the finding on nfs")
         elif host.name in said:
-            yield slow.get(host.name) or well(host.name, CHECK, _detail(host.name, pairs))
+            yield slow.get(host.name) or ok(host.name, CHECK, _detail(host.name, pairs))
         elif host.name in apart and host.name not in guilty and together is not None and host.name not in together:
-            yield well(host.name, CHECK, "ok, asked alone")
+            yield ok(host.name, CHECK, "ok, asked alone")
         elif host.name in apart and host.name not in guilty and holding:
             cause = f"mpirun starts a process there, but not together with {', '.join(holding)}"
-            yield ill(host.name, CHECK, "HELD_UP", cause, "see the finding on mpi of the others")
+            yield error(host.name, CHECK, "HELD_UP", cause, "see the finding on mpi of the others")
         elif host.name in apart and host.name not in guilty:
             cause = f"mpirun starts a process there alone, but not together with the others: {reason}"
-            yield ill(host.name, CHECK, "HELD_UP", cause, _BY_HAND)
+            yield error(host.name, CHECK, "HELD_UP", cause, _BY_HAND)
         elif host.name not in apart and together is not None:
-            yield well(host.name, CHECK, "n/a, not asked")
+            yield ok(host.name, CHECK, "n/a, not asked")
         else:
             # A survey of before asked nobody alone.
             why = apart[host.name].text("error") or "no reason given" if host.name in apart else reason
             cause = f"mpirun did not start a process there: {why}"
-            yield ill(host.name, CHECK, "NO_START", cause, "run clusteradm bootstrap; see the finding on the network")
+            yield error(host.name, CHECK, "NO_START", cause, "run clusteradm bootstrap; see the finding on the network")
 
 
 def _mute(hosts: Sequence[Host], hello: Reading, asked: Sequence[str]) -> Host | None:
@@ -120,7 +120,7 @@ def _slow(pairs: Sequence[Pair]) -> dict[str, Finding]:
     # A single link may be slow because of the other host.
     best = {name: max(own) for name, own in links.items() if len(own) > 1}
     return {
-        name: doubtful(
+        name: warning(
             name,
             CHECK,
             "SLOW_LINK",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from clusteradm.health.finding import BOOTSTRAP, Finding, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
@@ -20,13 +20,13 @@ def judge(cluster: Cluster, host: Host, network: Reading) -> Iterator[Finding]:
     interface = interfaces.get(name)
     if interface is None:
         cause = f"there is no interface {name} (there are: {', '.join(interfaces)})"
-        yield ill(host.name, CHECK, "NO_INTERFACE", cause, "correct cluster_interface in the inventory")
+        yield error(host.name, CHECK, "NO_INTERFACE", cause, "correct cluster_interface in the inventory")
     elif interface.text("state") == "down":
         # Before its address, which NetworkManager takes away some seconds after the carrier.
-        yield ill(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
+        yield error(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
     elif wanted not in (has := interface.texts("addresses") or ()):
         cause = f"{name} has {', '.join(has) or 'no address'}, not {wanted}"
-        yield ill(host.name, CHECK, "NO_ADDRESS", cause, BOOTSTRAP)
+        yield error(host.name, CHECK, "NO_ADDRESS", cause, BOOTSTRAP)
     else:
         yield _names(cluster, host, network.part("resolved"), f"{name} {wanted}")
 
@@ -36,5 +36,5 @@ def _names(cluster: Cluster, host: Host, resolved: Reading, detail: str) -> Find
         found = resolved.texts(name)
         if found is not None and found != (member.cluster_ip,):
             cause = f"the name {name} leads to {', '.join(found) or 'nothing'}, not to {member.cluster_ip}"
-            return ill(host.name, CHECK, "NAMES", cause, BOOTSTRAP, detail=detail)
-    return well(host.name, CHECK, detail)
+            return error(host.name, CHECK, "NAMES", cause, BOOTSTRAP, detail=detail)
+    return ok(host.name, CHECK, detail)

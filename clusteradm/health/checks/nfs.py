@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusteradm.health.finding import BOOTSTRAP, Finding, doubtful, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
@@ -21,10 +21,10 @@ def share(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
     mount, use, path = share.part("mount"), share.part("use"), share.text("path")
     source = mount.text("source") or ""
     if not host.is_head and not mount:
-        yield ill(host.name, CHECK, "NOT_MOUNTED", f"nothing is mounted on {path}", f"{BOOTSTRAP}, or mount {path}")
+        yield error(host.name, CHECK, "NOT_MOUNTED", f"nothing is mounted on {path}", f"{BOOTSTRAP}, or mount {path}")
     elif not host.is_head and not _from_head(cluster, mount.text("type"), source):
         cause = f"{path} is {source} ({mount.text('type')}), not the head's export"
-        yield ill(host.name, CHECK, "FOREIGN", cause, f"unmount it, then {BOOTSTRAP}")
+        yield error(host.name, CHECK, "FOREIGN", cause, f"unmount it, then {BOOTSTRAP}")
     elif not use.truth("ok") and use.truth("timeout"):
         cause, remedy = f"{path} does not answer", "see on the head: systemctl status nfs-ganesha"
         if host.is_head:
@@ -32,19 +32,19 @@ def share(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
         elif serves:
             cause += ", though the head's server does"
             remedy = "wait half a minute if that has just started; else clusteradm health --fix, which mounts it anew"
-        yield ill(host.name, CHECK, "STALE", cause, remedy)
+        yield error(host.name, CHECK, "STALE", cause, remedy)
     elif not use.truth("ok"):
-        yield ill(host.name, CHECK, "UNUSABLE", f"the cluster user cannot use {path}: {use.text('error')}", BOOTSTRAP)
+        yield error(host.name, CHECK, "UNUSABLE", f"the cluster user cannot use {path}: {use.text('error')}", BOOTSTRAP)
     elif not host.is_head and share.part("root").truth("squashed") is False:
         cause = "root of this host is root on the export as well"
-        yield ill(host.name, CHECK, "ROOT", cause, f"{BOOTSTRAP}: the export squashes root")
+        yield error(host.name, CHECK, "ROOT", cause, f"{BOOTSTRAP}: the export squashes root")
     elif host.is_head and (elsewhere := [one for one in share.texts("listens") or () if one != host.cluster_ip]):
         places = ", ".join("every address" if one == "*" else one for one in elsewhere)
         cause = f"the NFS server listens at {places}, not only in the cluster's network"
-        yield doubtful(host.name, CHECK, "EXPOSED", cause, BOOTSTRAP)
+        yield warning(host.name, CHECK, "EXPOSED", cause, BOOTSTRAP)
     else:
         what = f"{source} ({mount.text('type')})" if mount else "its own"
-        yield well(host.name, CHECK, f"{what}, write and read {(use.real('seconds') or 0) * 1000:.0f} ms")
+        yield ok(host.name, CHECK, f"{what}, write and read {(use.real('seconds') or 0) * 1000:.0f} ms")
 
 
 def export(host: Host, export: Reading) -> Iterator[Finding]:
@@ -53,15 +53,15 @@ def export(host: Host, export: Reading) -> Iterator[Finding]:
     if not export.truth("answers"):
         cause = f"the NFS server does not answer: {export.text('error') or 'no reason given'}"
         remedy = "on the head: systemctl restart nfs-ganesha; journalctl -u nfs-ganesha says what became of it"
-        yield ill(host.name, EXPORT, "NOT_SERVING", cause, remedy)
+        yield error(host.name, EXPORT, "NOT_SERVING", cause, remedy)
     elif export.truth("exports") is False:
         cause = f"the NFS server does not export the share: {export.text('error') or 'no reason given'}"
-        yield ill(host.name, EXPORT, "NOT_EXPORTED", cause, BOOTSTRAP)
+        yield error(host.name, EXPORT, "NOT_EXPORTED", cause, BOOTSTRAP)
     elif outsider.truth("refused") is False:
         cause = f"the NFS server lets in who comes from {outsider.text('from')}, which is not in the cluster's subnet"
-        yield ill(host.name, EXPORT, "OPEN", cause, f"{BOOTSTRAP}: the export is for the subnet alone")
+        yield error(host.name, EXPORT, "OPEN", cause, f"{BOOTSTRAP}: the export is for the subnet alone")
     else:
-        yield well(host.name, EXPORT, f"refused from outside: {outsider.text('said') or 'n/a'}")
+        yield ok(host.name, EXPORT, f"refused from outside: {outsider.text('said') or 'n/a'}")
 
 
 def _from_head(cluster: Cluster, kind: str | None, source: str) -> bool:

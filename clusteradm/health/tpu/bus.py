@@ -6,7 +6,7 @@ import re
 import signal
 from collections.abc import Iterable, Iterator
 
-from clusteradm.health.finding import Finding, doubtful
+from clusteradm.health.finding import Finding, warning
 from clusteradm.health.tpu import patterns
 from clusteradm.health.tpu.facts import Card, Facts
 
@@ -46,13 +46,13 @@ def recent(lines: Iterable[str], facts: Facts) -> list[str]:
 def witnesses(host: str, facts: Facts) -> Iterator[Finding]:
     """The bus is asked in three ways; where they do not tell the same, something is half gone."""
     if facts.lspci is None:
-        yield doubtful(host, "bus", "NO_LSPCI", "there is no lspci on the host", "run clusteradm bootstrap")
+        yield warning(host, "bus", "NO_LSPCI", "there is no lspci on the host", "run clusteradm bootstrap")
     told = {"lspci": facts.lspci, "/proc/bus/pci/devices": facts.proc, "sysfs": len(facts.cards)}
     counts = {name: count for name, count in told.items() if count is not None}
     if len(set(counts.values())) > 1:
         cause = "different numbers of Edge TPUs: " + ", ".join(f"{name} {count}" for name, count in counts.items())
         remedy = "power-cycle the host: a card fell off the bus, or came too late"
-        yield doubtful(host, "bus", "DISAGREES", cause, remedy)
+        yield warning(host, "bus", "DISAGREES", cause, remedy)
 
 
 def unbound(card: Card, facts: Facts) -> tuple[str, str, str, str]:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from clusteradm.health import consequence
-from clusteradm.health.finding import Finding, Severity, ill, well
+from clusteradm.health.finding import Finding, Severity, error, ok
 
 
 def traced(*findings: str, behind: tuple[str, ...] = ()) -> dict[str, str]:
@@ -16,7 +16,7 @@ def traced(*findings: str, behind: tuple[str, ...] = ()) -> dict[str, str]:
     for name in findings:
         subject, check, state = name.rsplit(" ", 2)
         check = check.rstrip(":")
-        made.append(well(subject, check) if state == "OK" else ill(subject, check, state, "c", "r"))
+        made.append(ok(subject, check) if state == "OK" else error(subject, check, state, "c", "r"))
     return {one.name: one.because for one in consequence.trace("head", made, behind)}
 
 
@@ -79,7 +79,7 @@ def test_who_is_only_reached_through_the_head() -> None:
 
 
 def test_nothing_explains_itself_and_every_explanation_is_to_be_mended() -> None:
-    findings = [well("w1", "nfs"), ill("head", "export", "NOT_SERVING", "c", "r"), well("w1", "mpi")]
+    findings = [ok("w1", "nfs"), error("head", "export", "NOT_SERVING", "c", "r"), ok("w1", "mpi")]
     assert consequence.trace("head", findings) == findings
     every = [
         Finding(host, rule.check, state, Severity.ERROR)

@@ -43,7 +43,7 @@ def report() -> Report:
     return load()
 
 
-def well(report: Report) -> Report:
+def ok(report: Report) -> Report:
     return dataclasses.replace(report, findings=[each for each in report.findings if each.ok])
 
 
@@ -71,15 +71,13 @@ def test_as_it_was(report: Report, name: str) -> None:
 
 
 def test_hosts_that_are_alike_are_one_line(report: Report) -> None:
-    lines = told(well(report)).splitlines()
+    lines = told(ok(report)).splitlines()
     assert re.fullmatch(r"coral-\[0-8\] +ok +6 ok", lines[1]) and len([line for line in lines if line]) == 3
 
 
 def test_the_table_says_simulated(report: Report) -> None:
     simulated = [dataclasses.replace(each, detail="/dev/apex_0, SIMULATED") for each in report.findings]
-    assert "6 ok, SIMULATED" in told(
-        dataclasses.replace(well(report), findings=[each for each in simulated if each.ok])
-    )
+    assert "6 ok, SIMULATED" in told(dataclasses.replace(ok(report), findings=[each for each in simulated if each.ok]))
     assert "SIMULATED" not in told(report)
 
 
@@ -170,7 +168,7 @@ def test_two_findings_of_one_check_are_one_sample_and_the_worse_wins() -> None:
 def test_nagios_has_one_line_and_its_own_status(report: Report) -> None:
     status, line = nagios(report)
     assert status == 2 and "\n" not in line and line.count("|") == 1 and line.startswith("CLUSTERADM CRITICAL - ")
-    assert nagios(well(report))[0] == 0
+    assert nagios(ok(report))[0] == 0
     warnings = [each for each in report.findings if each.severity is not Severity.ERROR]
     assert nagios(dataclasses.replace(report, findings=warnings))[0] == 1
     assert unknown("a: b\n  next | step") == (3, "CLUSTERADM UNKNOWN - a: b next / step")

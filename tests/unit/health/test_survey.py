@@ -71,12 +71,12 @@ def survey() -> Survey:
     return Survey({"h": document("h", "10.0.0.1", None), "c": document("c", "10.0.0.2", nfs)}, together)
 
 
-def ill(cluster: Cluster, survey: Survey) -> list[tuple[str, str, str]]:
+def error(cluster: Cluster, survey: Survey) -> list[tuple[str, str, str]]:
     return [(each.subject, each.check, each.state) for each in health.judge(cluster, survey) if not each.ok]
 
 
 def test_all_is_well(cluster: Cluster, survey: Survey) -> None:
-    assert ill(cluster, survey) == []
+    assert error(cluster, survey) == []
     checks = {finding.check for finding in health.judge(cluster, survey)}
     assert checks == {"ssh", "clock", "disk", "units", "network", "nfs", "runtime", "mpi"}
 
@@ -119,20 +119,20 @@ def test_one_illness_is_one_finding(
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = value
-    assert ill(cluster, sick) == [("c", check, state)]
+    assert error(cluster, sick) == [("c", check, state)]
     (finding,) = [each for each in health.judge(cluster, sick) if not each.ok]
     assert finding.cause and finding.remedy
 
 
 def test_who_has_no_root_squashed_may_still_work(cluster: Cluster, survey: Survey) -> None:
     survey.documents["c"]["share"]["root"] = {"ok": True, "squashed": False}
-    assert ill(cluster, survey) == [("c", "nfs", "ROOT")] and "c" in fit(cluster, survey)
+    assert error(cluster, survey) == [("c", "nfs", "ROOT")] and "c" in fit(cluster, survey)
 
 
 def test_a_head_with_a_disk_of_its_own_for_the_share_is_well(cluster: Cluster, survey: Survey) -> None:
     mount = {"source": "/dev/sda1", "type": "ext4", "options": "rw"}
     survey.documents["h"]["share"] |= {"mount": mount, "root": {"ok": True, "squashed": False}}
-    assert ill(cluster, survey) == []
+    assert error(cluster, survey) == []
 
 
 def test_a_mount_that_does_not_answer_though_the_server_does(cluster: Cluster, survey: Survey) -> None:
@@ -145,7 +145,7 @@ def test_a_mount_that_does_not_answer_though_the_server_does(cluster: Cluster, s
 
 def test_a_cable_is_told_before_the_address_that_went_with_it(cluster: Cluster, survey: Survey) -> None:
     survey.documents["c"]["network"]["interfaces"]["eth0"] = {"state": "down", "addresses": []}
-    assert ill(cluster, survey) == [("c", "network", "DOWN")]
+    assert error(cluster, survey) == [("c", "network", "DOWN")]
 
 
 def test_hosts_behind_the_head(survey: Survey, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_hosts_behind_the_head(survey: Survey, tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["h:/cluster", "10.0.0.1:/cluster", "h.example.org:/cluster"])
 def test_the_head_by_any_of_its_names(cluster: Cluster, survey: Survey, source: str) -> None:
     survey.documents["c"]["share"]["mount"]["source"] = source
-    assert ill(cluster, survey) == []
+    assert error(cluster, survey) == []
 
 
 SERVES: dict[str, Any] = {
@@ -182,7 +182,7 @@ SERVES: dict[str, Any] = {
 )
 def test_the_heads_export(cluster: Cluster, survey: Survey, change: dict[str, Any], state: str | None) -> None:
     survey.documents["h"]["export"] = {**SERVES, **change}
-    assert ill(cluster, survey) == ([("h", "export", state)] if state else [])
+    assert error(cluster, survey) == ([("h", "export", state)] if state else [])
     (finding,) = [each for each in health.judge(cluster, survey) if each.check == "export"]
     assert (state is None) or (finding.cause and finding.remedy)
 
@@ -226,25 +226,25 @@ def test_mpi(cluster: Cluster, survey: Survey, login: dict[str, Any], hello: dic
     assert survey.cluster is not None
     survey.cluster["login"]["c"] = login
     survey.cluster["hello"].update(hello)
-    assert ill(cluster, survey) == [("c", "mpi", state)]
+    assert error(cluster, survey) == [("c", "mpi", state)]
 
 
 def test_who_was_not_asked_to_write_did_not_write_elsewhere(cluster: Cluster, survey: Survey) -> None:
     assert survey.cluster is not None
     survey.cluster["hello"]["wrote"] = ["h"]
     survey.cluster["writers"] = ["h"]
-    assert ill(cluster, survey) == []
+    assert error(cluster, survey) == []
 
 
 def test_a_silent_host_is_a_finding(cluster: Cluster, survey: Survey) -> None:
     del survey.documents["c"]
     survey.errors["c"] = ("UNREACHABLE", "no answer in time", "check its power")
-    assert ill(cluster, survey) == [("c", "ssh", "UNREACHABLE")]
+    assert error(cluster, survey) == [("c", "ssh", "UNREACHABLE")]
 
 
 def test_a_cluster_probe_that_failed_is_a_finding(cluster: Cluster, survey: Survey) -> None:
     survey.cluster, survey.cluster_error = None, "no answer within 180 s"
-    assert ill(cluster, survey) == [("h", "mpi", "FAILED")]
+    assert error(cluster, survey) == [("h", "mpi", "FAILED")]
 
 
 def keep(cluster: Cluster, survey: Survey, path: Path) -> Path:
