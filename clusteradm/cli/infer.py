@@ -159,7 +159,7 @@ def _slots(connections: Connections, hosts: Sequence[Host], *, cpu: bool) -> lis
             show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
     drained = {drain.host for drain in drains if drain.pci_address is None}
     hosts = [host for host in hosts if host.name not in drained]
-    survey = health.survey(connections, hosts, sections=health.FOR_JOBS)
+    survey = health.collect(connections, hosts, sections=health.FOR_JOBS)
     findings = health.judge(connections.cluster, survey)
     able = health.slots(survey, findings)
     for text in _left_out(findings, able, cpu=cpu):

@@ -1,4 +1,4 @@
-"""The clocks: the head's against the admin's, and every other host's against both."""
+"""Clocks: the head's compared with the admin's, every other host's with both."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
 CHECK = "clock"
-# Above this, certificates and file times begin to disagree, and bootstrap sets the clock (playbooks/prepare.yml).
+# Limit of the difference; above it certificates and file times disagree, and bootstrap sets the clock
+# (playbooks/prepare.yml).
 MAX_SKEW_SECONDS = 10.0
 
 
 def judge(cluster: Cluster, host: Host, documents: Mapping[str, object]) -> Iterator[Finding]:
-    """One finding. A host is ill where its clock agrees neither with the head's nor with the admin's.
+    """One finding: SKEWED if the host's clock agrees neither with the head's nor with the admin's.
 
-    Where the others agree with the head, and the admin does not, one finding on the head says whose clock to look at.
+    If all hosts agree with the head and only the admin does not, the head has a warning, and the others are ok.
     """
     skews = {name: skew for name, each in documents.items() if (skew := _skew(each))}
     own, head = skews.get(host.name), skews.get(cluster.head.name)
@@ -38,9 +39,9 @@ def judge(cluster: Cluster, host: Host, documents: Mapping[str, object]) -> Iter
 
 
 def _skew(document: object) -> tuple[float, float] | None:
-    """How far ahead of the admin's, and how uncertain that is: seconds."""
+    """Seconds ahead of the admin's clock, and the uncertainty in seconds."""
     about = Reading(document).part("clock")
-    skew, doubt = about.real("skew"), about.real("doubt")
+    skew, doubt = about.number("skew"), about.number("doubt")
     return None if skew is None else (skew, doubt or 0.0)
 
 

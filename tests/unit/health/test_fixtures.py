@@ -70,15 +70,15 @@ def lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "stderr", str(signal.strsignal(attempt["signal"]))
 
 
-@pytest.mark.parametrize("row", patterns.rows(), ids=lambda row: row.name)
-def test_every_pattern_has_one(row: patterns.Row) -> None:
+@pytest.mark.parametrize("row", patterns.patterns(), ids=lambda row: row.name)
+def test_every_pattern_has_one(row: patterns.Pattern) -> None:
     assert row.where in {"kernel", "stderr", "dkms"} and row.state in STATES
     assert row.cause and row.remedy and row.source
     told = [
         (path.stem, line)
         for path in FILES
         for where, line in lines(load(path.stem)["document"])
-        if (found := patterns.explain(where, line)) and found.row is row
+        if (found := patterns.match(where, line)) and found.pattern is row
     ]
     assert told
     if row.state != "OK":

@@ -1,4 +1,4 @@
-"""The shared file system: on every host what is mounted and how it answers, on the head what it exports and to whom."""
+"""The shared directory on a host: what is mounted there, and whether the cluster user can write and read a file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
-CHECK, EXPORT = "nfs", "export"
+CHECK = "nfs"
 TYPES = ("nfs4", "fuse.nfs4")
-
-
-# Who is in one of these states cannot use the share; the others are about who else can.
+# States of a host that cannot use the share; the others are about access that should not be possible.
 UNFIT = frozenset({"NOT_MOUNTED", "FOREIGN", "STALE", "UNUSABLE", "UNKNOWN"})
 
 
-def share(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False) -> Iterator[Finding]:
-    """How the share is used: one finding. `serves`: whether the head's server is known to answer."""
+def judge(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False) -> Iterator[Finding]:
+    """One finding. `serves`: whether the head's NFS server answered its own check (`export`)."""
     mount, use, path = share.part("mount"), share.part("use"), share.text("path")
     source = mount.text("source") or ""
     if not host.is_head and not mount:
@@ -25,7 +23,7 @@ def share(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
     elif not host.is_head and not _from_head(cluster, mount.text("type"), source):
         cause = f"{path} is {source} ({mount.text('type')}), not the head's export"
         yield error(host.name, CHECK, "FOREIGN", cause, f"unmount it, then {BOOTSTRAP}")
-    elif not use.truth("ok") and use.truth("timeout"):
+    elif not use.boolean("ok") and use.boolean("timeout"):
         cause, remedy = f"{path} does not answer", "see on the head: systemctl status nfs-ganesha"
         if host.is_head:
             remedy = "its disk hangs, or is worn out: see dmesg on the head"
@@ -33,9 +31,9 @@ def share(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
             cause += ", though the head's server does"
             remedy = "wait half a minute if that has just started; else clusteradm health --fix, which mounts it anew"
         yield error(host.name, CHECK, "STALE", cause, remedy)
-    elif not use.truth("ok"):
+    elif not use.boolean("ok"):
         yield error(host.name, CHECK, "UNUSABLE", f"the cluster user cannot use {path}: {use.text('error')}", BOOTSTRAP)
-    elif not host.is_head and share.part("root").truth("squashed") is False:
+    elif not host.is_head and share.part("root").boolean("squashed") is False:
         cause = "root of this host is root on the export as well"
         yield error(host.name, CHECK, "ROOT", cause, f"{BOOTSTRAP}: the export squashes root")
     elif host.is_head and (elsewhere := [one for one in share.texts("listens") or () if one != host.cluster_ip]):
@@ -44,27 +42,10 @@ def share(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
         yield warning(host.name, CHECK, "EXPOSED", cause, BOOTSTRAP)
     else:
         what = f"{source} ({mount.text('type')})" if mount else "its own"
-        yield ok(host.name, CHECK, f"{what}, write and read {(use.real('seconds') or 0) * 1000:.0f} ms")
-
-
-def export(host: Host, export: Reading) -> Iterator[Finding]:
-    """What the head's own server says to it, and to somebody from elsewhere (node/probe/export.py): one finding."""
-    outsider = export.part("outsider")
-    if not export.truth("answers"):
-        cause = f"the NFS server does not answer: {export.text('error') or 'no reason given'}"
-        remedy = "on the head: systemctl restart nfs-ganesha; journalctl -u nfs-ganesha says what became of it"
-        yield error(host.name, EXPORT, "NOT_SERVING", cause, remedy)
-    elif export.truth("exports") is False:
-        cause = f"the NFS server does not export the share: {export.text('error') or 'no reason given'}"
-        yield error(host.name, EXPORT, "NOT_EXPORTED", cause, BOOTSTRAP)
-    elif outsider.truth("refused") is False:
-        cause = f"the NFS server lets in who comes from {outsider.text('from')}, which is not in the cluster's subnet"
-        yield error(host.name, EXPORT, "OPEN", cause, f"{BOOTSTRAP}: the export is for the subnet alone")
-    else:
-        yield ok(host.name, EXPORT, f"refused from outside: {outsider.text('said') or 'n/a'}")
+        yield ok(host.name, CHECK, f"{what}, write and read {(use.number('seconds') or 0) * 1000:.0f} ms")
 
 
 def _from_head(cluster: Cluster, kind: str | None, source: str) -> bool:
-    """Whether it is an NFS mount of a server that has the head's name or address in the cluster."""
+    """Whether a mount of type `kind` is of NFS and `source` names the head: its host name or its cluster address."""
     server = source.partition(":")[0].partition(".")[0] if not source[:1].isdigit() else source.partition(":")[0]
     return kind in TYPES and server in (cluster.head.name.partition(".")[0], cluster.head.cluster_ip)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from clusteradm.health import consequence
+from clusteradm.health import causes
 from clusteradm.health.finding import Finding, Severity, error, ok
 
 
@@ -17,7 +17,7 @@ def traced(*findings: str, behind: tuple[str, ...] = ()) -> dict[str, str]:
         subject, check, state = name.rsplit(" ", 2)
         check = check.rstrip(":")
         made.append(ok(subject, check) if state == "OK" else error(subject, check, state, "c", "r"))
-    return {one.name: one.because for one in consequence.trace("head", made, behind)}
+    return {one.name: one.because for one in causes.trace("head", made, behind)}
 
 
 # What happened; what follows from it; what else is ill, and is to be mended as well.
@@ -80,12 +80,12 @@ def test_who_is_only_reached_through_the_head() -> None:
 
 def test_nothing_explains_itself_and_every_explanation_is_to_be_mended() -> None:
     findings = [ok("w1", "nfs"), error("head", "export", "NOT_SERVING", "c", "r"), ok("w1", "mpi")]
-    assert consequence.trace("head", findings) == findings
+    assert causes.trace("head", findings) == findings
     every = [
         Finding(host, rule.check, state, Severity.ERROR)
-        for host, rule in itertools.product(("head", "w1", "w2"), consequence.RULES)
+        for host, rule in itertools.product(("head", "w1", "w2"), causes.RULES)
         for state in (rule.states or {"ANY"})
     ]
-    traces = consequence.trace("head", every, ("w1", "w2"))
+    traces = causes.trace("head", every, ("w1", "w2"))
     roots = {one.name for one in traces if not one.because}
     assert roots and all(not one.because or one.because in roots for one in traces)
