@@ -11,7 +11,7 @@ from pathlib import Path
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.lab import Lab
-from clusteradm.lab.faults import FAULTS
+from clusteradm.lab.fault_kinds import FAULTS
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME
 from clusteradm.lab.suites import DEFAULT, SUITES
 

@@ -60,9 +60,9 @@ class Groups:
             return []
         return ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={self.scope}", "-p", "Delegate=yes"]
 
-    def node(self, name: str) -> NodeGroup:
+    def board(self, name: str) -> BoardGroup:
         """The groups of one board."""
-        return NodeGroup(self.path / f"node-{name}", self.memory / name if self.memory else None)
+        return BoardGroup(self.path / f"node-{name}", self.memory / name if self.memory else None)
 
     def enter(self) -> None:
         """Move this process into the lab's group, where systemd has not already put it there."""
@@ -94,7 +94,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class NodeGroup:
+class BoardGroup:
     """The control groups of one board."""
 
     path: Path

@@ -1,8 +1,8 @@
-"""What a board's kernel would show of its Edge TPUs: a tree of plain files that the board lays over its /sys and /proc.
+"""View of a board's Edge TPUs in /sys and /proc: a tree of plain files that the board mounts over its own.
 
 Names, formats and modes are those of the gasket and apex drivers: the one in Mendel's kernel (apex 1.1) on the boards
 that are Mendel's, the one of the package gasket-dkms 1.0-18 (apex 1.2) on the others. Every file can be changed while
-the board runs; what it reads next is the new text.
+the board runs; its next read returns the new text.
 
     bus-pci/               -> /sys/bus/pci           devices and the driver bound to them
     sys-class/apex/        -> /sys/class/apex        one folder per Edge TPU
@@ -26,12 +26,23 @@ BARS = {0: 0x4000, 2: 0x100000}
 _MEMORY_64_PREFETCHABLE = 0x14220C
 _MSIX_CONTROL = 0xD3  # in configuration space: the byte whose highest bit is "enabled"
 _MODALIAS = f"pci:v{VENDOR:08X}d{DEVICE:08X}sv{VENDOR:08X}sd{DEVICE:08X}bc08sc80iFF"
-# The number that the view's device nodes really have (a null device): udev compares the two.
+# Number of the board's device nodes, which are null devices: udev compares it with the view's.
 DEVICE_NUMBER = (1, 3)
 
 
+def temperature(adc: int) -> int:
+    """Milli-degrees of a reading of the sensor: the driver's linear fit, in steps of a quarter of a degree."""
+    return (662 - adc) * 250 + 550
+
+
+# Above the second trip point (90 °C) and below the third: a driver that polls runs the TPU at a quarter of its clock.
+HOT = temperature(300)
+# Sensor of a chip that has fallen off the bus: all ones.
+OFF_BUS = temperature(0x3FF)
+
+
 def put(path: Path, text: str) -> None:
-    """Replace a file's text in place: a reader sees the old or the new beginning, never nothing."""
+    """Replace a file's text in place, so that a reader never sees it empty."""
     body = text.encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -41,18 +52,13 @@ def put(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-def temperature(adc: int) -> int:
-    """Milli-degrees of the sensor's reading: the driver's linear fit, in steps of a quarter of a degree."""
-    return (662 - adc) * 250 + 550
-
-
 def settable(millidegrees: int) -> int:
-    """What the driver reads back of a temperature that was set: the sensor's next coarser step (85000 -> 84800)."""
+    """Value that the driver reads back after a temperature was set: the sensor's next lower step (85000 -> 84800)."""
     return temperature(-((millidegrees - 550) // 250) + 662)
 
 
 def usual(board: Board, tpu: Tpu) -> int:
-    """Milli-degrees of an Edge TPU that has nothing to do; each has its own."""
+    """Milli-degrees of an idle Edge TPU; each has its own."""
     return temperature(486 - board.number - 2 * tpu.number)
 
 
@@ -67,7 +73,7 @@ def bus_folder(view: Path, tpu: Tpu) -> Path:
 
 
 def make(view: Path, board: Board) -> None:
-    """Write the whole view afresh, as a boot does."""
+    """Write the whole view anew, as at a boot."""
     shutil.rmtree(view, ignore_errors=True)
     for place in ("bus-pci/devices", "bus-pci/drivers", "bus-pci/slots", "sys-class/apex", "sys-module"):
         (view / place).mkdir(parents=True)
@@ -86,7 +92,7 @@ def make(view: Path, board: Board) -> None:
 
 
 def plug(view: Path, board: Board, tpu: Tpu, *, driver: bool = True) -> None:
-    """The bus finds the Edge TPU. `driver`: apex binds to it; it gives up on a chip that does not answer (-110)."""
+    """Add an Edge TPU to the bus. `driver`: apex binds to it, which fails (-110) if the chip does not answer."""
     _pci(view, tpu, board.mendel)
     if driver:
         _bind(view, board, tpu)
@@ -94,7 +100,7 @@ def plug(view: Path, board: Board, tpu: Tpu, *, driver: bool = True) -> None:
 
 
 def unplug(view: Path, board: Board, tpu: Tpu) -> None:
-    """The Edge TPU is gone from the bus, and the driver has let go of it."""
+    """Remove an Edge TPU from the bus and from the driver."""
     shutil.rmtree(class_folder(view, tpu), ignore_errors=True)
     (view / "bus-pci" / "drivers" / "apex" / tpu.address).unlink(missing_ok=True)
     shutil.rmtree(bus_folder(view, tpu), ignore_errors=True)
@@ -102,12 +108,12 @@ def unplug(view: Path, board: Board, tpu: Tpu) -> None:
 
 
 def heat(view: Path, tpu: Tpu, millidegrees: int) -> None:
-    """What its sensor reads now."""
+    """Set the temperature that the sensor reads."""
     put(class_folder(view, tpu) / "temp", f"{millidegrees}\n")
 
 
 def lame(view: Path, tpu: Tpu) -> None:
-    """As when the host had no MSI-X vectors for it: the driver says LAMED, and there are no interrupts to count."""
+    """Remove its MSI-X vectors: the driver's status is LAMED, and there are no interrupt counts."""
     put(class_folder(view, tpu) / "status", "LAMED\n")
     (class_folder(view, tpu) / "interrupt_counts").unlink()
     shutil.rmtree(bus_folder(view, tpu) / "msi_irqs")
@@ -147,12 +153,12 @@ def _driver(view: Path, board: Board) -> None:
 
 
 def _version(board: Board) -> tuple[str, str]:
-    """Of apex and of gasket."""
+    """Versions of the drivers apex and gasket."""
     return ("1.1", "1.1.3") if board.mendel else ("1.2", "1.1.4")
 
 
 def _limits(board: Board) -> dict[str, int]:
-    """The driver's defaults. Mendel's neither throttles nor shuts down on its own."""
+    """Default parameters of the driver. Mendel's neither throttles nor shuts a TPU down."""
     trips = {f"trip_point{number}_temp": value for number, value in enumerate((85000, 90000, 95000))}
     if board.mendel:
         rest = {"temp_poll_interval": 0, "hw_temp_warn1": 100000, "hw_temp_warn2": 110000, "hw_temp_warn2_en": 0}
@@ -204,12 +210,12 @@ def uevent(tpu: Tpu) -> str:
 
 
 def interrupt_counts(inferences: int) -> str:
-    """Interrupt 0x03 (output activation queue) rises with each inference."""
+    """Text of interrupt_counts: interrupt 0x03 (output activation queue) counts the inferences."""
     return "".join(f"0x{line:02x}: {inferences if line == 3 else 0}\n" for line in range(INTERRUPTS))
 
 
 def _pci(view: Path, tpu: Tpu, mendel: bool) -> None:
-    """One Edge TPU on its bus, with no driver."""
+    """Files of one Edge TPU on the bus, without a driver."""
     starts, irq = _starts(tpu), _irq(tpu)
     # Newer kernels write "5.0 GT/s PCIe" where Mendel's writes "5 GT/s".
     speed = "5 GT/s" if mendel else "5.0 GT/s PCIe"
@@ -239,7 +245,7 @@ def _pci(view: Path, tpu: Tpu, mendel: bool) -> None:
 
 
 def _bind(view: Path, board: Board, tpu: Tpu) -> None:
-    """The driver takes the Edge TPU: its interrupts, its links, its class device with counters at 0."""
+    """Files of an Edge TPU that the driver binds to: interrupts, links, class device with counters at 0."""
     folder = bus_folder(view, tpu)
     irqs = (str(_irq(tpu) + 1 + number) for number in range(INTERRUPTS))
     _files(folder / "msi_irqs", dict.fromkeys(irqs, "msix\n"), 0o444)
@@ -268,12 +274,12 @@ def _irq(tpu: Tpu) -> int:
 
 
 def _starts(tpu: Tpu) -> dict[int, int]:
-    """Where each BAR begins."""
+    """Address of each BAR."""
     return {0: 0x18100000 + _bus(tpu) * 0x200000, 2: 0x18000000 + _bus(tpu) * 0x200000}
 
 
 def _proc(view: Path, board: Board) -> None:
-    """/proc/bus/pci/devices: the bridge and every Edge TPU that is on the bus, in the order of their addresses."""
+    """Write /proc/bus/pci/devices: the bridge and every Edge TPU on the bus, in the order of addresses."""
     lines = []
     if board.tpus:
         lines.append(_proc_line(0, *_bridge_id(board), 99, [0] * 7, [0] * 7, "pcieport"))
@@ -289,7 +295,7 @@ def _proc(view: Path, board: Board) -> None:
 
 
 def _bridge_id(board: Board) -> tuple[int, int]:
-    """Vendor and device of the port that the Edge TPUs hang on."""
+    """Vendor and device of the bridge in front of the Edge TPUs."""
     return (0x16C3, 0xABCD) if board.mendel else (0x8086, 0xA33C)
 
 
@@ -321,7 +327,7 @@ def _identity(vendor: int, device: int, code: int, subvendor: int, subdevice: in
 
 
 def _proc_line(bus: int, vendor: int, device: int, irq: int, bars: list[int], sizes: list[int], driver: str) -> str:
-    """The format of the kernel's drivers/pci/proc.c, show_device()."""
+    """One line, in the format of the kernel's drivers/pci/proc.c, show_device()."""
     columns = "".join(f"\t{value:16x}" for value in (*bars, *sizes))
     return f"{bus:02x}00\t{vendor:04x}{device:04x}\t{irq:x}{columns}\t{driver}\n"
 

@@ -21,7 +21,7 @@ from clusteradm.lab import access, disk, image
 from clusteradm.lab import plan as plans
 from clusteradm.lab.cache import Cache, Say, default_root
 from clusteradm.lab.cgroup import Groups
-from clusteradm.lab.faults import FAULTS
+from clusteradm.lab.fault_kinds import FAULTS
 from clusteradm.lab.machine import LabError, make_room, require, run
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, Places, Plan
 from clusteradm.lab.suites import DEFAULT, SUITES
@@ -233,7 +233,7 @@ class Lab:
                 f"{node} is {state}",
                 next_step=f"bring it back with: clusteradm lab fault{self._option()} {node} restore",
             )
-        return Groups.of(self.name).node(node).enter(leader, argv, os.environ.get("TERM", "dumb"))
+        return Groups.of(self.name).board(node).enter(leader, argv, os.environ.get("TERM", "dumb"))
 
     def ssh_argv(self, node: str, argv: Sequence[str] = ()) -> list[str]:
         """The ssh command line that logs in to a board as its user."""

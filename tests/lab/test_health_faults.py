@@ -174,7 +174,7 @@ def test_what_is_well_again_is_used_again(cluster: Cluster, digits_model: Path, 
 
 
 def test_the_faults_of_the_lab_are_all_here() -> None:
-    from clusteradm.lab.faults import FAULTS
+    from clusteradm.lab.fault_kinds import FAULTS
 
     assert {case.fault for cases, _ in GROUPS for case in cases} == set(FAULTS)
 

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from clusteradm.lab import faults, hardware, layer
+from clusteradm.lab import fault_kinds, hardware, layer
 from clusteradm.lab.topology import boards
 
 MENDEL, PC = boards(2, 2)
@@ -193,10 +193,10 @@ def test_a_chip_that_the_driver_gave_up_on_is_on_the_bus_alone(view: Path) -> No
 
 
 def test_hot_is_between_two_trip_points_and_a_wedge_is_all_ones(view: Path) -> None:
-    assert re.fullmatch(r"\d+(050|300|550|800)", str(faults.HOT))
-    assert int(read(view, "apex_0/trip_point1_temp")) < faults.HOT < int(read(view, "apex_0/trip_point2_temp"))
-    assert faults.WEDGED == -89700
-    hardware.heat(view, PC.tpus[0], faults.WEDGED)
+    assert re.fullmatch(r"\d+(050|300|550|800)", str(hardware.HOT))
+    assert int(read(view, "apex_0/trip_point1_temp")) < hardware.HOT < int(read(view, "apex_0/trip_point2_temp"))
+    assert hardware.OFF_BUS == -89700
+    hardware.heat(view, PC.tpus[0], hardware.OFF_BUS)
     assert read(view, "apex_0/temp") == "-89700\n" and read(view, "apex_0/status") == "ALIVE\n"
 
 
@@ -212,4 +212,4 @@ def test_a_lamed_chip_has_no_interrupts_anywhere(view: Path) -> None:
 
 def test_every_fault_is_listed_in_the_page() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/lab.md").read_text(encoding="utf-8")
-    assert [kind for kind in [*faults.FAULTS, "restore"] if f"| `{kind}` |" not in page] == []
+    assert [kind for kind in [*fault_kinds.FAULTS, "restore"] if f"| `{kind}` |" not in page] == []
