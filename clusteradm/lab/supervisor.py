@@ -65,7 +65,7 @@ class Supervisor:
         group = self.groups.board(board.name)
         lower = tuple(Path(path) for path in self.plan.lower)
         memory_limit = self.plan.memory * 1024 * 1024
-        folder = self.places.node(board.name)
+        folder = self.places.board(board.name)
         return VirtualBoard(board, folder, lower, group, memory_limit, self._changed.set)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -189,11 +189,11 @@ class VirtualBoard:
         return ["set -e", overlay, f"test -e {UNIFIED}/cgroup.procs || mount -t cgroup2 none {UNIFIED}", 'exec "$@"']
 
     async def _spawn(self, namespace: str, ready: ReadySocket, console: int) -> asyncio.subprocess.Process:
-        doors = [os.open(door, os.O_WRONLY) for door in self.group.doors()]
+        entrances = [os.open(path, os.O_WRONLY) for path in self.group.entrances()]
 
         def enter() -> None:
-            for door in doors:
-                os.write(door, b"0")
+            for entrance in entrances:
+                os.write(entrance, b"0")
 
         try:
             return await asyncio.create_subprocess_exec(
@@ -215,8 +215,8 @@ class VirtualBoard:
                 start_new_session=True,
             )
         finally:
-            for door in doors:
-                os.close(door)
+            for entrance in entrances:
+                os.close(entrance)
 
     async def _await_ready(self, ready: ReadySocket) -> None:
         async for line in ready.lines():
