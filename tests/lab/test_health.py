@@ -1,4 +1,4 @@
-"""health on a virtual cluster where all is well, and what it does with what people give it."""
+"""health on a virtual cluster without a fault, and what it does with what people give it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_table_has_every_host_and_every_tpu_and_says_simulated(cluster: Clus
         assert (
             f"{board.tpus[0].address} System peripheral [0880]: Global Unichip Corp. Coral Edge TPU [1ac1:089a]" in seen
         )
-    assert table.count("SIMULATED by") == 4 and table.endswith("4 of 4 Edge TPUs OK (SIMULATED), all is well\n")
+    assert table.count("SIMULATED by") == 4 and table.endswith("4 of 4 Edge TPUs OK (SIMULATED), ok\n")
 
 
 def test_an_export_that_anybody_may_use(cluster: Cluster) -> None:
