@@ -1,6 +1,6 @@
 """Writes to the PCI bus in a board's view of sysfs: `echo 1 >remove` and `echo 1 >rescan`, as a kernel acts on them.
 
-The view's files are plain ones (see hardware.py); inotify(7) reports writes to them.
+The view's files are plain ones (see hardware); inotify(7) reports writes to them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from clusteradm.lab.hardware import put
+from clusteradm.lab import sysfs
 from clusteradm.lab.machine import LabError
 
 _CLOSE_WRITE = 0x8
@@ -60,7 +60,7 @@ class Listener:
             path, action = self._actions[number]
             with contextlib.suppress(OSError, ValueError):  # the file is gone, or the text is no number
                 if int(path.read_text(), 0):
-                    put(path, "")  # handled; this write is reported, too, and ignored
+                    sysfs.put(path, "")  # handled; this write is reported, too, and ignored
                     self._heard.put_nowait(action)
 
     async def _work(self) -> None:

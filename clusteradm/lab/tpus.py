@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from clusteradm.lab import hardware
+from clusteradm.lab import apex, hardware, pci
 from clusteradm.lab.machine import LabError
 from clusteradm.lab.topology import Board, Tpu
 
@@ -42,11 +42,11 @@ class VirtualTpus:
                 await self.plug(tpu, faults[tpu.number])
 
     def on_bus(self, tpu: Tpu) -> bool:
-        return hardware.bus_folder(self.view, tpu).exists()
+        return pci.folder_of(self.view, tpu).exists()
 
     def bound(self, tpu: Tpu) -> bool:
         """Whether the driver has made a device of the TPU."""
-        return hardware.class_folder(self.view, tpu).exists()
+        return apex.folder_of(self.view, tpu).exists()
 
     async def plug(self, tpu: Tpu, faults: Collection[str]) -> None:
         """Put the TPU on the bus with its lasting faults; the driver binds to it unless it is wedged."""
@@ -79,21 +79,21 @@ class VirtualTpus:
 
     def owner(self, tpu: Tpu) -> str:
         """Process id (on the board) that has the TPU open; "0" if none has."""
-        return (hardware.class_folder(self.view, tpu) / "device_owner").read_text(encoding="ascii").strip()
+        return (apex.folder_of(self.view, tpu) / "device_owner").read_text(encoding="ascii").strip()
 
     # ---- faults ----
 
     def heat(self, tpu: Tpu) -> None:
-        hardware.heat(self.view, tpu, hardware.HOT)
+        apex.set_temperature(self.view, tpu, apex.HOT)
 
     def cool(self, tpu: Tpu) -> None:
         with contextlib.suppress(FileNotFoundError):  # removed from the bus meanwhile
-            hardware.heat(self.view, tpu, hardware.usual(self._board, tpu))
+            apex.set_temperature(self.view, tpu, apex.usual(self._board, tpu))
 
     def wedge(self, tpu: Tpu) -> None:
         self._halt(tpu)
         with contextlib.suppress(FileNotFoundError):  # found by a rescan: it has no driver
-            hardware.heat(self.view, tpu, hardware.OFF_BUS)
+            apex.set_temperature(self.view, tpu, apex.OFF_BUS)
 
     def lame(self, tpu: Tpu) -> None:
         """Take its interrupts away."""
@@ -113,7 +113,7 @@ class VirtualTpus:
         socket_file.unlink(missing_ok=True)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "clusteradm.lab.device"),
-            *(str(socket_file), str(hardware.class_folder(self.view, tpu))),
+            *(str(socket_file), str(apex.folder_of(self.view, tpu))),
             stdin=asyncio.subprocess.DEVNULL,
         )
         self._processes[tpu.number] = process

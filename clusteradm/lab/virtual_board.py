@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clusteradm.lab import hardware, net
+from clusteradm.lab import apex, net, pci
 from clusteradm.lab.bus import Listener
 from clusteradm.lab.cgroup import UNIFIED, BoardGroup
 from clusteradm.lab.fault_kinds import FAULTS
@@ -111,7 +111,7 @@ class VirtualBoard:
         if self.leader and self.tpus.bound(tpu):
             node = self._device_node(tpu)
             with contextlib.suppress(FileExistsError):
-                os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(*hardware.DEVICE_NUMBER))
+                os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(*apex.DEVICE_NUMBER))
             await self.run("udevadm", "trigger", "--subsystem-match=apex")
 
     async def rescan(self) -> None:
@@ -127,7 +127,7 @@ class VirtualBoard:
         return [kind for kind, numbers in self.faults.items() if FAULTS[kind].lasting and tpu.number in numbers]
 
     def _hear_remove(self, bus: Listener, tpu: Tpu) -> None:
-        bus.hear(hardware.bus_folder(self.tpus.view, tpu) / "remove", functools.partial(self.unplug_tpu, tpu))
+        bus.hear(pci.folder_of(self.tpus.view, tpu) / "remove", functools.partial(self.unplug_tpu, tpu))
 
     # ---- its boots ----
 

@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clusteradm.lab.hardware import interrupt_counts, put
+from clusteradm.lab.apex import interrupt_counts
+from clusteradm.lab.sysfs import put
 
 HEADER = struct.Struct("<c3xIQ")
 MILLISECONDS = 2.6
