@@ -1,4 +1,4 @@
-"""One illness, one thing to mend: what only follows from it says so, and nothing else does."""
+"""Findings caused by another name it, and no other finding does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clusteradm.health.finding import Finding, Severity, error, ok
 
 
 def traced(*findings: str, behind: tuple[str, ...] = ()) -> dict[str, str]:
-    """Findings as "HOST CHECK: STATE", or "HOST CHECK: OK"; each with what it follows from."""
+    """Findings as "HOST CHECK: STATE", or "HOST CHECK: OK"; each with its cause."""
     made = []
     for name in findings:
         subject, check, state = name.rsplit(" ", 2)
@@ -20,7 +20,7 @@ def traced(*findings: str, behind: tuple[str, ...] = ()) -> dict[str, str]:
     return {one.name: one.because for one in causes.trace("head", made, behind)}
 
 
-# What happened; what follows from it; what else is ill, and is to be mended as well.
+# The cause; the findings that it causes; other findings, which it does not.
 CASES: list[tuple[str, list[str], list[str]]] = [
     # The head's server died.
     ("head export: NOT_SERVING", ["w1 nfs: STALE", "w2 nfs: STALE"], ["w3 nfs: FOREIGN", "w4 nfs: ROOT"]),
@@ -55,15 +55,15 @@ CASES: list[tuple[str, list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("root", "follow", "others"), CASES, ids=[case[0] for case in CASES])
-def test_what_follows_from_what(root: str, follow: list[str], others: list[str]) -> None:
+def test_which_findings_are_grouped_under_which(root: str, follow: list[str], others: list[str]) -> None:
     for order in ([root, *follow, *others], [*others, *reversed(follow), root]):
         found = traced(*order)
         assert {name: because for name, because in found.items() if because} == dict.fromkeys(follow, root)
 
 
 def test_a_head_whose_sshd_alone_is_dead_explains_no_cable() -> None:
-    ill = ("head ssh: UNREACHABLE", "w1 link: NO_HEAD", "w1 nfs: STALE")
-    found = traced(*ill, "w2 link: OK", "w2 nfs: OK")
+    failing = ("head ssh: UNREACHABLE", "w1 link: NO_HEAD", "w1 nfs: STALE")
+    found = traced(*failing, "w2 link: OK", "w2 nfs: OK")
     assert found["w1 link: NO_HEAD"] == "" and found["w1 nfs: STALE"] == "w1 link: NO_HEAD"
 
 
@@ -78,7 +78,7 @@ def test_who_is_only_reached_through_the_head() -> None:
     assert not any(traced(*silent).values()) and not any(traced(*silent[1:], behind=("w1", "w2")).values())
 
 
-def test_nothing_explains_itself_and_every_explanation_is_to_be_mended() -> None:
+def test_nothing_causes_itself_and_every_cause_is_to_be_repaired() -> None:
     findings = [ok("w1", "nfs"), error("head", "export", "NOT_SERVING", "c", "r"), ok("w1", "mpi")]
     assert causes.trace("head", findings) == findings
     every = [

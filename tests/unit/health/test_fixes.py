@@ -29,7 +29,7 @@ def test_every_tag_is_one_of_bootstraps() -> None:
     assert tags == {tag for wanted in FIXES.values() for tag in wanted}
 
 
-def test_what_follows_from_something_else_cannot_be_mended_before_that() -> None:
+def test_an_effect_cannot_be_repaired_before_its_cause() -> None:
     stale = error("w1", "nfs", "STALE", "c", "r")
     assert fixes([stale]) == {"w1": {"mount"}}
     assert fixes([dataclasses.replace(stale, because="head export: NOT_SERVING")]) == {}

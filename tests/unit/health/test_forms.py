@@ -47,7 +47,7 @@ def ok(report: HealthReport) -> HealthReport:
     return dataclasses.replace(report, findings=[each for each in report.findings if each.ok])
 
 
-def told(report: HealthReport, *, verbose: bool = False) -> str:
+def shown(report: HealthReport, *, verbose: bool = False) -> str:
     console = Console(file=io.StringIO(), width=160, markup=False, emoji=False, highlight=False, soft_wrap=True)
     console.print(table(report, verbose=verbose))
     assert isinstance(console.file, io.StringIO)
@@ -55,8 +55,8 @@ def told(report: HealthReport, *, verbose: bool = False) -> str:
 
 
 FORMS: dict[str, Callable[[HealthReport], str]] = {
-    "table.txt": lambda report: told(report),
-    "table-verbose.txt": lambda report: told(report, verbose=True),
+    "table.txt": lambda report: shown(report),
+    "table-verbose.txt": lambda report: shown(report, verbose=True),
     "metrics.prom": prometheus,
     "nagios.txt": lambda report: nagios(report)[1] + "\n",
 }
@@ -71,14 +71,14 @@ def test_as_it_was(report: HealthReport, name: str) -> None:
 
 
 def test_hosts_that_are_alike_are_one_line(report: HealthReport) -> None:
-    lines = told(ok(report)).splitlines()
+    lines = shown(ok(report)).splitlines()
     assert re.fullmatch(r"coral-\[0-8\] +ok +6 ok", lines[1]) and len([line for line in lines if line]) == 3
 
 
 def test_the_table_says_simulated(report: HealthReport) -> None:
     simulated = [dataclasses.replace(each, detail="/dev/apex_0, SIMULATED") for each in report.findings]
-    assert "6 ok, SIMULATED" in told(dataclasses.replace(ok(report), findings=[each for each in simulated if each.ok]))
-    assert "SIMULATED" not in told(report)
+    assert "6 ok, SIMULATED" in shown(dataclasses.replace(ok(report), findings=[each for each in simulated if each.ok]))
+    assert "SIMULATED" not in shown(report)
 
 
 def test_what_asks_for_the_same_is_one_group_and_the_worst_comes_first(report: HealthReport) -> None:
@@ -91,12 +91,12 @@ def test_what_asks_for_the_same_is_one_group_and_the_worst_comes_first(report: H
 def test_a_host_does_not_speak_to_the_terminal(report: HealthReport) -> None:
     rude = Finding("h", "units", "FAILED", Severity.ERROR, "", "\x1b]0;x\x07\x1b[31ma\nb", "c\x9bd")
     for text in (
-        told(HealthReport("coral", [rude])),
-        told(HealthReport("coral", [rude]), verbose=True),
+        shown(HealthReport("coral", [rude])),
+        shown(HealthReport("coral", [rude]), verbose=True),
         nagios(HealthReport("", [rude]))[1],
     ):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
-    assert "cause:  ]0;x [31ma b\n" in told(HealthReport("coral", [rude]))
+    assert "cause:  ]0;x [31ma b\n" in shown(HealthReport("coral", [rude]))
 
 
 def test_subjects() -> None:
@@ -105,7 +105,7 @@ def test_subjects() -> None:
 
 def test_no_finding_at_all() -> None:
     nothing = HealthReport("coral", ())
-    assert nagios(nothing)[0] == 0 and "0 hosts" in told(nothing) and "0 hosts" in html(nothing)
+    assert nagios(nothing)[0] == 0 and "0 hosts" in shown(nothing) and "0 hosts" in html(nothing)
     assert list(text_string_to_metric_families(prometheus(nothing)))
 
 
@@ -227,14 +227,14 @@ def test_what_is_simulated_says_so_in_every_form(report: HealthReport) -> None:
         ],
     )
     assert simulated.simulated == [f"coral-{number}" for number in range(9)]
-    for text in (told(simulated), told(simulated, verbose=True), nagios(simulated)[1], html(simulated)):
+    for text in (shown(simulated), shown(simulated, verbose=True), nagios(simulated)[1], html(simulated)):
         assert "SIMULATED" in text
     assert report.document()["simulated"] == [] and simulated.document()["simulated"] == simulated.simulated
     figure = Figure("host_tpus_simulated", {"host": "coral-0"}, 1)
     assert 'clusteradm_host_tpus_simulated{host="coral-0"} 1\n' in prometheus(
         dataclasses.replace(report, figures=[figure])
     )
-    for text in (told(report), nagios(report)[1], html(report)):
+    for text in (shown(report), nagios(report)[1], html(report)):
         assert "SIMULATED" not in text
 
 
@@ -248,7 +248,7 @@ def test_findings_caused_by_another_are_grouped_under_it(report: HealthReport) -
     assert [group.state for group in groups(dead)].count("STALE") == 0
     (group,) = [group for group in groups(dead) if group.state == "NOT_SERVING"]
     assert group.effects == "coral-[7-8] nfs: STALE"
-    text = told(dead)
+    text = shown(dead)
     assert "  effect: coral-[7-8] nfs: STALE\n" in text and "\ncoral-[7-8]  STALE" in text
     assert "5 errors, 2 warnings, 2 more grouped under them" in text.splitlines()[-1]
     assert "effect: coral-[7-8] nfs: STALE" in html(dead)

@@ -111,7 +111,7 @@ def test_what_is_no_probe_at_all(document: Any) -> None:
 
 
 def survives_whole(survey: Survey) -> None:
-    """Judged, and told in every form, as text that can be written."""
+    """Judged, and shown in every form, as text that can be written."""
     assert CLUSTER is not None
     findings = health.judge(CLUSTER, survey, undeclared=True)
     assert {finding.host for finding in findings} >= set(survey.documents) | set(survey.errors)
@@ -146,5 +146,5 @@ def test_a_survey_of_anything(document: Any, cluster: Any) -> None:
 @given(st.sampled_from(["kernel", "stderr", "dkms"]), st.text())
 @example("stderr", "/dev/apex_0" * 100_000)
 def test_no_line_is_too_odd_for_the_table(where: str, line: str) -> None:
-    told = patterns.match(where, line)
-    assert told is None or told.cause
+    found = patterns.match(where, line)
+    assert found is None or found.cause

@@ -76,7 +76,7 @@ def failing(cluster: Cluster, survey: Survey) -> list[tuple[str, str, str]]:
     return [(each.subject, each.check, each.state) for each in health.judge(cluster, survey) if not each.ok]
 
 
-def test_all_is_well(cluster: Cluster, survey: Survey) -> None:
+def test_a_survey_without_errors(cluster: Cluster, survey: Survey) -> None:
     assert failing(cluster, survey) == []
     checks = {finding.check for finding in health.judge(cluster, survey)}
     assert checks == {"ssh", "clock", "disk", "units", "network", "nfs", "runtime", "mpi"}
@@ -112,16 +112,16 @@ CHANGES: list[tuple[list[str | int], Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("path", "value", "check", "state"), CHANGES, ids=[f"{row[2]}-{row[3]}" for row in CHANGES])
-def test_one_illness_is_one_finding(
+def test_one_change_is_one_finding(
     cluster: Cluster, survey: Survey, path: list[str], value: Any, check: str, state: str
 ) -> None:
-    sick = copy.deepcopy(survey)
-    place: Any = sick.documents["c"]
+    changed = copy.deepcopy(survey)
+    place: Any = changed.documents["c"]
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = value
-    assert failing(cluster, sick) == [("c", check, state)]
-    (finding,) = [each for each in health.judge(cluster, sick) if not each.ok]
+    assert failing(cluster, changed) == [("c", check, state)]
+    (finding,) = [each for each in health.judge(cluster, changed) if not each.ok]
     assert finding.cause and finding.remedy
 
 
@@ -130,7 +130,7 @@ def test_who_has_no_root_squashed_may_still_work(cluster: Cluster, survey: Surve
     assert failing(cluster, survey) == [("c", "nfs", "ROOT")] and "c" in fit(cluster, survey)
 
 
-def test_a_head_with_a_disk_of_its_own_for_the_share_is_well(cluster: Cluster, survey: Survey) -> None:
+def test_a_head_with_a_disk_of_its_own_for_the_share_is_ok(cluster: Cluster, survey: Survey) -> None:
     mount = {"source": "/dev/sda1", "type": "ext4", "options": "rw"}
     survey.documents["h"]["share"] |= {"mount": mount, "root": {"ok": True, "squashed": False}}
     assert failing(cluster, survey) == []
@@ -188,7 +188,7 @@ def test_the_heads_export(cluster: Cluster, survey: Survey, change: dict[str, An
     assert (state is None) or (finding.cause and finding.remedy)
 
 
-def test_a_server_that_died_is_the_one_thing_to_mend(cluster: Cluster, survey: Survey) -> None:
+def test_a_server_that_died_is_the_one_thing_to_repair(cluster: Cluster, survey: Survey) -> None:
     survey.documents["h"]["export"] = {**SERVES, "answers": False, "error": "it takes connections, but says nothing"}
     survey.documents["c"]["share"]["use"] = {"ok": False, "error": "no answer within 4 s", "timeout": True}
     found = [each for each in health.judge(cluster, survey) if not each.ok]
