@@ -44,9 +44,8 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
     hosts = list(hosts)
     pairs = _pairs(hello)
     slow = _slow(pairs)
-    reporter = (
-        None if pairs else _reporter(hosts, hello, [name for name in logins if together is None or name in together])
-    )
+    joined = [name for name in logins if together is None or name in together]
+    reporter = None if pairs else _reporter(hosts, hello, joined)
     for host in hosts:
         login = logins.get(host.name)
         if login is None:
