@@ -72,7 +72,7 @@ def _runtime_warnings(
     if manifest.model.min_runtime is None:
         return
     hosts = [host for host in cluster.workers if host.name in verified.hosts]
-    old = too_old(manifest, health.survey(connections, hosts, sections=("runtime",)).documents)
+    old = too_old(manifest, health.collect(connections, hosts, sections=("runtime",)).documents)
     if old:
         warning = f"it needs Edge TPU runtime {manifest.model.min_runtime}, but older are {', '.join(old)}"
         show.message(f"warning: {warning}")

@@ -1,4 +1,4 @@
-"""Give health to Prometheus: over HTTP when it asks, or as a file for node_exporter's textfile collector."""
+"""Export health metrics to Prometheus, over HTTP or as a file for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from clusteradm.errors import ClusteradmError, UsageError
 
 EXAMPLES = """\
 examples:
-  clusteradm exporter                                  http://127.0.0.1:10089/metrics, until Ctrl-C
-  clusteradm exporter --listen 10.0.0.1:10089          for a Prometheus on another machine: whoever reaches it reads it
-  clusteradm exporter --cache 60                       ask the hosts once a minute at most, whoever asks
-  clusteradm exporter --textfile /var/lib/prometheus/node-exporter/clusteradm.prom    once, as from a timer
+  clusteradm exporter                                  serve http://127.0.0.1:10089/metrics until Ctrl-C
+  clusteradm exporter --listen 10.0.0.1:10089          for a Prometheus on another machine; there is no access control
+  clusteradm exporter --cache 60                       check the hosts at most once a minute
+  clusteradm exporter --textfile /var/lib/prometheus/node-exporter/clusteradm.prom    write once, for a timer
 
-exit status: 0 the file is written (whatever it says), 2 usage or a bad inventory, 130 interrupted
+exit status: 0 the file is written (whatever the state of the hosts), 2 usage or a bad inventory, 130 interrupted
 """
 
 DEFAULT_LISTEN = "127.0.0.1:10089"
 _DEFAULT_CACHE_SECONDS = 30.0
-_FAILED = "the hosts could not be asked: see the messages of clusteradm exporter\n"
+_FAILED = "the hosts could not be checked: see the messages of clusteradm exporter\n"
 _INDEX = "clusteradm exporter: see /metrics\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `clusteradm exporter`."""
+    """Options of `clusteradm exporter`."""
     context.add_connection_arguments(parser, json=False, connect=context.QUICK_SECONDS)
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
@@ -45,21 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_place,
         default=DEFAULT_LISTEN,
         metavar="ADDRESS:PORT",
-        help="where to answer over HTTP (%(default)s); without an address, on this machine only",
+        help="address of the HTTP server (%(default)s); without ADDRESS, 127.0.0.1",
     )
-    way.add_argument("--textfile", metavar="PATH", help="write the file once, in one step, and end")
+    way.add_argument("--textfile", metavar="PATH", help="write the file once, atomically, and exit")
     parser.add_argument(
         "--cache",
         type=seconds,
         default=_DEFAULT_CACHE_SECONDS,
         metavar="SECONDS",
-        help="how long an answer is given again before the hosts are asked anew (%(default)g)",
+        help="time for which metrics are served again before the hosts are checked anew (%(default)g)",
     )
-    parser.add_argument("--expect", action="store_true", help="TPUs that the inventory does not declare are findings")
+    parser.add_argument("--expect", action="store_true", help="report TPUs that the inventory does not declare")
 
 
 def _place(text: str) -> tuple[str, int]:
-    """Address and port. Only an address that is written opens the port to others."""
+    """Address and port of an option, the address 127.0.0.1 if there is none. Raises ArgumentTypeError."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]:|([^\s:\[\]]*):)?(\d{1,5})", text)
     if not match or int(match[3]) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT, such as {DEFAULT_LISTEN}")
@@ -67,11 +67,11 @@ def _place(text: str) -> tuple[str, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file, or answer until interrupted."""
+    """Write the file, or serve until interrupted."""
     password = context.ask_password("sudo password: ") if args.ask_become_pass else None
 
     def take() -> str:
-        # The inventory is read each time: a new board needs no new start.
+        # The inventory is read each time: a new host needs no restart.
         cluster = context.open_cluster(args)
         return prometheus(judged(args, cluster, ask(args, cluster, password, again=True)))
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     cache = Cache(take, args.cache)
     with open_server(args.listen, cache) as server:
-        # What a person has to answer or to correct shows now, not to the first who asks.
+        # A question or an error shows at the start, not at the first request.
         cache.text()
         host, port = args.listen[0], server.server_address[1]
         show.message(f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics (Ctrl-C ends)")
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the file in one step: a reader sees the old one or the new one. Raises UsageError where it cannot be."""
+    """Replace the file atomically: a reader sees the old text or the new one. Raises UsageError if that fails."""
     try:
         atomic.write(path, text, mode=0o644)
     except OSError as error:
@@ -97,7 +97,7 @@ def write(path: Path, text: str) -> None:
 
 
 class Cache:
-    """What was taken last, while it is fresh. One takes at a time; who comes meanwhile waits for what it brings."""
+    """Text that is taken anew after `seconds`. One thread takes it; others wait for the result."""
 
     def __init__(self, take: Callable[[], str], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._take = take
@@ -108,7 +108,7 @@ class Cache:
         self._until = 0.0
 
     def text(self) -> str:
-        """The text. Raises what taking it raises, and then asks again next time."""
+        """The text, taken anew if it is too old. Raises what taking it raises; the next call then takes it again."""
         with self._lock:
             if self._text is None or self._clock() >= self._until:
                 self._text = None
@@ -122,7 +122,7 @@ class _Server(ThreadingHTTPServer):
     cache: Cache
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no defect of ours."""
+        """Log one line instead of a traceback when a client disconnects."""
         show.message(f"exporter: {client_address}: the connection broke")
 
 
@@ -131,7 +131,7 @@ class _Server6(_Server):
 
 
 def open_server(place: tuple[str, int], cache: Cache) -> ThreadingHTTPServer:
-    """A server that listens, not yet serving. Raises UsageError where it cannot listen there."""
+    """Server that listens but does not serve yet. Raises UsageError if the address cannot be used."""
     try:
         server = (_Server6 if ":" in place[0] else _Server)(place, _Handler)
     except OSError as error:
@@ -142,7 +142,7 @@ def open_server(place: tuple[str, int], cache: Cache) -> ThreadingHTTPServer:
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    # A client that connects and says nothing.
+    # Seconds for a client that connects and sends nothing.
     timeout = 10
 
     def do_GET(self) -> None:
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ClusteradmError as error:
             show.message(f"exporter: {error}")
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, _FAILED)
-        except Exception:  # a defect: the traceback is for whoever runs the exporter, not for whoever asks
+        except Exception:  # a defect: the traceback is for the operator, not for the client
             show.message(traceback.format_exc())
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, _FAILED)
         else:
@@ -175,13 +175,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            # Prometheus gives up after its scrape_timeout; what was taken is there for the next time.
+            # Prometheus gives up after its scrape_timeout; the cache has the text for its next request.
             with contextlib.suppress(ConnectionError):
                 self.wfile.write(body)
 
     def version_string(self) -> str:
-        """Which Python this is concerns nobody."""
+        """Server header without the version of Python."""
         return "clusteradm"
 
     def log_message(self, format: str, *args: object) -> None:
-        """One line a scrape is nothing that anyone reads."""
+        """No log line for each request."""

@@ -1,4 +1,4 @@
-"""Look at every host and every Edge TPU: one state, one cause, one remedy. Exits 0 only if all is well."""
+"""Check every host and every Edge TPU: one state, one cause, one remedy. Exits 0 only if every finding is ok."""
 
 from __future__ import annotations
 
@@ -16,92 +16,91 @@ from clusteradm import atomic, health
 from clusteradm.cli import context, show
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
-from clusteradm.cli.health_forms.report import Report
+from clusteradm.cli.health_forms.report import HealthReport
 from clusteradm.cli.health_forms.table import table
 from clusteradm.errors import ClusteradmError, UsageError
 from clusteradm.health import Survey, saved
 from clusteradm.health.anonymous import anonymous
-from clusteradm.health.expect import compare
 from clusteradm.inventory import Cluster
 from clusteradm.transport import Password
 
 EXAMPLES = """\
 examples:
-  clusteradm health                              every host of the inventory, those that are alike in one line
-  clusteradm health -v --limit 'coral-[0:3]'     every check and every TPU of these
-  clusteradm health --watch 10                   again and again, until Ctrl-C
-  clusteradm health --expect                     a TPU more than the inventory's cluster_tpus is a finding, too
-  clusteradm health --fix                        mend what is safe to mend, and say what is left
-  clusteradm health --html report.html           a page to mail or to print
-  clusteradm health --save bug.json --anonymous  what the hosts said, to attach to a bug report
-  clusteradm health --from bug.json              judge that, with no connection and no inventory
+  clusteradm health                              every host of the inventory; hosts in the same state share a row
+  clusteradm health -v --limit 'coral-[0:3]'     every check and every TPU of these hosts
+  clusteradm health --watch 10                   repeat every 10 seconds until Ctrl-C
+  clusteradm health --expect                     report TPUs that the inventory does not declare (cluster_tpus), too
+  clusteradm health --fix                        repair what is safe to repair, then check again
+  clusteradm health --html report.html           write an HTML report
+  clusteradm health --save bug.json --anonymous  save the hosts' answers, for a bug report
+  clusteradm health --from bug.json              judge saved answers, without connections or inventory
   clusteradm health --json | jq '.findings[] | select(.severity != "ok")'
   clusteradm health --format nagios              one line with performance data, exit status 0, 1, 2 or 3
 
-exit status: 0 all is well, 3 something is ill, 4 a host does not answer
+exit status: 0 ok, 3 errors or warnings, 4 a host does not answer
 """
 
 _PAUSE_SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `clusteradm health`."""
+    """Options of `clusteradm health`."""
     context.add_connection_arguments(parser, connect=context.QUICK_SECONDS)
-    parser.add_argument("-v", "--verbose", action="store_true", help="a row for every host and every TPU")
+    parser.add_argument("-v", "--verbose", action="store_true", help="one row for every host and every TPU")
     parser.add_argument(
         "--format",
         choices=("table", "json", "prometheus", "nagios"),
         default="table",
-        help="what is written to standard output (%(default)s); --json is short for --format json",
+        help="format of standard output (%(default)s); --json is short for --format json",
     )
-    parser.add_argument("--html", metavar="FILE", help="write a page to mail or to print, too")
+    parser.add_argument("--html", metavar="FILE", help="also write an HTML report")
     parser.add_argument(
         "--watch",
         nargs="?",
         type=seconds,
         const=_PAUSE_SECONDS,
         metavar="SECONDS",
-        help=f"look again and again, with a pause ({_PAUSE_SECONDS:.0f} s)",
+        help=f"repeat with this pause until Ctrl-C ({_PAUSE_SECONDS:.0f} s)",
     )
-    parser.add_argument("--expect", action="store_true", help="TPUs that the inventory does not declare are findings")
+    parser.add_argument("--expect", action="store_true", help="report TPUs that the inventory does not declare")
     parser.add_argument(
-        "--fix", action="store_true", help="mend what is safe (clock, mount, driver, permissions), and look again"
+        "--fix", action="store_true", help="repair what is safe (clock, mount, driver, permissions), then check again"
     )
-    parser.add_argument("--save", metavar="FILE", help="keep what the hosts said, for --from or for a bug report")
+    parser.add_argument("--save", metavar="FILE", help="save the hosts' answers, for --from or a bug report")
     parser.add_argument(
-        "--anonymous", action="store_true", help="with --save: without secrets, names, addresses and serials"
+        "--anonymous", action="store_true", help="with --save: without secrets, names, addresses and serial numbers"
     )
-    parser.add_argument("--from", dest="source", metavar="FILE", help="judge what --save kept; asks no host")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="judge answers saved by --save, offline")
 
 
 def seconds(text: str) -> float:
-    """A number of seconds of the command line."""
+    """Seconds of an option, 0.1 to 86400. Raises ArgumentTypeError."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
     if not 0.1 <= number <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 86400")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 86400")
     return number
 
 
 def run(args: argparse.Namespace) -> int:
-    """Survey, judge, show."""
+    """Survey, judge, print; the exit status."""
     form = "json" if args.json else args.format
     if args.anonymous and not args.save:
-        raise UsageError("--anonymous goes with --save FILE")
+        raise UsageError("--anonymous needs --save FILE")
     if args.fix and (args.source or args.watch is not None):
-        raise UsageError("--fix mends hosts that it has asked itself, once: it goes with neither --from nor --watch")
+        raise UsageError("--fix cannot be used with --from or --watch: it repairs hosts that it has just checked, once")
     if args.watch is not None:
         if form != "table" or args.source or args.save or args.html:
-            raise UsageError("--watch shows the table of hosts that it asks; it goes with no file and no other format")
+            raise UsageError("--watch shows only the table: it cannot be used with --from, --save, --html or --format")
         _watch(args)
     try:
         report = _report(args)
     except ClusteradmError as error:
         if form != "nagios":
             raise
-        # The server that runs a plugin sees nothing but its standard output.
+        # A monitoring server reads only the standard output of a plugin.
         status, line = unknown(str(error))
         sys.stdout.write(line + "\n")
         return status
@@ -112,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     return _show(report, form, verbose=args.verbose)
 
 
-def _show(report: Report, form: str, *, verbose: bool) -> int:
+def _show(report: HealthReport, form: str, *, verbose: bool) -> int:
     status = report.exit_code
     if form == "json":
         show.json_document("health", report.document())
@@ -126,10 +125,10 @@ def _show(report: Report, form: str, *, verbose: bool) -> int:
     return status
 
 
-def _report(args: argparse.Namespace) -> Report:
+def _report(args: argparse.Namespace) -> HealthReport:
     if args.source:
         survey, cluster = saved.read(Path(args.source))
-        # A document judges itself, unless it is asked how it looks by another inventory, or is too old to have one.
+        # A saved survey has its inventory with it; -i overrides it, and the first versions had none.
         if args.inventory or cluster is None:
             cluster = context.open_cluster(args)
         survey = survey.only(cluster.select(args.limit) if args.limit else cluster.hosts.values())
@@ -137,7 +136,7 @@ def _report(args: argparse.Namespace) -> Report:
         cluster = context.open_cluster(args)
         password = context.ask_password("sudo password: ") if args.ask_become_pass else None
         survey = _ask(args, cluster, password)
-        if args.fix and _mend(args, cluster, survey, password):
+        if args.fix and _repair(args, cluster, survey, password):
             survey = _ask(args, cluster, password)
     if args.save:
         body = saved.document(cluster, survey)
@@ -145,14 +144,14 @@ def _report(args: argparse.Namespace) -> Report:
     return judged(args, cluster, survey)
 
 
-def _mend(args: argparse.Namespace, cluster: Cluster, survey: Survey, password: Password | None) -> bool:
-    from clusteradm.cli.health_fix import mend  # the whole engine, which looking does not need
+def _repair(args: argparse.Namespace, cluster: Cluster, survey: Survey, password: Password | None) -> bool:
+    from clusteradm.cli.health_fix import repair  # loads the playbook engine, which a check does not need
 
-    return mend(args, cluster, health.judge(cluster, survey), password)
+    return repair(args, cluster, health.judge(cluster, survey), password)
 
 
 def _ask(args: argparse.Namespace, cluster: Cluster, password: Password | None) -> Survey:
-    with show.stderr.status("asking the hosts") as status:
+    with show.stderr.status("checking the hosts") as status:
         return ask(args, cluster, password, progress=lambda text: status.update(text))
 
 
@@ -164,24 +163,22 @@ def ask(
     again: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Survey:
-    """What the hosts that the command line names say now. `again`: without what gets in the way of jobs each time."""
+    """Survey of the hosts that the command line selects. `again`: only the sections that do not disturb jobs."""
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     with context.connect(args, cluster, sudo_password) as connections:
-        return health.survey(
+        return health.collect(
             connections, hosts, sections=health.LIGHT if again else (), together=not again, progress=progress
         )
 
 
-def judged(args: argparse.Namespace, cluster: Cluster, survey: Survey) -> Report:
-    """The report of a survey."""
-    findings = health.judge(cluster, survey)
-    if args.expect:
-        findings += compare(cluster, survey)
-    return Report.of(cluster, survey, findings)
+def judged(args: argparse.Namespace, cluster: Cluster, survey: Survey) -> HealthReport:
+    """Report of a survey."""
+    findings = health.judge(cluster, survey, undeclared=args.expect)
+    return HealthReport.of(cluster, survey, findings)
 
 
 def _watch(args: argparse.Namespace) -> None:
-    """Until Ctrl-C. Every round connects anew: a host that hangs is found by the time limit of a connection."""
+    """Repeat until Ctrl-C. Every round opens new connections: the connect timeout finds a host that hangs."""
     cluster = context.open_cluster(args)
     password = context.ask_password("sudo password: ") if args.ask_become_pass else None
     report = judged(args, cluster, ask(args, cluster, password, again=True))

@@ -1,4 +1,4 @@
-"""`clusteradm health --fix`: what is safe to mend is mended by those tasks of bootstrap that are about it."""
+"""`clusteradm health --fix`: runs the tasks of bootstrap that repair the findings, on the hosts that have them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from clusteradm.playbook import PlaybookRun, Tags, Templates, load
 from clusteradm.transport import Password
 
 
-def mend(args: argparse.Namespace, cluster: Cluster, findings: Iterable[Finding], password: Password | None) -> bool:
-    """Mend what can be mended without asking; False where there is nothing of the kind."""
+def repair(args: argparse.Namespace, cluster: Cluster, findings: Iterable[Finding], password: Password | None) -> bool:
+    """Run the tasks; False if there is no finding that they repair."""
     wanted = fixes(findings)
     if not wanted:
-        show.message("nothing for --fix: it sets clocks, mounts the share, loads the driver, gives permissions")
+        show.message(
+            "nothing for --fix to repair: it sets clocks, mounts the share, loads the driver, sets permissions"
+        )
         return False
     tags = Tags(frozenset().union(*wanted.values()))
     limit = ",".join(wanted)
-    show.message(f"mending: clusteradm bootstrap --limit {limit} --tags {','.join(sorted(tags.only))}")
+    show.message(f"repairing: clusteradm bootstrap --limit {limit} --tags {','.join(sorted(tags.only))}")
     templates = Templates()
     playbook = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates).only(tags)
     with context.connect(args, cluster, password) as connections:

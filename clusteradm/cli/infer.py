@@ -159,7 +159,7 @@ def _slots(connections: Connections, hosts: Sequence[Host], *, cpu: bool) -> lis
             show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
     drained = {drain.host for drain in drains if drain.pci_address is None}
     hosts = [host for host in hosts if host.name not in drained]
-    survey = health.survey(connections, hosts, sections=health.FOR_JOBS)
+    survey = health.collect(connections, hosts, sections=health.FOR_JOBS)
     findings = health.judge(connections.cluster, survey)
     able = health.slots(survey, findings)
     for text in _left_out(findings, able, cpu=cpu):
@@ -183,7 +183,7 @@ def _left_out(findings: Sequence[Finding], able: Mapping[str, tuple[Tpu, ...]], 
     for finding in findings:
         host, _, address = finding.subject.partition(" ")
         if host not in able:
-            if health.bars(finding):
+            if health.blocks_jobs(finding):
                 yield f"{host} is left out: {finding.state}: {finding.cause}"
         elif finding.check == "tpu" and not cpu and address not in [tpu.pci_address for tpu in able[host]]:
             # What is well and not ours is another job's.

@@ -1,5 +1,5 @@
-"""The same with no hardware: a virtual cluster on this machine. Its boards are real Debian systems; their Edge TPUs are
-simulated. Everything stays inside network namespaces of its own."""
+"""Run a virtual cluster on this machine. Its boards are Debian systems in containers, with simulated Edge TPUs. It has
+network namespaces of its own; no packet leaves this machine."""
 
 from __future__ import annotations
 
@@ -11,70 +11,71 @@ from pathlib import Path
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.lab import Lab
-from clusteradm.lab.faults import FAULTS
+from clusteradm.lab.fault_kinds import FAULTS
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME
 from clusteradm.lab.suites import DEFAULT, SUITES
 
 EXAMPLES = """\
 examples:
-  clusteradm lab up --nodes 4              boot 4 boards; bootstrap and the others use them by default
+  clusteradm lab up --nodes 4              boot 4 boards; the other commands use them by default
   clusteradm lab up --name other --tpus 2  a second lab beside the first
-  clusteradm lab status                    what the boards are doing
-  clusteradm lab ssh w1                    log in, as on a real board
+  clusteradm lab status                    state of every board
+  clusteradm lab ssh w1                    log in by SSH, as to a real board
   clusteradm lab exec head -- lspci -nn    run a command as root, without SSH
-  clusteradm lab fault w2 power            pull the plug; all that can be done: clusteradm lab fault --help
-  clusteradm lab fault w2 wedged --tpu 1   one Edge TPU does not answer any more
-  clusteradm lab fault w2 restore          undo what was done to it
-  clusteradm lab compile-model m.tflite    for the simulated Edge TPUs; writes m_edgetpu.tflite
-  clusteradm lab down                      end it and remove its boards
+  clusteradm lab fault w2 power            cut the power of a board; all faults: clusteradm lab fault --help
+  clusteradm lab fault w2 wedged --tpu 1   make one Edge TPU stop answering
+  clusteradm lab fault w2 restore          undo all faults of a board
+  clusteradm lab compile-model m.tflite    compile for the simulated Edge TPUs; writes m_edgetpu.tflite
+  clusteradm lab down                      end the lab and remove its boards
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sub-commands of `clusteradm lab` and their options."""
     commands = parser.add_subparsers(dest="lab_command", metavar="COMMAND", required=True)
 
     def command(name: str, summary: str, run: object) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument("--name", default=DEFAULT_NAME, help="which lab (default: %(default)s)")
+        sub.add_argument("--name", default=DEFAULT_NAME, help="name of the lab (default: %(default)s)")
         sub.set_defaults(run_lab=run)
         return sub
 
-    up = command("up", "boot the boards, or complete a lab that is partly up", _up)
+    up = command("up", "start a lab, or boot the boards of one that are off", _up)
     up.add_argument(
-        "--nodes", type=int, default=4, metavar="N", help="boards, the head included (default: %(default)s)"
+        "--nodes", type=int, default=4, metavar="N", help="number of boards, the head included (default: %(default)s)"
     )
     up.add_argument("--tpus", type=int, default=1, metavar="N", help="Edge TPUs per board (default: %(default)s)")
     up.add_argument("--suite", choices=list(SUITES), default=DEFAULT, help="Debian release (default: %(default)s)")
     up.add_argument(
-        "--memory", type=int, default=DEFAULT_MEMORY, metavar="MIB", help="per board (default: %(default)s)"
+        "--memory", type=int, default=DEFAULT_MEMORY, metavar="MIB", help="memory per board (default: %(default)s)"
     )
     up.add_argument("--python", default="", metavar="PATH", help="ansible_python_interpreter of the inventory")
 
-    status = command("status", "what the boards are doing", _status)
+    status = command("status", "show the state of every board", _status)
     status.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
     ssh = command("ssh", "log in to a board by SSH, or run a command there", _ssh)
-    ssh.add_argument("node")
+    ssh.add_argument("node", metavar="BOARD")
     ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
 
     run = command("exec", "run a command on a board as root, without SSH", _exec)
-    run.add_argument("node")
+    run.add_argument("node", metavar="BOARD")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
 
-    fault = command("fault", "do something bad to a board, or undo it", _fault)
-    fault.add_argument("node")
-    fault.add_argument("kind", choices=[*FAULTS, "restore"], metavar="FAULT", help="one of those below")
-    fault.add_argument("--tpu", type=int, metavar="N", help="only its Edge TPU apex_N (default: all that it has)")
+    fault = command("fault", "cause a fault on a board, or undo its faults", _fault)
+    fault.add_argument("node", metavar="BOARD")
+    fault.add_argument("kind", choices=[*FAULTS, "restore"], metavar="FAULT", help="one of the faults below")
+    fault.add_argument("--tpu", type=int, metavar="N", help="on its Edge TPU apex_N only (default: on all)")
     fault.formatter_class = argparse.RawDescriptionHelpFormatter
     kinds = {
         **{kind: about.summary for kind, about in FAULTS.items()},
-        "restore": "undo all that was done to the board",
+        "restore": "undo all faults of the board",
     }
     fault.epilog = "faults:\n" + "".join(f"  {kind:11} {summary}\n" for kind, summary in kinds.items())
 
-    command("down", "end the lab and remove its boards", _down)
+    command("down", "end a lab and remove its boards", _down)
 
-    summary = "make a model for the lab's simulated Edge TPUs of a fully quantised .tflite"
+    summary = "compile a fully quantised .tflite model for the lab's simulated Edge TPUs"
     compiler = commands.add_parser("compile-model", help=summary, description=summary)
     compiler.add_argument("model", type=Path, metavar="MODEL.tflite")
     compiler.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MODEL_edgetpu.tflite")
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run one sub-command; its exit status."""
     if args.run_lab is None:
         return _compile_model(args)
     result: int = args.run_lab(args, Lab(args.name, say=show.message))
@@ -149,6 +151,6 @@ def _command(words: list[str]) -> list[str]:
 
 
 def _become(argv: list[str]) -> int:
-    """Go on as another program: its terminal, its signals, its exit status."""
+    """Replace this process by another program, which then has its terminal, signals and exit status."""
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606

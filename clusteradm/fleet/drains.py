@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from clusteradm.errors import ClusteradmError, UsageError
-from clusteradm.health.survey import survey
+from clusteradm.health import Tpu, collect
 from clusteradm.health.tpu import facts as tpu_facts
-from clusteradm.health.tpu.state import Tpu
 from clusteradm.inventory import Cluster
 from clusteradm.transport import Connections
 
@@ -69,7 +68,7 @@ class Drains:
             return host
         if gone and ":" in tpu:
             return f"{host}:{tpu}"
-        found = survey(self._connections, [machine], sections=("tpu",))
+        found = collect(self._connections, [machine], sections=("tpu",))
         if host not in found.documents:
             raise UsageError(f"{host} does not answer, so its TPUs are not known", next_step=f"drain all of it: {host}")
         facts = tpu_facts.read(found.documents[host])

@@ -1,9 +1,12 @@
-"""Probe data -> findings: one state, one cause, one remedy; and the TPUs that a job may use."""
+"""Health of a cluster: probes collected into a survey, judged into findings (state, cause, remedy), usable TPUs."""
 
+from clusteradm.health.collector import collect
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.fixes import fixes
-from clusteradm.health.survey import FOR_JOBS, LIGHT, Survey, bars, judge, slots, survey
-from clusteradm.health.tpu.state import Tpu
+from clusteradm.health.judgement import judge
+from clusteradm.health.survey import FOR_JOBS, LIGHT, Survey
+from clusteradm.health.tpu import Tpu
+from clusteradm.health.usable import blocks_jobs, slots
 
 __all__ = [
     "FOR_JOBS",
@@ -12,9 +15,9 @@ __all__ = [
     "Severity",
     "Survey",
     "Tpu",
-    "bars",
+    "blocks_jobs",
+    "collect",
     "fixes",
     "judge",
     "slots",
-    "survey",
 ]

@@ -1,7 +1,7 @@
-"""A saved survey without what tells whose it is: for a bug report that anyone may read.
+"""Anonymous copy of a saved survey, for a public bug report.
 
-Replaced, the same by the same everywhere: names of hosts, groups and users, IP and MAC addresses, serials, unique ids.
-Left out: command lines but for the program, passwords, tokens, keys. The judge finds in it what it found before.
+Replaced consistently: names of hosts, groups and users, IP and MAC addresses, serial numbers, unique ids. Removed:
+arguments of command lines, passwords, tokens, keys. The copy is judged as the original is.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w
 _HOME = re.compile(r"(?<=/home/)[^/\s:'\"]+")
 _SERIAL_KEY = re.compile(r"(^|[_-])(serial([_-]?number)?|uuid|cid|(unique|machine|boot)[_-]?id)$", re.IGNORECASE)
 _USER_KEYS = {"user", "owner", "group", "members", "cluster_user"}
-# Names that every such machine has, and that the judge may go by.
+# Names that every such machine has; checks compare with some of them.
 _COMMON_USERS = {"root", "apex", "nobody", "www-data", "mendel", str(VARIABLES["cluster_user"].default)}
 _COMMON_GROUPS = {"head", "compute", "ungrouped"}
-# The cluster's network becomes the first of these that it fits into; addresses keep their place in it.
+# The cluster's network becomes the first of these that it fits into; an address keeps its offset.
 _NETWORKS = [ipaddress.IPv4Network(text) for text in ("192.0.2.0/24", "198.18.0.0/15", "10.0.0.0/8")]
-# All other addresses: those of examples (RFC 5737), and where they do not suffice, some that nobody has.
+# Replacements of all other addresses: those for documentation (RFC 5737), then reserved ones.
 _OTHERS = [ipaddress.IPv4Network(text) for text in ("203.0.113.0/24", "198.51.100.0/24", "240.0.0.0/8")]
 
 
 def anonymous(cluster: Cluster, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The document of `saved.document`, anonymous. `cluster` is the inventory that it was made with."""
-    words = _Words(cluster, body)
+    """Anonymous copy of a document of `saved.document`. `cluster`: the inventory that the document was made with."""
+    replacements = _Replacements(cluster, body)
     hosts = {
-        words.hosts[name]: {
-            "groups": [group if group in _COMMON_GROUPS else words.groups[group] for group in about["groups"]],
-            "vars": words.clean({key: value for key, value in about["vars"].items() if key != "cluster_name"}),
+        replacements.hosts[name]: {
+            "groups": [group if group in _COMMON_GROUPS else replacements.groups[group] for group in about["groups"]],
+            "vars": replacements.clean({key: value for key, value in about["vars"].items() if key != "cluster_name"}),
         }
         for name, about in body["inventory"]["hosts"].items()
     }
-    seen = {name: words.clean(body[name]) for name in ("documents", "cluster", "errors", "cluster_error")}
+    seen = {name: replacements.clean(body[name]) for name in ("documents", "cluster", "errors", "cluster_error")}
     return {**body, "anonymous": True, "inventory": {"hosts": hosts}, **seen}
 
 
-class _Same(dict[str, str]):
-    """What stands for what: a new word gets the next replacement, a known one its own."""
+class _Numbered(dict[str, str]):
+    """Word -> its replacement; a word looked up for the first time gets the next one by number."""
 
     def __init__(self, replacement: Callable[[int], str]) -> None:
         super().__init__()
@@ -67,18 +67,18 @@ class _Same(dict[str, str]):
         return self[word]
 
 
-class _Words:
-    """Everything that is replaced, gathered first: a name may stand in a text before the place that shows it is one."""
+class _Replacements:
+    """All words to replace, collected before any is: a text may hold a name before the field that declares it one."""
 
     def __init__(self, cluster: Cluster, body: Mapping[str, Any]) -> None:
-        self.hosts = _Same("host-{}".format)
-        self.groups = _Same("group-{}".format)
-        self._users = _Same("user-{}".format)
-        self._serials = _Same("{:032x}".format)
-        self._macs = _Same("0200{:08x}".format)
+        self.hosts = _Numbered("host-{}".format)
+        self.groups = _Numbered("group-{}".format)
+        self._users = _Numbered("user-{}".format)
+        self._serials = _Numbered("{:032x}".format)
+        self._macs = _Numbered("0200{:08x}".format)
         others = chain.from_iterable(network.hosts() for network in _OTHERS)
-        self._ipv4 = _Same(lambda number: str(next(others)))
-        self._ipv6 = _Same("2001:db8::{:x}".format)
+        self._ipv4 = _Numbered(lambda number: str(next(others)))
+        self._ipv6 = _Numbered("2001:db8::{:x}".format)
         self._subnet = ipaddress.IPv4Network(cluster.setting("cluster_subnet"))
         self._place = next(
             (network for network in _NETWORKS if network.prefixlen <= self._subnet.prefixlen), _NETWORKS[-1]
@@ -89,7 +89,7 @@ class _Words:
             if not _IPV4.fullmatch(host.address) and ":" not in host.address:
                 self.hosts.setdefault(host.address, self.hosts[host.name])
         for name, document in body["documents"].items():
-            # What a host calls itself may be another name than the inventory's.
+            # A host's own name may differ from the inventory's.
             if isinstance(document.get("host"), str):
                 self.hosts.setdefault(document["host"], self.hosts[name])
         users = {host.user for host in cluster.hosts.values()}
@@ -99,15 +99,15 @@ class _Words:
                 _ = self._serials[text]
         for user in sorted(user for user in users if user and not user.isdigit() and user not in _COMMON_USERS):
             _ = self._users[user]
-        # A host's domain goes with its name.
+        # A host's domain is replaced together with its name.
         self._host = _any_of(self.hosts, r"(?:\.[A-Za-z][\w-]*)*")
-        # Also where another machine of it is named.
+        # A domain is replaced also after the name of a machine that is not in the inventory.
         domains = {name.partition(".")[2]: "example.org" for name in self.hosts if name.count(".") > 1}
         self._instead = {**domains, **self._users, **self._serials}
         self._other = _any_of(self._instead)
 
     def clean(self, value: Any, key: str = "") -> Any:
-        """The same value without what tells whose it is. `key`: what it was found under."""
+        """Anonymous copy of a value. `key`: the key that it was found under."""
         if isinstance(value, Mapping):
             by_host = set(value) <= set(self.hosts)
             return {self._key(name, by_host): self.clean(each, name) for name, each in value.items()}
@@ -123,7 +123,7 @@ class _Words:
     def _key(self, name: str, by_host: bool) -> str:
         if by_host:
             return self.hosts[name]
-        # A word of the document's own, which a host may be called too, or something seen: an interface, an address.
+        # A key of the document's format, which may also be some host's name; or a value: an interface, an address.
         return name if re.fullmatch("[a-z_]+", name) else self._text(name)
 
     def _text(self, text: str) -> str:

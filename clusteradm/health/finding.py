@@ -1,16 +1,16 @@
-"""A finding: what was looked at, how it is, and where it is ill, the one cause and the one remedy."""
+"""Finding of one check on one subject: its state and severity and, where it is not ok, one cause and one remedy."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-# The remedy of most that is not as the playbooks have it.
+# Remedy of a host that differs from what the playbooks set up.
 BOOTSTRAP = "run clusteradm bootstrap"
 
 
 class Severity(enum.IntEnum):
-    """How bad. A warning does not stop jobs; an error does."""
+    """Severity of a finding. A host or TPU with a warning can run jobs; one with an error may not be able to."""
 
     OK = 0
     WARNING = 1
@@ -19,10 +19,11 @@ class Severity(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`subject`: a host, or "HOST PCI-ADDRESS" of a TPU. `detail`: what was seen, also where all is well.
+    """State of one subject by one check.
 
-    `source`: where cause and remedy are known from. `because`: the finding that this one only follows from, if any
-    (its `name`); who mends that one has mended this.
+    `subject`: a host, or "HOST PCI-ADDRESS" for a TPU. `detail`: values read, set for ok findings too. `source`: where
+    cause and remedy are documented. `because`: the `name` of the finding that causes this one, if any; to repair that
+    one repairs this.
     """
 
     subject: str
@@ -41,7 +42,7 @@ class Finding:
 
     @property
     def name(self) -> str:
-        """In a few words, as `because` of another names it."""
+        """Subject, check and state: what `because` of another finding refers to."""
         return f"{self.subject} {self.check}: {self.state}"
 
     @property
@@ -49,20 +50,20 @@ class Finding:
         return self.severity is Severity.OK
 
 
-def well(subject: str, check: str, detail: str = "", state: str = "OK") -> Finding:
-    """A finding of health."""
+def ok(subject: str, check: str, detail: str = "", state: str = "OK") -> Finding:
+    """Finding of a check that passed."""
     return Finding(subject, check, state, Severity.OK, detail)
 
 
-def ill(
+def error(
     subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "", source: str = ""
 ) -> Finding:
-    """A finding that keeps the host or the TPU from work."""
+    """Finding that keeps the host or the TPU from work."""
     return Finding(subject, check, state, Severity.ERROR, detail, cause, remedy, source)
 
 
-def doubtful(
+def warning(
     subject: str, check: str, state: str, cause: str, remedy: str, *, detail: str = "", source: str = ""
 ) -> Finding:
-    """A finding that wants attention, and lets work go on."""
+    """Finding that needs attention but does not stop work."""
     return Finding(subject, check, state, Severity.WARNING, detail, cause, remedy, source)

@@ -1,4 +1,4 @@
-"""Which findings bootstrap's own tasks mend without asking anyone: the tags of these tasks, per state."""
+"""Findings that tasks of bootstrap repair without a person: the tags of these tasks, by check and state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from clusteradm.health.finding import Finding
 
-# (check, state) -> tags of playbooks/bootstrap.yml. The rest is for a person: it costs a reboot, a job or a walk.
+# (check, state) -> tags of playbooks/bootstrap.yml. All others need a person: they cost a reboot, a job, or a visit.
 FIXES: dict[tuple[str, str], frozenset[str]] = {
     ("clock", "SKEWED"): frozenset({"clock"}),
     ("nfs", "NOT_MOUNTED"): frozenset({"mount"}),
@@ -17,9 +17,9 @@ FIXES: dict[tuple[str, str], frozenset[str]] = {
 
 
 def fixes(findings: Iterable[Finding]) -> dict[str, frozenset[str]]:
-    """Host -> the tags of the tasks that may mend what it has; only hosts for which there are any.
+    """Host -> tags of the tasks that may repair its findings; only hosts that have such findings.
 
-    What only follows from something else is mended with that, and cannot be before.
+    A finding caused by another is left out: it is repaired together with its cause, and cannot be before.
     """
     found: dict[str, frozenset[str]] = {}
     for finding in findings:

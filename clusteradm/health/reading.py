@@ -1,6 +1,6 @@
-"""A part of a probe's document, read with a type in mind: whatever is missing or makes no sense is None, or empty.
+"""Typed access to a probe's document: a value that is missing or of another type reads as None, or as empty.
 
-Reading never raises: a document may come from another version, a hand-edited file, or a host that is half dead.
+Reading never raises: a document may come from another version, an edited file, or a host in the middle of a failure.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# What a sane number of sysfs or of a clock fits into; anything larger is no number that may be computed with.
+# Limit of the numbers that are believed: no value of sysfs, no size and no time is larger.
 _LARGEST = 2**60
 
 
 class Reading:
-    """A JSON object, by its keys. False where it is empty, or is no object at all."""
+    """A JSON object, read by its keys. False if it is empty, or is no object."""
 
     def __init__(self, value: object) -> None:
         self._value: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
@@ -23,25 +23,29 @@ class Reading:
         return bool(self._value)
 
     def has(self, key: str) -> bool:
-        """Whether there is anything but null."""
+        """Whether the value is there and not null."""
         return self._value.get(key) is not None
+
+    def has_only(self, key: str) -> bool:
+        """Whether the object has this key and no other."""
+        return set(self._value) == {key}
 
     def text(self, key: str) -> str | None:
         """A string."""
-        return _text(self._value.get(key))
+        return _as_text(self._value.get(key))
 
-    def truth(self, key: str) -> bool | None:
+    def boolean(self, key: str) -> bool | None:
         """True or false."""
         value = self._value.get(key)
         return value if isinstance(value, bool) else None
 
-    def whole(self, key: str) -> int | None:
-        """A whole number, also where it is written as text, as the kernel's files have it."""
-        return whole(self._value.get(key))
+    def integer(self, key: str) -> int | None:
+        """An integer, or a string of one, as in the kernel's files."""
+        return as_integer(self._value.get(key))
 
-    def real(self, key: str) -> float | None:
-        """A finite number, also where it is written as text."""
-        return real(self._value.get(key))
+    def number(self, key: str) -> float | None:
+        """A finite number, or a string of one."""
+        return as_number(self._value.get(key))
 
     def values(self, key: str) -> list[Any] | None:
         """A list of anything."""
@@ -51,52 +55,48 @@ class Reading:
     def texts(self, key: str) -> tuple[str, ...] | None:
         """The strings of a list."""
         values = self.values(key)
-        return None if values is None else tuple(text for each in values if (text := _text(each)) is not None)
+        return None if values is None else tuple(text for each in values if (text := _as_text(each)) is not None)
 
     def part(self, key: str) -> Reading:
-        """An object within it."""
+        """An object."""
         return Reading(self._value.get(key))
 
     def parts(self, key: str) -> list[Reading]:
         """The objects of a list."""
         return [Reading(each) for each in self.values(key) or () if isinstance(each, Mapping)]
 
-    def named(self, key: str) -> dict[str, Reading]:
-        """The objects of an object, each by its name."""
-        return {_text(name) or "": Reading(each) for name, each in self.part(key)._value.items()}
+    def parts_by_name(self, key: str) -> dict[str, Reading]:
+        """The objects of an object, by key."""
+        return {_as_text(name) or "": Reading(each) for name, each in self.part(key)._value.items()}
 
-    def words(self, key: str) -> dict[str, str]:
-        """The strings of an object, each by its name."""
-        named = {_text(name) or "": _text(each) for name, each in self.part(key)._value.items()}
+    def texts_by_name(self, key: str) -> dict[str, str]:
+        """The strings of an object, by key."""
+        named = {_as_text(name) or "": _as_text(each) for name, each in self.part(key)._value.items()}
         return {name: text for name, text in named.items() if text is not None}
 
-    def only(self, key: str) -> bool:
-        """Whether there is nothing else in it."""
-        return set(self._value) == {key}
 
-
-def _text(value: object) -> str | None:
-    """A string that can be written; JSON can hold some (lone surrogates) that no terminal and no file takes."""
+def _as_text(value: object) -> str | None:
+    """A string that can be encoded; JSON can hold lone surrogates, which no terminal and no file takes."""
     return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else None
 
 
-def whole(value: object) -> int | None:
-    """A whole number, also where it is written as text."""
+def as_integer(value: object) -> int | None:
+    """An integer, or a string of one; else None."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     try:
-        number = int(value)
+        found = int(value)
     except ValueError:
         return None
-    return number if abs(number) < _LARGEST else None
+    return found if abs(found) < _LARGEST else None
 
 
-def real(value: object) -> float | None:
-    """A finite number, also where it is written as text."""
+def as_number(value: object) -> float | None:
+    """A finite number, or a string of one; else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        number = float(value)
+        found = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and abs(number) < _LARGEST else None
+    return found if math.isfinite(found) and abs(found) < _LARGEST else None

@@ -1,4 +1,4 @@
-"""A survey on disk: what the hosts said and what the inventory wants of them, so that anyone can judge it again."""
+"""Survey in a file, with the part of the inventory that it is judged by: `health --save` and `health --from`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from clusteradm.health.survey import SECTIONS, Survey
 from clusteradm.inventory import Cluster, Group, Host
 from clusteradm.inventory.variables import KINDS, VARIABLES
 
-# Raise it where a program that does not know of the change would judge wrongly. Surveys of before had none.
+# Version of the document; raise it when an older program would misjudge a new document. The first ones had none.
 SCHEMA_VERSION = 1
-# Where bootstrap finds packages says nothing of health, and may hold a password.
+# Package sources: judging does not need them, and a URL may hold a password.
 _SOURCES = {"cluster_tpu_source", "cluster_tpu_key", "cluster_wheels"}
 
 
 def document(cluster: Cluster, survey: Survey) -> dict[str, Any]:
-    """What is saved. Of the inventory, only what judging needs: no address to log in at, no user, no password."""
+    """Document to save: the survey, and of the inventory what judging needs (no login address, user or password)."""
     hosts = {
         host.name: {
             "groups": list(host.groups),
@@ -38,7 +38,7 @@ def document(cluster: Cluster, survey: Survey) -> dict[str, Any]:
 
 
 def write(path: Path, body: Mapping[str, Any]) -> None:
-    """Keep a document for `read`. Raises UsageError where the file cannot be written."""
+    """Write a document for `read`. Raises UsageError if the file cannot be written."""
     try:
         atomic.write(path, json.dumps(body, indent=1) + "\n")
     except OSError as error:
@@ -46,7 +46,10 @@ def write(path: Path, body: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> tuple[Survey, Cluster | None]:
-    """A saved survey, and the inventory that it was made with (None: an old one does not say). Raises InputErrors."""
+    """Survey and inventory of a file; None for the inventory if the document has none (the first versions).
+
+    Raises InputErrors if the file cannot be read, is no such document, or is of a newer version.
+    """
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         version = body.get("schema_version", 0)

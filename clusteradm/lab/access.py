@@ -1,4 +1,4 @@
-"""The ways into a lab's boards: the inventory and host keys for clusteradm, an ssh_config for people."""
+"""Access to a lab's boards: inventory and known host keys for clusteradm, ssh_config for people."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _HEADER = """\
 
 
 def proxy_command(places: Places, host: str = "%h", port: str = "%p") -> str:
-    """Connects standard input and output to a board, through the lab's network namespace."""
+    """Command that connects its standard input and output to a board, through the lab's network namespace."""
     return f"nsenter --net={places.netns} nc {host} {port}"
 
 
 def inventory(places: Places, plan: Plan) -> str:
-    """The text of inventory.yml."""
+    """Text of inventory.yml."""
     head, *rest = plan.boards
-    # Labs have the same addresses: a connection that ssh or Ansible keeps open must not serve another lab's boards.
+    # Labs have the same addresses: a connection that ssh or Ansible keeps open must not be used for another lab.
     options = f'-o ProxyCommand="{proxy_command(places)}" -o ControlPath={places.root}/ssh-%h'
     shared: dict[str, Any] = {
         "ansible_user": USER,
@@ -56,7 +56,7 @@ def _host(board: Board) -> dict[str, str]:
 
 
 def ssh_config(places: Places, plan: Plan) -> str:
-    """For `ssh -F FILE NODE`, scp and rsync."""
+    """Text of an ssh_config for `ssh -F FILE BOARD`, scp and rsync."""
     text = "".join(f"Host {board.name}\n  HostName {board.address}\n" for board in plan.boards)
     return text + (
         "Host *\n"
@@ -69,5 +69,5 @@ def ssh_config(places: Places, plan: Plan) -> str:
 
 
 def known_hosts(boards_keys: dict[Board, list[str]]) -> str:
-    """One line per board and key, under the address that connections use, and the name."""
+    """Text of known_hosts: one line per board and key, for its address and its name."""
     return "".join(f"{board.address},{board.name} {key}\n" for board, keys in boards_keys.items() for key in keys)

@@ -1,6 +1,6 @@
-"""What a kernel hears of its PCI bus: `echo 1 >remove` and `echo 1 >rescan` in a board's view of sysfs.
+"""Writes to the PCI bus in a board's view of sysfs: `echo 1 >remove` and `echo 1 >rescan`, as a kernel acts on them.
 
-The view's files are plain ones (see hardware.py): inotify(7) tells when somebody on the board has written to them.
+The view's files are plain ones (see hardware); inotify(7) reports writes to them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from clusteradm.lab.hardware import put
+from clusteradm.lab import sysfs
 from clusteradm.lab.machine import LabError
 
 _CLOSE_WRITE = 0x8
@@ -25,7 +25,7 @@ Action = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Listener:
-    """Runs an action each time that a number other than 0 is written to a file; one after the other, as they came."""
+    """Runs an action when a number other than 0 is written to a file; one action at a time, in the order of writes."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -38,7 +38,7 @@ class Listener:
         self._worker = asyncio.create_task(self._work())
 
     def hear(self, path: Path, action: Action) -> None:
-        """From now on; until the file is gone."""
+        """Run `action` at writes to `path`, until the file is removed."""
         number = self._libc.inotify_add_watch(self._fd, os.fsencode(path), _CLOSE_WRITE)
         if number < 0:
             raise OSError(ctypes.get_errno(), "inotify_add_watch", str(path))
@@ -58,9 +58,9 @@ class Listener:
                 self._actions.pop(number, None)
                 continue
             path, action = self._actions[number]
-            with contextlib.suppress(OSError, ValueError):  # it is gone meanwhile; it is no number
+            with contextlib.suppress(OSError, ValueError):  # the file is gone, or the text is no number
                 if int(path.read_text(), 0):
-                    put(path, "")  # heard; which is written, too, but says nothing
+                    sysfs.put(path, "")  # handled; this write is reported, too, and ignored
                     self._heard.put_nowait(action)
 
     async def _work(self) -> None:
@@ -68,5 +68,5 @@ class Listener:
             action = await self._heard.get()
             try:
                 await action()
-            except (LabError, OSError):  # into the supervisor's log: who wrote to the file hears nothing of it
+            except (LabError, OSError):  # for the supervisor's log: the writer gets no error
                 traceback.print_exc()

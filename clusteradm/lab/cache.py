@@ -1,4 +1,4 @@
-"""Parts of a node image, each built once and kept under a hash of everything that made it."""
+"""Cache of the parts of a board's image, each built once and stored under a hash of all its inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 Say = Callable[[str], None]
 
-# A part that no lab has used for so long is removed when a newer one of its kind is built.
+# Days without use after which a part is removed, when a newer one of its kind is built.
 KEEP_DAYS = 14
 
 
@@ -26,7 +26,7 @@ def default_root() -> Path:
 
 @dataclass(frozen=True)
 class Building:
-    """A part under construction: the directory to fill, and the lock that every child process has to hold."""
+    """A part being built: the directory to fill, and the lock that every child process inherits."""
 
     path: Path
     lock: int
@@ -34,13 +34,16 @@ class Building:
 
 @dataclass(frozen=True)
 class Cache:
+    """The parts below `root`."""
+
     root: Path
 
     def part(self, kind: str, made_of: Iterable[str], build: Callable[[Building], None], say: Say, hint: str) -> Path:
-        """The directory of one part; built first if it is not there.
+        """Directory of one part, built first if it is not cached.
 
-        A part appears by one rename, so what is there is whole. Builds of one part are serialised by a lock that the
-        build's child processes inherit: where a build was killed, the next one begins when its last orphan is gone.
+        `made_of`: all inputs, which the hash is of. `hint`: what is built, for `say`. A part appears by one rename, so
+        it is complete. Builds of one kind are serialised by a lock that child processes inherit: after a build was
+        killed, the next one starts when its last child has ended.
         """
         digest = hashlib.sha256("\0".join([kind, *made_of]).encode()).hexdigest()[:16]
         path = self.root / f"{kind}-{digest}"

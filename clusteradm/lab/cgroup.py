@@ -1,4 +1,4 @@
-"""The lab's own control group: everything the lab starts is in it, so that ending the lab ends exactly that.
+"""Control groups of a lab: everything that it starts is in them, so that ending the lab ends exactly that.
 
 Two kinds of machine. Where PID 1 is systemd, the lab runs in a scope that systemd delegates to it. Elsewhere (in a
 container) it makes a group below the root of the cgroup2 mount. The memory controller may be on either hierarchy.
@@ -55,14 +55,14 @@ class Groups:
         return cls(root / "clusteradm-lab" / lab, v1, None)
 
     def launcher(self) -> list[str]:
-        """What to put before the supervisor's command line."""
+        """Prefix of the supervisor's command line."""
         if self.scope is None:
             return []
         return ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={self.scope}", "-p", "Delegate=yes"]
 
-    def node(self, name: str) -> NodeGroup:
+    def board(self, name: str) -> BoardGroup:
         """The groups of one board."""
-        return NodeGroup(self.path / f"node-{name}", self.memory / name if self.memory else None)
+        return BoardGroup(self.path / f"node-{name}", self.memory / name if self.memory else None)
 
     def enter(self) -> None:
         """Move this process into the lab's group, where systemd has not already put it there."""
@@ -94,7 +94,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class NodeGroup:
+class BoardGroup:
     """The control groups of one board."""
 
     path: Path
@@ -109,15 +109,15 @@ class NodeGroup:
         elif (self.path / "memory.max").exists():
             (self.path / "memory.max").write_text(str(limit))
 
-    def doors(self) -> list[Path]:
-        """The files that take a process in."""
+    def entrances(self) -> list[Path]:
+        """Files that a process id is written to, to put the process into the groups."""
         return [group / "cgroup.procs" for group in (self.path, self.memory) if group is not None]
 
     def joiner(self) -> list[str]:
-        """What to put before a command line so that the command counts as one of the board's own."""
+        """Prefix of a command line that puts the command into the board's groups."""
         # nspawn splits its group into children, and a group with children may hold no process itself.
-        doors = [self.path / "exec" / "cgroup.procs", *self.doors()[1:]]
-        enter = "".join(f"echo $$ >{shlex.quote(str(door))}; " for door in doors)
+        entrances = [self.path / "exec" / "cgroup.procs", *self.entrances()[1:]]
+        enter = "".join(f"echo $$ >{shlex.quote(str(path))}; " for path in entrances)
         return ["sh", "-c", f'mkdir -p {shlex.quote(str(self.path / "exec"))}; {enter}exec "$@"', "sh"]
 
     def enter(self, leader: int, argv: Sequence[str], terminal: str = "dumb") -> list[str]:
@@ -140,7 +140,7 @@ class NodeGroup:
         return _populated(self.path)
 
     def clear(self) -> None:
-        """Remove what the last boot left, so that the group can take a process again."""
+        """Remove the groups of the last boot, so that the group can hold a process again."""
         _remove(self.path, itself=False)
 
 

@@ -1,7 +1,7 @@
-"""What the Edge TPU compiler does, for the lab's simulated Edge TPU: `clusteradm lab compile-model`.
+"""Compiler for the lab's simulated Edge TPU: `clusteradm lab compile-model`.
 
-The whole graph becomes one `edgetpu-custom-op`, in the container that the real compiler writes (a FlexBuffer map); its
-package is the original model, which the simulated device computes. A real Edge TPU refuses the result, and the lab's
+The whole graph becomes one `edgetpu-custom-op`, in the container format of the real compiler (a FlexBuffer map); its
+package is the original model, which the simulated device runs. A real Edge TPU refuses the result, and the lab's
 refuses what the real compiler made.
 """
 
@@ -23,7 +23,7 @@ IDENTIFIER = b"TFL3"
 
 
 def compile_file(source: Path, target: Path) -> None:
-    """Compile `source` to `target`, which appears whole or not at all; UsageError says what is wrong with the model."""
+    """Compile `source` to `target`, atomically. Raises UsageError for a model that cannot be compiled."""
     try:
         content = source.read_bytes()
     except OSError as error:
@@ -74,10 +74,10 @@ def compile_model(content: bytes, where: str) -> bytes:
 
 def _read(content: bytes, where: str) -> schema.ModelT:
     if content[4:8] != IDENTIFIER:
-        raise UsageError("this is no TFLite model (its identifier is missing)", where=where)
+        raise UsageError("this is not a TFLite model (its identifier is missing)", where=where)
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    # The generated reader checks nothing: a broken file fails in whatever way its bytes lead to.
+    # The generated reader checks nothing: a broken file raises any of these.
     except (struct.error, IndexError, ValueError, TypeError, UnicodeDecodeError, AttributeError) as error:
         raise UsageError("this TFLite model is damaged or cut short", where=where) from error
     if not model.subgraphs or not model.subgraphs[0].operators:

@@ -1,8 +1,8 @@
-"""From nothing to a sharded inference: `make demo`, or `python -m clusteradm.lab.demo`.
+"""Demo from an empty machine to a sharded inference: `make demo`, or `python -m clusteradm.lab.demo`.
 
-Every step is a command that anyone can type: it is printed, then run. What the table at the end says was measured in
-this run, on real handwritten digits and on virtual boards whose Edge TPU is simulated (a process that computes the
-true answer and takes the published 2.6 ms for it). A second run reuses what is there.
+Every step is a command line that is printed, then run. The table at the end has values measured in this run, on real
+handwritten digits and on virtual boards whose Edge TPU is simulated (a process that runs the model on the CPU and
+answers after the published 2.6 ms). A second run reuses the lab of the first.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from clusteradm.lab.plan import DEFAULT_NAME, Places
 MODEL = Path(__file__).resolve().parent / "digits" / "digits.tflite"
 LABELS = MODEL.with_name("labels.txt")
 
-# Four ranks have to be 3.5 times as fast as one; any other number, the same share of its ideal. Much more than the
-# ideal is no speed-up: something slowed the one rank down.
+# Limits of the speed-up as a share of the ideal: four ranks have to be 3.5 times as fast as one. Much more than the
+# ideal means that the run on one rank was disturbed.
 LEAST_EFFICIENCY = 3.5 / 4
 MOST_EFFICIENCY = 1.05
-# A run takes a second or three, and whatever else this machine does in that time makes it longer, never shorter: where
-# the speed-up cannot be right, both are measured again, and the fastest run of each counts.
+# Limit of rounds. Other load on this machine makes a run longer, never shorter: if the speed-up is out of its limits,
+# both are measured again, and the fastest run of each counts.
 MOST_ROUNDS = 3
 
-_FAREWELL = """
+_NEXT_STEPS = """
 The cluster is still up. To look around, and to take it down:
 
   clusteradm lab status{option}
@@ -50,33 +50,33 @@ The cluster is still up. To look around, and to take it down:
 
 @dataclass(frozen=True)
 class Run:
-    """What one `clusteradm infer` measured. Times in seconds."""
+    """Measurements of one `clusteradm infer`. Times in seconds."""
 
     answers: tuple[str, ...]  # the label found for each input, in input order
     right: int  # as the job counted them against the truth
     working: float  # first dispatch to last result
     starting: float  # all that came before
     rank_rates: tuple[float, ...]  # images/s of each rank, its own work alone
-    devices: tuple[str, ...]  # what the Edge TPU libraries say that they are
+    devices: tuple[str, ...]  # versions of the Edge TPU libraries
 
     @property
     def rate(self) -> float:
-        """Images per second of the whole job, start-up apart."""
+        """Images per second of the job, without its start-up."""
         return len(self.answers) / self.working
 
 
 class Demo:
-    """The steps, in order, each timed."""
+    """The steps in order, each timed, on a lab of `nodes` boards."""
 
     def __init__(self, nodes: int, places: Places) -> None:
         self.nodes = nodes
         self.places = places
-        self.folder = places.root / "demo"  # goes with the lab
+        self.folder = places.root / "demo"  # removed with the lab
         self._option = _option(places.name)
         self.seconds: dict[str, float] = {}
 
     def run(self) -> None:
-        """Every step, then the table. Raises ClusteradmError that names the step, or the figure, that is wrong."""
+        """Run every step, then print the table. Raises ClusteradmError if a step fails or a value is out of limits."""
         images, truth = self.folder / "images", self.folder / "truth.csv"
         compiled = self.folder / "digits_edgetpu.tflite"
         with self._step("digits"):
@@ -100,10 +100,10 @@ class Demo:
                 wrong,
                 next_step="ranks and devices share this machine's processors: try again when nothing else runs",
             )
-        _say(_FAREWELL.format(folder=self.folder, option=self._option))
+        _say(_NEXT_STEPS.format(folder=self.folder, option=self._option))
 
     def _measure(self, images: Path, truth: Path, held_out: data.Digits) -> tuple[Run, Run, int]:
-        """The fastest run on one rank, the fastest on every rank, and of how many each."""
+        """Fastest run on one rank, fastest run on every rank, and the number of runs of each."""
         expected = answers_on_cpu(held_out)
         ones, everys = [], []
         while True:
@@ -133,8 +133,8 @@ class Demo:
             status = _wait(subprocess.Popen([sys.executable, "-m", "clusteradm", *words], stdout=output))
         if status:
             raise HostFailed(
-                f"{step} failed with exit status {status}; its own words are above",
-                next_step="what was reached is kept: run the demo again, or begin afresh after: clusteradm lab down"
+                f"{step} failed with exit status {status}; its output is above",
+                next_step="the lab is kept: run the demo again, or start anew after: clusteradm lab down"
                 + self._option,
             )
 
@@ -146,12 +146,12 @@ class Demo:
 
 
 def _option(name: str) -> str:
-    """How the lab's commands name this lab; nothing where it is the one that they mean anyway."""
+    """Option --name of the lab's commands; empty for the default lab."""
     return "" if name == DEFAULT_NAME else f" --name {name}"
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit status. Ctrl-C reaches the command as well: it is given the time to end cleanly."""
+    """Exit status of the command. Ctrl-C reaches it, too; it gets the time to end cleanly."""
     interrupted = False
     while True:
         try:
@@ -165,7 +165,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 
 
 def read_run(document: dict[str, Any], results: Path) -> Run:
-    """What `infer --json` said, and the answers in its results file, which must be one for each input and in order."""
+    """Run of the document of `infer --json` and its results file, which has one result per input, in order."""
     records = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     if [record["index"] for record in records] != list(range(document["images"])):
         raise HostFailed("the results are not one for each input, in order", where=str(results))
@@ -183,7 +183,7 @@ def read_run(document: dict[str, Any], results: Path) -> Run:
 
 
 def answers_on_cpu(digits: data.Digits) -> tuple[str, ...]:
-    """The label that the model gives each digit on this machine's CPU: what the TPUs' answers are held against."""
+    """Label of each digit by the model on this machine's CPU, to compare the TPUs' answers with."""
     labels = LABELS.read_text(encoding="utf-8").split()
     with _quiet():
         interpreter = Interpreter(model_path=str(MODEL), num_threads=1)
@@ -199,7 +199,7 @@ def answers_on_cpu(digits: data.Digits) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without standard error: the runtime's library announces its delegate there, and has no switch for that."""
+    """Discard standard error: the runtime writes a message about its delegate there."""
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), 2)
@@ -211,7 +211,7 @@ def _quiet() -> Iterator[None]:
 
 
 def check_run(run: Run, ranks: int, expected: Sequence[str], held_out: data.Digits) -> None:
-    """Raise HostFailed where the run was not all of the work, on that many ranks, with the model's own answers."""
+    """Raise HostFailed unless the run did all inputs on that many ranks, with the expected answers."""
     where = f"the job on {ranks} rank{'s' * (ranks > 1)}"
     if len(run.rank_rates) != ranks:
         raise HostFailed(f"{where} ran on {len(run.rank_rates)}", next_step="clusteradm health says why")
@@ -226,23 +226,23 @@ def check_run(run: Run, ranks: int, expected: Sequence[str], held_out: data.Digi
 
 
 def speed_up(one: Run, every: Run) -> float:
-    """How many times as fast every rank together is as one."""
+    """Rate of all ranks over the rate of one."""
     return every.rate / one.rate
 
 
 def wrong_speed_up(one: Run, every: Run) -> str:
-    """What is wrong with the speed-up; empty where nothing is."""
+    """Why the speed-up is out of its limits; empty if it is not."""
     ranks, found = len(every.rank_rates), speed_up(one, every)
     text = f"{ranks} ranks were {found:.2f} times as fast as one"
     if found < LEAST_EFFICIENCY * ranks:
         return f"{text}, less than {LEAST_EFFICIENCY * ranks:.2f}"
     if found > MOST_EFFICIENCY * ranks:
-        return f"{text}, which cannot be: the one was disturbed"
+        return f"{text}, which cannot be: the run on one rank was disturbed"
     return ""
 
 
 def table(one: Run, every: Run, rounds: int, seconds: dict[str, float]) -> str:
-    """The closing table, one line a figure. `rounds`: of how many runs these are the fastest."""
+    """Table of the results, one line per value. `rounds`: number of runs that each is the fastest of."""
     columns = [one, every]
     rows: list[tuple[str, Sequence[str]]] = [
         ("", [f"{len(run.rank_rates)} rank{'s' * (len(run.rank_rates) > 1)}" for run in columns]),
@@ -275,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m clusteradm.lab.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nodes", type=int, default=4, metavar="N", help="virtual boards, two or more (%(default)s)")
-    parser.add_argument("--name", default=DEFAULT_NAME, help="which lab (%(default)s)")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="name of the lab (%(default)s)")
     args = parser.parse_args(argv)
     try:
         if args.nodes < 2:

@@ -1,4 +1,4 @@
-"""A board's own disk: the layer over the image that keeps what is its own, written once before its first boot."""
+"""Disk of a board: the layer over the image with the board's own files, written before its first boot."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _profile(layer: Layer, name: str, interface: str, address: str) -> None:
 
 
 def _host_keys(folder: Path, board: Board) -> Path:
-    """One set per board number, kept in the cache: an RSA key costs a third of a second."""
+    """Host keys of a board number, cached: making an RSA key takes a third of a second."""
     own = folder / str(board.number)
     if not own.is_dir():
         new = folder / f".{board.number}-{uuid.uuid4().hex}"

@@ -1,28 +1,18 @@
-"""What can be done to a board, and how it is undone: to its simulated Edge TPUs as the real driver would show it, to
-the rest of it by its own tools. Nothing of it knows the programs that run there.
-
-Values and formats: the gasket and apex drivers (google/gasket-driver, src/gasket_core.c and src/apex_driver.c).
+"""Faults done to a virtual board, and undone: to its simulated Edge TPUs as the real driver shows them, to the rest of
+it with its own tools. A fault does not depend on the programs that run on the board.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
 
-from clusteradm.lab import hardware, net
+from clusteradm.lab import net
+from clusteradm.lab.fault_kinds import FAULTS
 from clusteradm.lab.machine import LabError
 from clusteradm.lab.topology import CLUSTER, Tpu
+from clusteradm.lab.virtual_board import VirtualBoard
 
-if TYPE_CHECKING:
-    from clusteradm.lab.node import Node
-
-# Above the second trip point (90 °C) and below the third: a driver that looks has it run at a quarter of its clock.
-HOT = hardware.temperature(300)
-# All ones from the sensor: what a chip reads that has fallen off its bus.
-WEDGED = hardware.temperature(0x3FF)
 DISK = "/run/clusteradm-lab-over/disk"
 SERVER = "nfs-ganesha"
 
@@ -37,119 +27,140 @@ signal.pause()
 """
 
 
-@dataclass(frozen=True)
-class Fault:
-    """`tpu`: done to Edge TPUs, one by one: do(node, tpu); otherwise do(node). `lasts`: a reboot does not undo it."""
+async def do(board: VirtualBoard, kind: str, numbers: Sequence[int]) -> None:
+    """Do a fault to the board, or to its Edge TPUs with these numbers; one that is there already is not done again."""
+    fault = FAULTS[kind]
+    if fault.tpu:
+        for tpu in board.spec.tpus:
+            if tpu.number in numbers and tpu.number not in board.faults.get(kind, ()):
+                await _TPU[kind][0](board, tpu)
+                board.faults.setdefault(kind, []).append(tpu.number)
+    elif kind not in board.faults:
+        # Noted first: a board that is switched off must not boot again.
+        board.faults[kind] = []
+        try:
+            await _BOARD[kind][0](board)
+        except BaseException:
+            del board.faults[kind]
+            raise
+    board.changed()
 
-    summary: str
-    do: Callable[..., Coroutine[Any, Any, None]]
-    undo: Callable[..., Coroutine[Any, Any, None]]
-    tpu: bool = False
-    lasts: bool = False
+
+async def restore(board: VirtualBoard) -> None:
+    """Undo all faults of the board, and switch it on if it is off."""
+    done, board.faults = board.faults, {}
+    if "power" in done:
+        await board.ended()
+    if board.on:
+        board.group.freeze(False)
+        net.cable(board.spec, True)
+        for kind, numbers in done.items():
+            if not FAULTS[kind].tpu:
+                await _BOARD[kind][1](board)
+                continue
+            for tpu in board.spec.tpus:
+                if tpu.number in numbers:
+                    await _TPU[kind][1](board, tpu)
+        await board.rescan()  # TPUs that somebody removed from the bus
+    else:
+        board.tpus.end()  # they may be wedged
+    board.start()
+    board.changed()
 
 
-def ills(node: Node, tpu: Tpu) -> list[str]:
-    """What ails an Edge TPU and still does after a reset of its bus."""
-    return [kind for kind, numbers in node.faults.items() if FAULTS[kind].lasts and tpu.number in numbers]
-
-
-def shown(node: Node) -> list[str]:
-    """What was done to a board, in words: "hot", or "hot apex_1" where it has other Edge TPUs."""
+def describe(board: VirtualBoard) -> list[str]:
+    """Faults of the board in words: "hot", or "hot apex_1" if it has other Edge TPUs."""
     return [
         " ".join([kind, *(f"apex_{number}" for number in sorted(numbers))])
-        if 0 < len(numbers) < len(node.board.tpus)
+        if 0 < len(numbers) < len(board.spec.tpus)
         else kind
-        for kind, numbers in node.faults.items()
+        for kind, numbers in board.faults.items()
     ]
 
 
 # ---- the board as a whole ----
 
 
-async def _cut(node: Node) -> None:
-    net.cable(node.board, False)
+async def _cut(board: VirtualBoard) -> None:
+    net.cable(board.spec, False)
 
 
-async def _freeze(node: Node) -> None:
-    node.group.freeze(True)
+async def _freeze(board: VirtualBoard) -> None:
+    board.group.freeze(True)
 
 
-async def _power(node: Node) -> None:
-    node.power_off()
+async def _power(board: VirtualBoard) -> None:
+    board.power_off()
 
 
-async def _as_restored(node: Node) -> None:
-    """Whatever was done, a board that is restored has its cables and is neither frozen nor off."""
+async def _as_restored(board: VirtualBoard) -> None:
+    """Nothing more to do: `restore` plugs the cables in, and unfreezes or starts every board."""
 
 
-# ---- Edge TPUs: the view of them ----
+# ---- Edge TPUs: what the kernel shows of them ----
 
 
-async def _hot(node: Node, tpu: Tpu) -> None:
-    hardware.heat(node.view, tpu, HOT)
+async def _hot(board: VirtualBoard, tpu: Tpu) -> None:
+    board.tpus.heat(tpu)
 
 
-async def _cool(node: Node, tpu: Tpu) -> None:
-    with contextlib.suppress(FileNotFoundError):  # removed from the bus meanwhile
-        hardware.heat(node.view, tpu, hardware.usual(node.board, tpu))
+async def _cool(board: VirtualBoard, tpu: Tpu) -> None:
+    board.tpus.cool(tpu)
 
 
-async def _wedge(node: Node, tpu: Tpu) -> None:
-    node.halt_tpu(tpu)
-    with contextlib.suppress(FileNotFoundError):  # found again by a rescan, it has no driver
-        hardware.heat(node.view, tpu, WEDGED)
+async def _wedge(board: VirtualBoard, tpu: Tpu) -> None:
+    board.tpus.wedge(tpu)
 
 
-async def _lame(node: Node, tpu: Tpu) -> None:
-    node.halt_tpu(tpu)
-    hardware.lame(node.view, tpu)
+async def _lame(board: VirtualBoard, tpu: Tpu) -> None:
+    board.tpus.lame(tpu)
 
 
-async def _take_out(node: Node, tpu: Tpu) -> None:
-    await node.unplug_tpu(tpu)
+async def _take_out(board: VirtualBoard, tpu: Tpu) -> None:
+    await board.unplug_tpu(tpu)
 
 
-async def _replace(node: Node, tpu: Tpu) -> None:
-    await node.unplug_tpu(tpu)
-    await node.plug_tpu(tpu)
+async def _replace(board: VirtualBoard, tpu: Tpu) -> None:
+    await board.unplug_tpu(tpu)
+    await board.plug_tpu(tpu)
 
 
 # ---- Edge TPUs: the board's side of them ----
 
 
-async def _lock_up(node: Node, tpu: Tpu) -> None:
-    await node.run("sh", "-c", f"chown root:root /dev/apex_{tpu.number} && chmod 600 /dev/apex_{tpu.number}")
+async def _lock_up(board: VirtualBoard, tpu: Tpu) -> None:
+    await board.run("sh", "-c", f"chown root:root /dev/apex_{tpu.number} && chmod 600 /dev/apex_{tpu.number}")
 
 
-async def _as_udev_has_it(node: Node, tpu: Tpu) -> None:
-    await node.run("udevadm", "trigger", "--subsystem-match=apex")
+async def _as_udev_has_it(board: VirtualBoard, tpu: Tpu) -> None:
+    await board.run("udevadm", "trigger", "--subsystem-match=apex")
 
 
-async def _hold(node: Node, tpu: Tpu) -> None:
-    (node.folder / "shared" / "hold_tpu.py").write_text(_HOLD, encoding="ascii")
+async def _hold(board: VirtualBoard, tpu: Tpu) -> None:
+    (board.shared / "hold_tpu.py").write_text(_HOLD, encoding="ascii")
     name = f"apex_{tpu.number}"
     start = ["systemd-run", "--quiet", "--collect", f"--unit=lab-busy-{name}"]
-    await node.run(*start, "python3", "/run/clusteradm-lab/hold_tpu.py", name)
+    await board.run(*start, "python3", "/run/clusteradm-lab/hold_tpu.py", name)
     for _ in range(100):
-        about = (hardware.class_folder(node.view, tpu) / "device_owner").read_text(encoding="ascii")
-        unit = await node.run("sh", "-c", f"systemctl show -p MainPID --value lab-busy-{name}")
-        if about.strip() != "0" and about.strip() == unit.strip():
+        owner = board.tpus.owner(tpu)
+        unit = await board.run("sh", "-c", f"systemctl show -p MainPID --value lab-busy-{name}")
+        if owner != "0" and owner == unit.strip():
             return
         await asyncio.sleep(0.05)
-    await _let_go(node, tpu)
-    raise LabError(f"{node.board.name}: {name} cannot be opened: another process has it, or it does not answer")
+    await _let_go(board, tpu)
+    raise LabError(f"{board.spec.name}: {name} cannot be opened: another process has it, or it does not answer")
 
 
-async def _let_go(node: Node, tpu: Tpu) -> None:
-    await node.run("sh", "-c", f"systemctl stop lab-busy-apex_{tpu.number} 2>/dev/null || true")
+async def _let_go(board: VirtualBoard, tpu: Tpu) -> None:
+    await board.run("sh", "-c", f"systemctl stop lab-busy-apex_{tpu.number} 2>/dev/null || true")
 
 
 # ---- the rest of the board ----
 
 
-async def _fill(node: Node) -> None:
-    # A layer with no room left over /var: what is there stays readable, nothing more can be written.
-    await node.run(
+async def _fill(board: VirtualBoard) -> None:
+    # A full layer over /var: its files stay readable, nothing can be written.
+    await board.run(
         *("sh", "-ec"),
         f"mkdir -p {DISK}; mount -t tmpfs -o size=4m,mode=755 lab-disk {DISK}; mkdir {DISK}/upper {DISK}/work;"
         f" chmod --reference=/var {DISK}/upper;"
@@ -158,58 +169,63 @@ async def _fill(node: Node) -> None:
     )
 
 
-async def _empty(node: Node) -> None:
-    await node.run("umount", "--lazy", "/var", DISK)
+async def _empty(board: VirtualBoard) -> None:
+    await board.run("umount", "--lazy", "/var", DISK)
 
 
-async def _stop_server(node: Node) -> None:
-    about = await node.run("sh", "-c", f"systemctl is-active {SERVER} || true")
-    if about.strip() != "active":
-        raise LabError(f"{node.board.name} runs no NFS server ({SERVER}); the head does, after bootstrap")
-    await node.run("systemctl", "kill", "--signal=STOP", SERVER)
+async def _stop_server(board: VirtualBoard) -> None:
+    state = await board.run("sh", "-c", f"systemctl is-active {SERVER} || true")
+    if state.strip() != "active":
+        raise LabError(f"{board.spec.name} runs no NFS server ({SERVER}); the head does, after bootstrap")
+    await board.run("systemctl", "kill", "--signal=STOP", SERVER)
 
 
-async def _continue_server(node: Node) -> None:
-    await node.run("systemctl", "kill", "--signal=CONT", SERVER)
+async def _continue_server(board: VirtualBoard) -> None:
+    await board.run("systemctl", "kill", "--signal=CONT", SERVER)
 
 
-async def _claim(node: Node) -> None:
-    await node.run("ip", "address", "replace", _foreign(node), "dev", node.board.cluster_interface)
+async def _claim(board: VirtualBoard) -> None:
+    await board.run("ip", "address", "replace", _foreign(board), "dev", board.spec.cluster_interface)
 
 
-async def _disclaim(node: Node) -> None:
-    await node.run("ip", "address", "delete", _foreign(node), "dev", node.board.cluster_interface)
-    # What NetworkManager found there and did not make, it keeps as a connection of its own without the address.
-    name = node.board.cluster_interface
+async def _disclaim(board: VirtualBoard) -> None:
+    await board.run("ip", "address", "delete", _foreign(board), "dev", board.spec.cluster_interface)
+    # NetworkManager keeps a connection for an address that it found, even after that is gone.
+    name = board.spec.cluster_interface
     found = f"nmcli -t -f DEVICE,STATE device | grep -qx '{name}:connected (externally)'"
-    await node.run("sh", "-c", f"! {found} || nmcli device disconnect {name}")
+    await board.run("sh", "-c", f"! {found} || nmcli device disconnect {name}")
 
 
-def _foreign(node: Node) -> str:
-    """The head's address in the cluster's network; on the head, that of w1."""
-    return f"{CLUSTER}.{2 if node.board.number == 1 else 1}/24"
+def _foreign(board: VirtualBoard) -> str:
+    """Cluster address of the head; for the head, that of w1."""
+    return f"{CLUSTER}.{2 if board.spec.number == 1 else 1}/24"
 
 
-async def _stop_sshd(node: Node) -> None:
-    await node.run("systemctl", "stop", "ssh")
+async def _stop_sshd(board: VirtualBoard) -> None:
+    await board.run("systemctl", "stop", "ssh")
 
 
-async def _start_sshd(node: Node) -> None:
-    await node.run("systemctl", "start", "ssh")
+async def _start_sshd(board: VirtualBoard) -> None:
+    await board.run("systemctl", "start", "ssh")
 
 
-FAULTS = {
-    "cut": Fault("its network cables are pulled", _cut, _as_restored, lasts=True),
-    "freeze": Fault("everything on it stands still, with its connections open", _freeze, _as_restored),
-    "power": Fault("the plug is pulled", _power, _as_restored),
-    "hot": Fault("an Edge TPU above its second trip point", _hot, _cool, tpu=True, lasts=True),
-    "wedged": Fault("an Edge TPU that does not answer, though it says ALIVE", _wedge, _replace, tpu=True, lasts=True),
-    "lamed": Fault("an Edge TPU without interrupts", _lame, _replace, tpu=True, lasts=True),
-    "absent": Fault("an Edge TPU that is not on the bus", _take_out, _replace, tpu=True, lasts=True),
-    "permission": Fault("/dev/apex_N for root alone, until udev is triggered", _lock_up, _as_udev_has_it, tpu=True),
-    "busy": Fault("a process on the board has the Edge TPU open", _hold, _let_go, tpu=True),
-    "disk": Fault("/var is full", _fill, _empty),
-    "nfs": Fault("its NFS server does not answer any more: mounts of it hang", _stop_server, _continue_server),
-    "address": Fault("it has the head's cluster address too (the head: that of w1)", _claim, _disclaim),
-    "sshd": Fault("its sshd is dead; connections that are open live on", _stop_sshd, _start_sshd),
+_OnBoard = Callable[[VirtualBoard], Awaitable[None]]
+_OnTpu = Callable[[VirtualBoard, Tpu], Awaitable[None]]
+# kind -> functions that do and undo it.
+_BOARD: dict[str, tuple[_OnBoard, _OnBoard]] = {
+    "cut": (_cut, _as_restored),
+    "freeze": (_freeze, _as_restored),
+    "power": (_power, _as_restored),
+    "disk": (_fill, _empty),
+    "nfs": (_stop_server, _continue_server),
+    "address": (_claim, _disclaim),
+    "sshd": (_stop_sshd, _start_sshd),
+}
+_TPU: dict[str, tuple[_OnTpu, _OnTpu]] = {
+    "hot": (_hot, _cool),
+    "wedged": (_wedge, _replace),
+    "lamed": (_lame, _replace),
+    "absent": (_take_out, _replace),
+    "permission": (_lock_up, _as_udev_has_it),
+    "busy": (_hold, _let_go),
 }

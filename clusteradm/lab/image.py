@@ -1,6 +1,6 @@
-"""The node image: a base system, the board layer over it, and what the boards can install from the lab's web server.
+"""Image of the boards: a base system, the board layer over it, and packages for the lab's web server.
 
-Each part is built once and cached under a hash of everything that made it (see cache).
+Each part is built once and cached under a hash of its inputs (see cache).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Image:
 
 
 def build(suite: Suite, cache: Cache, say: Say) -> Image:
-    """The image of `suite`, built where it is not cached."""
+    """Image of `suite`; parts that are not cached are built first."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
     key = cache.part("key", ["1"], repository.make_key, say, "the key that signs the lab's packages")
     included = (*BASE, *suite.extra)
@@ -52,7 +52,7 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
         [base.name, key.name, _source("layer.py"), *_tree(layer.BOARD)],
         lambda building: layer.write_board(layer.Layer(building.path, base), suite.name, key),
         say,
-        "what a board has besides",
+        "the files of a board",
     )
     wanted = packages()
     debs = cache.part(
@@ -82,14 +82,14 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
 
 
 def packages() -> list[str]:
-    """What bootstrap installs from the distribution, as the playbooks' own list has it."""
+    """Debian packages that bootstrap installs, from the playbooks' list."""
     lists = yaml.safe_load((PLAYBOOKS / "vars" / "packages.yml").read_text(encoding="utf-8"))
     named = {package for key, value in lists.items() if key.endswith("packages") for package in value}
     return sorted(named)
 
 
 def requirements(suite: Suite) -> list[str]:
-    """What bootstrap installs with pip, as the playbooks' own table of runtimes has it."""
+    """Requirements that bootstrap installs with pip, from the playbooks' table of runtimes."""
     table = yaml.safe_load((PLAYBOOKS / "vars" / "runtimes.yml").read_text(encoding="utf-8"))
     rows = [row for row in table["runtimes"] if row["install"] == "pip" and suite.python in row["python"]]
     return sorted({requirement for row in rows for requirement in row["requirements"]})
@@ -110,7 +110,7 @@ def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:
         raise LabError(
             f"Debian {suite.name} cannot be had from this machine's package sources: {error.what}"
         ) from error
-    # Each board has its own; one that came with the image would be everybody's.
+    # Each board has its own; those of the image would be the same on all boards.
     for name in ("etc/hostname", "etc/resolv.conf", "etc/machine-id", "var/lib/dbus/machine-id"):
         (building.path / name).unlink(missing_ok=True)
     for host_key in (building.path / "etc/ssh").glob("ssh_host_*"):

@@ -1,4 +1,4 @@
-"""A virtual cluster on this machine, as one object: bring it up, use it, break it, end it."""
+"""A virtual cluster on this machine: started, used, faulted, ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clusteradm.lab import access, disk, image
 from clusteradm.lab import plan as plans
 from clusteradm.lab.cache import Cache, Say, default_root
 from clusteradm.lab.cgroup import Groups
-from clusteradm.lab.faults import FAULTS
+from clusteradm.lab.fault_kinds import FAULTS
 from clusteradm.lab.machine import LabError, make_room, require, run
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, Places, Plan
 from clusteradm.lab.suites import DEFAULT, SUITES
@@ -33,7 +33,7 @@ def _silent(text: str) -> None:
 
 
 class Lab:
-    """The lab `name`, there or not. Methods raise UsageError and LabError; `say` receives lines of progress."""
+    """The lab `name`, whether it is up or not. Methods raise UsageError and LabError. `say` gets lines of progress."""
 
     def __init__(self, name: str = DEFAULT_NAME, say: Say = _silent) -> None:
         self.places = Places(name)
@@ -59,9 +59,9 @@ class Lab:
         python: str = "",
         within: float = 120.0,
     ) -> None:
-        """Bring the lab up, or complete one that is partly up; returns when every board has booted.
+        """Start the lab, or complete one that is partly up; returns when every board has booted.
 
-        `memory` in MiB a board; `python`: the inventory's ansible_python_interpreter. `within`: seconds for the boot.
+        `memory`: MiB of each board; `python`: the inventory's ansible_python_interpreter; `within`: seconds to boot.
         """
         if suite not in SUITES:
             raise UsageError(f"unknown suite {suite!r}", next_step=f"there are: {', '.join(SUITES)}")
@@ -90,7 +90,7 @@ class Lab:
             if not self.places.root.exists() and not groups.path.exists():
                 return False
             groups.end()
-            self._close_door()
+            self._unmount_namespace()
             shutil.rmtree(self.places.root, ignore_errors=True)
             if self.places.root.exists():
                 raise LabError(f"{self.places.root} cannot be removed", next_step="see what uses it: fuser -vm on it")
@@ -105,7 +105,7 @@ class Lab:
             lower=tuple(str(path) for path in built.lower),
             web=tuple((path, str(place)) for path, place in built.web.items()),
         )
-        # Whatever a lab that was killed early left behind: it never had a plan, so nothing in it is of use.
+        # Left by a lab that was killed before it had a plan: nothing in it is of use.
         shutil.rmtree(self.places.root, ignore_errors=True)
         self.places.root.mkdir(parents=True)
         self.places.root.chmod(0o711)
@@ -113,7 +113,7 @@ class Lab:
         authorized = self.places.key.with_suffix(".pub").read_text(encoding="ascii")
         keys = {}
         for board in plan.boards:
-            folder = self.places.node(board.name)
+            folder = self.places.board(board.name)
             disk.make(folder / "upper", built.lower[-1], board, authorized, cache.root / "hostkeys")
             (folder / "shared").mkdir()
             keys[board] = disk.public_keys(folder / "upper")
@@ -128,7 +128,7 @@ class Lab:
         return plan
 
     def _start(self, plan: Plan, within: float) -> None:
-        """Start the supervisor or, where it runs, have it start what is not running; wait for the boards."""
+        """Start the supervisor, or have the running one start boards that are off; wait for the boards."""
         start = time.monotonic()
         groups = Groups.of(self.name)
         try:
@@ -139,7 +139,7 @@ class Lab:
             make_room()
             self._launch(groups)
             before = self.status()
-        self._open_door(before["pid"])
+        self._mount_namespace(before["pid"])
         up = [name for name, node in before["nodes"].items() if node["state"] == "running"]
         if len(up) == plan.nodes:
             self.say(f'the lab "{self.name}" is already up: {plan.describe()}')
@@ -171,22 +171,22 @@ class Lab:
                 raise LabError("the lab's supervisor did not start\n  " + "\n  ".join(tail), where=str(self.places.log))
             time.sleep(0.02)
 
-    def _open_door(self, pid: int) -> None:
-        """Keep the supervisor's network namespace as a file, which connections go through."""
+    def _mount_namespace(self, pid: int) -> None:
+        """Mount the supervisor's network namespace on a file, which connections use."""
         namespace = Path(f"/proc/{pid}/ns/net")
-        door = self.places.netns
-        if _is_namespace(door) and door.stat().st_ino == namespace.stat().st_ino:
+        target = self.places.netns
+        if _is_namespace(target) and target.stat().st_ino == namespace.stat().st_ino:
             return
-        self._close_door()
-        door.touch()
-        run(["mount", "--bind", str(namespace), str(door)])
+        self._unmount_namespace()
+        target.touch()
+        run(["mount", "--bind", str(namespace), str(target)])
 
-    def _close_door(self) -> None:
+    def _unmount_namespace(self) -> None:
         while _is_namespace(self.places.netns):
             run(["umount", str(self.places.netns)])
 
     def _wait(self, said: set[str], within: float) -> None:
-        """Until every board has booted that has no fault; `said`: boards that nothing needs to be said of."""
+        """Wait until every board without a fault has booted; `said`: boards that are already reported."""
         start = time.monotonic()
         known: dict[str, Any] = {}
         while True:
@@ -201,7 +201,7 @@ class Lab:
                 return
             dead = [name for name in late if states[name] == "off"]
             if dead or time.monotonic() > start + within:
-                console = self.places.node((dead or late)[0]) / "console.log"
+                console = self.places.board((dead or late)[0]) / "console.log"
                 tail = (
                     console.read_text(encoding="utf-8", errors="replace").splitlines()[-8:] if console.exists() else []
                 )
@@ -210,7 +210,7 @@ class Lab:
     # ---- use ----
 
     def status(self) -> dict[str, Any]:
-        """{"nodes": {NAME: {"state", "fault", "tpus", "boots", "leader"}}} of a lab that is up."""
+        """State of a lab that is up: {"pid", "nodes": {NAME: {"state", "fault", "tpus", "boots", "leader"}}}."""
         return self._ask("status")
 
     def exec(
@@ -225,24 +225,24 @@ class Lab:
         return done
 
     def exec_argv(self, node: str, argv: Sequence[str]) -> list[str]:
-        """The command line, on this machine, that runs `argv` on a board."""
+        """Command line, on this machine, that runs `argv` on a board as root."""
         found = self._node(node)
         leader = found["leader"]
         if not leader or "freeze" in found["fault"].split(", "):
             state = "frozen" if leader else "off"
             raise UsageError(
                 f"{node} is {state}",
-                next_step=f"bring it back with: clusteradm lab fault{self._option()} {node} restore",
+                next_step=f"restore it with: clusteradm lab fault{self._option()} {node} restore",
             )
-        return Groups.of(self.name).node(node).enter(leader, argv, os.environ.get("TERM", "dumb"))
+        return Groups.of(self.name).board(node).enter(leader, argv, os.environ.get("TERM", "dumb"))
 
     def ssh_argv(self, node: str, argv: Sequence[str] = ()) -> list[str]:
-        """The ssh command line that logs in to a board as its user."""
+        """Command line of ssh that logs in to a board as its user."""
         self._node(node)
         return ["ssh", "-F", str(self.places.ssh_config), node, *argv]
 
     def fault(self, node: str, kind: str, tpu: int | None = None) -> None:
-        """Do `kind` (one of faults.FAULTS) to a board, or to its Edge TPU number `tpu` (None: to all that it has)."""
+        """Cause a fault (a key of fault_kinds.FAULTS) on a board, or on its Edge TPU number `tpu` (None: on all)."""
         if kind not in FAULTS:
             raise UsageError(f"unknown fault {kind!r}", next_step=f"there are: {', '.join(FAULTS)}")
         there = self._node(node)["tpus"]
@@ -260,7 +260,7 @@ class Lab:
         deadline = time.monotonic() + within
         while known["nodes"][node]["state"] != "running":
             if time.monotonic() > deadline:
-                raise LabError(f"{node} did not come back", where=str(self.places.node(node) / "console.log"))
+                raise LabError(f"{node} did not come back", where=str(self.places.board(node) / "console.log"))
             known = self._ask("wait", known=known)
 
     # ---- the rest ----

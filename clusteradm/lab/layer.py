@@ -1,4 +1,4 @@
-"""The board layer: what lies over the base system on every virtual board, written as files, no chroot needed.
+"""Board layer: the files over the base system that every virtual board has, written without chroot.
 
 A user `mendel` as on a Dev Board, the lab's package source, and the lab's stand-ins for hardware and kernel.
 """
@@ -58,7 +58,7 @@ class Layer:
 
 
 def write_board(layer: Layer, suite: str, key: Path) -> None:
-    """Everything of the board layer. `key`: the part with the lab's signing key."""
+    """Write the board layer. `key`: the part of the cache with the lab's signing key."""
     _user(layer)
     _packages(layer, suite, key)
     _services(layer)

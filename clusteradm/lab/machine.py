@@ -1,4 +1,4 @@
-"""What the lab needs of the machine it runs on, and the one place where it starts programs."""
+"""The machine that the lab runs on: its requirements, its limits, and running programs on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clusteradm.errors import ClusteradmError, UsageError
 
 PACKAGES = Path(__file__).with_name("PACKAGES")
 
-# One program of each package of PACKAGES that the lab calls: missing program -> package to install.
+# Program that the lab calls -> its package, for each package of PACKAGES with a program.
 PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
@@ -30,7 +30,7 @@ PROGRAMS = {
 
 
 class LabError(ClusteradmError):
-    """Something of the lab itself failed."""
+    """Failure of the lab itself."""
 
 
 def packages() -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def packages() -> tuple[str, ...]:
 
 
 def require() -> None:
-    """Raise UsageError, with the command that helps, unless the lab can run here."""
+    """Raise UsageError, with the command to run next, unless the lab can run here."""
     if sys.platform != "linux":
         raise UsageError("the lab needs Linux", next_step="use a Debian 12 machine, virtual or not")
     if os.geteuid() != 0:
@@ -61,7 +61,7 @@ INOTIFY_INSTANCES = 8192
 
 
 def make_room() -> None:
-    """Raise the kernel's limit that a dozen boards reach: they share root's inotify instances with this machine."""
+    """Raise the kernel's limit of root's inotify instances, which a dozen boards would exceed."""
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
     if int(limit.read_text()) < INOTIFY_INSTANCES:
         limit.write_text(str(INOTIFY_INSTANCES))
@@ -76,7 +76,7 @@ def run(
     keep_open: Sequence[int] = (),
     check: bool = True,
 ) -> str:
-    """Run a program to its end and return its standard output; LabError with its last lines if it fails (`check`).
+    """Run a program; its standard output. Raises LabError with its last lines if it fails (`check`).
 
     `keep_open`: file descriptors that the program inherits (a lock held as long as any of its children lives).
     """

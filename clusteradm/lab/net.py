@@ -1,4 +1,4 @@
-"""The lab's networks, inside the supervisor's namespace: two bridges with no way out, and each board's cables."""
+"""Networks of a lab, in the supervisor's namespace: two bridges without a route out, and the boards' cables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NETWORKS = ("management", "cluster")
 
 
 def make() -> None:
-    """The two bridges; the lab's services have an address on the management network only."""
+    """Create the two bridges; the lab's services have an address on the management network only."""
     lines = ["link set lo up"]
     for name in NETWORKS:
         lines += [f"link add {name} type bridge forward_delay 0 stp_state 0", f"link set {name} up"]
@@ -17,7 +17,7 @@ def make() -> None:
 
 
 def plug(board: Board) -> str:
-    """A fresh network namespace for one boot of the board, cables plugged; return the namespace's file.
+    """Create a network namespace for one boot of the board, with its cables; the namespace's file.
 
     Outer ends: `m-NAME` (management), `c-NAME` (cluster), `u-NAME` (usb0; its other end goes nowhere, but is up).
     """

@@ -1,4 +1,4 @@
-"""What a lab is: its name, its places on this machine, and what it was asked to be (plan.json)."""
+"""Plan of a lab (plan.json): number of boards, TPUs, suite; and the paths of its files on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Plan:
     web: tuple[tuple[str, str], ...] = ()
 
     def check(self) -> None:
-        """Raise UsageError for numbers that no lab can have."""
+        """Raise UsageError for numbers out of range."""
         if not 1 <= self.nodes <= MAX_NODES:
             raise UsageError(f"--nodes {self.nodes}: a lab has 1 to {MAX_NODES} boards")
         if not 0 <= self.tpus <= MAX_TPUS:
@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def wanted(self) -> tuple[int, int, str, int, str]:
-        """What the user asked for, to compare two plans by."""
+        """The options of `lab up`, to compare two plans by."""
         return self.nodes, self.tpus, self.suite, self.memory, self.python
 
     @property
@@ -59,13 +59,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Places:
-    """The files of one lab."""
+    """Paths of the files of one lab."""
 
     name: str
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", self.name):
-            raise UsageError(f"{self.name!r} is no name for a lab: small letters, digits and hyphens, at most 31")
+            raise UsageError(f"{self.name!r} is not a name for a lab: lower-case letters, digits, hyphens, at most 31")
 
     @property
     def root(self) -> Path:
@@ -111,11 +111,12 @@ class Places:
     def web(self) -> Path:
         return self.root / "web"
 
-    def node(self, name: str) -> Path:
+    def board(self, name: str) -> Path:
+        """Folder of a board."""
         return self.root / "nodes" / name
 
     def read_plan(self) -> Plan | None:
-        """The plan of the lab, or None where there is no lab of this name."""
+        """Plan of the lab; None if there is no lab of this name."""
         try:
             text = self.plan.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -130,5 +131,5 @@ class Places:
 
 
 def names() -> list[str]:
-    """The labs that there are on this machine."""
+    """Names of the labs on this machine."""
     return sorted(path.parent.name for path in ROOT.glob("*/plan.json"))

@@ -1,4 +1,4 @@
-"""Where this machine gets Debian packages from: the image build uses the same places, so none is named here."""
+"""Debian package sources of this machine, which the build of the image uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clusteradm.lab.suites import Suite
 
 
 def mirrors(suite: Suite) -> list[str]:
-    """Package source lines for `suite` after this machine's own; none: the build tool's defaults are meant."""
+    """Package source lines for `suite` from this machine's own; empty for the defaults of the build tool."""
     listing = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
         capture_output=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Suite:
-    """One Debian release. `python`: what its python3 is, for choosing wheels; `extra`: packages besides BASE."""
+    """One Debian release. `python`: version of its python3, to choose wheels by; `extra`: packages besides BASE."""
 
     name: str
     python: str
@@ -17,13 +17,13 @@ class Suite:
 
 SUITES = {
     "bookworm": Suite("bookworm", "3.11"),
-    # The oldest release whose packages can still be had; its pypy3 is a Python 3.7, as Mendel's python3 is. Without the
-    # security updates: out of support, their index names files that are gone.
+    # The oldest release with packages online; its pypy3 is a Python 3.7, like Mendel's python3. Without security
+    # updates: their index lists files that are gone.
     "bullseye": Suite("bullseye", "3.9", extra=("pypy3",), security=False),
 }
 DEFAULT = "bookworm"
 
-# What a board has before anyone administers it.
+# Packages of a board before bootstrap.
 BASE = (
     *("systemd", "systemd-sysv", "systemd-timesyncd", "libpam-systemd", "libnss-myhostname", "dbus", "udev", "kmod"),
     *("openssh-server", "sudo", "network-manager", "iproute2", "iputils-ping", "netbase", "procps", "pciutils"),

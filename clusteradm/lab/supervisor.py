@@ -1,4 +1,4 @@
-"""The process that holds a lab: `python -m clusteradm.lab.supervisor NAME`, started by `lab up` in own namespaces.
+"""Process that runs a lab: `python -m clusteradm.lab.supervisor NAME`, started by `lab up` in namespaces of its own.
 
 It makes the networks, serves packages and wheels, keeps the boards and their Edge TPUs running, and answers on the
 lab's control socket: one JSON request and one JSON reply per connection.
@@ -16,17 +16,19 @@ from typing import Any
 from clusteradm.lab import faults, net
 from clusteradm.lab.cgroup import Groups
 from clusteradm.lab.machine import LabError, run
-from clusteradm.lab.node import Node
 from clusteradm.lab.plan import Places, Plan
 from clusteradm.lab.topology import SERVICES, Board
+from clusteradm.lab.virtual_board import VirtualBoard
 
 
 class Supervisor:
+    """The networks, the web server, the boards and the control socket of one lab."""
+
     def __init__(self, places: Places, plan: Plan, groups: Groups) -> None:
         self.places = places
         self.plan = plan
         self.groups = groups
-        self.nodes: dict[str, Node] = {}
+        self.boards: dict[str, VirtualBoard] = {}
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -40,12 +42,12 @@ class Supervisor:
             stderr=asyncio.subprocess.DEVNULL,
         )
         for board in self.plan.boards:
-            self.nodes[board.name] = self._node(board)
+            self.boards[board.name] = self._virtual(board)
         self.places.control.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._answer, path=str(self.places.control))
         self.places.control.chmod(0o600)
-        for node in self.nodes.values():
-            node.start()
+        for started in self.boards.values():
+            started.start()
         keeper = asyncio.create_task(self._keep_parts())
         async with server:
             code = await web.wait()
@@ -53,18 +55,18 @@ class Supervisor:
         raise LabError(f"the lab's web server ended (exit {code})")
 
     async def _keep_parts(self) -> None:
-        """The cache forgets what nobody uses (see cache.KEEP_DAYS); this lab uses its parts as long as it runs."""
+        """Mark the lab's cached parts as used while it runs: the cache removes unused ones (cache.KEEP_DAYS)."""
         while True:
             for place in (*self.plan.lower, *(place for _, place in self.plan.web)):
                 os.utime(place)
             await asyncio.sleep(86400)
 
-    def _node(self, board: Board) -> Node:
-        group = self.groups.node(board.name)
+    def _virtual(self, board: Board) -> VirtualBoard:
+        group = self.groups.board(board.name)
         lower = tuple(Path(path) for path in self.plan.lower)
         memory_limit = self.plan.memory * 1024 * 1024
-        folder = self.places.node(board.name)
-        return Node(board, folder, lower, group, memory_limit, self._changed.set)
+        folder = self.places.board(board.name)
+        return VirtualBoard(board, folder, lower, group, memory_limit, self._changed.set)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -76,7 +78,7 @@ class Supervisor:
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
         except (ValueError, ConnectionError):
-            pass  # whoever asked is gone, or was no part of the lab
+            pass  # the client is gone, or sent no request
         finally:
             writer.close()
 
@@ -85,21 +87,21 @@ class Supervisor:
         if what == "status":
             return self._status()
         if what == "wait":
-            # Long poll: the state as soon as it differs from the one that the asker knows.
+            # Long poll: answered when the state differs from the one that the client knows.
             if request["known"] == self._status():
                 self._changed.clear()
                 await asyncio.wait([asyncio.ensure_future(self._changed.wait())], timeout=2.0)
             return self._status()
         if what == "start":
-            for node in self.nodes.values():
-                if "power" not in node.faults:
-                    node.start()
+            for each in self.boards.values():
+                if "power" not in each.faults:
+                    each.start()
             return self._status()
-        node = self.nodes[request["node"]]
+        board = self.boards[request["node"]]
         if what == "fault":
-            await node.fault(request["kind"], request["tpus"])
+            await faults.do(board, request["kind"], request["tpus"])
         elif what == "restore":
-            await node.restore()
+            await faults.restore(board)
         return self._status()
 
     def _status(self) -> dict[str, Any]:
@@ -107,19 +109,19 @@ class Supervisor:
             "pid": os.getpid(),
             "nodes": {
                 name: {
-                    "state": node.state,
-                    "fault": ", ".join(faults.shown(node)),
-                    "tpus": [tpu.number for tpu in node.board.tpus],
-                    "boots": node.boots,
-                    "leader": node.leader,
+                    "state": board.state,
+                    "fault": ", ".join(faults.describe(board)),
+                    "tpus": [tpu.number for tpu in board.spec.tpus],
+                    "boots": board.boots,
+                    "leader": board.leader,
                 }
-                for name, node in self.nodes.items()
+                for name, board in self.boards.items()
             },
         }
 
 
 def _private_mounts() -> None:
-    """Run-time files that several labs would share by name: each lab has its own."""
+    """Give this lab its own copy of run-time files that labs would share by name."""
     for place in ("/run/netns", "/run/systemd/nspawn"):
         Path(place).mkdir(parents=True, exist_ok=True)
         run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place])

@@ -1,4 +1,4 @@
-"""Who is who in a lab: names, addresses, interfaces and Edge TPUs of its boards. Pure data."""
+"""Topology of a lab: names, addresses, interfaces and Edge TPUs of its boards. Pure data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MANAGEMENT = "10.77.0"
 CLUSTER = "10.78.0"
 CLUSTER_SUBNET = f"{CLUSTER}.0/24"
-# Where the lab's own services listen: packages and wheels, over HTTP.
+# Address of the lab's web server for packages and wheels.
 SERVICES = f"{MANAGEMENT}.254"
 MAX_NODES = 64
 MAX_TPUS = 16
@@ -22,7 +22,7 @@ _NOUNS = ("calf", "goose", "valet", "mole", "heron", "otter", "finch", "snail")
 
 @dataclass(frozen=True)
 class Tpu:
-    """One Edge TPU: its number N of /dev/apex_N, and its PCI address."""
+    """One Edge TPU: the number of its /dev/apex_N, and its PCI address."""
 
     number: int
     address: str
@@ -30,7 +30,7 @@ class Tpu:
 
 @dataclass(frozen=True)
 class Board:
-    """One virtual machine. `mendel`: it says it is a Dev Board; otherwise an ordinary Debian PC."""
+    """One virtual machine. `mendel`: it presents itself as a Dev Board, else as a Debian PC."""
 
     name: str
     number: int
@@ -55,7 +55,7 @@ class Board:
 
     @property
     def hostname(self) -> str:
-        """What the machine calls itself before anyone administers it."""
+        """Host name before bootstrap."""
         if not self.mendel:
             return "debian"
         place = self.number - 1
@@ -70,7 +70,7 @@ class Board:
 
 
 def boards(nodes: int, tpus: int) -> tuple[Board, ...]:
-    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second one are Mendel's."""
+    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second board are Dev Boards."""
     return tuple(
         Board("head" if place == 0 else f"w{place}", place + 1, place % 2 == 0, _tpus(tpus, place % 2 == 0))
         for place in range(nodes)
@@ -78,6 +78,6 @@ def boards(nodes: int, tpus: int) -> tuple[Board, ...]:
 
 
 def _tpus(count: int, mendel: bool) -> tuple[Tpu, ...]:
-    """apex_0 is the *highest* PCI address: drivers number in the order of probing, and software must not guess."""
+    """TPUs of one board. apex_0 has the *highest* PCI address, so that no program may rely on the order."""
     domain, first = ("0001", 1) if mendel else ("0000", 4)
     return tuple(Tpu(number, f"{domain}:{first + count - 1 - number:02x}:00.0") for number in range(count))

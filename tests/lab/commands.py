@@ -42,9 +42,9 @@ class Cluster:
         return document
 
     def health(self, *args: object, expect: int = 0) -> dict[str, Any]:
-        """The document of `health --json`, with what is ill as "ill"."""
+        """The document of `health --json`, with its errors and warnings as "not_ok"."""
         document: dict[str, Any] = json.loads(self.run("health", "--json", *args, expect=expect)[0])
-        document["ill"] = [finding for finding in document["findings"] if finding["severity"] != "ok"]
+        document["not_ok"] = [finding for finding in document["findings"] if finding["severity"] != "ok"]
         return document
 
     def on(self, node: str, *argv: str, check: bool = True) -> str:

@@ -21,7 +21,7 @@ RULE = "/etc/udev/rules.d/65-apex.rules"
 
 @pytest.fixture(autouse=True)
 def restored(lab: Lab) -> Iterator[None]:
-    """Whatever a test does to these two boards, the next one finds them well."""
+    """Whatever a test does to these two boards, the next one finds them without faults."""
     yield
     lab.restore("w1")
     if faults(lab, "head"):

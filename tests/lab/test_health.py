@@ -1,4 +1,4 @@
-"""health on a virtual cluster where all is well, and what it does with what people give it."""
+"""health on a virtual cluster without a fault, and what it does with what people give it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_table_has_every_host_and_every_tpu_and_says_simulated(cluster: Clus
         assert (
             f"{board.tpus[0].address} System peripheral [0880]: Global Unichip Corp. Coral Edge TPU [1ac1:089a]" in seen
         )
-    assert table.count("SIMULATED by") == 4 and table.endswith("4 of 4 Edge TPUs OK (SIMULATED), all is well\n")
+    assert table.count("SIMULATED by") == 4 and table.endswith("4 of 4 Edge TPUs OK (SIMULATED), ok\n")
 
 
 def test_an_export_that_anybody_may_use(cluster: Cluster) -> None:
@@ -35,7 +35,7 @@ def test_an_export_that_anybody_may_use(cluster: Cluster) -> None:
         document = cluster.health(expect=3)
     finally:
         cluster.on("head", "sh", "-ec", f"mv {configuration}.closed {configuration}; {reload}")
-    (finding,) = document["ill"]
+    (finding,) = document["not_ok"]
     assert (finding["subject"], finding["check"], finding["state"]) == ("head", "export", "OPEN")
     assert "10.77.0.1" in finding["cause"]
     (export,) = [each for each in cluster.health()["findings"] if each["check"] == "export"]
@@ -44,11 +44,11 @@ def test_an_export_that_anybody_may_use(cluster: Cluster) -> None:
 
 def test_saved_and_judged_again(cluster: Cluster, tmp_path: Path) -> None:
     saved = tmp_path / "today.json"
-    assert cluster.health("--save", saved)["ill"] == []
+    assert cluster.health("--save", saved)["not_ok"] == []
     document = json.loads(saved.read_text())
     document["documents"]["w1"]["tpu"]["apex"][0]["temp"] = "-89700"
     saved.write_text(json.dumps(document))
-    assert [finding["state"] for finding in cluster.health("--from", saved, expect=3)["ill"]] == ["WEDGED"]
+    assert [finding["state"] for finding in cluster.health("--from", saved, expect=3)["not_ok"]] == ["WEDGED"]
 
 
 def test_first_contact(cluster: Cluster, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_first_contact(cluster: Cluster, tmp_path: Path) -> None:
     for node in cluster.nodes:
         own = cluster.on(node, "ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub").split()[1]
         assert own in messages
-    assert cluster.health("--known-hosts", known, "--accept-new")["ill"] == []
+    assert cluster.health("--known-hosts", known, "--accept-new")["not_ok"] == []
     assert len(known.read_text().splitlines()) == 4
 
 
@@ -68,7 +68,7 @@ def test_a_changed_host_key_stops_that_host(cluster: Cluster, tmp_path: Path) ->
     ed25519 = {f"10.77.0.{number}": keys.of(f"10.77.0.{number}", 22)["ssh-ed25519"] for number in (1, 2, 3, 4)}
     swapped = {**ed25519, "10.77.0.2": ed25519["10.77.0.3"]}
     known.write_text("".join(f"{address} ssh-ed25519 {key.get_base64()}\n" for address, key in swapped.items()))
-    (finding,) = cluster.health("--known-hosts", known, "--accept-new", expect=4)["ill"]
+    (finding,) = cluster.health("--known-hosts", known, "--accept-new", expect=4)["not_ok"]
     assert (finding["subject"], finding["check"], finding["state"]) == ("w1", "ssh", "UNREACHABLE")
     for address in ("10.77.0.2", "10.77.0.3"):
         assert fingerprint(ed25519[address]) in finding["cause"]
@@ -81,7 +81,7 @@ def test_what_waits_for_a_share_that_is_not_mounted(cluster: Cluster) -> None:
     finally:
         cluster.on("w1", "mount", SHARED)
     # Nothing else: what has no share is not asked to write there.
-    assert [(each["subject"], each["check"], each["state"]) for each in document["ill"]] == [
+    assert [(each["subject"], each["check"], each["state"]) for each in document["not_ok"]] == [
         ("w1", "nfs", "NOT_MOUNTED")
     ]
 

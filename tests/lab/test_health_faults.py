@@ -1,6 +1,6 @@
 """Every fault that the lab can do: its state, cause and remedy, in time; and the next job goes round it.
 
-Several boards are ill at once, which a cluster's health has to tell apart, and which costs one survey instead of three.
+Several boards have faults at once, which health has to tell apart, and which costs one survey instead of three.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 SECONDS = 10.0
 ADDRESS = {board.name: board.tpus[0].address for board in boards(4, 1)}
 NODES = tuple(ADDRESS)
-# What bootstrap wrote, and what an ill TPU does not change.
+# What bootstrap wrote, and what a faulty TPU does not change.
 MANAGED = "/etc/clusteradm/hostfile /etc/openmpi/openmpi-mca-params.conf /etc/fstab"
 
 
@@ -118,7 +118,7 @@ def array(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def restored(cluster: Cluster) -> Iterator[None]:
-    """Whatever is done to the boards, the next test finds them well."""
+    """Whatever is done to the boards, the next test finds them without faults."""
     yield
     for name, node in cluster.lab.status()["nodes"].items():
         if node["fault"] or node["state"] != "running":
@@ -150,7 +150,7 @@ def test_a_fault_is_found_in_time_and_the_next_job_goes_round_it(
         cluster.lab.fault(case.node, case.fault)
     silent = [case.node for case in cases if case.check == "ssh"]
     document = cluster.health(expect=4 if silent else 3)
-    roots = {each["subject"]: each for each in document["ill"] if not each["because"]}
+    roots = {each["subject"]: each for each in document["not_ok"] if not each["because"]}
     assert set(roots) == {case.subject for case in cases}
     for case in cases:
         finding = roots[case.subject]
@@ -158,7 +158,7 @@ def test_a_fault_is_found_in_time_and_the_next_job_goes_round_it(
         assert re.search(case.cause, finding["cause"]), finding["cause"]
         assert re.search(case.remedy, finding["remedy"]), finding["remedy"]
         name = f"{case.subject} {case.check}: {case.state}"
-        follow = [each for each in document["ill"] if each["because"] == name]
+        follow = [each for each in document["not_ok"] if each["because"] == name]
         assert {(each["subject"], each["check"], each["state"]) for each in follow} == case.follows
     assert document["seconds"] < SECONDS
     found, messages = ranks(cluster, array)
@@ -169,12 +169,12 @@ def test_a_fault_is_found_in_time_and_the_next_job_goes_round_it(
 
 
 def test_what_is_well_again_is_used_again(cluster: Cluster, digits_model: Path, array: Path) -> None:
-    assert cluster.health()["ill"] == []
+    assert cluster.health()["not_ok"] == []
     assert ranks(cluster, array)[0] == dict.fromkeys(NODES, 1)
 
 
 def test_the_faults_of_the_lab_are_all_here() -> None:
-    from clusteradm.lab.faults import FAULTS
+    from clusteradm.lab.fault_kinds import FAULTS
 
     assert {case.fault for cases, _ in GROUPS for case in cases} == set(FAULTS)
 
@@ -183,7 +183,7 @@ def test_the_whole_cluster_without_its_head(cluster: Cluster, restored: None) ->
     """What everybody waits for is one thing to look at, and nobody waits for long."""
     cluster.lab.fault("head", "freeze")
     document: dict[str, Any] = cluster.health(expect=4)
-    assert [each["subject"] for each in document["ill"] if not each["because"]] == ["head"]
-    follow = {(each["subject"], each["check"], each["state"]) for each in document["ill"] if each["because"]}
+    assert [each["subject"] for each in document["not_ok"] if not each["because"]] == ["head"]
+    follow = {(each["subject"], each["check"], each["state"]) for each in document["not_ok"] if each["because"]}
     assert follow >= STALE
     assert document["seconds"] < SECONDS

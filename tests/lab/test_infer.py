@@ -221,7 +221,7 @@ def test_the_ranks_are_the_cluster_users_and_ctrl_c_ends_them(
     # A TPU that the cluster's own job has is well, is tried by nobody, and is not taken off its bus.
     document = cluster.health("--limit", "w1")
     (tpu,) = [finding for finding in document["findings"] if finding["check"] == "tpu"]
-    assert document["ill"] == [] and f"in use by job {job}" in tpu["detail"]
+    assert document["not_ok"] == [] and f"in use by job {job}" in tpu["detail"]
     refused = cluster.run("tpu", "reset", "w1:apex_0", expect=3)[1]
     assert f"in use by job {job} of this cluster; nothing was done" in refused
     process.send_signal(signal.SIGINT)

@@ -116,7 +116,7 @@ def test_unmodified_lspci_and_proc_show_the_tpu(lab: Lab) -> None:
 
 
 def test_what_changes_in_the_hardware_is_seen_at_once(lab: Lab) -> None:
-    folder = lab.places.node("w2") / "shared" / "hardware" / "sys-class" / "apex" / "apex_0"
+    folder = lab.places.board("w2") / "shared" / "hardware" / "sys-class" / "apex" / "apex_0"
     before = on(lab, "w2", "cat /sys/class/apex/apex_0/temp")
     (folder / "temp").write_text("95050\n")
     assert on(lab, "w2", "cat /sys/class/apex/apex_0/temp") == "95050"

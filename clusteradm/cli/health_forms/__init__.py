@@ -1,1 +1,1 @@
-"""The forms in which health is told: one module each, a report in, text out."""
+"""Output formats of health: one module each, from a HealthReport to text."""

@@ -1,4 +1,4 @@
-"""The figures of a survey: what was measured, whatever the judge thinks of it. What is not there is not told."""
+"""Figures of a survey: measured values, independent of the findings; a value that is missing is left out."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from clusteradm.health import Survey
-from clusteradm.health.reading import Reading, real
+from clusteradm.health.reading import Reading, as_number
 from clusteradm.inventory import Cluster
 
 
 @dataclass(frozen=True)
 class Family:
-    """What one name stands for. `kind`: gauge or counter, as Prometheus has them; `labels`: what a figure is of."""
+    """Metric. `kind`: gauge or counter (Prometheus); `meaning`: its help text; `labels`: names of its labels."""
 
     kind: str
     meaning: str
     labels: tuple[str, ...] = ("host",)
 
 
-# Names by Prometheus' convention: what, then the unit, always a base unit.
+# Names by Prometheus' convention: quantity, then base unit.
 FAMILIES = {
     "host_info": Family("gauge", "The host's kernel and system; always 1.", ("host", "kernel", "os", "model")),
     "host_uptime_seconds": Family("gauge", "Time since the host started."),
-    "host_clock_skew_seconds": Family("gauge", "How far the host's clock is ahead of the admin's."),
+    "host_clock_skew_seconds": Family("gauge", "Offset of the host's clock from the admin's; positive if ahead."),
     "host_memory_total_bytes": Family("gauge", "Memory of the host."),
-    "host_memory_available_bytes": Family("gauge", "Memory that programs could still get."),
+    "host_memory_available_bytes": Family("gauge", "Memory available to programs."),
     "host_disk_size_bytes": Family("gauge", "Size of the file system at a path.", ("host", "path")),
     "host_disk_free_bytes": Family("gauge", "Free space, for users, of the file system at a path.", ("host", "path")),
     "host_disk_inodes": Family("gauge", "Inodes of the file system at a path.", ("host", "path")),
     "host_disk_inodes_free": Family("gauge", "Free inodes of the file system at a path.", ("host", "path")),
-    "host_failed_units": Family("gauge", "Units that systemd calls failed."),
-    "host_cma_total_bytes": Family("gauge", "Memory that the kernel keeps for devices (CMA)."),
-    "host_cma_free_bytes": Family("gauge", "What of it is free."),
-    "host_reboot_pending": Family("gauge", "1 if the host wants a reboot."),
+    "host_failed_units": Family("gauge", "Failed systemd units."),
+    "host_cma_total_bytes": Family("gauge", "Memory reserved for devices (CMA)."),
+    "host_cma_free_bytes": Family("gauge", "Free memory of the CMA reserve."),
+    "host_reboot_pending": Family("gauge", "1 if a reboot is pending."),
     "host_temperature_celsius": Family("gauge", "Temperature of a thermal zone of the host.", ("host", "zone")),
     "host_head_round_trip_seconds": Family("gauge", "Time of an echo from the host to the head and back."),
     "host_head_loss_ratio": Family("gauge", "Share of the echoes between host and head that were lost."),
     "host_share_seconds": Family("gauge", "Time to write a small file to the shared file system and read it back."),
     "host_tpus": Family("gauge", "Edge TPUs on the host's PCI bus."),
-    "host_tpus_expected": Family("gauge", "Edge TPUs that the inventory says the host has (cluster_tpus)."),
+    "host_tpus_expected": Family("gauge", "Edge TPUs that the inventory declares for the host (cluster_tpus)."),
     "host_tpus_simulated": Family("gauge", "1 if the host's Edge TPUs are simulated, as those of clusteradm lab are."),
     "tpu_info": Family(
         "gauge", "The TPU's device node and driver version; always 1.", ("host", "tpu", "device", "driver")
@@ -55,7 +55,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure. `name`: a key of FAMILIES; `labels`: what it is of, always with "host"."""
+    """One value. `name`: a key of FAMILIES; `labels`: with "host", but for figures of the survey itself."""
 
     name: str
     labels: Mapping[str, str]
@@ -63,13 +63,13 @@ class Figure:
 
 
 def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
-    """Every figure that the survey has, host by host. Never raises: a document may be of any program, and damaged."""
+    """Every figure of a survey, host by host. Raises nothing, whatever the documents hold."""
     for name, raw in survey.documents.items():
         document, host = Reading(raw), {"host": name}
         for figure, value in _host(document):
             if value is not None:
                 yield Figure(figure, host, value)
-        expected = real(cluster.setting("cluster_tpus", cluster.hosts.get(name)))
+        expected = as_number(cluster.setting("cluster_tpus", cluster.hosts.get(name)))
         if expected is not None and name in cluster.hosts:
             yield Figure("host_tpus_expected", host, expected)
         system = document.part("system")
@@ -77,13 +77,13 @@ def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
         if kernel or release:
             labels = {**host, "kernel": kernel, "os": release, "model": system.text("model") or ""}
             yield Figure("host_info", labels, 1)
-        for path, disk in system.named("disks").items():
+        for path, disk in system.parts_by_name("disks").items():
             for key in ("size", "free", "inodes", "inodes_free"):
-                if (number := disk.real(key)) is not None:
+                if (number := disk.number(key)) is not None:
                     unit = "" if "inodes" in key else "_bytes"
                     yield Figure(f"host_disk_{key}{unit}", {**host, "path": path}, number)
         for zone in document.part("machine").parts("zones"):
-            if (millidegrees := zone.real("temp")) is not None:
+            if (millidegrees := zone.number("temp")) is not None:
                 yield Figure("host_temperature_celsius", {**host, "zone": zone.text("type") or ""}, millidegrees / 1000)
         for device in document.part("tpu").parts("apex"):
             yield from _tpu(name, device)
@@ -92,19 +92,19 @@ def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
 def _host(document: Reading) -> Iterator[tuple[str, float | None]]:
     clock, system, machine, tpu = (document.part(name) for name in ("clock", "system", "machine", "tpu"))
     head, use = document.part("links").part("head"), document.part("share").part("use")
-    units, cards, reboot = system.values("failed_units"), tpu.values("pci"), machine.truth("reboot")
-    milliseconds = head.real("milliseconds")
-    yield "host_uptime_seconds", system.real("uptime")
-    yield "host_clock_skew_seconds", clock.real("skew")
-    yield "host_memory_total_bytes", system.real("memory_total")
-    yield "host_memory_available_bytes", system.real("memory_available")
+    units, cards, reboot = system.values("failed_units"), tpu.values("pci"), machine.boolean("reboot")
+    milliseconds = head.number("milliseconds")
+    yield "host_uptime_seconds", system.number("uptime")
+    yield "host_clock_skew_seconds", clock.number("skew")
+    yield "host_memory_total_bytes", system.number("memory_total")
+    yield "host_memory_available_bytes", system.number("memory_available")
     yield "host_failed_units", None if units is None else len(units)
-    yield "host_cma_total_bytes", machine.real("cma_total")
-    yield "host_cma_free_bytes", machine.real("cma_free")
+    yield "host_cma_total_bytes", machine.number("cma_total")
+    yield "host_cma_free_bytes", machine.number("cma_free")
     yield "host_reboot_pending", None if reboot is None else int(reboot)
     yield "host_head_round_trip_seconds", None if milliseconds is None else milliseconds / 1000
-    yield "host_head_loss_ratio", head.real("loss")
-    yield "host_share_seconds", use.real("seconds") if use.truth("ok") else None
+    yield "host_head_loss_ratio", head.number("loss")
+    yield "host_share_seconds", use.number("seconds") if use.boolean("ok") else None
     yield "host_tpus", None if cards is None else len(cards)
     library = document.part("runtime").text("library")
     yield "host_tpus_simulated", None if library is None else int("SIMULATED" in library)
@@ -117,14 +117,14 @@ def _tpu(host: str, device: Reading) -> Iterator[Figure]:
     labels = {"host": host, "tpu": address}
     node, driver = device.text("name") or "", device.text("driver_version") or ""
     yield Figure("tpu_info", {**labels, "device": node, "driver": driver}, 1)
-    if (owned := device.real("is_device_owned")) is not None:
+    if (owned := device.number("is_device_owned")) is not None:
         yield Figure("tpu_owned", labels, owned)
-    if (millidegrees := device.real("temp")) is not None:
+    if (millidegrees := device.number("temp")) is not None:
         yield Figure("tpu_temperature_celsius", labels, millidegrees / 1000)
     for point in range(3):
-        if (millidegrees := device.real(f"trip_point{point}_temp")) is not None:
+        if (millidegrees := device.number(f"trip_point{point}_temp")) is not None:
             yield Figure("tpu_trip_point_celsius", {**labels, "point": str(point)}, millidegrees / 1000)
     # One line per vector, "0x00: 12".
-    counts = [real(line.partition(":")[2]) for line in (device.text("interrupt_counts") or "").splitlines()]
+    counts = [as_number(line.partition(":")[2]) for line in (device.text("interrupt_counts") or "").splitlines()]
     if counts and None not in counts:
         yield Figure("tpu_interrupts_total", labels, sum(count for count in counts if count is not None))

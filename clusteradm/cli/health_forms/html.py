@@ -1,13 +1,13 @@
-"""Health as one page to mail or to print: it needs nothing but itself."""
+"""Health as one self-contained HTML page."""
 
 from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from clusteradm import __version__
-from clusteradm.cli.health_forms.report import TPU, Report, tpu_of, troubles
+from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, tpu_of
 
-# The hosts name themselves, their units and their programs: nothing that they say may become markup.
+# Hosts choose the names of their units and programs: no text of theirs may become markup.
 _ENVIRONMENT = Environment(
     loader=PackageLoader("clusteradm.cli.health_forms", "."),
     autoescape=True,
@@ -17,7 +17,7 @@ _ENVIRONMENT = Environment(
 )
 
 
-def html(report: Report) -> str:
+def html(report: HealthReport) -> str:
     """The whole page."""
     temperatures = {
         (figure.labels["host"], figure.labels["tpu"]): figure.value
@@ -48,6 +48,6 @@ def html(report: Report) -> str:
         worst=report.worst.name.lower(),
         hosts=hosts,
         tpus=tpus,
-        troubles=troubles(report),
+        groups=groups(report),
         version=__version__,
     )

@@ -1,4 +1,4 @@
-"""Health in Prometheus' text format, version 0.0.4: one family per figure, each with its HELP and TYPE."""
+"""Health in Prometheus' text format, version 0.0.4: one family for each figure, with its HELP and TYPE."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Iterator
 
 from clusteradm.cli.health_forms import figures
 from clusteradm.cli.health_forms.figures import Family, Figure
-from clusteradm.cli.health_forms.report import Report, tpu_of
+from clusteradm.cli.health_forms.report import HealthReport, tpu_of
 from clusteradm.health import Finding, Severity
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "clusteradm_"
 _STATES = {
-    "survey_timestamp_seconds": Family("gauge", "When the hosts were asked, in seconds since 1970.", ()),
-    "survey_duration_seconds": Family("gauge", "How long asking them took.", ()),
+    "survey_timestamp_seconds": Family("gauge", "Time of the survey, in seconds since 1970.", ()),
+    "survey_duration_seconds": Family("gauge", "Duration of the survey.", ()),
     "findings": Family("gauge", "Findings by severity.", ("severity",)),
     "host_up": Family("gauge", "1 if the host answered."),
-    "check_severity": Family("gauge", "How a check found the host: 0 ok, 1 warning, 2 error.", ("host", "check")),
-    "check_state": Family("gauge", "The state that a check found the host in; always 1.", ("host", "check", "state")),
-    "tpu_severity": Family("gauge", "How the TPU is: 0 ok, 1 warning, 2 error.", ("host", "tpu")),
-    "tpu_state": Family("gauge", "The state that the TPU is in; always 1.", ("host", "tpu", "state")),
+    "check_severity": Family("gauge", "Severity of a check's finding: 0 ok, 1 warning, 2 error.", ("host", "check")),
+    "check_state": Family("gauge", "State of the host by a check; always 1.", ("host", "check", "state")),
+    "tpu_severity": Family("gauge", "Severity of the TPU's finding: 0 ok, 1 warning, 2 error.", ("host", "tpu")),
+    "tpu_state": Family("gauge", "State of the TPU; always 1.", ("host", "tpu", "state")),
 }
 FAMILIES = {_PREFIX + name: family for name, family in {**_STATES, **figures.FAMILIES}.items()}
 
 
-def prometheus(report: Report) -> str:
-    """The whole exposition. Families come in the order of FAMILIES, and one without a figure is left out."""
-    # Of two figures with the same labels the worse, as of two findings of one check; Prometheus refuses both otherwise.
+def prometheus(report: HealthReport) -> str:
+    """The exposition. Families come in the order of FAMILIES; one without a figure is left out."""
+    # Two findings of one check have the same labels, which Prometheus refuses: the worse one is kept.
     values: dict[str, dict[str, float]] = {}
     for figure in (*_states(report), *report.figures):
         samples = values.setdefault(_PREFIX + figure.name, {})
@@ -41,7 +41,7 @@ def prometheus(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _states(report: Report) -> Iterator[Figure]:
+def _states(report: HealthReport) -> Iterator[Figure]:
     if report.taken:
         yield Figure("survey_timestamp_seconds", {}, report.taken)
         yield Figure("survey_duration_seconds", {}, report.seconds)
@@ -49,7 +49,7 @@ def _states(report: Report) -> Iterator[Figure]:
         count = sum(finding.severity is severity for finding in report.findings)
         yield Figure("findings", {"severity": severity.name.lower()}, count)
     for host in report.hosts:
-        yield Figure("host_up", {"host": host}, host not in report.silent)
+        yield Figure("host_up", {"host": host}, host not in report.unanswered)
     tpus = report.tpus
     for finding in report.findings:
         about, labels = ("tpu", _tpu(finding)) if finding in tpus else ("check", _check(finding))

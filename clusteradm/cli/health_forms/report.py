@@ -1,4 +1,4 @@
-"""What every form tells: the findings of a survey, and the figures behind them."""
+"""HealthReport: the findings of a survey and its figures, which every output format shows."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from clusteradm.cli.health_forms.figures import Figure, figures
-from clusteradm.health import Finding, Severity, Survey
+from clusteradm.health import Finding, Severity, Survey, tpu
 from clusteradm.inventory import Cluster
 from clusteradm.inventory.ranges import fold
 
-TPU = "tpu"
+TPU = tpu.CHECK
 
 
 @dataclass(frozen=True)
-class Report:
-    """`taken`: when the hosts were asked, in seconds since 1970 (0: unknown); `seconds`: how long they took."""
+class HealthReport:
+    """`cluster`: its name. `taken`: end of the survey, seconds since 1970 (0: unknown); `seconds`: its duration."""
 
     cluster: str
     findings: Sequence[Finding]
@@ -27,8 +27,8 @@ class Report:
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, cluster: Cluster, survey: Survey, findings: Sequence[Finding]) -> Report:
-        """The report of a survey, judged."""
+    def of(cls, cluster: Cluster, survey: Survey, findings: Sequence[Finding]) -> HealthReport:
+        """Report of a survey and its findings."""
         name = str(cluster.setting("cluster_name"))
         return cls(name, tuple(findings), tuple(figures(cluster, survey)), survey.taken, survey.seconds)
 
@@ -37,27 +37,28 @@ class Report:
         return list(dict.fromkeys(finding.host for finding in self.findings))
 
     @property
-    def silent(self) -> list[str]:
-        """The hosts of which nothing is known but that they did not answer."""
+    def unanswered(self) -> list[str]:
+        """Hosts whose probe returned no document."""
         return [finding.host for finding in self.findings if finding.check == "ssh" and not finding.ok]
 
     @property
     def tpus(self) -> list[Finding]:
-        """One finding for every TPU on a bus. One that is missing has no address, and is a finding of its host."""
+        """Findings of TPUs on a bus, one for each. A missing TPU has no address; its finding is of its host."""
         return [finding for finding in self.findings if finding.check == TPU and tpu_of(finding)]
 
     @property
-    def sick(self) -> list[Finding]:
+    def not_ok(self) -> list[Finding]:
+        """Errors and warnings."""
         return [finding for finding in self.findings if not finding.ok]
 
     @property
     def roots(self) -> list[Finding]:
-        """What is to be mended: the others only follow from one of these."""
-        return [finding for finding in self.sick if not finding.because]
+        """Errors and warnings that no other finding causes."""
+        return [finding for finding in self.not_ok if not finding.because]
 
     @property
     def simulated(self) -> list[str]:
-        """The hosts whose TPUs are the lab's: nobody shall take figures of a simulation for those of a board."""
+        """Hosts whose TPUs are simulated, so that no figure of the lab is taken for one of hardware."""
         tpus = (finding for finding in self.findings if finding.check == TPU and "SIMULATED" in finding.detail)
         return list(dict.fromkeys(finding.host for finding in tpus))
 
@@ -69,32 +70,35 @@ class Report:
     def exit_code(self) -> int:
         if any(finding.state == "UNREACHABLE" for finding in self.findings):
             return 4
-        return 3 if self.sick else 0
+        return 3 if self.not_ok else 0
 
     @property
     def summary(self) -> str:
-        """One line: how many, and whether anything is to be done."""
+        """One line: number of hosts, of TPUs that are ok, and of findings that are not."""
         tpus = [finding for finding in self.findings if finding.check == TPU]
-        hosts, roots = len(self.hosts), len(self.roots)
-        follow = len(self.sick) - roots
+        hosts, roots = len(self.hosts), self.roots
+        errors = sum(finding.severity is Severity.ERROR for finding in roots)
+        effects = len(self.not_ok) - len(roots)
         parts = [
-            f"{hosts} host{'s' * (hosts != 1)}",
+            _counted(hosts, "host"),
             f"{sum(finding.ok for finding in tpus)} of {len(tpus)} Edge TPUs OK"
             + " (SIMULATED)" * bool(self.simulated),
-            f"{roots} finding{'s' * (roots > 1)} to attend to" if roots else "all is well",
+            *([_counted(errors, "error")] if errors else []),
+            *([_counted(len(roots) - errors, "warning")] if len(roots) > errors else []),
+            *([f"{effects} more grouped under {'it' if len(roots) == 1 else 'them'}"] if effects else []),
         ]
-        return ", ".join([*parts, f"{follow} more that follow{'s' * (follow == 1)} from that"] if follow else parts)
+        return ", ".join(parts if self.not_ok else [*parts, "ok"])
 
     @property
     def date(self) -> str:
-        """When it was, in the admin's time zone; empty if unknown."""
+        """End of the survey in the local time zone; empty if unknown."""
         return datetime.datetime.fromtimestamp(self.taken).astimezone().isoformat(" ", "seconds") if self.taken else ""
 
     def of_host(self, host: str) -> list[Finding]:
         return [finding for finding in self.findings if finding.host == host]
 
     def document(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Body of the document of `--json`."""
         counts = {
             severity.name.lower(): sum(finding.severity is severity for finding in self.findings)
             for severity in Severity
@@ -111,10 +115,11 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Findings that ask for the same: a sick switch is one thing to read, not thirty.
+class FindingGroup:
+    """Findings of one check, state and remedy, and the findings that they cause.
 
-    `subjects`: folded; `causes`: cause -> the subjects that it is of; `follows`: what will be well with it, folded.
+    `subjects`: folded names; `causes`: cause -> the subjects that have it; `effects`: the findings caused by these, in
+    one line. `severity`: the worst of all of them.
     """
 
     check: str
@@ -123,29 +128,29 @@ class Trouble:
     remedy: str
     subjects: str
     causes: dict[str, str]
-    follows: str = ""
+    effects: str = ""
 
 
-def troubles(report: Report) -> list[Trouble]:
-    """What is ill, the worst first."""
+def groups(report: HealthReport) -> list[FindingGroup]:
+    """Errors and warnings in groups, the worst group first."""
     alike: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in report.roots:
         alike.setdefault((finding.check, finding.state, finding.remedy), []).append(finding)
     found = []
     for (check, state, remedy), findings in alike.items():
-        whose: dict[str, list[str]] = {}
+        by_cause: dict[str, list[str]] = {}
         for finding in findings:
-            whose.setdefault(finding.cause, []).append(finding.subject)
+            by_cause.setdefault(finding.cause, []).append(finding.subject)
         names = {finding.name for finding in findings}
-        after = [finding for finding in report.sick if finding.because in names]
-        severity = max(finding.severity for finding in (*findings, *after))
-        causes = {cause: subjects(of) for cause, of in whose.items()}
-        whom = subjects([each.subject for each in findings])
-        found.append(Trouble(check, state, severity, remedy, whom, causes, _follows(after)))
-    return sorted(found, key=lambda trouble: -trouble.severity)
+        effects = [finding for finding in report.not_ok if finding.because in names]
+        severity = max(finding.severity for finding in (*findings, *effects))
+        causes = {cause: subjects(of) for cause, of in by_cause.items()}
+        of_all = subjects([each.subject for each in findings])
+        found.append(FindingGroup(check, state, severity, remedy, of_all, causes, _effects(effects)))
+    return sorted(found, key=lambda group: -group.severity)
 
 
-def _follows(findings: Sequence[Finding]) -> str:
+def _effects(findings: Sequence[Finding]) -> str:
     alike: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         alike.setdefault((finding.check, finding.state), []).append(finding.subject)
@@ -153,16 +158,20 @@ def _follows(findings: Sequence[Finding]) -> str:
 
 
 def subjects(names: Sequence[str]) -> str:
-    """Hosts folded, TPUs one by one: their addresses are no numbers in a row."""
+    """Names in one line: hosts folded into ranges, TPUs one by one."""
     hosts = fold(name for name in names if " " not in name)
     return ", ".join([",".join(hosts)] * bool(hosts) + [name for name in dict.fromkeys(names) if " " in name])
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def tpu_of(finding: Finding) -> str:
-    """The PCI address that a finding is about; empty where it is about its host."""
+    """PCI address of the finding's TPU; empty if its subject is a host."""
     return finding.subject.partition(" ")[2]
 
 
 def line(text: str) -> str:
-    """One line with nothing that a terminal obeys: hosts name their units and programs as they like."""
+    """Text in one line without control characters: hosts choose the names of their units and programs."""
     return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text).split())

@@ -1,4 +1,4 @@
-"""Health for a person's eyes: what is alike in one line, then what is ill, why, and what to do."""
+"""Health as text for a terminal: a table of the hosts, then errors and warnings with cause, remedy and effects."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clusteradm.cli.health_forms.report import TPU, Report, line, troubles
+from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, line
 from clusteradm.health import Finding, Severity
 from clusteradm.inventory.ranges import fold
 
 STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "red"}
 
 
-def table(report: Report, *, verbose: bool = False) -> RenderableType:
-    """Hosts that are alike in one row (`verbose`: a row for every host and every TPU), troubles, the summary."""
+def table(report: HealthReport, *, verbose: bool = False) -> RenderableType:
+    """Hosts in the same state in one row (`verbose`: a row for every host and TPU), groups of findings, summary."""
     parts: list[RenderableType] = [_every_row(report) if verbose else _folded(report)]
-    for trouble in troubles(report):
-        style = STYLES[trouble.severity]
-        lines = [Text(f"\n{trouble.subjects}  {trouble.check}: {trouble.state}", style=style)]
-        for cause, whose in trouble.causes.items():
-            lines.append(Text(f"  cause:  {line(cause)}" + (f" ({whose})" if len(trouble.causes) > 1 else "")))
-        parts += [*lines, Text(f"  remedy: {line(trouble.remedy)}")]
-        if trouble.follows:
-            parts.append(Text(f"  then:   {line(trouble.follows)} will be well, too"))
+    for group in groups(report):
+        style = STYLES[group.severity]
+        lines = [Text(f"\n{group.subjects}  {group.check}: {group.state}", style=style)]
+        for cause, subjects in group.causes.items():
+            lines.append(Text(f"  cause:  {line(cause)}" + (f" ({subjects})" if len(group.causes) > 1 else "")))
+        parts += [*lines, Text(f"  remedy: {line(group.remedy)}")]
+        if group.effects:
+            parts.append(Text(f"  effect: {line(group.effects)}"))
     return Group(*parts, Text("\n" + report.summary))
 
 
@@ -36,7 +36,7 @@ def _columns(*names: str) -> Table:
     return rows
 
 
-def _folded(report: Report) -> Table:
+def _folded(report: HealthReport) -> Table:
     alike: dict[tuple[str, Severity, bool], list[str]] = {}
     simulated_hosts = report.simulated
     for host in report.hosts:
@@ -47,18 +47,18 @@ def _folded(report: Report) -> Table:
     rows = _columns("HOSTS", "STATE", "EDGE TPUS")
     for (state, worst, simulated), hosts in alike.items():
         tpus = [each for host in hosts for each in report.of_host(host) if each.check == TPU]
-        well = sum(each.ok for each in tpus)
-        seen = f"{well} ok" if well == len(tpus) else f"{well} of {len(tpus)} ok"
-        seen = (seen if tpus else "none") + (", SIMULATED" if simulated else "")
-        rows.add_row(",".join(fold(hosts)), Text(state, style=STYLES[worst]), "" if state == "UNREACHABLE" else seen)
+        good = sum(each.ok for each in tpus)
+        count = f"{good} ok" if good == len(tpus) else f"{good} of {len(tpus)} ok"
+        count = (count if tpus else "none") + (", SIMULATED" if simulated else "")
+        rows.add_row(",".join(fold(hosts)), Text(state, style=STYLES[worst]), "" if state == "UNREACHABLE" else count)
     return rows
 
 
-def _every_row(report: Report) -> Table:
+def _every_row(report: HealthReport) -> Table:
     rows = _columns("SUBJECT", "STATE", "SEEN")
     for subject in dict.fromkeys(finding.subject for finding in report.findings):
         mine = [finding for finding in report.findings if finding.subject == subject]
-        # A host's missing TPU has the host as its subject, and a row of its own.
+        # The finding of a missing TPU has the host as its subject, but a row of its own.
         for each in ([one for one in mine if one.check != TPU], *[[one] for one in mine if one.check == TPU]):
             if each:
                 worst = max(each, key=lambda one: one.severity)

@@ -1,11 +1,11 @@
-"""Room on the file systems that a host works with: bytes and inodes."""
+"""Free space of the file systems that a host works with: bytes and inodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 
@@ -18,7 +18,7 @@ MIN_INODES = 10_000
 
 @dataclass(frozen=True)
 class _Room:
-    """A file system is full where less than both is free; how to make room on it."""
+    """Limits of a file system: it is full if less than `free` bytes and less than `share` of its size are free."""
 
     free: int
     share: float
@@ -32,21 +32,21 @@ _SYSTEM = _Room(MIN_FREE_BYTES, MIN_FREE_SHARE, "apt-get clean, journalctl --vac
 _ROOMS = {
     "/": _SYSTEM,
     "/var": _SYSTEM,
-    # Only kernels come here: a small one with its initrd takes 30 MB. A Dev Board's has 128 MiB in all.
+    # Holds kernels only; a small one with its initrd takes 30 MB. A Dev Board's /boot has 128 MiB.
     "/boot": _Room(32 * 1024**2, 0.1, "apt-get autoremove --purge (old kernels)"),
 }
 
 
 def judge(host: Host, system: Reading) -> Iterator[Finding]:
-    """One finding for each device that is full."""
-    disks = system.named("disks")
+    """One finding for each device that is full; one that is ok if none is."""
+    disks = system.parts_by_name("disks")
     devices: dict[int | str, list[str]] = {}
     for path, disk in disks.items():
-        device = disk.whole("device")
+        device = disk.integer("device")
         devices.setdefault(path if device is None else device, []).append(path)
     free, full = [], False
     for path, *others in devices.values():
-        size, left, inodes, inodes_left = (disks[path].real(key) for key in ("size", "free", "inodes", "inodes_free"))
+        size, left, inodes, inodes_left = (disks[path].number(key) for key in ("size", "free", "inodes", "inodes_free"))
         if not size or left is None:
             continue
         rooms = [_room(each) for each in (path, *others)]
@@ -61,11 +61,11 @@ def judge(host: Host, system: Reading) -> Iterator[Finding]:
             continue
         full = True
         # No job needs /boot; the next kernel does.
-        yield (doubtful if rooms == [_ROOMS["/boot"]] else ill)(host.name, CHECK, "FULL", cause, remedy)
+        yield (warning if rooms == [_ROOMS["/boot"]] else error)(host.name, CHECK, "FULL", cause, remedy)
     if not full:
-        yield well(host.name, CHECK, f"{min(free):.0%} free" if free else "n/a")
+        yield ok(host.name, CHECK, f"{min(free):.0%} free" if free else "n/a")
 
 
 def _room(path: str) -> _Room:
-    """Of the system's own paths, or else of the shared folder."""
+    """Limits of a system path, else of the shared directory."""
     return _ROOMS.get(path) or _Room(MIN_FREE_BYTES, MIN_FREE_SHARE, f"remove old jobs and models in {path}")

@@ -1,42 +1,42 @@
-"""What should be the same on every host, and is not: packages that talk to one another, and kernels."""
+"""Version drift: packages that communicate between hosts, and kernels, in versions that differ between hosts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from clusteradm.health.finding import Finding, doubtful
+from clusteradm.health.finding import Finding, warning
 from clusteradm.health.reading import Reading
 
 CHECK = "drift"
-BOOTSTRAP = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
+REMEDY = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
 
 
 def judge(documents: Mapping[str, object]) -> Iterator[Finding]:
-    """A finding for each host that has another version than most; where there is no majority, for each of them.
+    """One finding for each host whose version is not that of most hosts; without a majority, for every host.
 
-    `documents`: each host's, as the probe gave it.
+    `documents`: host -> document of its probe.
     """
     packages: dict[str, dict[str, str]] = {}
     kernels: dict[str | None, dict[str, str]] = {}
     for name, document in documents.items():
         system = Reading(document).part("system")
-        for package, version in Reading(document).part("machine").words("packages").items():
+        for package, version in Reading(document).part("machine").texts_by_name("packages").items():
             packages.setdefault(package, {})[name] = version
         if kernel := system.text("kernel"):
-            # A board and a PC never have the same one.
+            # Kernels are compared between machines of one model: a board and a PC never have the same one.
             kernels.setdefault(system.text("model"), {})[name] = kernel
     for package, of_host in sorted(packages.items()):
         for name, difference in _differing(of_host):
-            yield doubtful(name, CHECK, "PACKAGES", f"{package} is {difference}", BOOTSTRAP.format(package))
+            yield warning(name, CHECK, "PACKAGES", f"{package} is {difference}", REMEDY.format(package))
     remedy = "update its kernel and reboot it when no job runs on it"
     for alike in kernels.values():
         for name, difference in _differing(alike):
-            yield doubtful(name, CHECK, "KERNEL", f"the kernel is {difference} like it", remedy)
+            yield warning(name, CHECK, "KERNEL", f"the kernel is {difference} like it", remedy)
 
 
 def _differing(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Each host that has not what most have, and how it differs."""
+    """Each host whose value is not that of the majority, with the difference in words."""
     ranked = Counter(values.values()).most_common()
     majority = len(ranked) > 1 and ranked[0][1] > ranked[1][1]
     for name, value in values.items():

@@ -1,22 +1,22 @@
-"""The board itself: heat, fans, power, memory, worn-out storage, time, and what waits for a reboot."""
+"""The machine itself: temperature, fans, power, memory, worn storage, time service, pending reboot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clusteradm.health.finding import Finding, doubtful, ill, well
+from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Host
 
-# Below what a zone calls critical, in milli-degrees: the kernel powers the board off there.
+# Margin below a zone's critical trip point, in milli-degrees; there the kernel powers the board off.
 CRITICAL_MARGIN = 5_000
-# Above the trip point of a fan, in milli-degrees: the kernel looks at a zone every few seconds only.
+# Margin above a fan's trip point, in milli-degrees; the kernel reads a zone only every few seconds.
 FAN_MARGIN = 5_000
-# Memory is low where both hold: on a large machine 5 % are plenty, and a small one may do with little.
+# Memory is low if less than both is available: 5 % of a large machine is plenty, a small machine needs little.
 MIN_AVAILABLE = 64 * 1024**2
 MIN_AVAILABLE_SHARE = 0.05
-# For how long, in seconds, it is told that a process was killed.
+# Time, in seconds, for which a killed process is reported.
 KILLED_RECENTLY = 24 * 3600.0
 # JEDEC 5.0: life used in tenths, 10 is 90 to 100 %. Pre-EOL 2: of the spare blocks 80 % are used.
 WORN = 9
@@ -24,8 +24,8 @@ PRE_EOL = 2
 
 
 def judge(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
-    """One finding per kind of trouble; one of health where there is none. Both are sections of the host's document."""
-    troubles = [
+    """One finding for each of heat, fan, power, memory, storage and reboot that is not ok, else one for `machine`."""
+    failed = [
         *_heat(host, machine),
         *_fan(host, machine),
         *_power(host, machine),
@@ -34,9 +34,9 @@ def judge(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
         *_storage(host, machine),
         *_reboot(host, machine),
     ]
-    yield from troubles
-    if not troubles:
-        yield well(host.name, "machine", _detail(machine, system))
+    yield from failed
+    if not failed:
+        yield ok(host.name, "machine", _detail(machine, system))
 
 
 def _detail(machine: Reading, system: Reading) -> str:
@@ -44,7 +44,7 @@ def _detail(machine: Reading, system: Reading) -> str:
     parts = [
         system.text("model") or "",
         _celsius(max(temperatures)) if temperatures else "",
-        *(f"{rpm} rpm" for fan in machine.parts("fans") if (rpm := fan.whole("rpm"))),
+        *(f"{rpm} rpm" for fan in machine.parts("fans") if (rpm := fan.integer("rpm"))),
         _Time.of(machine).words,
     ]
     return ", ".join(part for part in parts if part) or "ok"
@@ -52,7 +52,7 @@ def _detail(machine: Reading, system: Reading) -> str:
 
 @dataclass(frozen=True)
 class _Zone:
-    """A thermal zone; all in milli-degrees, and None where it has no such trip point."""
+    """A thermal zone: its temperature and trip points in milli-degrees, None for a trip point that it does not have."""
 
     name: str
     temperature: int
@@ -74,13 +74,13 @@ def _zones(machine: Reading) -> list[_Zone]:
             _trip(zone, "critical"),
         )
         for zone in machine.parts("zones")
-        if (temperature := zone.whole("temp")) is not None
+        if (temperature := zone.integer("temp")) is not None
     ]
 
 
 def _trip(zone: Reading, kind: str) -> int | None:
-    # One that is not in use is at 0, or below absolute zero.
-    temperature = zone.whole(kind)
+    # A trip point that is not in use is 0, or below absolute zero.
+    temperature = zone.integer(kind)
     return temperature if temperature is not None and temperature > 0 else None
 
 
@@ -93,12 +93,12 @@ def _heat(host: Host, machine: Reading) -> Iterator[Finding]:
                 f"{zone.name} has {_celsius(zone.temperature)}; "
                 f"at {_celsius(zone.critical)} the kernel powers the board off"
             )
-            yield ill(host.name, "heat", "CRITICAL", cause, remedy, detail=str(zone), source=source)
+            yield error(host.name, "heat", "CRITICAL", cause, remedy, detail=str(zone), source=source)
             return
     for zone in zones:
         if zone.passive is not None and zone.temperature >= zone.passive:
             cause = f"{zone.name} has {_celsius(zone.temperature)}, and is slowed down from {_celsius(zone.passive)} on"
-            yield doubtful(host.name, "heat", "HOT", cause, remedy, detail=str(zone), source=source)
+            yield warning(host.name, "heat", "HOT", cause, remedy, detail=str(zone), source=source)
             return
 
 
@@ -107,16 +107,16 @@ def _celsius(millidegrees: int) -> str:
 
 
 def _cooler(machine: Reading) -> tuple[str, str]:
-    """What to do about heat, and who established it."""
-    # Nothing measures whether a gpio-fan turns: what it says of its rpm is computed from whether it is switched on.
-    if any(fan.text("type") == "gpio-fan" and fan.whole("state") for fan in machine.parts("cooling")):
+    """Remedy for heat, and its source."""
+    # The speed of a gpio-fan is not measured: its rpm is computed from whether it is switched on.
+    if any(fan.text("type") == "gpio-fan" and fan.integer("state") for fan in machine.parts("cooling")):
         remedy = "listen whether its fan turns: it is switched on, but with some boards its circuit is dead"
         return f"{remedy}; see to its heat sink, and to the air", "ET#770"
     return "see to its fan and heat sink, and to the air", ""
 
 
 def _fan(host: Host, machine: Reading) -> Iterator[Finding]:
-    steps = [step for fan in machine.parts("cooling") if (step := fan.whole("state")) is not None]
+    steps = [step for fan in machine.parts("cooling") if (step := fan.integer("state")) is not None]
     for zone in _zones(machine):
         if steps and not any(steps) and zone.active is not None and zone.temperature >= zone.active + FAN_MARGIN:
             cause = (
@@ -127,14 +127,14 @@ def _fan(host: Host, machine: Reading) -> Iterator[Finding]:
                 "in /sys/class/thermal on the host, the zone's mode has to be enabled, its policy not user_space; "
                 "until it is so, writing 1 to the fan's cur_state turns it on"
             )
-            yield doubtful(host.name, "fan", "STILL", cause, remedy, detail=str(zone))
+            yield warning(host.name, "fan", "STILL", cause, remedy, detail=str(zone))
             return
     for fan in machine.parts("fans"):
-        # Of a PC's monitoring chip 0 rpm say little: most have connectors that no fan is plugged into.
-        if fan.text("chip") == "pwmfan" and fan.whole("rpm") == 0 and (speed := fan.whole("pwm")):
-            cause = f"{fan.text('fan') or 'the fan'} is told to turn ({speed} of 255), and is measured at 0 rpm"
+        # 0 rpm of a PC's monitoring chip means little: most have connectors without a fan.
+        if fan.text("chip") == "pwmfan" and fan.integer("rpm") == 0 and (speed := fan.integer("pwm")):
+            cause = f"{fan.text('fan') or 'the fan'} is set to turn ({speed} of 255), but its measured speed is 0 rpm"
             remedy = "see whether it is plugged in and turns freely; if so, replace it"
-            yield doubtful(host.name, "fan", "STILL", cause, remedy)
+            yield warning(host.name, "fan", "STILL", cause, remedy)
             return
 
 
@@ -142,30 +142,30 @@ def _power(host: Host, machine: Reading) -> Iterator[Finding]:
     if alarms := machine.texts("power_alarms"):
         cause = f"a voltage is or was too low: {', '.join(alarms)}"
         remedy = "a power supply that gives what the board asks for (a Dev Board: 5 V, 3 A), on a short cable"
-        yield doubtful(host.name, "power", "LOW", cause, remedy)
+        yield warning(host.name, "power", "LOW", cause, remedy)
 
 
 def _memory(host: Host, system: Reading) -> Iterator[Finding]:
-    total, free = system.whole("memory_total"), system.whole("memory_available")
+    total, free = system.integer("memory_total"), system.integer("memory_available")
     if total and free is not None and free < MIN_AVAILABLE and free < MIN_AVAILABLE_SHARE * total:
         cause = f"{_mebibytes(free)} of {_mebibytes(total)} of memory are available"
         remedy = (
             "ps aux --sort=-rss on the host says what holds it: end what need not run there, before the kernel does"
         )
-        yield doubtful(host.name, "memory", "LOW", cause, remedy)
+        yield warning(host.name, "memory", "LOW", cause, remedy)
 
 
 def _killed(host: Host, machine: Reading, system: Reading) -> Iterator[Finding]:
-    uptime = system.real("uptime")
+    uptime = system.number("uptime")
     recently = [
         killed.text("name") or "a process"
         for killed in machine.parts("killed")
-        if uptime is not None and (at := killed.real("at")) is not None and uptime - at < KILLED_RECENTLY
+        if uptime is not None and (at := killed.number("at")) is not None and uptime - at < KILLED_RECENTLY
     ]
     if recently:
         cause = f"for want of memory the kernel killed {', '.join(dict.fromkeys(recently))} within the last day"
         remedy = "dmesg on the host says what each process held then; run less at once there, or give it swap"
-        yield doubtful(host.name, "memory", "OOM", cause, remedy)
+        yield warning(host.name, "memory", "OOM", cause, remedy)
 
 
 def _mebibytes(size: int) -> str:
@@ -174,19 +174,19 @@ def _mebibytes(size: int) -> str:
 
 def _storage(host: Host, machine: Reading) -> Iterator[Finding]:
     for chip in machine.parts("emmc"):
-        life, pre_eol = chip.whole("life"), chip.whole("pre_eol")
+        life, pre_eol = chip.integer("life"), chip.integer("pre_eol")
         if (life or 0) >= WORN or (pre_eol or 0) >= PRE_EOL:
-            told = [("life {} of 10", life), ("pre-EOL {}", pre_eol)]
-            seen = ", ".join(text.format(value) for text, value in told if value is not None)
+            values = [("life {} of 10", life), ("pre-EOL {}", pre_eol)]
+            seen = ", ".join(text.format(value) for text, value in values if value is not None)
             cause = f"the eMMC {chip.text('card') or 'chip'} is worn out ({seen})"
-            yield doubtful(host.name, "storage", "WORN", cause, "save what is on it, and replace the board in time")
+            yield warning(host.name, "storage", "WORN", cause, "save what is on it, and replace the board in time")
 
 
 @dataclass(frozen=True)
 class _Time:
-    """Whether a time service is on, and whether the clock follows it; None where that is not told.
+    """Whether a time service is on, and whether the clock follows it; None if unknown.
 
-    Told, not judged: a host without a way to a time server is well while its clock is right (health/clock.py).
+    Shown, not judged: a host that reaches no time server is ok while its clock is right (checks/clock.py).
     """
 
     service: bool | None
@@ -196,12 +196,12 @@ class _Time:
     def of(cls, machine: Reading) -> _Time:
         ntp = machine.part("ntp")
         if not ntp:
-            return cls(None, machine.truth("ntp"))  # in older documents, this is all that is told
-        return cls(False if ntp.truth("can") is False else ntp.truth("enabled"), ntp.truth("synchronized"))
+            return cls(None, machine.boolean("ntp"))  # older documents have no more than this
+        return cls(False if ntp.boolean("can") is False else ntp.boolean("enabled"), ntp.boolean("synchronized"))
 
     @property
     def words(self) -> str:
-        # Worth a word: a board without a clock of its own begins at the date of its image.
+        # A board without a clock of its own starts with the date of its image.
         if self.follows:
             return "time synchronised"
         if self.service is False:
@@ -210,6 +210,6 @@ class _Time:
 
 
 def _reboot(host: Host, machine: Reading) -> Iterator[Finding]:
-    if machine.truth("reboot"):
+    if machine.boolean("reboot"):
         cause = "a new kernel or library waits for a reboot (/run/reboot-required)"
-        yield doubtful(host.name, "reboot", "PENDING", cause, "reboot the host when no job runs on it")
+        yield warning(host.name, "reboot", "PENDING", cause, "reboot the host when no job runs on it")

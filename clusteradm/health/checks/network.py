@@ -1,11 +1,11 @@
-"""The private network as each host has set it up: its interface, its address, and where the others' names lead."""
+"""Private network of a host: its interface, its address, and the addresses that the hosts' names resolve to."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
 
-from clusteradm.health.finding import BOOTSTRAP, Finding, ill, well
+from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok
 from clusteradm.health.reading import Reading
 from clusteradm.inventory import Cluster, Host
 
@@ -16,17 +16,17 @@ def judge(cluster: Cluster, host: Host, network: Reading) -> Iterator[Finding]:
     """One finding."""
     name, prefix = host.cluster_interface, ipaddress.ip_network(cluster.setting("cluster_subnet")).prefixlen
     wanted = f"{host.cluster_ip}/{prefix}"
-    interfaces = network.named("interfaces")
+    interfaces = network.parts_by_name("interfaces")
     interface = interfaces.get(name)
     if interface is None:
         cause = f"there is no interface {name} (there are: {', '.join(interfaces)})"
-        yield ill(host.name, CHECK, "NO_INTERFACE", cause, "correct cluster_interface in the inventory")
+        yield error(host.name, CHECK, "NO_INTERFACE", cause, "correct cluster_interface in the inventory")
     elif interface.text("state") == "down":
-        # Before its address, which NetworkManager takes away some seconds after the carrier.
-        yield ill(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
+        # Checked before the address, which NetworkManager removes some seconds after the carrier is lost.
+        yield error(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
     elif wanted not in (has := interface.texts("addresses") or ()):
         cause = f"{name} has {', '.join(has) or 'no address'}, not {wanted}"
-        yield ill(host.name, CHECK, "NO_ADDRESS", cause, BOOTSTRAP)
+        yield error(host.name, CHECK, "NO_ADDRESS", cause, BOOTSTRAP)
     else:
         yield _names(cluster, host, network.part("resolved"), f"{name} {wanted}")
 
@@ -35,6 +35,6 @@ def _names(cluster: Cluster, host: Host, resolved: Reading, detail: str) -> Find
     for name, member in cluster.hosts.items():
         found = resolved.texts(name)
         if found is not None and found != (member.cluster_ip,):
-            cause = f"the name {name} leads to {', '.join(found) or 'nothing'}, not to {member.cluster_ip}"
-            return ill(host.name, CHECK, "NAMES", cause, BOOTSTRAP, detail=detail)
-    return well(host.name, CHECK, detail)
+            cause = f"the name {name} resolves to {', '.join(found) or 'nothing'}, not to {member.cluster_ip}"
+            return error(host.name, CHECK, "NAMES", cause, BOOTSTRAP, detail=detail)
+    return ok(host.name, CHECK, detail)

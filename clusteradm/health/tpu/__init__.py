@@ -1,1 +1,5 @@
-"""The Edge TPUs of a host: facts from its probe, and one state for each TPU."""
+"""Edge TPUs of a host: facts from its probe's document, and one state for each TPU."""
+
+from clusteradm.health.tpu.state import CHECK, Tpu, healthy, judge
+
+__all__ = ["CHECK", "Tpu", "healthy", "judge"]

@@ -1,4 +1,4 @@
-"""What the bus, the driver and the kernel's log say of Edge TPUs, before any of them is a device."""
+"""Edge TPUs as cards on the PCI bus: missing ones, ones without a driver, their links and interrupt vectors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import signal
 from collections.abc import Iterable, Iterator
 
-from clusteradm.health.finding import Finding, doubtful
+from clusteradm.health.finding import Finding, warning
 from clusteradm.health.tpu import patterns
 from clusteradm.health.tpu.facts import Card, Facts
 
@@ -15,11 +15,12 @@ RECENT_SECONDS = 600
 _STAMP = re.compile(r"\[\s*(\d{1,12})[.\]]")
 _GIGATRANSFERS, _LANES = 5.0, 1
 _ADDRESS = re.compile(r"\b[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b")
-# Where the Edge TPU is soldered to the computer: there is nothing to reseat.
+# Device tree of a Dev Board, whose Edge TPU is soldered on: there is nothing to reseat.
 _SOLDERED = "imx8mq-phanbell"
-_DEEPEST = 16  # bridges one behind the other
+_DEEPEST = 16  # limit of nested bridges
+# Drivers that keep a card for a virtual machine.
 _MODULES = ("vfio-pci", "pci-stub", "uio_pci_generic")
-# What a shell says of a process that one of these ended.
+# Words of a shell for a process that was ended by one of these signals.
 SIGNALS = {
     int(signal.SIGSEGV): "Segmentation fault",
     int(signal.SIGILL): "Illegal instruction",
@@ -27,12 +28,12 @@ SIGNALS = {
 
 
 def log_of(card: Card, facts: Facts) -> list[str]:
-    """The kernel's lines on this card, and those on no card in particular."""
+    """Lines of the kernel's log about this card, and those about no card in particular."""
     return [line for line in facts.kernel_log if card.address in line or not _ADDRESS.search(line)]
 
 
 def recent(lines: Iterable[str], facts: Facts) -> list[str]:
-    """Those of the last minutes ("[seconds] text"). Not every driver says when a TPU has come back to its senses."""
+    """Lines ("[seconds] text") of the last RECENT_SECONDS: not every driver logs that a TPU works again."""
     if facts.uptime is None:
         return list(lines)
     found = []
@@ -43,28 +44,28 @@ def recent(lines: Iterable[str], facts: Facts) -> list[str]:
     return found
 
 
-def witnesses(host: str, facts: Facts) -> Iterator[Finding]:
-    """The bus is asked in three ways; where they do not tell the same, something is half gone."""
+def judge(host: str, facts: Facts) -> Iterator[Finding]:
+    """Findings about the bus as a whole: lspci missing; lspci, /proc and sysfs count different numbers of Edge TPUs."""
     if facts.lspci is None:
-        yield doubtful(host, "bus", "NO_LSPCI", "there is no lspci on the host", "run clusteradm bootstrap")
-    told = {"lspci": facts.lspci, "/proc/bus/pci/devices": facts.proc, "sysfs": len(facts.cards)}
-    counts = {name: count for name, count in told.items() if count is not None}
+        yield warning(host, "bus", "NO_LSPCI", "there is no lspci on the host", "run clusteradm bootstrap")
+    sources = {"lspci": facts.lspci, "/proc/bus/pci/devices": facts.proc, "sysfs": len(facts.cards)}
+    counts = {name: count for name, count in sources.items() if count is not None}
     if len(set(counts.values())) > 1:
         cause = "different numbers of Edge TPUs: " + ", ".join(f"{name} {count}" for name, count in counts.items())
         remedy = "power-cycle the host: a card fell off the bus, or came too late"
-        yield doubtful(host, "bus", "DISAGREES", cause, remedy)
+        yield warning(host, "bus", "DISAGREES", cause, remedy)
 
 
 def unbound(card: Card, facts: Facts) -> tuple[str, str, str, str]:
-    """State, cause, remedy and source for a card that the driver has made no device of."""
+    """State, cause, remedy and source for a card that has no device of the driver."""
     driver, see = facts.driver, "see `dmesg | grep apex` on the host; a power cycle (not a reboot) often helps"
     if card.driver is not None and card.driver != "apex":
         cause = f"the driver {card.driver} has it, not apex"
         cause += ": it is kept for a virtual machine" if card.driver in _MODULES else ""
         remedy = f"remove 1ac1:089a from {card.driver}'s ids (/etc/modprobe.d, kernel command line), then reboot"
         return "NO_DRIVER", cause, remedy, "MBS#53"
-    if driver.loaded and (told := patterns.in_force(log_of(card, facts), {"NO_NODE"})):
-        return "NO_NODE", told.cause, told.row.remedy, told.row.source
+    if driver.loaded and (match := patterns.in_force(log_of(card, facts), {"NO_NODE"})):
+        return "NO_NODE", match.cause, match.pattern.remedy, match.pattern.source
     if card.driver == "apex":
         return "NO_NODE", "the driver apex has it, but made no device of it", see, "ET#343, ET#729"
     versions = f" (Linux {driver.kernel})" if driver.kernel else ""
@@ -72,8 +73,8 @@ def unbound(card: Card, facts: Facts) -> tuple[str, str, str, str]:
         cause = f"no driver is bound to it, though apex {driver.version or ''} is loaded".replace("  ", " ") + versions
         return "NO_DRIVER", cause, see, "ET#343, ET#729"
     cause = f"no driver is bound to it, and the module apex is not loaded{versions}"
-    if told := patterns.in_force(log_of(card, facts), {"NO_DRIVER"}):
-        return "NO_DRIVER", f"{cause}: {told.cause}", told.row.remedy, told.row.source
+    if match := patterns.in_force(log_of(card, facts), {"NO_DRIVER"}):
+        return "NO_DRIVER", f"{cause}: {match.cause}", match.pattern.remedy, match.pattern.source
     if driver.dkms_built is False:
         return _not_built(cause, facts)
     if driver.file:
@@ -86,15 +87,15 @@ def unbound(card: Card, facts: Facts) -> tuple[str, str, str, str]:
 def _not_built(cause: str, facts: Facts) -> tuple[str, str, str, str]:
     driver = facts.driver
     cause += f"; DKMS has not built gasket {driver.dkms_version or ''} for it".replace("  ", " ")
-    if told := patterns.first("dkms", driver.dkms_log):
-        return "NO_DRIVER", f"{cause}: {told.cause}", told.row.remedy, told.row.source
+    if match := patterns.first("dkms", driver.dkms_log):
+        return "NO_DRIVER", f"{cause}: {match.cause}", match.pattern.remedy, match.pattern.source
     last = next((line for line in reversed(driver.dkms_log) if "rror" in line), "")
     remedy = "dkms autoinstall on the host; /var/lib/dkms/gasket/*/build/make.log says why it fails"
     return "NO_DRIVER", cause + (f": {last.strip()[:200]}" if last else ""), remedy, "ET#808, ET#866, ET#905"
 
 
 def vectors(card: Card, facts: Facts) -> str:
-    """How many interrupts it has of those that it needs, and how the host is off; empty where the host does not say."""
+    """Interrupt vectors of the card and of all cards, assigned and needed, in words; empty if unknown."""
     if card.vectors is None:
         return ""
     count, given = len(facts.cards), sum(each.vectors or 0 for each in facts.cards)
@@ -105,7 +106,7 @@ def vectors(card: Card, facts: Facts) -> str:
 
 
 def slow_link(card: Card) -> str:
-    """How its link is slower or narrower than the chip's own; empty where it is not, or where the host does not say.
+    """Difference of the link's speed or width from the chip's own, in words; empty if there is none or it is unknown.
 
     "5 GT/s" and "5.0 GT/s PCIe" are the spellings of older and newer kernels.
     """
@@ -120,7 +121,7 @@ def slow_link(card: Card) -> str:
 
 
 def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
-    """Cause and remedy: how many are not on the bus, and which slots are empty."""
+    """Cause and remedy for TPUs that are not on the bus; the cause names empty slots."""
     cause = f"{missing} of {expected} Edge TPUs (cluster_tpus) are not on the PCI bus"
     off = sorted(name for name, status in facts.cores.items() if status not in ("okay", "ok"))
     if off:
@@ -129,7 +130,10 @@ def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
     if empty:
         cause += f"; empty: {', '.join(empty)}"
     if any(_SOLDERED in name for name in facts.compatible) and not facts.cores:
-        return cause, "take the board's power away for ten seconds (a reboot does not do): its Edge TPU is soldered on"
+        return (
+            cause,
+            "take the board's power away for ten seconds (a reboot does not do): its Edge TPU is soldered on",
+        )
     return (
         cause,
         "power the host off, reseat the module, power it on; if that does not help, try another slot or module",
@@ -137,7 +141,7 @@ def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
 
 
 def empty_slots(facts: Facts) -> list[str]:
-    """Bridges with nothing behind them, and named slots with nothing in them."""
+    """Names of bridges without a device behind them, and of slots without a card."""
     named = {address: name for name, address in facts.slots.items()}
     found = [f"bridge {bridge.address} ({bridge.name})" for bridge in facts.bridges if not bridge.below]
     there = {card.address for card in facts.cards} | {below for bridge in facts.bridges for below in bridge.below}
@@ -154,7 +158,7 @@ def tree(facts: Facts) -> str:
     behind = {address for bridge in facts.bridges for address in bridge.below}
 
     def show(address: str, depth: int) -> str:
-        # Each bridge is told once, however a document may have knotted them.
+        # Each bridge is shown once, even if a damaged document has a loop.
         bridge = bridges.pop(address, None) if depth < _DEEPEST else None
         if bridge is None:
             return f"{address} TPU" if address in cards else address

@@ -1,4 +1,4 @@
-"""What a probe's document says of a host's Edge TPUs, in types: whatever is missing or makes no sense is None."""
+"""Facts about a host's Edge TPUs, decoded from its probe's document; None for a value that is missing or malformed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clusteradm.health.reading import Reading
 
 @dataclass(frozen=True)
 class Card:
-    """An Edge TPU on the PCI bus. `vectors`: MSI-X vectors that the kernel gave it."""
+    """An Edge TPU on the PCI bus. `vectors`: MSI-X vectors that the kernel assigned to it."""
 
     address: str
     driver: str | None
@@ -21,8 +21,8 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Node:
-    """A device node. `mode`: None where it is no octal number."""
+class DeviceNode:
+    """A device node. `mode`: permission bits."""
 
     path: str
     mode: int | None
@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that has a TPU open; `job`: the cluster's own job that it belongs to."""
+    """The process that has a TPU open. `job`: id of the cluster's job that it belongs to."""
 
     pid: int | None
     user: str | None
@@ -42,7 +42,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Device:
-    """What the driver made of a card. Temperatures are in thousandths of a degree."""
+    """The driver's device for a card (/sys/class/apex). Temperatures in milli-degrees, `poll_interval` in ms."""
 
     name: str
     status: str | None
@@ -55,7 +55,7 @@ class Device:
     owned: bool
     owner_pid: str | None
     owner: Owner | None
-    node: Node | None
+    node: DeviceNode | None
 
     @property
     def path(self) -> str:
@@ -69,7 +69,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How loading the delegate onto a TPU went (node/probe/trial.py)."""
+    """Trial of a TPU: the delegate loaded onto it and one inference run (clusteradm/node/probe/trial.py)."""
 
     ok: bool
     stage: str | None
@@ -86,7 +86,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Bridge:
-    """A PCI bridge; `below`: the addresses directly behind it."""
+    """A PCI bridge. `below`: addresses directly behind it."""
 
     address: str
     name: str
@@ -95,7 +95,7 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Driver:
-    """The drivers apex and gasket on the host. `dkms_built`: for the running kernel; None where DKMS knows nothing."""
+    """Drivers apex and gasket of a host. `dkms_built`: for the running kernel; None if DKMS does not have them."""
 
     version: str | None
     loaded: bool
@@ -109,9 +109,11 @@ class Driver:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything of one host. `error`: the probe itself failed. `lspci`, `proc`: how many each of them counts.
+    """Facts about the Edge TPUs of one host.
 
-    `uptime`: seconds, as the kernel's log counts them. `untried`: why no TPU was tried, where that was asked for.
+    `error`: of a probe that failed; then nothing else is set. `lspci`, `proc`: number of TPUs that each of them lists.
+    `devices`, `attempts`: by PCI address. `uptime`: seconds, on the clock of the kernel's log. `untried`: why no TPU
+    was tried, if a trial was asked for.
     """
 
     error: str | None
@@ -136,7 +138,7 @@ class Facts:
 
 
 def read(document: object) -> Facts:
-    """The facts of a document with the section "tpu" and, where they were asked for, "runtime" and "trial"."""
+    """Facts of a document with the section "tpu" and, if they were asked for, "runtime" and "trial"."""
     about, runtime, trial = (Reading(document).part(section) for section in ("tpu", "runtime", "trial"))
     cards = {card.address: card for card in map(_card, about.parts("pci")) if card}
     devices = {}
@@ -153,18 +155,20 @@ def read(document: object) -> Facts:
         lspci=None if lspci is None else len(lspci),
         proc=None if proc is None else len(proc),
         bridges=tuple(bridge for bridge in map(_bridge, about.parts("bridges")) if bridge),
-        slots=about.words("slots"),
-        vectors_free=about.part("vectors").whole("free"),
+        slots=about.texts_by_name("slots"),
+        vectors_free=about.part("vectors").integer("free"),
         driver=_driver(about.part("driver")),
-        # The later one, where an attempt made the driver say more.
+        # The later log: a trial may have made the driver log more.
         kernel_log=trial.texts("kernel_log") or about.texts("kernel_log") or (),
-        uptime=about.whole("uptime"),
+        uptime=about.integer("uptime"),
         compatible=tree.texts("compatible") or (),
-        cores=tree.words("cores"),
+        cores=tree.texts_by_name("cores"),
         members=about.part("group").texts("members"),
-        user_in_group=about.truth("user_in_group"),
+        user_in_group=about.boolean("user_in_group"),
         listed=runtime.texts("devices"),
-        attempts={address: _attempt(each) for address, each in trial.named("attempts").items() if each.text("stage")},
+        attempts={
+            address: _attempt(each) for address, each in trial.parts_by_name("attempts").items() if each.text("stage")
+        },
         untried=trial.text("error"),
         runtime=runtime,
     )
@@ -178,9 +182,9 @@ def _card(about: Reading) -> Card | None:
         address,
         about.text("driver"),
         about.text("link_speed"),
-        about.whole("link_width"),
+        about.integer("link_width"),
         about.text("max_link_speed"),
-        about.whole("vectors"),
+        about.integer("vectors"),
     )
 
 
@@ -188,16 +192,16 @@ def _device(about: Reading) -> Device | None:
     name = about.text("name")
     if not name:
         return None
-    trips = tuple(about.whole(f"trip_point{number}_temp") for number in range(3))
+    trips = tuple(about.integer(f"trip_point{number}_temp") for number in range(3))
     return Device(
         name=name,
         status=about.text("status"),
         version=about.text("driver_version"),
         unique_id=about.text("unique_id"),
         interrupts=about.text("interrupt_counts") is not None,
-        temperature=about.whole("temp"),
+        temperature=about.integer("temp"),
         trips=tuple(trip for trip in trips if trip is not None) if None not in trips else (),
-        poll_interval=about.whole("temp_poll_interval"),
+        poll_interval=about.integer("temp_poll_interval"),
         owned=about.text("is_device_owned") == "1",
         owner_pid=about.text("device_owner"),
         owner=_owner(about.part("owner")),
@@ -205,36 +209,36 @@ def _device(about: Reading) -> Device | None:
     )
 
 
-def _node(about: Reading) -> Node | None:
+def _node(about: Reading) -> DeviceNode | None:
     if not about:
         return None
     try:
         mode: int | None = int(about.text("mode") or "", 8)
     except ValueError:
         mode = None
-    return Node(about.text("path") or "its node", mode, about.text("owner") or "?", about.text("group") or "?")
+    return DeviceNode(about.text("path") or "its node", mode, about.text("owner") or "?", about.text("group") or "?")
 
 
 def _owner(about: Reading) -> Owner | None:
     if not about:
         return None
-    job = about.text("job") or about.whole("job")
-    return Owner(about.whole("pid"), about.text("user"), about.text("command"), None if job is None else str(job))
+    job = about.text("job") or about.integer("job")
+    return Owner(about.integer("pid"), about.text("user"), about.text("command"), None if job is None else str(job))
 
 
 def _attempt(about: Reading) -> Attempt:
     return Attempt(
-        ok=about.truth("ok") is True,
+        ok=about.boolean("ok") is True,
         stage=about.text("stage"),
         error=about.text("error"),
-        signal=about.whole("signal"),
-        timeout=about.truth("timeout") is True,
-        count=about.whole("count"),
-        access=about.truth("access"),
+        signal=about.integer("signal"),
+        timeout=about.boolean("timeout") is True,
+        count=about.integer("count"),
+        access=about.boolean("access"),
         stderr=about.texts("stderr") or (),
         owner=_owner(about.part("owner")),
-        inference=about.truth("inference") is True,
-        interrupts=about.truth("interrupts"),
+        inference=about.boolean("inference") is True,
+        interrupts=about.boolean("interrupts"),
     )
 
 
@@ -247,11 +251,11 @@ def _driver(about: Reading) -> Driver:
     dkms = about.part("dkms")
     return Driver(
         version=about.text("version"),
-        loaded=about.truth("loaded") is True,
+        loaded=about.boolean("loaded") is True,
         kernel=about.text("kernel"),
         file=about.text("file"),
-        blacklisted=about.truth("blacklisted") is True,
+        blacklisted=about.boolean("blacklisted") is True,
         dkms_version=dkms.text("version"),
-        dkms_built=dkms.truth("built") is True if dkms else None,
+        dkms_built=dkms.boolean("built") is True if dkms else None,
         dkms_log=dkms.texts("log") or (),
     )

@@ -1,4 +1,4 @@
-"""The table of what drivers, library and runtime say of Edge TPUs (patterns.yml), and what it says of a line."""
+"""Patterns of messages about Edge TPUs, by driver, library and runtime (patterns.yml), matched against lines."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 import yaml
 
 TABLE = Path(__file__).with_name("patterns.yml")
-# No line of a log is longer; what is, was made to hang a regular expression.
+# Limit of a line's length; a longer one could make a regular expression hang.
 _LONGEST = 2000
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row; the table itself says what its columns mean."""
+class Pattern:
+    """One row of the table; patterns.yml documents its columns."""
 
     name: str
     where: str
-    pattern: re.Pattern[str]
+    regex: re.Pattern[str]
     state: str
     cause: str
     remedy: str
@@ -30,25 +30,25 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A line that a row of the table explains."""
+class Match:
+    """A line and the first pattern that it matches."""
 
-    row: Row
+    pattern: Pattern
     line: str
 
     @property
     def cause(self) -> str:
-        """The row's cause, with what the line says in its place."""
-        found = self.row.pattern.search(self.line)
+        """Cause of the pattern, with the named groups filled in from the line."""
+        found = self.pattern.regex.search(self.line)
         words = {"0": found[0], **found.groupdict()} if found else {}
-        return re.sub(r"\{(\w+)\}", lambda name: str(words.get(name[1], "")), self.row.cause)
+        return re.sub(r"\{(\w+)\}", lambda name: str(words.get(name[1], "")), self.pattern.cause)
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
-    """The table, in its order."""
+def patterns() -> tuple[Pattern, ...]:
+    """Rows of the table, in its order."""
     return tuple(
-        Row(
+        Pattern(
             row["name"],
             row["in"],
             re.compile(row["pattern"]),
@@ -62,27 +62,27 @@ def rows() -> tuple[Row, ...]:
     )
 
 
-def explain(where: str, line: str) -> Told | None:
-    """What the first row that fits says of the line."""
+def match(where: str, line: str) -> Match | None:
+    """Match of the first pattern for source `where` (kernel, dkms or stderr) that the line has; None if none does."""
     short = line[:_LONGEST]
-    return next((Told(row, short) for row in rows() if row.where == where and row.pattern.search(short)), None)
+    return next((Match(each, short) for each in patterns() if each.where == where and each.regex.search(short)), None)
 
 
-def first(where: str, lines: Iterable[str]) -> Told | None:
-    """The first line that tells of an illness."""
-    told = (explain(where, line) for line in lines)
-    return next((one for one in told if one and one.row.state != "OK"), None)
+def first(where: str, lines: Iterable[str]) -> Match | None:
+    """Match of the first line whose pattern has a state other than OK."""
+    matches = (match(where, line) for line in lines)
+    return next((each for each in matches if each and each.pattern.state != "OK"), None)
 
 
-def in_force(lines: Iterable[str], states: Container[str]) -> Told | None:
-    """Of the kernel's log: the first illness of these states told of since something last went well."""
-    found: Told | None = None
+def in_force(lines: Iterable[str], states: Container[str]) -> Match | None:
+    """Match of the first line of the kernel's log with one of these states, after the last line that clears them."""
+    found: Match | None = None
     for line in lines:
-        told = explain("kernel", line)
-        if told is None:
+        each = match("kernel", line)
+        if each is None:
             continue
-        if told.row.clears:
+        if each.pattern.clears:
             found = None
-        elif told.row.state in states and found is None:
-            found = told
+        elif each.pattern.state in states and found is None:
+            found = each
     return found

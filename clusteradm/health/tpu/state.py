@@ -1,4 +1,4 @@
-"""The state of each Edge TPU: one, the one that explains the others; and which of them a job may use."""
+"""State of each Edge TPU: of several that hold, the one that causes the others; and the TPUs that a job may use."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from clusteradm.health.checks import runtimes
-from clusteradm.health.finding import BOOTSTRAP, Finding, doubtful, ill, well
+from clusteradm.health import runtimes
+from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok, warning
 from clusteradm.health.tpu import bus as tpu_bus
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.health.tpu import patterns
-from clusteradm.health.tpu.facts import Attempt, Card, Device, Facts, Node, Owner
+from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts, Owner
 
 CHECK = "tpu"
 # A chip that fell off the bus reads all ones, which the driver's formula turns into -89.7 °C; `status` stays ALIVE.
 WEDGED_MILLIDEGREES = -50_000
 # The apex driver divides the 500 MHz clock at each trip point.
 CLOCKS_MHZ = (500.0, 250.0, 125.0, 62.5)
-# A job's rank may use a TPU that is only slower to feed than it could be.
+# States of a TPU that a job's rank may use; LINK only makes transfers slower.
 _USABLE = ("OK", "LINK")
 _RESET = "clusteradm tpu reset {tpu}; else a power cycle"
 _AIR = "more air over the module: a fan, a heat sink, fewer modules side by side"
@@ -34,7 +34,7 @@ class Tpu:
 
 @dataclass(frozen=True)
 class _Case:
-    """One TPU that the driver has made a device of, with all that is known of it and of its host."""
+    """One TPU that has a device of the driver, with the facts about it and its host."""
 
     subject: str
     card: Card
@@ -44,44 +44,44 @@ class _Case:
 
     @property
     def name(self) -> str:
-        """As commands take it: HOST:PCI-ADDRESS."""
+        """HOST:PCI-ADDRESS, as commands take it."""
         return self.subject.replace(" ", ":")
 
     @property
     def log(self) -> list[str]:
         return tpu_bus.log_of(self.card, self.facts)
 
-    def ill(self, state: str, cause: str, remedy: str, source: str) -> Finding:
-        return ill(self.subject, CHECK, state, cause, remedy, detail=_detail(self), source=source)
+    def error(self, state: str, cause: str, remedy: str, source: str) -> Finding:
+        return error(self.subject, CHECK, state, cause, remedy, detail=_detail(self), source=source)
 
-    def doubtful(self, state: str, cause: str, remedy: str, source: str) -> Finding:
-        return doubtful(self.subject, CHECK, state, cause, remedy, detail=_detail(self), source=source)
+    def warning(self, state: str, cause: str, remedy: str, source: str) -> Finding:
+        return warning(self.subject, CHECK, state, cause, remedy, detail=_detail(self), source=source)
 
-    def told(self, told: patterns.Told) -> Finding:
-        """What a row of the table of patterns says."""
-        remedy = told.row.remedy.replace("{tpu}", self.name)
-        finding = self.doubtful if told.row.state in ("BUSY", "THROTTLED") else self.ill
-        return finding(told.row.state, told.cause, remedy, told.row.source)
+    def matched(self, match: patterns.Match) -> Finding:
+        """Finding of the pattern that a line matches."""
+        remedy = match.pattern.remedy.replace("{tpu}", self.name)
+        finding = self.warning if match.pattern.state in ("BUSY", "THROTTLED") else self.error
+        return finding(match.pattern.state, match.cause, remedy, match.pattern.source)
 
 
 def judge(host: str, expected: int | None, document: object) -> Iterator[Finding]:
-    """One finding per TPU of the host, and one for those that are missing. No document makes it raise."""
+    """One finding for each TPU of the host and one for those that are missing. Raises nothing, whatever it reads."""
     facts = tpu_facts.read(document)
     if facts.error is not None:
-        yield ill(host, CHECK, "UNKNOWN", f"the probe failed: {facts.error}", "report this as a defect")
+        yield error(host, CHECK, "UNKNOWN", f"the probe failed: {facts.error}", "report this as a defect")
         return
-    yield from tpu_bus.witnesses(host, facts)
+    yield from tpu_bus.judge(host, facts)
     for card in facts.cards:
         yield _one(f"{host} {card.address}", card, facts)
     missing = (expected or 0) - len(facts.cards)
     if missing > 0:
         cause, remedy = tpu_bus.absent(missing, expected or 0, facts)
         source = "lspci shows one line per chip (MBS#4, MBS#39); google-coral/edgetpu#256, #446"
-        yield ill(host, CHECK, "ABSENT", cause, remedy, detail=tpu_bus.tree(facts), source=source)
+        yield error(host, CHECK, "ABSENT", cause, remedy, detail=tpu_bus.tree(facts), source=source)
 
 
 def healthy(host: str, document: object) -> tuple[Tpu, ...]:
-    """The TPUs that a job may use now, in the order of their PCI addresses."""
+    """TPUs that a job may use now: those that are OK or LINK and not in use, in the order of the document."""
     facts = tpu_facts.read(document)
     if facts.error is not None:
         return ()
@@ -97,19 +97,19 @@ def _one(subject: str, card: Card, facts: Facts) -> Finding:
     device = facts.devices.get(card.address)
     if device is None:
         state, cause, remedy, source = tpu_bus.unbound(card, facts)
-        return ill(subject, CHECK, state, cause, remedy, source=source)
+        return error(subject, CHECK, state, cause, remedy, source=source)
     if device.leaving:
         cause = "the driver apex is being unloaded"
-        return ill(subject, CHECK, "NO_DRIVER", cause, "modprobe apex on the host", source="GD gasket_core.c")
+        return error(subject, CHECK, "NO_DRIVER", cause, "modprobe apex on the host", source="GD gasket_core.c")
     case = _Case(subject, card, device, facts.attempts.get(card.address), facts)
-    return next((found for check in _CHECKS if (found := check(case))), None) or well(subject, CHECK, _detail(case))
+    return next((found for check in _CHECKS if (found := check(case))), None) or ok(subject, CHECK, _detail(case))
 
 
 def _no_node(case: _Case) -> Finding | None:
     device = case.device
     if device.node is None:
         cause = f"{device.path} is not there"
-        return case.ill(
+        return case.error(
             "NO_NODE", cause, "udevadm trigger on the host, or reboot it", "google/gasket-driver, major 120"
         )
     listed = case.facts.listed
@@ -119,7 +119,7 @@ def _no_node(case: _Case) -> Finding | None:
         return None
     cause = f"libedgetpu lists {', '.join(listed) or 'no Edge TPU'}, but not {device.path}, which the driver has"
     remedy = "see whether the cluster user can read /sys/class/apex on the host; in a container, pass it through"
-    return case.ill("NO_NODE", cause, remedy, "edgetpu_list_devices reads /sys/class/apex (libedgetpu 16.0)")
+    return case.error("NO_NODE", cause, remedy, "edgetpu_list_devices reads /sys/class/apex (libedgetpu 16.0)")
 
 
 def _no_permission(case: _Case) -> Finding | None:
@@ -128,11 +128,11 @@ def _no_permission(case: _Case) -> Finding | None:
     if not cause and case.attempt and case.attempt.access is False and case.attempt.error:
         cause = f"{case.device.path} may not be opened by the cluster user"
     source = "SUBSYSTEM apex: 0660, group apex (gasket-dkms); ET#256, ET#637, tensorflow#35054"
-    return case.ill("NO_PERMISSION", cause, BOOTSTRAP, source) if cause else None
+    return case.error("NO_PERMISSION", cause, BOOTSTRAP, source) if cause else None
 
 
-def _permission(node: Node, facts: Facts) -> str:
-    """Why the cluster user may not open the node; empty if it may."""
+def _permission(node: DeviceNode, facts: Facts) -> str:
+    """Cause why the cluster user may not open the node; empty if it may."""
     if node.mode is None:
         return ""
     if node.mode & 0o006 == 0o006:
@@ -145,22 +145,22 @@ def _permission(node: Node, facts: Facts) -> str:
     return f"the cluster user is not in the group apex{has}"
 
 
-def _lamed(case: _Case) -> Finding | None:
+def _no_interrupts(case: _Case) -> Finding | None:
     device, attempt = case.device, case.attempt
     still = attempt is not None and attempt.inference and attempt.interrupts is False
     if device.interrupts and device.status != "LAMED" and not still:
         return None
     remedy = "the host must give it 13 MSI-X vectors: another slot, or another host (virtual machines often cannot)"
     source = "ET#122, ET#223; GD gasket_interrupt.c"
-    if told := patterns.in_force(case.log, {"LAMED"}):
-        cause, remedy, source = told.cause, told.row.remedy, told.row.source
+    if match := patterns.in_force(case.log, {"LAMED"}):
+        cause, remedy, source = match.cause, match.pattern.remedy, match.pattern.source
     elif still:
         cause = "an inference ended, and its interrupt_counts stand still (MSI-X)"
     elif device.interrupts:
         cause = "the driver calls it LAMED: its interrupts are not configured (MSI-X)"
     else:
         cause = "its interrupts are not configured (MSI-X): the driver has no interrupt_counts for it"
-    return case.ill("LAMED", cause + tpu_bus.vectors(case.card, case.facts), remedy, source)
+    return case.error("LAMED", cause + tpu_bus.vectors(case.card, case.facts), remedy, source)
 
 
 def _wedged(case: _Case) -> Finding | None:
@@ -168,21 +168,21 @@ def _wedged(case: _Case) -> Finding | None:
     reset = _RESET.format(tpu=case.name)
     if device.temperature is not None and device.temperature <= WEDGED_MILLIDEGREES:
         read = f"it reads {device.temperature / 1000:.1f} °C, as a chip that fell off the bus"
-        return case.ill("WEDGED", f"{read} (status says {device.status})", reset, "ET#843, ET#741, ET#647")
+        return case.error("WEDGED", f"{read} (status says {device.status})", reset, "ET#843, ET#741, ET#647")
     if device.status not in (None, "ALIVE"):
-        return case.ill("WEDGED", f"the driver calls it {device.status}", "power-cycle the host", "GD gasket_core.c")
+        return case.error("WEDGED", f"the driver calls it {device.status}", "power-cycle the host", "GD gasket_core.c")
     if device.owned or (attempt and attempt.ok):
         return None  # it was opened since the kernel complained
-    if told := patterns.in_force(case.log if attempt else tpu_bus.recent(case.log, case.facts), {"WEDGED"}):
-        return case.told(told)
+    if match := patterns.in_force(case.log if attempt else tpu_bus.recent(case.log, case.facts), {"WEDGED"}):
+        return case.matched(match)
     if not attempt:
         return None
-    told = patterns.first("stderr", attempt.stderr)
-    if told and told.row.state == "WEDGED":
-        return case.told(told)
+    match = patterns.first("stderr", attempt.stderr)
+    if match and match.pattern.state == "WEDGED":
+        return case.matched(match)
     if attempt.timeout and attempt.stage != "import":
         cause = f"a process that tried it hung ({attempt.stage}) and was killed"
-        return case.ill("WEDGED", cause, reset, "ET#345, ET#507")
+        return case.error("WEDGED", cause, reset, "ET#345, ET#507")
     return None
 
 
@@ -194,7 +194,7 @@ def _busy(case: _Case) -> Finding | None:
     if (not device.owned and owner is None) or (owner and owner.job):
         return None
     who = _who(owner, device.owner_pid)
-    return case.doubtful("BUSY", f"it is in use by {who}", "wait for it, or end it", "ET#359; GD gasket_open")
+    return case.warning("BUSY", f"it is in use by {who}", "wait for it, or end it", "ET#359; GD gasket_open")
 
 
 def _who(owner: Owner | None, pid: str | None) -> str:
@@ -206,63 +206,63 @@ def _who(owner: Owner | None, pid: str | None) -> str:
 
 
 def _did_not_load(case: _Case) -> Finding | None:
-    """An attempt that failed, where nothing so far has explained it: what died how, or "Failed to load delegate"."""
+    """A trial that failed for none of the causes checked before, such as a crash, or "Failed to load delegate"."""
     attempt = case.attempt
     if attempt is None or attempt.ok or (attempt.owner and attempt.owner.job):
         return None
     if attempt.timeout and attempt.stage == "import":
-        return None  # a host that is too busy to import a runtime says nothing of its TPUs
-    told = patterns.first(
+        return None  # a host too busy to import a runtime proves nothing about its TPUs
+    match = patterns.first(
         "stderr", [*attempt.stderr, attempt.error or "", tpu_bus.SIGNALS.get(attempt.signal or 0, "")]
     )
-    if told:
-        finding = case.told(told)
+    if match:
+        finding = case.matched(match)
         has = runtimes.installed(case.facts.runtime)
-        if told.row.name == "abi" and has:
-            return case.ill(finding.state, f"{finding.cause}; have {has}", finding.remedy, finding.source)
+        if match.pattern.name == "abi" and has:
+            return case.error(finding.state, f"{finding.cause}; have {has}", finding.remedy, finding.source)
         return finding
     source = "ET#359, #589, #645, #756; measured with libedgetpu 16.0"
     if attempt.signal:
         cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage})"
-        return case.ill("RUNTIME", cause, BOOTSTRAP, source)
+        return case.error("RUNTIME", cause, BOOTSTRAP, source)
     last = next((line for line in reversed(attempt.stderr) if line.strip()), attempt.error or "no reason given")[:300]
     if attempt.count == 0 or attempt.stage == "list":
         cause = "libedgetpu lists no Edge TPU" if attempt.count == 0 else last
-        return case.ill("NO_NODE", cause, "see `dmesg | grep apex` on the host", source)
+        return case.error("NO_NODE", cause, "see `dmesg | grep apex` on the host", source)
     if attempt.stage == "load" and attempt.error:
         if held := patterns.in_force(case.log, {"BUSY"}):
-            return case.told(held)
-        cause = f"{attempt.error}: it may be opened, but was not; another process was quicker"
-        return case.doubtful("BUSY", cause, "clusteradm health again; it names the owner if there is one", source)
-    return case.ill("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}", BOOTSTRAP, source)
+            return case.matched(held)
+        cause = f"{attempt.error}: it may be opened, but was not; another process opened it first"
+        return case.warning("BUSY", cause, "clusteradm health again; it names the owner if there is one", source)
+    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}", BOOTSTRAP, source)
 
 
 def _runtime(case: _Case) -> Finding | None:
-    """What is known not to fit; an inference that worked is stronger than a table."""
+    """Versions that do not work together, unless a trial inference proved that they do."""
     if case.attempt and case.attempt.ok and case.attempt.inference:
         return None
-    problem = runtimes.problem(case.facts.runtime)
-    return case.ill("RUNTIME", problem.cause, problem.remedy, problem.source) if problem else None
+    issue = runtimes.issue(case.facts.runtime)
+    return case.error("RUNTIME", issue.cause, issue.remedy, issue.source) if issue else None
 
 
 def _hot(case: _Case) -> Finding | None:
     device = case.device
     source = "GD apex_driver.c (clk_div at the trip points); ET#197, ET#843"
     if device.temperature is None or not device.trips:
-        told = patterns.in_force(case.log, {"THROTTLED"})
-        return case.told(told) if told else None
+        match = patterns.in_force(case.log, {"THROTTLED"})
+        return case.matched(match) if match else None
     step = _step(device)
     if step == 0:
         return None
     trip = device.trips[step - 1]
     cause = f"{device.temperature / 1000:.1f} °C is above its trip point {step - 1} ({trip / 1000:.1f} °C)"
     if device.poll_interval == 0:
-        return case.doubtful("HOT", f"{cause}; this driver does not throttle (temp_poll_interval 0)", _AIR, source)
-    return case.doubtful("THROTTLED", f"{cause}: it runs at {CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
+        return case.warning("HOT", f"{cause}; this driver does not throttle (temp_poll_interval 0)", _AIR, source)
+    return case.warning("THROTTLED", f"{cause}: it runs at {CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
 
 
 def _step(device: Device) -> int:
-    """How many trip points it has reached."""
+    """Number of trip points that its temperature has reached."""
     temperature = device.temperature
     return 0 if temperature is None else sum(temperature >= trip for trip in device.trips)
 
@@ -270,14 +270,14 @@ def _step(device: Device) -> int:
 def _link(case: _Case) -> Finding | None:
     cause = tpu_bus.slow_link(case.card)
     remedy = "another slot or riser (Gen 1 risers give 2.5 GT/s), or the slot's speed in the firmware"
-    return case.doubtful("LINK", cause, remedy, "ET#308 (LnkCap 5GT/s x1), ET#262, MBS#11") if cause else None
+    return case.warning("LINK", cause, remedy, "ET#308 (LnkCap 5GT/s x1), ET#262, MBS#11") if cause else None
 
 
-# In the order in which one explains the next. What keeps a job off a TPU comes before what only slows it down.
+# A state comes before those that it causes, and one that keeps jobs off the TPU before one that only slows it down.
 _CHECKS: tuple[Callable[[_Case], Finding | None], ...] = (
     _no_node,
     _no_permission,
-    _lamed,
+    _no_interrupts,
     _wedged,
     _busy,
     _did_not_load,

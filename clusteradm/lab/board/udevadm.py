@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""udevadm on a virtual board: the real one, and for its Edge TPUs the part that the kernel would play.
+"""udevadm of a virtual board: the real one, plus events of its Edge TPUs, which no kernel sends.
 
-The Edge TPUs are plain files laid over /sys, which udev rightly takes for no devices. So where udev would be told of
-them (`udevadm trigger`), this applies what the board's own rules say about owner, group and mode of /dev/apex_N.
+The Edge TPUs are plain files over /sys, which udev does not see as devices. So `udevadm trigger` also sets owner, group
+and mode of /dev/apex_N as the board's udev rules say.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def rule_files(folders=RULES):
 
 
 def permissions(lines, device):
-    """{"OWNER", "GROUP", "MODE"} that the rules assign to an Edge TPU's node, as they come."""
+    """Values of OWNER, GROUP and MODE that the rules assign to an Edge TPU's device node; the last one counts."""
     known = {"SUBSYSTEM": "apex", "KERNEL": device, "ACTION": "add"}
     result = {}
     for line in lines:
@@ -47,7 +47,7 @@ def permissions(lines, device):
 
 
 def apply(device, wanted):
-    """A rule that names a group or a user that is not there is ignored in that part, as udev does."""
+    """Set owner, group and mode of a device node. A user or group that does not exist is ignored, as by udev."""
     path = "/dev/" + device
     uid = gid = 0
     with contextlib.suppress(KeyError):
@@ -60,7 +60,7 @@ def apply(device, wanted):
 
 
 def wants_apex(arguments):
-    """True if this is a trigger that the Edge TPUs would hear."""
+    """Whether the command triggers events of the Edge TPUs."""
     if arguments[:1] != ["trigger"] or {"--dry-run", "-n"} & set(arguments):
         return False
     text = " ".join(arguments).replace("--subsystem-match ", "--subsystem-match=").replace("-s ", "--subsystem-match=")

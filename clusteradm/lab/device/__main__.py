@@ -1,11 +1,10 @@
 """One simulated Edge TPU: `python -m clusteradm.lab.device SOCKET FOLDER [MILLISECONDS]`.
 
-Runs outside the board that sees it. Computes the true answer on the CPU, then waits until the time that the real chip
-takes is over: 2.6 ms, the published time of MobileNet v2 on a Coral module. Exclusive as the hardware: while one
-process has it open, the next is refused. FOLDER is what the board sees as /sys/class/apex/apex_N: owner and counters
-are kept there.
+Runs outside the board that uses it. Runs the model on the CPU and returns the result after the time that the real chip
+takes: 2.6 ms, the published time of MobileNet v2 on a Coral module. Exclusive like the hardware: while one process has
+it open, the next is refused. FOLDER is /sys/class/apex/apex_N of the board; owner and counters are kept there.
 
-Protocol (libedgetpu.c is the other end): a greeting of one byte, R (yours) or B (busy); then requests, each with one
+Protocol (the client is libedgetpu.c): a greeting of one byte, R (yours) or B (busy); then requests, each with one
 reply. Messages are a header (op, model, length of what follows; little endian) and a body.
     L  the original model          -> K with the model's number, or E
     I  model; all inputs in order  -> O with all outputs in order
@@ -23,11 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clusteradm.lab.hardware import interrupt_counts, put
+from clusteradm.lab.apex import interrupt_counts
+from clusteradm.lab.sysfs import put
 
 HEADER = struct.Struct("<c3xIQ")
 MILLISECONDS = 2.6
-# How often the counters in sysfs follow, in seconds.
+# Interval at which the counters in sysfs are updated, in seconds.
 COUNTERS = 0.2
 _PR_SET_TIMERSLACK = 29
 
@@ -53,7 +53,7 @@ class Model:
         self._array: Any = numpy.frombuffer
 
     def compute(self, body: memoryview) -> list[Any]:
-        """The outputs, as arrays, for the inputs in `body`."""
+        """Outputs, as arrays, for all inputs of the model in `body`, one after the other."""
         for index, kind, shape, count, offset in self._inputs:
             self._interpreter.set_tensor(index, self._array(body, kind, count, offset).reshape(shape))
         self._interpreter.invoke()
@@ -61,6 +61,8 @@ class Model:
 
 
 class Device:
+    """The device's socket at `path`, its counters in `folder`, its time for an inference."""
+
     def __init__(self, path: Path, folder: Path, milliseconds: float) -> None:
         self._folder = folder
         self._seconds = milliseconds / 1000
@@ -70,12 +72,12 @@ class Device:
         self._listener = socket.socket(socket.AF_UNIX)
         path.unlink(missing_ok=True)
         self._listener.bind(str(path))
-        # Who may use it is decided by the mode of /dev/apex_N, which the library opens first.
+        # Permission is checked by the mode of /dev/apex_N, which the library opens first.
         path.chmod(0o666)
         self._listener.listen(16)
 
     def run(self) -> None:
-        """Give the device to one process after another."""
+        """Serve one process after another; never returns."""
         while True:
             connection, _ = self._listener.accept()
             if not self._owned.acquire(blocking=False):
@@ -93,7 +95,7 @@ class Device:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(COUNTERS * 1e6)))
             self._serve(connection)
         except (EOFError, OSError):
-            pass  # the process that had it is gone
+            pass  # the process has ended
         finally:
             connection.close()
             with contextlib.suppress(OSError):
@@ -134,7 +136,7 @@ class Device:
             connection.sendall(answer)
 
     def _first(self, connection: socket.socket, buffer: bytearray) -> int:
-        """The beginning of the next message; the counters are brought up to date while nothing comes."""
+        """Number of bytes of the next message that were received; counters are updated while waiting."""
         while True:
             try:
                 got = connection.recv_into(buffer)
@@ -177,7 +179,7 @@ class Device:
 
 
 def _pid_in_board(connection: socket.socket) -> int:
-    """The peer's process number as its own board counts."""
+    """Process id of the peer, in its board's namespace."""
     size = struct.calcsize("3i")
     pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():

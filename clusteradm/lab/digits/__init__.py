@@ -1,1 +1,1 @@
-"""The lab's own model and its input: handwritten digits, real ones."""
+"""Model of the lab and its inputs: a classifier of handwritten digits, and digits to classify."""

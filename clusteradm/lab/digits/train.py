@@ -4,8 +4,7 @@
     python -m clusteradm.lab.digits.train
 
 Every layer is one that the Edge TPU compiler maps (convolution, mean, fully connected, softmax), the batch is static
-and 1, input and output are uint8: a pixel is fed as it is in the file. The held-out digits are looked at once, at the
-end.
+and 1, input and output are uint8: pixels are fed as they are in the file. The held-out digits are used once, last.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def main() -> int:
     parser.add_argument("--into", type=Path, default=HERE, metavar="FOLDER", help="(%(default)s)")
     args = parser.parse_args()
 
-    # The same machine and the same versions give the same file, byte for byte.
+    # Deterministic: the same machine and versions give the same file.
     tf.keras.utils.set_random_seed(SEED)
     tf.config.experimental.enable_op_determinism()
     digits = data.load()
@@ -95,7 +94,7 @@ def _network(batch: int | None) -> Any:
 
 
 def _train(digits: data.Digits, epochs: int) -> Any:
-    """A trained network. Four thousand digits are few: each is seen a little moved, turned and scaled every time."""
+    """A trained network. With only 4,000 digits, each is randomly moved, rotated and scaled in every epoch."""
     layers = tf.keras.layers
     image = tf.keras.Input((data.SIDE, data.SIDE, 1))
     x = layers.RandomRotation(0.04, fill_mode="constant", seed=SEED)(image)
@@ -111,7 +110,7 @@ def _train(digits: data.Digits, epochs: int) -> Any:
     )
     started = time.monotonic()
     for epoch in range(epochs):
-        # One call an epoch, so that the line printed is ours; the optimiser goes on where it was.
+        # One call per epoch, to print one line; the optimiser keeps its state.
         history = trainer.fit(_scaled(digits.images), digits.labels, batch_size=BATCH, epochs=1, verbose=0).history
         passed = time.monotonic() - started
         _say(
@@ -122,7 +121,7 @@ def _train(digits: data.Digits, epochs: int) -> Any:
 
 
 def _quantise(network: Any, digits: data.Digits) -> bytes:
-    """The network as a full int8 .tflite with uint8 input and output and a static batch of 1."""
+    """The network as int8 .tflite with uint8 input and output and a static batch of 1."""
     # A batch size of None would become a dynamic dimension, which the Edge TPU compiler refuses.
     fixed = _network(1)
     fixed.set_weights(network.get_weights())
@@ -137,12 +136,12 @@ def _quantise(network: Any, digits: data.Digits) -> bytes:
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.uint8
-    with contextlib.redirect_stdout(io.StringIO()):  # Keras lists every variable that it saves on the way
+    with contextlib.redirect_stdout(io.StringIO()):  # Keras prints every variable that it saves
         return bytes(converter.convert())
 
 
 def _card(content: bytes, held_out: data.Digits) -> dict[str, Any]:
-    """What there is to know about the model, measured."""
+    """Properties and measurements of the model, for digits.json."""
     litert = Interpreter(model_content=content, num_threads=1)
     tensorflow = tf.lite.Interpreter(model_content=content, num_threads=1)
     times: list[float] = []

@@ -17,7 +17,7 @@ CLUSTER = Cluster(
 )
 
 
-def ill(skews: dict[str, object]) -> dict[str, str]:
+def error(skews: dict[str, object]) -> dict[str, str]:
     documents = {name: {"clock": {"skew": skew, "doubt": 0.1}} for name, skew in skews.items()}
     found = [finding for name in documents for finding in clock.judge(CLUSTER, CLUSTER.hosts[name], documents)]
     return {finding.host: finding.cause for finding in found if not finding.ok}
@@ -39,7 +39,7 @@ def ill(skews: dict[str, object]) -> dict[str, str]:
     ],
 )
 def test_who_is_blamed(skews: dict[str, object], expected: list[str]) -> None:
-    assert list(ill(skews)) == expected
+    assert list(error(skews)) == expected
 
 
 def test_where_the_others_agree_the_admin_is_to_look_at_its_own() -> None:
@@ -48,8 +48,8 @@ def test_where_the_others_agree_the_admin_is_to_look_at_its_own() -> None:
     (finding,) = clock.judge(CLUSTER, CLUSTER.hosts["h"], documents)
     assert finding.state == "ADMIN_SKEWED" and not fixes([finding])
     assert "the other hosts agree with it" in finding.cause
-    assert "agree" not in ill({"h": 60.0, "a": 0.0})["h"]
-    assert ill({"h": -60.0})["h"] == "the clock is 60 s behind the admin's"
+    assert "agree" not in error({"h": 60.0, "a": 0.0})["h"]
+    assert error({"h": -60.0})["h"] == "the clock is 60 s behind the admin's"
 
 
 def test_what_is_called_skewed_is_what_bootstrap_sets() -> None:

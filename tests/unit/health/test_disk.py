@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.health.checks import board
+from clusteradm.health.checks import host
 from clusteradm.health.finding import Finding
 from clusteradm.inventory import load
 
@@ -32,7 +32,7 @@ def judge(tmp_path: Path, disks: dict[str, Any]) -> list[Finding]:
     (tmp_path / "inventory.yml").write_text(INVENTORY)
     cluster = load(tmp_path / "inventory.yml")
     system = {"system": {"disks": disks, "failed_units": []}}
-    return [each for each in board.judge(cluster, cluster.head, {"h": system}) if each.check == "disk"]
+    return [each for each in host.judge(cluster, cluster.head, {"h": system}) if each.check == "disk"]
 
 
 @pytest.mark.parametrize(

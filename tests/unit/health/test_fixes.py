@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from clusteradm import shipped
-from clusteradm.health.finding import ill, well
+from clusteradm.health.finding import error, ok
 from clusteradm.health.fixes import FIXES, fixes
 from clusteradm.inventory import load
 from clusteradm.playbook import load as load_playbook
@@ -14,10 +14,10 @@ from clusteradm.playbook import load as load_playbook
 
 def test_only_what_is_safe_is_mended() -> None:
     findings = [
-        ill("w1", "nfs", "STALE", "", ""),
-        ill("w1 0001:01:00.0", "tpu", "NO_PERMISSION", "", ""),
-        ill("w2 0001:01:00.0", "tpu", "WEDGED", "", ""),
-        well("w3", "clock"),
+        error("w1", "nfs", "STALE", "", ""),
+        error("w1 0001:01:00.0", "tpu", "NO_PERMISSION", "", ""),
+        error("w2 0001:01:00.0", "tpu", "WEDGED", "", ""),
+        ok("w3", "clock"),
     ]
     assert fixes(findings) == {"w1": frozenset({"mount", "tpu", "user"})}
 
@@ -29,7 +29,7 @@ def test_every_tag_is_one_of_bootstraps() -> None:
     assert tags == {tag for wanted in FIXES.values() for tag in wanted}
 
 
-def test_what_follows_from_something_else_cannot_be_mended_before_that() -> None:
-    stale = ill("w1", "nfs", "STALE", "c", "r")
+def test_an_effect_cannot_be_repaired_before_its_cause() -> None:
+    stale = error("w1", "nfs", "STALE", "c", "r")
     assert fixes([stale]) == {"w1": {"mount"}}
     assert fixes([dataclasses.replace(stale, because="head export: NOT_SERVING")]) == {}

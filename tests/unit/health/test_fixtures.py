@@ -41,14 +41,14 @@ def test_a_saved_probe(path: Path) -> None:
     findings = judged(fixture)
     assert [[each.subject.partition(" ")[2], each.state] for each in findings] == expected["findings"]
     assert len(tpu.healthy("h", fixture["document"])) == expected["healthy"]
-    ill = [each for each in findings if not each.ok]
-    for each in ill:
+    failing = [each for each in findings if not each.ok]
+    for each in failing:
         assert each.cause and each.remedy and each.source
         assert "{" not in each.cause + each.remedy
-    if ill:
-        # A file is of one illness: all that have it are told the same.
-        assert any(expected["cause"] in each.cause for each in ill), [each.cause for each in ill]
-        assert any(expected["remedy"] in each.remedy for each in ill), [each.remedy for each in ill]
+    if failing:
+        # A file is of one state: all TPUs in it have the same cause.
+        assert any(expected["cause"] in each.cause for each in failing), [each.cause for each in failing]
+        assert any(expected["remedy"] in each.remedy for each in failing), [each.remedy for each in failing]
 
 
 def test_every_state_has_one() -> None:
@@ -70,19 +70,19 @@ def lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "stderr", str(signal.strsignal(attempt["signal"]))
 
 
-@pytest.mark.parametrize("row", patterns.rows(), ids=lambda row: row.name)
-def test_every_pattern_has_one(row: patterns.Row) -> None:
-    assert row.where in {"kernel", "stderr", "dkms"} and row.state in STATES
-    assert row.cause and row.remedy and row.source
-    told = [
+@pytest.mark.parametrize("pattern", patterns.patterns(), ids=lambda pattern: pattern.name)
+def test_every_pattern_has_one(pattern: patterns.Pattern) -> None:
+    assert pattern.where in {"kernel", "stderr", "dkms"} and pattern.state in STATES
+    assert pattern.cause and pattern.remedy and pattern.source
+    matching = [
         (path.stem, line)
         for path in FILES
         for where, line in lines(load(path.stem)["document"])
-        if (found := patterns.explain(where, line)) and found.row is row
+        if (found := patterns.match(where, line)) and found.pattern is pattern
     ]
-    assert told
-    if row.state != "OK":
-        assert any(row.state in str(load(name)["expected"]["findings"]) for name, _ in told)
+    assert matching
+    if pattern.state != "OK":
+        assert any(pattern.state in str(load(name)["expected"]["findings"]) for name, _ in matching)
 
 
 def test_a_probe_still_gives_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_the_tree_shows_which_slot_is_empty() -> None:
     assert finding.detail.startswith("0000:00:01.0 > 0000:02:00.0 > [0000:03:00.0 > 0000:04:00.0 TPU, ")
 
 
-def test_its_own_jobs_are_no_illness_and_have_it_to_themselves() -> None:
+def test_its_own_jobs_are_no_error_and_have_it_to_themselves() -> None:
     fixture = load("ok-own-job")
     (finding,) = judged(fixture)
     assert finding.ok and "in use by job 20261124-031500-7f3a" in finding.detail
@@ -149,7 +149,7 @@ def test_without_polling_no_clock_is_computed(temperature: str) -> None:
 
 
 def test_what_explains_the_others_comes_first() -> None:
-    """One TPU with every illness that files can show, healed one by one."""
+    """One TPU in every state that files can show, repaired one by one."""
     fixture = load("throttled-125")
     document = fixture["document"]
     device, card = document["tpu"]["apex"][0], document["tpu"]["pci"][0]

@@ -23,7 +23,7 @@ from clusteradm.cli.health_forms.figures import Figure
 from clusteradm.cli.health_forms.html import html
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
-from clusteradm.cli.health_forms.report import Report, subjects, troubles
+from clusteradm.cli.health_forms.report import HealthReport, groups, subjects
 from clusteradm.cli.health_forms.table import table
 from clusteradm.health import Finding, Severity
 
@@ -31,74 +31,72 @@ ROOT = Path(__file__).resolve().parents[3]
 FIXTURES = ROOT / "tests/fixtures/health"
 
 
-def load() -> Report:
+def load() -> HealthReport:
     body = json.loads((FIXTURES / "report.json").read_text(encoding="utf-8"))
     findings = [Finding(**{**each, "severity": Severity[each["severity"].upper()]}) for each in body["findings"]]
     figures = [Figure(**each) for each in body["figures"]]
-    return Report(body["cluster"], findings, figures, body["taken"], body["seconds"])
+    return HealthReport(body["cluster"], findings, figures, body["taken"], body["seconds"])
 
 
 @pytest.fixture
-def report() -> Report:
+def report() -> HealthReport:
     return load()
 
 
-def well(report: Report) -> Report:
+def ok(report: HealthReport) -> HealthReport:
     return dataclasses.replace(report, findings=[each for each in report.findings if each.ok])
 
 
-def told(report: Report, *, verbose: bool = False) -> str:
+def shown(report: HealthReport, *, verbose: bool = False) -> str:
     console = Console(file=io.StringIO(), width=160, markup=False, emoji=False, highlight=False, soft_wrap=True)
     console.print(table(report, verbose=verbose))
     assert isinstance(console.file, io.StringIO)
     return "".join(line.rstrip() + "\n" for line in console.file.getvalue().splitlines())
 
 
-FORMS: dict[str, Callable[[Report], str]] = {
-    "table.txt": lambda report: told(report),
-    "table-verbose.txt": lambda report: told(report, verbose=True),
+FORMS: dict[str, Callable[[HealthReport], str]] = {
+    "table.txt": lambda report: shown(report),
+    "table-verbose.txt": lambda report: shown(report, verbose=True),
     "metrics.prom": prometheus,
     "nagios.txt": lambda report: nagios(report)[1] + "\n",
 }
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_as_it_was(report: Report, name: str) -> None:
+def test_as_it_was(report: HealthReport, name: str) -> None:
     text, path = FORMS[name](report), FIXTURES / name
     if os.environ.get("CLUSTERADM_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
 
 
-def test_hosts_that_are_alike_are_one_line(report: Report) -> None:
-    lines = told(well(report)).splitlines()
+def test_hosts_that_are_alike_are_one_line(report: HealthReport) -> None:
+    lines = shown(ok(report)).splitlines()
     assert re.fullmatch(r"coral-\[0-8\] +ok +6 ok", lines[1]) and len([line for line in lines if line]) == 3
 
 
-def test_the_table_says_simulated(report: Report) -> None:
+def test_the_table_says_simulated(report: HealthReport) -> None:
     simulated = [dataclasses.replace(each, detail="/dev/apex_0, SIMULATED") for each in report.findings]
-    assert "6 ok, SIMULATED" in told(
-        dataclasses.replace(well(report), findings=[each for each in simulated if each.ok])
-    )
-    assert "SIMULATED" not in told(report)
+    assert "6 ok, SIMULATED" in shown(dataclasses.replace(ok(report), findings=[each for each in simulated if each.ok]))
+    assert "SIMULATED" not in shown(report)
 
 
-def test_what_asks_for_the_same_is_one_trouble_and_the_worst_comes_first(report: Report) -> None:
-    found = troubles(report)
-    assert [trouble.severity for trouble in found] == sorted((trouble.severity for trouble in found), reverse=True)
-    (stale,) = [trouble for trouble in found if trouble.state == "STALE"]
+def test_what_asks_for_the_same_is_one_group_and_the_worst_comes_first(report: HealthReport) -> None:
+    found = groups(report)
+    assert [group.severity for group in found] == sorted((group.severity for group in found), reverse=True)
+    (stale,) = [group for group in found if group.state == "STALE"]
     assert stale.subjects == "coral-[7-8]" and list(stale.causes) == ["/srv/cluster does not answer"]
 
 
-def test_a_host_does_not_speak_to_the_terminal(report: Report) -> None:
+def test_a_host_does_not_speak_to_the_terminal(report: HealthReport) -> None:
     rude = Finding("h", "units", "FAILED", Severity.ERROR, "", "\x1b]0;x\x07\x1b[31ma\nb", "c\x9bd")
     for text in (
-        told(Report("coral", [rude])),
-        told(Report("coral", [rude]), verbose=True),
-        nagios(Report("", [rude]))[1],
+        shown(HealthReport("coral", [rude])),
+        shown(HealthReport("coral", [rude]), verbose=True),
+        nagios(HealthReport("", [rude]))[1],
     ):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
-    assert "cause:  ]0;x [31ma b\n" in told(Report("coral", [rude]))
+    assert "cause:  ]0;x [31ma b\n" in shown(HealthReport("coral", [rude]))
 
 
 def test_subjects() -> None:
@@ -106,12 +104,12 @@ def test_subjects() -> None:
 
 
 def test_no_finding_at_all() -> None:
-    nothing = Report("coral", ())
-    assert nagios(nothing)[0] == 0 and "0 hosts" in told(nothing) and "0 hosts" in html(nothing)
+    nothing = HealthReport("coral", ())
+    assert nagios(nothing)[0] == 0 and "0 hosts" in shown(nothing) and "0 hosts" in html(nothing)
     assert list(text_string_to_metric_families(prometheus(nothing)))
 
 
-def test_prometheus_reads_it(report: Report) -> None:
+def test_prometheus_reads_it(report: HealthReport) -> None:
     """By the parser of Prometheus' own Python client."""
     text = prometheus(report)
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -126,7 +124,7 @@ def test_prometheus_reads_it(report: Report) -> None:
     assert up == {f"coral-{number}": float(number != 9) for number in range(10)}
 
 
-def test_the_exposition_keeps_to_its_grammar(report: Report) -> None:
+def test_the_exposition_keeps_to_its_grammar(report: HealthReport) -> None:
     """Line by line (Prometheus, text format 0.0.4), and each family in one piece, HELP and TYPE before it."""
     label = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
     sample = re.compile(rf"([a-z][a-z0-9_]*)(?:\{{{label}(?:,{label})*\}})? (-?[0-9.]+(?:e[+-][0-9]+)?)")
@@ -146,7 +144,7 @@ def test_the_exposition_keeps_to_its_grammar(report: Report) -> None:
             assert match[1] == seen[-1]
 
 
-def test_a_sample_has_the_labels_of_its_family(report: Report) -> None:
+def test_a_sample_has_the_labels_of_its_family(report: HealthReport) -> None:
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? ", prometheus(report), re.MULTILINE):
         assert tuple(re.findall(r'(\w+)="', labels)) == exposition.FAMILIES[name].labels
 
@@ -163,20 +161,20 @@ def test_names_by_convention() -> None:
 
 def test_two_findings_of_one_check_are_one_sample_and_the_worse_wins() -> None:
     findings = [Finding("h", "disk", "FULL", severity) for severity in (Severity.ERROR, Severity.WARNING)]
-    text = prometheus(Report("coral", findings))
+    text = prometheus(HealthReport("coral", findings))
     assert 'clusteradm_check_severity{host="h",check="disk"} 2\n' in text and text.count("check_severity{") == 1
 
 
-def test_nagios_has_one_line_and_its_own_status(report: Report) -> None:
+def test_nagios_has_one_line_and_its_own_status(report: HealthReport) -> None:
     status, line = nagios(report)
     assert status == 2 and "\n" not in line and line.count("|") == 1 and line.startswith("CLUSTERADM CRITICAL - ")
-    assert nagios(well(report))[0] == 0
+    assert nagios(ok(report))[0] == 0
     warnings = [each for each in report.findings if each.severity is not Severity.ERROR]
     assert nagios(dataclasses.replace(report, findings=warnings))[0] == 1
     assert unknown("a: b\n  next | step") == (3, "CLUSTERADM UNKNOWN - a: b next / step")
 
 
-def test_performance_data_keeps_to_its_grammar(report: Report) -> None:
+def test_performance_data_keeps_to_its_grammar(report: HealthReport) -> None:
     """'label'=value[UOM];[warn];[crit];[min];[max], of the Monitoring Plugins' guidelines."""
     number = r"-?\d+(?:\.\d+)?"
     one = rf"(?:'[^'=|]+'|[^\s'=|]+)={number}(?:s|%|B|c)?(?:;(?:{number})?){{0,4}}"
@@ -203,7 +201,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_needs_nothing_but_itself(report: Report) -> None:
+def test_the_page_needs_nothing_but_itself(report: HealthReport) -> None:
     text = html(report)
     page = Page(text)
     assert page.refers == [] and not {"script", "link", "iframe", "img", "object"} & set(page.tags)
@@ -211,7 +209,7 @@ def test_the_page_needs_nothing_but_itself(report: Report) -> None:
     assert "@media print" in text and "default-src 'none'" in text
 
 
-def test_the_page_says_everything_and_nothing_of_it_is_markup(report: Report) -> None:
+def test_the_page_says_everything_and_nothing_of_it_is_markup(report: HealthReport) -> None:
     page = Page(html(report))
     words = " ".join(page.text.split())
     for finding in report.findings:
@@ -220,7 +218,7 @@ def test_the_page_says_everything_and_nothing_of_it_is_markup(report: Report) ->
     assert "2025-11-2" in words and "44.5 °C" in words and '<script>alert("x")</script>' in page.text
 
 
-def test_what_is_simulated_says_so_in_every_form(report: Report) -> None:
+def test_what_is_simulated_says_so_in_every_form(report: HealthReport) -> None:
     simulated = dataclasses.replace(
         report,
         findings=[
@@ -229,29 +227,29 @@ def test_what_is_simulated_says_so_in_every_form(report: Report) -> None:
         ],
     )
     assert simulated.simulated == [f"coral-{number}" for number in range(9)]
-    for text in (told(simulated), told(simulated, verbose=True), nagios(simulated)[1], html(simulated)):
+    for text in (shown(simulated), shown(simulated, verbose=True), nagios(simulated)[1], html(simulated)):
         assert "SIMULATED" in text
     assert report.document()["simulated"] == [] and simulated.document()["simulated"] == simulated.simulated
     figure = Figure("host_tpus_simulated", {"host": "coral-0"}, 1)
     assert 'clusteradm_host_tpus_simulated{host="coral-0"} 1\n' in prometheus(
         dataclasses.replace(report, figures=[figure])
     )
-    for text in (told(report), nagios(report)[1], html(report)):
+    for text in (shown(report), nagios(report)[1], html(report)):
         assert "SIMULATED" not in text
 
 
-def test_what_only_follows_is_told_with_what_it_follows_from(report: Report) -> None:
-    """And is no trouble of its own, but no host that has it is well."""
+def test_findings_caused_by_another_are_grouped_under_it(report: HealthReport) -> None:
+    """And make no group of their own, but no host that has one is ok."""
     root = Finding("coral-0", "export", "NOT_SERVING", Severity.ERROR, "", "it is stopped", "start it")
     findings = [
         dataclasses.replace(each, because=root.name) if each.state == "STALE" else each for each in report.findings
     ]
     dead = dataclasses.replace(report, findings=[root, *findings])
-    assert [trouble.state for trouble in troubles(dead)].count("STALE") == 0
-    (trouble,) = [trouble for trouble in troubles(dead) if trouble.state == "NOT_SERVING"]
-    assert trouble.follows == "coral-[7-8] nfs: STALE"
-    text = told(dead)
-    assert "  then:   coral-[7-8] nfs: STALE will be well, too\n" in text and "\ncoral-[7-8]  STALE" in text
-    assert "7 findings to attend to, 2 more that follow from that" in text.splitlines()[-1]
-    assert "coral-[7-8] nfs: STALE will be well, too" in html(dead)
+    assert [group.state for group in groups(dead)].count("STALE") == 0
+    (group,) = [group for group in groups(dead) if group.state == "NOT_SERVING"]
+    assert group.effects == "coral-[7-8] nfs: STALE"
+    text = shown(dead)
+    assert "  effect: coral-[7-8] nfs: STALE\n" in text and "\ncoral-[7-8]  STALE" in text
+    assert "5 errors, 2 warnings, 2 more grouped under them" in text.splitlines()[-1]
+    assert "effect: coral-[7-8] nfs: STALE" in html(dead)
     assert sum(each["because"] == root.name for each in dead.document()["findings"]) == 2

@@ -55,17 +55,17 @@ def survey() -> Survey:
         each["system"].update(
             machine_id="0b5e55ed0b5e55ed0b5e55ed0b5e55ed", kernel="4.14.98-imx (carol@build.acme.example)"
         )
-    ill = hosts["zeus-1"]
-    ill["host"] = "zeus-1.acme.example"
-    ill["network"]["interfaces"]["eth0"].update(
+    host = hosts["zeus-1"]
+    host["host"] = "zeus-1.acme.example"
+    host["network"]["interfaces"]["eth0"].update(
         mac="aa:bb:cc:dd:ee:01", addresses=["192.168.44.7/24", "fd12:3456::9/64"]
     )
-    ill["network"]["interfaces"]["enxaabbccddee01"] = {"state": "up", "mac": "AA:BB:CC:DD:EE:01", "addresses": []}
-    ill["system"]["failed_units"] = ["getty@tty1.service", "backup-carol.service"]
+    host["network"]["interfaces"]["enxaabbccddee01"] = {"state": "up", "mac": "AA:BB:CC:DD:EE:01", "addresses": []}
+    host["system"]["failed_units"] = ["getty@tty1.service", "backup-carol.service"]
     owner = {"pid": 812, "user": "carol", "command": "/home/carol/bin/train --password hunter2 --host zeus-2"}
-    ill["tpu"]["apex"] = [{"name": "apex_0", "pci_address": "0000:01:00.0", "unique_id": SERIAL, "owner": owner}]
-    ill["tpu"]["group"] = {"gid": "110", "members": ["dave", "cluster"]}
-    ill["tpu"]["log"] = [
+    host["tpu"]["apex"] = [{"name": "apex_0", "pci_address": "0000:01:00.0", "unique_id": SERIAL, "owner": owner}]
+    host["tpu"]["group"] = {"gid": "110", "members": ["dave", "cluster"]}
+    host["tpu"]["log"] = [
         f"apex 0000:01:00.0: chip {SERIAL} up, disk 5f2c1e3a-0000-4000-8000-0123456789ab, PASSWORD=hunter2",
         "mount https://carol:s3cr3t@files.acme.example/x token: s3cr3t ssh-ed25519 AAAAC3NzaC1lZDI1 carol@zeus-1",
         "key SHA256:mZ1kYl0r4nd0m of 10.20.30.18 changed",
@@ -95,23 +95,23 @@ def test_nothing_tells_whose_it_is(cluster: Cluster, survey: Survey) -> None:
 def test_the_same_is_the_same_everywhere(cluster: Cluster, survey: Survey) -> None:
     body = anonymous(cluster, saved.document(cluster, survey))
     assert list(body["documents"]) == ["host-1", "host-2"] and list(body["errors"]) == ["host-3"]
-    ill = body["documents"]["host-2"]
-    assert ill["host"] == "host-2" and ill["share"]["mount"]["source"] == "host-1:/cluster"
+    host = body["documents"]["host-2"]
+    assert host["host"] == "host-2" and host["share"]["mount"]["source"] == "host-1:/cluster"
     # The cluster's network keeps its places, others are those of examples; a loopback says what is wrong.
-    assert ill["network"]["resolved"] == {"host-1": ["192.0.2.1"], "host-2": ["127.0.1.1"], "host-3": ["192.0.2.18"]}
+    assert host["network"]["resolved"] == {"host-1": ["192.0.2.1"], "host-2": ["127.0.1.1"], "host-3": ["192.0.2.18"]}
     assert body["inventory"]["hosts"]["host-2"]["vars"]["cluster_ip"] == "192.0.2.17"
     assert body["inventory"]["hosts"]["host-2"]["vars"]["cluster_subnet"] == "192.0.2.0/24"
     assert body["inventory"]["hosts"]["host-3"]["groups"] == ["group-1", "compute"]
-    eth0, usb = ill["network"]["interfaces"]["eth0"], ill["network"]["interfaces"]["enx020000000001"]
+    eth0, usb = host["network"]["interfaces"]["eth0"], host["network"]["interfaces"]["enx020000000001"]
     assert eth0["mac"] == usb["mac"] == "02:00:00:00:00:01" and eth0["addresses"] == [
         "203.0.113.1/24",
         "2001:db8::1/64",
     ]
-    (device,) = ill["tpu"]["apex"]
-    assert device["unique_id"] in ill["tpu"]["log"][0] and device["pci_address"] == "0000:01:00.0"
+    (device,) = host["tpu"]["apex"]
+    assert device["unique_id"] in host["tpu"]["log"][0] and device["pci_address"] == "0000:01:00.0"
     assert device["owner"] == {"pid": 812, "user": device["owner"]["user"], "command": "train"}
     assert re.fullmatch(r"user-\d", device["owner"]["user"])
-    assert ill["system"]["failed_units"] == ["getty@tty1.service", f"backup-{device['owner']['user']}.service"]
+    assert host["system"]["failed_units"] == ["getty@tty1.service", f"backup-{device['owner']['user']}.service"]
 
 
 def test_the_judge_finds_the_same(cluster: Cluster, survey: Survey, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def chromium(page: Path, *options: str) -> str:
 
 
 def test_what_a_browser_makes_of_it(page: Path) -> None:
-    """Every row is in its table, and what a host called itself became no element."""
+    """Every row is in its table, and no name of a host became an element."""
     shown = chromium(page, "--dump-dom")
     tables = dict(re.findall(r'<table id="(\w+)">(.*?)</table>', shown, re.DOTALL))
     assert {name: body.count("<tr>") - 1 for name, body in tables.items()} == {"hosts": 10, "tpus": 9, "checks": 46}
@@ -47,7 +47,7 @@ def test_what_a_browser_makes_of_it(page: Path) -> None:
 
 
 def test_how_it_looks(page: Path) -> None:
-    """Not by its pixels, but: there is something, it is as wide as the window, and the ill stand out in red."""
+    """The page is as wide as the window and not empty, and errors are red."""
     chromium(page, "--window-size=1200,900", "--hide-scrollbars", f"--screenshot={page.parent / 'page.png'}")
     picture = Image.open(page.parent / "page.png").convert("RGB")
     assert picture.size == (1200, 900)

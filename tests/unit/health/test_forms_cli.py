@@ -132,7 +132,7 @@ def test_watch_until_interrupted(
     monkeypatch.setattr(command, "ask", ask)
     assert main(["health", "-i", str(cluster.path), "--watch", "0.1"]) == 130
     captured = capsys.readouterr()
-    assert captured.out.count("all is well") == 2 and captured.err == "clusteradm: interrupted\n"
+    assert captured.out.count("Edge TPUs OK, ok\n") == 2 and captured.err == "clusteradm: interrupted\n"
 
 
 def test_no_figure_of_what_is_odd(cluster: Cluster, survey: Survey) -> None:

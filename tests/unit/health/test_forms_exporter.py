@@ -147,7 +147,7 @@ def test_textfile(cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch:
     path = tmp_path / "clusteradm.prom"
     path.write_text("old")
     survey.documents["c"]["runtime"]["mpi4py"] = None
-    # What is ill is in the file; the exit status is that of writing it.
+    # Errors are in the file; the exit status is that of writing it.
     assert main(["exporter", "-i", str(cluster.path), "--textfile", str(path)]) == 0
     assert 'clusteradm_check_state{host="c",check="runtime",state="NO_MPI4PY"} 1' in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644

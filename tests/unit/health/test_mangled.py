@@ -17,9 +17,9 @@ from clusteradm import health
 from clusteradm.cli.health_forms.html import html
 from clusteradm.cli.health_forms.nagios import nagios
 from clusteradm.cli.health_forms.prometheus import prometheus
-from clusteradm.cli.health_forms.report import Report
+from clusteradm.cli.health_forms.report import HealthReport
 from clusteradm.cli.health_forms.table import table
-from clusteradm.health import Survey, expect, saved
+from clusteradm.health import Survey, saved
 from clusteradm.health.finding import Severity
 from clusteradm.health.tpu import patterns
 from clusteradm.health.tpu import state as tpu
@@ -111,13 +111,13 @@ def test_what_is_no_probe_at_all(document: Any) -> None:
 
 
 def survives_whole(survey: Survey) -> None:
-    """Judged, and told in every form, as text that can be written."""
+    """Judged, and shown in every form, as text that can be written."""
     assert CLUSTER is not None
-    findings = [*health.judge(CLUSTER, survey), *expect.compare(CLUSTER, survey)]
+    findings = health.judge(CLUSTER, survey, undeclared=True)
     assert {finding.host for finding in findings} >= set(survey.documents) | set(survey.errors)
     assert all(finding.ok or (finding.cause and finding.remedy) for finding in findings)
     assert set(health.slots(survey, findings)) <= set(survey.documents)
-    report = Report.of(CLUSTER, survey, findings)
+    report = HealthReport.of(CLUSTER, survey, findings)
     for text in (html(report), nagios(report)[1], prometheus(report), json.dumps(report.document())):
         assert text.encode("utf-8")
     Console(file=io.StringIO(), width=100).print(table(report, verbose=True))
@@ -146,5 +146,5 @@ def test_a_survey_of_anything(document: Any, cluster: Any) -> None:
 @given(st.sampled_from(["kernel", "stderr", "dkms"]), st.text())
 @example("stderr", "/dev/apex_0" * 100_000)
 def test_no_line_is_too_odd_for_the_table(where: str, line: str) -> None:
-    told = patterns.explain(where, line)
-    assert told is None or told.cause
+    found = patterns.match(where, line)
+    assert found is None or found.cause

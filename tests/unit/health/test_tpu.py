@@ -112,7 +112,7 @@ def test_no_permission(
     assert finding.state == "NO_PERMISSION" and cause in finding.cause
 
 
-def test_the_three_witnesses_disagree(tree: Tree, probed: Probed) -> None:
+def test_the_three_counts_of_the_bus_disagree(tree: Tree, probed: Probed) -> None:
     tree.card(A, 0, DKMS_1_2)
     document = probed()
     document["tpu"]["lspci"] = [A, B]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.lab import compiler, digits, hardware, tpu_package
+from clusteradm.lab import compiler, digits, hardware, sysfs, tpu_package
 from clusteradm.lab.topology import boards
 from clusteradm.node import child
 from clusteradm.node.probe import programs, runtime, trial
@@ -156,9 +156,9 @@ def test_an_inference_on_what_is_free(tmp_path: Path, monkeypatch: pytest.Monkey
         assert "0x03: 1\n" in (machine.apex / "interrupt_counts").read_text()
         for name, ill in {"is_device_owned": "1", "temp": "-89700", "status": "LAMED"}.items():
             before = (machine.apex / name).read_text()
-            hardware.put(machine.apex / name, ill + "\n")
+            sysfs.put(machine.apex / name, ill + "\n")
             assert machine.attempts() == {}, name
-            hardware.put(machine.apex / name, before)
+            sysfs.put(machine.apex / name, before)
         assert "0x03: 1\n" in (machine.apex / "interrupt_counts").read_text()
         assert list(trial.free(str(tmp_path))) == [
             {"name": "apex_0", "address": address, "path": str(tmp_path / "dev/apex_0")}

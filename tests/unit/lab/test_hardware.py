@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from clusteradm.lab import faults, hardware, layer
+from clusteradm.lab import apex, fault_kinds, hardware, layer, pci, sysfs
 from clusteradm.lab.topology import boards
 
 MENDEL, PC = boards(2, 2)
@@ -100,15 +100,15 @@ def test_a_board_without_a_tpu_shows_no_class(tmp_path: Path) -> None:
 
 
 def test_temperatures_are_the_sensors_steps() -> None:
-    assert [hardware.settable(value) for value in (85000, 90000, 95000, 100000)] == [84800, 89800, 94800, 99800]
-    assert hardware.temperature(0x3FF) == -89700, "a chip that fell off the bus"
+    assert [apex.settable(value) for value in (85000, 90000, 95000, 100000)] == [84800, 89800, 94800, 99800]
+    assert apex.temperature(0x3FF) == -89700, "a chip that fell off the bus"
 
 
 def test_a_file_is_replaced_in_place(tmp_path: Path) -> None:
     path = tmp_path / "temp"
-    hardware.put(path, "44550\n")
+    sysfs.put(path, "44550\n")
     before = path.stat().st_ino
-    hardware.put(path, "9\n")
+    sysfs.put(path, "9\n")
     assert path.read_text() == "9\n" and path.stat().st_ino == before
 
 
@@ -170,7 +170,7 @@ def tree(view: Path) -> dict[str, object]:
 
 def test_removed_from_the_bus_nothing_of_it_is_left_and_found_again_it_is_as_at_boot(view: Path) -> None:
     before, tpu = tree(view), PC.tpus[1]
-    hardware.put(hardware.class_folder(view, tpu) / "interrupt_counts", hardware.interrupt_counts(7))
+    sysfs.put(apex.folder_of(view, tpu) / "interrupt_counts", apex.interrupt_counts(7))
     hardware.unplug(view, PC, tpu)
     assert [name for name in tree(view) if "apex_1" in name or tpu.address in name] == []
     assert len((view / "proc-bus-pci-devices").read_text().splitlines()) == 2, "the bridge and the other one"
@@ -183,20 +183,20 @@ def test_a_chip_that_the_driver_gave_up_on_is_on_the_bus_alone(view: Path) -> No
     tpu = PC.tpus[1]
     hardware.unplug(view, PC, tpu)
     hardware.plug(view, PC, tpu, driver=False)
-    bus = hardware.bus_folder(view, tpu)
+    bus = pci.folder_of(view, tpu)
     assert (bus / "vendor").read_text() == "0x1ac1\n"
     assert not (bus / "driver").is_symlink() and not (bus / "msi_irqs").exists()
     assert "DRIVER" not in (bus / "uevent").read_text()
-    assert not hardware.class_folder(view, tpu).exists()
+    assert not apex.folder_of(view, tpu).exists()
     line = next(line for line in (view / "proc-bus-pci-devices").read_text().splitlines() if line.startswith("0400"))
     assert line.endswith("\t")
 
 
 def test_hot_is_between_two_trip_points_and_a_wedge_is_all_ones(view: Path) -> None:
-    assert re.fullmatch(r"\d+(050|300|550|800)", str(faults.HOT))
-    assert int(read(view, "apex_0/trip_point1_temp")) < faults.HOT < int(read(view, "apex_0/trip_point2_temp"))
-    assert faults.WEDGED == -89700
-    hardware.heat(view, PC.tpus[0], faults.WEDGED)
+    assert re.fullmatch(r"\d+(050|300|550|800)", str(apex.HOT))
+    assert int(read(view, "apex_0/trip_point1_temp")) < apex.HOT < int(read(view, "apex_0/trip_point2_temp"))
+    assert apex.OFF_BUS == -89700
+    apex.set_temperature(view, PC.tpus[0], apex.OFF_BUS)
     assert read(view, "apex_0/temp") == "-89700\n" and read(view, "apex_0/status") == "ALIVE\n"
 
 
@@ -205,11 +205,11 @@ def test_a_lamed_chip_has_no_interrupts_anywhere(view: Path) -> None:
     hardware.lame(view, tpu)
     assert read(view, "apex_0/status") == "LAMED\n"
     assert not (view / "sys-class/apex/apex_0/interrupt_counts").exists()
-    assert not (hardware.bus_folder(view, tpu) / "msi_irqs").exists()
-    config = (hardware.bus_folder(view, tpu) / "config").read_bytes()
+    assert not (pci.folder_of(view, tpu) / "msi_irqs").exists()
+    config = (pci.folder_of(view, tpu) / "config").read_bytes()
     assert int.from_bytes(config[0xD2:0xD4], "little") == 127, "128 vectors, not enabled"
 
 
 def test_every_fault_is_listed_in_the_page() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/lab.md").read_text(encoding="utf-8")
-    assert [kind for kind in [*faults.FAULTS, "restore"] if f"| `{kind}` |" not in page] == []
+    assert [kind for kind in [*fault_kinds.FAULTS, "restore"] if f"| `{kind}` |" not in page] == []

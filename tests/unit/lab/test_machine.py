@@ -94,9 +94,9 @@ def test_a_board_s_memory_is_limited_on_either_hierarchy(tmp_path: Path) -> None
     for folder in (unified, legacy):
         folder.mkdir()
     (unified / "memory.max").touch()
-    cgroup.NodeGroup(unified, None).make(1 << 30)
+    cgroup.BoardGroup(unified, None).make(1 << 30)
     assert (unified / "memory.max").read_text() == str(1 << 30)
-    cgroup.NodeGroup(unified, legacy).make(1 << 29)
+    cgroup.BoardGroup(unified, legacy).make(1 << 29)
     assert (legacy / "memory.limit_in_bytes").read_text() == str(1 << 29)
 
 

@@ -82,7 +82,7 @@ def test_numbers_that_no_lab_can_have_are_refused(plan: Plan, option: str) -> No
 
 @pytest.mark.parametrize("name", ["", "../x", "A", "a b", "-x", "a" * 40])
 def test_a_name_that_would_leave_its_folder_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="no name for a lab"):
+    with pytest.raises(UsageError, match="not a name for a lab"):
         Places(name)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from clusteradm.cli import tpu
 from clusteradm.errors import ClusteradmError
-from clusteradm.lab import hardware
+from clusteradm.lab import apex, hardware, pci, sysfs
 from clusteradm.lab.topology import boards
 from clusteradm.transport import Node
 
@@ -53,13 +53,13 @@ class Kernel:
         self._thread.join()
 
     def _live(self) -> None:
-        remove, rescan = hardware.bus_folder(self.view, TPU) / "remove", self.view / "bus-pci/rescan"
+        remove, rescan = pci.folder_of(self.view, TPU) / "remove", self.view / "bus-pci/rescan"
         while not self._stop.wait(0.02):
             if remove.exists() and remove.read_text() and self.obeys:
                 hardware.unplug(self.view, BOARD, TPU)
                 (self.root / "dev/apex_0").unlink()
             if rescan.read_text() and self.obeys:
-                hardware.put(rescan, "")
+                sysfs.put(rescan, "")
                 self.comes_back()
 
 
@@ -85,10 +85,10 @@ def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
 
 @pytest.mark.parametrize("name", [TPU.address, "apex_0"])
 def test_it_comes_back(kernel: Kernel, reset: Reset, name: str) -> None:
-    hardware.heat(kernel.view, TPU, 60050)
+    apex.set_temperature(kernel.view, TPU, 60050)
     reply = reset(name)
-    assert reply["outcome"] == "done" and reply["seconds"] < 15
-    assert (reply["before"]["temp"], reply["after"]["temp"]) == ("60050", str(hardware.usual(BOARD, TPU)))
+    assert reply["outcome"] == "done" and reply["seconds"] < 5
+    assert (reply["before"]["temp"], reply["after"]["temp"]) == ("60050", str(apex.usual(BOARD, TPU)))
     assert reply["before"]["node"] == reply["after"]["node"] is not None
     assert reply["after"]["address"] == TPU.address and reply["after"]["device"] == "apex_0"
 
@@ -104,10 +104,10 @@ def test_a_name_that_is_not_there(reset: Reset) -> None:
 
 @pytest.mark.parametrize("file", ["is_device_owned", "write_open_count", "device_owner"])
 def test_nothing_is_done_while_a_process_has_it(kernel: Kernel, reset: Reset, file: str) -> None:
-    hardware.put(hardware.class_folder(kernel.view, TPU) / file, "1\n")
+    sysfs.put(apex.folder_of(kernel.view, TPU) / file, "1\n")
     assert reset("apex_0")["outcome"] == "busy"
-    assert hardware.class_folder(kernel.view, TPU).exists()
-    assert (hardware.bus_folder(kernel.view, TPU) / "remove").read_text() == ""
+    assert apex.folder_of(kernel.view, TPU).exists()
+    assert (pci.folder_of(kernel.view, TPU) / "remove").read_text() == ""
 
 
 def test_a_job_of_the_cluster_is_named(kernel: Kernel, reset: Reset) -> None:
@@ -115,7 +115,7 @@ def test_a_job_of_the_cluster_is_named(kernel: Kernel, reset: Reset) -> None:
     folder.mkdir(parents=True)
     command = ["python3", "-m", "clusteradm.node.job.rank", "/srv/cluster/jobs/j12", "1"]
     (folder / "cmdline").write_text("\0".join(command))
-    hardware.put(hardware.class_folder(kernel.view, TPU) / "device_owner", "77\n")
+    sysfs.put(apex.folder_of(kernel.view, TPU) / "device_owner", "77\n")
     owner = reset("apex_0", ME)["owner"]
     assert (owner["pid"], owner["user"], owner["job"]) == (77, ME, "j12")
     assert reset("apex_0", "another")["owner"]["job"] is None, "anybody can call a process like that"
@@ -147,7 +147,7 @@ def test_a_kernel_that_does_not_obey(kernel: Kernel, reset: Reset) -> None:
 
 
 def test_a_bus_that_cannot_be_written_to(kernel: Kernel, reset: Reset) -> None:
-    (hardware.bus_folder(kernel.view, TPU) / "remove").unlink()
+    (pci.folder_of(kernel.view, TPU) / "remove").unlink()
     reply = reset("apex_0")
     assert reply["outcome"] == "denied" and "remove" in reply["reason"]
 

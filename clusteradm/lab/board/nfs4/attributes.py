@@ -1,4 +1,4 @@
-"""What a file is, as NFSv4 says it (fattr4, RFC 7530 section 5): reading it and setting it."""
+"""File attributes of NFSv4 (fattr4, RFC 7530 section 5): decoded and encoded."""
 
 import collections
 import stat

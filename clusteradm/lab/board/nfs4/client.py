@@ -17,7 +17,7 @@ from .attributes import WANTED, attributes, settings
 ACCESS, CLOSE, COMMIT, CREATE, GETATTR, GETFH, LINK, LOOKUP, OPEN, OPEN_CONFIRM = 3, 4, 5, 6, 9, 10, 11, 15, 18, 20
 PUTFH, PUTROOTFH, READ, READDIR, READLINK, REMOVE, RENAME, SAVEFH, SETATTR = 22, 24, 25, 26, 27, 28, 29, 32, 34
 SETCLIENTID, SETCLIENTID_CONFIRM, WRITE = 35, 36, 38
-# Errors that mean something to the client
+# Errors that the client handles
 DELAY, GRACE, EXPIRED, STALE_CLIENTID = 10008, 10013, 10011, 10022
 # The server has forgotten an open-owner or its state (STALE_STATEID, BAD_STATEID, BAD_SEQID, the last two above).
 _FORGOTTEN = (EXPIRED, STALE_CLIENTID, 10023, 10025, 10026)
@@ -43,7 +43,7 @@ _SPACE = xdr.u32(GETATTR) + xdr.bitmap([21, 22, 23, 42, 43, 44])
 
 
 class NfsError(OSError):
-    """The server's own answer. `status`: nfsstat4."""
+    """Error status of the server. `status`: nfsstat4."""
 
     def __init__(self, status):
         # Below 10000 the numbers are those of Unix, where Linux has kept them.

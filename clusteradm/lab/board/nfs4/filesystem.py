@@ -1,4 +1,4 @@
-"""FUSE requests answered by an NFSv4.0 client: nodes and file handles, what is open, what may be cached."""
+"""FUSE requests answered by an NFSv4.0 client: inodes and file handles, what is open, what may be cached."""
 
 import errno
 import os
@@ -14,8 +14,8 @@ _NO_REPLACE, _EXCHANGE = 1, 2
 _GROUPS_VALID = 1.0
 
 
-class Node:
-    """A file that the kernel knows. `change`: the server's change attribute when its pages were known to be good."""
+class Inode:
+    """A file that the kernel has looked up. `change`: the server's change attribute of the pages that are cached."""
 
     __slots__ = ("change", "handle", "lookups", "opens", "removed")
 
@@ -39,9 +39,11 @@ class Folder:
 
 
 class FileSystem:
+    """Operations of `fuse.OPERATIONS` on the exported directory with the handle `root`."""
+
     def __init__(self, client, root):
         self._client = client
-        self._nodes = {1: Node(root)}
+        self._inodes = {1: Inode(root)}
         self._numbers = {root: 1}
         self._next = 2
         self._lock = threading.Lock()
@@ -50,7 +52,7 @@ class FileSystem:
         self._handles = 0
         self._groups = {}
 
-    # ---- nodes ----
+    # ---- inodes ----
 
     def _who(self, caller):
         """(credentials, pid) for the client; a process's supplementary groups are believed for a second."""
@@ -64,32 +66,32 @@ class FileSystem:
         return (caller.uid, caller.gid, known[2]), caller.pid
 
     def _handle(self, number):
-        node = self._nodes.get(number)
-        if node is None:
-            raise OSError(errno.ESTALE, "unknown node")
-        return node.handle
+        inode = self._inodes.get(number)
+        if inode is None:
+            raise OSError(errno.ESTALE, "unknown inode")
+        return inode.handle
 
     def _remember(self, found):
-        """The number of the file with these attributes; the kernel has looked it up once more."""
+        """Number of the file with these attributes; counts one more lookup by the kernel."""
         with self._lock:
             number = self._numbers.get(found.handle)
             if number is None:
                 number = self._next
                 self._next += 1
                 self._numbers[found.handle] = number
-                self._nodes[number] = Node(found.handle)
-            self._nodes[number].lookups += 1
+                self._inodes[number] = Inode(found.handle)
+            self._inodes[number].lookups += 1
             return number
 
     def forget(self, number, count):
         with self._lock:
-            node = self._nodes.get(number)
-            if node is None or number == 1:
+            inode = self._inodes.get(number)
+            if inode is None or number == 1:
                 return
-            node.lookups -= count
-            if node.lookups <= 0:
-                del self._nodes[number]
-                self._numbers.pop(node.handle, None)
+            inode.lookups -= count
+            if inode.lookups <= 0:
+                del self._inodes[number]
+                self._numbers.pop(inode.handle, None)
 
     def _entry(self, found):
         return fuse.entry(self._remember(found), found)
@@ -157,26 +159,26 @@ class FileSystem:
     def rename(self, caller, number, new_number, flags, name, new_name):
         who, folder, new_folder = self._who(caller), self._handle(number), self._handle(new_number)
         if flags & ~_NO_REPLACE:
-            raise OSError(errno.EINVAL, "not with NFS")
+            raise OSError(errno.EINVAL, "NFS has no such rename")
         if flags & _NO_REPLACE:
-            raise OSError(errno.EINVAL, "the server cannot promise it")
+            raise OSError(errno.EINVAL, "the server cannot guarantee it")
         self._keep_open(who, new_folder, new_name)
         self._client.rename(who, folder, name, new_folder, new_name)
 
     def _keep_open(self, who, folder, name):
-        """If a process here has the file open, move it aside so that it stays readable; it goes with the last close."""
+        """Rename a file that a process here has open instead of removing it; the last close removes it."""
         if not self._files:
             return False
         try:
             found = self._client.lookup(who, folder, name)
         except NfsError:
             return False
-        node = self._nodes.get(self._numbers.get(found.handle, 0))
-        if node is None or not node.opens or found.kind == stat.S_IFDIR or found.links > 1:
+        inode = self._inodes.get(self._numbers.get(found.handle, 0))
+        if inode is None or not inode.opens or found.kind == stat.S_IFDIR or found.links > 1:
             return False
         aside = b".nfs%016x" % time.time_ns()
         self._client.rename(who, folder, name, folder, aside)
-        node.removed = (folder, aside)
+        inode.removed = (folder, aside)
         return True
 
     # ---- data ----
@@ -184,8 +186,8 @@ class FileSystem:
     def create(self, caller, number, flags, mode, name):
         exclusive, truncate = bool(flags & os.O_EXCL), bool(flags & os.O_TRUNC)
         found = self._client.create(self._who(caller), self._handle(number), name, mode, exclusive, truncate)
-        node = self._remember(found)
-        return [fuse.entry(node, found), self._open(caller, node, found)]
+        inode = self._remember(found)
+        return [fuse.entry(inode, found), self._open(caller, inode, found)]
 
     def open(self, caller, number, flags):
         who, handle = self._who(caller), self._handle(number)
@@ -200,11 +202,11 @@ class FileSystem:
 
     def _open(self, caller, number, found):
         with self._lock:
-            node = self._nodes[number]
-            node.opens += 1
+            inode = self._inodes[number]
+            inode.opens += 1
             # Close-to-open: what another host wrote before this open is seen after it.
-            keep = fuse.KEEP_CACHE if node.change == found.change else 0
-            node.change = found.change
+            keep = fuse.KEEP_CACHE if inode.change == found.change else 0
+            inode.change = found.change
             self._handles += 1
             self._files[self._handles] = [number, self._who(caller)[0], False]
             return fuse.opened(self._handles, keep)
@@ -230,13 +232,13 @@ class FileSystem:
     def release(self, caller, number, opened):
         with self._lock:
             _, credentials, _ = self._files.pop(opened)
-            node = self._nodes.get(number)
-            if node is None:
+            inode = self._inodes.get(number)
+            if inode is None:
                 return
-            node.opens -= 1
-            removed = node.removed if not node.opens else None
+            inode.opens -= 1
+            removed = inode.removed if not inode.opens else None
             if removed:
-                node.removed = None
+                inode.removed = None
         if removed:
             self._client.remove((credentials, 0), *removed)
 
@@ -253,7 +255,7 @@ class FileSystem:
             self._folders.pop(opened, None)
 
     def fsyncdir(self, caller, number, opened):
-        """Names are on the server's disk before it answers."""
+        """Nothing to do: the server writes names to disk before it answers."""
 
     def readdir(self, caller, number, opened, offset, size):
         return self._list(caller, number, opened, offset, size, False)

@@ -1,7 +1,7 @@
-"""The kernel's side of a file system in user space: the FUSE protocol on /dev/fuse (linux/fuse.h), no library between.
+"""The FUSE protocol on /dev/fuse (linux/fuse.h), without a library.
 
 A file system is an object with a method per operation of OPERATIONS; this reads requests in several threads, calls, and
-writes the answers. Numbers of nodes are the file system's own.
+writes the answers. Inode numbers are the file system's own.
 """
 
 import ctypes

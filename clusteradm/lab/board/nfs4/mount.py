@@ -39,7 +39,7 @@ _NUMBERS = (
     "actimeo",
 )
 _WORDS = ("hard", "soft", "bg", "fg", "intr", "nointr", "lock", "nolock", "ac", "noac", "cto", "nocto", "tcp")
-# What mount(8) and systemd keep for themselves, or what every file system takes.
+# Options for mount(8) and systemd, and those that every file system takes.
 _IGNORED = (
     *(
         "rw",
@@ -60,7 +60,7 @@ _IGNORED = (
 
 
 class Failure(Exception):
-    """A mount that cannot be: text and exit status."""
+    """Failed mount: text and exit status."""
 
     def __init__(self, text, status=FAILED):
         Exception.__init__(self, text)
@@ -68,7 +68,7 @@ class Failure(Exception):
 
 
 def options(text):
-    """The options as a dictionary; Failure for one that no NFS mount knows."""
+    """Options by name. Raises Failure for one that no NFS mount has."""
     result = {}
     for word in filter(None, text.split(",")):
         key, _, value = word.partition("=")
@@ -173,7 +173,7 @@ def main(argv):
 
 
 def _to_background():
-    """Go on in a process of its own; the one that mount(8) waits for ends with success."""
+    """Continue in a child process; the one that mount(8) waits for ends with success."""
     sys.stderr.flush()
     if os.fork():
         os._exit(0)

@@ -1,6 +1,6 @@
-"""ONC RPC over TCP (RFC 5531) to one NFS server, with the patience of an NFS client.
+"""ONC RPC over TCP (RFC 5531) to one NFS server, with the retries of an NFS client.
 
-`hard` calls wait for the server as long as it takes; a caller that was killed meanwhile is let go. `soft` ones give up.
+`hard` calls wait for the server without limit, unless the caller is killed; `soft` ones give up.
 """
 
 import errno
@@ -15,7 +15,7 @@ from . import xdr
 
 PROGRAM, VERSION, COMPOUND, AUTH_SYS = 100003, 4, 1, 1
 _LAST_FRAGMENT = 0x80000000
-# A waiting call looks up so often, in seconds: has its caller been killed, has the server's time run out?
+# Interval, in seconds, at which a waiting call checks whether its caller was killed or its time is over.
 TICK = 1.0
 
 
@@ -50,14 +50,14 @@ class Server:
                 raise
             except (OSError, EOFError, struct.error) as error:
                 self._disconnect()
-                self._complain(error)
+                self._log_silence(error)
                 tries += 1
                 if not self.hard and tries > self.retries:
                     raise OSError(errno.EIO, "the server does not answer") from error
                 _let_go_if_killed(caller)
                 time.sleep(min(0.2 * tries, 2.0))
             else:
-                self._relieved()
+                self._log_answer()
                 return reader, tries > 0
 
     def probe(self):
@@ -138,13 +138,13 @@ class Server:
             self._credentials[credentials] = known
         return known
 
-    def _complain(self, error):
+    def _log_silence(self, error):
         if not self._silent:
             self._silent = True
             waits = "still trying" if self.hard else "timed out"
             syslog.syslog(syslog.LOG_WARNING, "nfs: server %s not responding (%s), %s" % (self.host, error, waits))
 
-    def _relieved(self):
+    def _log_answer(self):
         if self._silent:
             self._silent = False
             syslog.syslog(syslog.LOG_NOTICE, "nfs: server %s OK" % self.host)

@@ -1,4 +1,4 @@
-"""XDR (RFC 4506) as far as ONC RPC and NFSv4 need it."""
+"""XDR (RFC 4506): the types that ONC RPC and NFSv4 use."""
 
 import struct
 
@@ -27,7 +27,7 @@ def bitmap(bits):
 
 
 class Reader:
-    """Takes values off the front of a reply."""
+    """Reads the values of a reply one after the other."""
 
     __slots__ = ("data", "place")
 

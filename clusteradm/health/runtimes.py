@@ -1,4 +1,4 @@
-"""Which Python, TFLite runtime, pycoral and libedgetpu go together: the table that bootstrap installs by."""
+"""Versions of Python, TFLite runtime, pycoral and libedgetpu that work together, by which bootstrap installs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ TABLE = shipped.PLAYBOOKS / "vars" / "runtimes.yml"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One combination. `python`: versions such as "3.9"; `libedgetpu`: a regular expression on its package version."""
+class Combination:
+    """One row of the table. `pycoral`: installed by apt; `requirement`: of pip, such as "tflite-runtime==2.14.0".
+
+    `python`: versions such as "3.9"; `libedgetpu`: regular expression on the version of its Debian package.
+    """
 
     name: str
     pycoral: bool
@@ -27,10 +30,10 @@ class Row:
 
 
 @functools.cache
-def rows() -> tuple[Row, ...]:
-    """The table, in its order."""
+def combinations() -> tuple[Combination, ...]:
+    """Rows of the table, in its order."""
     return tuple(
-        Row(
+        Combination(
             row["name"],
             row["install"] == "apt",
             "".join(row.get("requirements", [])[:1]),
@@ -42,8 +45,8 @@ def rows() -> tuple[Row, ...]:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why the ranks of a host cannot use its TPUs."""
+class Issue:
+    """Defect of a host's runtime that keeps its ranks from using a TPU."""
 
     state: str
     cause: str
@@ -51,45 +54,45 @@ class Problem:
     source: str
 
 
-def problem(runtime: Reading) -> Problem | None:
-    """What is wrong with a host's runtime; None where nothing is known to be, or where it was not asked."""
-    works = runtime.truth("ok")
+def issue(runtime: Reading) -> Issue | None:
+    """First defect in the section `runtime` of a document; None if there is none or the section was not asked for."""
+    works = runtime.boolean("ok")
     if works is None:
         return None
     if not works:
         cause = f"the ranks' Python does not work: {runtime.text('error')}"
-        return Problem("BROKEN", cause, BOOTSTRAP, "measured: a library that does not fit crashes its process")
-    pycoral, tflite = runtime.truth("google_pycoral"), runtime.text("litert") or runtime.text("tflite_runtime")
+        return Issue("BROKEN", cause, BOOTSTRAP, "measured: a library that does not fit crashes its process")
+    pycoral, tflite = runtime.boolean("google_pycoral"), runtime.text("litert") or runtime.text("tflite_runtime")
     if pycoral is False:
         cause = "the installed `pycoral` is not Google's but a tool for coral reefs of the same name"
         cause += "".join(f" ({where})" for where in (runtime.texts("pycoral") or ())[:1])
-        return Problem("WRONG_PYCORAL", cause, "pip uninstall pycoral on the host", "no pycoral.utils.edgetpu; PyPI")
+        return Issue("WRONG_PYCORAL", cause, "pip uninstall pycoral on the host", "no pycoral.utils.edgetpu; PyPI")
     if not (pycoral or tflite):
         cause = "neither pycoral nor a TFLite runtime is installed"
-        return Problem("NO_RUNTIME", cause, BOOTSTRAP, "coral.ai/docs/m2/get-started")
+        return Issue("NO_RUNTIME", cause, BOOTSTRAP, "coral.ai/docs/m2/get-started")
     if runtime.has("library_error"):
-        return Problem("NO_LIBRARY", f"libedgetpu: {runtime.text('library_error')}", BOOTSTRAP, "tflite#63")
+        return Issue("NO_LIBRARY", f"libedgetpu: {runtime.text('library_error')}", BOOTSTRAP, "tflite#63")
     if text := mismatch(runtime):
         remedy = BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"
-        return Problem("MISMATCH", text, remedy, "google-coral/edgetpu#812, google-coral/libedgetpu#53")
+        return Issue("MISMATCH", text, remedy, "google-coral/edgetpu#812, google-coral/libedgetpu#53")
     return None
 
 
 def mismatch(runtime: Reading) -> str:
-    """What of a host's runtime does not go together; empty where all does."""
+    """Versions of a host's runtime that do not work together; empty if they do."""
     python = ".".join((runtime.text("python") or "").split(".")[:2])
-    if runtime.truth("google_pycoral"):
-        candidates = [row for row in rows() if row.pycoral]
+    if runtime.boolean("google_pycoral"):
+        candidates = [row for row in combinations() if row.pycoral]
         has = "pycoral"
     else:
         litert = runtime.text("litert")
         has = f"ai-edge-litert=={litert}" if litert else f"tflite-runtime=={runtime.text('tflite_runtime')}"
-        candidates = [row for row in rows() if row.requirement == has]
+        candidates = [row for row in combinations() if row.requirement == has]
     if not candidates:
-        return f"{has} is in no row of the table of runtimes that are known to work"
+        return f"{has} is not in the table of runtimes that are known to work"
     fitting = [row for row in candidates if python in row.python]
     if not fitting:
-        return f"{has} does not go with Python {python}"
+        return f"{has} does not work with Python {python}"
     version = runtime.text("package")
     if version and not any(re.search(row.libedgetpu, version) for row in fitting):
         return (
@@ -99,9 +102,9 @@ def mismatch(runtime: Reading) -> str:
 
 
 def installed(runtime: Reading) -> str:
-    """What a host has, in one line."""
+    """Names and versions of what is installed on a host, in one line."""
     parts = [
-        "pycoral" if runtime.truth("google_pycoral") else "",
+        "pycoral" if runtime.boolean("google_pycoral") else "",
         f"ai-edge-litert {runtime.text('litert')}" if runtime.text("litert") else "",
         f"tflite-runtime {runtime.text('tflite_runtime')}" if runtime.text("tflite_runtime") else "",
         f"libedgetpu {library}" if (library := runtime.text("package") or runtime.text("library")) else "",

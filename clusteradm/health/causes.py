@@ -1,4 +1,6 @@
-"""Which findings only follow from another: a dead NFS server is one thing to mend, not one per host that waits."""
+"""Rules by which findings are grouped under the one that causes them: a dead NFS server is one thing to repair, not one
+per host that waits for it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,11 @@ from clusteradm.health.finding import Finding
 
 
 class Reach(enum.Enum):
-    """Whose findings may follow: those of the same host; of every host, if it is the head's; of the hosts that are only
-    reached through the head, if it is the head's; of every host."""
+    """Hosts whose findings a rule covers.
+
+    OWN: the same host. HEAD: every host, if the cause is on the head. BEHIND: the hosts that are reached only through
+    the head, if the cause is on the head. ALL: every host.
+    """
 
     OWN = enum.auto()
     HEAD = enum.auto()
@@ -25,9 +30,9 @@ ANY: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class Rule:
-    """A finding of `check` in one of `states` explains those of `follow` (check -> states) as far as it reaches.
+    """A finding of `check` in one of `states` causes those of `follow` (check -> states) on the hosts of `reach`.
 
-    `unless`: a check that proves the contrary where it is well on any host.
+    `unless`: a check whose finding is ok on any host disproves the rule.
     """
 
     check: str
@@ -44,11 +49,11 @@ def _states(*names: str) -> frozenset[str]:
 _TWINS = _states("SAME_ADDRESS", "SAME_MAC")
 _OFF = _states("NO_INTERFACE", "NO_ADDRESS", "DOWN")
 _NO_USE = _states("STALE", "NOT_MOUNTED", "UNUSABLE")
-# What anything between a host and the head can bring about.
+# Findings that any fault between a host and the head can cause.
 _TRAFFIC = {"link": _states("NO_HEAD", "LOSSY", "LATE"), "nfs": _NO_USE, "mpi": ANY}
 _SILENT = _states("UNREACHABLE")
 
-# What explains more comes first. Of what is explained, the explanation is the first of the chain.
+# The rule that covers more comes first. In a chain of causes, a finding is grouped under the first one.
 RULES = (
     Rule("link", _TWINS, Reach.OWN, {"ssh": _SILENT, **_TRAFFIC}),
     Rule("link", _TWINS, Reach.HEAD, _TRAFFIC),
@@ -80,16 +85,16 @@ RULES = (
 
 
 def trace(head: str, findings: Iterable[Finding], behind: Collection[str] = ()) -> list[Finding]:
-    """The same findings, those that follow from another with `because` set to it.
+    """The same findings in the same order; `because` of those caused by another names that one.
 
-    `head`: the head's name; `behind`: the hosts that are only reached through it.
+    `head`: the head's name; `behind`: names of the hosts that are reached only through it.
     """
     found = list(findings)
-    well = {finding.check for finding in found if finding.ok}
-    ill: dict[str, list[int]] = {}
+    ok = {finding.check for finding in found if finding.ok}
+    failing: dict[str, list[int]] = {}
     for number, finding in enumerate(found):
         if not finding.ok:
-            ill.setdefault(finding.check, []).append(number)
+            failing.setdefault(finding.check, []).append(number)
     because: dict[int, int] = {}
 
     def root(number: int) -> int:
@@ -103,13 +108,13 @@ def trace(head: str, findings: Iterable[Finding], behind: Collection[str] = ()) 
         return rule.reach is Reach.ALL or (one.host == head and (rule.reach is Reach.HEAD or other.host in behind))
 
     for rule in RULES:
-        if rule.unless in well:
+        if rule.unless in ok:
             continue
-        ones = [number for number in ill.get(rule.check, ()) if _among(found[number].state, rule.states)]
+        ones = [number for number in failing.get(rule.check, ()) if _among(found[number].state, rule.states)]
         others = [
             number
             for check, states in rule.follow.items()
-            for number in ill.get(check, ())
+            for number in failing.get(check, ())
             if _among(found[number].state, states)
         ]
         for one in ones:

@@ -1,4 +1,4 @@
-"""One illness, one thing to mend: what only follows from it says so, and nothing else does."""
+"""Findings caused by another name it, and no other finding does."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import itertools
 
 import pytest
 
-from clusteradm.health import consequence
-from clusteradm.health.finding import Finding, Severity, ill, well
+from clusteradm.health import causes
+from clusteradm.health.finding import Finding, Severity, error, ok
 
 
 def traced(*findings: str, behind: tuple[str, ...] = ()) -> dict[str, str]:
-    """Findings as "HOST CHECK: STATE", or "HOST CHECK: OK"; each with what it follows from."""
+    """Findings as "HOST CHECK: STATE", or "HOST CHECK: OK"; each with its cause."""
     made = []
     for name in findings:
         subject, check, state = name.rsplit(" ", 2)
         check = check.rstrip(":")
-        made.append(well(subject, check) if state == "OK" else ill(subject, check, state, "c", "r"))
-    return {one.name: one.because for one in consequence.trace("head", made, behind)}
+        made.append(ok(subject, check) if state == "OK" else error(subject, check, state, "c", "r"))
+    return {one.name: one.because for one in causes.trace("head", made, behind)}
 
 
-# What happened; what follows from it; what else is ill, and is to be mended as well.
+# The cause; the findings that it causes; other findings, which it does not.
 CASES: list[tuple[str, list[str], list[str]]] = [
     # The head's server died.
     ("head export: NOT_SERVING", ["w1 nfs: STALE", "w2 nfs: STALE"], ["w3 nfs: FOREIGN", "w4 nfs: ROOT"]),
@@ -55,15 +55,15 @@ CASES: list[tuple[str, list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("root", "follow", "others"), CASES, ids=[case[0] for case in CASES])
-def test_what_follows_from_what(root: str, follow: list[str], others: list[str]) -> None:
+def test_which_findings_are_grouped_under_which(root: str, follow: list[str], others: list[str]) -> None:
     for order in ([root, *follow, *others], [*others, *reversed(follow), root]):
         found = traced(*order)
         assert {name: because for name, because in found.items() if because} == dict.fromkeys(follow, root)
 
 
 def test_a_head_whose_sshd_alone_is_dead_explains_no_cable() -> None:
-    ill = ("head ssh: UNREACHABLE", "w1 link: NO_HEAD", "w1 nfs: STALE")
-    found = traced(*ill, "w2 link: OK", "w2 nfs: OK")
+    failing = ("head ssh: UNREACHABLE", "w1 link: NO_HEAD", "w1 nfs: STALE")
+    found = traced(*failing, "w2 link: OK", "w2 nfs: OK")
     assert found["w1 link: NO_HEAD"] == "" and found["w1 nfs: STALE"] == "w1 link: NO_HEAD"
 
 
@@ -78,14 +78,14 @@ def test_who_is_only_reached_through_the_head() -> None:
     assert not any(traced(*silent).values()) and not any(traced(*silent[1:], behind=("w1", "w2")).values())
 
 
-def test_nothing_explains_itself_and_every_explanation_is_to_be_mended() -> None:
-    findings = [well("w1", "nfs"), ill("head", "export", "NOT_SERVING", "c", "r"), well("w1", "mpi")]
-    assert consequence.trace("head", findings) == findings
+def test_nothing_causes_itself_and_every_cause_is_to_be_repaired() -> None:
+    findings = [ok("w1", "nfs"), error("head", "export", "NOT_SERVING", "c", "r"), ok("w1", "mpi")]
+    assert causes.trace("head", findings) == findings
     every = [
         Finding(host, rule.check, state, Severity.ERROR)
-        for host, rule in itertools.product(("head", "w1", "w2"), consequence.RULES)
+        for host, rule in itertools.product(("head", "w1", "w2"), causes.RULES)
         for state in (rule.states or {"ANY"})
     ]
-    traces = consequence.trace("head", every, ("w1", "w2"))
+    traces = causes.trace("head", every, ("w1", "w2"))
     roots = {one.name for one in traces if not one.because}
     assert roots and all(not one.because or one.because in roots for one in traces)
