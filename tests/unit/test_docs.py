@@ -58,6 +58,22 @@ def test_every_state_of_health_is_described() -> None:
     assert states - described - {"ALIVE"} == set()  # a word of sysfs
 
 
+def test_messages_that_are_explained_exist() -> None:
+    """What troubleshooting.md quotes, but for names and numbers, is a text of the program or of its playbooks."""
+    files = [path for part in ("clusteradm", "playbooks", "templates") for path in (ROOT / part).rglob("*")]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in {".py", ".yml", ".j2", ".c"}]
+    known = re.sub(r"\s+", " ", re.sub(r'"\s*\n\s*f?"', "", "\n".join(texts)))
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    own = re.sub(r"\n## The Edge TPU\n.*?(?=\n## )", "", page, flags=re.DOTALL)  # there, the words are libraries'
+    quoted = [
+        text for cell in re.findall(r"^\| ([^|]+) \|", own, re.MULTILINE) for text in re.findall("`([^`]+)`", cell)
+    ]
+    pieces = [piece.strip() for text in quoted for piece in re.split(r"\.\.\.|coral-\d| / |[\d./]{2,}|[:\"]", text)]
+    sentences = [piece for piece in pieces if len(piece.split()) >= 3]
+    assert len(sentences) > 12
+    assert [sentence for sentence in sentences if sentence not in known] == []
+
+
 def test_files_named_for_contributors_exist() -> None:
     pages = [ROOT / "CONTRIBUTING.md", ROOT / "docs/design.md"]
     named = re.findall(
