@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 import importlib.util
 import re
+import runpy
 import shlex
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import test_house
 from PIL import Image
 
 from clusteradm.cli import main
@@ -56,6 +56,22 @@ def test_every_state_of_health_is_described() -> None:
     assert states - described - {"ALIVE", "DRIVER_EXITING", "CHECK"} == set()  # words of sysfs, a name
 
 
+def test_messages_that_are_explained_exist() -> None:
+    """What troubleshooting.md quotes, but for names and numbers, is a text of the program or of its playbooks."""
+    files = [path for part in ("clusteradm", "playbooks", "templates") for path in (ROOT / part).rglob("*")]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in {".py", ".yml", ".j2", ".c"}]
+    known = re.sub(r"\s+", " ", re.sub(r'"\s*\n\s*f?"', "", "\n".join(texts)))
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    own = re.sub(r"\n## The Edge TPU\n.*?(?=\n## )", "", page, flags=re.DOTALL)  # there, the words are libraries'
+    quoted = [
+        text for cell in re.findall(r"^\| ([^|]+) \|", own, re.MULTILINE) for text in re.findall("`([^`]+)`", cell)
+    ]
+    pieces = [piece.strip() for text in quoted for piece in re.split(r"\.\.\.|coral-\d| / |[\d./]{2,}|[:\"]", text)]
+    sentences = [piece for piece in pieces if len(piece.split()) >= 3]
+    assert len(sentences) > 12
+    assert [sentence for sentence in sentences if sentence not in known] == []
+
+
 def test_files_named_for_contributors_exist() -> None:
     pages = [ROOT / "CONTRIBUTING.md", ROOT / "docs/design.md"]
     named = re.findall(
@@ -90,7 +106,8 @@ def test_the_packages_of_the_design_are_those_of_the_house() -> None:
     page = (ROOT / "docs/design.md").read_text(encoding="utf-8")
     section = page.split("## Packages")[1].split("\n## ")[0].split("Outside the package")[0]
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*)\|$", section, re.MULTILINE)
-    assert {package: set(re.findall(r"`(\w+)`", allowed)) for package, allowed in rows} == test_house.ARROWS
+    arrows = runpy.run_path(str(ROOT / "tests/unit/test_house.py"))["ARROWS"]
+    assert {package: set(re.findall(r"`(\w+)`", allowed)) for package, allowed in rows} == arrows
 
 
 def test_a_terminal_shows_what_was_not_erased() -> None:

@@ -1,4 +1,4 @@
-"""Rules of docs/design.md: which package may import which, which one prints, how large a module may be."""
+"""The rules of DESIGN section 3: which room may know which, who prints, how large a module may grow."""
 
 from __future__ import annotations
 
