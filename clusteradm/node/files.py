@@ -151,7 +151,7 @@ def kind(path: str) -> str:
     return "hard" if os.stat(path).st_nlink > 1 else "file"
 
 
-def about(path: str) -> Dict[str, Any]:
+def describe(path: str) -> Dict[str, Any]:
     """The fields of a result that describe an existing file."""
     if not os.path.exists(path):
         return {}

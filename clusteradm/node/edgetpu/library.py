@@ -72,7 +72,7 @@ class Library:
             self._library.edgetpu_free_devices(found)
 
     def set_verbosity(self, level: int) -> None:
-        """How much the library logs to standard error: 0 (nothing) to LOUD."""
+        """Set how much the library logs to standard error: 0 (nothing) to LOUD."""
         self._library.edgetpu_verbosity(level)
 
 

@@ -40,7 +40,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         result["cache_updated"] = _refresh(options, context)
     result["cache_update_time"] = int(_updated())
     if options["upgrade"] != "no":
-        return _act(options, context, result, _UPGRADES[options["upgrade"]], [])
+        return _change(options, context, result, _UPGRADES[options["upgrade"]], [])
     if options["deb"]:
         return _debs(options, context, result)
     if names:
@@ -54,7 +54,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     for verb, sign in (("autoclean", r"^Del "), ("autoremove", "^The following packages will be REMOVED")):
         if options[verb]:
             purge = ["--purge"] if options["purge"] else []
-            done = _apt(options, context, [verb, *_answers(options, context), *purge], "'apt-get %s' failed" % verb)
+            done = _apt(options, context, [verb, *_flags(options, context), *purge], "'apt-get %s' failed" % verb)
             return dict(result, changed=bool(re.search(sign, done.stdout, re.M)), **done.result())
     return result
 
@@ -84,9 +84,9 @@ def update(context: Context, retries: int, longest: int, lock_seconds: int = LOC
 
 
 def _install(options: Dict[str, Any], context: Context, result: Dict[str, Any], names: List[str]) -> Dict[str, Any]:
-    wanted = [name for name in names if not _settled(name, options, context)]
+    wanted = [name for name in names if not _is_satisfied(name, options, context)]
     if wanted:
-        _act(options, context, result, ["install"], wanted)
+        _change(options, context, result, ["install"], wanted)
     automatic = _marked_automatic()
     needed = [name.partition("=")[0] for name in names if name.partition("=")[0].split(":")[0] in automatic]
     if needed and not context.check:
@@ -99,7 +99,7 @@ def _remove(options: Dict[str, Any], context: Context, result: Dict[str, Any], n
     there = {**dpkg["kept"], **dpkg["installed"]} if options["purge"] else dpkg["installed"]
     wanted = [name for name in names if name.partition("=")[0] in there]
     if wanted:
-        return _act(options, context, result, ["remove", *(["--purge"] if options["purge"] else [])], wanted)
+        return _change(options, context, result, ["remove", *(["--purge"] if options["purge"] else [])], wanted)
     return result
 
 
@@ -116,16 +116,16 @@ def _debs(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> 
             raise ModuleFailed("Unable to install package: %s" % about.tail())
         if _dpkg(context)["installed"].get(fields["Package"]) != fields["Version"]:
             wanted.append(os.path.abspath(path))
-    return _act(options, context, result, ["install"], wanted) if wanted else result
+    return _change(options, context, result, ["install"], wanted) if wanted else result
 
 
-def _act(
+def _change(
     options: Dict[str, Any], context: Context, result: Dict[str, Any], words: List[str], names: List[str]
 ) -> Dict[str, Any]:
     """Change the packages by apt-get; in check mode, have it simulate that."""
     if not context.check:
         _repair(context)
-    flags = _answers(options, context)
+    flags = _flags(options, context)
     if options["default_release"]:
         flags += ["-t", options["default_release"]]
     if options["install_recommends"] is not None:
@@ -157,7 +157,7 @@ def _diff(said: str) -> Dict[str, str]:
     return {"prepared": "\n".join(lines[begin : end + 1])}
 
 
-def _answers(options: Dict[str, Any], context: Context) -> List[str]:
+def _flags(options: Dict[str, Any], context: Context) -> List[str]:
     """Flags for no questions; configuration files that were edited are kept, unless the options say otherwise."""
     flags = ["-y"] + (["-s"] if context.check else [])
     for option in options["dpkg_options"].split(","):
@@ -165,7 +165,7 @@ def _answers(options: Dict[str, Any], context: Context) -> List[str]:
     return flags
 
 
-def _settled(name: str, options: Dict[str, Any], context: Context) -> bool:
+def _is_satisfied(name: str, options: Dict[str, Any], context: Context) -> bool:
     """Whether the package is as wanted, by dpkg's status file."""
     package, _, version = name.partition("=")
     dpkg = _dpkg(context)

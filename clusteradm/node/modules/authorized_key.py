@@ -66,7 +66,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 def _about(options: Dict[str, Any]) -> Dict[str, Any]:
     """The fields about the file, if the task names one; as in Ansible, its `state` replaces the task's."""
-    return files.about(options["path"]) if options["path"] else {}
+    return files.describe(options["path"]) if options["path"] else {}
 
 
 def _wanted(options: Dict[str, Any]) -> List[Key]:

@@ -34,7 +34,7 @@ def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Co
                 result,
                 changed=False,
                 msg="%s not run command since '%s' %s" % ("Would" if context.check else "Did", pattern, reason),
-                **_said(0, "skipped, since %s %s" % (pattern, reason), ""),
+                **_outputs(0, "skipped, since %s %s" % (pattern, reason), ""),
             )
     if context.check:
         known = bool(options["creates"] or options["removes"])
@@ -47,12 +47,12 @@ def execute(command: List[str], shown: Any, options: Dict[str, Any], context: Co
         done = context.run(command, stdin=stdin, cwd=where, interruptible=True)
     except OSError as error:
         reason = "Error executing command: [Errno %s] %s: %s" % (error.errno, error.strerror, command[0])
-        raise ModuleFailed(reason, cmd=shown, **_said(error.errno or 1, "", "")) from None
+        raise ModuleFailed(reason, cmd=shown, **_outputs(error.errno or 1, "", "")) from None
     end = datetime.datetime.now()
     stdout, stderr = done.stdout, done.stderr
     if options["strip_empty_ends"]:
         stdout, stderr = stdout.rstrip("\r\n"), stderr.rstrip("\r\n")
-    result.update(_said(done.rc, stdout, stderr), start=str(begin), end=str(end), delta=str(end - begin), msg="")
+    result.update(_outputs(done.rc, stdout, stderr), start=str(begin), end=str(end), delta=str(end - begin), msg="")
     if done.rc != 0:
         raise ModuleFailed(**dict(result, msg="non-zero return code"))
     return result
@@ -69,7 +69,7 @@ def _folder(chdir: Any) -> str:
     return home if os.path.isdir(home) else "/"
 
 
-def _said(rc: int, stdout: str, stderr: str) -> Dict[str, Any]:
+def _outputs(rc: int, stdout: str, stderr: str) -> Dict[str, Any]:
     return {
         "rc": rc,
         "stdout": stdout,

@@ -64,7 +64,7 @@ def _write(body: bytes, options: Dict[str, Any], context: Context) -> Dict[str, 
         if context.diff:
             failure.result["diff"] = files.diff(dest, before, body)
         raise
-    result.update(files.about(dest), dest=dest, checksum=sha1)
+    result.update(files.describe(dest), dest=dest, checksum=sha1)
     return result
 
 

@@ -26,7 +26,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         raise ModuleFailed("src option requires state to be 'link' or 'hard'", path=path)
     result: Dict[str, Any]
     result, diff = _STATES[state](path, before, options, context)
-    result.update(files.about(result.get("path") or result["dest"]))
+    result.update(files.describe(result.get("path") or result["dest"]))
     if context.diff and diff is not None:
         result["diff"] = diff
     return result
@@ -68,11 +68,11 @@ def _directory(path: str, before: str, options: Dict[str, Any], context: Context
     changed = files.attributes(path, options, context.check, diff)
     changed = _times(path, options, "preserve", context, diff) or changed
     if options["recurse"]:
-        changed = _below(path, options, context) or changed
+        changed = _recurse(path, options, context) or changed
     return {"path": path, "changed": changed}, diff
 
 
-def _below(top: str, options: Dict[str, Any], context: Context) -> bool:
+def _recurse(top: str, options: Dict[str, Any], context: Context) -> bool:
     """Set the attributes of everything in a directory and, with `follow`, of the targets of its links."""
     changed = False
     itself = dict(options, follow=False)
@@ -82,15 +82,15 @@ def _below(top: str, options: Dict[str, Any], context: Context) -> bool:
             if os.path.islink(path):
                 target = os.path.join(folder, os.readlink(path))
                 if options["follow"] and os.path.exists(target):
-                    if os.path.isdir(target) and not _holds(target, path):
-                        changed = _below(target, options, context) or changed
+                    if os.path.isdir(target) and not _contains(target, path):
+                        changed = _recurse(target, options, context) or changed
                     changed = files.attributes(target, itself, context.check) or changed
             else:
                 changed = _times(path, options, "preserve", context) or changed
     return changed
 
 
-def _holds(folder: str, path: str) -> bool:
+def _contains(folder: str, path: str) -> bool:
     """Whether the path is in the folder: following a link to that would never end."""
     return (os.path.realpath(os.path.dirname(path)) + "/").startswith(os.path.realpath(folder).rstrip("/") + "/")
 

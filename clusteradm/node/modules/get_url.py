@@ -33,12 +33,12 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             if digest(dest, algorithm) == wanted:
                 changed = files.attributes(dest, options, context.check)
                 msg = "file already exists but file attributes changed" if changed else "file already exists"
-                return dict(result, changed=changed, msg=msg, **files.about(dest))
+                return dict(result, changed=changed, msg=msg, **files.describe(dest))
             force = True
         since = None if force else os.stat(dest).st_mtime
     answer = _ask(url, options, result, "HEAD" if context.check else "GET", since)
     if answer is None:
-        return dict(result, changed=False, msg="HTTP Error 304: Not Modified", status_code=304, **files.about(dest))
+        return dict(result, changed=False, msg="HTTP Error 304: Not Modified", status_code=304, **files.describe(dest))
     with answer:
         if os.path.isdir(dest):
             dest = os.path.join(dest, _name(answer))
@@ -55,7 +55,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
             result["changed"] = result["checksum_src"] != result["checksum_dest"]
         else:
             result["changed"] = _write(dest, answer, (algorithm, wanted), options, result)
-    return dict(result, msg="OK (%s bytes)" % length, **files.about(dest))
+    return dict(result, msg="OK (%s bytes)" % length, **files.describe(dest))
 
 
 def _write(dest: str, answer: Any, wanted: Tuple[str, str], options: Dict[str, Any], result: Dict[str, Any]) -> bool:

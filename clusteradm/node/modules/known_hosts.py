@@ -50,7 +50,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
                 raise ModuleFailed(done.stderr.rstrip(), rc=done.rc)
         else:
             files.write(path, after)
-    result.update(files.about(path))
+    result.update(files.describe(path))
     return result
 
 

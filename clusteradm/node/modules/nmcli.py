@@ -39,7 +39,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Add or change the connection, or remove it; activate or deactivate it."""
     name, state = options["conn_name"], options["state"]
     result: Dict[str, Any] = {"conn_name": name, "state": state, "changed": False}
-    there = name in _must(_nmcli(context, "--fields", "name", "--terse", "con", "show"), name).stdout.splitlines()
+    there = name in _checked(_nmcli(context, "--fields", "name", "--terse", "con", "show"), name).stdout.splitlines()
     if state == "present":
         return _present(options, there, context, result)
     if not there:
@@ -48,10 +48,10 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         return {"changed": True}
     if state == "absent":
         _nmcli(context, "con", "down", name)
-        return _done(_nmcli(context, "con", "del", name), "Error removing connection named %s" % name, result)
+        return _result(_nmcli(context, "con", "del", name), "Error removing connection named %s" % name, result)
     if options["conn_reload"]:
         _nmcli(context, "con", "reload")
-    return _done(_nmcli(context, "con", state, name), "Error bringing %s connection named %s" % (state, name), result)
+    return _result(_nmcli(context, "con", state, name), "Error bringing %s connection named %s" % (state, name), result)
 
 
 def _present(options: Dict[str, Any], there: bool, context: Context, result: Dict[str, Any]) -> Dict[str, Any]:
@@ -68,14 +68,14 @@ def _present(options: Dict[str, Any], there: bool, context: Context, result: Dic
             return result
         begin = ["con", "add", "type", options["type"], "con-name", name]
         interface = [] if options["ifname"] else ["connection.interface-name", name]
-        done = _nmcli(context, *begin, *interface, *_words(wanted))
+        done = _nmcli(context, *begin, *interface, *_arguments(wanted))
         if done.rc == 0 and any(options[option] is not None for option in ("mtu", "dns4", "dns6")):
             done = _nmcli(context, "con", "up", name)
-        return _done(done, name, result)
+        return _result(done, name, result)
     now = _show(name, context)
     if now.get("connection.type") != "802-3-ethernet":
         raise ModuleFailed("connection %s is of type %s, not ethernet" % (name, now.get("connection.type")), name=name)
-    before, after = _compared(now, _sized(wanted, "auto"))
+    before, after = _compared(now, _with_mtu(wanted, "auto"))
     if context.diff:
         result["diff"] = {"before": before, "after": after}
     if before == after:
@@ -84,10 +84,10 @@ def _present(options: Dict[str, Any], there: bool, context: Context, result: Dic
     result.update(Exists="Connections do exist so we are modifying them", changed=True)
     if context.check:
         return result
-    done = _nmcli(context, "con", "modify", name, *_words(_sized(wanted, "0")))
+    done = _nmcli(context, "con", "modify", name, *_arguments(_with_mtu(wanted, "0")))
     if options["conn_reload"]:
         done = _nmcli(context, "con", "reload")
-    return _done(done, name, result)
+    return _result(done, name, result)
 
 
 def _settings(options: Dict[str, Any]) -> Dict[str, Any]:
@@ -112,7 +112,7 @@ def _settings(options: Dict[str, Any]) -> Dict[str, Any]:
     return wanted
 
 
-def _sized(wanted: Dict[str, Any], usual: str) -> Dict[str, Any]:
+def _with_mtu(wanted: Dict[str, Any], usual: str) -> Dict[str, Any]:
     """Without an MTU, the interface's default again: `usual`."""
     return dict(wanted, **{_MTU: wanted[_MTU] or usual}) if _MTU in wanted else wanted
 
@@ -132,7 +132,7 @@ def _compared(now: Dict[str, Any], wanted: Dict[str, Any]) -> Any:
 
 def _show(name: str, context: Context) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
-    for line in _must(_nmcli(context, "con", "show", name), name).stdout.splitlines():
+    for line in _checked(_nmcli(context, "con", "show", name), name).stdout.splitlines():
         key, colon, said = line.partition(":")
         value: Optional[str] = said.strip()
         if value == "--":
@@ -145,7 +145,7 @@ def _show(name: str, context: Context) -> Dict[str, Any]:
     return found
 
 
-def _words(wanted: Dict[str, Any]) -> List[str]:
+def _arguments(wanted: Dict[str, Any]) -> List[str]:
     """The given settings as arguments of nmcli."""
     words = []
     for key, value in wanted.items():
@@ -154,13 +154,13 @@ def _words(wanted: Dict[str, Any]) -> List[str]:
     return words
 
 
-def _must(done: Completed, name: str) -> Completed:
+def _checked(done: Completed, name: str) -> Completed:
     if done.rc:
         raise ModuleFailed(done.stderr, name=name)
     return done
 
 
-def _done(done: Completed, name: str, result: Dict[str, Any]) -> Dict[str, Any]:
+def _result(done: Completed, name: str, result: Dict[str, Any]) -> Dict[str, Any]:
     if done.rc:
         raise ModuleFailed(done.stderr, name=name, rc=done.rc)
     said = {key: text for key, text in (("stdout", done.stdout), ("stderr", done.stderr)) if text}

@@ -44,7 +44,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if options["enabled"] is not None:
         _enable(options, context, result)
     if options["state"] is not None:
-        _bring(options, context, result)
+        _set_state(options, context, result)
     return result
 
 
@@ -76,7 +76,7 @@ def _enable(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -
     result["enabled"] = options["enabled"]
 
 
-def _bring(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
+def _set_state(options: Dict[str, Any], context: Context, result: Dict[str, Any]) -> None:
     unit, state, now = options["name"], options["state"], result["status"].get("ActiveState")
     runs = now in ("active", "activating")
     result["state"] = "stopped" if state == "stopped" else "started"

@@ -17,7 +17,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         raise ModuleFailed("timedatectl is missing, by which this module sets a time zone")
     if "name" in wanted and not os.path.isfile(_ZONES + wanted["name"]):
         raise ModuleFailed('Error message:\ngiven timezone "%s" is not available' % wanted["name"])
-    has = _has(context)
+    has = _current(context)
     before = {name: has[name] for name in wanted}
     result: Dict[str, Any] = {"changed": before != wanted, "diff": {"before": before, "after": wanted}}
     if context.check:
@@ -27,7 +27,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if before.get("name") != wanted.get("name"):
         _do(context, "set-timezone", wanted["name"])
     if result["changed"]:
-        has = _has(context)
+        has = _current(context)
         after = {name: has[name] for name in wanted}
         if after != wanted:
             raise ModuleFailed(
@@ -36,7 +36,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     return result
 
 
-def _has(context: Context) -> Dict[str, str]:
+def _current(context: Context) -> Dict[str, str]:
     said = _do(context, "status").stdout
     zone = re.search(r"^\s*Time ?zone\s*:\s*(\S+)", said, re.M)
     local = re.search(r"^\s*RTC in local TZ\s*:\s*(\S+)", said, re.M)

@@ -19,7 +19,7 @@ _HASH, _MIN, _MAX, _WARN, _EXPIRE = 1, 3, 4, 5, 7
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Create or change the account, or remove it."""
     name = options["name"]
-    account = _look(name)
+    account = _account(name)
     result: Dict[str, Any] = {"name": name, "state": options["state"], "changed": False}
     if options["state"] == "absent":
         if account is not None:
@@ -41,7 +41,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         _do(context, command, name, result)
         account = pwd.getpwnam(name)
         if orphaned:
-            _give(options["home"], account)
+            _chown_tree(options["home"], account)
         if options["password"] is not None:
             _set_password(options, context, result)
         result.update(system=options["system"], create_home=options["create_home"])
@@ -60,7 +60,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         result["changed"] = True
         if not context.check:
             _make_home(home, options["skeleton"])
-            _give(home, account)
+            _chown_tree(home, account)
     if options["generate_ssh_key"]:
         _key(options, account, result, context)
     _age(options, context, result)
@@ -161,7 +161,7 @@ def _do(context: Context, command: List[str], name: str, result: Dict[str, Any],
             result[key] = result.get(key, "") + text
 
 
-def _look(name: str) -> Any:
+def _account(name: str) -> Any:
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -204,7 +204,7 @@ def _make_home(path: str, skeleton: Optional[str]) -> None:
     os.chmod(path, int(said["HOME_MODE"], 8) if "HOME_MODE" in said else 0o777 & ~int(said.get("UMASK", "022"), 8))
 
 
-def _give(path: str, account: Any) -> None:
+def _chown_tree(path: str, account: Any) -> None:
     os.chown(path, account.pw_uid, account.pw_gid)
     for folder, folders, names in os.walk(path):
         for name in folders + names:

@@ -28,13 +28,13 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
         return dict(result, elapsed=_since(started))
     found: Dict[str, Any] = {}
     while True:
-        if _is_so(options, found):
+        if _reached(options, found):
             if path is not None and os.path.lexists(path):  # as in Ansible: the kind of the existing file
                 result["state"] = files.kind(path)
             return dict(result, elapsed=_since(started), **found)
         left = options["timeout"] - (time.monotonic() - started)
         if left <= 0:
-            raise ModuleFailed(options["msg"] or _complaint(options), elapsed=_since(started))
+            raise ModuleFailed(options["msg"] or _timeout_message(options), elapsed=_since(started))
         time.sleep(min(left, options["sleep"]))
 
 
@@ -42,7 +42,7 @@ def _since(started: float) -> int:
     return int(time.monotonic() - started)
 
 
-def _is_so(options: Dict[str, Any], found: Dict[str, Any]) -> bool:
+def _reached(options: Dict[str, Any], found: Dict[str, Any]) -> bool:
     wanted = options["state"] in ("started", "present")
     if options["path"] is not None:
         return _file(options, found) is wanted
@@ -86,7 +86,7 @@ def _matches(pattern: str, data: bytes, found: Dict[str, Any]) -> bool:
     return True
 
 
-def _complaint(options: Dict[str, Any]) -> str:
+def _timeout_message(options: Dict[str, Any]) -> str:
     """Ansible's message."""
     state, path, pattern = options["state"], options["path"], options["search_regex"]
     where = path if path is not None else "%s:%s" % (options["host"], options["port"])

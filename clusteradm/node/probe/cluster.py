@@ -14,7 +14,7 @@ from clusteradm.node.probe.programs import run_all
 # Time limits: for everything; for MPI to start and measure, which it does in seconds or not at all; for a login.
 _SECONDS, _MPI_SECONDS, _LOGIN_SECONDS = 120.0, 35, 5.0
 # For mpirun on one host alone, which only writes its name; and how many such run at the same time.
-_ALONE_SECONDS, _APART = 12, 8
+_ALONE_SECONDS, _AT_ONCE = 12, 8
 # For mpirun to end its processes when its time is over; and for what comes after all programs.
 _GRACE, _RESERVE = 5, 10.0
 # Exit codes of timeout(1) when it has ended, or killed, the program.
@@ -45,41 +45,41 @@ def _ask(hosts: Sequence[str], shared: str, writers: Sequence[str]) -> Dict[str,
     folder = tempfile.mkdtemp(prefix=".probe-", dir=shared)
     try:
         # A host that cannot use the share may not be reachable at all: it is tried alone, if the user can log in.
-        sound = [host for host in hosts if host in writers]
-        doubtful = [host for host in hosts if host not in writers]
-        mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, child.PYTHON)] if sound else []
-        ends = run_all([*mpirun, *map(_login, doubtful)], _MPI_SECONDS + _GRACE, _LINES)
-        login = dict(zip(doubtful, map(_logged_in, ends[len(mpirun) :])))
-        hello = _hello(ends[0], sound, folder) if sound else _NOBODY
-        lacking = [host for host in sound if host not in hello["said"]]
-        login.update(zip(lacking, map(_logged_in, run_all([*map(_login, lacking)], _LOGIN_SECONDS))))
-        if not all(login[host]["ok"] for host in lacking):
-            sound = [host for host in sound if host not in lacking or login[host]["ok"]]
-            hello = _NOBODY
-            if sound:
-                mpirun = [_mpirun(sound, folder, writers, _MPI_SECONDS, child.PYTHON)]
-                hello = _hello(run_all(mpirun, _MPI_SECONDS + _GRACE, _LINES)[0], sound, folder)
-            lacking = [host for host in sound if host not in hello["said"]]
-        alone = [host for host in (*lacking, *doubtful) if login[host]["ok"]]
+        together = [host for host in hosts if host in writers]
+        separate = [host for host in hosts if host not in writers]
+        mpirun = [_mpirun(together, folder, writers, _MPI_SECONDS, child.PYTHON)] if together else []
+        ends = run_all([*mpirun, *map(_login, separate)], _MPI_SECONDS + _GRACE, _LINES)
+        login = dict(zip(separate, map(_logged_in, ends[len(mpirun) :])))
+        hello = _hello(ends[0], together, folder) if together else _NO_HOSTS
+        silent = [host for host in together if host not in hello["said"]]
+        login.update(zip(silent, map(_logged_in, run_all([*map(_login, silent)], _LOGIN_SECONDS))))
+        if not all(login[host]["ok"] for host in silent):
+            together = [host for host in together if host not in silent or login[host]["ok"]]
+            hello = _NO_HOSTS
+            if together:
+                mpirun = [_mpirun(together, folder, writers, _MPI_SECONDS, child.PYTHON)]
+                hello = _hello(run_all(mpirun, _MPI_SECONDS + _GRACE, _LINES)[0], together, folder)
+            silent = [host for host in together if host not in hello["said"]]
+        alone = [host for host in (*silent, *separate) if login[host]["ok"]]
         return {
             "login": {host: login.get(host, {"ok": True}) for host in hosts},
             "hello": hello,
-            "apart": _apart(alone, folder, writers, end),
-            "hosts": sound,
+            "apart": _one_by_one(alone, folder, writers, end),
+            "hosts": together,
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _apart(hosts: Sequence[str], folder: str, writers: Sequence[str], end: float) -> Dict[str, Any]:
+def _one_by_one(hosts: Sequence[str], folder: str, writers: Sequence[str], end: float) -> Dict[str, Any]:
     """Results of mpirun on each host alone, some side by side, as long as there is time."""
     found = {}  # type: Dict[str, Any]
     limit = _ALONE_SECONDS + _GRACE
-    for first in range(0, len(hosts), _APART):
+    for first in range(0, len(hosts), _AT_ONCE):
         # run_all() waits a second for a program that it kills.
         if time.monotonic() + limit + 1 > end:
             break
-        some = hosts[first : first + _APART]
+        some = hosts[first : first + _AT_ONCE]
         ends = run_all([_mpirun([host], folder, writers, _ALONE_SECONDS, "") for host in some], limit, _LINES)
         found.update((host, _hello(ended, [host], folder)) for host, ended in zip(some, ends))
     return found
@@ -114,7 +114,7 @@ def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str], seconds: 
 
 
 # The result of no hosts at all.
-_NOBODY = {"ok": True, "said": [], "wrote": [], "pairs": [], "seconds": 0.0}  # type: Dict[str, Any]
+_NO_HOSTS = {"ok": True, "said": [], "wrote": [], "pairs": [], "seconds": 0.0}  # type: Dict[str, Any]
 
 
 def _hello(ended: Dict[str, Any], hosts: Sequence[str], folder: str) -> Dict[str, Any]:

@@ -33,7 +33,7 @@ def package(name: str) -> Optional[str]:
 
 
 def ask(user: str) -> Dict[str, Any]:
-    """What edgetpu/versions.py reports with the ranks' Python, see attempt()."""
+    """The report of edgetpu/versions.py by the ranks' Python, with the fields of attempt()."""
     return attempt(user, _SECONDS, _versions)
 
 

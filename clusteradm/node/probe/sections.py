@@ -41,8 +41,8 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
     document: Dict[str, Any] = {"host": os.uname().nodename, "seconds": {}}
     # One thread each: no section waits with a full pipe until those before it are read.
     with ThreadPoolExecutor(len(running)) as pool:
-        for name, (reply, seconds) in zip(running, pool.map(lambda name: _end(name, *running[name]), running)):
-            document[name] = reply
+        for name, (result, seconds) in zip(running, pool.map(lambda name: _end(name, *running[name]), running)):
+            document[name] = result
             if seconds is not None:
                 document["seconds"][name] = seconds
     return {"document": document}
@@ -60,11 +60,11 @@ def _begin(name: str, options: Dict[str, Any]) -> Tuple[int, int]:
         begun = time.monotonic()
         try:
             module = importlib.import_module("clusteradm.node.probe." + name)
-            reply = module.probe("/", options)
+            result = module.probe("/", options)
         except Exception as error:  # one broken section must not hide the others
-            reply = {"error": "%s: %s" % (type(error).__name__, error)}
+            result = {"error": "%s: %s" % (type(error).__name__, error)}
         with os.fdopen(writer, "w", encoding="utf-8") as file:
-            file.write(json.dumps([reply, round(time.monotonic() - begun, 3)]) + "\n")
+            file.write(json.dumps([result, round(time.monotonic() - begun, 3)]) + "\n")
     finally:
         # Not sys.exit: this is a copy of the session, whose buffers and exit handlers are the parent's alone.
         os._exit(0)
@@ -73,9 +73,9 @@ def _begin(name: str, options: Dict[str, Any]) -> Tuple[int, int]:
 def _end(name: str, child: int, reader: int) -> Tuple[Any, Optional[float]]:
     """The section's reply and its duration in seconds, None if it did not end."""
     try:
-        reply, seconds = json.loads(read_reply(reader, SECTIONS[name]).decode("utf-8", "replace"))
+        result, seconds = json.loads(read_reply(reader, SECTIONS[name]).decode("utf-8", "replace"))
         os.waitpid(child, 0)
-        return reply, seconds
+        return result, seconds
     except AccountTimeout as error:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, os.WNOHANG)  # one that hangs where no signal reaches it is left behind

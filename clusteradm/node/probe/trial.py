@@ -63,11 +63,11 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[s
         for device, ended in zip(devices, ended_all):
             result = outcome(ended)
             if result.get("inference"):
-                result["interrupts"] = _rose(root, device["name"], before[device["name"]])
+                result["interrupts"] = _interrupts_rose(root, device["name"], before[device["name"]])
             if not result["ok"]:
                 result["owner"] = process(root, read(root, "sys/class/apex", device["name"], "device_owner"), user)
             results[device["address"]] = result
-        _released(root, [device["name"] for device in devices])
+        _wait_until_closed(root, [device["name"] for device in devices])
         return results
 
 
@@ -142,7 +142,7 @@ def interrupts(root: str, name: str) -> Optional[int]:
     return None
 
 
-def _rose(root: str, name: str, before: Optional[int]) -> Optional[bool]:
+def _interrupts_rose(root: str, name: str, before: Optional[int]) -> Optional[bool]:
     if before is None:
         return None
     end = time.monotonic() + 1
@@ -154,7 +154,7 @@ def _rose(root: str, name: str, before: Optional[int]) -> Optional[bool]:
     return False
 
 
-def _released(root: str, devices: Sequence[str]) -> None:
+def _wait_until_closed(root: str, devices: Sequence[str]) -> None:
     """Wait until the driver has closed the devices: closing resets the chip."""
     end = time.monotonic() + 1
     while time.monotonic() < end:

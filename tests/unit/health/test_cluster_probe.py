@@ -134,7 +134,7 @@ def test_who_would_be_asked_too_late_is_not_asked(place: Place, monkeypatch: pyt
     times = iter((0.0, last - 1, last + 1))
     monkeypatch.setattr(cluster, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
     found = place.ask(["h", "w1"], SIXTEEN)
-    assert len(found["apart"]) == cluster._APART and set(states(found).values()) == {"OK"}
+    assert len(found["apart"]) == cluster._AT_ONCE and set(states(found).values()) == {"OK"}
     assert judged(found)["w2"].detail == "ok, asked alone" and judged(found)["w15"].detail == "n/a, not asked"
     # Nor where mpirun has failed with it.
     times = iter((0.0, last - 1, last + 1))
