@@ -1,7 +1,12 @@
-"""The lab tests share one virtual cluster: booted once per run, used bare first, then bootstrapped once."""
+"""The labs that the tests share, and which tests run side by side.
+
+Each group of tests is run by one process, so that they share its labs: `pytest -n 3 --dist loadgroup` runs three groups
+at a time. A test marked `alone` measures time: it waits until no other group runs, so its group's come last.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -21,14 +26,46 @@ NAME = f"pytest-{os.getpid()}"
 BOOTSTRAP_SECONDS = 900
 
 
+# The groups in the order in which they are begun: those that take long first. Files that are not named here share bare
+# boards, or the cluster made of them.
+GROUPS = ("cluster", "agree", "bare", "guards", "bullseye", "two", "wheel")
+GROUP_OF = {
+    "test_ansible_agrees.py": "agree",
+    "test_bootstrap_agrees.py": "two",
+    "test_bullseye.py": "bullseye",
+    "test_guards.py": "guards",
+    "test_wheel.py": "wheel",
+}
+
+
+def group_of(item: pytest.Item) -> str:
+    if "cluster_lab" in getattr(item, "fixturenames", ()):
+        return "cluster"
+    return GROUP_OF.get(item.path.name, "bare")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that want bare boards come before those that want the cluster made of them."""
+    """One group after the other, and in each what runs alone at the end."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: (GROUPS.index(group_of(item)), item.get_closest_marker("alone") is not None))
 
-    def place(item: pytest.Item) -> int:
-        names = getattr(item, "fixturenames", ())
-        return 2 if "cluster_lab" in names else 1 if "lab" in names else 0
 
-    items.sort(key=place)
+@pytest.fixture(scope="session", autouse=True)
+def running() -> Iterator[int]:
+    """A lock that all processes of a run share, and that a test has for itself to run alone."""
+    descriptor = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture(autouse=True)
+def alone(request: pytest.FixtureRequest, running: int) -> None:
+    """Others keep their lock until they have nothing left to do; this process has its own from now on to the end."""
+    if request.node.get_closest_marker("alone"):
+        fcntl.flock(running, fcntl.LOCK_EX)
 
 
 @pytest.fixture(scope="session")
