@@ -1,7 +1,7 @@
 """The labs that the tests share, and which tests run side by side.
 
-Each group of tests is run by one process, so that they share its labs: `pytest -n 3 --dist loadgroup` runs three groups
-at a time. A test marked `alone` measures time: it waits until no other group runs, so its group's come last.
+Each group of tests is run by one process, so that they share its labs: `pytest -n 3 tests/lab` runs three groups at a
+time. A test marked `alone` measures time: it waits until no other group runs, so its group's come last.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Cluster
+from xdist.scheduler import LoadScopeScheduling
 
 from clusteradm.errors import ClusteradmError
 from clusteradm.lab import Lab, machine, plan
@@ -26,30 +28,54 @@ NAME = f"pytest-{os.getpid()}"
 BOOTSTRAP_SECONDS = 900
 
 
-# The groups in the order in which they are begun: those that take long first. Files that are not named here share bare
-# boards, or the cluster made of them.
-GROUPS = ("cluster", "agree", "bare", "guards", "bullseye", "two", "wheel")
-GROUP_OF = {
-    "test_ansible_agrees.py": "agree",
-    "test_bootstrap_agrees.py": "two",
-    "test_bullseye.py": "bullseye",
-    "test_guards.py": "guards",
-    "test_wheel.py": "wheel",
+# Files that share a lab, in the order in which the groups are begun: what takes long first. Any other file has labs of
+# its own, and is a group by itself.
+GROUPS = {
+    # Boards that are bare at first, and then made into a cluster.
+    "cluster": (
+        "test_bootstrap.py",
+        "test_bootstrap_agrees.py",
+        "test_cluster.py",
+        "test_health.py",
+        "test_health_faults.py",
+        "test_infer.py",
+    ),
+    "agreement": ("test_ansible_agrees.py",),
+    # Boards that stay bare.
+    "boards": ("test_enroll.py", "test_faults.py", "test_interruptions.py", "test_lab.py", "test_obstacles.py"),
 }
 
 
-def group_of(item: pytest.Item) -> str:
-    if "cluster_lab" in getattr(item, "fixturenames", ()):
-        return "cluster"
-    return GROUP_OF.get(item.path.name, "bare")
+def group_of(file: str) -> str:
+    return next((group for group, files in GROUPS.items() if file in files), file)
 
 
-@pytest.hookimpl(tryfirst=True)
+class GroupScheduling(LoadScopeScheduling):
+    """Gives each group of tests to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(Path(nodeid.split("::")[0]).name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One group after the other, and in each what runs alone at the end."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=lambda item: (GROUPS.index(group_of(item)), item.get_closest_marker("alone") is not None))
+    """One group after the other; in each, bare boards before their cluster, and what runs alone at the end."""
+    order = list(GROUPS)
+
+    def place(item: pytest.Item) -> tuple[int, bool, bool]:
+        group = group_of(item.path.name)
+        return (
+            order.index(group) if group in order else len(order),
+            "cluster_lab" in getattr(item, "fixturenames", ()),
+            item.get_closest_marker("alone") is not None,
+        )
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)
