@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -186,13 +187,15 @@ def test_googles_pycoral_is_told_from_the_other(tmp_path: Path, monkeypatch: pyt
 
 def test_the_probe_waits_for_a_trial_and_a_trial_for_the_probe(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    code = "import sys, time; from clusteradm.node.probe.turn import turn\n"
-    code += "with turn(sys.argv[1], 5) as mine: print(mine, flush=True); time.sleep(1)"
+    code = "import sys; from clusteradm.node.probe.turn import turn\n"
+    code += "with turn(sys.argv[1], 5) as mine: print(mine, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, cwd=Path(__file__).resolve().parents[3], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"True\n"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=Path(__file__).resolve().parents[3], **pipes) as other:
+        assert other.stdin is not None and other.stdout is not None and other.stdout.readline() == b"True\n"
         with turn(str(tmp_path), 0.1) as mine:
             assert not mine
+        threading.Timer(0.1, other.stdin.close).start()
         with turn(str(tmp_path), 60) as mine:
             assert mine
     assert trial.attempts(str(tmp_path), ME, sys.executable, None) == {}
