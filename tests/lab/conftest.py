@@ -26,6 +26,8 @@ from clusteradm.lab.digits import data
 # A name of this run's own: no test ever touches a lab that somebody uses.
 NAME = f"pytest-{os.getpid()}"
 BOOTSTRAP_SECONDS = 900
+# The descriptor of the lock that says that a process of the run works.
+RUNNING = pytest.StashKey[int]()
 
 
 # Files that share a lab, in the order in which the groups are begun: what takes long first. Any other file has labs of
@@ -78,20 +80,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def running() -> Iterator[int]:
-    """A lock that all processes of a run share, and that a test has for itself to run alone."""
-    descriptor = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    yield descriptor
-    os.close(descriptor)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Every process of a run shares a lock until it has nothing left to do; a test that runs alone has it for itself.
 
-
-@pytest.fixture(autouse=True)
-def alone(request: pytest.FixtureRequest, running: int) -> None:
-    """Others keep their lock until they have nothing left to do; this process has its own from now on to the end."""
-    if request.node.get_closest_marker("alone"):
-        fcntl.flock(running, fcntl.LOCK_EX)
+    Here and not in a fixture, so that the wait is in nobody's duration.
+    """
+    stash = item.config.stash
+    if RUNNING not in stash:
+        stash[RUNNING] = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(stash[RUNNING], fcntl.LOCK_SH)
+    if item.get_closest_marker("alone"):
+        # Two that wait for each other: each gives its share up first. What comes after runs alone, too.
+        fcntl.flock(stash[RUNNING], fcntl.LOCK_EX)
 
 
 @pytest.fixture(scope="session")
