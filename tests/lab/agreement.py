@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import difflib
 import json
 import os
@@ -10,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,12 @@ from clusteradm.lab import Lab
 CASES = Path(__file__).with_name("agree")
 NAMES = ("one", "two", "three", "four")
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+
+# (play, task, host) -> its results in order, each with "_status".
+Results = dict[tuple[str, str, str], list[dict[str, Any]]]
+
+# A case is checked, run, and run again.
+RUNS = {"check": ("--check", "--diff"), "run": ("--diff",), "rerun": ("--diff",)}
 
 # What a result says of the moment, the machine or the engine, and not of the task.
 VOLATILE = {
@@ -127,12 +132,11 @@ class Side:
     engine: str
     boards: Sequence[str]
     inventory: Path
-    before: dict[str, Look] = field(default_factory=dict)
-    # Whether the last run of Ansible came to its end: two that fail at one task agree about nothing that comes after.
-    ended: bool = True
+    # Board -> what was on it when it was last looked at; all sides of one engine share it.
+    seen: dict[str, Look]
 
     @classmethod
-    def of(cls, lab: Lab, engine: str, boards: Sequence[str], folder: Path) -> Side:
+    def of(cls, lab: Lab, engine: str, boards: Sequence[str], folder: Path, seen: dict[str, Look]) -> Side:
         """Write its inventory."""
         there = load(lab.inventory)
         hosts = {
@@ -161,31 +165,39 @@ class Side:
         }
         path = folder / f"{engine}.yml"
         path.write_text(yaml.safe_dump(document, sort_keys=False))
-        side = cls(lab, engine, boards, path)
-        side.before = side.look()
-        return side
+        return cls(lab, engine, boards, path, seen)
 
-    def look(self, names: Iterable[str] = NAMES) -> dict[str, Look]:
-        """Host -> what is on its board."""
-        boards = dict(zip(NAMES, self.boards, strict=True))
+    def look(self, names: Iterable[str]) -> dict[str, Look]:
+        """Board -> what is on it."""
+        boards = [board for name, board in zip(NAMES, self.boards, strict=True) if name in names]
         return {
-            name: Look.read(str(self.lab.exec(boards[name], ["sh", "-c", _LOOK], check=False, timeout=120).stdout))
-            for name in names
+            board: Look.read(str(self.lab.exec(board, ["sh", "-c", _LOOK], check=False, timeout=120).stdout))
+            for board in boards
         }
 
-    def changes(self, names: Iterable[str]) -> dict[str, list[str]]:
-        """Host -> what has become different on its board since the last time that this was asked."""
+    def changes(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Host -> what has become different on its board since it was last looked at."""
         now = self.look(names)
-        found = {name: look.changes(self.before[name]) for name, look in now.items()}
-        self.before |= now
+        found = {name: look.changes(self.seen[board]) for name, (board, look) in zip(names, now.items(), strict=True)}
+        self.seen |= now
         return found
 
-    def run(self, playbook: Path, *options: str) -> Results:
-        """(play, task, host) -> its results in order, each with "_status"."""
+    def case(self, case: Path, names: Sequence[str]) -> list[Said]:
+        """Run a case three times, as RUNS has it. `names`: the hosts that it may change."""
+        self.seen |= self.look(
+            [n for n, board in zip(NAMES, self.boards, strict=True) if n in names and board not in self.seen]
+        )
+        return [self._said(case, options) for options in RUNS.values()]
+
+    def _said(self, case: Path, options: Sequence[str]) -> Said:
+        results, failed = self.run(case, *options)
+        return Said(results, failed, self.changes([name for name in NAMES if any(name == key[2] for key in results)]))
+
+    def run(self, playbook: Path, *options: str) -> tuple[Results, bool]:
+        """(play, task, host) -> its results in order, each with "_status"; and whether a host failed."""
         if self.engine == "ansible":
             results, counts = run_ansible(self.inventory, playbook, *options)
-            self.ended = not any(one["failures"] for one in counts.values())
-            return results
+            return results, any(one["failures"] for one in counts.values())
         command = [sys.executable, "-m", "clusteradm", "bootstrap", "--accept-new", "--json", "-i", str(self.inventory)]
         done = subprocess.run(
             [*command, "--playbook", str(playbook), *options], capture_output=True, text=True, timeout=600, check=False
@@ -193,21 +205,41 @@ class Side:
         if not done.stdout.startswith("{"):
             raise AssertionError(f"clusteradm: {done.returncode}\n{done.stderr[-4000:]}")
         found: Results = {}
-        for host, about in json.loads(done.stdout)["hosts"].items():
+        hosts = json.loads(done.stdout)["hosts"]
+        for host, about in hosts.items():
             for task in about["tasks"]:
                 found.setdefault((task["play"], task["task"], host), []).append(
                     {**task["result"], "_status": task["status"]}
                 )
-        return found
+        return found, any(about["failed"] for about in hosts.values())
 
 
-Results = dict[tuple[str, str, str], list[dict[str, Any]]]
+@dataclass(frozen=True)
+class Said:
+    """One run of a case by one engine: its results, whether a host failed, and host -> what changed on its board."""
+
+    results: Results
+    failed: bool
+    left: dict[str, list[str]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "results": [[*key, found] for key, found in self.results.items()],
+            "failed": self.failed,
+            "left": self.left,
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Said:
+        results = {(play, task, host): found for play, task, host, found in document["results"]}
+        return cls(results, document["failed"], document["left"])
 
 
 def run_ansible(inventory: Path, playbook: Path, *options: str) -> tuple[Results, dict[str, dict[str, int]]]:
     """What ansible-playbook says: (play, task, host) -> results with "_status"; host -> its counts."""
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+        "ANSIBLE_CONFIG": str(CASES / "ansible.cfg"),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
         "ANSIBLE_HOST_KEY_CHECKING": "False",
         "ANSIBLE_PIPELINING": "True",
@@ -304,8 +336,12 @@ class Disagreements:
 
     def boards(self, run: str, theirs: dict[str, list[str]], ours: dict[str, list[str]]) -> None:
         """What a run has changed on the boards."""
-        for host in theirs:
-            lines = list(difflib.unified_diff(theirs[host], ours[host], "ansible", "clusteradm", n=0, lineterm=""))
+        for host in dict.fromkeys([*theirs, *ours]):
+            lines = list(
+                difflib.unified_diff(
+                    theirs.get(host, []), ours.get(host, []), "ansible", "clusteradm", n=0, lineterm=""
+                )
+            )
             if lines:
                 shown = [line for line in lines[2:] if line[0] != "@"]
                 self.said.append(
@@ -330,20 +366,16 @@ def _short(result: dict[str, Any]) -> str:
     return json.dumps(kept, default=str)[:400]
 
 
-def disagreements(theirs: Side, ours: Side, case: Path, *, may_fail: bool = False) -> list[str]:
-    """Run a case on both sides at once: checked, run, and run again. What differs, in words; [] is agreement.
+def disagreements(theirs: Sequence[Said], ours: Sequence[Said], *, may_fail: bool = False) -> list[str]:
+    """What differs between the runs of a case by Ansible and those by clusteradm, in words; [] is agreement.
 
     `may_fail`: hosts fail in it on purpose.
     """
     found = Disagreements()
-    sides = (theirs, ours)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for run, options in (("check", ("--check", "--diff")), ("run", ("--diff",)), ("rerun", ("--diff",))):
-            said = list(pool.map(lambda side: side.run(case, *options), sides))  # noqa: B023 - map ends within the loop
-            found.results(run, *said, check=run == "check")
-            if run != "check" and not theirs.ended and not may_fail:
-                found.said.append(f"{run}: the case itself fails, and shows nothing of its later tasks")
-            names = [name for name in NAMES if any(name == key[2] for one in said for key in one)]
-            left = list(pool.map(lambda side: side.changes(names), sides))  # noqa: B023 - map ends within the loop
-            found.boards(run, *left)
+    for run, one, other in zip(RUNS, theirs, ours, strict=True):
+        found.results(run, one.results, other.results, check=run == "check")
+        if run != "check" and one.failed and not may_fail:
+            # Two that fail at one task agree about nothing that comes after.
+            found.said.append(f"{run}: the case itself fails, and shows nothing of its later tasks")
+        found.boards(run, one.left, other.left)
     return found.said

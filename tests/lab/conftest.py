@@ -1,16 +1,23 @@
-"""The lab tests share one virtual cluster: booted once per run, used bare first, then bootstrapped once."""
+"""The labs that the tests share, and which tests run side by side.
+
+Each group of tests is run by one process, so that they share its labs: `pytest -n 3 tests/lab` runs three groups at a
+time. A test marked `alone` measures time: it waits until no other group runs, so its group's come last.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Cluster
+from xdist.scheduler import LoadScopeScheduling
 
 from clusteradm.errors import ClusteradmError
 from clusteradm.lab import Lab, machine, plan
@@ -19,16 +26,73 @@ from clusteradm.lab.digits import data
 # A name of this run's own: no test ever touches a lab that somebody uses.
 NAME = f"pytest-{os.getpid()}"
 BOOTSTRAP_SECONDS = 900
+# The descriptor of the lock that says that a process of the run works.
+RUNNING = pytest.StashKey[int]()
+
+
+# Files that share a lab, in the order in which the groups are begun: what takes long first. Any other file has labs of
+# its own, and is a group by itself.
+GROUPS = {
+    # Boards that are bare at first, and then made into a cluster.
+    "cluster": (
+        "test_bootstrap.py",
+        "test_bootstrap_agrees.py",
+        "test_cluster.py",
+        "test_health.py",
+        "test_health_faults.py",
+        "test_infer.py",
+    ),
+    "agreement": ("test_ansible_agrees.py",),
+    # Boards that stay bare.
+    "boards": ("test_enroll.py", "test_faults.py", "test_interruptions.py", "test_lab.py", "test_obstacles.py"),
+}
+
+
+def group_of(file: str) -> str:
+    return next((group for group, files in GROUPS.items() if file in files), file)
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives each group of tests to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(Path(nodeid.split("::")[0]).name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that want bare boards come before those that want the cluster made of them."""
+    """One group after the other; in each, bare boards before their cluster, and what runs alone at the end."""
+    order = list(GROUPS)
 
-    def place(item: pytest.Item) -> int:
-        names = getattr(item, "fixturenames", ())
-        return 2 if "cluster_lab" in names else 1 if "lab" in names else 0
+    def place(item: pytest.Item) -> tuple[int, bool, bool]:
+        group = group_of(item.path.name)
+        return (
+            order.index(group) if group in order else len(order),
+            "cluster_lab" in getattr(item, "fixturenames", ()),
+            item.get_closest_marker("alone") is not None,
+        )
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Every process of a run shares a lock until it has nothing left to do; a test that runs alone has it for itself.
+
+    Here and not in a fixture, so that the wait is in nobody's duration.
+    """
+    stash = item.config.stash
+    if RUNNING not in stash:
+        stash[RUNNING] = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(stash[RUNNING], fcntl.LOCK_SH)
+    if item.get_closest_marker("alone"):
+        # Two that wait for each other: each gives its share up first. What comes after runs alone, too.
+        fcntl.flock(stash[RUNNING], fcntl.LOCK_EX)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,21 @@
-"""The same playbooks, run by Ansible and by clusteradm on fresh boards, say and leave the same."""
+"""The same playbooks, run by Ansible and by clusteradm on fresh boards, say and leave the same.
+
+Ansible's results are remembered (see remembered.py); clusteradm runs every case every time.
+"""
 
 from __future__ import annotations
 
 import os
-import queue
 import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from agreement import ANSIBLE, CASES, Side, disagreements
+from agreement import ANSIBLE, CASES, NAMES, Look, Said, Side, disagreements
+from remembered import Memory, of_boards, of_case
 
 from clusteradm.inventory import load
 from clusteradm.lab import Lab
@@ -24,14 +28,67 @@ mkdir /agree; apt-get update -q
 
 pytestmark = pytest.mark.lab
 
+# Cases of one board that run at a time, for each engine.
+DESKS = 2
+ALL = sorted(CASES.glob("*.yml"))
+OF_ONE_BOARD = [case for case in ALL if {play["hosts"] for play in yaml.safe_load(case.read_text())} == {"one"}]
 
-# Who runs a case: Ansible's side and clusteradm's.
-Desk = tuple[Side, Side]
+
+class Engine:
+    """Ansible or clusteradm, and its four boards, fresh and alike. Each of its desks calls another board "one"."""
+
+    def __init__(
+        self, desks: Sequence[Side], memory: Callable[[str, Sequence[object], Callable[[], Any]], Any]
+    ) -> None:
+        """`memory`: gives the value of (name, what it depends on, how it is computed)."""
+        self.desks = desks
+        self.memory = memory
+
+    def begin(self, cases: Sequence[Path]) -> dict[Path, Future[list[Said]]]:
+        """Run the cases: those of several boards one after the other, then those of one board at all desks."""
+        pools = [ThreadPoolExecutor(1) for _ in self.desks]
+        running = {case: pools[0].submit(self._case, 0, case, NAMES) for case in cases if case not in OF_ONE_BOARD}
+        before = list(running.values())
+
+        def run(number: int, case: Path) -> list[Said]:
+            wait(before)
+            return self._case(number, case, NAMES[:1])
+
+        for case in cases:
+            if case in OF_ONE_BOARD:
+                # Always the same desk: its "one" is another kind of board than that of the next.
+                number = OF_ONE_BOARD.index(case) % len(self.desks)
+                running[case] = pools[number].submit(run, number, case)
+        for pool in pools:
+            pool.shutdown(wait=False)
+        return running
+
+    def _case(self, number: int, case: Path, names: Sequence[str]) -> list[Said]:
+        def run() -> list[dict[str, Any]]:
+            return [one.to_json() for one in self.desks[number].case(case, names)]
+
+        return [Said.from_json(each) for each in self.memory(f"case-{case.stem}", [number, of_case(case)], run)]
+
+    def statuses(self, case: Path, options: Sequence[str]) -> list[list[Any]]:
+        """[play, task, host, the status of each result], in order, of one run with these options."""
+
+        def run() -> list[list[Any]]:
+            results, _ = self.desks[0].run(case, *options)
+            return [[*key, [one["_status"] for one in found]] for key, found in results.items()]
+
+        found: list[list[Any]] = self.memory(
+            "-".join(["tags", *options]).replace("--", ""), [of_case(case), options], run
+        )
+        return found
+
+
+def _every_time(name: str, depends_on: Sequence[object], compute: Callable[[], Any]) -> Any:
+    return compute()
 
 
 @pytest.fixture(scope="module")
-def desks(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Desk]]:
-    """Makes desks. All share four boards for each side, fresh and alike; each desk calls another one of them "one"."""
+def engines(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Engine]]:
+    """Ansible, which is remembered, and clusteradm, which never is."""
     assert ANSIBLE.exists(), f'there is no {ANSIBLE}: it comes with the extra "dev"'
     folder = tmp_path_factory.mktemp("agree")
     lab = Lab(f"pytest-{os.getpid()}-agree")
@@ -40,77 +97,58 @@ def desks(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         boards = list(load(lab.inventory).hosts)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda board: lab.exec(board, ["sh", "-c", ALIKE]), boards))
-        _give_python3_debian(lab, boards[:4], folder)
+        packages = _give_python3_debian(lab, boards[:4], folder)
+        plan = lab.places.read_plan()
+        assert plan is not None
+        known = of_boards(plan, packages)
 
-        def desk(number: int) -> Desk:
-            place = folder / str(number)
-            place.mkdir()
-            theirs, ours = boards[:4], boards[4:]
-            return (
-                Side.of(lab, "ansible", theirs[number:] + theirs[:number], place),
-                Side.of(lab, "clusteradm", ours[number:] + ours[:number], place),
-            )
+        def desks(name: str, boards: list[str]) -> list[Side]:
+            places = [folder / str(number) for number in range(DESKS)]
+            for place in places:
+                place.mkdir(exist_ok=True)
+            seen: dict[str, Look] = {}
+            return [Side.of(lab, name, boards[n:] + boards[:n], place, seen) for n, place in enumerate(places)]
 
-        yield desk
+        memory = Memory.default()
+        yield (
+            Engine(desks("ansible", boards[:4]), lambda name, more, do: memory.value(name, [*known, *more], do)),
+            Engine(desks("clusteradm", boards[4:]), _every_time),
+        )
     finally:
         lab.down()
 
 
 @pytest.fixture(scope="module")
-def first(desks: Callable[[int], Desk]) -> Desk:
-    """The desk of those who want all four boards."""
-    return desks(0)
-
-
-@pytest.fixture(scope="module")
-def agreement(
-    request: pytest.FixtureRequest, desks: Callable[[int], Desk], first: Desk
-) -> Iterator[Callable[[Path], list[str]]]:
-    """What a case disagrees about. Those of one board are run two at a time: Ansible waits more than it works."""
+def agreement(request: pytest.FixtureRequest, engines: tuple[Engine, Engine]) -> Callable[[Path], list[str]]:
+    """What a case disagrees about. All that are to be tested are begun: Ansible waits more than it works."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
     cases = [item.callspec.params["case"] for item in items if item.originalname == test_ansible_agrees.__name__]
-    several = [case for case in cases if {play["hosts"] for play in yaml.safe_load(case.read_text())} != {"one"}]
-    found = {case: disagreements(*first, case, may_fail=True) for case in several}
-    free: queue.SimpleQueue[Desk] = queue.SimpleQueue()
-    for desk in (first, desks(1)):
-        free.put(desk)
-
-    def run(case: Path) -> list[str]:
-        desk = free.get()
-        try:
-            return disagreements(*desk, case)
-        finally:
-            free.put(desk)
-
-    pool = ThreadPoolExecutor(2)
-    running = {case: pool.submit(run, case) for case in cases if case not in found}
-    yield lambda case: found[case] if case in found else running[case].result()
-    pool.shutdown(cancel_futures=True)
+    theirs, ours = (engine.begin(cases) for engine in engines)
+    return lambda case: disagreements(theirs[case].result(), ours[case].result(), may_fail=case not in OF_ONE_BOARD)
 
 
-def _give_python3_debian(lab: Lab, boards: list[str], folder: Path) -> None:
-    """Ansible's deb822_repository needs it on the board; it needs to be no package there."""
+def _give_python3_debian(lab: Lab, boards: list[str], folder: Path) -> list[Path]:
+    """Ansible's deb822_repository needs it on the board; it needs to be no package there. Returns the packages."""
     names = ["python3-debian", "python3-chardet"]
     subprocess.run(["apt-get", "download", *names], cwd=folder, check=True, capture_output=True, timeout=120)
-    for package in folder.glob("python3-*.deb"):
+    packages = sorted(folder.glob("python3-*.deb"))
+    for package in packages:
         archive = package.with_suffix(".tar")
         with archive.open("wb") as file:
             subprocess.run(["dpkg-deb", "--fsys-tarfile", package], stdout=file, check=True, timeout=60)
         for board in boards:
             with archive.open("rb") as file:
                 lab.exec(board, ["tar", "-x", "-C", "/"], stdin=file)
+    return packages
 
 
-@pytest.mark.parametrize("case", sorted(CASES.glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("case", ALL, ids=lambda path: path.stem)
 def test_ansible_agrees(agreement: Callable[[Path], list[str]], case: Path) -> None:
     said = agreement(case)
     assert not said, "\n".join([f"{len(said)} disagreements", *said[:30]])
 
 
 @pytest.mark.parametrize("options", [("--tags", "far"), ("--skip-tags", "far"), ("--tags", "nowhere")], ids=" ".join)
-def test_tags_choose_the_same_tasks(first: Desk, options: tuple[str, ...]) -> None:
-    theirs, ours = (side.run(CASES / "tags.yml", *options) for side in first)
-    assert list(theirs) == list(ours)
-    assert [[one["_status"] for one in found] for found in theirs.values()] == [
-        [one["_status"] for one in found] for found in ours.values()
-    ]
+def test_tags_choose_the_same_tasks(engines: tuple[Engine, Engine], options: tuple[str, ...]) -> None:
+    theirs, ours = (engine.statuses(CASES / "tags.yml", options) for engine in engines)
+    assert theirs == ours

@@ -262,15 +262,3 @@ def test_a_reset_is_refused_while_a_process_has_the_tpu(lab: Lab) -> None:
     done = tpu_reset(lab, "w1:apex_0")
     assert done.returncode == 3 and f"in use by process {owner} of root" in done.stderr
     assert (apex(lab, "device_owner"), apex(lab, "is_device_owned")) == (owner, "1")
-
-
-# ---- after bootstrap ----
-
-
-def test_a_mount_hangs_while_its_server_stands_still_and_goes_on_after(cluster_lab: Lab) -> None:
-    look = "timeout 2 stat -f /srv/cluster >/dev/null; echo $?"
-    assert on(cluster_lab, "w1", look) == "0"
-    cluster_lab.fault("head", "nfs")
-    assert on(cluster_lab, "w1", look) == "124"
-    cluster_lab.restore("head")
-    assert on(cluster_lab, "w1", look) == "0"

@@ -141,6 +141,7 @@ def ranks(cluster: Cluster, array: Path) -> tuple[dict[str, int], str]:
     return {host: count for host, count in slots.items() if count}, messages
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("cases", "fit"), GROUPS, ids=NAMES)
 def test_a_fault_is_found_in_time_and_the_next_job_goes_round_it(
     cluster: Cluster, digits_model: Path, array: Path, restored: None, cases: list[Case], fit: list[str]
@@ -168,6 +169,7 @@ def test_a_fault_is_found_in_time_and_the_next_job_goes_round_it(
     assert managed(cluster, fit) == before
 
 
+@pytest.mark.alone
 def test_what_is_well_again_is_used_again(cluster: Cluster, digits_model: Path, array: Path) -> None:
     assert cluster.health()["not_ok"] == []
     assert ranks(cluster, array)[0] == dict.fromkeys(NODES, 1)
@@ -179,6 +181,7 @@ def test_the_faults_of_the_lab_are_all_here() -> None:
     assert {case.fault for cases, _ in GROUPS for case in cases} == set(FAULTS)
 
 
+@pytest.mark.alone
 def test_the_whole_cluster_without_its_head(cluster: Cluster, restored: None) -> None:
     """What everybody waits for is one thing to look at, and nobody waits for long."""
     cluster.lab.fault("head", "freeze")

@@ -94,6 +94,7 @@ def test_versions_count_up_and_what_is_no_model_leaves_nothing(
     assert cluster.on("head", "find", f"{SHARED}/models", "/var/lib/clusteradm/blobs") == before
 
 
+@pytest.mark.alone
 def test_a_job_on_one_rank_and_on_every_rank(
     cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -271,26 +271,3 @@ def test_a_board_without_python_gets_it_first(lab: Lab) -> None:
     finally:
         on(lab, REFUSED, f"dpkg -i /var/tmp/python/*.deb >/dev/null; rm -rf {SOURCES}/python.list /var/tmp/python")
     assert on(lab, REFUSED, "dpkg --audit; python3 -c 'import json; print(json.dumps(1))'") == "1"
-
-
-def test_the_usb_gadget_has_no_part_in_the_cluster(cluster_lab: Lab) -> None:
-    """It has one address on all boards: whoever uses it talks to himself."""
-    plan = cluster_lab.places.read_plan()
-    assert plan is not None
-    for board in plan.boards:
-        assert "192.168.100.2/24" in on(cluster_lab, board.name, "ip -4 -br address show dev usb0")
-        assert (
-            on(cluster_lab, board.name, "grep -rlF 192.168.100. /etc/hosts /etc/openmpi /etc/ganesha", check=False)
-            == ""
-        )
-        assert on(cluster_lab, board.name, "ss -Hltn src 192.168.100.2", check=False) == ""
-
-
-def test_boards_of_one_name_get_their_own(cluster_lab: Lab) -> None:
-    plan = cluster_lab.places.read_plan()
-    assert plan is not None
-    came = [board.hostname for board in plan.boards]
-    assert len(set(came)) < len(came)
-    for board in plan.boards:
-        assert on(cluster_lab, board.name, "hostname") == board.name
-        assert board.hostname not in on(cluster_lab, board.name, "getent hosts 10.78.0.1 10.78.0.2 10.78.0.3").split()

@@ -54,6 +54,17 @@ OF_A_RUN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Templates) -> None:
+    """The playbook is the same in every case: its expressions are compiled once."""
+    monkeypatch.setattr("clusteradm.playbook.preview.Templates", lambda: compiler)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Templates:
+    return Templates()
+
+
 def render(template: str, cluster: Cluster, host: Host) -> str:
     if template in OF_A_RUN:
         return rendered_in_a_run(template, cluster, host)
