@@ -17,8 +17,8 @@ from clusteradm.cli.context import add_connection_arguments, connect, open_clust
 from clusteradm.cli.job_view import counted, transfer
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster
-from clusteradm.models.manifest import Manifest
 from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare, too_old
+from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Deploy; 0 once every host sees the model as it was sent."""
     upload = prepare(args.model, args.name, args.labels)
     if not args.json:
-        show.stdout.print(f"{args.model}: {_describe(upload.manifest)}")
+        show.stdout.print(f"{args.model}: {_describe(upload)}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
     cluster = open_cluster(args)
@@ -69,12 +69,12 @@ def _runtime_warnings(
     manifest: Manifest, connections: Connections, verified: Verified, cluster: Cluster
 ) -> Iterator[str]:
     """Said once it is known: where the model is going to be refused."""
-    if manifest.model.min_runtime is None:
+    if manifest.min_runtime is None:
         return
     hosts = [host for host in cluster.workers if host.name in verified.hosts]
     old = too_old(manifest, health.survey(connections, hosts, sections=("runtime",)).documents)
     if old:
-        warning = f"it needs Edge TPU runtime {manifest.model.min_runtime}, but older are {', '.join(old)}"
+        warning = f"it needs Edge TPU runtime {manifest.min_runtime}, but older are {', '.join(old)}"
         show.message(f"warning: {warning}")
         yield warning
 
@@ -103,9 +103,9 @@ def _show(
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
 
 
-def _describe(manifest: Manifest) -> str:
-    """One line on what the model is."""
-    model = manifest.model
+def _describe(upload: Upload) -> str:
+    """One line about the model."""
+    manifest, model = upload.manifest, upload.model
     words = [f"{manifest.bytes:,} bytes", "input " + " and ".join(str(tensor) for tensor in model.inputs)]
     words.append(f"{model.classes} classes" if model.classes else f"{len(model.outputs)} output tensors")
     words.append(f"{manifest.labels} labels" if manifest.labels else "no labels")
