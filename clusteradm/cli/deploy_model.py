@@ -1,8 +1,7 @@
 """Check a TensorFlow Lite model, store it under a version on the cluster, and verify it from every node.
 
-The model is read before any connection is made: what is no TensorFlow Lite model is refused, and nothing is left
-behind. A version is a whole number and never changes; without --version it is the next one. The same files again change
-nothing.
+The model is checked before any connection is made; a file that is no TensorFlow Lite model is refused. A version is a
+whole number and never changes; without --version it is the next one. Deploying the same files again changes nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 def _runtime_warnings(
     manifest: Manifest, connections: Connections, verified: Verified, cluster: Cluster
 ) -> Iterator[str]:
-    """Said once it is known: where the model is going to be refused."""
+    """A warning, once the runtimes are known, where the model will be refused."""
     if manifest.min_runtime is None:
         return
     hosts = [host for host in cluster.workers if host.name in verified.hosts]

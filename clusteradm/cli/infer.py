@@ -49,18 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", default=None, metavar="FILE", help="where the results go (default: standard output)"
     )
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="the right answers, to measure the accuracy")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="labels of the inputs, to measure the accuracy")
     parser.add_argument(
         "--top", type=_count, default=5, metavar="K", help="classes per result; 0: whole outputs (%(default)s)"
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use no more than N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on the hosts' CPUs instead, one rank a host")
-    parser.add_argument("--attach", metavar="JOB", help="take up a job that was started before")
+    parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the job, or take one up; 0 once its results are here."""
+    """Run a job, or follow one; 0 once its results are written."""
     inputs = _check(args)
     known = truth.read(args.truth) if args.truth else None
     output = None if args.output in (None, "-") else _writable(Path(args.output))
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         jobs = Jobs(connections, cluster)
         connections.meet([cluster.head])
         job = _submit(args, cluster, connections, jobs, inputs) if inputs else args.attach
-        status = _see_through(jobs, job)
+        status = _follow(jobs, job)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
@@ -88,12 +88,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
-    """The inputs, once the options make sense together."""
+    """The inputs; UsageError where the options contradict each other."""
     if args.json and args.output == "-":
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
     if args.attach:
         if args.inputs or args.model:
-            raise UsageError("--attach takes up a job as it is: without inputs and --model")
+            raise UsageError("--attach follows a job as it was started: without inputs and --model")
         return None
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
@@ -150,7 +150,7 @@ def _submit(
     return job
 
 
-def _see_through(jobs: Jobs, job: str) -> Status:
+def _follow(jobs: Jobs, job: str) -> Status:
     """Follow the job to its end and return its last status. Ctrl-C cancels it."""
     try:
         status = watch(jobs.follow(job))
@@ -158,7 +158,7 @@ def _see_through(jobs: Jobs, job: str) -> Status:
         show.message(f"cancelling job {job} ...")
         jobs.cancel(job)
         show.message(
-            f"job {job} is cancelled; its inputs and its results so far are kept in {jobs.directory(job)} on the head\n"
+            f"job {job} is cancelled; its inputs and results so far are kept in {jobs.directory(job)} on the head\n"
             f"  clusteradm job remove {job}"
         )
         raise

@@ -1,4 +1,4 @@
-"""Work on one Edge TPU: `reset` takes it off its bus and has it found again, which helps some that hang."""
+"""Reset one Edge TPU: remove it from its PCI bus and scan for it again, which recovers some that hang."""
 
 from __future__ import annotations
 

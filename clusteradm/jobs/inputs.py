@@ -109,7 +109,7 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
 
 
 def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files below a folder that are inputs by their suffix, and the others; hidden ones are neither."""
+    """The files below a folder that are inputs by their suffix, and the others, without hidden files."""
     taken: list[Path] = []
     left: list[Path] = []
     for place, folders, names in os.walk(folder):
@@ -121,7 +121,7 @@ def _folder(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def parts(files: Sequence[File], size: int = PART_BYTES) -> Iterator[Part]:
-    """The files' bytes one after another, in parts of `size` bytes; a large file goes on in the next part.
+    """The files' bytes one after another, in parts of `size` bytes; a large file continues in the next part.
 
     Raises UsageError where a file is no longer as long as it was when the job was planned.
     """

@@ -19,7 +19,7 @@ class NotAModel(UsageError):
 
 
 def inspect(data: bytes, name: str) -> Model:
-    """Read the model in `data`. `name` is what errors call it.
+    """Read the model in `data`. `name`: of the file, for errors.
 
     Raises NotAModel for anything that is not a complete TensorFlow Lite model with one subgraph or more.
     """

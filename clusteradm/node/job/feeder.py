@@ -1,4 +1,4 @@
-"""Reads and decodes ahead, so that the Edge TPU need not wait: in threads, as Pillow and pread release the GIL."""
+"""Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
 import os
 import queue
@@ -13,7 +13,7 @@ READ_BYTES = 4 << 20  # the pack is read in pieces of about a chunk, not of an i
 
 
 class Decoded(NamedTuple):
-    """One input, ready: a tensor, or why not."""
+    """One decoded input: a tensor, or an error."""
 
     chunk: int
     input: int
@@ -22,7 +22,7 @@ class Decoded(NamedTuple):
 
 
 class Feeder:
-    """Takes chunks, gives decoded inputs. `decode` is called as decode(bytes, form) in any of `threads` threads."""
+    """Queue of chunks in, decoded inputs out. `decode` is called as decode(bytes, form) in any of `threads` threads."""
 
     def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int) -> None:
         self._pack = os.open(pack, os.O_RDONLY)
@@ -38,11 +38,11 @@ class Feeder:
             threading.Thread(target=self._run, name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
-        """A chunk as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
         self._chunks.put(chunk)
 
     def get(self, timeout: float) -> Optional[Decoded]:
-        """The next decoded input, in any order; None after `timeout` seconds. Raises what a thread died of."""
+        """The next decoded input, in any order; None after `timeout` seconds. Raises a thread's exception."""
         try:
             return self._ready.get(timeout=timeout)
         except queue.Empty:
@@ -74,7 +74,7 @@ class Feeder:
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
                 self._ready.put(Decoded(chunk, piece[0], tensor, error))
-        except BaseException as error:  # the main thread has to hear of it, whatever it was
+        except BaseException as error:  # get() raises it in the main thread
             self._failed = self._failed or error
 
 
@@ -92,7 +92,7 @@ def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
 
 
 def _pread(fd: int, size: int, offset: int) -> bytes:
-    """All of it: a network file system may give less at a time."""
+    """Read exactly `size` bytes: one call on a network file system may return fewer."""
     parts = []
     while size:
         part = os.pread(fd, size, offset)

@@ -1,8 +1,7 @@
 """inputs.pack and its index: many small files as one, so that a rank reads a chunk in one call over NFS.
 
-The files' bytes lie one after another, untouched. A picture is its file; an array file (.npy, .npz) is as many inputs
-as it has rows of the model's input, found by its header and read where they lie. No numpy: this runs on the head's own
-Python.
+The pack is the files' bytes, one after another. A picture is one input; an array file (.npy, .npz) is as many inputs as
+it has rows of the model's input, found by its header and read in place. No numpy: this runs on the head's own Python.
 """
 
 import ast
@@ -42,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Array(NamedTuple):
-    """What a .npy header says; `start` is where its numbers begin in the pack."""
+    """Contents of a .npy header; `start`: offset of the numbers in the pack."""
 
     dtype: str
     item: int
@@ -80,7 +79,7 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
 
 
 def append(pack: str, source: BinaryIO) -> int:
-    """Add a file's bytes to the pack; how many they were."""
+    """Append a file's bytes to the pack; returns their number."""
     with open(pack, "ab") as file:
         before = file.tell()
         shutil.copyfileobj(source, file, 1 << 20)
@@ -103,7 +102,7 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[
 
 
 def write_index(path: str, lines: Iterator[Dict[str, Any]]) -> int:
-    """Write inputs.jsonl; the number of inputs."""
+    """Write inputs.jsonl; returns the number of inputs."""
     count = 0
     with open(path, "w", encoding="utf-8") as file:
         for line in lines:
@@ -124,7 +123,7 @@ def _arrays(pack: str, entry: Entry, suffix: str) -> List[Tuple[str, Array]]:
                 if info.compress_type == zipfile.ZIP_STORED:
                     found.append((name, _header(file, _stored_at(window, info) + entry.offset, info.file_size)))
                 else:
-                    # Unfolded, at the end of the pack: ranks read numbers, not zip files.
+                    # Decompressed, at the end of the pack: ranks read numbers, not zip files.
                     with archive.open(info) as member:
                         at = os.path.getsize(pack)
                         size = append(pack, cast(BinaryIO, member))
@@ -133,7 +132,7 @@ def _arrays(pack: str, entry: Entry, suffix: str) -> List[Tuple[str, Array]]:
 
 
 def _stored_at(window: "_Window", info: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin: after its local header, which has its own lengths of name and extra."""
+    """Offset of a stored member's bytes: after its local header, which has its own lengths of name and extra."""
     window.seek(info.header_offset + 26)
     name, extra = struct.unpack("<HH", window.read(4))
     return info.header_offset + 30 + int(name) + int(extra)
@@ -156,7 +155,7 @@ def _header(file: BinaryIO, offset: int, size: int) -> Array:
         fields = ast.literal_eval(file.read(length).decode("latin-1" if major < 3 else "utf-8"))
         descr, fortran, shape = fields["descr"], fields["fortran_order"], tuple(int(n) for n in fields["shape"])
     except (SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise ValueError("its header is garbled") from None
+        raise ValueError("its header is damaged") from None
     if not isinstance(descr, str) or descr not in _DTYPES:
         raise ValueError("inputs are numbers in little-endian order; this has %r" % (descr,))
     if fortran and len(shape) > 1:
@@ -199,7 +198,7 @@ def _by(shape: Sequence[int]) -> str:
 
 
 class _Window(io.RawIOBase):
-    """A part of a file as a file: what zipfile reads."""
+    """A part of a file as a file, for zipfile."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         super().__init__()

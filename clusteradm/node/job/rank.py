@@ -1,7 +1,7 @@
-"""What mpirun starts on every host: `python3 -m clusteradm.node.job.rank JOB-DIRECTORY ATTEMPT`.
+"""One MPI rank of a job: `python3 -m clusteradm.node.job.rank JOB-DIRECTORY ATTEMPT`, started by mpirun.
 
-Rank 0, on the head, hands out; every other rank works. A rank that fails beyond its own handling ends the whole MPI
-job, with the reason in the job's log: the supervisor decides what comes next.
+Rank 0, on the head, is the dispatcher; every other rank is a worker. A rank that ends by an exception ends the whole
+MPI job, with the traceback in the job's log; the supervisor then decides on another attempt.
 """
 
 import sys

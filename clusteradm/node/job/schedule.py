@@ -1,4 +1,4 @@
-"""Who works on what: pure scheduling, no MPI, no clock.
+"""Schedule of a job's inputs over its ranks, without MPI or a clock.
 
 Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 50 ms of that
 worker's own measured time, and no more than its share of half of what is left, so that all end together: with 16 TPUs
@@ -15,7 +15,7 @@ LARGEST_CHUNK = 512
 
 
 class Chunk(NamedTuple):
-    """A piece of the job that one rank has."""
+    """Inputs that one rank works on."""
 
     number: int
     rank: int
@@ -23,7 +23,7 @@ class Chunk(NamedTuple):
 
 
 class Schedule:
-    """What is to do, what is under way, what is done."""
+    """State of one attempt's inputs: pending, in flight, done."""
 
     def __init__(self, todo: Sequence[int]) -> None:
         self._todo: Deque[int] = deque(todo)
@@ -39,15 +39,15 @@ class Schedule:
 
     @property
     def ranks(self) -> List[int]:
-        """The ranks that take part now."""
+        """The ranks that have joined and are not lost."""
         return sorted(self._pace)
 
     def join(self, rank: int) -> None:
-        """A worker is ready."""
+        """Add a rank that is ready."""
         self._pace.setdefault(rank, None)
 
     def take(self, rank: int) -> Optional[Chunk]:
-        """The next chunk for this rank; None where it has enough, or nothing is left."""
+        """The next chunk for this rank; None where it has CREDITS chunks, or nothing is left."""
         if rank not in self._pace or not self._todo:
             return None
         if sum(chunk.rank == rank for chunk in self._out.values()) >= CREDITS:
@@ -58,9 +58,9 @@ class Schedule:
         return chunk
 
     def finish(self, number: int, seconds: float) -> List[int]:
-        """A chunk has come back after `seconds` of its rank's work: those of its inputs that had no result yet.
+        """Take a chunk back after `seconds` of its rank's work; returns those of its inputs that had no result yet.
 
-        A chunk that was taken from its rank is worth what nobody else has delivered meanwhile.
+        Of a chunk that was given to other ranks meanwhile, that is what they have not delivered.
         """
         chunk = self._out.pop(number, None)
         if chunk is None:
@@ -74,7 +74,7 @@ class Schedule:
         return fresh
 
     def lose(self, rank: int) -> None:
-        """The rank is gone: what it had goes to the others, first of all."""
+        """Remove a rank; its chunks are the next that other ranks get."""
         self._pace.pop(rank, None)
         for chunk in sorted((c for c in self._out.values() if c.rank == rank), reverse=True):
             del self._out[chunk.number]

@@ -25,6 +25,20 @@ T = TypeVar("T")
 Reader = Callable[[Any], Any]
 
 
+class Record:
+    """Base of the dataclasses that cross, with equality and repr of all their fields. None is changed once it is sent.
+
+    They are dataclasses without methods of their own: to generate those took most of the time of an import, which a
+    board pays at every start.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __repr__(self) -> str:
+        return "%s(%s)" % (type(self).__name__, ", ".join("%s=%r" % item for item in vars(self).items()))
+
+
 class WireError(ValueError):
     """A value that does not fit its type."""
 
@@ -166,10 +180,11 @@ def _text(limits: Text, value: Any) -> str:
         raise WireError("%s does not match %s" % (ascii(value)[:60], limits.pattern.pattern))
     if limits.choices and value not in limits.choices:
         raise WireError("%s is none of %s" % (ascii(value)[:60], ", ".join(limits.choices)))
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise WireError("a text with half a character, which UTF-8 cannot hold") from None
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise WireError("a text with half a character, which UTF-8 cannot hold") from None
     return str(value)
 
 
@@ -197,6 +212,8 @@ def _truth(value: Any) -> bool:
 
 def _anything(value: Any) -> Any:
     """Any value whose lists and objects are not nested without end."""
+    if type(value) not in (dict, list):
+        return value
     level, depth = [value], 0
     while level:
         if depth > MOST_DEPTH:

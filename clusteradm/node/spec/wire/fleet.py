@@ -4,21 +4,21 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
-from clusteradm.node.spec.wire.decode import WireError, limits
+from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.request import Request
 
 _LATEST = 1 << 37  # seconds since 1970, in the year 6325: no calendar of Python ends before
 
 
-@dataclass(frozen=True)
-class DrainReason:
+@dataclass(eq=False, repr=False)
+class DrainReason(Record):
     """Why something is to be out of service, and who says so."""
 
     reason: str
     by: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class DrainEntry(DrainReason):
     """The same, and since when: seconds since 1970, by the head's clock."""
 
@@ -29,8 +29,8 @@ class DrainEntry(DrainReason):
             raise WireError("no time", ".since")
 
 
-@dataclass(frozen=True)
-class DrainTable:
+@dataclass(eq=False, repr=False)
+class DrainTable(Record):
     """Everything that is out of service, by subject: HOST, or HOST:PCI-ADDRESS."""
 
     drains: Dict[str, DrainEntry]
@@ -45,8 +45,8 @@ class ChangeDrains(Request[DrainTable]):
     do = names.DRAINS
 
 
-@dataclass(frozen=True)
-class Card:
+@dataclass(eq=False, repr=False)
+class Card(Record):
     """An Edge TPU on the PCI bus. `device`: apex_N; `node`: mode and owner of its device file, as "0660 root:apex".
 
     From `status` on: files of the driver, as they are. What there is not is None.
@@ -70,8 +70,8 @@ class Card:
         return any(text not in (None, "", "0") for text in files)
 
 
-@dataclass(frozen=True)
-class Owner:
+@dataclass(eq=False, repr=False)
+class Owner(Record):
     """The process that has a TPU open. `job`: the cluster's job that it is a rank of."""
 
     pid: Optional[int] = None
@@ -85,8 +85,8 @@ class Owner:
 DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST = "done", "unknown", "busy", "denied", "stays", "lost"
 
 
-@dataclass(frozen=True)
-class ResetOutcome:
+@dataclass(eq=False, repr=False)
+class ResetOutcome(Record):
     """How the reset ended. After unknown, busy and denied nothing was changed. `seconds`: until it was back."""
 
     outcome: str = field(metadata=limits(choices=(DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST)))

@@ -3,20 +3,20 @@
 from dataclasses import dataclass, field
 from typing import Optional, Tuple
 
-from clusteradm.node.spec.wire.decode import WireError, limits
+from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
 
 
-@dataclass(frozen=True)
-class InputForm:
+@dataclass(eq=False, repr=False)
+class InputForm(Record):
     """The tensor that the model takes."""
 
     dtype: str
     shape: Tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class ModelFile:
+@dataclass(eq=False, repr=False)
+class ModelFile(Record):
     """The model of a job. `path`: on every host."""
 
     name: str
@@ -26,16 +26,16 @@ class ModelFile:
     input: InputForm
 
 
-@dataclass(frozen=True)
-class Slot:
+@dataclass(eq=False, repr=False)
+class Slot(Record):
     """The TPUs of one host that a job may use, by PCI address; None: that host's CPU."""
 
     host: str
     tpus: Tuple[Optional[str], ...]
 
 
-@dataclass(frozen=True)
-class JobSpec:
+@dataclass(eq=False, repr=False)
+class JobSpec(Record):
     """What is to be done. `slots`: the head first if it computes; `ranks`: the most to use; `top`: classes a result."""
 
     model: ModelFile
@@ -46,7 +46,7 @@ class JobSpec:
     python: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class StoredSpec(JobSpec):
     """spec.json: the same with the job's id and its number of inputs."""
 
@@ -54,8 +54,8 @@ class StoredSpec(JobSpec):
     inputs: int
 
 
-@dataclass(frozen=True)
-class RankPlace:
+@dataclass(eq=False, repr=False)
+class RankPlace(Record):
     """Where one rank sits."""
 
     rank: int
@@ -63,16 +63,16 @@ class RankPlace:
     pci_address: Optional[str]
 
 
-@dataclass(frozen=True)
-class AttemptPlan:
+@dataclass(eq=False, repr=False)
+class AttemptPlan(Record):
     """attempt-N.json."""
 
     attempt: int
     ranks: Tuple[RankPlace, ...]
 
 
-@dataclass
-class RankProgress:
+@dataclass(eq=False, repr=False)
+class RankProgress(Record):
     """One rank at work. Seconds: its working time, of which busy in the TPU; decoding beside; waiting for input."""
 
     rank: int
@@ -89,8 +89,8 @@ class RankProgress:
     tpu: Optional[str] = None  # its device
 
 
-@dataclass(frozen=True)
-class Progress:
+@dataclass(eq=False, repr=False)
+class Progress(Record):
     """progress.json. Times: the head's monotonic clock; `done` counts earlier attempts too."""
 
     attempt: int
@@ -104,8 +104,8 @@ class Progress:
     ranks: Tuple[RankProgress, ...]
 
 
-@dataclass(frozen=True)
-class Attempt:
+@dataclass(eq=False, repr=False)
+class Attempt(Record):
     """One run of mpirun. `status`: its exit status, None while it runs."""
 
     attempt: int
@@ -117,8 +117,8 @@ class Attempt:
     status: Optional[int] = None
 
 
-@dataclass(frozen=True)
-class Status:
+@dataclass(eq=False, repr=False)
+class Status(Record):
     """status.json. `started`: the head's monotonic clock; `images`, `errors`: of a complete job; `log`: its end."""
 
     state: str = field(metadata=limits(choices=STATES))

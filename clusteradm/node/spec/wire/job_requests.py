@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Tuple
 
 from clusteradm.node.spec.wire import names
-from clusteradm.node.spec.wire.decode import limits
+from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.job import JobSpec, Progress, Status, StoredSpec
 from clusteradm.node.spec.wire.job_names import ID, STATES
 from clusteradm.node.spec.wire.node import Empty
@@ -15,7 +15,7 @@ _DATA = 1 << 21  # characters of a piece of a file, in base64
 
 
 @dataclass(eq=False, repr=False)
-class Piece:
+class Piece(Record):
     """One input file: what the results call it, and its bytes."""
 
     name: str
@@ -23,7 +23,7 @@ class Piece:
 
 
 @dataclass(eq=False, repr=False)
-class Created:
+class Created(Record):
     """The id of a new job."""
 
     job: str = field(metadata=limits(ID))
@@ -39,7 +39,7 @@ class CreateJob(Request[Created]):
 
 
 @dataclass(eq=False, repr=False)
-class PartTaken:
+class PartTaken(Record):
     """Whether the part's bytes were still there: another job may have used them up."""
 
     taken: bool
@@ -61,7 +61,7 @@ class AddPart(Request[PartTaken]):
 
 
 @dataclass(eq=False, repr=False)
-class InputsAdded:
+class InputsAdded(Record):
     """Inputs found on the head, or why they are no use."""
 
     files: int = 0
@@ -82,7 +82,7 @@ class AddPaths(Request[InputsAdded]):
 
 
 @dataclass(eq=False, repr=False)
-class Started:
+class Started(Record):
     """The number of inputs, or why the inputs are no use."""
 
     inputs: int = 0
@@ -101,7 +101,7 @@ class StartJob(Request[Started]):
 
 
 @dataclass(eq=False, repr=False)
-class News:
+class News(Record):
     """A job's present state. `seen`: an opaque mark of it, for the next request."""
 
     seen: Tuple[int, ...]
@@ -140,14 +140,14 @@ class DiscardJob(Request[Empty]):
 
 
 @dataclass(eq=False, repr=False)
-class FileData:
+class FileData(Record):
     """A piece of a file, in base64."""
 
     data: str = field(metadata=limits(most=_DATA))
 
 
 @dataclass(eq=False, repr=False)
-class FileEnd:
+class FileEnd(Record):
     """The file's size, after its last piece."""
 
     size: int
@@ -165,7 +165,7 @@ class FetchFile(Streaming[FileData, FileEnd]):
 
 
 @dataclass(eq=False, repr=False)
-class JobSummary:
+class JobSummary(Record):
     """A job in a list. `error`: why it failed, or what of its files cannot be read."""
 
     job: str = field(metadata=limits(ID))
@@ -179,7 +179,7 @@ class JobSummary:
 
 
 @dataclass(eq=False, repr=False)
-class JobList:
+class JobList(Record):
     """Every job, the oldest first."""
 
     jobs: Tuple[JobSummary, ...]
@@ -195,7 +195,7 @@ class ListJobs(Request[JobList]):
 
 
 @dataclass(eq=False, repr=False)
-class JobDetails:
+class JobDetails(Record):
     """One job. `bytes`: of its inputs, as long as they are kept."""
 
     spec: StoredSpec
@@ -215,7 +215,7 @@ class ShowJob(Request[JobDetails]):
 
 
 @dataclass(eq=False, repr=False)
-class JobRemoved:
+class JobRemoved(Record):
     """Whether the job was removed: one that runs is not."""
 
     removed: bool

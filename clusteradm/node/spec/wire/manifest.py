@@ -3,15 +3,15 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
-from clusteradm.node.spec.wire.decode import WireError, decode, limits
+from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Tensor:
+@dataclass(eq=False, repr=False)
+class Tensor(Record):
     """One input or output. A quantised value q means (q - zero_point) * scale; scale None: values as they are."""
 
     name: str
@@ -33,8 +33,8 @@ class Tensor:
         return text + " (scale %.6g, zero %d)" % (self.scale, self.zero_point)
 
 
-@dataclass(frozen=True)
-class Manifest:
+@dataclass(eq=False, repr=False)
+class Manifest(Record):
     """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference."""
 
     manifest_version: int

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
-from clusteradm.node.spec.wire.decode import WireError, limits
+from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.request import Request, Streaming
 
 SHA256 = "[0-9a-f]{64}"
@@ -15,12 +15,12 @@ END, COMPLETE, CANCELLED, FAILED = "end", "complete", "cancelled", "failed"
 
 
 @dataclass(eq=False, repr=False)
-class Empty:
+class Empty(Record):
     """A reply that says only that the request was done."""
 
 
-@dataclass(frozen=True)
-class Identity:
+@dataclass(eq=False, repr=False)
+class Identity(Record):
     """The node program and its host. `time`: seconds since 1970, by its clock; `boot`: the kernel's id of this boot."""
 
     protocol: int
@@ -37,7 +37,7 @@ class Hello(Request[Identity]):
 
 
 @dataclass(eq=False, repr=False)
-class Facts:
+class Facts(Record):
     """The host's facts, under Ansible's names."""
 
     facts: Dict[str, Any]
@@ -51,7 +51,7 @@ class GatherFacts(Request[Facts]):
 
 
 @dataclass(eq=False, repr=False)
-class Lacking:
+class Lacking(Record):
     """The file bodies, by their sha256, that the host does not have."""
 
     missing: Tuple[str, ...] = field(metadata=limits(SHA256))
@@ -74,8 +74,8 @@ class PutBlob(Request[Empty]):
     do = names.BLOB
 
 
-@dataclass(frozen=True)
-class BatchEvent:
+@dataclass(eq=False, repr=False)
+class BatchEvent(Record):
     """One event of a batch. Those of a task have its index, a result its status too; `batch`: the one waited for."""
 
     n: int
@@ -93,14 +93,14 @@ class BatchEvent:
 
 
 @dataclass(eq=False, repr=False)
-class BatchReply:
+class BatchReply(Record):
     """A reply before the last: one event."""
 
     event: BatchEvent
 
 
 @dataclass(eq=False, repr=False)
-class BatchEnd:
+class BatchEnd(Record):
     """The end of a batch's events."""
 
     batch: str
@@ -135,7 +135,7 @@ class Cancel(Request[Empty]):
 
 
 @dataclass(eq=False, repr=False)
-class Document:
+class Document(Record):
     """What probes found; read with leniency (health/reading.py), as a host may be half dead."""
 
     document: Dict[str, Any]

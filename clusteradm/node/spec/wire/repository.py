@@ -4,15 +4,15 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
-from clusteradm.node.spec.wire.decode import limits
+from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.manifest import NAME, Manifest
 from clusteradm.node.spec.wire.request import Request
 
 ADDED, UNCHANGED, TAKEN = "added", "unchanged", "taken"
 
 
-@dataclass(frozen=True)
-class Addition:
+@dataclass(eq=False, repr=False)
+class Addition(Record):
     """Outcome of an addition. "taken": that version is there with other files, and stays as it is."""
 
     state: str = field(metadata=limits(choices=(ADDED, UNCHANGED, TAKEN)))
@@ -36,8 +36,8 @@ class AddModel(Request[Addition]):
     do = names.REPOSITORY_ADD
 
 
-@dataclass(frozen=True)
-class Digests:
+@dataclass(eq=False, repr=False)
+class Digests(Record):
     """The sha256 of each file, None where it is not there."""
 
     sha256: Dict[str, Optional[str]]
@@ -58,8 +58,8 @@ class VerifyModel(Request[Digests]):
     do = names.REPOSITORY_VERIFY
 
 
-@dataclass(frozen=True)
-class ModelFound:
+@dataclass(eq=False, repr=False)
+class ModelFound(Record):
     """One version; without a manifest there is no such version, and `models` and `versions` say what there is."""
 
     models: Tuple[str, ...]

@@ -2,15 +2,14 @@
 
 from typing import Any, Generic, Type, TypeVar
 
+from clusteradm.node.spec.wire.decode import Record
+
 R = TypeVar("R")
 P = TypeVar("P")
 
 
-class Request(Generic[R]):
-    """A request whose one reply is an R; `do` is its name.
-
-    Each is a dataclass without comparison and repr: to generate them costs a board more than to read the module.
-    """
+class Request(Record, Generic[R]):
+    """A request whose one reply is an R; each is a dataclass, and `do` its name."""
 
     do = ""
 

@@ -3,20 +3,20 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
-from clusteradm.node.spec.wire.decode import limits
+from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.job_names import OUTPUT_FILE
 
 
-@dataclass(frozen=True)
-class OutputTensor:
+@dataclass(eq=False, repr=False)
+class OutputTensor(Record):
     """One output of a model that is no classifier. `file`: where it lies if it is too large for the line."""
 
     name: str = ""
     file: Optional[str] = field(default=None, metadata=limits(OUTPUT_FILE))
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(eq=False, repr=False)
+class Result(Record):
     """The result of one input: classes with "class", "label" and "score", or output tensors, or an error."""
 
     input: str
