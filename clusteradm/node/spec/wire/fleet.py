@@ -12,7 +12,7 @@ _LATEST = 1 << 37  # seconds since 1970, in the year 6325: no calendar of Python
 
 @dataclass(eq=False, repr=False)
 class DrainReason(Record):
-    """Why something is to be out of service, and who says so."""
+    """Reason for which a subject is out of service, and the person who said so."""
 
     reason: str
     by: str
@@ -20,7 +20,7 @@ class DrainReason(Record):
 
 @dataclass(eq=False, repr=False)
 class DrainEntry(DrainReason):
-    """The same, and since when: seconds since 1970, by the head's clock."""
+    """Entry in the list of drains. `since`: seconds since 1970, by the head's clock."""
 
     since: int
 
@@ -87,7 +87,7 @@ DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST = "done", "unknown", "busy", "denied", 
 
 @dataclass(eq=False, repr=False)
 class ResetOutcome(Record):
-    """How the reset ended. After unknown, busy and denied nothing was changed. `seconds`: until it was back."""
+    """Outcome of a reset. After unknown, busy and denied nothing was changed. `seconds`: until it was back."""
 
     outcome: str = field(metadata=limits(choices=(DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST)))
     tpus: Tuple[Card, ...] = ()

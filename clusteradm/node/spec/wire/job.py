@@ -36,7 +36,7 @@ class Slot(Record):
 
 @dataclass(eq=False, repr=False)
 class JobSpec(Record):
-    """What is to be done. `slots`: the head first if it computes; `ranks`: the most to use; `top`: classes a result."""
+    """Work of a job. `slots`: the head first if it computes; `ranks`: the most to use; `top`: classes per result."""
 
     model: ModelFile
     head: str
@@ -48,7 +48,7 @@ class JobSpec(Record):
 
 @dataclass(eq=False, repr=False)
 class StoredSpec(JobSpec):
-    """spec.json: the same with the job's id and its number of inputs."""
+    """spec.json: the spec with the job's id and its number of inputs."""
 
     job: str = field(metadata=limits(ID))
     inputs: int
@@ -56,7 +56,7 @@ class StoredSpec(JobSpec):
 
 @dataclass(eq=False, repr=False)
 class RankPlace(Record):
-    """Where one rank sits."""
+    """Place of one rank: a TPU of a host, or its CPU."""
 
     rank: int
     host: str

@@ -40,7 +40,7 @@ class CreateJob(Request[Created]):
 
 @dataclass(eq=False, repr=False)
 class PartTaken(Record):
-    """Whether the part's bytes were still there: another job may have used them up."""
+    """Outcome of AddPart: not taken where another job has used up the bytes before."""
 
     taken: bool
 
@@ -216,7 +216,7 @@ class ShowJob(Request[JobDetails]):
 
 @dataclass(eq=False, repr=False)
 class JobRemoved(Record):
-    """Whether the job was removed: one that runs is not."""
+    """Outcome of RemoveJob: not removed where the job runs."""
 
     removed: bool
 

@@ -136,7 +136,7 @@ class Cancel(Request[Empty]):
 
 @dataclass(eq=False, repr=False)
 class Document(Record):
-    """What probes found; read with leniency (health/reading.py), as a host may be half dead."""
+    """Findings of probes; health/reading.py reads them leniently, as a host may be half dead."""
 
     document: Dict[str, Any]
 

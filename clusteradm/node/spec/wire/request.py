@@ -31,5 +31,5 @@ class Streaming(Request[R], Generic[P, R]):
 
 
 def _arguments(cls: Any) -> Any:
-    """What a request's class stands in the brackets of its base."""
+    """The types in the brackets of the class's base: [R], or [P, R]."""
     return cls.__orig_bases__[0].__args__
