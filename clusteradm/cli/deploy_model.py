@@ -1,8 +1,7 @@
 """Check a TensorFlow Lite model, store it under a version on the cluster, and verify it from every node.
 
-The model is read before any connection is made: what is no TensorFlow Lite model is refused, and nothing is left
-behind. A version is a whole number and never changes; without --version it is the next one. The same files again change
-nothing.
+The model is checked before any connection is made; a file that is no TensorFlow Lite model is refused. A version is a
+whole number and never changes; without --version it is the next one. Deploying the same files again changes nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from clusteradm.cli.context import add_connection_arguments, connect, open_clust
 from clusteradm.cli.job_view import counted, transfer
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster
-from clusteradm.models.manifest import Manifest
 from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare, too_old
+from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Deploy; 0 once every host sees the model as it was sent."""
     upload = prepare(args.model, args.name, args.labels)
     if not args.json:
-        show.stdout.print(f"{args.model}: {_describe(upload.manifest)}")
+        show.stdout.print(f"{args.model}: {_describe(upload)}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
     cluster = open_cluster(args)
@@ -68,13 +67,13 @@ def run(args: argparse.Namespace) -> int:
 def _runtime_warnings(
     manifest: Manifest, connections: Connections, verified: Verified, cluster: Cluster
 ) -> Iterator[str]:
-    """Said once it is known: where the model is going to be refused."""
-    if manifest.model.min_runtime is None:
+    """A warning, once the runtimes are known, where the model will be refused."""
+    if manifest.min_runtime is None:
         return
     hosts = [host for host in cluster.workers if host.name in verified.hosts]
     old = too_old(manifest, health.collect(connections, hosts, sections=("runtime",)).documents)
     if old:
-        warning = f"it needs Edge TPU runtime {manifest.model.min_runtime}, but older are {', '.join(old)}"
+        warning = f"it needs Edge TPU runtime {manifest.min_runtime}, but older are {', '.join(old)}"
         show.message(f"warning: {warning}")
         yield warning
 
@@ -103,9 +102,9 @@ def _show(
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
 
 
-def _describe(manifest: Manifest) -> str:
-    """One line on what the model is."""
-    model = manifest.model
+def _describe(upload: Upload) -> str:
+    """One line about the model."""
+    manifest, model = upload.manifest, upload.model
     words = [f"{manifest.bytes:,} bytes", "input " + " and ".join(str(tensor) for tensor in model.inputs)]
     words.append(f"{model.classes} classes" if model.classes else f"{len(model.outputs)} output tensors")
     words.append(f"{manifest.labels} labels" if manifest.labels else "no labels")

@@ -23,6 +23,7 @@ COMMANDS = {
     "exporter": ("exporter", "health for Prometheus, over HTTP or as a file"),
     "deploy-model": ("deploy_model", "validate a model, store it under a version, verify it from every node"),
     "infer": ("infer", "shard an inference job over every healthy TPU"),
+    "job": ("job", "list, show, cancel and remove inference jobs"),
     "drain": ("drain", "take a host or a TPU out of service"),
     "undrain": ("undrain", "bring it back"),
     "tpu": ("tpu", "reset one Edge TPU on its bus"),

@@ -1,4 +1,4 @@
-"""Enrolment: the admin's key on every host, through whatever lets us in today, and proven by a new login."""
+"""Enrolment: the admin's key installed on every host through any login that works, and verified by a new login."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ADMIN_KEY, MDT, PASSWORD = "admin key", "mdt key", "password"
 def enrol(
     connections: Connections, hosts: Sequence[Host], ask: Callable[[Sequence[Host]], Password] | None
 ) -> Outcome[str]:
-    """Give every host the public half of the key that the inventory names for it; how each let us in.
+    """Install on every host the public half of the key that the inventory names for it; the login that worked on each.
 
-    ADMIN_KEY: it knew the key. MDT, PASSWORD: that opened it, and the key is in its authorized_keys now.
-    `ask` is called once, with the hosts that no key opens; None: no password is tried.
+    ADMIN_KEY: the key was there. MDT, PASSWORD: this login worked, and the key is in its authorized_keys now.
+    `ask` is called once, with the hosts that accept no key; None: no password is tried.
     Raises UsageError, before any connection, where a key is missing.
     """
     work = _Enrolment(connections, _lines(hosts))
@@ -45,7 +45,7 @@ def enrol(
 
 
 def takes_passwords(connections: Connections, host: Host) -> bool:
-    """Whether the host would let somebody in who knows a password, as it says itself. Raises HostUnreachable."""
+    """Whether the host's SSH server offers logins by password. Raises HostUnreachable."""
     question = PasswordsOffered(host)
     connections.visit(host, question).close()
     return question.offered
@@ -73,13 +73,13 @@ def _lines(hosts: Iterable[Host]) -> dict[str, str]:
 
 
 def _is_shut(host: Host, outcome: Outcome[str]) -> bool:
-    """Whether it was the host itself, not a gateway on the way, that let no key in."""
+    """Whether the host itself, and not a gateway on the way, refused every key."""
     error = outcome.failed.get(host.name)
     return isinstance(error, LoginRefused) and error.where == place_of(host)
 
 
 class _Enrolment:
-    """The ways in, for one host each."""
+    """The logins of one enrolment, for one host at a time."""
 
     def __init__(self, connections: Connections, lines: dict[str, str]) -> None:
         self._connections = connections
@@ -87,7 +87,7 @@ class _Enrolment:
         self._mdt_key = MDT_KEY.expanduser()
 
     def by_key(self, host: Host) -> str:
-        """With the admin's key, or else that of mdt. Raises LoginRefused where neither opens the host."""
+        """Log in with the admin's key, or else that of mdt. Raises LoginRefused where the host accepts neither."""
         try:
             self._connections.connection(host)
             return ADMIN_KEY
@@ -113,14 +113,14 @@ class _Enrolment:
         )
 
     def by_password(self, host: Host, password: Password) -> str:
-        """With the password, where the host takes one."""
+        """Log in with the password, where the host accepts one."""
         with password.attempt_on(host.name) as text:
             connection = self._connections.visit(host, PasswordLogin(host, text))
         self._install(host, connection)
         return PASSWORD
 
     def _install(self, host: Host, connection: Connection) -> None:
-        """Add the key's line, and prove by a new login that the host takes it. Closes the connection."""
+        """Add the key's line, and verify by a new login that the host accepts it. Closes the connection."""
         try:
             install(connection, self._lines[str(host.key_file)])
         finally:
@@ -128,7 +128,7 @@ class _Enrolment:
         try:
             self._connections.connection(host)
         except LoginRefused as error:
-            # Not LoginRefused: another way in would change nothing about it.
+            # Not LoginRefused: another login would change nothing.
             raise Refused(
                 "the key is in ~/.ssh/authorized_keys, and yet the host refuses it",
                 where=place_of(host),

@@ -10,6 +10,7 @@ from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.health.reading import Reading
 from clusteradm.health.survey import Survey
 from clusteradm.inventory import Cluster, Host
+from clusteradm.node.spec.wire.node import ClusterProbe, Hello, Probe
 from clusteradm.transport import Connections
 
 PROBE_SECONDS = 100.0
@@ -37,11 +38,10 @@ def collect(
     def one(host: Host) -> dict[str, Any]:
         node = connections.node(host)
         before = time.time()
-        clock = float(node.call("hello", timeout=PROBE_SECONDS)["time"])
+        clock = node.call(Hello(), timeout=PROBE_SECONDS).time
         after = time.time()
-        options = _options(cluster, host)
-        reply = node.call("probe", timeout=PROBE_SECONDS, sections=list(sections), options=options)
-        document = dict(reply["document"])
+        request = Probe(tuple(sections), _options(cluster, host))
+        document = node.call(request, timeout=PROBE_SECONDS).document
         document["clock"] = {"skew": clock - (before + after) / 2, "doubt": (after - before) / 2}
         return document
 
@@ -54,10 +54,9 @@ def collect(
     head = cluster.head
     if together and head.name in survey.documents:
         progress(f"{head.name}: MPI and the share, from every host")
-        options = _cluster_options(cluster, survey, chosen)
         try:
-            reply = connections.node(head).call("cluster-probe", timeout=CLUSTER_PROBE_SECONDS, **options)
-            survey.cluster = dict(reply["document"])
+            request = _cluster_probe(cluster, survey, chosen)
+            survey.cluster = connections.node(head).call(request, timeout=CLUSTER_PROBE_SECONDS).document
         except ClusteradmError as error:
             survey.cluster_error = error.what
     survey.taken, survey.seconds = time.time(), time.monotonic() - began
@@ -77,14 +76,14 @@ def _options(cluster: Cluster, host: Host) -> dict[str, Any]:
     }
 
 
-def _cluster_options(cluster: Cluster, survey: Survey, hosts: Iterable[Host]) -> dict[str, Any]:
-    """Options of the head's cluster probe: the hosts that answered, and those of them that can write to the share."""
+def _cluster_probe(cluster: Cluster, survey: Survey, hosts: Iterable[Host]) -> ClusterProbe:
+    """Request to the head: the hosts that answered, and those of them that can write to the share."""
     names = [host.name for host in hosts if host.name in survey.documents]
     uses = {name: Reading(survey.documents[name]).part("share").part("use").boolean("ok") for name in names}
-    return {
-        "user": cluster.setting("cluster_user"),
-        "shared": cluster.setting("cluster_shared"),
-        "hosts": names,
+    return ClusterProbe(
+        user=cluster.setting("cluster_user"),
+        shared=cluster.setting("cluster_shared"),
+        hosts=tuple(names),
         # A process that writes to a mount whose server is gone would hold up all of MPI.
-        "writers": [name for name in names if uses[name]],
-    }
+        writers=tuple(name for name in names if uses[name]),
+    )

@@ -1,14 +1,16 @@
-"""Read FlatBuffers and FlexBuffers out of untrusted bytes, without a schema compiler.
+"""Reader of FlatBuffers and FlexBuffers in untrusted bytes, without a schema compiler.
 
-Only what a look into a model needs. Every offset is checked before it is followed: a truncated or garbled file raises
-Malformed and nothing else. Formats: the "FlatBuffers internals" and "FlexBuffers" pages of google/flatbuffers.
+Only the kinds of fields that a model's inspection needs. Every offset is checked before it is followed: a truncated or
+damaged file raises Malformed and nothing else.
+
+Formats: the "FlatBuffers internals" and "FlexBuffers" pages of google/flatbuffers.
 """
 
 from __future__ import annotations
 
 import struct
 
-# A vector of more tables than this is garbage: the largest published models have a few thousand tensors.
+# A vector of more tables than this is no model's: the largest published models have a few thousand tensors.
 MOST_TABLES = 100_000
 
 _FLEX_STRING = 5
@@ -17,11 +19,11 @@ _FLEX_BLOB = 25
 
 
 class Malformed(Exception):
-    """The bytes are not what they claim to be."""
+    """The bytes are not a valid buffer."""
 
 
 class Table:
-    """One table of a FlatBuffer; fields are named by their slot (the field's id in the schema)."""
+    """One table of a FlatBuffer. `slot`: a field's id in the schema, as schema.py names it."""
 
     def __init__(self, data: bytes, position: int) -> None:
         self._data = data
@@ -72,7 +74,7 @@ class Table:
         self._vector(slot, 1)
 
     def text(self, slot: int) -> str:
-        """A string; bytes that are not UTF-8 are shown as such."""
+        """A string; bytes that are not UTF-8 are replaced."""
         return self.raw(slot).decode("utf-8", "replace")
 
     def nested(self, slot: int) -> list[bytes]:
@@ -100,7 +102,7 @@ class Table:
         return at + _read(self._data, "<I", at)
 
     def _vector(self, slot: int, item: int) -> tuple[int, int]:
-        """Where the vector's first item lies, and how many there are."""
+        """Offset of the vector's first item, and the number of items."""
         at = self._field(slot)
         if not at:
             return 0, 0
@@ -157,7 +159,7 @@ def _unsigned(data: bytes, at: int, width: int) -> int:
 
 
 def _read(data: bytes, layout: str, at: int) -> int:
-    """One number. struct itself would take a negative place as one counted from the end."""
+    """One number. Checked here, as struct takes a negative offset as one from the end."""
     if at < 0 or at + struct.calcsize(layout) > len(data):
         raise Malformed(f"an offset leads to byte {at} of {len(data)}")
     return int(struct.unpack_from(layout, data, at)[0])

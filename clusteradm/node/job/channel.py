@@ -1,7 +1,7 @@
-"""Messages between the ranks: JSON as MPI bytes, received by polling.
+"""Messages between the ranks: JSON in MPI bytes, received by polling.
 
-Not mpi4py's pickles: the head's Python may write a pickle that a board's Python 3.7 cannot read. And not a blocking
-receive: while Open MPI waits it keeps a core busy, of which a board has four.
+Not mpi4py's pickles: the head's Python may write a pickle that a board's Python 3.7 cannot read. Not a blocking
+receive: Open MPI's waits spin and take a whole core, of which a board has four.
 """
 
 import json
@@ -13,7 +13,7 @@ NAP = 0.001  # seconds between two polls
 
 
 class Message(NamedTuple):
-    """A received message."""
+    """One received message."""
 
     rank: int
     tag: int
@@ -35,7 +35,7 @@ class Channel:
         self._comm.Send([data, self._mpi.BYTE], rank, tag)
 
     def poll(self) -> Optional[Message]:
-        """The next message; None if there is none yet."""
+        """The next message; None where there is none now."""
         status = self._mpi.Status()
         if not self._comm.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
             return None

@@ -1,4 +1,4 @@
-"""Feeder: threads that read and decode inputs ahead of the Edge TPU (Pillow and pread release the GIL)."""
+"""Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
 import os
 import queue
@@ -13,7 +13,7 @@ READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each ca
 
 
 class Decoded(NamedTuple):
-    """A decoded input: its tensor, or the error."""
+    """One decoded input: a tensor, or an error."""
 
     chunk: int
     input: int
@@ -22,7 +22,7 @@ class Decoded(NamedTuple):
 
 
 class Feeder:
-    """Queue of chunks in, decoded inputs out. `threads` threads call decode(bytes, form)."""
+    """Queue of chunks in, decoded inputs out. `decode` is called as decode(bytes, form) in any of `threads` threads."""
 
     def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int) -> None:
         self._pack = os.open(pack, os.O_RDONLY)
@@ -38,7 +38,7 @@ class Feeder:
             threading.Thread(target=self._run, name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
-        """Add a chunk as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
         self._chunks.put(chunk)
 
     def get(self, timeout: float) -> Optional[Decoded]:
@@ -92,7 +92,7 @@ def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
 
 
 def _pread(fd: int, size: int, offset: int) -> bytes:
-    """Exactly `size` bytes: a network file system may return fewer per call."""
+    """Read exactly `size` bytes: one call on a network file system may return fewer."""
     parts = []
     while size:
         part = os.pread(fd, size, offset)

@@ -1,7 +1,7 @@
 """Pack of a job's inputs and its index: many small files as one, so that a rank reads a chunk in one NFS read.
 
-The files' bytes lie one after another, untouched. A picture is its file; an array file (.npy, .npz) is as many inputs
-as it has rows of the model's input, found by its header and read in place. No numpy: the head's own Python runs this.
+The pack is the files' bytes, one after another. A picture is one input; an array file (.npy, .npz) is as many inputs as
+it has rows of the model's input, found by its header and read in place. No numpy: this runs on the head's own Python.
 """
 
 import ast
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Array(NamedTuple):
-    """An array in the pack, by its .npy header; `start` is the offset of its numbers."""
+    """Contents of a .npy header; `start`: offset of the numbers in the pack."""
 
     dtype: str
     item: int
@@ -155,7 +155,7 @@ def _header(file: BinaryIO, offset: int, size: int) -> Array:
         fields = ast.literal_eval(file.read(length).decode("latin-1" if major < 3 else "utf-8"))
         descr, fortran, shape = fields["descr"], fields["fortran_order"], tuple(int(n) for n in fields["shape"])
     except (SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise ValueError("its header is not readable") from None
+        raise ValueError("its header is damaged") from None
     if not isinstance(descr, str) or descr not in _DTYPES:
         raise ValueError("inputs are numbers in little-endian order; this has %r" % (descr,))
     if fortran and len(shape) > 1:

@@ -1,7 +1,7 @@
-"""Rank of a job, started by mpirun on every host: `python3 -m clusteradm.node.job.rank JOB-DIRECTORY ATTEMPT`.
+"""One MPI rank of a job: `python3 -m clusteradm.node.job.rank JOB-DIRECTORY ATTEMPT`, started by mpirun.
 
-Rank 0, on the head, dispatches; every other rank is a worker. An exception that a rank does not handle ends the whole
-MPI job, with the traceback in the job's log; the supervisor decides whether to start another attempt.
+Rank 0, on the head, is the dispatcher; every other rank is a worker. A rank that ends by an exception ends the whole
+MPI job, with the traceback in the job's log; the supervisor then decides on another attempt.
 """
 
 import sys

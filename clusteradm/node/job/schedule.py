@@ -1,4 +1,4 @@
-"""Schedule of chunks over workers, without MPI and without a clock.
+"""Schedule of a job's inputs over its ranks, without MPI or a clock.
 
 Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 50 ms of its
 worker's measured time, and no more than the worker's share of half of the remaining inputs, so that all end together.
@@ -16,7 +16,7 @@ LARGEST_CHUNK = 512
 
 
 class Chunk(NamedTuple):
-    """Inputs that are assigned to one rank."""
+    """Inputs that one rank works on."""
 
     number: int
     rank: int
@@ -24,7 +24,7 @@ class Chunk(NamedTuple):
 
 
 class Schedule:
-    """State of one job's inputs: pending, in flight, done."""
+    """State of one attempt's inputs: pending, in flight, done."""
 
     def __init__(self, todo: Sequence[int]) -> None:
         self._todo: Deque[int] = deque(todo)
@@ -40,15 +40,15 @@ class Schedule:
 
     @property
     def ranks(self) -> List[int]:
-        """The ranks that take part, sorted."""
+        """The ranks that have joined and are not lost."""
         return sorted(self._pace)
 
     def join(self, rank: int) -> None:
-        """Add a worker that is ready."""
+        """Add a rank that is ready."""
         self._pace.setdefault(rank, None)
 
     def take(self, rank: int) -> Optional[Chunk]:
-        """The next chunk for this rank; None if it has enough, or no input is pending."""
+        """The next chunk for this rank; None where it has CREDITS chunks, or nothing is left."""
         if rank not in self._pace or not self._todo:
             return None
         if sum(chunk.rank == rank for chunk in self._out.values()) >= CREDITS:
@@ -59,9 +59,9 @@ class Schedule:
         return chunk
 
     def finish(self, number: int, seconds: float) -> List[int]:
-        """Record that a chunk took its rank `seconds`; returns those of its inputs that had no result yet.
+        """Take a chunk back after `seconds` of its rank's work; returns those of its inputs that had no result yet.
 
-        Of a chunk whose rank was removed meanwhile, none.
+        Of a chunk that was given to other ranks meanwhile, that is what they have not delivered.
         """
         chunk = self._out.pop(number, None)
         if chunk is None:
@@ -75,7 +75,7 @@ class Schedule:
         return fresh
 
     def lose(self, rank: int) -> None:
-        """Remove a rank. Its inputs become pending again, ahead of the others."""
+        """Remove a rank; its chunks are the next that other ranks get."""
         self._pace.pop(rank, None)
         for chunk in sorted((c for c in self._out.values() if c.rank == rank), reverse=True):
             del self._out[chunk.number]

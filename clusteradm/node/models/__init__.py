@@ -1,1 +1,1 @@
-"""The model repository, as the head and the compute nodes work on it."""
+"""Model repository on the head and the compute nodes: add, verify, show."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, TooManyOpenFiles
 from clusteradm.inventory import Host
+from clusteradm.node.spec.wire.node import COMPLETE, END, BatchEvent, GatherFacts
 from clusteradm.playbook import result as results
 from clusteradm.playbook.model import Play, Step
 from clusteradm.playbook.run import reconnection
@@ -69,7 +70,7 @@ class HostRun:
         # Batches sent so far: part of the next one's name.
         self._batches = 0
         # The node's last event of the batch.
-        self._end: Mapping[str, Any] = {}
+        self._end: BatchEvent | None = None
         # Whether the last failure that the node reported is none by failed_when, or to be expected in check mode.
         self._overruled = False
         # The step that the host is at, for the decision whether a failure ends the run.
@@ -135,7 +136,7 @@ class HostRun:
         if self._play.gather_facts:
             self.task = GATHERING
             self._emit(TaskStarted(*self._here))
-            self._state.facts = dict(self._shared.connections.node(self.host).call("facts")["facts"])
+            self._state.facts = self._shared.connections.node(self.host).call(GatherFacts()).facts
             self._recap.count("ok", False)
             self._emit(TaskFinished(*self._here, "ok", {"ansible_facts": dict(self._state.facts)}))
         self._run_state.advance(self._state, BEGINNING + 1)
@@ -225,46 +226,46 @@ class HostRun:
         """Run the batch, process all of its results, and empty it."""
         while any(planned.request for planned in self._batch):
             end = self._apply()
-            if end.get("status") == "complete":
+            if end is not None and end.status == COMPLETE:
                 break
             if not self._overruled:
-                raise HostFailed(end.get("msg") or "the node ended the batch early", where=self.host.name)
+                raise _ended_early(end, self.host)
             # The node stopped at a failure that is overruled here: send the rest.
             self._batch, self._processed = self._batch[self._processed :], 0
         self._process_local(len(self._batch))
         self._batch, self._processed = [], 0
 
-    def _apply(self) -> Mapping[str, Any]:
+    def _apply(self) -> BatchEvent | None:
         """Run the batch on the node; returns its last event."""
         blobs = {name: body for planned in self._batch for name, body in planned.blobs.items()}
         requests = [planned.request for planned in self._batch if planned.request is not None]
-        self._end, self._overruled = {}, False
+        self._end, self._overruled = None, False
         self._send(RemoteBatch(self._shared.connections, self.host, self._on_event, self._on_lost), requests, blobs)
         return self._end
 
     def _on_lost(self, reason: str) -> None:
         self._emit(HostWaiting(*self._here, f"{reason}; reconnecting, the batch goes on there meanwhile"))
 
-    def _on_event(self, event: Mapping[str, Any]) -> None:
-        kind = event["kind"]
+    def _on_event(self, event: BatchEvent) -> None:
+        kind = event.kind
         if kind == "waiting":
-            self._emit(HostWaiting(*self._here, f"an earlier run is still busy here (batch {event['batch']})"))
-        elif kind == "end":
+            self._emit(HostWaiting(*self._here, f"an earlier run is still busy here (batch {event.batch})"))
+        elif kind == END:
             self._end = event
         else:
-            position, planned = self._find(event["task"])
+            position, planned = self._find(event.task)
             if kind == "start":
                 self._process_local(position)
                 self._begin(planned)
             elif kind == "line":
                 if not planned.task.no_log:
-                    self._emit(TaskOutput(*self._here, event["text"]))
+                    self._emit(TaskOutput(*self._here, event.text))
             elif kind == "result":
                 self._process_local(position)
                 self._processed = position + 1
-                self._process(planned, dict(event["result"]))
+                self._process(planned, event.result)
 
-    def _find(self, index: int) -> tuple[int, Planned]:
+    def _find(self, index: int | None) -> tuple[int, Planned]:
         for position, planned in enumerate(self._batch):
             if planned.step.index == index:
                 return position, planned
@@ -355,22 +356,22 @@ class HostRun:
             return reconnection.wait(planned, self.host, self._shared.connections, self._pause)
         host, guest = (delegate.host, self.host.name) if delegate is not None else (self.host, "")
         found: dict[str, Any] = {}
-        end: dict[str, Any] = {}
+        end: list[BatchEvent] = []
 
-        def on_event(event: Mapping[str, Any]) -> None:
-            if event["kind"] == "result":
-                found.update(event["result"])
-            elif event["kind"] == "end":
-                end.update(event)
-            elif event["kind"] == "line" and not planned.task.no_log:
-                self._emit(TaskOutput(*self._here, event["text"]))
+        def on_event(event: BatchEvent) -> None:
+            if event.kind == "result":
+                found.update(event.result)
+            elif event.kind == END:
+                end.append(event)
+            elif event.kind == "line" and not planned.task.no_log:
+                self._emit(TaskOutput(*self._here, event.text))
 
         request = {**(planned.request or {}), "handler": None}
         self._send(
             RemoteBatch(self._shared.connections, host, on_event, self._on_lost, guest), [request], planned.blobs
         )
         if not found:
-            raise HostFailed(end.get("msg") or "the node ended the batch early", where=host.name)
+            raise _ended_early(end[-1] if end else None, host)
         if planned.task.module == "reboot" and not request["check"]:
             return reconnection.reboot(planned, found, self.host, self._shared.connections, self._pause)
         return found
@@ -387,6 +388,11 @@ class HostRun:
 
     def _pause(self, seconds: float) -> None:
         self._run_state.wait(lambda: False, timeout=seconds)
+
+
+def _ended_early(end: BatchEvent | None, host: Host) -> HostFailed:
+    reason = end.msg if end is not None else ""
+    return HostFailed(reason or "the node ended the batch early", where=host.name)
 
 
 def _reason(error: ClusteradmError) -> str:

@@ -18,6 +18,7 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.node.spec.wire.node import FindBlobs, GatherFacts, Hello
 from clusteradm.transport import Connections, FirstContact, Limits, Node, connection, stream
 from clusteradm.transport.errors import LoginRefused, Refused
 from clusteradm.transport.known_hosts import fingerprint
@@ -26,7 +27,7 @@ from .conftest import Boards, Start
 
 
 def hello(connections: Connections, host: Host) -> str:
-    return str(connections.node(host).call("hello", timeout=20)["python"])
+    return str(connections.node(host).call(Hello(), timeout=20).python)
 
 
 def test_first_contact_asks_once_about_all(start: Start) -> None:
@@ -339,27 +340,27 @@ def test_a_frozen_host_is_noticed(start: Start, monkeypatch: pytest.MonkeyPatch)
     with boards.connect() as connections:
         connections.open(boards.hosts())
         node = connections.node(boards.host(0))
-        assert node.call("hello")
+        assert node.call(Hello())
         # A host that answers for longer than that is not taken for gone.
         keep_alive = connections.connection(boards.host(0)).keep_alive
         begun = time.monotonic()
         while keep_alive._heard < begun + lost:
             assert time.monotonic() < begun + 60, "no keep-alive request is answered"
             time.sleep(0.02)
-        assert node.call("hello")
+        assert node.call(Hello())
         boards.signal(signal.SIGSTOP)
         monkeypatch.setattr(connection, "LOST_SECONDS", lost)
         try:
             begun = time.monotonic()
             with pytest.raises(HostUnreachable, match="stopped answering"):
-                node.call("hello")
+                node.call(Hello())
             assert time.monotonic() - begun < 10
             with pytest.raises(HostUnreachable, match="stopped answering"):
                 node._write(bytes(64 << 20))
         finally:
             boards.signal(signal.SIGCONT)
             monkeypatch.setattr(connection, "LOST_SECONDS", 60.0)
-        assert connections.reconnect(boards.host(0), within=20).call("hello")
+        assert connections.reconnect(boards.host(0), within=20).call(Hello())
 
 
 def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path: Path) -> None:
@@ -371,12 +372,12 @@ def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path:
         try:
             begun = time.monotonic()
             with pytest.raises(HostUnreachable, match="no answer within 0 s"):
-                node.call("hello", timeout=0.3)
+                node.call(Hello(), timeout=0.3)
             assert time.monotonic() - begun < 10
         finally:
             boards.signal(signal.SIGCONT)
         # The late answer is not taken for that to the next question.
-        assert node.call("facts", timeout=20)["facts"]
+        assert node.call(GatherFacts(), timeout=20).facts
 
 
 def test_two_who_ask_get_the_same_conversation(start: Start) -> None:
@@ -459,7 +460,7 @@ def test_the_bodies_of_files(start: Start, tmp_path: Path) -> None:
         node.put_blobs(blobs, lambda sent, total: seen.append((sent, total)))
         assert seen[-1] == ((3 << 20) + len(small),) * 2
         node.put_blobs(blobs, lambda sent, total: pytest.fail("sent twice"))
-        assert node.call("blobs", sha256=sorted(blobs))["missing"] == []
+        assert node.call(FindBlobs(tuple(sorted(blobs)))).missing == ()
 
 
 def test_paramiko_says_nothing_by_itself(start: Start) -> None:

@@ -1,0 +1,139 @@
+"""Inference job: its spec, the places of its ranks, its progress and its status."""
+
+from dataclasses import dataclass, field
+from typing import Optional, Tuple
+
+from clusteradm.node.spec.wire.decode import Record, WireError, limits
+from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
+
+
+@dataclass(eq=False, repr=False)
+class InputForm(Record):
+    """The tensor that the model takes."""
+
+    dtype: str
+    shape: Tuple[int, ...]
+
+
+@dataclass(eq=False, repr=False)
+class ModelFile(Record):
+    """The model of a job. `path`: on every host."""
+
+    name: str
+    version: int
+    path: str
+    sha256: str
+    input: InputForm
+
+
+@dataclass(eq=False, repr=False)
+class Slot(Record):
+    """The TPUs of one host that a job may use, by PCI address; None: that host's CPU."""
+
+    host: str
+    tpus: Tuple[Optional[str], ...]
+
+
+@dataclass(eq=False, repr=False)
+class JobSpec(Record):
+    """Work of a job. `slots`: the head first if it computes; `ranks`: the most to use; `top`: classes per result."""
+
+    model: ModelFile
+    head: str
+    slots: Tuple[Slot, ...]
+    ranks: Optional[int]
+    top: int
+    python: str
+
+
+@dataclass(eq=False, repr=False)
+class StoredSpec(JobSpec):
+    """spec.json: the spec with the job's id and its number of inputs."""
+
+    job: str = field(metadata=limits(ID))
+    inputs: int
+
+
+@dataclass(eq=False, repr=False)
+class RankPlace(Record):
+    """Place of one rank: a TPU of a host, or its CPU."""
+
+    rank: int
+    host: str
+    pci_address: Optional[str]
+
+
+@dataclass(eq=False, repr=False)
+class AttemptPlan(Record):
+    """attempt-N.json."""
+
+    attempt: int
+    ranks: Tuple[RankPlace, ...]
+
+
+@dataclass(eq=False, repr=False)
+class RankProgress(Record):
+    """One rank at work. Seconds: its working time, of which busy in the TPU; decoding beside; waiting for input."""
+
+    rank: int
+    host: str
+    pci_address: Optional[str]
+    images: int = 0
+    seconds: float = 0.0
+    busy: float = 0.0
+    decode: float = 0.0
+    wait: float = 0.0
+    state: str = field(default="starting", metadata=limits(choices=("starting", "ready", "failed")))
+    error: Optional[str] = None
+    version: Optional[str] = None  # of its library
+    tpu: Optional[str] = None  # its device
+
+
+@dataclass(eq=False, repr=False)
+class Progress(Record):
+    """progress.json. Times: the head's monotonic clock; `done` counts earlier attempts too."""
+
+    attempt: int
+    phase: str = field(metadata=limits(choices=("starting", "running", "finished")))
+    total: int
+    done: int
+    errors: int
+    first_dispatch: Optional[float]
+    last_result: Optional[float]
+    now: float
+    ranks: Tuple[RankProgress, ...]
+
+
+@dataclass(eq=False, repr=False)
+class Attempt(Record):
+    """One run of mpirun. `status`: its exit status, None while it runs."""
+
+    attempt: int
+    started: float
+    hosts: Tuple[str, ...]
+    first_dispatch: Optional[float] = None
+    last_result: Optional[float] = None
+    ranks: Tuple[RankProgress, ...] = ()
+    status: Optional[int] = None
+
+
+@dataclass(eq=False, repr=False)
+class Status(Record):
+    """status.json. `started`: the head's monotonic clock; `images`, `errors`: of a complete job; `log`: its end."""
+
+    state: str = field(metadata=limits(choices=STATES))
+    model: Optional[ModelFile] = None
+    top: int = 0
+    total: int = 0
+    started: Optional[float] = None
+    attempts: Tuple[Attempt, ...] = ()
+    images: int = 0
+    errors: int = 0
+    error: Optional[str] = None
+    log: Tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.state == COMPLETE:
+            for name in ("model", "started"):
+                if getattr(self, name) is None:
+                    raise WireError("missing", "." + name)
