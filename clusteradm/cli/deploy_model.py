@@ -1,8 +1,7 @@
-"""Check a TensorFlow Lite model, store it under a version on the cluster, and verify it from every node.
+"""Check a TensorFlow Lite model, store it on the cluster under a version, and verify it on every host.
 
-The model is read before any connection is made: what is no TensorFlow Lite model is refused, and nothing is left
-behind. A version is a whole number and never changes; without --version it is the next one. The same files again change
-nothing.
+The model is checked before any connection is made. A version is a whole number and never changes; without --version it
+is the next one. Deploying the same files again changes nothing.
 """
 
 from __future__ import annotations
@@ -23,21 +22,30 @@ from clusteradm.transport import Connections
 
 EXAMPLES = """\
 examples:
-  clusteradm deploy-model mobilenet_v2_edgetpu.tflite --name mobilenet_v2 --labels imagenet_labels.txt
   clusteradm deploy-model digits_edgetpu.tflite --name digits
   clusteradm deploy-model digits_edgetpu.tflite --name digits --version 7
+  clusteradm deploy-model mobilenet_v2_edgetpu.tflite --name mobilenet_v2 \\
+      --labels imagenet_labels.txt
 
-A label file has one label per line, by the number of its class; lines may begin with that number. Without --labels, the
-labels that lie in the model itself are taken, if there are any.
+A label file has one label per line, in the order of the classes; a line may
+begin with the number of its class. Without --labels, the labels in the model's
+metadata are used, if there are any.
+
+exit status:
+  0    every host has the model
+  2    wrong usage, or not a usable model
+  3    some hosts failed
+  4    some hosts are unreachable
+  130  interrupted
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    parser.add_argument("model", metavar="FILE", type=Path, help="the .tflite file, compiled for the Edge TPU")
-    parser.add_argument("--name", required=True, help="its name on the cluster: letters, digits, _ and -")
-    parser.add_argument("--labels", metavar="FILE", type=Path, help="the names of its classes, one per line")
-    parser.add_argument("--version", metavar="N", type=_version, help="the version to store (default: the next one)")
+    """The options of `clusteradm deploy-model`."""
+    parser.add_argument("model", metavar="FILE", type=Path, help=".tflite file, compiled for the Edge TPU")
+    parser.add_argument("--name", required=True, metavar="NAME", help="name on the cluster: letters, digits, _ and -")
+    parser.add_argument("--labels", metavar="FILE", type=Path, help="label file, one class per line")
+    parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
     add_connection_arguments(parser)
 
 

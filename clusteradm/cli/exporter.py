@@ -1,4 +1,4 @@
-"""Give health to Prometheus: over HTTP when it asks, or as a file for node_exporter's textfile collector."""
+"""Export health metrics to Prometheus, over HTTP or as a file for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ from clusteradm.errors import ClusteradmError, UsageError
 
 EXAMPLES = """\
 examples:
-  clusteradm exporter                                  http://127.0.0.1:10089/metrics, until Ctrl-C
-  clusteradm exporter --listen 10.0.0.1:10089          for a Prometheus on another machine: whoever reaches it reads it
-  clusteradm exporter --cache 60                       ask the hosts once a minute at most, whoever asks
-  clusteradm exporter --textfile /var/lib/prometheus/node-exporter/clusteradm.prom    once, as from a timer
+  clusteradm exporter                           http://127.0.0.1:10089/metrics
+  clusteradm exporter --listen 10.0.0.1:10089   reachable from other machines
+  clusteradm exporter --cache 60                ask the hosts once a minute
+  clusteradm exporter --textfile metrics.prom   write a file, as from a timer
 
-exit status: 0 the file is written (whatever it says), 2 usage or a bad inventory, 130 interrupted
+There is no access control: whoever reaches the port reads the metrics.
+
+exit status:
+  0    the file is written
+  2    wrong usage or a bad inventory
+  130  interrupted
 """
 
 DEFAULT_LISTEN = "127.0.0.1:10089"
@@ -39,24 +44,24 @@ _INDEX = "clusteradm exporter: see /metrics\n"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm exporter`."""
-    context.add_connection_arguments(parser, json=False, connect=context.QUICK_SECONDS)
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--listen",
         type=_place,
         default=DEFAULT_LISTEN,
         metavar="ADDRESS:PORT",
-        help="where to answer over HTTP (%(default)s); without an address, on this machine only",
+        help="serve HTTP there (default: %(default)s); a port alone means 127.0.0.1",
     )
-    way.add_argument("--textfile", metavar="PATH", help="write the file once, in one step, and end")
+    way.add_argument("--textfile", metavar="PATH", help="write the metrics to a file, once")
     parser.add_argument(
         "--cache",
         type=seconds,
         default=_DEFAULT_CACHE_SECONDS,
-        metavar="SECONDS",
-        help="how long an answer is given again before the hosts are asked anew (%(default)g)",
+        metavar="S",
+        help="ask the hosts again after S seconds (default: %(default)g)",
     )
-    parser.add_argument("--expect", action="store_true", help="TPUs that the inventory does not declare are findings")
+    parser.add_argument("--expect", action="store_true", help="report TPUs that the inventory does not declare")
+    context.add_connection_arguments(parser, json=False, connect=context.QUICK_SECONDS)
 
 
 def _place(text: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Look at every host and every Edge TPU: one state, one cause, one remedy. Exits 0 only if all is well."""
+"""Check every host and every Edge TPU: one state, one cause, one remedy. Exits 0 only if all is well."""
 
 from __future__ import annotations
 
@@ -27,18 +27,24 @@ from clusteradm.transport import Password
 
 EXAMPLES = """\
 examples:
-  clusteradm health                              every host of the inventory, those that are alike in one line
-  clusteradm health -v --limit 'coral-[0:3]'     every check and every TPU of these
-  clusteradm health --watch 10                   again and again, until Ctrl-C
-  clusteradm health --expect                     a TPU more than the inventory's cluster_tpus is a finding, too
-  clusteradm health --fix                        mend what is safe to mend, and say what is left
-  clusteradm health --html report.html           a page to mail or to print
-  clusteradm health --save bug.json --anonymous  what the hosts said, to attach to a bug report
-  clusteradm health --from bug.json              judge that, with no connection and no inventory
+  clusteradm health                              similar hosts in one row
+  clusteradm health -v --limit 'coral-[0:3]'     every check, every TPU
+  clusteradm health --watch 10                   every 10 s, until Ctrl-C
+  clusteradm health --expect                     compare TPUs with the inventory
+  clusteradm health --fix                        repair what is safe to repair
+  clusteradm health --html report.html           a report to mail or print
+  clusteradm health --save bug.json --anonymous  data for a bug report
+  clusteradm health --from bug.json              judge saved data again
   clusteradm health --json | jq '.findings[] | select(.severity != "ok")'
-  clusteradm health --format nagios              one line with performance data, exit status 0, 1, 2 or 3
+  clusteradm health --format nagios              for a monitoring server
 
-exit status: 0 all is well, 3 something is ill, 4 a host does not answer
+exit status:
+  0    no errors and no warnings
+  2    wrong usage or a bad inventory
+  3    there are errors or warnings
+  4    some hosts are unreachable
+  130  interrupted
+With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 """
 
 _PAUSE_SECONDS = 5.0
@@ -46,32 +52,34 @@ _PAUSE_SECONDS = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm health`."""
-    context.add_connection_arguments(parser, connect=context.QUICK_SECONDS)
-    parser.add_argument("-v", "--verbose", action="store_true", help="a row for every host and every TPU")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show a row for every host and every TPU")
     parser.add_argument(
         "--format",
         choices=("table", "json", "prometheus", "nagios"),
         default="table",
-        help="what is written to standard output (%(default)s); --json is short for --format json",
+        help="output format (default: %(default)s); --json is short for --format json",
     )
-    parser.add_argument("--html", metavar="FILE", help="write a page to mail or to print, too")
+    parser.add_argument("--html", metavar="FILE", help="also write an HTML report")
     parser.add_argument(
         "--watch",
         nargs="?",
         type=seconds,
         const=_PAUSE_SECONDS,
-        metavar="SECONDS",
-        help=f"look again and again, with a pause ({_PAUSE_SECONDS:.0f} s)",
+        metavar="S",
+        help=f"check again every S seconds (default: {_PAUSE_SECONDS:.0f}), until Ctrl-C",
     )
-    parser.add_argument("--expect", action="store_true", help="TPUs that the inventory does not declare are findings")
+    parser.add_argument("--expect", action="store_true", help="report TPUs that the inventory does not declare")
     parser.add_argument(
-        "--fix", action="store_true", help="mend what is safe (clock, mount, driver, permissions), and look again"
+        "--fix", action="store_true", help="repair what is safe (clock, mount, driver, permissions), then check again"
     )
-    parser.add_argument("--save", metavar="FILE", help="keep what the hosts said, for --from or for a bug report")
+    parser.add_argument("--save", metavar="FILE", help="save the hosts' answers, for --from or a bug report")
     parser.add_argument(
-        "--anonymous", action="store_true", help="with --save: without secrets, names, addresses and serials"
+        "--anonymous", action="store_true", help="with --save: leave out secrets, names, addresses and serials"
     )
-    parser.add_argument("--from", dest="source", metavar="FILE", help="judge what --save kept; asks no host")
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="judge a file written by --save; connects to no host"
+    )
+    context.add_connection_arguments(parser, playbook=True, connect=context.QUICK_SECONDS)
 
 
 def seconds(text: str) -> float:

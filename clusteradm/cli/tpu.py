@@ -1,4 +1,4 @@
-"""Work on one Edge TPU: `reset` takes it off its bus and has it found again, which helps some that hang."""
+"""Reset an Edge TPU of a host."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from typing import Any
 from rich.table import Table
 
 from clusteradm.cli import context, show
+from clusteradm.cli.parser import Parser
 from clusteradm.errors import HostFailed, UsageError
 
 EXAMPLES = """\
 examples:
-  clusteradm tpu reset coral-3:0001:01:00.0    by its PCI address
-  clusteradm tpu reset coral-3:apex_0          by the device that it is now
+  clusteradm tpu reset coral-3:0001:01:00.0  by its PCI address
+  clusteradm tpu reset coral-3:apex_0        by its device
+"""
+
+_RESET = """\
+Remove an Edge TPU from its bus and scan for it again, which helps some that hang. Refused while a process has it open.
 """
 
 # Twice the ten seconds that the node waits, and what a slow board needs besides.
@@ -22,12 +27,12 @@ SECONDS = 60.0
 POWER = "switch the host off and on (a reboot is not enough), or move the card to another slot"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="tpu_command", metavar="COMMAND", required=True)
-    summary = "remove an Edge TPU from its bus and scan for it again; refused while a process has it open"
-    reset = commands.add_parser("reset", help=summary, description=summary)
-    reset.add_argument("subject", metavar="HOST:TPU", help="TPU: its PCI address, or apex_N")
-    context.add_connection_arguments(reset, limit=False)
+def add_arguments(parser: Parser) -> None:
+    """The verbs of `clusteradm tpu`."""
+    summary = "remove an Edge TPU from its bus and scan for it again"
+    reset = parser.add_commands("verb").add("reset", summary, description=_RESET, examples=EXAMPLES)
+    reset.add_argument("subject", metavar="HOST:TPU", help="a host and its TPU: PCI address or apex_N")
+    context.add_connection_arguments(reset, limit=False, forks=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clusteradm.cli import main
+from clusteradm.cli.commands import parser
 from clusteradm.health.checks import board, drift, links, machine, mpi
 from clusteradm.health.tpu import state as tpu
 
@@ -36,7 +36,7 @@ COMMANDS = sorted({command for page in PAGES for command in commands(page)})
 def test_a_command_of_the_pages_is_understood(command: str) -> None:
     words = shlex.split(command, comments=True)[1:]
     # Exits where an option is unknown; nothing is run.
-    assert main._parser(words).parse_args(words).command == words[0]
+    assert parser(words).parse_args(words).command == words[0]
 
 
 def test_there_are_commands_to_check() -> None:
