@@ -7,10 +7,11 @@ import getpass
 import os
 from pathlib import Path
 
+from clusteradm import transport
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
-from clusteradm.transport import DEFAULT_FORKS, Connections, FirstContact, Limits, Password
+from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
 
 # Connection timeout of the commands that go on without a host that does not answer.
 QUICK_SECONDS = 5.0
@@ -103,16 +104,16 @@ def open_cluster(args: argparse.Namespace) -> Cluster:
     return load(inventory_path(args))
 
 
-def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> Connections:
+def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> transport.Connections:
     """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table, with one question.
 
     `sudo_password`: the answer to -K, where a command that connects several times has asked already.
     """
     if args.ask_become_pass and sudo_password is None:
         sudo_password = ask_password("sudo password: ")
-    known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.path.parent / "known_hosts"
+    known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.known_hosts
     first_contact = FirstContact.ACCEPT if args.accept_new else FirstContact.ASK
-    return Connections(
+    return transport.Connections(
         cluster,
         known_hosts,
         forks=args.forks,

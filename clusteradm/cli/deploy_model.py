@@ -7,18 +7,16 @@ is the next one. Deploying the same files again changes nothing.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from clusteradm import health
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, transfer
 from clusteradm.errors import HostUnreachable
-from clusteradm.inventory import Cluster
+from clusteradm.fleet.deployment import Deployment, deploy
 from clusteradm.models.manifest import Manifest
-from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare, too_old
-from clusteradm.transport import Connections
+from clusteradm.models.repository import Stored, prepare
 
 EXAMPLES = """\
 examples:
@@ -56,40 +54,25 @@ def run(args: argparse.Namespace) -> int:
         show.stdout.print(f"{args.model}: {_describe(upload.manifest)}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
-    cluster = open_cluster(args)
-    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
-    with connect(args, cluster) as connections:
-        connections.meet({host.name: host for host in (cluster.head, *hosts)}.values())
-        repository = Repository(connections, cluster)
-        with transfer("sending the model") as progress:
-            stored = repository.add(upload, args.version, progress)
-        if not args.json:
-            show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
-        verified = repository.verify(stored, upload, hosts)
-        warnings = [*upload.warnings, *_runtime_warnings(upload.manifest, connections, verified, cluster)]
-    _show(args, upload, stored, verified, warnings)
-    if any(isinstance(error, HostUnreachable) for error in verified.failed.values()):
-        return HostUnreachable.exit_code
-    return 3 if verified.failed else 0
+    with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
 
+        def on_stored(stored: Stored) -> None:
+            shown.close()
+            if not args.json:
+                show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
 
-def _runtime_warnings(
-    manifest: Manifest, connections: Connections, verified: Verified, cluster: Cluster
-) -> Iterator[str]:
-    """Said once it is known: where the model is going to be refused."""
-    if manifest.model.min_runtime is None:
-        return
-    hosts = [host for host in cluster.workers if host.name in verified.hosts]
-    old = too_old(manifest, health.survey(connections, hosts, sections=("runtime",)).documents)
-    if old:
-        warning = f"it needs Edge TPU runtime {manifest.model.min_runtime}, but older are {', '.join(old)}"
+        progress = shown.enter_context(transfer("sending the model"))
+        done = deploy(connections, upload, args.version, args.limit or None, progress=progress, on_stored=on_stored)
+    for warning in done.warnings[len(upload.warnings) :]:
         show.message(f"warning: {warning}")
-        yield warning
+    _show(args, done)
+    if any(isinstance(error, HostUnreachable) for error in done.verified.failed.values()):
+        return HostUnreachable.exit_code
+    return 0 if done.ok else 3
 
 
-def _show(
-    args: argparse.Namespace, upload: Upload, stored: Stored, verified: Verified, warnings: Sequence[str]
-) -> None:
+def _show(args: argparse.Namespace, done: Deployment) -> None:
+    stored, verified = done.stored, done.verified
     if args.json:
         show.json_document(
             "deploy-model",
@@ -98,10 +81,10 @@ def _show(
                 "version": stored.version,
                 "state": stored.state,
                 "path": stored.path,
-                "manifest": upload.manifest.to_json(),
+                "manifest": done.upload.manifest.to_json(),
                 "verified": verified.hosts,
                 "failed": {host: str(error) for host, error in verified.failed.items()},
-                "warnings": list(warnings),
+                "warnings": list(done.warnings),
             },
         )
     elif verified.hosts:

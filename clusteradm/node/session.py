@@ -28,6 +28,7 @@ HANDLERS = {
     "repository-add": "clusteradm.node.models.repository:add",
     "repository-verify": "clusteradm.node.models.repository:verify",
     "repository-show": "clusteradm.node.models.repository:show",
+    "repository-list": "clusteradm.node.models.repository:list_versions",
     "job-create": "clusteradm.node.job.control:create",
     "job-part": "clusteradm.node.job.control:add_part",
     "job-paths": "clusteradm.node.job.control:add_paths",

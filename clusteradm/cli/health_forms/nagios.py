@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from clusteradm.cli.health_forms.report import TPU, Report, line, troubles
+from clusteradm.cli.health_forms.report import TPU, Report, troubles
+from clusteradm.cli.show import line
 from clusteradm.health import Severity
 
 # What the plugin guidelines name the exit statuses 0 to 3.

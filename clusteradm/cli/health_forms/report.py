@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -161,8 +160,3 @@ def subjects(names: Sequence[str]) -> str:
 def tpu_of(finding: Finding) -> str:
     """The PCI address that a finding is about; empty where it is about its host."""
     return finding.subject.partition(" ")[2]
-
-
-def line(text: str) -> str:
-    """One line with nothing that a terminal obeys: hosts name their units and programs as they like."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text).split())

@@ -22,6 +22,10 @@ MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _UPLOAD = ".upload-"
 _CHUNK = 1 << 20
+# Bounds of an answer to repository-list.
+_LIST_COUNT = 2000
+_LIST_BYTES = 4 << 20
+_MANIFEST_BYTES = 64 << 10
 
 Reply = Callable[[Dict[str, Any]], None]
 
@@ -88,6 +92,50 @@ def show(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
         }
 
     return dict(as_user(request["user"], work))
+
+
+def list_versions(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
+    """Every version of every model, by name and number, with its manifest.
+
+    {"shared", "user"} -> {"versions": [{"name", "version", "path", "manifest"}], "left_out": number}. "manifest" is
+    null where it is damaged or larger than a manifest is. Versions past _LIST_COUNT or _LIST_BYTES of manifests are
+    counted in "left_out".
+    """
+    models = os.path.join(request["shared"], "models")
+
+    def work() -> Dict[str, Any]:
+        names = sorted(name for name in os.listdir(models) if _NAME.fullmatch(name)) if os.path.isdir(models) else []
+        every = [(name, version) for name in names for version in _versions(os.path.join(models, name))]
+        found: List[Dict[str, Any]] = []
+        left = _LIST_BYTES
+        for name, version in every[:_LIST_COUNT]:
+            path = os.path.join(models, name, str(version))
+            text = _manifest_text(path)
+            left -= len(text)
+            if left < 0:
+                break
+            found.append({"name": name, "version": version, "path": path, "manifest": _parsed(text)})
+        return {"versions": found, "left_out": len(every) - len(found)}
+
+    return dict(as_user(request["user"], work))
+
+
+def _manifest_text(path: str) -> bytes:
+    """A version's manifest; b"" where it cannot be read or is larger than one is."""
+    try:
+        with open(os.path.join(path, MANIFEST), "rb") as file:
+            text = file.read(_MANIFEST_BYTES + 1)
+    except OSError:
+        return b""
+    return text if len(text) <= _MANIFEST_BYTES else b""
+
+
+def _parsed(text: bytes) -> Optional[Dict[str, Any]]:
+    try:
+        found = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _add(model: str, request: Dict[str, Any], sources: Dict[str, Any]) -> Dict[str, Any]:
