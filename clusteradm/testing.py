@@ -127,7 +127,7 @@ class FakeNode(transport.Node):
 
 
 class FakeConnections(transport.Connections):
-    """Connections to fake hosts. `used`: the settings (forks, limits.away, ...) that anyone has read."""
+    """Connections to fake hosts. `options`: what they were made with; `is_open`: False after `close`."""
 
     def __init__(self, hosts: FakeHosts, cluster: Cluster, known_hosts: Path, **options: Any) -> None:
         super().__init__(cluster, known_hosts, **options)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from clusteradm.nearest import nearest
 
 USAGE_STATUS = 2
+_USAGE_WIDTH = 72
 # Column where the help of an option begins.
 _HELP_COLUMN = 28
 
@@ -89,7 +90,8 @@ class Parser(argparse.ArgumentParser):
         self._refuse_unknown_options(words)
         found, extra = super().parse_known_args(words, namespace)
         if extra:
-            self.error(f"unexpected argument: {extra[0]}" + self._meant(extra[0]))
+            what = "unknown option" if extra[0].startswith("-") else "unexpected argument"
+            self.error(f"{what} {extra[0]}")
         return found, extra
 
     def _refuse_unknown_options(self, words: Sequence[str]) -> None:
@@ -100,10 +102,8 @@ class Parser(argparse.ArgumentParser):
                 return
             name = word.partition("=")[0]
             if name.startswith("--") and " " not in name and name not in self._option_string_actions:
-                self.error(f"unknown option {name}" + self._meant(name))
-
-    def _meant(self, wrong: str) -> str:
-        return nearest(wrong, (name for name in self._option_string_actions if name.startswith("--")))
+                known = (known for known in self._option_string_actions if known.startswith("--"))
+                self.error(f"unknown option {name}{nearest(name, known)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a command, a verb or a choice that there is not, with the nearest one or all of them."""
@@ -122,7 +122,8 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Help, with the usage in short: the options are listed below it."""
-        self.usage = " ".join([self.prog.replace("%", "%%"), *self._usage()])
+        usage = " ".join([self.prog, *self._usage()])
+        self.usage = textwrap.fill(usage, _USAGE_WIDTH, subsequent_indent=" " * len("usage: "), break_on_hyphens=False)
         return super().format_help()
 
     def _usage(self) -> Iterator[str]:

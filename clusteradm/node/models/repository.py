@@ -123,7 +123,9 @@ def list_versions(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
 def _manifest_text(path: str) -> bytes:
     """A version's manifest; b"" where it cannot be read or is larger than one is."""
     try:
-        with open(os.path.join(path, MANIFEST), "rb") as file:
+        # Not blocking: the folder is the cluster user's, who may have put a FIFO there.
+        fd = os.open(os.path.join(path, MANIFEST), os.O_RDONLY | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
             text = file.read(_MANIFEST_BYTES + 1)
     except OSError:
         return b""
