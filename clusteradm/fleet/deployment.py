@@ -47,6 +47,8 @@ def deploy(
     stored = repository.add(upload, version, progress)
     on_stored(stored)
     verified = repository.verify(stored, upload, hosts)
+    # In the inventory's order, not in that of the answers.
+    verified.hosts.sort(key=[host.name for host in hosts].index)
     warnings = (*upload.warnings, *_runtime_warnings(connections, upload, verified.hosts))
     return Deployment(upload, stored, verified, warnings)
 
