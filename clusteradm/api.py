@@ -25,7 +25,7 @@ from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
 if TYPE_CHECKING:
     from clusteradm.fleet.deployment import Deployment
     from clusteradm.health import Finding, Survey
-    from clusteradm.models.catalogue import Catalogue, ModelVersion
+    from clusteradm.node.spec.wire.repository import ListedVersion, ModelList
     from clusteradm.playbook import Event, Recap
 
 StrPath = str | os.PathLike[str]
@@ -179,13 +179,13 @@ class Cluster:
         upload = prepare(Path(model), name, Path(labels) if labels is not None else None)
         return deploy(self._connections, upload, version, limit, progress=progress)
 
-    def models(self) -> Catalogue:
+    def models(self) -> ModelList:
         """Every version of every model on the cluster, as `clusteradm model list`."""
         from clusteradm.models.catalogue import catalogue
 
         return catalogue(self._connections, self.inventory)
 
-    def model(self, name: str, version: int | None = None) -> ModelVersion:
+    def model(self, name: str, version: int | None = None) -> ListedVersion:
         """One version of a model, by default the latest, as `clusteradm model show`. Raises UsageError for none."""
         from clusteradm.models.catalogue import one_version
 

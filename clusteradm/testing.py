@@ -7,14 +7,17 @@
         ...
     hosts.check()
 
-Every answer has to be asked for, and nothing else: `check` fails otherwise. What was asked stays in `requests`.
+Answers are JSON and are decoded as a real host's are; "hello" needs none. Every answer has to be asked for, and nothing else: `check` fails
+otherwise. What was asked stays in `requests`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from unittest import mock
 from clusteradm import transport
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster, Host
+from clusteradm.node.spec.wire import names
+from clusteradm.node.spec.wire.request import Request as Message
 from clusteradm.transport.connection import Connection, Login
 
 # The fields of a request -> the fields of its last reply; it may raise what a Node raises.
@@ -64,6 +69,7 @@ class FakeNode(transport.Node):
         self.unreachable = False
         self.unexpected: list[Request] = []
         self._answers: dict[str, list[_Expected]] = {}
+        self._replies: dict[int, Iterator[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def answer(self, do: str, answer: Answer, *progress: Mapping[str, Any]) -> None:
@@ -78,20 +84,30 @@ class FakeNode(transport.Node):
         """Answer every request of this name from here on; there must be one."""
         self._answers.setdefault(do, []).append(_Expected(answer, progress, once=False))
 
-    def ask(
-        self, do: str, *, timeout: float | None = None, **fields: Any
-    ) -> Generator[dict[str, Any], None, dict[str, Any]]:
-        """Give the expected answer, as Node.ask does. Raises AssertionError where none is expected."""
-        expected = self._take(Request(self.name, do, fields))
-        yield from (dict(reply) for reply in expected.progress)
-        answer = expected.answer
-        if isinstance(answer, Exception):
-            raise answer
-        return dict(answer(fields) if callable(answer) else answer)
+    def _request(self, request: Message[Any]) -> int:
+        fields = json.loads(json.dumps(vars(request), default=vars))
+        with self._lock:
+            self.requests.append(Request(self.name, request.do, fields))
+            return len(self.requests)
 
-    def send(self, do: str, **fields: Any) -> None:
-        """Note a message that has no reply; it needs no answer in the table."""
-        self.requests.append(Request(self.name, do, fields))
+    def _answer(self, number: int, timeout: float | None) -> dict[str, Any]:
+        """The next reply to a request, as JSON. Raises AssertionError where none is expected."""
+        request = self.requests[number - 1]
+        with self._lock:
+            if number not in self._replies:
+                self._replies[number] = self._expected(request)
+        reply: dict[str, Any] = next(self._replies[number])
+        return reply
+
+    def _expected(self, request: Request) -> Iterator[dict[str, Any]]:
+        for expected in self._answers.get(request.do, ()):
+            if not (expected.once and expected.given):
+                expected.given += 1
+                return _replies(expected, request.fields)
+        if request.do == names.HELLO:
+            return iter([{"protocol": 1, "python": "3.7.3", "time": time.time(), "boot": "fake", "done": True}])
+        self.unexpected.append(request)
+        raise AssertionError(f"{request.host} has no answer to the request {request.do} {dict(request.fields)}")
 
     def put_blobs(self, blobs: Mapping[str, bytes | Path], progress: Callable[[int, int], None] | None = None) -> None:
         """Keep the bodies in `blobs`."""
@@ -115,15 +131,13 @@ class FakeNode(transport.Node):
                 found.append(f"{self.name}: {missing} answers to {do} were not asked for")
         return found
 
-    def _take(self, request: Request) -> _Expected:
-        with self._lock:
-            self.requests.append(request)
-            for expected in self._answers.get(request.do, ()):
-                if not (expected.once and expected.given):
-                    expected.given += 1
-                    return expected
-            self.unexpected.append(request)
-        raise AssertionError(f"{request.host} has no answer to the request {request.do} {dict(request.fields)}")
+
+def _replies(expected: _Expected, fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from (dict(reply) for reply in expected.progress)
+    answer = expected.answer
+    if isinstance(answer, Exception):
+        raise answer
+    yield {**(answer(fields) if callable(answer) else answer), "done": True}
 
 
 class FakeConnections(transport.Connections):

@@ -19,6 +19,7 @@ COMMANDS = {
     "deploy-model": ("deploy_model", "store a model on the cluster and verify it on every host"),
     "model": ("model", "list and show the models on the cluster"),
     "infer": ("infer", "run a model over many inputs, on every healthy TPU"),
+    "job": ("job", "list, show, cancel and remove inference jobs"),
     "drain": ("drain", "take a host or TPU out of service"),
     "undrain": ("undrain", "return a host or TPU to service"),
     "tpu": ("tpu", "reset an Edge TPU"),

@@ -15,8 +15,7 @@ from clusteradm.cli.context import add_connection_arguments, connect, open_clust
 from clusteradm.cli.job_view import counted, transfer
 from clusteradm.errors import HostUnreachable
 from clusteradm.fleet.deployment import Deployment, deploy
-from clusteradm.models.manifest import Manifest
-from clusteradm.models.repository import Stored, prepare
+from clusteradm.models.repository import Stored, Upload, prepare
 
 EXAMPLES = """\
 examples:
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Deploy; 0 once every host sees the model as it was sent."""
     upload = prepare(args.model, args.name, args.labels)
     if not args.json:
-        show.stdout.print(f"{args.model}: {_describe(upload.manifest)}")
+        show.stdout.print(f"{args.model}: {_describe(upload)}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
     with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
@@ -94,9 +93,9 @@ def _show(args: argparse.Namespace, done: Deployment) -> None:
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
 
 
-def _describe(manifest: Manifest) -> str:
-    """One line on what the model is."""
-    model = manifest.model
+def _describe(upload: Upload) -> str:
+    """One line about the model."""
+    manifest, model = upload.manifest, upload.model
     words = [f"{manifest.bytes:,} bytes", "input " + " and ".join(str(tensor) for tensor in model.inputs)]
     words.append(f"{model.classes} classes" if model.classes else f"{len(model.outputs)} output tensors")
     words.append(f"{manifest.labels} labels" if manifest.labels else "no labels")

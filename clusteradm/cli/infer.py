@@ -9,25 +9,21 @@ cancels it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from clusteradm import health
 from clusteradm.cli import show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, print_report, transfer, watch
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
-from clusteradm.fleet.drains import Drains, in_service
-from clusteradm.health import Finding, Tpu
-from clusteradm.inventory import Cluster, Host
-from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Slot, build, resolve, truth
+from clusteradm.inventory import Cluster
+from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Results, build, resolve, slots, truth
 from clusteradm.models import Repository
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, Status
+from clusteradm.node.spec.wire.job_names import CANCELLED, FAILED, RESULTS
+from clusteradm.node.spec.wire.manifest import MODEL
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -86,12 +82,13 @@ def run(args: argparse.Namespace) -> int:
         connections.meet([cluster.head])
         job = _submit(args, cluster, connections, jobs, inputs) if inputs else args.attach
         status = _see_through(jobs, job)
-        with tempfile.TemporaryFile() as results:
-            jobs.fetch(job, "results.jsonl", results)
-            accuracy = truth.score(_lines(results), known, status["top"]) if known else None
+        with tempfile.TemporaryFile() as file:
+            jobs.fetch(job, RESULTS, file)
+            results = Results(job, cluster.head.name, file)
+            accuracy = truth.score(results.lines(), known, status.top) if known else None
             if known and accuracy is None:
                 show.message("warning: the truth names none of the inputs: no accuracy")
-            _deliver(args, jobs, job, results, output)
+            _deliver(args, jobs, results, output)
     report = build(job, status, accuracy)
     if args.json:
         show.json_document("infer", {**report.to_json(), "output": str(output) if output else None})
@@ -128,14 +125,14 @@ def _submit(
     """Start the job; its id."""
     version = None if args.version == "latest" else int(args.version)
     stored, manifest = Repository(connections, cluster).find(args.model, version)
-    if len(manifest["inputs"]) != 1:
-        raise UsageError(f"{stored.name} has {len(manifest['inputs'])} inputs; infer feeds models with one")
-    if not manifest["tpu_operations"] and not args.cpu:
+    if len(manifest.inputs) != 1:
+        raise UsageError(f"{stored.name} has {len(manifest.inputs)} inputs; infer feeds models with one")
+    if not manifest.tpu_operations and not args.cpu:
         raise UsageError(
             f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",
             next_step="compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
         )
-    if manifest["tpu_operations"] and args.cpu:
+    if manifest.tpu_operations and args.cpu:
         raise UsageError(
             f"{stored.name} version {stored.version} is compiled for the Edge TPU, which a CPU cannot run",
             next_step="deploy the .tflite that the compiler was given, under another name",
@@ -143,19 +140,21 @@ def _submit(
     wanted = (
         cluster.workers if not args.limit else [host for host in cluster.select(args.limit) if host in cluster.workers]
     )
-    slots = _slots(connections, wanted, cpu=args.cpu)
-    count = sum(len(slot.tpus) for slot in slots)
+    found = slots.find(connections, wanted, cpu=args.cpu)
+    for drain in found.drained:
+        show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
+    for text in found.left_out:
+        show.message(f"warning: {text} (clusteradm health)")
+    found.check()
+    count = found.count
     if args.ranks and args.ranks > count:
         raise UsageError(f"--ranks {args.ranks}: only {count} are healthy and free")
-    model = {
-        "name": stored.name,
-        "version": stored.version,
-        "path": f"{stored.path}/model.tflite",
-        "sha256": manifest["sha256"],
-        "input": {key: manifest["inputs"][0][key] for key in ("dtype", "shape")},
-    }
+    tensor = InputForm(manifest.inputs[0].dtype, manifest.inputs[0].shape)
+    model = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, tensor)
     with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(inputs, model=model, slots=slots, ranks=args.ranks, top=args.top, progress=progress)
+        job, total = jobs.submit(
+            inputs, model=model, slots=found.usable, ranks=args.ranks, top=args.top, progress=progress
+        )
     ranks = min(args.ranks or count, count)
     show.message(
         f"job {job}: {counted(total, 'input')}, {stored.name} version {stored.version}, {counted(ranks, 'rank')}"
@@ -163,64 +162,27 @@ def _submit(
     return job
 
 
-def _slots(connections: Connections, hosts: Sequence[Host], *, cpu: bool) -> list[Slot]:
-    """Where ranks may run: the healthy TPUs, or one rank a host on its CPU. The head comes first."""
-    drains = Drains(connections).all()
-    for drain in drains:
-        if any(drain.host == host.name for host in hosts):
-            show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
-    drained = {drain.host for drain in drains if drain.pci_address is None}
-    hosts = [host for host in hosts if host.name not in drained]
-    survey = health.survey(connections, hosts, sections=health.FOR_JOBS)
-    findings = health.judge(connections.cluster, survey)
-    able = health.slots(survey, findings)
-    for text in _left_out(findings, able, cpu=cpu):
-        show.message(f"warning: {text} (clusteradm health)")
-    able = in_service(able, drains)
-    slots = [
-        Slot(host.name, (None,) if cpu else tuple(tpu.pci_address for tpu in able[host.name]))
-        for host in hosts
-        if host.name in able and (cpu or able[host.name])
-    ]
-    if not slots:
-        raise HostFailed(
-            f"no host {'answers' if cpu else 'has an Edge TPU that is healthy, free'} and in service",
-            next_step="clusteradm health says what is ill, and what to do; clusteradm drain, what is out of service",
-        )
-    return slots
-
-
-def _left_out(findings: Sequence[Finding], able: Mapping[str, tuple[Tpu, ...]], *, cpu: bool) -> Iterator[str]:
-    """Why the job does without a host, or without a TPU."""
-    for finding in findings:
-        host, _, address = finding.subject.partition(" ")
-        if host not in able:
-            if health.bars(finding):
-                yield f"{host} is left out: {finding.state}: {finding.cause}"
-        elif finding.check == "tpu" and not cpu and address not in [tpu.pci_address for tpu in able[host]]:
-            # What is well and not ours is another job's.
-            what = f"{finding.state}: {finding.cause}" if finding.cause else finding.detail
-            yield f"{finding.subject} is left out: {what}" if address else f"{host} lacks an Edge TPU: {what}"
-
-
-def _see_through(jobs: Jobs, job: str) -> Mapping[str, Any]:
+def _see_through(jobs: Jobs, job: str) -> Status:
     """Follow the job to its end and return its last status. Ctrl-C cancels it."""
     try:
         status = watch(jobs.follow(job))
     except KeyboardInterrupt:
         show.message(f"cancelling job {job} ...")
         jobs.cancel(job)
-        show.message(f"job {job} is cancelled; what it had got is in {jobs.directory(job)}/journal.jsonl on the head")
+        show.message(
+            f"job {job} is cancelled; its inputs and its results so far are kept in {jobs.directory(job)} on the head\n"
+            f"  clusteradm job remove {job}"
+        )
         raise
     except HostUnreachable as error:
         raise HostUnreachable(
             error.what,
             where=error.where,
-            next_step=f"the job goes on; take it up with: clusteradm infer --attach {job}",
+            next_step=f"the job continues; take it up with: clusteradm infer --attach {job}",
         ) from error
-    if status["state"] == "failed":
+    if status.state == FAILED:
         raise jobs.failure(job, status)
-    if status["state"] == "cancelled":
+    if status.state == CANCELLED:
         raise HostFailed(f"job {job} was cancelled", next_step="start it again, with the same inputs")
     return status
 
@@ -232,50 +194,18 @@ def _writable(output: Path) -> Path:
     return output
 
 
-def _lines(results: BinaryIO) -> Iterator[dict[str, Any]]:
-    results.seek(0)
-    return (json.loads(line) for line in results)
-
-
-def _deliver(args: argparse.Namespace, jobs: Jobs, job: str, results: BinaryIO, output: Path | None) -> None:
-    """The results, and the large tensors beside them, to where they were asked for: each file whole or not at all."""
-    large = [tensor["file"] for line in _lines(results) for tensor in line.get("outputs", ()) if "file" in tensor]
-    results.seek(0)
-    if output is None:
-        if not args.json:
-            shutil.copyfileobj(results, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-        if large:
-            show.message(f"{len(large)} output tensors are on the head: {jobs.directory(job)}/{Path(large[0]).parent}")
+def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Path | None) -> None:
+    """Write the results, and the large tensors beside them, where the options say."""
+    if output is not None:
+        results.save(output, lambda name, file: jobs.fetch(results.job, name, file))
         return
-    for name in large:
-        path = output.parent / name
-        path.parent.mkdir(exist_ok=True)
-        with _replacing(path) as file:
-            jobs.fetch(job, name, file)
-    with _replacing(output) as file:
-        shutil.copyfileobj(results, file)
-
-
-class _replacing:
-    """A file that takes the place of `path` when all of it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> BinaryIO:
-        self._file = tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=f".{self._path.name}-", delete=False)
-        return self._file  # type: ignore[return-value]
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._file.close()
-        if kind is None:
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(self._file.name).chmod(0o666 & ~umask)
-            Path(self._file.name).replace(self._path)
-        else:
-            Path(self._file.name).unlink(missing_ok=True)
+    if not args.json:
+        results.copy(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    large = results.tensor_files()
+    if large:
+        folder = f"{jobs.directory(results.job)}/{large[0].partition('/')[0]}"
+        show.message(f"{len(large)} output tensors are on the head: {folder}")
 
 
 def _positive(text: str) -> int:

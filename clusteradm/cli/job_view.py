@@ -1,18 +1,20 @@
-"""How a job looks: progress while it runs, the table when it is done."""
+"""View of a job: progress while it runs, the table when it is complete."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from clusteradm.cli import show
-from clusteradm.jobs import Report, Update
+from clusteradm.jobs import JobReport, Update
+from clusteradm.node.spec.wire.job import Progress as JobProgress
+from clusteradm.node.spec.wire.job import Status
+from clusteradm.node.spec.wire.job_names import STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -32,47 +34,45 @@ class Rates:
     def __init__(self) -> None:
         self._last: tuple[float, dict[str, int]] | None = None
 
-    def update(self, progress: Mapping[str, Any]) -> dict[str, float]:
+    def update(self, progress: JobProgress) -> dict[str, float]:
         """The rates, by host; empty until two updates of the same attempt are known."""
-        if progress["phase"] == "starting":
+        if progress.phase == STARTING:
             return {}
         done: dict[str, int] = {}
-        for rank in progress["ranks"]:
-            done[rank["host"]] = done.get(rank["host"], 0) + rank["images"]
-        now, last = float(progress["now"]), self._last
+        for rank in progress.ranks:
+            done[rank.host] = done.get(rank.host, 0) + rank.images
+        now, last = progress.now, self._last
         self._last = (now, done)
         if last is None or now <= last[0] or any(done.get(host, 0) < count for host, count in last[1].items()):
             return {}
         return {host: (count - last[1].get(host, 0)) / (now - last[0]) for host, count in done.items()}
 
 
-def watch(updates: Iterable[Update]) -> Mapping[str, Any]:
-    """Show a job as it goes: a live line on a terminal, plain ones elsewhere. Its last status."""
-    status: Mapping[str, Any] = {}
+def watch(updates: Iterable[Update]) -> Status:
+    """Show a job while it runs: a live line on a terminal, plain ones elsewhere. Its last status."""
+    status = Status(STARTING)
     rates, attempt, said = Rates(), 1, 0.0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rates]}"))
     with Progress(*columns, console=show.stderr, transient=True, disable=not show.stderr.is_terminal) as bar:
         task = bar.add_task("starting", total=None, rates="")
         for update in updates:
-            if update.lost:
-                show.message("the connection to the head is lost; the job goes on there. Connecting again ...")
+            if update.status is None:
+                show.message("the connection to the head is lost; the job continues there. Connecting again ...")
                 continue
             status, progress = update.status, update.progress
-            attempts = len(status.get("attempts", ()))
+            attempts = len(status.attempts)
             if attempts > attempt:
                 attempt = attempts
-                hosts = ", ".join(status["attempts"][-1]["hosts"])
+                hosts = ", ".join(status.attempts[-1].hosts)
                 show.message(f"mpirun ended early; attempt {attempt} on {hosts} does what is missing")
-            if progress is None or progress["attempt"] != attempt:
+            if progress is None or progress.attempt != attempt:
                 continue
             by_host = rates.update(progress)
             text = "images/s: " + "  ".join(f"{host} {rate:,.0f}" for host, rate in by_host.items()) if by_host else ""
-            bar.update(
-                task, description=progress["phase"], completed=progress["done"], total=progress["total"], rates=text
-            )
+            bar.update(task, description=progress.phase, completed=progress.done, total=progress.total, rates=text)
             if not show.stderr.is_terminal and by_host and time.monotonic() - said > _PLAIN_EVERY:
                 said = time.monotonic()
-                show.message(f"{progress['done']:,} of {progress['total']:,}   {text}")
+                show.message(f"{progress.done:,} of {progress.total:,}   {text}")
     return status
 
 
@@ -81,7 +81,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: JobReport, console: Console) -> None:
     """The table of a complete job."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("rank", justify="right")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from clusteradm.cli import context, show
 from clusteradm.cli.parser import Parser
-from clusteradm.models.catalogue import Catalogue, ModelVersion, catalogue, one_version
-from clusteradm.models.manifest import Tensor
+from clusteradm.models.catalogue import catalogue, one_version
+from clusteradm.node.spec.wire.manifest import Tensor
+from clusteradm.node.spec.wire.repository import ListedVersion, ModelList
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace, connections: Connections) -> None:
     found = catalogue(connections, connections.cluster)
     if args.json:
-        models = [version.to_json() for version in found.versions]
+        models = [_document(version) for version in found.versions]
         show.json_document("model list", {"models": models, "left_out": found.left_out})
     elif not found.versions:
         show.message("no models are deployed")
@@ -71,7 +73,13 @@ def _list(args: argparse.Namespace, connections: Connections) -> None:
         show.message(f"{found.left_out} more versions are not listed: the head lists a limited number")
 
 
-def _table(found: Catalogue) -> Table:
+def _document(version: ListedVersion) -> dict[str, Any]:
+    """The version as JSON values; the keys of a damaged manifest are left out."""
+    about = version.manifest.to_json() if version.manifest else {}
+    return {**about, "name": version.name, "version": version.version, "path": version.path}
+
+
+def _table(found: ModelList) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, justify in (("model", "left"), ("version", "right"), ("bytes", "right"), ("input", "left")):
         table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
@@ -79,10 +87,10 @@ def _table(found: Catalogue) -> Table:
         table.add_column(column, no_wrap=True)
     for version in found.versions:
         row = [version.name, str(version.version)]
-        if version.details is None:
+        if version.manifest is None:
             row += ["", "its manifest is damaged"]
         else:
-            about = version.details
+            about = version.manifest
             row += [f"{about.bytes:,}", _shapes(about.inputs), _shapes(about.outputs), about.sha256[:_SHORT]]
         table.add_row(*(Text(show.line(text)) for text in row))
     return table
@@ -91,7 +99,7 @@ def _table(found: Catalogue) -> Table:
 def _show(args: argparse.Namespace, connections: Connections) -> None:
     version = one_version(connections, connections.cluster, args.name, args.version)
     if args.json:
-        show.json_document("model show", version.to_json())
+        show.json_document("model show", _document(version))
         return
     table = Table.grid(padding=(0, 2))
     for name, text in _lines(version):
@@ -99,10 +107,10 @@ def _show(args: argparse.Namespace, connections: Connections) -> None:
     show.stdout.print(table)
 
 
-def _lines(version: ModelVersion) -> Iterator[tuple[str, str]]:
+def _lines(version: ListedVersion) -> Iterator[tuple[str, str]]:
     yield "model", f"{version.name} version {version.version}"
     yield "path", f"{version.path} (on every host)"
-    about = version.details
+    about = version.manifest
     if about is None:
         yield "manifest", "damaged"
         return

@@ -1,1 +1,1 @@
-"""What is done to hosts as hosts: enrolment, drains."""
+"""Operations on hosts as hosts: enrolment, drains, the reset of a TPU."""

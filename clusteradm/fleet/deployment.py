@@ -55,7 +55,7 @@ def deploy(
 
 def _runtime_warnings(connections: Connections, upload: Upload, verified: Iterable[str]) -> tuple[str, ...]:
     """The hosts whose Edge TPU runtime is too old for the model, in one text."""
-    minimum = upload.manifest.model.min_runtime
+    minimum = upload.manifest.min_runtime
     if minimum is None:
         return ()
     names = set(verified)

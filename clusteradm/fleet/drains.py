@@ -1,15 +1,16 @@
-"""Hosts and TPUs that people have taken out of service: no job gets a slot there."""
+"""Drains: hosts and TPUs that people have taken out of service, where no job gets a slot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.errors import UsageError
 from clusteradm.health.survey import survey
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.health.tpu.state import Tpu
 from clusteradm.inventory import Cluster
+from clusteradm.node.spec.wire.fleet import ChangeDrains, DrainEntry, DrainReason
 from clusteradm.transport import Connections
 
 
@@ -30,7 +31,7 @@ class Drain:
 
 
 class Drains:
-    """What is drained, as the head keeps it."""
+    """The list of drains, which the head keeps."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -38,31 +39,31 @@ class Drains:
 
     def all(self) -> tuple[Drain, ...]:
         """Everything that is drained, in the order of its names. Raises HostUnreachable, HostFailed."""
-        return self._ask()
+        return self._ask(ChangeDrains())
 
     def drain(self, subjects: Iterable[str], *, reason: str, by: str) -> tuple[Drain, ...]:
         """Take hosts or TPUs out of service; returns all that are. Raises UsageError for what is not there."""
         names = [self._subject(text, gone=False) for text in subjects]
-        return self._ask(drain={name: {"reason": reason, "by": by} for name in names})
+        return self._ask(ChangeDrains(drain={name: DrainReason(reason, by) for name in names}))
 
     def undrain(self, subjects: Iterable[str]) -> tuple[Drain, ...]:
-        """Bring them back; returns what is still drained. Raises UsageError for what is not drained."""
+        """Return them to service; the result is what is still drained. Raises UsageError for what is not drained."""
         there = {drain.subject for drain in self.all()}
         names = [self._subject(text, gone=True) for text in subjects]
         for name in names:
             if name not in there:
                 drained = f"drained: {', '.join(sorted(there))}" if there else "nothing is drained"
                 raise UsageError(f"{name} is not drained", next_step=drained)
-        return self._ask(undrain=names)
+        return self._ask(ChangeDrains(undrain=tuple(names)))
 
-    def _ask(self, **fields: object) -> tuple[Drain, ...]:
+    def _ask(self, request: ChangeDrains) -> tuple[Drain, ...]:
         head = self._cluster.head
         self._connections.meet([head])
-        reply = self._connections.node(head).call("drains", timeout=30.0, **fields)
-        return tuple(_drain(subject, about) for subject, about in sorted(reply["drains"].items()))
+        reply = self._connections.node(head).call(request, timeout=30.0)
+        return tuple(_drain(subject, entry) for subject, entry in sorted(reply.drains.items()))
 
     def _subject(self, text: str, *, gone: bool) -> str:
-        """What a person means by HOST, HOST:PCI-ADDRESS or HOST:apex_N. `gone`: the TPU need not be there any more."""
+        """The drain's subject for HOST, HOST:PCI-ADDRESS or HOST:apex_N. `gone`: the TPU need not be there any more."""
         host, _, tpu = text.partition(":")
         if host not in self._cluster.hosts:
             raise UsageError(f"there is no host {host!r}", next_step=f"hosts: {' '.join(self._cluster.hosts)}")
@@ -90,9 +91,6 @@ def in_service(slots: Mapping[str, tuple[Tpu, ...]], drains: Iterable[Drain]) ->
     }
 
 
-def _drain(subject: str, about: Mapping[str, object]) -> Drain:
+def _drain(subject: str, entry: DrainEntry) -> Drain:
     host, _, address = subject.partition(":")
-    try:
-        return Drain(host, address or None, str(about["reason"]), str(about["by"]), int(str(about["since"])))
-    except (KeyError, TypeError, ValueError):
-        raise ClusteradmError(f"the head's list of drains is damaged at {subject}") from None
+    return Drain(host, address or None, entry.reason, entry.by, entry.since)

@@ -15,6 +15,7 @@ from clusteradm.health.reading import Reading
 from clusteradm.health.tpu import state as tpu
 from clusteradm.health.tpu.state import Tpu
 from clusteradm.inventory import Cluster, Host
+from clusteradm.node.spec.wire.node import ClusterProbe, Hello, Probe
 from clusteradm.transport import Connections, gateways_of
 
 PROBE_SECONDS = 100.0
@@ -77,11 +78,10 @@ def survey(
     def one(host: Host) -> dict[str, Any]:
         node = connections.node(host)
         before = time.time()
-        clock = float(node.call("hello", timeout=PROBE_SECONDS)["time"])
+        clock = node.call(Hello(), timeout=PROBE_SECONDS).time
         after = time.time()
-        options = _options(cluster, host)
-        reply = node.call("probe", timeout=PROBE_SECONDS, sections=list(sections), options=options)
-        document = dict(reply["document"])
+        request = Probe(tuple(sections), _options(cluster, host))
+        document = node.call(request, timeout=PROBE_SECONDS).document
         document["clock"] = {"skew": clock - (before + after) / 2, "doubt": (after - before) / 2}
         return document
 
@@ -95,8 +95,8 @@ def survey(
     if together and head.name in found.documents:
         progress(f"{head.name}: MPI and the share, from every host")
         try:
-            reply = connections.node(head).call("cluster-probe", timeout=180.0, **_together(cluster, found, chosen))
-            found.cluster = dict(reply["document"])
+            request = _together(cluster, found, chosen)
+            found.cluster = connections.node(head).call(request, timeout=180.0).document
         except ClusteradmError as error:
             found.cluster_error = error.what
     found.taken, found.seconds = time.time(), time.monotonic() - began
@@ -115,17 +115,17 @@ def _options(cluster: Cluster, host: Host) -> dict[str, Any]:
     }
 
 
-def _together(cluster: Cluster, found: Survey, hosts: Iterable[Host]) -> dict[str, Any]:
+def _together(cluster: Cluster, found: Survey, hosts: Iterable[Host]) -> ClusterProbe:
     """What the head's cluster probe is asked: every host that answered, and which of them can use the share."""
     names = [host.name for host in hosts if host.name in found.documents]
     uses = {name: Reading(found.documents[name]).part("share").part("use").truth("ok") for name in names}
-    return {
-        "user": cluster.setting("cluster_user"),
-        "shared": cluster.setting("cluster_shared"),
-        "hosts": names,
+    return ClusterProbe(
+        user=cluster.setting("cluster_user"),
+        shared=cluster.setting("cluster_shared"),
+        hosts=tuple(names),
         # A process that writes to a mount whose server is gone would hold up all of MPI.
-        "writers": [name for name in names if uses[name]],
-    }
+        writers=tuple(name for name in names if uses[name]),
+    )
 
 
 def judge(cluster: Cluster, found: Survey) -> list[Finding]:

@@ -1,7 +1,8 @@
-"""Inference jobs: what to infer, the job on the head, and what it measured."""
+"""Inference jobs: their inputs, their slots, the job on the head, its results and its report."""
 
 from clusteradm.jobs.inputs import HeadInputs, LocalInputs, resolve
-from clusteradm.jobs.job import Jobs, Slot, Update
-from clusteradm.jobs.report import Report, build
+from clusteradm.jobs.job import Jobs, Update
+from clusteradm.jobs.report import JobReport, build
+from clusteradm.jobs.results import Results
 
-__all__ = ["HeadInputs", "Jobs", "LocalInputs", "Report", "Slot", "Update", "build", "resolve"]
+__all__ = ["HeadInputs", "JobReport", "Jobs", "LocalInputs", "Results", "Update", "build", "resolve"]

@@ -1,4 +1,4 @@
-"""What a job is to infer: files of this machine, packed while they are sent, or files that are on the head already."""
+"""Inputs of a job: files of this machine, packed while they are sent, or files that are on the head already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from clusteradm.errors import UsageError
 
-# What counts in a folder: what Pillow reads everywhere, and NumPy's arrays. A file named outright is always taken.
+# The files of a folder that are inputs: pictures that every Pillow reads, and NumPy's arrays. A file named by itself is
+# always taken.
 SUFFIXES = (
     ".bmp",
     ".gif",
@@ -34,7 +35,7 @@ PART_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class File:
-    """One input file. `name` is what the results call it."""
+    """One input file. `name`: in the results."""
 
     name: str
     path: Path
@@ -69,7 +70,7 @@ class Part:
 
 
 def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
-    """The inputs that the command line names. Raises UsageError for what is not there, before any connection.
+    """The inputs that the arguments name. Raises UsageError for what is not there, before any connection.
 
     `head:PATH` is on the head; anything else is here. One job takes its inputs from one of the two.
     """

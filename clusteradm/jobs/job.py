@@ -1,44 +1,53 @@
-"""Jobs on the head: made, started, followed, ended, their results fetched."""
+"""Jobs on the head: submitted, listed, followed, cancelled, removed, their files fetched."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeVar
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.jobs.inputs import SUFFIXES, HeadInputs, LocalInputs, parts
+from clusteradm.node.spec.wire.job import JobSpec, ModelFile, Progress, Slot, Status
+from clusteradm.node.spec.wire.job_names import ID, JOBS, LOG, PYTHON, UNFINISHED
+from clusteradm.node.spec.wire.job_requests import (
+    AddPart,
+    AddPaths,
+    CancelJob,
+    CreateJob,
+    DiscardJob,
+    FetchFile,
+    FollowJob,
+    JobDetails,
+    JobSummary,
+    ListJobs,
+    Piece,
+    RemoveJob,
+    ShowJob,
+    StartJob,
+)
+from clusteradm.node.spec.wire.request import Request
 from clusteradm.transport import Connections
-
-RESULTS = "results.jsonl"
-
-# What mpirun starts on every host; bootstrap puts it there.
-PYTHON = "/opt/clusteradm/bin/python3"
 
 _WAIT = 1.0  # seconds that the head may hold a question when there is nothing new
 _RECONNECT = 300.0
 _ANSWER = 60.0  # seconds for an answer that needs no work
 
-
-@dataclass(frozen=True)
-class Slot:
-    """The TPUs of one host that a job may use; pci_address None: that host's CPU."""
-
-    host: str
-    tpus: tuple[str | None, ...]
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Update:
-    """What is new about a job. `status` and `progress`: the head's files, as node/job/files.py has them."""
+    """A change of a job. Without a status the connection is lost, and the job continues."""
 
-    status: Mapping[str, Any]
-    progress: Mapping[str, Any] | None
-    lost: bool = False  # the connection; the job goes on
+    status: Status | None
+    progress: Progress | None = None
 
 
 class Jobs:
@@ -47,57 +56,50 @@ class Jobs:
     def __init__(self, connections: Connections, cluster: Cluster) -> None:
         self._connections = connections
         self._head = cluster.head
-        self._place = {"shared": cluster.setting("cluster_shared"), "user": cluster.setting("cluster_user")}
+        self._shared: str = cluster.setting("cluster_shared")
+        self._user: str = cluster.setting("cluster_user")
 
     def directory(self, job: str) -> str:
         """The job's directory on the head."""
-        return f"{self._place['shared']}/jobs/{job}"
+        return f"{self._shared}/{JOBS}/{job}"
 
     def submit(
         self,
         inputs: LocalInputs | HeadInputs,
         *,
-        model: Mapping[str, Any],
+        model: ModelFile,
         slots: Sequence[Slot],
         ranks: int | None,
         top: int,
         progress: Callable[[int, int], None],
     ) -> tuple[str, int]:
-        """Bring the inputs to the head, start the job: (its id, its number of inputs).
+        """Send the inputs to the head and start the job: (its id, its number of inputs).
 
-        `model`: name, version, path, sha256, and input {dtype, shape}. `progress` is told bytes sent, and bytes in all.
-        Whatever ends this early leaves no job behind.
+        `progress` is called with bytes sent, and bytes in all. An error on the way leaves no job behind.
         """
-        job = str(self._call("job-create")["job"])
+        job = self._call(CreateJob(self._shared, self._user)).job
         try:
             if isinstance(inputs, LocalInputs):
                 self._send(job, inputs, progress)
             else:
-                self._call("job-paths", job=job, paths=list(inputs.paths), suffixes=list(SUFFIXES), timeout=None)
-            spec = {
-                "model": dict(model),
-                "head": self._head.name,
-                "slots": [
-                    {"host": slot.host, "tpus": [{"pci_address": address} for address in slot.tpus]} for slot in slots
-                ],
-                "ranks": ranks,
-                "top": top,
-                "python": PYTHON,
-            }
-            count = self._call("job-start", job=job, spec=spec, timeout=None)["inputs"]
+                request = AddPaths(self._shared, self._user, job, inputs.paths, SUFFIXES)
+                _accepted(self._call(request, timeout=None).refused)
+            spec = JobSpec(model, self._head.name, tuple(slots), ranks, top, PYTHON)
+            started = self._call(StartJob(self._shared, self._user, job, spec), timeout=None)
+            _accepted(started.refused)
         except BaseException:
-            # Also on Ctrl-C, whose half-read answer makes the conversation useless: begin a new one.
+            # Also on Ctrl-C, after which the conversation is in the middle of a reply: begin a new one.
             with contextlib.suppress(ClusteradmError):
                 self.cancel(job)
-                self._call("job-discard", job=job)
+                self._call(DiscardJob(self._shared, self._user, job))
             raise
-        return job, int(count)
+        return job, started.inputs
 
     def _send(self, job: str, inputs: LocalInputs, progress: Callable[[int, int], None]) -> None:
         sent = 0
         for part in parts(inputs.files):
             digest = hashlib.sha256(part.data).hexdigest()
-            pieces = [{"name": file.name, "size": file.size} for file in part.files]
+            pieces = tuple(Piece(file.name, file.size) for file in part.files)
 
             def tell(done: int, _: int, before: int = sent) -> None:
                 progress(before + done, inputs.bytes)
@@ -106,64 +108,89 @@ class Jobs:
             while not taken:
                 # Another job may have used up the same bytes between the two steps: then they are sent again.
                 self._connections.node(self._head).put_blobs({digest: part.data}, tell)
-                taken = self._call("job-part", job=job, blob=digest, files=pieces)["taken"]
+                taken = self._call(AddPart(self._shared, self._user, job, digest, pieces)).taken
             sent += len(part.data)
             progress(sent, inputs.bytes)
+
+    def list(self) -> tuple[JobSummary, ...]:
+        """Every job on the head, the oldest first. Raises HostUnreachable, HostFailed."""
+        return self._call(ListJobs(self._shared, self._user)).jobs
+
+    def show(self, job: str) -> JobDetails:
+        """One job. Raises UsageError for what is no job's id, HostFailed where there is no such job."""
+        return self._call(ShowJob(self._shared, self._user, _checked(job)))
 
     def follow(self, job: str) -> Iterator[Update]:
         """Every change of the job until it ends; the last update's state is "complete", "failed" or "cancelled".
 
-        A lost connection is an update of its own; then the head is sought again for five minutes, and the job taken up.
+        A lost connection is an update of its own; then the head is sought again for five minutes, and the job followed
+        further.
         """
-        seen: Any = None
+        seen: tuple[int, ...] | None = None
         while True:
             try:
-                answer = self._call("job-follow", job=job, seen=seen, wait=_WAIT)
-            except HostUnreachable as error:
-                yield Update({"state": "unknown", "error": str(error)}, None, lost=True)
+                news = self._call(FollowJob(self._shared, self._user, _checked(job), seen, _WAIT))
+            except HostUnreachable:
+                yield Update(None)
                 self._connections.reconnect(self._head, _RECONNECT)
                 seen = None
                 continue
-            if answer["seen"] != seen or answer["status"]["state"] not in ("starting", "running"):
-                seen = answer["seen"]
-                yield Update(answer["status"], answer["progress"])
-            if answer["status"]["state"] not in ("starting", "running"):
+            ended = news.status.state not in UNFINISHED
+            if news.seen != seen or ended:
+                seen = news.seen
+                yield Update(news.status, news.progress)
+            if ended:
                 return
 
-    def failure(self, job: str, status: Mapping[str, Any]) -> HostFailed:
-        """The error that a failed job's last status tells, with the end of its log."""
-        lines = "".join(f"\n    {line}" for line in status.get("log", ()))
+    def failure(self, job: str, status: Status) -> HostFailed:
+        """The error of a failed job, with the end of its log."""
+        lines = "".join(f"\n    {line}" for line in status.log)
         return HostFailed(
-            f"job {job} failed: {status.get('error', 'no reason given')}{lines}",
+            f"job {job} failed: {status.error or 'no reason given'}{lines}",
             where=self._head.name,
-            next_step=f"clusteradm health says what is ill; the whole log is {self.directory(job)}/log there",
+            next_step=f"clusteradm health says what is ill; the whole log is {self.directory(job)}/{LOG} there",
         )
 
     def cancel(self, job: str) -> None:
-        """End the job and wait until it has ended.
+        """End the job and wait until it has ended. Its inputs are kept until it is removed.
 
         Over a new connection: the present one may be in the middle of an answer.
         """
+        request = CancelJob(_checked(job))
         self._connections.drop(self._head)
-        self._call("job-cancel", job=job)
+        self._call(request)
+
+    def remove(self, job: str) -> None:
+        """Remove a job that has ended, with its inputs and results. Raises UsageError while it runs."""
+        if not self._call(RemoveJob(self._shared, self._user, _checked(job))).removed:
+            raise UsageError(f"job {job} is running", next_step=f"end it first: clusteradm job cancel {job}")
 
     def fetch(self, job: str, name: str, into: BinaryIO) -> None:
         """Copy a file of the job. Raises HostUnreachable or HostFailed where it did not come whole."""
-        replies = self._connections.node(self._head).ask(
-            "job-fetch", timeout=_ANSWER, **self._place, job=job, file=name
-        )
+        request = FetchFile(self._shared, self._user, _checked(job), name)
+        replies = self._connections.node(self._head).ask(request, timeout=_ANSWER)
         size = 0
         while True:
             try:
-                reply = next(replies)
+                size += into.write(base64.b64decode(next(replies).data, validate=True))
+            except binascii.Error as error:
+                raise HostFailed(f"{name} of job {job} came damaged: {error}", where=self._head.name) from None
             except StopIteration as end:
-                if end.value["size"] != size:
-                    raise HostFailed(f"{name} has {end.value['size']} bytes, of which {size} came") from None
+                if end.value.size != size:
+                    what = f"{name} of job {job} has {end.value.size} bytes, of which {size} came"
+                    raise HostFailed(what, where=self._head.name) from None
                 return
-            size += into.write(base64.b64decode(reply["data"]))
 
-    def _call(self, do: str, timeout: float | None = _ANSWER, **fields: Any) -> dict[str, Any]:
-        answer = self._connections.node(self._head).call(do, timeout=timeout, **self._place, **fields)
-        if "refused" in answer:
-            raise UsageError(answer["refused"])
-        return answer
+    def _call(self, request: Request[R], timeout: float | None = _ANSWER) -> R:
+        return self._connections.node(self._head).call(request, timeout=timeout)
+
+
+def _checked(job: str) -> str:
+    if not re.fullmatch(ID, job):
+        raise UsageError(f"{job!r} is no job's id", next_step="clusteradm job list shows them all")
+    return job
+
+
+def _accepted(refused: str | None) -> None:
+    if refused is not None:
+        raise UsageError(refused)

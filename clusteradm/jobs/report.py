@@ -1,15 +1,12 @@
-"""What a job measured."""
+"""Report of a complete job: its figures, rank by rank."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clusteradm.jobs.truth import Accuracy
-
-# What adds up over the attempts of a rank.
-_SUMS = ("images", "seconds", "busy", "decode", "wait")
+from clusteradm.node.spec.wire.job import ModelFile, RankProgress, Status
 
 
 @dataclass(frozen=True)
@@ -31,11 +28,11 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class Report:
+class JobReport:
     """One complete job."""
 
     job: str
-    model: Mapping[str, Any]  # name, version, sha256
+    model: ModelFile
     images: int
     errors: int
     seconds: float  # first dispatch to last result, of every attempt that got one
@@ -50,14 +47,14 @@ class Report:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """What the ranks' libraries call themselves."""
+        """The versions of the ranks' Edge TPU libraries."""
         return tuple(sorted({rank.device for rank in self.ranks if rank.device}))
 
     def to_json(self) -> dict[str, Any]:
         return {
             "job": self.job,
             "state": "complete",
-            "model": dict(self.model),
+            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "images": self.images,
             "errors": self.errors,
             "seconds": round(self.seconds, 4),
@@ -70,39 +67,54 @@ class Report:
         }
 
 
-def build(job: str, status: Mapping[str, Any], accuracy: Accuracy | None) -> Report:
-    """The report of a complete job, from its status.json. A TPU that worked in several attempts counts as one rank."""
-    attempts: Sequence[Mapping[str, Any]] = status["attempts"]
+def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
+    """The report of a complete job. A TPU that worked in several attempts counts as one rank."""
+    if status.model is None or status.started is None:
+        raise ValueError(f"job {job} is not complete")
     seconds = startup = 0.0
-    begun = status["started"]
-    worked: dict[tuple[str, str | None], dict[str, Any]] = {}
-    for attempt in attempts:
-        if attempt["first_dispatch"] is not None and attempt["last_result"] is not None:
-            startup += attempt["first_dispatch"] - begun
-            seconds += attempt["last_result"] - attempt["first_dispatch"]
-            begun = attempt["last_result"]
-        for rank in attempt["ranks"]:
-            key = (rank["host"], rank["pci_address"])
-            total = worked.setdefault(key, dict.fromkeys(_SUMS, 0))
-            total.update({name: total[name] + rank.get(name, 0) for name in _SUMS})
-            total.update({name: rank[name] for name in ("tpu", "version", "error") if rank.get(name) is not None})
-    done = sum(rank["images"] for rank in worked.values())
+    begun = status.started
+    worked: dict[tuple[str, str | None], RankProgress] = {}
+    for attempt in status.attempts:
+        if attempt.first_dispatch is not None and attempt.last_result is not None:
+            startup += attempt.first_dispatch - begun
+            seconds += attempt.last_result - attempt.first_dispatch
+            begun = attempt.last_result
+        for rank in attempt.ranks:
+            key = (rank.host, rank.pci_address)
+            worked[key] = _sum(worked[key], rank) if key in worked else rank
+    done = sum(rank.images for rank in worked.values())
     ranks = tuple(
         Rank(
             rank=number,
-            host=host,
-            tpu=rank.get("tpu"),
-            pci_address=address,
-            images=rank["images"],
-            share=round(rank["images"] / done, 4) if done else 0.0,
-            images_per_second=round(rank["images"] / rank["seconds"], 2) if rank["seconds"] else 0.0,
-            busy_seconds=round(rank["busy"], 4),
-            decode_seconds=round(rank["decode"], 4),
-            wait_seconds=round(rank["wait"], 4),
-            device=rank.get("version"),
-            error=rank.get("error"),
+            host=rank.host,
+            tpu=rank.tpu,
+            pci_address=rank.pci_address,
+            images=rank.images,
+            share=round(rank.images / done, 4) if done else 0.0,
+            images_per_second=round(rank.images / rank.seconds, 2) if rank.seconds else 0.0,
+            busy_seconds=round(rank.busy, 4),
+            decode_seconds=round(rank.decode, 4),
+            wait_seconds=round(rank.wait, 4),
+            device=rank.version,
+            error=rank.error,
         )
-        for number, ((host, address), rank) in enumerate(worked.items(), 1)
+        for number, rank in enumerate(worked.values(), 1)
     )
-    model = {name: status["model"][name] for name in ("name", "version", "sha256")}
-    return Report(job, model, status["images"], status["errors"], seconds, startup, len(attempts), ranks, accuracy)
+    return JobReport(
+        job, status.model, status.images, status.errors, seconds, startup, len(status.attempts), ranks, accuracy
+    )
+
+
+def _sum(earlier: RankProgress, later: RankProgress) -> RankProgress:
+    """The same TPU's rank in two attempts as one."""
+    return replace(
+        later,
+        images=earlier.images + later.images,
+        seconds=earlier.seconds + later.seconds,
+        busy=earlier.busy + later.busy,
+        decode=earlier.decode + later.decode,
+        wait=earlier.wait + later.wait,
+        tpu=later.tpu or earlier.tpu,
+        version=later.version or earlier.version,
+        error=later.error or earlier.error,
+    )

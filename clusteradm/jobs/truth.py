@@ -1,4 +1,4 @@
-"""The right answers, where somebody knows them: accuracy of a job's results."""
+"""Accuracy of a job's results, by a file of the right answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from clusteradm.errors import InputErrors, Problem, UsageError
+from clusteradm.node.spec.wire.result import Result
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def read(path: Path) -> dict[str, str]:
         elif truth.setdefault(row[0], row[1]) != row[1]:
             problems.append(Problem(str(path), line, f"{row[0]} is {row[1]} here and {truth[row[0]]} above"))
     if not truth and not problems:
-        problems.append(Problem(str(path), 0, "no line of it says what an input is"))
+        problems.append(Problem(str(path), 0, "no line of it names an input and its label"))
     if problems:
         raise InputErrors(problems)
     return truth
@@ -83,10 +84,10 @@ def _json_lines(text: str) -> Iterable[tuple[int, tuple[str, str] | str]]:
             yield number, 'not of the form {"input": name, "label": label}'
 
 
-def score(results: Iterable[Mapping[str, Any]], truth: Mapping[str, str], k: int) -> Accuracy | None:
-    """How right the results are. An input that could not be read is wrong; one unknown to the truth is not counted.
+def score(results: Iterable[Result], truth: Mapping[str, str], k: int) -> Accuracy | None:
+    """Accuracy of the results. An input that could not be read is wrong; one unknown to the truth is not counted.
 
-    Names match as they are, else by their last part where that is unambiguous. None where the truth knows no input.
+    Names match as a whole, else by their last part where that is unambiguous. None where the truth names no input.
     """
     by_last: dict[str, str | None] = {}
     for name, right_one in truth.items():
@@ -94,12 +95,12 @@ def score(results: Iterable[Mapping[str, Any]], truth: Mapping[str, str], k: int
         by_last[last] = right_one if by_last.get(last, right_one) == right_one else None
     labelled = right = in_top = 0
     for result in results:
-        name = result["input"]
+        name = result.input
         label = truth[name] if name in truth else by_last.get(PurePath(name).name)
         if label is None:
             continue
         labelled += 1
-        answers = [label in (answer.get("label"), str(answer["class"])) for answer in result.get("top", ())]
+        answers = [label in (answer.get("label"), str(answer.get("class"))) for answer in result.top]
         right += bool(answers[:1] and answers[0])
         in_top += any(answers)
     return Accuracy(labelled, right, in_top, k) if labelled else None

@@ -1,7 +1,7 @@
-"""Models: what a .tflite file is, and the cluster's repository of them."""
+"""Models: the contents of a .tflite file, its labels, and the cluster's repository of models."""
 
-from clusteradm.models.manifest import Manifest, Model, Tensor
 from clusteradm.models.repository import Repository, Stored, Upload, prepare
 from clusteradm.models.tflite.inspect import NotAModel, inspect
+from clusteradm.models.tflite.model import Model
 
-__all__ = ["Manifest", "Model", "NotAModel", "Repository", "Stored", "Tensor", "Upload", "inspect", "prepare"]
+__all__ = ["Model", "NotAModel", "Repository", "Stored", "Upload", "inspect", "prepare"]

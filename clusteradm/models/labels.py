@@ -1,9 +1,14 @@
-"""Label files: one class per line, in the forms that people have them in."""
+"""Labels of a model's classes: read from the forms of label files in use, from the model itself, and written."""
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from itertools import pairwise
+
+# A label file of more than this is none; it also bounds what a zip inside a model may unfold to.
+_MOST_BYTES = 4 << 20
 
 # "17  cat", "17: cat": the form of some of Coral's own files; the number is the class.
 _NUMBERED = re.compile(r"\s*(\d+)(?:\s*:\s*|\s+)(\S.*?)\s*")
@@ -34,3 +39,17 @@ def parse(text: str) -> tuple[str, ...]:
 def render(labels: tuple[str, ...]) -> bytes:
     """labels.txt as the repository keeps it: line N is class N."""
     return ("\n".join(labels) + "\n").encode("utf-8")
+
+
+def embedded(data: bytes) -> str | None:
+    """The label file inside a model (TensorFlow Lite metadata: a zip archive at its end); None where there is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = [info for info in archive.infolist() if info.filename.endswith(".txt")]
+            named = [info for info in names if "label" in info.filename.lower()] or (names if len(names) == 1 else [])
+            if not named or named[0].file_size > _MOST_BYTES:
+                return None
+            return archive.read(named[0]).decode("utf-8", "replace")
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError):
+        # Weights may hold the bytes of a zip's end by chance: that is a model without labels, and no error.
+        return None

@@ -1,4 +1,4 @@
-"""The cluster's model repository, from the admin's side (DESIGN section 5)."""
+"""Model repository of the cluster: models prepared here, stored on the head, verified from every host."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.models import labels as label_files
-from clusteradm.models.manifest import Manifest, check_name
-from clusteradm.models.tflite.inspect import embedded_labels, inspect
+from clusteradm.models.manifest import build, check_name
+from clusteradm.models.tflite.inspect import inspect
+from clusteradm.models.tflite.model import Model
+from clusteradm.node.spec.wire.manifest import LABELS, MODEL, Manifest
+from clusteradm.node.spec.wire.repository import TAKEN, UNCHANGED, AddModel, ShowModel, VerifyModel
 from clusteradm.transport import Connections
 
-MODEL, LABELS = "model.tflite", "labels.txt"
-
 # edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
-_RUNTIME = re.compile(r"RuntimeVersion\((\d+)\)")
+_RUNTIME = re.compile(r"RuntimeVersion\((\d{1,9})\)")
 
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
 _CACHED = 60.0
@@ -27,9 +28,10 @@ _CACHED = 60.0
 
 @dataclass(frozen=True)
 class Upload:
-    """A model that was found good: its manifest, its files, and what its owner should know."""
+    """A model ready to be stored: its manifest, its files, and warnings for its owner."""
 
     manifest: Manifest
+    model: Model
     files: dict[str, bytes]
     warnings: tuple[str, ...]
 
@@ -50,17 +52,17 @@ class Stored:
 
 @dataclass
 class Verified:
-    """Which hosts see the files as they were sent, and what is wrong on the others."""
+    """The hosts that read the files as they were sent, and the errors of the others."""
 
     hosts: list[str] = field(default_factory=list)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
 
 
 def prepare(path: Path, name: str, labels: Path | None = None) -> Upload:
-    """Read and judge a model file; no connection is made.
+    """Read and check a model file; no connection is made.
 
     Raises UsageError for what is no model (NotAModel), no name, or cannot be read. The labels are those of `labels`,
-    else those that lie in the model itself; they are stored one per class.
+    else those inside the model itself; they are stored one per class.
     """
     check_name(name)
     data = _read(path)
@@ -71,22 +73,15 @@ def prepare(path: Path, name: str, labels: Path | None = None) -> Upload:
         except UnicodeDecodeError as error:
             raise UsageError("no text in UTF-8", where=str(labels), next_step="one label per line") from error
     else:
-        text = embedded_labels(data)
+        text = label_files.embedded(data)
     parsed = label_files.parse(text) if text is not None else None
     files = {MODEL: data}
     if parsed is not None:
         if not parsed:
             raise UsageError("no label in it", where=str(labels), next_step="one label per line")
         files[LABELS] = label_files.render(parsed)
-    manifest = Manifest(
-        name=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
-        model=model,
-        labels=len(parsed) if parsed else None,
-        labels_sha256=hashlib.sha256(files[LABELS]).hexdigest() if parsed else None,
-    )
-    return Upload(manifest, files, tuple(_warnings(manifest)))
+    manifest = build(name, data, model, parsed, files.get(LABELS))
+    return Upload(manifest, model, files, tuple(_warnings(manifest, model)))
 
 
 def _read(path: Path) -> bytes:
@@ -96,9 +91,9 @@ def _read(path: Path) -> bytes:
         raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from error
 
 
-def _warnings(manifest: Manifest) -> Sequence[str]:
-    """What will disappoint, in the order of weight."""
-    model, found = manifest.model, []
+def _warnings(manifest: Manifest, model: Model) -> Sequence[str]:
+    """Reasons for which it will be slow or fail, the gravest first."""
+    found = []
     if not model.tpu_operations:
         found.append("nothing in it runs on the Edge TPU: it was not compiled (edgetpu_compiler MODEL.tflite)")
     elif model.cpu_operations:
@@ -120,7 +115,8 @@ class Repository:
     def __init__(self, connections: Connections, cluster: Cluster) -> None:
         self._connections = connections
         self._cluster = cluster
-        self._place = {"shared": cluster.setting("cluster_shared"), "user": cluster.setting("cluster_user")}
+        self._shared = cluster.setting("cluster_shared")
+        self._user = cluster.setting("cluster_user")
 
     def add(self, upload: Upload, version: int | None, progress: Callable[[int, int], None] | None = None) -> Stored:
         """Store a model under `version`, or the next one. The same files again are "unchanged".
@@ -131,65 +127,49 @@ class Repository:
         digests = upload.digests
         node.put_blobs({digests[name]: data for name, data in upload.files.items()}, progress)
         name = upload.manifest.name
-        reply = node.call(
-            "repository-add",
-            **self._place,
-            name=name,
-            version=version,
-            files=digests,
-            manifest=upload.manifest.to_json(),
-        )
-        if reply["state"] == "taken":
+        reply = node.call(AddModel(self._shared, self._user, name, version, digests, upload.manifest))
+        if reply.state == TAKEN:
             raise UsageError(
                 f"version {version} of {name} is there with other content, and a version never changes",
-                where=reply["path"],
+                where=reply.path,
                 next_step="leave --version out for the next number, or name one that is free",
             )
-        return Stored(name, reply["version"], reply["path"], reply["state"])
+        return Stored(name, reply.version, reply.path, reply.state)
 
     def verify(self, stored: Stored, upload: Upload, hosts: Sequence[Host]) -> Verified:
         """Compare the sha256 of every file, as each host reads it over the network, with what was sent."""
         wanted = upload.digests
 
         def look(host: Host) -> dict[str, str | None]:
-            reply = self._connections.node(host).call(
-                "repository-verify",
-                timeout=_CACHED + 60,
-                user=self._place["user"],
-                path=stored.path,
-                files=sorted(wanted),
-                within=_CACHED,
-            )
-            found: dict[str, str | None] = reply["sha256"]
-            return found
+            request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), _CACHED)
+            return self._connections.node(host).call(request, timeout=_CACHED + 60).sha256
 
         outcome = self._connections.each(hosts, look)
         verified = Verified(failed=dict(outcome.failed))
         for host, found in outcome.ok.items():
-            wrong = [name for name in sorted(wanted) if found[name] != wanted[name]]
+            wrong = [name for name in sorted(wanted) if found.get(name) != wanted[name]]
             if wrong:
-                verified.failed[host] = HostFailed("; ".join(_difference(name, found[name]) for name in wrong))
+                verified.failed[host] = HostFailed("; ".join(_difference(name, found.get(name)) for name in wrong))
             else:
                 verified.hosts.append(host)
         return verified
 
-    def find(self, name: str, version: int | None) -> tuple[Stored, dict[str, Any]]:
+    def find(self, name: str, version: int | None) -> tuple[Stored, Manifest]:
         """A version (None: the latest) and its manifest. Raises UsageError, naming what there is."""
         check_name(name)
-        reply = self._connections.node(self._cluster.head).call(
-            "repository-show", **self._place, name=name, version=version
-        )
-        if reply["manifest"] is None:
-            if reply["versions"]:
-                there = f"{name} has version " + ", ".join(str(number) for number in reply["versions"])
+        request = ShowModel(self._shared, self._user, name, version)
+        reply = self._connections.node(self._cluster.head).call(request)
+        if reply.manifest is None or reply.version is None:
+            if reply.versions:
+                there = f"{name} has version " + ", ".join(str(number) for number in reply.versions)
             else:
-                there = "deployed are: " + (", ".join(reply["models"]) or "none")
+                there = "deployed are: " + (", ".join(reply.models) or "none")
             wanted = f"model {name}" if version is None else f"version {version} of model {name}"
             raise UsageError(
                 f"there is no {wanted} on {self._cluster.head.name}; {there}",
                 next_step=f"clusteradm deploy-model FILE.tflite --name {name}",
             )
-        return Stored(name, reply["version"], reply["path"], "unchanged"), reply["manifest"]
+        return Stored(name, reply.version, reply.path, UNCHANGED), reply.manifest
 
 
 def _difference(name: str, found: str | None) -> str:
@@ -199,13 +179,14 @@ def _difference(name: str, found: str | None) -> str:
 
 
 def too_old(manifest: Manifest, documents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The hosts whose libedgetpu is older than the model needs; `documents`: health's, by host, with their runtime.
+    """The hosts whose libedgetpu is older than the model needs; `documents`: of their probes, by host, with "runtime".
 
     libedgetpu refuses such a model when it is loaded (driver/package_registry.cc), and only on that host.
     """
     found = []
     for host, document in documents.items():
-        version = _RUNTIME.search(str(document["runtime"].get("library", "")))
-        if version and manifest.model.min_runtime is not None and int(version[1]) < manifest.model.min_runtime:
+        runtime = document.get("runtime")
+        version = _RUNTIME.search(str(runtime.get("library"))) if isinstance(runtime, Mapping) else None
+        if version and manifest.min_runtime is not None and int(version[1]) < manifest.min_runtime:
             found.append(f"{host} ({version[1]})")
     return found

@@ -1,6 +1,8 @@
-"""The conversation with the admin side: JSON lines on standard input and output, and nothing else there.
+"""Conversation with the admin side: JSON lines on standard input and output, and nothing else there.
 
-A request is {"do": name, "id": number, ...}. Each reply carries the id; the last one "done": true, or "error": text.
+A request is {"do": name, "id": number, ...}, its other fields as in node/spec/wire. Each reply carries the id; the last
+one "done": true, or "error": text. What every start of the program answers is answered without the dataclasses of
+node/spec/wire, whose import would cost a board a tenth of a second.
 """
 
 import importlib
@@ -12,31 +14,35 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from clusteradm.node import PROTOCOL, batch, blobs
+from clusteradm.node.spec.wire import names
 from clusteradm.node.state import boot_id
 
 Reply = Callable[[Dict[str, Any]], None]
 
-# What this program can be asked for: name -> module:function. A function takes the request and a callback for replies
-# before the last, and returns the fields of the last. Modules are imported when first asked for: starting must be fast.
+# Request -> module:function. A function takes the request's fields and a callback for replies before the last, and
+# returns the fields of the last. Modules are imported at their first request: starting must be fast.
 HANDLERS = {
-    "facts": "clusteradm.node.facts:run",
-    "blobs": "clusteradm.node.blobs:missing",
-    "drains": "clusteradm.node.fleet.drains:change",
-    "tpu-reset": "clusteradm.node.fleet.tpu_reset:run",
-    "probe": "clusteradm.node.probe:run",
-    "cluster-probe": "clusteradm.node.probe.cluster:run",
-    "repository-add": "clusteradm.node.models.repository:add",
-    "repository-verify": "clusteradm.node.models.repository:verify",
-    "repository-show": "clusteradm.node.models.repository:show",
-    "repository-list": "clusteradm.node.models.repository:list_versions",
-    "job-create": "clusteradm.node.job.control:create",
-    "job-part": "clusteradm.node.job.control:add_part",
-    "job-paths": "clusteradm.node.job.control:add_paths",
-    "job-start": "clusteradm.node.job.control:start",
-    "job-follow": "clusteradm.node.job.control:follow",
-    "job-cancel": "clusteradm.node.job.control:cancel",
-    "job-discard": "clusteradm.node.job.control:discard",
-    "job-fetch": "clusteradm.node.job.control:fetch",
+    names.FACTS: "clusteradm.node.facts:run",
+    names.BLOBS: "clusteradm.node.blobs:missing",
+    names.PROBE: "clusteradm.node.probe:run",
+    names.CLUSTER_PROBE: "clusteradm.node.probe.cluster:run",
+    names.DRAINS: "clusteradm.node.fleet.drains:change",
+    names.TPU_RESET: "clusteradm.node.fleet.tpu_reset:run",
+    names.REPOSITORY_ADD: "clusteradm.node.models.repository:add",
+    names.REPOSITORY_VERIFY: "clusteradm.node.models.repository:verify",
+    names.REPOSITORY_SHOW: "clusteradm.node.models.repository:show",
+    names.REPOSITORY_LIST: "clusteradm.node.models.repository:list_versions",
+    names.JOB_CREATE: "clusteradm.node.job.making:create",
+    names.JOB_PART: "clusteradm.node.job.making:add_part",
+    names.JOB_PATHS: "clusteradm.node.job.making:add_paths",
+    names.JOB_START: "clusteradm.node.job.making:start",
+    names.JOB_DISCARD: "clusteradm.node.job.making:discard",
+    names.JOB_LIST: "clusteradm.node.job.control:list_jobs",
+    names.JOB_SHOW: "clusteradm.node.job.control:show",
+    names.JOB_FOLLOW: "clusteradm.node.job.control:follow",
+    names.JOB_CANCEL: "clusteradm.node.job.control:cancel",
+    names.JOB_REMOVE: "clusteradm.node.job.control:remove",
+    names.JOB_FETCH: "clusteradm.node.job.control:fetch",
 }
 
 
@@ -76,7 +82,7 @@ class Input:
 
 
 class Session:
-    """One conversation, until its input ends. Batches that it started go on without it."""
+    """One conversation, until its input ends. Batches that it started continue without it."""
 
     def __init__(self, input_fd: int = 0, output_fd: int = 1) -> None:
         self._input = Input(input_fd)
@@ -84,7 +90,7 @@ class Session:
         self._waiting: List[Dict[str, Any]] = []
 
     def run(self) -> None:
-        """Answer until the input ends or nobody reads the answers any more."""
+        """Answer until the input ends or the reader of the answers is gone."""
         try:
             while True:
                 request = self._waiting.pop(0) if self._waiting else self._next()
@@ -104,14 +110,15 @@ class Session:
         return request
 
     def _write(self, reply: Dict[str, Any]) -> None:
-        data = json.dumps(reply, separators=(",", ":")).encode("utf-8") + b"\n"
+        # default=vars: a dataclass of node/spec/wire within a reply is the object of its fields.
+        data = json.dumps(reply, separators=(",", ":"), default=vars).encode("utf-8") + b"\n"
         while data:
             data = data[os.write(self._output, data) :]
 
     def _answer(self, request: Dict[str, Any]) -> None:
         number = request.get("id")
         do = str(request.get("do"))
-        if do == "cancel":
+        if do == names.CANCEL:
             batch.cancel(str(request.get("batch")))
             return
 
@@ -122,7 +129,7 @@ class Session:
             final = self._handle(do, request, reply)
         except BrokenPipeError:
             raise
-        except Exception as error:  # whatever it was, it belongs to this request
+        except Exception as error:  # any error is this request's, and the conversation continues
             text = str(error) if isinstance(error, (OSError, ValueError, batch.BatchError)) else ""
             if not text:
                 import traceback  # only where something went wrong: starting must be fast
@@ -133,18 +140,18 @@ class Session:
         self._write(dict(final, id=number, done=True))
 
     def _handle(self, do: str, request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
-        if do == "hello":
+        if do == names.HELLO:
             return {
                 "protocol": PROTOCOL,
                 "python": "%d.%d.%d" % sys.version_info[:3],
                 "time": time.time(),
                 "boot": boot_id(),
             }
-        if do == "blob":
+        if do == names.BLOB:
             return blobs.receive(str(request["sha256"]), int(request["size"]), self._input.read)
-        if do == "apply":
+        if do == names.APPLY:
             return self._stream(batch.start(request), 0, reply)
-        if do == "follow":
+        if do == names.FOLLOW:
             return self._stream(batch.attach(str(request["batch"])), int(request.get("after", 0)), reply)
         if do not in HANDLERS:
             raise ValueError("this node program cannot %r" % do)
@@ -174,7 +181,7 @@ class Session:
                         sys.exit(0)  # the admin has gone; the batch goes on
                     while self._input.has_line():
                         request = self._next()
-                        if request is not None and request.get("do") == "cancel":
+                        if request is not None and request.get("do") == names.CANCEL:
                             batch.cancel(str(request.get("batch")))
                         elif request is not None:
                             self._waiting.append(request)

@@ -11,9 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clusteradm.errors import HostFailed, HostUnreachable
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.node import FindBlobs, PutBlob
+from clusteradm.node.spec.wire.request import Request, Streaming
 from clusteradm.transport.become import as_root
 from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
 from clusteradm.transport.connection import Connection
@@ -22,9 +25,14 @@ from clusteradm.transport.python import NoPython
 from clusteradm.transport.stream import Lines, ProcessStream, Stream
 
 _CHUNK = 1 << 18
-# A login may greet; a program that goes on and on is not ours.
+# A login may print a greeting; a program that prints more than this is not the node program.
 _NOISE_LINES = 100
+_ERROR_TEXT = 4000  # characters
 START_TIMEOUT = 60.0
+
+P = TypeVar("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class NodeError(HostFailed):
@@ -32,11 +40,15 @@ class NodeError(HostFailed):
 
 
 class Silent(HostUnreachable):
-    """The line is there, but nothing came in time."""
+    """The connection holds, but no reply came in time."""
 
 
 class Node:
-    """One conversation. Replies come in the order of the requests, so one thread asks at a time; anyone may `send`."""
+    """Conversation with the node program: typed requests out, typed replies back.
+
+    What the program sends is not trusted: a reply that does not fit its type is HostFailed, of this host alone.
+    Replies come in the order of the requests, so one thread asks at a time; any thread may `send`.
+    """
 
     def __init__(self, name: str, stream: Stream) -> None:
         self.name = name
@@ -69,7 +81,7 @@ class Node:
 
     @classmethod
     def local(cls, name: str = "local", python: str = sys.executable, env: Mapping[str, str] | None = None) -> Node:
-        """The node program as a process of this machine, as the user that we are: what tests talk to."""
+        """The node program as a process of this machine, run by the present user; for tests."""
         root = Path(__file__).resolve().parents[2]
         process = subprocess.Popen(
             [python, "-m", "clusteradm.node"],
@@ -89,12 +101,12 @@ class Node:
             self._greeting(timeout)
 
     def _greeting(self, timeout: float) -> str:
-        """The launcher's word. What a login's own start-up files print before it is passed over."""
+        """The launcher's answer, "need" or "have". What a login's start-up files print before it is passed over."""
         noise: list[str] = []
         while True:
             line = self._line(timeout, noise)
-            with contextlib.suppress(ValueError):
-                reply = json.loads(line)
+            with contextlib.suppress(WireError):
+                reply = loads(line)
                 for word in ("need", "have"):
                     if isinstance(reply, dict) and reply.get(word) == digest():
                         return word
@@ -102,9 +114,10 @@ class Node:
             if len(noise) > _NOISE_LINES:
                 raise HostFailed(f"the node program did not start; instead: {noise[0]} ...", where=self.name)
 
-    def _request(self, do: str, **fields: Any) -> int:
+    def _request(self, request: Request[Any]) -> int:
         number = next(self._numbers)
-        self._write(json.dumps({"do": do, "id": number, **fields}).encode() + b"\n")
+        fields = {"do": request.do, "id": number, **vars(request)}
+        self._write(json.dumps(fields, default=vars).encode() + b"\n")
         return number
 
     def _write(self, data: bytes) -> None:
@@ -128,8 +141,8 @@ class Node:
     def _read(self, timeout: float | None) -> dict[str, Any]:
         line = self._line(timeout)
         try:
-            reply = json.loads(line)
-        except ValueError:
+            reply = loads(line)
+        except WireError:
             reply = None
         if not isinstance(reply, dict):
             text = line[:200].decode("utf-8", "replace")
@@ -137,62 +150,62 @@ class Node:
         return reply
 
     def _lost(self, reason: str, noise: Sequence[str] = ()) -> HostFailed | HostUnreachable:
-        """The error of an ended conversation: the program's own last words, or the connection that broke.
+        """The error of an ended conversation: the end of the program's standard error, or a lost connection.
 
-        What stands on its standard error is no sign of either: sudo warns of a host name that it cannot resolve.
+        Text on standard error alone proves neither: sudo warns of a host name that it cannot resolve.
         """
         self.closed = True
         status = self._stream.exit_status()
         if status is None:
             return HostUnreachable(f"connection lost{': ' + reason if reason else ''}", where=self.name)
         words = "\n".join([*noise, self._stream.stderr_tail()]).strip()
-        for sign, (what, next_step) in _LAST_WORDS.items():
+        for sign, (what, next_step) in _START_FAILURES.items():
             if sign in words:
                 return HostFailed(what, where=self.name, next_step=next_step)
-        # 127: so does a shell end that finds no such program; sudo says it in its own words.
+        # 127: the status of a shell that finds no such program; sudo prints a message instead.
         if status == 127 or "not found" in words:
             return NoPython(self.name)
         return HostFailed(
             f"the node program ended with status {status}{': ' + words if words else ''}", where=self.name
         )
 
-    def ask(
-        self, do: str, *, timeout: float | None = None, **fields: Any
-    ) -> Generator[dict[str, Any], None, dict[str, Any]]:
+    def ask(self, request: Streaming[P, R], *, timeout: float | None = None) -> Generator[P, None, R]:
         """Send a request; yield its replies as they come, and return the final one.
 
-        `timeout`: seconds without any reply. Raises NodeError where the program answers with an error, HostUnreachable
-        where the connection is lost.
+        `timeout`: seconds without any reply. Raises NodeError where the program answers with an error, HostFailed
+        where an answer does not fit its type, HostUnreachable where the connection is lost.
         """
-        number = self._request(do, **fields)
-        while True:
-            reply = self._answer(number, timeout)
-            if reply.get("done"):
-                return reply
-            yield reply
+        number = self._request(request)
+        while not _is_last(reply := self._answer(number, timeout)):
+            yield self._decoded(request, request.part_type(), reply)
+        return self._decoded(request, request.reply_type(), reply)
 
-    def call(self, do: str, *, timeout: float | None = None, **fields: Any) -> dict[str, Any]:
-        """Send a request and return its final reply."""
-        conversation = self.ask(do, timeout=timeout, **fields)
-        try:
-            while True:
-                next(conversation)
-        except StopIteration as end:
-            return dict(end.value)
+    def call(self, request: Request[R], *, timeout: float | None = None) -> R:
+        """Send a request and return its reply, of several the final one. `timeout` and errors as for `ask`."""
+        number = self._request(request)
+        while not _is_last(reply := self._answer(number, timeout)):
+            pass
+        return self._decoded(request, request.reply_type(), reply)
 
-    def send(self, do: str, **fields: Any) -> None:
+    def send(self, request: Request[Any]) -> None:
         """Send a message that has no reply."""
-        self._request(do, **fields)
+        self._request(request)
+
+    def _decoded(self, request: Request[Any], kind: type[T], reply: dict[str, Any]) -> T:
+        try:
+            return decode(kind, reply)
+        except WireError as error:
+            raise HostFailed(f"its reply to {request.do} is not as agreed: {error}", where=self.name) from None
 
     def put_blobs(self, blobs: Mapping[str, bytes | Path], progress: Callable[[int, int], None] | None = None) -> None:
         """Send those bodies, named by their sha256 (hex), that the host lacks. `progress`: (bytes sent, all bytes)."""
         if not blobs:
             return
-        missing = self.call("blobs", sha256=sorted(blobs))["missing"]
-        sizes = {name: _size(blobs[name]) for name in missing}
+        missing = self.call(FindBlobs(tuple(sorted(blobs)))).missing
+        sizes = {name: _size(body) for name, body in blobs.items() if name in missing}
         total, sent = sum(sizes.values()), 0
-        for name in missing:
-            number = self._request("blob", sha256=name, size=sizes[name])
+        for name in sizes:
+            number = self._request(PutBlob(name, sizes[name]))
             before = sent
             for piece in _pieces(blobs[name], sizes[name]):
                 self._write(piece)
@@ -210,7 +223,7 @@ class Node:
             reply = self._read(timeout)
             if reply.get("id") == number:
                 if "error" in reply:
-                    raise NodeError(str(reply["error"]), where=self.name)
+                    raise NodeError(_readable(reply["error"]), where=self.name)
                 return reply
 
     def close(self) -> None:
@@ -219,8 +232,8 @@ class Node:
             self._stream.close()
 
 
-# What a host's own programs say when the node program cannot even start.
-_LAST_WORDS = {
+# Messages of a host's own programs where the node program cannot start -> the error and its next step.
+_START_FAILURES = {
     "a password is required": (
         "sudo asks for a password",
         "tell it with -K, give the user password-less sudo (a Mendel board has it), or log in as root",
@@ -238,6 +251,16 @@ _LAST_WORDS = {
         "see dmesg on the host: a card that fails is remounted so by the kernel",
     ),
 }
+
+
+def _is_last(reply: dict[str, Any]) -> bool:
+    return reply.get("done") is True
+
+
+def _readable(error: object) -> str:
+    """The program's error as text that can be shown: bounded, and without halves of characters."""
+    text = error if isinstance(error, str) else "an error that is no text"
+    return text[:_ERROR_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 
 def _size(body: bytes | Path) -> int:

@@ -13,6 +13,7 @@ import pytest
 
 from clusteradm.inventory import load
 from clusteradm.lab import Lab, LabError
+from clusteradm.node.spec.wire.node import Hello
 from clusteradm.transport import Connections
 
 pytestmark = pytest.mark.lab
@@ -51,7 +52,7 @@ def test_the_node_package_runs_under_python_3_7(old_lab: Lab) -> None:
     cluster = load(old_lab.inventory)
     with Connections(cluster, cluster.path.parent / "known_hosts") as connections:
         for host in cluster.hosts.values():
-            assert connections.node(host).call("hello")["python"].startswith("3.7.")
+            assert connections.node(host).call(Hello()).python.startswith("3.7.")
 
 
 def test_bootstrap_health_and_a_second_run(old_lab: Lab) -> None:

@@ -27,8 +27,8 @@ def test_the_api_and_the_commands_agree(cluster: Cluster, digits_model: Path) ->
         deployment = api.deploy_model(digits_model, "python-api")
         assert deployment.ok and sorted(deployment.verified.hosts) == cluster.nodes
         latest = api.model("python-api")
-        assert latest.details is not None
-        assert latest.details.sha256 == hashlib.sha256(digits_model.read_bytes()).hexdigest()
+        assert latest.manifest is not None
+        assert latest.manifest.sha256 == hashlib.sha256(digits_model.read_bytes()).hexdigest()
         listed = {(one.name, one.version) for one in api.models().versions}
     shown = json.loads(cluster.run("model", "list", "--json")[0])["models"]
     assert {(one["name"], one["version"]) for one in shown} == listed and ("python-api", latest.version) in listed

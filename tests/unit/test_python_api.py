@@ -6,7 +6,6 @@ import hashlib
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,15 @@ PLAYBOOK = """\
 """
 TENSOR = {"name": "image", "shape": [1, 28, 28, 1], "dtype": "uint8", "scale": 0.5, "zero_point": 3}
 MANIFEST = {
+    "manifest_version": 1,
+    "name": "digits",
+    "labels": None,
+    "labels_sha256": None,
+    "min_runtime": None,
+    "compiler": None,
+    "cached_bytes": 0,
+    "streamed_bytes": 0,
+    "description": "",
     "sha256": hashlib.sha256(MODEL.read_bytes()).hexdigest(),
     "bytes": 1,
     "inputs": [TENSOR],
@@ -74,7 +82,6 @@ def verify(fields: Mapping[str, Any]) -> dict[str, Any]:
 def healthy(hosts: FakeHosts) -> None:
     """The head and w1 answer, w2 does not."""
     for name in ("head", "w1"):
-        hosts[name].answer_always("hello", lambda fields: {"time": time.time()})
         hosts[name].answer_always("probe", {"document": {}})
     hosts["head"].answer_always("cluster-probe", {"document": {}})
     hosts["w2"].unreachable = True
@@ -88,7 +95,7 @@ def test_the_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hosts["head"].answer_always("repository-add", {"state": "added", "version": 1, "path": VERSION["path"]})
     hosts["head"].answer_always("repository-verify", verify)
     hosts["w1"].answer_always("repository-verify", {"sha256": {"model.tflite": None}})
-    hosts["w1"].answer_always("apply", {}, *TASK)
+    hosts["w1"].answer_always("apply", {"batch": "b", "ok": False}, *TASK)
     for example in EXAMPLES:
         with hosts.installed():
             exec(compile(example, "docs/python-api.md", "exec"), {})  # noqa: S102 - the page is ours
@@ -127,7 +134,7 @@ def test_health(hosts: FakeHosts) -> None:
 def test_bootstrap(hosts: FakeHosts, folder: Path) -> None:
     events: list[tuple[str, str]] = []
     end = {"event": {"n": 1, "kind": "end", "status": "failed", "msg": "no room"}}
-    hosts["w1"].answer("apply", {}, end)
+    hosts["w1"].answer("apply", {"batch": "b", "ok": False}, end)
     with clusteradm.open(folder / "inventory.yml") as cluster:
         recap = cluster.bootstrap(playbook="site.yml", on_event=lambda event: events.append((event.kind, event.host)))
         assert recap.failed and recap.hosts["w1"].reason.startswith("no room")

@@ -1,6 +1,12 @@
-"""Names and numbers of the TensorFlow Lite schema (tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3)."""
+"""Field and enumeration numbers of TensorFlow Lite's schema, and of the packages of the Edge TPU's compiler.
+
+Source: tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3; libedgetpu executable/executable.fbs. A field's
+number is its slot in a table's vtable: `graph.numbers(SubGraph.INPUTS, "i")`. Only what is read here.
+"""
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 IDENTIFIER = b"TFL3"
 CUSTOM = 32  # the builtin operator's number that says: look at the custom code
@@ -41,3 +47,66 @@ STABLEHLO_CASE
 # A name's place is its number: of a TensorType, of a BuiltinOperator.
 TENSOR_TYPES = tuple(_TENSOR_TYPES.split())
 OPERATORS = tuple(_OPERATORS.split())
+
+
+class Model(IntEnum):
+    OPERATOR_CODES = 1
+    SUBGRAPHS = 2
+    DESCRIPTION = 3
+    BUFFERS = 4
+
+
+class OperatorCode(IntEnum):
+    DEPRECATED_BUILTIN_CODE = 0  # a byte: numbers up to 127
+    CUSTOM_CODE = 1
+    BUILTIN_CODE = 3
+
+
+class SubGraph(IntEnum):
+    TENSORS = 0
+    INPUTS = 1
+    OUTPUTS = 2
+    OPERATORS = 3
+
+
+class Operator(IntEnum):
+    OPCODE_INDEX = 0
+    CUSTOM_OPTIONS = 5
+
+
+class Tensor(IntEnum):
+    SHAPE = 0
+    TYPE = 1
+    NAME = 3
+    QUANTIZATION = 4
+    SHAPE_SIGNATURE = 7
+
+
+class Quantization(IntEnum):
+    SCALE = 2
+    ZERO_POINT = 3
+
+
+class Buffer(IntEnum):
+    DATA = 0
+
+
+# The Edge TPU's compiler.
+
+PACKAGE_IDENTIFIER = b"DWN1"
+PARAMETER_CACHING = 1  # an executable's type: its parameters stay on the chip
+
+
+class Package(IntEnum):
+    MIN_RUNTIME_VERSION = 0
+    SERIALIZED_MULTI_EXECUTABLE = 1
+    COMPILER_VERSION = 4
+
+
+class MultiExecutable(IntEnum):
+    SERIALIZED_EXECUTABLES = 0
+
+
+class Executable(IntEnum):
+    PARAMETERS = 6
+    TYPE = 13

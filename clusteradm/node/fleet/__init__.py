@@ -1,1 +1,1 @@
-"""What a host does for the admin side's `fleet`: drains, and the reset of a TPU."""
+"""A host's half of `fleet`: the list of drains (on the head), the reset of a TPU."""

@@ -1,34 +1,37 @@
-"""What people have taken out of service: hosts and single TPUs, kept on the head, where every job is started from."""
+"""Drains: hosts and single TPUs out of service, kept on the head, where every job is started from."""
 
 import fcntl
 import json
 import os
 import time
-from typing import Any, Callable, Dict
 
 from clusteradm.node import files
+from clusteradm.node.handler import handles
+from clusteradm.node.spec.wire.decode import decode, loads
+from clusteradm.node.spec.wire.fleet import ChangeDrains, DrainEntry, DrainTable
 from clusteradm.node.state import private
 
 _FILE = "drains.json"
 
 
-def change(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
-    """{"drain": {subject: {"reason", "by"}}, "undrain": [subjects]} -> {"drains": all that are drained}.
+@handles(ChangeDrains)
+def change(request: ChangeDrains) -> DrainTable:
+    """Take subjects out of service, return others to it. A subject that is drained already keeps its time.
 
-    Either may be left out. A subject is HOST, or HOST:PCI-ADDRESS. What is drained already keeps its time. Raises
-    ValueError for a file that is no longer readable: nothing is forgotten in silence.
+    Raises ValueError for a file that can no longer be read: nothing is forgotten in silence.
     """
     path = os.path.join(private("cluster"), _FILE)
     with open(os.path.join(private("cluster"), "lock"), "ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         data = files.read(path)
-        drains: Dict[str, Dict[str, Any]] = {} if data is None else json.loads(data.decode("utf-8"))
-        before = dict(drains)
-        for subject, about in request.get("drain", {}).items():
-            since = drains.get(subject, {}).get("since", int(time.time()))
-            drains[subject] = {"reason": str(about["reason"]), "by": str(about["by"]), "since": since}
-        for subject in request.get("undrain", ()):
+        table = decode(DrainTable, {"drains": {} if data is None else loads(data)})
+        drains = dict(table.drains)
+        for subject, about in request.drain.items():
+            since = drains[subject].since if subject in drains else int(time.time())
+            drains[subject] = DrainEntry(about.reason, about.by, since)
+        for subject in request.undrain:
             drains.pop(subject, None)
-        if drains != before:
-            files.write(path, json.dumps(drains, indent=1, sort_keys=True).encode("utf-8") + b"\n")
-    return {"drains": drains}
+        if drains != table.drains:
+            text = json.dumps(drains, indent=1, sort_keys=True, default=vars)
+            files.write(path, text.encode("utf-8") + b"\n")
+    return DrainTable(drains)

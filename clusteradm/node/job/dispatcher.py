@@ -1,17 +1,19 @@
-"""Rank 0: hands out chunks, journals what comes back."""
+"""Rank 0: hands out chunks, journals their results."""
 
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, List, Optional
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.schedule import Schedule
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import AttemptPlan, Progress, RankProgress
 
-# Ranks start together but for seconds. So that no rank's start-up is counted as work, all are waited for, to an end.
-READY_PATIENCE = 30.0  # seconds after the first is ready
+# Ranks start within seconds of each other. So that no rank's start-up counts as work, all are waited for, to a limit.
+READY_SECONDS = 30.0  # after the first is ready
 PROGRESS_EVERY = 0.5
 
 
@@ -19,10 +21,12 @@ class Dispatcher:
     """The state of one attempt. Times are CLOCK_MONOTONIC, which all processes of the head share."""
 
     def __init__(self, folder: str, attempt: int, channel: Channel) -> None:
-        plan = files.read_json(os.path.join(folder, files.ATTEMPT % attempt)) or {}
+        plan = files.read(AttemptPlan, os.path.join(folder, job_names.ATTEMPT % attempt))
+        if plan is None:
+            raise RuntimeError("%s has no readable plan of attempt %d" % (folder, attempt))
         self._folder = folder
         self._channel = channel
-        self._inputs = list(files.read_lines(os.path.join(folder, files.INPUTS)))
+        self._inputs = list(files.read_lines(os.path.join(folder, job_names.INPUTS)))
         self._journal = journals.Journal(folder, attempt)
         have = journals.done(folder)
         self._schedule = Schedule([index for index in range(len(self._inputs)) if index not in have])
@@ -32,15 +36,10 @@ class Dispatcher:
         self._ready_since: Optional[float] = None
         self._first_dispatch: Optional[float] = None
         self._last_result: Optional[float] = None
-        self._ranks: Dict[int, Dict[str, Any]] = {
-            rank["rank"]: dict(
-                rank, images=0, seconds=0.0, busy=0.0, decode=0.0, wait=0.0, state="starting", error=None
-            )
-            for rank in plan["ranks"]
-        }
+        self._ranks = {rank.rank: RankProgress(**vars(rank)) for rank in plan.ranks}
 
     def run(self) -> None:
-        """Until every input has a result, or no rank is left that could work."""
+        """Work until every input has a result, or no rank is left that could work."""
         self._report("starting")
         reported = time.monotonic()
         while not self._schedule.finished and not self._nobody_left():
@@ -49,7 +48,7 @@ class Dispatcher:
                 self._take(message)
             else:
                 if self._first_dispatch is None:
-                    self._hand_out()  # the patience with those that start slowly may be over
+                    self._hand_out()  # the time given to ranks that start slowly may be over
                 time.sleep(channels.NAP)
             if time.monotonic() - reported >= PROGRESS_EVERY:
                 self._report("running" if self._first_dispatch else "starting")
@@ -60,17 +59,17 @@ class Dispatcher:
         self._report("finished")
 
     def _nobody_left(self) -> bool:
-        return all(rank["state"] == "failed" for rank in self._ranks.values())
+        return all(rank.state == "failed" for rank in self._ranks.values())
 
     def _take(self, message: Message) -> None:
         rank, now = self._ranks[message.rank], time.monotonic()
         if message.tag == channels.READY:
-            rank.update(message.body, state="ready")
+            rank.state, rank.version, rank.tpu = "ready", message.body["version"], message.body["tpu"]
             self._schedule.join(message.rank)
             self._ready_since = self._ready_since or now
             self._hand_out()
         elif message.tag == channels.FAILED:
-            rank.update(state="failed", error=message.body["error"])
+            rank.state, rank.error = "failed", message.body["error"]
             self._schedule.lose(message.rank)
             self._hand_out()
         elif message.tag == channels.RESULT:
@@ -87,12 +86,12 @@ class Dispatcher:
             self._last_result = now
         self._done += len(results)
         self._errors += sum("error" in result for result in results)
-        rank["images"] += len(results)
-        rank["seconds"] += body["seconds"]
-        rank.update(body["times"])
+        rank.images += len(results)
+        rank.seconds += body["seconds"]
+        rank.busy, rank.decode, rank.wait = body["busy"], body["decode"], body["wait"]
 
     def _hand_out(self, only: Optional[int] = None) -> None:
-        """Give every rank, or `only` one, what it may have."""
+        """Give every rank, or `only` one, the chunks that it may have."""
         if not self._may_start():
             return
         for rank in [only] if only is not None else self._schedule.ranks:
@@ -108,8 +107,8 @@ class Dispatcher:
             return True
         if self._ready_since is None:
             return False
-        starting = any(rank["state"] == "starting" for rank in self._ranks.values())
-        return not starting or time.monotonic() - self._ready_since > READY_PATIENCE
+        starting = any(rank.state == "starting" for rank in self._ranks.values())
+        return not starting or time.monotonic() - self._ready_since > READY_SECONDS
 
     def _piece(self, index: int) -> List[Any]:
         entry = self._inputs[index]
@@ -117,22 +116,22 @@ class Dispatcher:
 
     def _report(self, phase: str) -> None:
         files.write_json(
-            os.path.join(self._folder, files.PROGRESS),
-            {
-                "attempt": self._journal.attempt,
-                "phase": phase,
-                "total": len(self._inputs),
-                "done": self._earlier + self._done,
-                "errors": self._errors,
-                "first_dispatch": self._first_dispatch,
-                "last_result": self._last_result,
-                "now": time.monotonic(),
-                "ranks": [self._ranks[rank] for rank in sorted(self._ranks)],
-            },
+            os.path.join(self._folder, job_names.PROGRESS),
+            Progress(
+                attempt=self._journal.attempt,
+                phase=phase,
+                total=len(self._inputs),
+                done=self._earlier + self._done,
+                errors=self._errors,
+                first_dispatch=self._first_dispatch,
+                last_result=self._last_result,
+                now=time.monotonic(),
+                ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
+            ),
             keep=False,
         )
 
 
 def dispatch(folder: str, attempt: int, channel: Channel) -> None:
-    """Be rank 0 of the job in `folder`."""
+    """Run rank 0 of the job in `folder`."""
     Dispatcher(folder, attempt, channel).run()

@@ -1,37 +1,18 @@
-"""The files of a job directory, CLUSTER_SHARED/jobs/ID/, and how they are written: whole, or not at all.
-
-spec.json      what is to be done; never changes
-inputs.pack    the input files' bytes, one after another; removed when the job is complete
-inputs.jsonl   one line an input: {"input": name, "offset", "size", "form": null (a picture) or [dtype, shape]}
-attempt-N.json which rank sits where in attempt N; a name of its own, so that no NFS client has an old one in its cache
-hostfile       the same for mpirun
-journal.jsonl  the results as they came, with the number of the attempt
-progress.json  what rank 0 knows, twice a second
-status.json    what the supervisor knows
-results.jsonl  one line an input, in input order; appears once, complete
-outputs-ID/    output tensors that are too large for a line; results.jsonl names them by this path
-log            what mpirun and the ranks said
-"""
+"""Files of a job's directory, read and written: whole, or not at all. Their names: node/spec/wire/job_names.py."""
 
 import json
 import os
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Type, TypeVar
 
-SPEC = "spec.json"
-PACK = "inputs.pack"
-INPUTS = "inputs.jsonl"
-ATTEMPT = "attempt-%d.json"
-HOSTFILE = "hostfile"
-JOURNAL = "journal.jsonl"
-PROGRESS = "progress.json"
-STATUS = "status.json"
-RESULTS = "results.jsonl"
-LOG = "log"
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.decode import WireError, decode
+
+T = TypeVar("T")
 
 
 def outputs(folder: str) -> str:
     """The name, in the job's directory, of the folder for large outputs."""
-    return "outputs-" + os.path.basename(folder).lstrip(".")
+    return job_names.OUTPUTS % os.path.basename(folder).lstrip(".")
 
 
 def write_text(path: str, text: str, keep: bool = True) -> None:
@@ -46,8 +27,16 @@ def write_text(path: str, text: str, keep: bool = True) -> None:
 
 
 def write_json(path: str, document: Any, keep: bool = True) -> None:
-    """Replace the file by `document`, as write_text."""
-    write_text(path, json.dumps(document) + "\n", keep)
+    """Replace the file by `document`, which may hold dataclasses, as write_text."""
+    write_text(path, json.dumps(document, default=vars) + "\n", keep)
+
+
+def read(kind: Type[T], path: str) -> Optional[T]:
+    """The file as a `kind`; None where it is not there yet, or does not fit."""
+    try:
+        return decode(kind, read_json(path))
+    except WireError:
+        return None
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:

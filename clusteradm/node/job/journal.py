@@ -1,4 +1,4 @@
-"""The journal: what a job has got so far. Survives every rank; two attempts never write it at once."""
+"""Journal of a job: its results so far. Outlives every rank; two attempts never write it at once."""
 
 import fcntl
 import json
@@ -7,9 +7,10 @@ import time
 from typing import Any, Dict, List, Sequence, Set
 
 from clusteradm.node.job import files
+from clusteradm.node.spec.wire import job_names
 
-# Rank 0 of an attempt that mpirun has lost may live on for a moment. Seconds to wait until it has gone.
-_LOCK_PATIENCE = 20.0
+# Seconds to wait for the end of rank 0 of an attempt that mpirun has lost: it may live on for a moment.
+_LOCK_SECONDS = 20.0
 
 
 class Journal:
@@ -17,7 +18,7 @@ class Journal:
 
     def __init__(self, folder: str, attempt: int) -> None:
         self.attempt = attempt
-        self._file = open(os.path.join(folder, files.JOURNAL), "ab+")  # noqa: SIM115 - for the attempt's life
+        self._file = open(os.path.join(folder, job_names.JOURNAL), "ab+")  # noqa: SIM115 - for the attempt's life
         _lock(self._file.fileno())
         # A line that was cut short must not swallow the next one.
         size = self._file.seek(0, os.SEEK_END)
@@ -28,19 +29,19 @@ class Journal:
                 self._file.flush()
 
     def append(self, rank: int, results: Sequence[Dict[str, Any]]) -> None:
-        """Write one chunk's results; they are the kernel's when this returns."""
+        """Write one chunk's results; when this returns they survive this process, not a power failure."""
         line = json.dumps({"attempt": self.attempt, "rank": rank, "results": list(results)}, separators=(",", ":"))
         self._file.write(line.encode("utf-8") + b"\n")
         self._file.flush()
 
     def close(self) -> None:
-        """On the disk, and free for another attempt."""
+        """Write it to the disk, and unlock it for another attempt."""
         os.fsync(self._file.fileno())
         self._file.close()
 
 
 def _lock(fd: int) -> None:
-    end = time.monotonic() + _LOCK_PATIENCE
+    end = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,18 +53,18 @@ def _lock(fd: int) -> None:
 
 
 def done(folder: str) -> Set[int]:
-    """The inputs that have a result."""
+    """The numbers of the inputs that have a result."""
     return {
         result["i"]
-        for line in files.read_lines(os.path.join(folder, files.JOURNAL))
+        for line in files.read_lines(os.path.join(folder, job_names.JOURNAL))
         for result in line.get("results", ())
     }
 
 
 def counts(folder: str, attempt: int) -> Dict[int, int]:
-    """How many results each rank of an attempt has delivered."""
+    """Number of results that each rank of an attempt has delivered."""
     found: Dict[int, int] = {}
-    for line in files.read_lines(os.path.join(folder, files.JOURNAL)):
+    for line in files.read_lines(os.path.join(folder, job_names.JOURNAL)):
         if line.get("attempt") == attempt:
             found[line["rank"]] = found.get(line["rank"], 0) + len(line["results"])
     return found
@@ -76,18 +77,18 @@ def finish(folder: str, labels: Sequence[str]) -> Dict[str, int]:
     writes nothing.
     """
     results: Dict[int, Dict[str, Any]] = {}
-    for line in files.read_lines(os.path.join(folder, files.JOURNAL)):
+    for line in files.read_lines(os.path.join(folder, job_names.JOURNAL)):
         for result in line.get("results", ()):
             results.setdefault(result["i"], result)
     errors = 0
     lines: List[str] = []
-    for index, entry in enumerate(files.read_lines(os.path.join(folder, files.INPUTS))):
+    for index, entry in enumerate(files.read_lines(os.path.join(folder, job_names.INPUTS))):
         if index not in results:
             raise RuntimeError("input %d (%s) has no result" % (index, entry["input"]))
         result = results[index]
         errors += "error" in result
         lines.append(json.dumps(_record(entry["input"], index, result, labels), ensure_ascii=False) + "\n")
-    files.write_text(os.path.join(folder, files.RESULTS), "".join(lines))
+    files.write_text(os.path.join(folder, job_names.RESULTS), "".join(lines))
     return {"images": len(lines), "errors": errors}
 
 

@@ -1,7 +1,7 @@
-"""Sees one job through: `python3 -m clusteradm.node.job.supervisor JOB-DIRECTORY`, a systemd unit on the head.
+"""Supervisor of one job: `python3 -m clusteradm.node.job.supervisor JOB-DIRECTORY`, a systemd unit on the head.
 
 Starts mpirun; where that ends early, asks which hosts still answer and starts again on them with what the journal
-lacks; writes results.jsonl when nothing is missing. Runs as the cluster user and outlives whoever asked for the job.
+lacks; writes results.jsonl when nothing is missing. Runs as the cluster user and outlives the admin's connection.
 """
 
 import os
@@ -10,122 +10,133 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from clusteradm.node.job import files
+from clusteradm.node.job import files, launch
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.plan import place, render_hostfile
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import (
+    Attempt,
+    AttemptPlan,
+    Progress,
+    RankPlace,
+    RankProgress,
+    Slot,
+    Status,
+    StoredSpec,
+)
+from clusteradm.node.spec.wire.manifest import LABELS
 
 # Attempts in a row that may end without a single new result.
 MOST_IDLE_ATTEMPTS = 3
-# After SIGTERM healthy ranks are gone within four seconds; mpirun itself may hang on a host that is frozen.
-_STOP_PATIENCE = 10.0
-_ASK_PATIENCE = 10.0
+_ASK_SECONDS = 10.0
 
 
 class Cancelled(Exception):
     """The unit was told to stop."""
 
 
+class JobFailed(Exception):
+    """The job cannot be completed; the text says why."""
+
+
 class Supervisor:
     """One job, until it is complete, failed or cancelled."""
 
     def __init__(self, folder: str) -> None:
-        spec = files.read_json(os.path.join(folder, files.SPEC))
+        spec = files.read(StoredSpec, os.path.join(folder, job_names.SPEC))
         if spec is None:
-            raise SystemExit("%s has no readable %s" % (folder, files.SPEC))
+            raise SystemExit("%s has no readable %s" % (folder, job_names.SPEC))
         self._folder = folder
         self._spec = spec
-        self._attempts: List[Dict[str, Any]] = []
+        self._attempts: List[Attempt] = []
         self._started = time.monotonic()
 
     def run(self) -> None:
-        """See the job through and leave its last word in status.json."""
+        """Run the job to its end and leave its last state in status.json."""
         signal.signal(signal.SIGTERM, _cancel)
         try:
             counts = self._attempt_until_complete()
         except Cancelled:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            self._status("cancelled")
-        except Failed as failure:
-            self._status("failed", error=str(failure), log=files.tail(os.path.join(self._folder, files.LOG)))
-            return
+            self._status(job_names.CANCELLED)
+        except JobFailed as failure:
+            log = tuple(files.tail(os.path.join(self._folder, job_names.LOG)))
+            self._status(job_names.FAILED, error=str(failure), log=log)
         else:
-            self._status("complete", **counts)
-        # Nobody needs the inputs any more, and a board's storage is small.
-        os.unlink(os.path.join(self._folder, files.PACK))
+            self._status(job_names.COMPLETE, **counts)
+            # A board's storage is small, and a complete job is never taken up again.
+            os.unlink(os.path.join(self._folder, job_names.PACK))
 
     def _attempt_until_complete(self) -> Dict[str, int]:
-        slots = self._spec["slots"]
+        slots: Sequence[Slot] = self._spec.slots
         have, idle = len(journals.done(self._folder)), 0
-        while have < self._spec["inputs"]:
+        while have < self._spec.inputs:
             status = self._attempt(slots)
             before, have = have, len(journals.done(self._folder))
-            if have == self._spec["inputs"]:
+            if have == self._spec.inputs:
                 break
             self._give_up_if_hopeless(status)
             idle = idle + 1 if have == before else 0
             if idle == MOST_IDLE_ATTEMPTS:
-                raise Failed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
+                raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
             slots = self._answering()
-        labels = os.path.join(os.path.dirname(self._spec["model"]["path"]), "labels.txt")
+        labels = os.path.join(os.path.dirname(self._spec.model.path), LABELS)
         return journals.finish(self._folder, _lines(labels))
 
-    def _attempt(self, slots: Sequence[Dict[str, Any]]) -> int:
+    def _attempt(self, slots: Sequence[Slot]) -> int:
         """Run mpirun once, on these hosts. Its exit status."""
         number = len(self._attempts) + 1
-        ranks = place(slots, self._spec["ranks"])
+        ranks = place(slots, self._spec.ranks)
         if not ranks:
-            raise Failed("no host with a slot answers any more")
-        hostfile = os.path.join(self._folder, files.HOSTFILE)
-        files.write_json(os.path.join(self._folder, files.ATTEMPT % number), {"attempt": number, "ranks": ranks})
-        files.write_text(hostfile, render_hostfile(self._spec["head"], ranks))
-        started = time.monotonic()
-        self._attempts.append(
-            {"attempt": number, "started": started, "hosts": sorted({rank["host"] for rank in ranks})}
-        )
-        self._status("running")
-        command = ["mpirun", "--hostfile", hostfile, "--map-by", "slot", "--bind-to", "none", "--tag-output"]
-        # NumPy's own threads would only be in the way of the other ranks: they spin when they start.
-        command += ["-np", str(len(ranks) + 1), "-x", "PYTHONPATH", "-x", "OPENBLAS_NUM_THREADS=1", "-wdir", "/"]
-        command += [self._spec["python"], "-m", "clusteradm.node.job.rank", self._folder, str(number)]
-        with open(os.path.join(self._folder, files.LOG), "ab") as log:
+            raise JobFailed("no host with a slot answers any more")
+        hostfile = os.path.join(self._folder, job_names.HOSTFILE)
+        files.write_json(os.path.join(self._folder, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
+        files.write_text(hostfile, render_hostfile(self._spec.head, ranks))
+        hosts = tuple(sorted({rank.host for rank in ranks}))
+        self._attempts.append(Attempt(number, time.monotonic(), hosts))
+        self._status(job_names.RUNNING)
+        command = launch.command(hostfile, len(ranks), self._spec.python, self._folder, number)
+        with open(os.path.join(self._folder, job_names.LOG), "ab") as log:
             log.write(("attempt %d: %s\n" % (number, " ".join(command))).encode("utf-8"))
             log.flush()
-            status = _run(command, log)
-        self._attempts[-1].update(self._measured(number, ranks), status=status)
+            status = launch.run(command, log)
+        self._attempts[-1] = replace(self._measured(number, ranks), status=status)
         return status
 
-    def _measured(self, number: int, ranks: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
-        """What rank 0 said last of this attempt; it may have died up to half a second later, so the journal counts."""
-        progress = files.read_json(os.path.join(self._folder, files.PROGRESS)) or {}
-        if progress.get("attempt") != number:
-            progress = {"first_dispatch": None, "last_result": None, "ranks": ranks}
+    def _measured(self, number: int, ranks: Sequence[RankPlace]) -> Attempt:
+        """The attempt with rank 0's last figures.
+
+        Rank 0 may have died up to half a second after it wrote them, so results are counted in the journal.
+        """
+        progress = files.read(Progress, os.path.join(self._folder, job_names.PROGRESS))
+        attempt, figures = self._attempts[-1], [RankProgress(**vars(rank)) for rank in ranks]
+        if progress is not None and progress.attempt == number:
+            figures = list(progress.ranks)
+            attempt = replace(attempt, first_dispatch=progress.first_dispatch, last_result=progress.last_result)
         images = journals.counts(self._folder, number)
-        return {
-            "first_dispatch": progress["first_dispatch"],
-            "last_result": progress["last_result"],
-            "ranks": [dict(rank, images=images.get(rank["rank"], 0)) for rank in progress["ranks"]],
-        }
+        return replace(attempt, ranks=tuple(replace(rank, images=images.get(rank.rank, 0)) for rank in figures))
 
     def _give_up_if_hopeless(self, status: int) -> None:
-        """Where every rank says why it cannot work, another attempt would hear the same."""
-        said = [rank.get("error") for rank in self._attempts[-1]["ranks"]]
-        if status == 0 and all(said):
-            raise Failed("no rank could work: " + "; ".join(sorted({str(text) for text in said})))
+        """Raise JobFailed where every rank has an error of its own: another attempt would end the same."""
+        errors = {rank.error for rank in self._attempts[-1].ranks}
+        if status == 0 and None not in errors:
+            raise JobFailed("no rank could work: " + "; ".join(sorted(str(error) for error in errors)))
 
-    def _answering(self) -> List[Dict[str, Any]]:
+    def _answering(self) -> List[Slot]:
         """The job's hosts that can be reached from the head and see the model."""
         # A mount whose server is gone hangs: a host with one does not answer.
-        look = "timeout 5 test -r " + shlex.quote(self._spec["model"]["path"])
-        asked: List[Tuple[Dict[str, Any], Optional["subprocess.Popen[bytes]"]]] = []
-        for slot in self._spec["slots"]:
-            if slot["host"] == self._spec["head"]:
+        look = "timeout 5 test -r " + shlex.quote(self._spec.model.path)
+        asked: List[Tuple[Slot, Optional["subprocess.Popen[bytes]"]]] = []
+        for slot in self._spec.slots:
+            if slot.host == self._spec.head:
                 asked.append((slot, None))
                 continue
-            command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", slot["host"], look]
+            command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", slot.host, look]
             asked.append((slot, subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)))
-        end = time.monotonic() + _ASK_PATIENCE
+        end = time.monotonic() + _ASK_SECONDS
         found = []
         for slot, process in asked:
             if process is None or _ends_well(process, end):
@@ -134,32 +145,20 @@ class Supervisor:
 
     def _status(self, state: str, **more: Any) -> None:
         spec = self._spec
-        status = {"state": state, "model": spec["model"], "top": spec["top"], "total": spec["inputs"]}
-        status.update(started=self._started, attempts=self._attempts, **more)
-        files.write_json(os.path.join(self._folder, files.STATUS), status)
-
-
-class Failed(Exception):
-    """The job cannot be completed; the text says why."""
+        status = Status(
+            state,
+            model=spec.model,
+            top=spec.top,
+            total=spec.inputs,
+            started=self._started,
+            attempts=tuple(self._attempts),
+            **more,
+        )
+        files.write_json(os.path.join(self._folder, job_names.STATUS), status)
 
 
 def _cancel(number: int, frame: Any) -> None:
     raise Cancelled
-
-
-def _run(command: Sequence[str], log: Any) -> int:
-    """Run mpirun to its end; whatever ends this program ends mpirun first."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        return process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_STOP_PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _ends_well(process: "subprocess.Popen[bytes]", end: float) -> bool:
@@ -172,7 +171,7 @@ def _ends_well(process: "subprocess.Popen[bytes]", end: float) -> bool:
 
 
 def _lines(path: str) -> List[str]:
-    """A text file's lines; none where it is not there."""
+    """The lines of a text file; none where it is not there."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().splitlines()

@@ -13,32 +13,35 @@ from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Channel
 from clusteradm.node.job.feeder import Feeder
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import AttemptPlan, RankPlace, StoredSpec
 
-# Decoding pays up to three threads (measured, 224 and 640 pixel JPEGs); more than the cores hurts.
+# Decoding gains from up to three threads (measured, 224 and 640 pixel JPEGs); more threads than cores slow it down.
 MOST_THREADS = 3
-_PATIENCE = 0.02  # seconds for a decoded input, between two looks for a message
+_WAIT = 0.02  # seconds to wait for a decoded input, between two looks for a message
 
 
 class Worker:
     """One rank at work. Times in seconds, by the monotonic clock of this host."""
 
-    def __init__(self, folder: str, channel: Channel, mine: Dict[str, Any], ranks_here: int) -> None:
-        spec = files.read_json(os.path.join(folder, files.SPEC)) or {}
-        model = spec["model"]
+    def __init__(self, folder: str, channel: Channel, mine: RankPlace, ranks_here: int) -> None:
+        spec = files.read(StoredSpec, os.path.join(folder, job_names.SPEC))
+        if spec is None:
+            raise RuntimeError("%s has no readable %s" % (folder, job_names.SPEC))
         self._channel = channel
-        self.engine = Engine(read_model(model["path"], model["sha256"]), mine["pci_address"])
+        self.engine = Engine(read_model(spec.model.path, spec.model.sha256), mine.pci_address)
         feed = Feed(self.engine.input)
-        self._answers = Answers(self.engine.outputs, spec["top"], os.path.join(folder, files.outputs(folder)))
+        self._answers = Answers(self.engine.outputs, spec.top, os.path.join(folder, files.outputs(folder)))
         self.engine.warm_up()
         threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // ranks_here))
-        self._feeder = Feeder(os.path.join(folder, files.PACK), feed.tensor, threads)
+        self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.tensor, threads)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}
-        self._mark = 0.0  # since when the work under way is under way
+        self._mark = 0.0  # when the chunk at work was begun
         self._busy = self._wait = 0.0
 
     def run(self) -> None:
-        """Until rank 0 says stop."""
+        """Work until rank 0 says stop."""
         while True:
             message = self._channel.poll()
             if message is not None:
@@ -60,7 +63,7 @@ class Worker:
     def _step(self) -> None:
         """One inference, and the chunk's results on their way if it was its last."""
         started = time.perf_counter()
-        item = self._feeder.get(_PATIENCE)
+        item = self._feeder.get(_WAIT)
         taken = time.perf_counter()
         self._wait += taken - started
         if item is None:
@@ -78,26 +81,29 @@ class Worker:
     def _deliver(self, chunk: int) -> None:
         now = time.perf_counter()
         del self._sizes[chunk]
-        times = {"busy": self._busy, "decode": self._feeder.decode_seconds, "wait": self._wait}
-        self._channel.send(
-            0,
-            channels.RESULT,
-            {"chunk": chunk, "seconds": now - self._mark, "results": self._results.pop(chunk), "times": times},
-        )
+        body = {
+            "chunk": chunk,
+            "seconds": now - self._mark,
+            "results": self._results.pop(chunk),
+            "busy": self._busy,
+            "decode": self._feeder.decode_seconds,
+            "wait": self._wait,
+        }
+        self._channel.send(0, channels.RESULT, body)
         self._mark = now
 
 
 def work(folder: str, attempt: int, channel: Channel) -> None:
-    """Be this rank of the job in `folder`. A TPU that fails costs this rank, not the job."""
+    """Run this rank of the job in `folder`. A TPU that fails costs this rank, not the job."""
     here = socket.gethostname()
-    plan = files.read_json(os.path.join(folder, files.ATTEMPT % attempt))
+    plan = files.read(AttemptPlan, os.path.join(folder, job_names.ATTEMPT % attempt))
     if plan is None:
-        raise RuntimeError("%s is not to be seen on %s: is the shared file system mounted?" % (folder, here))
-    mine = next(rank for rank in plan["ranks"] if rank["rank"] == channel.rank)
+        raise RuntimeError("%s cannot be read on %s: is the shared file system mounted?" % (folder, here))
+    mine = next(rank for rank in plan.ranks if rank.rank == channel.rank)
     try:
-        if here.split(".")[0] != mine["host"].split(".")[0]:
-            raise TpuError("rank %d was to run on %s but runs on %s" % (channel.rank, mine["host"], here))
-        worker = Worker(folder, channel, mine, sum(rank["host"] == mine["host"] for rank in plan["ranks"]))
+        if here.split(".")[0] != mine.host.split(".")[0]:
+            raise TpuError("rank %d was to run on %s but runs on %s" % (channel.rank, mine.host, here))
+        worker = Worker(folder, channel, mine, sum(rank.host == mine.host for rank in plan.ranks))
         channel.send(0, channels.READY, {"version": worker.engine.version, "tpu": worker.engine.path})
         worker.run()
     except Exception as error:

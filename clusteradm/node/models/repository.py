@@ -1,4 +1,4 @@
-"""The model repository on the shared file system: CLUSTER_SHARED/models/NAME/VERSION/ (DESIGN section 5).
+"""Model repository on the shared file system: CLUSTER_SHARED/models/NAME/VERSION/.
 
 Versions are whole numbers, as in TensorFlow Serving. A version appears by one rename, complete, and never changes
 again: its files are 0444 and its folder 0555. All of it is written by the cluster user.
@@ -13,74 +13,78 @@ import secrets
 import shutil
 import time
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from dataclasses import replace
+from typing import Any, Dict, Iterator, List, Optional
 
 from clusteradm.node import blobs
 from clusteradm.node.account import as_user
+from clusteradm.node.handler import handles
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, Manifest
+from clusteradm.node.spec.wire.repository import (
+    ADDED,
+    TAKEN,
+    UNCHANGED,
+    Addition,
+    AddModel,
+    Digests,
+    ListedVersion,
+    ListModels,
+    ModelFound,
+    ModelList,
+    ShowModel,
+    VerifyModel,
+)
 
-MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
-_NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _UPLOAD = ".upload-"
 _CHUNK = 1 << 20
-# Bounds of an answer to repository-list.
+# Bounds of the reply to ListModels.
 _LIST_COUNT = 2000
 _LIST_BYTES = 4 << 20
 _MANIFEST_BYTES = 64 << 10
 
-Reply = Callable[[Dict[str, Any]], None]
 
-
-def add(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
-    """Store a model that came as blobs.
-
-    {"shared", "user", "name", "version": number or null, "files": {"model.tflite": sha256, "labels.txt": sha256},
-    "manifest"} -> {"state": "added" | "unchanged" | "taken", "version", "path"}. Without a version: the next one, or
-    the latest where that has these very files. "taken": that version is there with other files, and stays as it is.
-    """
-    model = _model_folder(request)
+@handles(AddModel)
+def add(request: AddModel) -> Addition:
+    """Store a model whose files came as bodies."""
+    model = _model_folder(request.shared, request.name)
     with ExitStack() as stack:
-        # Opened by root, whose the blobs are; read by the cluster user.
+        # Opened by root, who owns the bodies; read by the cluster user.
         sources = {
-            name: stack.enter_context(open(blobs.path_of(digest), "rb")) for name, digest in request["files"].items()
+            name: stack.enter_context(open(blobs.path_of(digest), "rb")) for name, digest in request.files.items()
         }
 
         def work() -> Dict[str, Any]:
             with _locked(model):
-                return _add(model, request, sources)
+                return vars(_add(model, request, sources))
 
-        return dict(as_user(request["user"], work))
+        return decode(Addition, as_user(request.user, work))
 
 
-def verify(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
-    """The files' sha256, as this host sees them.
-
-    {"user", "path", "files": [names], "within": seconds} -> {"sha256": {name: sha256 or null}}. A file that is not
-    there is looked for again until `within` seconds are over: NFS clients remember for a while what a folder lacked.
-    """
-    end = time.monotonic() + request["within"]
+@handles(VerifyModel)
+def verify(request: VerifyModel) -> Digests:
+    """The files' sha256, as this host reads them; absent ones are looked for again for `within` seconds."""
+    end = time.monotonic() + request.within
 
     def work() -> Dict[str, Optional[str]]:
-        return {name: _sha256(os.path.join(request["path"], name)) for name in request["files"]}
+        return {name: _sha256(os.path.join(request.path, name)) for name in request.files}
 
     while True:
-        found = as_user(request["user"], work)
+        found: Dict[str, Optional[str]] = as_user(request.user, work)
         if None not in found.values() or time.monotonic() > end:
-            return {"sha256": found}
+            return Digests(found)
         time.sleep(0.5)
 
 
-def show(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
-    """One version and its manifest.
-
-    {"shared", "user", "name", "version": number or null for the latest} -> {"models", "versions", "version", "path",
-    "manifest"}. "manifest" is null where there is no such version; "models" and "versions" then say what there is.
-    """
-    models = os.path.join(request["shared"], "models")
-    model = _model_folder(request)
+@handles(ShowModel)
+def show(request: ShowModel) -> ModelFound:
+    """One version and its manifest, or what there is instead."""
+    models = os.path.join(request.shared, "models")
+    model = _model_folder(request.shared, request.name)
 
     def work() -> Dict[str, Any]:
         found = _versions(model)
-        version = request["version"] if request["version"] is not None else (found[-1] if found else None)
+        version = request.version if request.version is not None else (found[-1] if found else None)
         path = os.path.join(model, str(version))
         names = [name for name in sorted(os.listdir(models)) if _versions(os.path.join(models, name))]
         return {
@@ -91,20 +95,16 @@ def show(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
             "manifest": _manifest(path) if version in found else None,
         }
 
-    return dict(as_user(request["user"], work))
+    return decode(ModelFound, as_user(request.user, work))
 
 
-def list_versions(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
-    """Every version of every model, by name and number, with its manifest.
-
-    {"shared", "user"} -> {"versions": [{"name", "version", "path", "manifest"}], "left_out": number}. "manifest" is
-    null where it is damaged or larger than a manifest is. Versions past _LIST_COUNT or _LIST_BYTES of manifests are
-    counted in "left_out".
-    """
-    models = os.path.join(request["shared"], "models")
+@handles(ListModels)
+def list_versions(request: ListModels) -> ModelList:
+    """Every version of every model, up to _LIST_COUNT versions or _LIST_BYTES of manifests."""
+    models = os.path.join(request.shared, "models")
 
     def work() -> Dict[str, Any]:
-        names = sorted(name for name in os.listdir(models) if _NAME.fullmatch(name)) if os.path.isdir(models) else []
+        names = sorted(name for name in os.listdir(models) if re.fullmatch(NAME, name)) if os.path.isdir(models) else []
         every = [(name, version) for name in names for version in _versions(os.path.join(models, name))]
         found: List[Dict[str, Any]] = []
         left = _LIST_BYTES
@@ -114,14 +114,18 @@ def list_versions(request: Dict[str, Any], reply: Reply) -> Dict[str, Any]:
             left -= len(text)
             if left < 0:
                 break
-            found.append({"name": name, "version": version, "path": path, "manifest": _parsed(text)})
+            found.append({"name": name, "version": version, "path": path, "text": text.decode("utf-8", "replace")})
         return {"versions": found, "left_out": len(every) - len(found)}
 
-    return dict(as_user(request["user"], work))
+    listed = as_user(request.user, work)
+    versions = tuple(
+        ListedVersion(one["name"], one["version"], one["path"], _parsed(one["text"])) for one in listed["versions"]
+    )
+    return ModelList(versions, listed["left_out"])
 
 
 def _manifest_text(path: str) -> bytes:
-    """A version's manifest; b"" where it cannot be read or is larger than one is."""
+    """A version's manifest; b"" where it cannot be read or is larger than a manifest is."""
     try:
         # Not blocking: the folder is the cluster user's, who may have put a FIFO there.
         fd = os.open(os.path.join(path, MANIFEST), os.O_RDONLY | os.O_NONBLOCK)
@@ -132,24 +136,23 @@ def _manifest_text(path: str) -> bytes:
     return text if len(text) <= _MANIFEST_BYTES else b""
 
 
-def _parsed(text: bytes) -> Optional[Dict[str, Any]]:
+def _parsed(text: str) -> Optional[Manifest]:
     try:
-        found = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
+        return Manifest.from_json(loads(text.encode("utf-8")))
+    except WireError:
         return None
-    return found if isinstance(found, dict) else None
 
 
-def _add(model: str, request: Dict[str, Any], sources: Dict[str, Any]) -> Dict[str, Any]:
+def _add(model: str, request: AddModel, sources: Dict[str, Any]) -> Addition:
     there = _versions(model)
-    version = request["version"]
+    version = request.version
     same_as = version if version is not None else (there[-1] if there else None)
-    if same_as in there:
+    if same_as is not None and same_as in there:
         path = os.path.join(model, str(same_as))
-        if _holds(path, request["files"]):
-            return {"state": "unchanged", "version": same_as, "path": path}
+        if _holds(path, request.files):
+            return Addition(UNCHANGED, same_as, path)
         if version is not None:
-            return {"state": "taken", "version": version, "path": path}
+            return Addition(TAKEN, version, path)
     if version is None:
         version = there[-1] + 1 if there else 1
     path = os.path.join(model, str(version))
@@ -157,8 +160,8 @@ def _add(model: str, request: Dict[str, Any], sources: Dict[str, Any]) -> Dict[s
     os.mkdir(fresh)
     try:
         for name, source in sources.items():
-            _write(os.path.join(fresh, name), source, request["files"][name])
-        manifest = dict(request["manifest"], version=version)
+            _write(os.path.join(fresh, name), source, request.files[name])
+        manifest = replace(request.manifest, version=version).to_json()
         with open(os.path.join(fresh, MANIFEST), "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=2)
             file.write("\n")
@@ -170,12 +173,12 @@ def _add(model: str, request: Dict[str, Any], sources: Dict[str, Any]) -> Dict[s
         _remove(fresh)
         raise
     _sync(model)
-    return {"state": "added", "version": version, "path": path}
+    return Addition(ADDED, version, path)
 
 
 @contextmanager
 def _locked(model: str) -> Iterator[None]:
-    """Alone at this model. What an interrupted upload left is removed; a model without any version, too."""
+    """Exclusive use of this model's folder. Removes what an interrupted upload left, and a folder without a version."""
     os.makedirs(model, exist_ok=True)
     lock = os.open(model, os.O_RDONLY)
     try:
@@ -191,7 +194,7 @@ def _locked(model: str) -> Iterator[None]:
 
 
 def _write(path: str, source: Any, digest: str) -> None:
-    """Copy a blob into the version, and see that it is what it was to be."""
+    """Copy a body into the version and verify its sha256."""
     found = hashlib.sha256()
     with open(path, "wb") as file:
         for data in iter(lambda: source.read(_CHUNK), b""):
@@ -203,7 +206,7 @@ def _write(path: str, source: Any, digest: str) -> None:
 
 
 def _keep(file: Any) -> None:
-    """On the disk, and read-only."""
+    """Write it to the disk and make it read-only."""
     file.flush()
     os.fsync(file.fileno())
     os.fchmod(file.fileno(), 0o444)
@@ -251,7 +254,5 @@ def _manifest(path: str) -> Any:
         return json.load(file)
 
 
-def _model_folder(request: Dict[str, Any]) -> str:
-    if not _NAME.fullmatch(request["name"]):
-        raise ValueError("%r cannot be a model's name" % request["name"])
-    return os.path.join(request["shared"], "models", request["name"])
+def _model_folder(shared: str, name: str) -> str:
+    return os.path.join(shared, "models", name)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.node.spec.wire.node import Apply, BatchEnd, BatchEvent, BatchReply, Cancel, Follow
+from clusteradm.node.spec.wire.request import Streaming
 from clusteradm.transport import Node, NodeError, Silent
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class Conversation:
         self,
         connections: Connections,
         host: Host,
-        on_event: Callable[[Mapping[str, Any]], None],
+        on_event: Callable[[BatchEvent], None],
         on_lost: Callable[[str], None],
         guest: str = "",
     ) -> None:
@@ -50,10 +52,10 @@ class Conversation:
             seen = self._last
             try:
                 if applied:
-                    self._listen(node, "follow", batch=batch, after=self._last)
+                    self._listen(node, Follow(batch, self._last))
                 else:
                     node.put_blobs(blobs)
-                    self._listen(node, "apply", batch=batch, **request)
+                    self._listen(node, Apply(batch, **request))
                 return
             except NodeError:
                 if not applied:
@@ -82,11 +84,11 @@ class Conversation:
         """Tell the node to stop the batch before its next task. May be called from any thread."""
         self._cancelled = True
         if self._node is not None:
-            self._node.send("cancel", batch=self._batch)
+            self._node.send(Cancel(self._batch))
 
-    def _listen(self, node: Node, do: str, **fields: Any) -> None:
-        for reply in node.ask(do, timeout=self._connections.limits.silent, **fields):
-            event = reply["event"]
-            if event["n"] > self._last:
-                self._last = event["n"]
+    def _listen(self, node: Node, request: Streaming[BatchReply, BatchEnd]) -> None:
+        for reply in node.ask(request, timeout=self._connections.limits.silent):
+            event = reply.event
+            if event.n > self._last:
+                self._last = event.n
                 self._on_event(event)

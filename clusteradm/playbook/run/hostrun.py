@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.node.spec.wire.node import COMPLETE, END, BatchEvent, GatherFacts
 from clusteradm.playbook import result as results
 from clusteradm.playbook.model import Play, Step
 from clusteradm.playbook.run import reconnection
@@ -66,7 +67,7 @@ class HostRun:
         self._batch: list[Planned] = []
         self._settled = 0
         self._batches = 0
-        self._end: Mapping[str, Any] = {}
+        self._end: BatchEvent | None = None
         self._forgave = False
         self._at = BEGINNING
         self._conversation: Conversation | None = None
@@ -124,7 +125,7 @@ class HostRun:
         if self._play.gather_facts:
             self.task = GATHERING
             self._emit("start")
-            self._state.facts = dict(self._shared.connections.node(self.host).call("facts")["facts"])
+            self._state.facts = self._shared.connections.node(self.host).call(GatherFacts()).facts
             self._recap.count("ok", False)
             self._emit("result", status="ok", result={"ansible_facts": dict(self._state.facts)})
         self._board.advance(self._state, BEGINNING + 1)
@@ -213,20 +214,20 @@ class HostRun:
         """Run what is in the batch, and settle all of it."""
         while any(planned.request for planned in self._batch):
             end = self._apply()
-            if end.get("status") == "complete":
+            if end is not None and end.status == COMPLETE:
                 break
             if not self._forgave:
-                raise HostFailed(end.get("msg") or "the node ended its work early", where=self.host.name)
+                raise _ended_early(end, self.host)
             # It stopped at a failure that is none: foreseen in check mode, or judged otherwise here. On with the rest.
             self._batch, self._settled = self._batch[self._settled :], 0
         self._catch_up(len(self._batch))
         self._batch, self._settled = [], 0
 
-    def _apply(self) -> Mapping[str, Any]:
+    def _apply(self) -> BatchEvent | None:
         """Have the node run the batch; returns its last event."""
         blobs = {name: body for planned in self._batch for name, body in planned.blobs.items()}
         requests = [planned.request for planned in self._batch if planned.request is not None]
-        self._end, self._forgave = {}, False
+        self._end, self._forgave = None, False
         self._converse(
             Conversation(self._shared.connections, self.host, self._on_event, self._on_lost), requests, blobs
         )
@@ -235,26 +236,26 @@ class HostRun:
     def _on_lost(self, reason: str) -> None:
         self._emit("waiting", text=f"{reason}; connecting again, what was begun goes on there meanwhile")
 
-    def _on_event(self, event: Mapping[str, Any]) -> None:
-        kind = event["kind"]
+    def _on_event(self, event: BatchEvent) -> None:
+        kind = event.kind
         if kind == "waiting":
-            self._emit("waiting", text=f"an earlier run is still at work here (batch {event['batch']})")
-        elif kind == "end":
+            self._emit("waiting", text=f"an earlier run is still at work here (batch {event.batch})")
+        elif kind == END:
             self._end = event
         else:
-            position, planned = self._find(event["task"])
+            position, planned = self._find(event.task)
             if kind == "start":
                 self._catch_up(position)
                 self._begin(planned)
             elif kind == "line":
                 if not planned.task.no_log:
-                    self._emit("line", planned, text=event["text"])
+                    self._emit("line", planned, text=event.text)
             elif kind == "result":
                 self._catch_up(position)
                 self._settled = position + 1
-                self._settle(planned, dict(event["result"]))
+                self._settle(planned, event.result)
 
-    def _find(self, index: int) -> tuple[int, Planned]:
+    def _find(self, index: int | None) -> tuple[int, Planned]:
         for position, planned in enumerate(self._batch):
             if planned.step.index == index:
                 return position, planned
@@ -341,22 +342,22 @@ class HostRun:
             return reconnection.wait(planned, self.host, self._shared.connections, self._pause)
         host, guest = (delegate.host, self.host.name) if delegate is not None else (self.host, "")
         found: dict[str, Any] = {}
-        end: dict[str, Any] = {}
+        end: list[BatchEvent] = []
 
-        def on_event(event: Mapping[str, Any]) -> None:
-            if event["kind"] == "result":
-                found.update(event["result"])
-            elif event["kind"] == "end":
-                end.update(event)
-            elif event["kind"] == "line" and not planned.task.no_log:
-                self._emit("line", planned, text=event["text"])
+        def on_event(event: BatchEvent) -> None:
+            if event.kind == "result":
+                found.update(event.result)
+            elif event.kind == END:
+                end.append(event)
+            elif event.kind == "line" and not planned.task.no_log:
+                self._emit("line", planned, text=event.text)
 
         request = {**(planned.request or {}), "handler": None}
         self._converse(
             Conversation(self._shared.connections, host, on_event, self._on_lost, guest), [request], planned.blobs
         )
         if not found:
-            raise HostFailed(end.get("msg") or "the node ended its work early", where=host.name)
+            raise _ended_early(end[-1] if end else None, host)
         if planned.task.module == "reboot" and not request["check"]:
             return reconnection.reboot(planned, found, self.host, self._shared.connections, self._pause)
         return found
@@ -373,6 +374,11 @@ class HostRun:
 
     def _pause(self, seconds: float) -> None:
         self._board.wait(lambda: False, timeout=seconds)
+
+
+def _ended_early(end: BatchEvent | None, host: Host) -> HostFailed:
+    reason = end.msg if end is not None else ""
+    return HostFailed(reason or "the node ended its work early", where=host.name)
 
 
 def _words(error: ClusteradmError) -> str:

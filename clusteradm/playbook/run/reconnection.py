@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clusteradm.errors import ClusteradmError
 from clusteradm.inventory import Host
 from clusteradm.node.spec import normalise
+from clusteradm.node.spec.wire.node import Hello
 from clusteradm.playbook import result as results
 from clusteradm.playbook.run.planner import Planned
 
@@ -50,8 +51,8 @@ def reboot(
         try:
             pause(1.0)
             connections.drop(host)
-            hello = connections.reconnect(host, within=max(1.0, deadline - time.monotonic())).call("hello", timeout=10)
-            if hello["boot"] != begun["boot"]:
+            node = connections.reconnect(host, within=max(1.0, deadline - time.monotonic()))
+            if node.call(Hello(), timeout=10).boot != begun.get("boot"):
                 break
             reason = "it has not gone down"
         except ClusteradmError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +38,26 @@ TPU = {
     "temp": 1,
 }
 RESET = {"outcome": "done", "before": TPU, "after": TPU, "seconds": 1.0, "owner": None, "reason": ""}
-SHOWN = {"models": ["m"], "versions": [1], "version": 1, "path": "/m/1", "manifest": {}}
+TENSOR = {"name": "image", "shape": [1, 2, 2, 1], "dtype": "uint8", "scale": 1.0, "zero_point": 0, "dynamic": False}
+MANIFEST = {
+    "manifest_version": 1,
+    "name": "m",
+    "sha256": "0" * 64,
+    "bytes": 1,
+    "labels": None,
+    "labels_sha256": None,
+    "inputs": [TENSOR],
+    "outputs": [TENSOR],
+    "tpu_operations": 0,
+    "cpu_operations": {},
+    "min_runtime": None,
+    "compiler": None,
+    "cached_bytes": 0,
+    "streamed_bytes": 0,
+    "description": "",
+    "version": 1,
+}
+SHOWN = {"models": ["m"], "versions": [1], "version": 1, "path": "/m/1", "manifest": MANIFEST}
 
 Prepare = Callable[[FakeHosts], None]
 
@@ -81,7 +99,7 @@ def playbook_breaks(hosts: FakeHosts) -> None:
     """The line breaks in the middle of the task; the host is back, and the task has failed."""
     end = {"event": {"n": 1, "kind": "end", "status": "failed", "msg": "it was cut off"}}
     hosts["w1"].answer_always("apply", HostUnreachable("connection lost", where="w1"))
-    hosts["w1"].answer_always("follow", {}, end)
+    hosts["w1"].answer_always("follow", {"batch": "b", "ok": False}, end)
 
 
 def answers(name: str, *requests: str, reply: Any = None) -> Prepare:
@@ -108,11 +126,8 @@ def stores(hosts: FakeHosts) -> None:
 
 def infers(hosts: FakeHosts) -> None:
     """A model for CPUs is deployed, w1 is well; the head goes away before it makes the job."""
-    tensor = {"name": "image", "shape": [1, 2, 2, 1], "dtype": "uint8", "scale": 1.0, "zero_point": 0, "dynamic": False}
-    manifest = {"inputs": [tensor], "outputs": [tensor], "tpu_operations": 0, "sha256": "0" * 64}
-    hosts["head"].answer("repository-show", {**SHOWN, "manifest": manifest})
+    hosts["head"].answer("repository-show", SHOWN)
     hosts["head"].answer("drains", {"drains": {}})
-    hosts["w1"].answer("hello", {"time": time.time()})
     hosts["w1"].answer("probe", {"document": {}})
     hosts["head"].answer("job-create", HostUnreachable("gone", where="head"))
 

@@ -6,95 +6,25 @@ import getpass
 import io
 import json
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from clusteradm.errors import HostFailed, UsageError
-from clusteradm.inventory import Cluster, Host
-from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Slot, inputs, resolve
-from clusteradm.transport import Connections, Node
-
-MODEL = {"name": "m", "version": 1, "path": "/m", "sha256": "0", "input": {"dtype": "uint8", "shape": [1, 2, 2, 1]}}
-
-# Plays systemd: notes what it was asked for, starts no supervisor.
-SYSTEMD_RUN = """#!{python}
-import json, sys
-json.dump(sys.argv[1:], open("{folder}/unit.json", "w"))
-"""
-SYSTEMCTL = """#!/bin/sh
-echo "$@" >> {folder}/systemctl
-cat {folder}/active 2>/dev/null || echo active
-"""
+from clusteradm.jobs import HeadInputs, Update, inputs, resolve
+from clusteradm.node.spec.wire.job import Progress, Slot
+from clusteradm.node.spec.wire.job_requests import CancelJob
+from clusteradm.transport import NodeError
 
 
-class Place:
-    """A head of this machine: its connections has one conversation, with a local process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.shared = folder / "shared"
-        (self.shared / "jobs").mkdir(parents=True)
-        programs = folder / "bin"
-        programs.mkdir()
-        for name, text in (
-            ("systemd-run", SYSTEMD_RUN),
-            ("systemctl", SYSTEMCTL),
-            ("journalctl", "#!/bin/sh\necho traceback\n"),
-        ):
-            (programs / name).write_text(text.format(python=sys.executable, folder=folder))
-            (programs / name).chmod(0o755)
-        self._env = {
-            **os.environ,
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "CLUSTERADM_STATE": str(folder / "state"),
-        }
-        self._node: Node | None = None
-        settings = {"cluster_shared": str(self.shared), "cluster_user": getpass.getuser()}
-        head = Host("head", ("head",), settings, {})
-        self.jobs = Jobs(cast(Connections, self), Cluster(folder / "inventory.yml", {}, {"head": head}))
-
-    def node(self, host: Host) -> Node:
-        if self._node is None:
-            self._node = Node.local("head", env=self._env)
-        return self._node
-
-    def drop(self, host: Host) -> None:
-        if self._node is not None:
-            self._node.close()
-        self._node = None
-
-    def submit(self, what: LocalInputs | HeadInputs, **more: Any) -> tuple[str, int]:
-        self.sent: list[tuple[int, int]] = []
-        arguments: dict[str, Any] = {"model": MODEL, "slots": [Slot("w1", ("0000:01:00.0",))], "ranks": None, "top": 5}
-        return self.jobs.submit(
-            what, **{**arguments, **more}, progress=lambda sent, total: self.sent.append((sent, total))
-        )
-
-    def folder(self, job: str) -> Path:
-        return self.shared / "jobs" / job
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    made = Place(tmp_path)
-    yield made
-    made.drop(Host("head", (), {}, {}))
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number in range(5):
-        (folder / f"{number}.png").write_bytes(bytes([65 + number]) * 7)
-    return folder
+def state(update: Update) -> str:
+    assert update.status is not None
+    return update.status.state
 
 
 def test_local_inputs_arrive_in_one_pack(
-    place: Place, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs, "PART_BYTES", 16)
     monkeypatch.setattr(inputs.parts, "__defaults__", (16,))
@@ -109,7 +39,7 @@ def test_local_inputs_arrive_in_one_pack(
     assert place.sent[-1] == (35, 35)
     spec = json.loads((folder / "spec.json").read_text())
     assert (spec["job"], spec["inputs"], spec["head"]) == (job, 5, "head")
-    assert spec["slots"] == [{"host": "w1", "tpus": [{"pci_address": "0000:01:00.0"}]}]
+    assert spec["slots"] == [{"host": "w1", "tpus": ["0000:01:00.0"]}]
     unit = json.loads((tmp_path / "unit.json").read_text())
     assert unit[unit.index("--unit") + 1] == f"clusteradm-job-{job}.service"
     assert unit[unit.index("--uid") + 1] == getpass.getuser()
@@ -119,7 +49,7 @@ def test_local_inputs_arrive_in_one_pack(
     assert os.listdir(place.shared / "jobs") == [job]
 
 
-def test_inputs_on_the_head_are_packed_there(place: Place, pictures: Path) -> None:
+def test_inputs_on_the_head_are_packed_there(place: Any, pictures: Path) -> None:
     (place.shared / "data").mkdir()
     (place.shared / "data" / "x.png").write_bytes(b"shared")
     job, count = place.submit(HeadInputs((str(pictures), "data/x.png")))
@@ -130,7 +60,7 @@ def test_inputs_on_the_head_are_packed_there(place: Place, pictures: Path) -> No
         place.submit(HeadInputs(("/gone",)))
 
 
-def test_what_cannot_be_a_job_leaves_nothing(place: Place, pictures: Path) -> None:
+def test_what_cannot_be_a_job_leaves_nothing(place: Any, pictures: Path) -> None:
     (pictures / "a.npy").write_bytes(b"\x93NUMPY but damaged")
     with pytest.raises(UsageError, match=r"a\.npy is no readable NumPy file"):
         place.submit(resolve([str(pictures)]))
@@ -142,15 +72,16 @@ def test_what_cannot_be_a_job_leaves_nothing(place: Place, pictures: Path) -> No
     assert os.listdir(place.shared / "jobs") == []
 
 
-def test_following_to_the_end_and_fetching(place: Place, pictures: Path) -> None:
+def test_following_to_the_end_and_fetching(place: Any, pictures: Path) -> None:
     job, _ = place.submit(resolve([str(pictures)]))
     updates = place.jobs.follow(job)
-    assert next(updates).status["state"] == "starting"
+    assert state(next(updates)) == "starting"
     folder = place.folder(job)
-    (folder / "progress.json").write_text('{"attempt": 1, "done": 2}')
-    assert next(updates).progress == {"attempt": 1, "done": 2}
-    (folder / "status.json").write_text('{"state": "complete"}')
-    assert [update.status["state"] for update in updates] == ["complete"]
+    progress = Progress(1, "running", 5, 2, 0, None, None, 1.0, ())
+    (folder / "progress.json").write_text(json.dumps(vars(progress)))
+    assert next(updates).progress == progress
+    place.complete(job)
+    assert [state(update) for update in updates] == ["complete"]
     (folder / "results.jsonl").write_bytes(os.urandom(1_500_000))
     got = io.BytesIO()
     place.jobs.fetch(job, "results.jsonl", got)
@@ -160,24 +91,63 @@ def test_following_to_the_end_and_fetching(place: Place, pictures: Path) -> None
             place.jobs.fetch(job, name, got)
 
 
-def test_a_supervisor_that_vanished_is_a_failed_job(place: Place, pictures: Path, tmp_path: Path) -> None:
+def test_a_supervisor_that_vanished_is_a_failed_job(place: Any, pictures: Path, tmp_path: Path) -> None:
     job, _ = place.submit(resolve([str(pictures)]))
     (tmp_path / "active").write_text("inactive\n")
     last = list(place.jobs.follow(job))[-1].status
-    assert (last["state"], last["error"]) == ("failed", "its supervisor ended without a word")
+    assert last is not None
+    assert (last.state, last.error) == ("failed", "its supervisor ended without a result")
     text = str(place.jobs.failure(job, last))
     assert "traceback" in text
     assert f"{place.shared}/jobs/{job}/log" in text
 
 
-def test_cancel_stops_the_unit(place: Place, pictures: Path, tmp_path: Path) -> None:
+def test_cancel_stops_the_unit(place: Any, pictures: Path, tmp_path: Path) -> None:
     job, _ = place.submit(resolve([str(pictures)]))
     place.jobs.cancel(job)
     assert (tmp_path / "systemctl").read_text().splitlines()[-1] == f"stop clusteradm-job-{job}.service"
 
 
-def test_an_unknown_job(place: Place) -> None:
+def test_an_unknown_job(place: Any) -> None:
     with pytest.raises(HostFailed, match="there is no job 20260101-000000-abcdef here"):
         next(place.jobs.follow("20260101-000000-abcdef"))
-    with pytest.raises(HostFailed, match="is no job id"):
+    with pytest.raises(UsageError, match="is no job's id"):
         next(place.jobs.follow("../x"))
+    with pytest.raises(NodeError, match=r"job: '\.\./x' does not match"):  # the node does not rely on that
+        place.node(place.head).call(CancelJob("../x"))
+
+
+def test_jobs_are_listed_and_shown(place: Any, pictures: Path, tmp_path: Path) -> None:
+    assert place.jobs.list() == ()
+    (place.shared / "jobs" / ".20260101-000000-abcdef").mkdir()  # being made
+    first, second, third = (place.submit(resolve([str(pictures)]))[0] for _ in range(3))
+    place.complete(first)
+    (place.folder(third) / "status.json").write_text('{"state": "running", "attempts": "many"}')
+    (tmp_path / "active").write_text("active\n" * 3)
+    found = {job.job: job for job in place.jobs.list()}
+    assert sorted(found) == sorted([first, second, third])
+    assert (found[first].state, found[first].model, found[first].done) == ("complete", "m", 5)
+    assert (found[second].state, found[second].total) == ("starting", 5)
+    # One job that cannot be read harms no other.
+    assert (found[third].state, found[third].error) == ("damaged", "attempts: expected a list, not text")
+    with pytest.raises(HostFailed, match=r"status\.attempts: expected a list, not text"):
+        place.jobs.show(third)
+    shown = place.jobs.show(first)
+    assert (shown.spec.job, shown.spec.inputs, shown.status.images, shown.bytes) == (first, 5, 5, 35)
+    assert shown.spec.slots == (Slot("w1", ("0000:01:00.0",)),)
+    (tmp_path / "active").write_text("inactive\n")
+    assert place.jobs.show(second).status.state == "failed"
+    found = {job.job: job for job in place.jobs.list()}
+    assert (found[second].state, found[second].error) == ("failed", "its supervisor ended without a result")
+
+
+def test_a_job_is_removed_once_it_has_ended(place: Any, pictures: Path, tmp_path: Path) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    with pytest.raises(UsageError, match=f"job {job} is running\n  end it first: clusteradm job cancel {job}"):
+        place.jobs.remove(job)
+    assert (place.folder(job) / "inputs.pack").exists()
+    (tmp_path / "active").write_text("inactive\n")
+    place.jobs.remove(job)
+    assert os.listdir(place.shared / "jobs") == []
+    with pytest.raises(HostFailed, match=f"there is no job {job} here"):
+        place.jobs.remove(job)

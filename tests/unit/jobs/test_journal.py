@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from clusteradm.node.job import files, journal
+from clusteradm.node.job import journal
 from clusteradm.node.job.journal import Journal
+from clusteradm.node.spec.wire import job_names
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     names = [f"{number}.png" for number in range(4)]
-    (tmp_path / files.INPUTS).write_text("".join(json.dumps({"input": name}) + "\n" for name in names))
+    (tmp_path / job_names.INPUTS).write_text("".join(json.dumps({"input": name}) + "\n" for name in names))
     return tmp_path
 
 
@@ -25,7 +26,7 @@ def write(job: Path, attempt: int, rank: int, *results: dict[str, object]) -> No
 
 
 def results(job: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (job / files.RESULTS).read_text().splitlines()]
+    return [json.loads(line) for line in (job / job_names.RESULTS).read_text().splitlines()]
 
 
 def test_results_come_in_input_order_with_labels(job: Path) -> None:
@@ -55,12 +56,12 @@ def test_a_missing_result_is_an_error_and_no_file(job: Path) -> None:
     write(job, 1, 1, {"i": 0, "top": []}, {"i": 1, "top": []}, {"i": 3, "top": []})
     with pytest.raises(RuntimeError, match=r"input 2 \(2.png\) has no result"):
         journal.finish(str(job), [])
-    assert not (job / files.RESULTS).exists()
+    assert not (job / job_names.RESULTS).exists()
 
 
 def test_a_line_that_was_cut_short_is_done_again_and_swallows_nothing(job: Path) -> None:
     write(job, 1, 1, {"i": 0, "top": []})
-    with (job / files.JOURNAL).open("a") as file:
+    with (job / job_names.JOURNAL).open("a") as file:
         file.write('{"attempt":1,"rank":1,"results":[{"i":1,"to')
     assert journal.done(str(job)) == {0}
     write(job, 2, 1, {"i": 1, "top": []}, {"i": 2, "top": []})
@@ -70,7 +71,7 @@ def test_a_line_that_was_cut_short_is_done_again_and_swallows_nothing(job: Path)
 
 
 def test_two_attempts_never_write_at_once(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(journal, "_LOCK_SECONDS", 0.2)
     first = Journal(str(job), 1)
     with pytest.raises(RuntimeError, match="still holds the journal"):
         Journal(str(job), 2)

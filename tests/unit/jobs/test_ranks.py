@@ -21,6 +21,8 @@ from clusteradm.node.edgetpu.engine import Tpu as Device
 from clusteradm.node.job import files, journal, pack, worker
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.dispatcher import dispatch
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, Progress, StoredSpec
 
 MODEL = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
 INPUTS = 60
@@ -58,20 +60,25 @@ def job(tmp_path: Path) -> Path:
         else:
             Image.fromarray(chance.integers(0, 256, (28, 28), dtype=np.uint8)).save(source)
         with source.open("rb") as file:
-            size = pack.append(str(folder / files.PACK), file)
+            size = pack.append(str(folder / job_names.PACK), file)
         entries.append(pack.Entry(source.name, at, size))
         at += size
-    lines = pack.index(str(folder / files.PACK), entries, pack.Wanted("uint8", (1, 28, 28, 1)))
-    assert pack.write_index(str(folder / files.INPUTS), lines) == INPUTS
-    model = {"path": str(MODEL), "sha256": hashlib.sha256(MODEL.read_bytes()).hexdigest()}
-    files.write_json(str(folder / files.SPEC), {"model": model, "top": 3})
+    lines = pack.index(str(folder / job_names.PACK), entries, pack.Wanted("uint8", (1, 28, 28, 1)))
+    assert pack.write_index(str(folder / job_names.INPUTS), lines) == INPUTS
+    write_spec(folder, hashlib.sha256(MODEL.read_bytes()).hexdigest())
     return folder
 
 
-def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None) -> dict[str, Any]:
-    """One attempt with so many workers; what rank 0 said last."""
+def write_spec(folder: Path, sha256: str) -> None:
+    model = ModelFile("digits", 1, str(MODEL), sha256, InputForm("uint8", (1, 28, 28, 1)))
+    spec = StoredSpec(model, "head", (), None, 3, "python3", folder.name, INPUTS)
+    files.write_json(str(folder / job_names.SPEC), spec)
+
+
+def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None) -> Progress:
+    """One attempt with so many workers; the last progress that rank 0 wrote."""
     plan = [{"rank": n, "host": host or socket.gethostname(), "pci_address": None} for n in range(1, ranks + 1)]
-    files.write_json(str(job / (files.ATTEMPT % attempt)), {"attempt": attempt, "ranks": plan})
+    files.write_json(str(job / (job_names.ATTEMPT % attempt)), {"attempt": attempt, "ranks": plan})
     inboxes: list[queue.Queue[Message]] = [queue.Queue() for _ in range(ranks + 1)]
     threads = [
         threading.Thread(target=worker.work, args=(str(job), attempt, Channel(n, inboxes)), daemon=True)
@@ -83,7 +90,7 @@ def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None) -> dic
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
-    progress = files.read_json(str(job / files.PROGRESS))
+    progress = files.read(Progress, str(job / job_names.PROGRESS))
     assert progress is not None
     return progress
 
@@ -106,7 +113,7 @@ def expected(job: Path) -> list[int | None]:
 
 def answers(job: Path) -> list[int | None]:
     journal.finish(str(job), [])
-    results = [json.loads(line) for line in (job / files.RESULTS).read_text().splitlines()]
+    results = [json.loads(line) for line in (job / job_names.RESULTS).read_text().splitlines()]
     assert [result["input"] for result in results] == [f"{number:03}.png" for number in range(INPUTS)]
     assert "not a picture" in results[17]["error"]
     return [result["top"][0]["class"] if "top" in result else None for result in results]
@@ -116,13 +123,14 @@ def answers(job: Path) -> list[int | None]:
 def test_every_input_once_and_as_the_interpreter_says(job: Path, ranks: int) -> None:
     progress = run(job, ranks)
     assert answers(job) == expected(job)
-    delivered = [result["i"] for line in files.read_lines(str(job / files.JOURNAL)) for result in line["results"]]
+    delivered = [result["i"] for line in files.read_lines(str(job / job_names.JOURNAL)) for result in line["results"]]
     assert sorted(delivered) == list(range(INPUTS))
-    assert (progress["phase"], progress["done"], progress["errors"]) == ("finished", INPUTS, 1)
-    assert sum(rank["images"] for rank in progress["ranks"]) == INPUTS
-    assert progress["last_result"] > progress["first_dispatch"]
-    busy = [rank for rank in progress["ranks"] if rank["images"]]
-    assert all(rank["busy"] > 0 and rank["decode"] > 0 and rank["version"] == "CPU" for rank in busy)
+    assert (progress.phase, progress.done, progress.errors) == ("finished", INPUTS, 1)
+    assert sum(rank.images for rank in progress.ranks) == INPUTS
+    assert progress.last_result is not None and progress.first_dispatch is not None
+    assert progress.last_result > progress.first_dispatch
+    busy = [rank for rank in progress.ranks if rank.images]
+    assert all(rank.busy > 0 and rank.decode > 0 and rank.version == "CPU" for rank in busy)
 
 
 def test_a_second_attempt_does_what_the_first_did_not(job: Path) -> None:
@@ -130,7 +138,7 @@ def test_a_second_attempt_does_what_the_first_did_not(job: Path) -> None:
     earlier.append(1, [{"i": index, "top": [[99, 1.0]]} for index in range(0, INPUTS, 2)])
     earlier.close()
     progress = run(job, 2, attempt=2)
-    assert progress["done"] == INPUTS
+    assert progress.done == INPUTS
     assert journal.counts(str(job), 2).keys() <= {1, 2}
     assert sum(journal.counts(str(job), 2).values()) == INPUTS // 2
     right = expected(job)
@@ -152,21 +160,21 @@ def test_a_rank_whose_engine_fails_costs_no_input(job: Path, monkeypatch: pytest
     monkeypatch.setattr(Engine, "invoke", fails)
     progress = run(job, 3)
     assert answers(job) == expected(job)
-    states = sorted((rank["state"], rank["error"]) for rank in progress["ranks"])
+    states = sorted((rank.state, rank.error) for rank in progress.ranks)
     assert states == [("failed", "RuntimeError: the TPU has fallen off the bus"), ("ready", None), ("ready", None)]
 
 
 def test_when_no_rank_can_work_the_attempt_ends_and_says_why(job: Path) -> None:
     progress = run(job, 2, host="elsewhere")
     assert journal.done(str(job)) == set()
-    assert {rank["state"] for rank in progress["ranks"]} == {"failed"}
-    assert "was to run on elsewhere but runs on" in progress["ranks"][0]["error"]
+    assert {rank.state for rank in progress.ranks} == {"failed"}
+    assert "was to run on elsewhere but runs on" in str(progress.ranks[0].error)
 
 
 def test_another_model_than_the_deployed_one_is_refused(job: Path) -> None:
-    files.write_json(str(job / files.SPEC), {"model": {"path": str(MODEL), "sha256": "0" * 64}, "top": 3})
+    write_spec(job, "0" * 64)
     progress = run(job, 1)
-    assert "has sha256 46c54de6" in progress["ranks"][0]["error"]
+    assert "has sha256 46c54de6" in str(progress.ranks[0].error)
 
 
 def test_the_tpu_is_found_by_its_slot_whatever_its_number(tmp_path: Path) -> None:

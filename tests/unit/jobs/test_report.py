@@ -11,18 +11,21 @@ from clusteradm.errors import InputErrors, UsageError
 from clusteradm.jobs import truth
 from clusteradm.jobs.report import build
 from clusteradm.node.job.plan import place, render_hostfile
+from clusteradm.node.spec.wire.decode import decode
+from clusteradm.node.spec.wire.job import Slot, Status
+from clusteradm.node.spec.wire.result import Result
 
 
-def results(*answers: str) -> list[dict[str, Any]]:
+def results(*answers: str) -> list[Result]:
     return [
-        {"input": f"x/{number}.png", "top": [{"class": number, "label": label} for label in answer]}
+        Result(f"x/{number}.png", number, tuple({"class": number, "label": label} for label in answer))
         for number, answer in enumerate(answers)
     ]
 
 
 def test_accuracy_counts_first_and_among_the_first() -> None:
     known = {"0.png": "a", "x/1.png": "b", "2.png": "2", "3.png": "d", "9.png": "z"}
-    found = [*results("ab", "ab", "qq", "d"), {"input": "4.png", "error": "no picture"}]
+    found = [*results("ab", "ab", "qq", "d"), Result("4.png", 4, error="no picture")]
     accuracy = truth.score(found, known, 5)
     assert accuracy is not None
     assert (accuracy.labelled, accuracy.right, accuracy.right_in_top) == (4, 3, 4)
@@ -34,7 +37,7 @@ def test_accuracy_counts_first_and_among_the_first() -> None:
         "top_k": 1.0,
         "k": 5,
     }
-    unread = truth.score([{"input": "4.png", "error": "no picture"}], {"4.png": "a"}, 5)
+    unread = truth.score([Result("4.png", 4, error="no picture")], {"4.png": "a"}, 5)
     assert unread is not None
     assert (unread.labelled, unread.right) == (1, 0)
     assert truth.score(found, {"elsewhere.png": "a"}, 5) is None
@@ -84,8 +87,9 @@ def rank(number: int, host: str, images: int, **more: Any) -> dict[str, Any]:
 
 
 def test_the_report_sums_over_attempts_and_keeps_start_up_apart() -> None:
-    status = {
-        "model": {"name": "m", "version": 3, "sha256": "ab", "path": "/p", "input": {}},
+    status: dict[str, Any] = {
+        "state": "complete",
+        "model": {"name": "m", "version": 3, "sha256": "ab", "path": "/p", "input": {"dtype": "uint8", "shape": [1]}},
         "started": 100.0,
         "images": 1000,
         "errors": 2,
@@ -95,7 +99,9 @@ def test_the_report_sums_over_attempts_and_keeps_start_up_apart() -> None:
             {"first_dispatch": 109.0, "last_result": 110.0, "ranks": [rank(1, "head", 500, error="fell off")]},
         ],
     }
-    report = build("id", status, None)
+    for number, attempt in enumerate(status["attempts"], 1):
+        attempt.update(attempt=number, started=100.0, hosts=["head", "w1"])
+    report = build("id", decode(Status, status), None)
     assert (report.seconds, report.startup_seconds, report.attempts) == (3.0, 7.0, 3)
     assert report.images_per_second == pytest.approx(1000 / 3)
     head, worker, silent = report.ranks
@@ -108,21 +114,17 @@ def test_the_report_sums_over_attempts_and_keeps_start_up_apart() -> None:
     assert document["images_per_second"] == 333.33
 
 
-SLOTS = [
-    {"host": "head", "tpus": [{"pci_address": "a"}, {"pci_address": "b"}]},
-    {"host": "w1", "tpus": []},
-    {"host": "w2", "tpus": [{"pci_address": "a"}]},
-]
+SLOTS = [Slot("head", ("a", "b")), Slot("w1", ()), Slot("w2", ("a",))]
 
 
 def test_ranks_are_placed_as_mpirun_maps_them_by_slot() -> None:
-    assert [(one["rank"], one["host"], one["pci_address"]) for one in place(SLOTS)] == [
+    assert [(one.rank, one.host, one.pci_address) for one in place(SLOTS)] == [
         (1, "head", "a"),
         (2, "head", "b"),
         (3, "w2", "a"),
     ]
     # Fewer ranks than TPUs: every host's first before any host's second.
-    assert [(one["rank"], one["host"]) for one in place(SLOTS, 2)] == [(1, "head"), (2, "w2")]
+    assert [(one.rank, one.host) for one in place(SLOTS, 2)] == [(1, "head"), (2, "w2")]
     assert render_hostfile("head", place(SLOTS)) == "head slots=3\nw2 slots=1\n"
 
 

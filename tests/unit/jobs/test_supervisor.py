@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from clusteradm.node.job import files
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status, StoredSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,7 +31,8 @@ with open(folder + "/journal.jsonl", "a") as journal:
         journal.write(json.dumps({{"attempt": attempt, "rank": 1, "results": [result]}}) + "\\n")
 plan = json.load(open(folder + "/attempt-%d.json" % attempt))
 ranks = [dict(rank, images=0, error=part.get("error")) for rank in plan["ranks"]]
-progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks}}
+progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks, "phase": "running"}}
+progress.update(total=4, done=0, errors=0, now=3.0)
 json.dump(progress, open(folder + "/progress.json", "w"))
 print("mpirun said this")
 sys.stdout.flush()
@@ -57,18 +60,12 @@ def job(tmp_path: Path) -> Path:
     model.parent.mkdir()
     model.write_bytes(b"")
     (model.parent / "labels.txt").write_text("zero\none\n")
-    (folder / files.INPUTS).write_text("".join(json.dumps({"input": str(n)}) + "\n" for n in range(4)))
-    (folder / files.PACK).write_bytes(b"")
-    spec = {
-        "inputs": 4,
-        "head": "head",
-        "slots": [{"host": host, "tpus": [{"pci_address": "a"}]} for host in ("w1", "w2")],
-        "ranks": None,
-        "top": 1,
-        "python": "python3",
-        "model": {"path": str(model)},
-    }
-    files.write_json(str(folder / files.SPEC), spec)
+    (folder / job_names.INPUTS).write_text("".join(json.dumps({"input": str(n)}) + "\n" for n in range(4)))
+    (folder / job_names.PACK).write_bytes(b"")
+    slots = tuple(Slot(host, ("a",)) for host in ("w1", "w2"))
+    file = ModelFile("m", 1, str(model), "0", InputForm("uint8", (1,)))
+    spec = StoredSpec(file, "head", slots, None, 1, "python3", folder.name, 4)
+    files.write_json(str(folder / job_names.SPEC), spec)
     return folder
 
 
@@ -80,70 +77,70 @@ def start(job: Path, *attempts: dict[str, Any], dead: str = "") -> subprocess.Po
     return subprocess.Popen([sys.executable, "-m", "clusteradm.node.job.supervisor", str(job)], env=env)
 
 
-def run(job: Path, *attempts: dict[str, Any], dead: str = "") -> dict[str, Any]:
+def run(job: Path, *attempts: dict[str, Any], dead: str = "") -> Status:
     assert start(job, *attempts, dead=dead).wait(30) == 0
-    status = files.read_json(str(job / files.STATUS))
+    status = files.read(Status, str(job / job_names.STATUS))
     assert status is not None
     return status
 
 
 def test_one_attempt_is_enough(job: Path) -> None:
     status = run(job, {"delivers": [2, 0, 1, 3], "status": 0})
-    assert (status["state"], status["images"], status["errors"], len(status["attempts"])) == ("complete", 4, 0, 1)
-    assert status["attempts"][0]["ranks"][0]["images"] == 4
-    lines = (job / files.RESULTS).read_text().splitlines()
+    assert (status.state, status.images, status.errors, len(status.attempts)) == ("complete", 4, 0, 1)
+    assert status.attempts[0].ranks[0].images == 4
+    lines = (job / job_names.RESULTS).read_text().splitlines()
     assert json.loads(lines[1]) == {"input": "1", "index": 1, "top": [{"class": 1, "label": "one", "score": 1.0}]}
-    assert not (job / files.PACK).exists()
-    log = (job / files.LOG).read_text()
+    assert not (job / job_names.PACK).exists()
+    log = (job / job_names.LOG).read_text()
     assert "-np 3" in log
     assert "mpirun said this" in log
-    assert (job / files.HOSTFILE).read_text() == "head slots=1\nw1 slots=1\nw2 slots=1\n"
+    assert (job / job_names.HOSTFILE).read_text() == "head slots=1\nw1 slots=1\nw2 slots=1\n"
 
 
 def test_an_attempt_that_dies_is_followed_by_one_on_the_hosts_that_answer(job: Path) -> None:
     status = run(job, {"delivers": [3, 1], "status": 205}, {"delivers": [0, 2], "status": 0}, dead="w1")
-    assert status["state"] == "complete"
-    assert [attempt["hosts"] for attempt in status["attempts"]] == [["w1", "w2"], ["w2"]]
-    assert [attempt["status"] for attempt in status["attempts"]] == [205, 0]
-    assert len((job / files.RESULTS).read_text().splitlines()) == 4
+    assert status.state == "complete"
+    assert [attempt.hosts for attempt in status.attempts] == [("w1", "w2"), ("w2",)]
+    assert [attempt.status for attempt in status.attempts] == [205, 0]
+    assert len((job / job_names.RESULTS).read_text().splitlines()) == 4
 
 
 def test_results_that_are_complete_count_however_mpirun_ended(job: Path) -> None:
     status = run(job, {"delivers": [0, 1, 2, 3], "status": 134})
-    assert (status["state"], len(status["attempts"])) == ("complete", 1)
+    assert (status.state, len(status.attempts)) == ("complete", 1)
 
 
 def test_it_gives_up_after_three_attempts_without_a_result(job: Path) -> None:
     status = run(job, {"delivers": [0], "status": 1}, {"delivers": [], "status": 139})
-    assert status["state"] == "failed"
-    assert status["error"] == "mpirun ended 3 times without a result, the last time with status 139"
-    assert len(status["attempts"]) == 4
-    assert "mpirun said this" in status["log"]
-    assert not (job / files.RESULTS).exists()
-    assert (job / files.PACK).exists()
+    assert status.state == "failed"
+    assert status.error == "mpirun ended 3 times without a result, the last time with status 139"
+    assert len(status.attempts) == 4
+    assert "mpirun said this" in status.log
+    assert not (job / job_names.RESULTS).exists()
+    assert (job / job_names.PACK).exists()
 
 
 def test_when_every_rank_says_why_it_does_not_try_again(job: Path) -> None:
     status = run(job, {"delivers": [], "status": 0, "error": "no permission to open /dev/apex_0"})
-    assert (status["state"], len(status["attempts"])) == ("failed", 1)
-    assert status["error"] == "no rank could work: no permission to open /dev/apex_0"
+    assert (status.state, len(status.attempts)) == ("failed", 1)
+    assert status.error == "no rank could work: no permission to open /dev/apex_0"
 
 
 def test_when_no_host_answers_it_says_so(job: Path) -> None:
     status = run(job, {"delivers": [0], "status": 205}, dead="w1 w2")
-    assert (status["state"], status["error"]) == ("failed", "no host with a slot answers any more")
+    assert (status.state, status.error) == ("failed", "no host with a slot answers any more")
 
 
 def test_cancel_ends_mpirun_first(job: Path) -> None:
     process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
     deadline = time.monotonic() + 10
-    while not (job / files.PROGRESS).exists() and time.monotonic() < deadline:
+    while not (job / job_names.PROGRESS).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
-    status = files.read_json(str(job / files.STATUS))
+    status = files.read(Status, str(job / job_names.STATUS))
     assert status is not None
-    assert status["state"] == "cancelled"
+    assert status.state == "cancelled"
     assert (job / "running").exists()  # mpirun did not come to its own end
-    assert not (job / files.RESULTS).exists()
-    assert not (job / files.PACK).exists()
+    assert not (job / job_names.RESULTS).exists()
+    assert (job / job_names.PACK).exists()  # until the job is removed

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from clusteradm.models.tflite.inspect import NotAModel, embedded_labels, inspect
+from clusteradm.models.labels import embedded
+from clusteradm.models.tflite.inspect import NotAModel, inspect
 
 
 def test_the_lab_model_is_what_its_own_description_says(digits: bytes) -> None:
@@ -93,10 +94,10 @@ def test_labels_inside_the_model(compiled: Callable[..., bytes]) -> None:
     with zipfile.ZipFile(archive, "a") as members:
         members.writestr("labels.txt", "zero\none\n")
     data = archive.getvalue()
-    assert embedded_labels(data) == "zero\none\n"
+    assert embedded(data) == "zero\none\n"
     assert inspect(data, "m.tflite").tpu_operations == 1
-    assert embedded_labels(compiled()) is None
-    assert embedded_labels(data[:-3]) is None
+    assert embedded(compiled()) is None
+    assert embedded(data[:-3]) is None
 
 
 # file: (input shape, TPU operations, CPU operations, minimum runtime, cached bytes, streamed bytes, labels)
@@ -128,7 +129,7 @@ def test_real_models(test_data: Path, name: str) -> None:
     assert model.min_runtime == runtime
     assert sum(package.cached_bytes for package in model.packages) == cached
     assert sum(package.streamed_bytes for package in model.packages) == streamed
-    text = embedded_labels(data)
+    text = embedded(data)
     assert (len(text.splitlines()) if text else None) == labels
 
 

@@ -16,8 +16,29 @@ from clusteradm.errors import UsageError
 from clusteradm.models.repository import prepare, too_old
 from clusteradm.models.tflite.inspect import NotAModel
 from clusteradm.node.models import repository
+from clusteradm.node.spec.wire.decode import WireError
+from clusteradm.node.spec.wire.manifest import Manifest
 
 USER = getpass.getuser()
+MANIFEST = {
+    "manifest_version": 1,
+    "name": "m",
+    "sha256": "0" * 64,
+    "bytes": 3,
+    "labels": None,
+    "labels_sha256": None,
+    "inputs": [
+        {"name": "i", "shape": [1, 2], "dtype": "uint8", "scale": 0.5, "zero_point": 3, "dynamic": False},
+    ],
+    "outputs": [],
+    "tpu_operations": 1,
+    "cpu_operations": {"ADD": 2},
+    "min_runtime": None,
+    "compiler": None,
+    "cached_bytes": 0,
+    "streamed_bytes": 0,
+    "description": "",
+}
 
 
 @pytest.fixture
@@ -75,6 +96,8 @@ def test_a_library_that_is_too_old_is_known_by_its_version(model: Path) -> None:
         "old": {"runtime": {"library": "BuildLabel(x), RuntimeVersion(11)"}},
         "same": {"runtime": {"library": "BuildLabel(SIMULATED by clusteradm lab), RuntimeVersion(12)"}},
         "none": {"runtime": {"library_error": "no such file"}},
+        "odd": {"runtime": "?"},
+        "lacking": {},
     }
     assert too_old(manifest, documents) == ["old (11)"]
 
@@ -99,7 +122,7 @@ class Head:
         if labels is not None:
             files["labels.txt"] = self.put(labels)
         request = {"shared": str(self.shared), "user": USER, "name": "m", "version": version, "files": files}
-        return repository.add({**request, "manifest": {"name": "m"}}, lambda reply: None)
+        return repository.add({**request, "manifest": MANIFEST}, lambda reply: None)
 
     def show(self, version: int | None = None, name: str = "m") -> dict[str, Any]:
         request = {"shared": str(self.shared), "user": USER, "name": name, "version": version}
@@ -126,7 +149,7 @@ def test_versions_count_up_and_never_change(head: Head) -> None:
         "manifest.json": 0o444,
     }
     assert folder.stat().st_mode & 0o777 == 0o555
-    assert json.loads((folder / "manifest.json").read_text()) == {"name": "m", "version": 1}
+    assert json.loads((folder / "manifest.json").read_text()) == {**MANIFEST, "version": 1}
     assert head.add(b"two")["version"] == 2
     assert head.add(b"ten", version=10)["version"] == 10
     assert head.add(b"eleven")["version"] == 11  # 11 comes after 10, not after 2
@@ -157,7 +180,7 @@ def test_an_interrupted_upload_leaves_nothing_visible(head: Head, monkeypatch: p
     left.mkdir(parents=True)
     (left / "model.tflite").write_bytes(b"half")
     left.chmod(0o555)
-    assert head.show()["versions"] == []
+    assert head.show()["versions"] == ()
     assert head.add(b"one")["version"] == 1
     assert os.listdir(head.shared / "models" / "m") == ["1"]
 
@@ -167,7 +190,7 @@ def test_a_damaged_body_never_becomes_a_version(head: Head) -> None:
     (head.state / "blobs" / digest).write_bytes(b"two")
     request = {"shared": str(head.shared), "user": USER, "name": "m", "version": None}
     with pytest.raises(OSError, match="arrived with sha256"):
-        repository.add({**request, "files": {"model.tflite": digest}, "manifest": {}}, lambda reply: None)
+        repository.add({**request, "files": {"model.tflite": digest}, "manifest": MANIFEST}, lambda reply: None)
     assert os.listdir(head.shared / "models") == []
 
 
@@ -181,17 +204,45 @@ def test_verify_tells_what_this_host_reads(head: Head) -> None:
 def test_show_says_what_there_is(head: Head) -> None:
     head.add(b"one")
     head.add(b"two")
-    assert (head.show()["version"], head.show()["manifest"]["version"]) == (2, 2)
+    assert (head.show()["version"], head.show()["manifest"].version) == (2, 2)
     assert head.show(1)["path"].endswith("/m/1")
     missing = head.show(7)
-    assert (missing["manifest"], missing["versions"], missing["models"]) == (None, [1, 2], ["m"])
+    assert (missing["manifest"], missing["versions"], missing["models"]) == (None, (1, 2), ("m",))
     assert head.show(name="other")["manifest"] is None
-    with pytest.raises(ValueError, match="cannot be"):
+    with pytest.raises(ValueError, match=r"name: '\.\./m' does not match"):
         head.show(name="../m")
 
 
+def test_a_manifest_is_what_it_says_or_refused() -> None:
+    manifest = Manifest.from_json({**MANIFEST, "version": 3, "of a later program": True})
+    assert (manifest.version, manifest.inputs[0].shape, manifest.cpu_operations) == (3, (1, 2), {"ADD": 2})
+    assert str(manifest.inputs[0]) == "uint8 1x2 (scale 0.5, zero 3)"
+    assert json.loads(json.dumps(manifest.to_json())) == {**MANIFEST, "version": 3}
+    for wrong, message in (
+        ({"manifest_version": 2}, "manifest_version: format 2; this program reads 1"),
+        ({"inputs": [{}]}, r"inputs\[0\].name: missing"),
+        ({"inputs": None}, "inputs: expected a list, not null"),
+        ({"name": "../m"}, r"name: '\.\./m' does not match"),
+        ({"bytes": True}, "bytes: expected a whole number, not true or false"),
+        ({"cpu_operations": {"ADD": "2"}}, r"cpu_operations\['ADD'\]: expected a whole number, not text"),
+    ):
+        with pytest.raises(WireError, match=message):
+            Manifest.from_json({**MANIFEST, **wrong})
+    with pytest.raises(WireError, match="expected an object, not a list"):
+        Manifest.from_json([])
+
+
+def test_a_version_whose_manifest_is_damaged_is_refused(head: Head) -> None:
+    file = Path(head.add(b"one")["path"]) / "manifest.json"
+    file.chmod(0o644)
+    file.write_text("{}")
+    with pytest.raises(WireError, match=r"manifest\.manifest_version: missing"):
+        head.show()
+
+
 def listed(head: Head) -> dict[str, Any]:
-    return repository.list_versions({"shared": str(head.shared), "user": USER}, lambda reply: None)
+    found = repository.list_versions({"shared": str(head.shared), "user": USER}, lambda reply: None)
+    return {**found, "versions": [vars(one) for one in found["versions"]]}
 
 
 def test_list_has_every_version_and_no_more(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,9 +254,9 @@ def test_list_has_every_version_and_no_more(head: Head, monkeypatch: pytest.Monk
         (models / name).mkdir()
     (models / "file").write_text("")
     found = listed(head)
-    assert [(one["name"], one["version"], one["manifest"]) for one in found["versions"]] == [
-        ("m", 1, {"name": "m", "version": 1}),
-        ("m", 2, {"name": "m", "version": 2}),
+    assert [(one["name"], one["version"], one["manifest"].version) for one in found["versions"]] == [
+        ("m", 1, 1),
+        ("m", 2, 2),
     ]
     assert [one["path"] for one in found["versions"]] == [f"{models}/m/1", f"{models}/m/2"]
     monkeypatch.setattr(repository, "_LIST_COUNT", 1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from clusteradm.node.spec.wire.node import Apply
 from clusteradm.transport import Node
 
 
@@ -54,9 +55,9 @@ def do(start: Callable[[], Node]) -> Callable[..., dict[str, Any]]:
             args["blob"] = hashlib.sha256(body).hexdigest()
             node.put_blobs({args["blob"]: body})
         task = {"index": 0, "name": "", "module": module, "args": args, "items": None, "check": check, "diff": True}
-        for reply in node.ask("apply", timeout=30, batch=f"m{next(count)}", tasks=[task]):
-            if reply["event"]["kind"] == "result":
-                return {**reply["event"]["result"], "status": reply["event"]["status"]}
+        for reply in node.ask(Apply(f"m{next(count)}", [task]), timeout=30):
+            if reply.event.kind == "result":
+                return {**reply.event.result, "status": reply.event.status}
         raise AssertionError("no result")
 
     return one

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from clusteradm.node.spec.wire.node import Apply, BatchEvent, Cancel, Empty, FindBlobs, Follow, Hello
+from clusteradm.node.spec.wire.request import Request
 from clusteradm.transport import Node, NodeError
 
 
@@ -19,31 +21,25 @@ def task(index: int, module: str, **args: Any) -> dict[str, Any]:
     return {"index": index, "name": f"task {index}", "module": module, "args": args, "items": None}
 
 
-def events(node: Node, do: str, **fields: Any) -> list[dict[str, Any]]:
-    return [reply["event"] for reply in node.ask(do, timeout=30, **fields)]
+def events(node: Node, request: Apply | Follow) -> list[BatchEvent]:
+    return [reply.event for reply in node.ask(request, timeout=30)]
 
 
-def brief(found: list[dict[str, Any]]) -> list[Any]:
-    return [
-        (event["kind"], event.get("task"), event.get("status"))
-        for event in found
-        if event["kind"] in ("result", "end", "waiting")
-    ]
+def brief(found: list[BatchEvent]) -> list[Any]:
+    return [(event.kind, event.task, event.status) for event in found if event.kind in ("result", "end", "waiting")]
 
 
 def test_tasks_run_in_order_and_events_are_numbered(start: Callable[[], Node]) -> None:
-    found = events(
-        start(), "apply", batch="a", tasks=[task(4, "command", cmd="echo one"), task(7, "shell", cmd="echo $0")]
-    )
-    assert [event["n"] for event in found] == [1, 2, 3, 4, 5]
+    found = events(start(), Apply("a", [task(4, "command", cmd="echo one"), task(7, "shell", cmd="echo $0")]))
+    assert [event.n for event in found] == [1, 2, 3, 4, 5]
     assert brief(found) == [("result", 4, "changed"), ("result", 7, "changed"), ("end", None, "complete")]
-    assert found[1]["result"]["stdout_lines"] == ["one"]
+    assert found[1].result["stdout_lines"] == ["one"]
 
 
 def test_a_failure_ends_the_batch(start: Callable[[], Node]) -> None:
-    found = events(start(), "apply", batch="a", tasks=[task(0, "command", cmd="false"), task(1, "command", cmd="true")])
+    found = events(start(), Apply("a", [task(0, "command", cmd="false"), task(1, "command", cmd="true")]))
     assert brief(found) == [("result", 0, "failed"), ("end", None, "failed")]
-    assert found[1]["result"]["rc"] == 1
+    assert found[1].result["rc"] == 1
 
 
 def test_ignored_failures_and_loops(start: Callable[[], Node]) -> None:
@@ -52,72 +48,68 @@ def test_ignored_failures_and_loops(start: Callable[[], Node]) -> None:
         "items": [{"item": word, "label": word, "args": {"cmd": word}} for word in ("true", "false")],
         "ignore_errors": True,
     }
-    found = events(start(), "apply", batch="a", tasks=[loop, task(1, "command", cmd="true")])
+    found = events(start(), Apply("a", [loop, task(1, "command", cmd="true")]))
     assert brief(found) == [("result", 0, "failed"), ("result", 1, "changed"), ("end", None, "complete")]
-    assert [(each["item"], each["rc"]) for each in found[1]["result"]["results"]] == [("true", 0), ("false", 1)]
+    assert [(each["item"], each["rc"]) for each in found[1].result["results"]] == [("true", 0), ("false", 1)]
 
 
 def test_a_handler_runs_only_if_notified_and_once(start: Callable[[], Node]) -> None:
     handlers = [{**task(number, "command", cmd="true"), "handler": number} for number in (1, 2, 3)]
     again = [{**each, "index": each["index"] + 3} for each in handlers]
     first = {**task(0, "command", cmd="true"), "notify": [2]}
-    found = events(start(), "apply", batch="a", notified=[3], tasks=[first, *handlers, *again])
-    assert [event["task"] for event in found if event["kind"] == "result"] == [0, 2, 3]
+    found = events(start(), Apply("a", [first, *handlers, *again], [3]))
+    assert [event.task for event in found if event.kind == "result"] == [0, 2, 3]
 
 
 def test_a_batch_outlives_its_connection_and_is_taken_up(start: Callable[[], Node], tmp_path: Path) -> None:
     first = start()
-    replies = first.ask(
-        "apply", batch="a", tasks=[task(0, "command", cmd="sleep 0.5"), task(1, "command", cmd="echo late")]
-    )
+    replies = first.ask(Apply("a", [task(0, "command", cmd="sleep 0.5"), task(1, "command", cmd="echo late")]))
     next(replies)
     first.close()
-    found = events(start(), "follow", batch="a", after=1)
-    assert [event["n"] for event in found] == [2, 3, 4, 5]
-    assert found[2]["result"]["stdout"] == "late"
+    found = events(start(), Follow("a", after=1))
+    assert [event.n for event in found] == [2, 3, 4, 5]
+    assert found[2].result["stdout"] == "late"
 
 
 def test_the_next_batch_waits_for_the_one_that_runs(start: Callable[[], Node]) -> None:
     first = start()
-    next(first.ask("apply", batch="a", tasks=[task(0, "command", cmd="sleep 0.5")]))
+    next(first.ask(Apply("a", [task(0, "command", cmd="sleep 0.5")])))
     first.close()
-    found = events(start(), "apply", batch="b", tasks=[task(0, "command", cmd="true")])
-    assert found[0] == {"kind": "waiting", "batch": "a", "n": 1}
+    found = events(start(), Apply("b", [task(0, "command", cmd="true")]))
+    assert (found[0].kind, found[0].batch, found[0].n) == ("waiting", "a", 1)
     assert brief(found)[-1] == ("end", None, "complete")
 
 
 def test_one_after_the_other_does_not_wait(start: Callable[[], Node]) -> None:
     node = start()
     for number in range(5):
-        found = events(node, "apply", batch=f"b{number}", tasks=[task(0, "command", cmd="true")])
-        assert [event["kind"] for event in found] == ["start", "result", "end"]
+        found = events(node, Apply(f"b{number}", [task(0, "command", cmd="true")]))
+        assert [event.kind for event in found] == ["start", "result", "end"]
 
 
 def test_cancel_ends_a_command_at_once(start: Callable[[], Node]) -> None:
     node = start()
     begun = time.monotonic()
-    replies = node.ask(
-        "apply", timeout=30, batch="a", tasks=[task(0, "command", cmd="sleep 30"), task(1, "command", cmd="true")]
-    )
+    replies = node.ask(Apply("a", [task(0, "command", cmd="sleep 30"), task(1, "command", cmd="true")]), timeout=30)
     next(replies)
-    node.send("cancel", batch="a")
-    found = [reply["event"] for reply in replies]
+    node.send(Cancel("a"))
+    found = [reply.event for reply in replies]
     assert time.monotonic() - begun < 5
     assert brief(found) == [("result", 0, "failed"), ("end", None, "cancelled")]
 
 
 def test_a_killed_runner_is_reported(start: Callable[[], Node], tmp_path: Path) -> None:
     node = start()
-    replies = node.ask("apply", timeout=30, batch="a", tasks=[task(0, "command", cmd="sleep 5")])
+    replies = node.ask(Apply("a", [task(0, "command", cmd="sleep 5")]), timeout=30)
     next(replies)
     os.kill(int((tmp_path / "state/batches/a/alive").read_text()), signal.SIGKILL)
-    found = [reply["event"] for reply in replies]
-    assert found[-1]["kind"] == "end" and found[-1]["status"] == "failed"
-    assert "cut off" in found[-1]["msg"]
+    found = [reply.event for reply in replies]
+    assert found[-1].kind == "end" and found[-1].status == "failed"
+    assert "cut off" in found[-1].msg
 
 
 def test_only_its_owner_can_read_the_log(start: Callable[[], Node], tmp_path: Path) -> None:
-    events(start(), "apply", batch="a", tasks=[task(0, "command", cmd="echo secret")])
+    events(start(), Apply("a", [task(0, "command", cmd="echo secret")]))
     assert (tmp_path / "state/batches").stat().st_mode & 0o077 == 0
     assert (tmp_path / "state/batches/a").stat().st_mode & 0o077 == 0
 
@@ -133,21 +125,27 @@ def test_bodies_are_sent_once_and_verified(start: Callable[[], Node], tmp_path: 
     assert (tmp_path / "state/blobs" / name).read_bytes() == body
     with pytest.raises(NodeError, match="damaged"):
         node.put_blobs({"0" * 64: b"x"})
-    assert node.call("hello")["protocol"] == 1
+    assert node.call(Hello()).protocol == 1
     assert os.listdir(tmp_path / "state/blobs") == [name]
 
 
+class Dance(Request[Empty]):
+    """A request that no program knows."""
+
+    do = "dance"
+
+
 @pytest.mark.parametrize(
-    ("do", "fields", "message"),
+    ("request_", "message"),
     [
-        ("dance", {}, "cannot 'dance'"),
-        ("follow", {"batch": "never"}, "there is no batch never"),
-        ("apply", {"batch": "../x", "tasks": []}, "bad name"),
-        ("blobs", {"sha256": ["../x"]}, "not a sha256"),
+        (Dance(), "cannot 'dance'"),
+        (Follow("never"), "there is no batch never"),
+        (Apply("../x", []), "bad name"),
+        (FindBlobs(("../x",)), "not a sha256"),
     ],
 )
-def test_a_bad_request_is_answered(start: Callable[[], Node], do: str, fields: dict[str, Any], message: str) -> None:
+def test_a_bad_request_is_answered(start: Callable[[], Node], request_: Request[Any], message: str) -> None:
     node = start()
     with pytest.raises(NodeError, match=message):
-        node.call(do, **fields)
-    assert node.call("hello")["protocol"] == 1
+        node.call(request_)
+    assert node.call(Hello()).protocol == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clusteradm.node.spec.wire.node import Apply
 from clusteradm.transport import Node
 
 # Units are files in a folder, their state the content. As the real one, it puts an empty line between two units.
@@ -60,8 +61,8 @@ def batch(units: Path, start: Callable[[], Node]) -> Callable[..., list[dict[str
             {"index": index, "name": "", "module": module, "args": args, "items": None}
             for index, (module, args) in enumerate(tasks)
         ]
-        events = [reply["event"] for reply in node.ask("apply", timeout=30, batch="b", tasks=requests)]
-        return [{**event["result"], "status": event["status"]} for event in events if event["kind"] == "result"]
+        events = [reply.event for reply in node.ask(Apply("b", requests), timeout=30)]
+        return [{**event.result, "status": event.status} for event in events if event.kind == "result"]
 
     return run
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from clusteradm.cli import tpu
 from clusteradm.errors import ClusteradmError
+from clusteradm.fleet import tpu_reset
 from clusteradm.lab import hardware
 from clusteradm.lab.topology import boards
+from clusteradm.node.spec.wire.decode import decode
+from clusteradm.node.spec.wire.fleet import ResetOutcome, ResetTpu
 from clusteradm.transport import Node
 
 BOARD = boards(2, 2)[1]
@@ -70,15 +72,15 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
     one.stop()
 
 
-Reset = Callable[..., dict[str, Any]]
+Reset = Callable[..., ResetOutcome]
 
 
 @pytest.fixture
 def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
     node = start()
 
-    def one(name: str, user: str = "cluster") -> dict[str, Any]:
-        return node.call("tpu-reset", timeout=30, tpu=name, user=user, root=str(kernel.root), seconds=1.0)
+    def one(name: str, user: str = "cluster") -> ResetOutcome:
+        return node.call(ResetTpu(name, user, 1.0, str(kernel.root)), timeout=30)
 
     return one
 
@@ -87,16 +89,16 @@ def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
 def test_it_comes_back(kernel: Kernel, reset: Reset, name: str) -> None:
     hardware.heat(kernel.view, TPU, 60050)
     reply = reset(name)
-    assert reply["outcome"] == "done" and reply["seconds"] < 1.5
-    assert (reply["before"]["temp"], reply["after"]["temp"]) == ("60050", str(hardware.usual(BOARD, TPU)))
-    assert reply["before"]["node"] == reply["after"]["node"] is not None
-    assert reply["after"]["address"] == TPU.address and reply["after"]["device"] == "apex_0"
+    assert reply.outcome == "done" and reply.seconds < 1.5
+    assert (reply.before.temp, reply.after.temp) == ("60050", str(hardware.usual(BOARD, TPU)))
+    assert reply.before.node == reply.after.node is not None
+    assert reply.after.address == TPU.address and reply.after.device == "apex_0"
 
 
 def test_a_name_that_is_not_there(reset: Reset) -> None:
     reply = reset("apex_7")
-    assert reply["outcome"] == "unknown"
-    assert [(card["address"], card["device"]) for card in reply["tpus"]] == [
+    assert reply.outcome == "unknown"
+    assert [(card.address, card.device) for card in reply.tpus] == [
         ("0000:04:00.0", "apex_1"),
         ("0000:05:00.0", "apex_0"),
     ]
@@ -105,7 +107,7 @@ def test_a_name_that_is_not_there(reset: Reset) -> None:
 @pytest.mark.parametrize("file", ["is_device_owned", "write_open_count", "device_owner"])
 def test_nothing_is_done_while_a_process_has_it(kernel: Kernel, reset: Reset, file: str) -> None:
     hardware.put(hardware.class_folder(kernel.view, TPU) / file, "1\n")
-    assert reset("apex_0")["outcome"] == "busy"
+    assert reset("apex_0").outcome == "busy"
     assert hardware.class_folder(kernel.view, TPU).exists()
     assert (hardware.bus_folder(kernel.view, TPU) / "remove").read_text() == ""
 
@@ -116,40 +118,40 @@ def test_a_job_of_the_cluster_is_named(kernel: Kernel, reset: Reset) -> None:
     command = ["python3", "-m", "clusteradm.node.job.rank", "/srv/cluster/jobs/j12", "1"]
     (folder / "cmdline").write_text("\0".join(command))
     hardware.put(hardware.class_folder(kernel.view, TPU) / "device_owner", "77\n")
-    owner = reset("apex_0", ME)["owner"]
-    assert (owner["pid"], owner["user"], owner["job"]) == (77, ME, "j12")
-    assert reset("apex_0", "another")["owner"]["job"] is None, "anybody can call a process like that"
+    owner = reset("apex_0", ME).owner
+    assert (owner.pid, owner.user, owner.job) == (77, ME, "j12")
+    assert reset("apex_0", "another").owner.job is None, "anybody can call a process like that"
 
 
 def test_a_chip_that_the_driver_gives_up_on(kernel: Kernel, reset: Reset) -> None:
     kernel.comes_back = lambda: hardware.plug(kernel.view, BOARD, TPU, driver=False)
     reply = reset("apex_0")
-    assert reply["outcome"] == "lost"
-    assert reply["after"]["driver"] is None and reply["after"]["device"] is None
+    assert reply.outcome == "lost"
+    assert reply.after.driver is None and reply.after.device is None
 
 
 def test_a_chip_that_is_gone(kernel: Kernel, reset: Reset) -> None:
     kernel.comes_back = lambda: None
     reply = reset("apex_0")
-    assert (reply["outcome"], reply["after"]) == ("lost", None)
+    assert (reply.outcome, reply.after) == ("lost", None)
 
 
 def test_one_without_a_driver_can_be_reset(kernel: Kernel, reset: Reset) -> None:
     hardware.unplug(kernel.view, BOARD, TPU)
     hardware.plug(kernel.view, BOARD, TPU, driver=False)
     reply = reset(TPU.address)
-    assert reply["outcome"] == "done" and reply["before"]["device"] is None
+    assert reply.outcome == "done" and reply.before.device is None
 
 
 def test_a_kernel_that_does_not_obey(kernel: Kernel, reset: Reset) -> None:
     kernel.obeys = False
-    assert reset("apex_0")["outcome"] == "stays"
+    assert reset("apex_0").outcome == "stays"
 
 
 def test_a_bus_that_cannot_be_written_to(kernel: Kernel, reset: Reset) -> None:
     (hardware.bus_folder(kernel.view, TPU) / "remove").unlink()
     reply = reset("apex_0")
-    assert reply["outcome"] == "denied" and "remove" in reply["reason"]
+    assert reply.outcome == "denied" and "remove" in reply.reason
 
 
 # ---- what a person is told ----
@@ -175,6 +177,6 @@ OWNER = {"pid": 77, "user": "ann", "command": "python3 camera.py", "job": None}
 def test_each_outcome_but_done_is_an_error_that_says_what_to_do(reply: dict[str, Any], said: str, status: int) -> None:
     with pytest.raises(ClusteradmError) as raised:
         nothing = {"before": CARD, "after": None, "owner": None, "reason": None, "tpus": [CARD]}
-        tpu._check("w1", "apex_0", {**nothing, **reply})
+        tpu_reset.judge("w1", "apex_0", decode(ResetOutcome, {**nothing, **reply}))
     assert said in str(raised.value) and raised.value.exit_code == status
     assert raised.value.next_step

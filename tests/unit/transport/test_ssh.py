@@ -17,6 +17,7 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.node.spec.wire.node import FindBlobs, GatherFacts, Hello
 from clusteradm.transport import Connections, FirstContact, Limits, Node, connection, stream
 from clusteradm.transport.known_hosts import fingerprint
 from clusteradm.transport.trouble import LoginRefused, Refused
@@ -25,7 +26,7 @@ from .conftest import Boards, Start
 
 
 def hello(connections: Connections, host: Host) -> str:
-    return str(connections.node(host).call("hello", timeout=20)["python"])
+    return str(connections.node(host).call(Hello(), timeout=20).python)
 
 
 def test_first_contact_asks_once_about_all(start: Start) -> None:
@@ -324,20 +325,20 @@ def test_a_frozen_host_is_noticed(start: Start, monkeypatch: pytest.MonkeyPatch)
     with boards.connect() as connections:
         connections.meet(boards.hosts())
         node = connections.node(boards.host(0))
-        assert node.call("hello")
+        assert node.call(Hello())
         time.sleep(0.8)  # longer than LOST_SECONDS: a host that answers is not taken for gone
-        assert node.call("hello")
+        assert node.call(Hello())
         boards.signal(signal.SIGSTOP)
         try:
             begun = time.monotonic()
             with pytest.raises(HostUnreachable, match="no sign of life"):
-                node.call("hello")
+                node.call(Hello())
             assert time.monotonic() - begun < 10
             with pytest.raises(HostUnreachable, match="no sign of life"):
                 node._write(bytes(64 << 20))
         finally:
             boards.signal(signal.SIGCONT)
-        assert connections.reconnect(boards.host(0), within=20).call("hello")
+        assert connections.reconnect(boards.host(0), within=20).call(Hello())
 
 
 def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path: Path) -> None:
@@ -349,12 +350,12 @@ def test_a_time_out_is_told_apart_from_a_lost_connection(start: Start, tmp_path:
         try:
             begun = time.monotonic()
             with pytest.raises(HostUnreachable, match="no answer within 0 s"):
-                node.call("hello", timeout=0.3)
+                node.call(Hello(), timeout=0.3)
             assert time.monotonic() - begun < 2
         finally:
             boards.signal(signal.SIGCONT)
         # The late answer is not taken for that to the next question.
-        assert node.call("facts", timeout=20)["facts"]
+        assert node.call(GatherFacts(), timeout=20).facts
 
 
 def test_two_who_ask_get_the_same_conversation(start: Start) -> None:
@@ -438,7 +439,7 @@ def test_the_bodies_of_files(start: Start, tmp_path: Path) -> None:
         node.put_blobs(blobs, lambda sent, total: seen.append((sent, total)))
         assert seen[-1] == ((3 << 20) + len(small),) * 2
         node.put_blobs(blobs, lambda sent, total: pytest.fail("sent twice"))
-        assert node.call("blobs", sha256=sorted(blobs))["missing"] == []
+        assert node.call(FindBlobs(tuple(sorted(blobs)))).missing == ()
 
 
 def test_paramiko_says_nothing_by_itself(start: Start) -> None:

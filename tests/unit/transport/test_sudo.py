@@ -11,6 +11,7 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.node.spec.wire.node import Hello
 from clusteradm.transport import Connections, Node, Password
 from clusteradm.transport.password import WrongPassword
 
@@ -68,7 +69,7 @@ def told(folder: Path) -> list[str]:
 
 
 def hello(connections: Connections, host: Host) -> str:
-    return str(connections.node(host).call("hello", timeout=20)["python"])
+    return str(connections.node(host).call(Hello(), timeout=20).python)
 
 
 def users(boards: Boards, **more: Any) -> list[Host]:

@@ -1,0 +1,169 @@
+"""Inference jobs on the head: list them, show one, print its log, cancel it, remove it with its inputs and results.
+
+Jobs are started by `clusteradm infer`. A job keeps its inputs until it is complete or removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from dataclasses import asdict
+
+from rich.table import Table
+
+from clusteradm.cli import show
+from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
+from clusteradm.cli.job_view import counted
+from clusteradm.cli.parser import Parser
+from clusteradm.jobs import Jobs
+from clusteradm.node.spec.wire.job import Attempt
+from clusteradm.node.spec.wire.job_names import LOG
+from clusteradm.node.spec.wire.job_requests import JobDetails, JobSummary
+
+EXAMPLES = """\
+examples:
+  clusteradm job list
+  clusteradm job show 20261123-170102-3fa9c2
+  clusteradm job logs 20261123-170102-3fa9c2
+  clusteradm job cancel 20261123-170102-3fa9c2
+  clusteradm job remove 20261123-170102-3fa9c2
+"""
+
+# Verb: its line of help, and its example.
+_VERBS = {
+    "list": ("list every job on the head, the oldest first", ""),
+    "show": ("show one job: state, slots, attempts and ranks", " 20261123-170102-3fa9c2"),
+    "logs": ("print the output of mpirun and of the ranks of a job", " 20261123-170102-3fa9c2"),
+    "cancel": ("end a job; its inputs and its results so far are kept", " 20261123-170102-3fa9c2"),
+    "remove": ("remove jobs that have ended, with their inputs and results", " 20261123-170102-3fa9c2"),
+}
+
+
+def add_arguments(parser: Parser) -> None:
+    """The verbs of `clusteradm job`."""
+    verbs = parser.add_commands("verb")
+    for name, (summary, example) in _VERBS.items():
+        examples = f"examples:\n  clusteradm job {name}{example}\n  clusteradm job {name}{example} --json\n"
+        verb = verbs.add(name, summary, examples=examples)
+        if name == "remove":
+            verb.add_argument("jobs", nargs="+", metavar="JOB", help="ids of the jobs")
+        elif name != "list":
+            verb.add_argument("job", metavar="JOB", help="id of the job")
+        add_connection_arguments(verb, limit=False, forks=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb."""
+    cluster = open_cluster(args)
+    with connect(args, cluster) as connections:
+        connections.meet([cluster.head])
+        jobs = Jobs(connections, cluster)
+        _RUN[args.verb](args, jobs)
+    return 0
+
+
+def _list(args: argparse.Namespace, jobs: Jobs) -> None:
+    found = jobs.list()
+    if args.json:
+        show.json_document("job list", {"jobs": [vars(job) for job in found]})
+    elif found:
+        show.stdout.print(_table_of_jobs(found))
+    else:
+        show.message("there are no jobs")
+
+
+def _table_of_jobs(jobs: tuple[JobSummary, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("job", "state", "model", "inputs", "done", "attempts", "error"):
+        table.add_column(column, justify="right" if column in ("inputs", "done", "attempts") else "left")
+    for job in jobs:
+        model = f"{job.model} {job.version}" if job.model else "-"
+        error = (job.error or "").partition("\n")[0]
+        table.add_row(job.job, job.state, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
+    return table
+
+
+def _show(args: argparse.Namespace, jobs: Jobs) -> None:
+    details = jobs.show(args.job)
+    if args.json:
+        body = {
+            "job": args.job,
+            "directory": jobs.directory(args.job),
+            "bytes": details.bytes,
+            "spec": asdict(details.spec),
+            "status": asdict(details.status),
+            "progress": asdict(details.progress) if details.progress else None,
+        }
+        show.json_document("job show", body)
+        return
+    for name, text in _facts(details, jobs.directory(args.job)):
+        show.stdout.print(f"{name:10} {text}")
+    for attempt in details.status.attempts:
+        show.stdout.print(f"\nattempt {attempt.attempt}: {_how_it_ended(attempt)}")
+        show.stdout.print(_table_of_ranks(attempt, details))
+
+
+def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
+    spec, status = details.spec, details.status
+    done = details.progress.done if details.progress else 0
+    places = ", ".join(f"{slot.host} ({len(slot.tpus)})" for slot in spec.slots)
+    return [
+        ("job", spec.job),
+        ("state", status.state + (f": {status.error}" if status.error else "")),
+        ("model", f"{spec.model.name} version {spec.model.version}"),
+        ("inputs", f"{done:,} of {spec.inputs:,} done" + ("" if details.bytes else "; the inputs are removed")),
+        ("slots", places + (f", at most {counted(spec.ranks, 'rank')}" if spec.ranks else "")),
+        ("directory", directory),
+    ]
+
+
+def _how_it_ended(attempt: Attempt) -> str:
+    return "running" if attempt.status is None else f"mpirun ended with status {attempt.status}"
+
+
+def _table_of_ranks(attempt: Attempt, details: JobDetails) -> Table:
+    """The attempt's ranks: of one that runs, as rank 0 wrote them last."""
+    ranks, progress = attempt.ranks, details.progress
+    if not ranks and progress is not None and progress.attempt == attempt.attempt:
+        ranks = progress.ranks
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("rank", "host", "TPU", "state", "images", "error"):
+        table.add_column(column, justify="right" if column in ("rank", "images") else "left")
+    for rank in ranks:
+        place = rank.tpu or rank.pci_address or "CPU"
+        table.add_row(str(rank.rank), rank.host, place, rank.state, f"{rank.images:,}", rank.error or "")
+    return table
+
+
+def _logs(args: argparse.Namespace, jobs: Jobs) -> None:
+    with tempfile.TemporaryFile() as file:
+        jobs.fetch(args.job, LOG, file)
+        file.seek(0)
+        text = file.read().decode("utf-8", "replace")
+    if args.json:
+        show.json_document("job logs", {"job": args.job, "log": text.splitlines()})
+    else:
+        show.stdout.print(text, end="")
+        sys.stdout.flush()
+
+
+def _cancel(args: argparse.Namespace, jobs: Jobs) -> None:
+    jobs.cancel(args.job)
+    state = jobs.show(args.job).status.state
+    if args.json:
+        show.json_document("job cancel", {"job": args.job, "state": state})
+    else:
+        show.message(f"job {args.job} is {state}")
+
+
+def _remove(args: argparse.Namespace, jobs: Jobs) -> None:
+    for job in args.jobs:
+        jobs.remove(job)
+        if not args.json:
+            show.message(f"job {job} is removed")
+    if args.json:
+        show.json_document("job remove", {"removed": args.jobs})
+
+
+_RUN = {"list": _list, "show": _show, "logs": _logs, "cancel": _cancel, "remove": _remove}

@@ -1,0 +1,73 @@
+"""Reset of one Edge TPU on its PCI bus, which recovers some that hang, and the remedy where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clusteradm.errors import HostFailed, UsageError
+from clusteradm.inventory import Host
+from clusteradm.node.spec.wire.fleet import BUSY, DENIED, LOST, STAYS, UNKNOWN, Card, Owner, ResetOutcome, ResetTpu
+from clusteradm.transport import Connections
+
+# Twice the ten seconds that the node waits, and as much again as a slow board needs besides.
+SECONDS = 60.0
+POWER = "switch the host off and on (a reboot is not enough), or move the card to another slot"
+
+
+@dataclass(frozen=True)
+class Reset:
+    """A TPU that came back. `seconds`: until it was a device again."""
+
+    host: str
+    before: Card
+    after: Card
+    seconds: float
+
+
+def reset(connections: Connections, host: Host, tpu: str) -> Reset:
+    """Reset a TPU of a host, named by its PCI address or as apex_N.
+
+    Raises UsageError where the host has no such TPU; HostFailed, with the remedy, where a process has it open, the
+    kernel refuses, or it did not come back.
+    """
+    request = ResetTpu(tpu, connections.cluster.setting("cluster_user", host))
+    return judge(host.name, tpu, connections.node(host).call(request, timeout=SECONDS))
+
+
+def judge(host: str, name: str, outcome: ResetOutcome) -> Reset:
+    """The reset that the host reports, or the error for its outcome."""
+    kind, before, after = outcome.outcome, outcome.before, outcome.after
+    address = before.address if before is not None else name
+    if kind == UNKNOWN:
+        there = ", ".join(" = ".join(filter(None, (card.address, card.device))) for card in outcome.tpus)
+        raise UsageError(f"{host} has no Edge TPU {name!r} on its bus", next_step=f"it has: {there or 'none'}")
+    if kind == BUSY:
+        what = f"{name} is in use by {_owner(outcome.owner)}; nothing was done"
+        raise HostFailed(what, where=host, next_step="wait for its end, or stop it")
+    if kind == DENIED:
+        raise HostFailed(
+            f"its kernel does not let the bus be scanned: {outcome.reason}",
+            where=host,
+            next_step="run it for the machine itself: in a container sysfs may be read-only",
+        )
+    if kind == STAYS:
+        raise HostFailed(f"{address} could not be taken off the bus", where=host, next_step=POWER)
+    if kind == LOST or before is None or after is None:
+        raise HostFailed(f"{address} did not come back: it {_seen(after)}", where=host, next_step=POWER)
+    return Reset(host, before, after, outcome.seconds)
+
+
+def _seen(after: Card | None) -> str:
+    if after is None:
+        return "is not on the bus any more"
+    if after.driver is None:
+        return "is on the bus again, but the driver gave up on it"
+    return "is on the bus again, but has no device node"
+
+
+def _owner(owner: Owner | None) -> str:
+    if owner is None:
+        return "a process that does not show who it is"
+    if owner.job:
+        return f"job {owner.job} of this cluster"
+    return f"process {owner.pid} of {owner.user or 'an unknown user'} ({owner.command or 'no command line'})"

@@ -1,0 +1,98 @@
+"""Results of a job: read from its results.jsonl, and saved with the large tensors beside.
+
+The file comes from the head and is not trusted: a line that does not fit is HostFailed, and no name in it leads out of
+the folder of the output file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from clusteradm.errors import HostFailed, UsageError
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.job_names import OUTPUTS
+from clusteradm.node.spec.wire.result import Result
+
+
+class Results:
+    """The results of one job, as fetched from the head."""
+
+    def __init__(self, job: str, head: str, file: BinaryIO) -> None:
+        self.job = job
+        self._head = head
+        self._file = file
+
+    def lines(self) -> Iterator[Result]:
+        """Every result, in input order. Raises HostFailed."""
+        return (self._decoded(number, line) for number, line in self._numbered())
+
+    def tensor_files(self) -> list[str]:
+        """The names of the large tensors' files, all below the job's own folder of outputs. Raises HostFailed."""
+        folder = OUTPUTS % self.job + "/"
+        names = []
+        for number, line in self._numbered():
+            if b'"file"' not in line:
+                continue  # nearly every line: decoding them all would cost more than to copy them
+            for tensor in self._decoded(number, line).outputs:
+                if tensor.file is not None:
+                    if not tensor.file.startswith(folder):
+                        raise self._damaged(number, f"{tensor.file} is a file of another job")
+                    names.append(tensor.file)
+        return names
+
+    def copy(self, into: BinaryIO) -> None:
+        """Copy results.jsonl as it is."""
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, into)
+
+    def save(self, output: Path, fetch: Callable[[str, BinaryIO], None]) -> None:
+        """Write the results to `output` and the large tensors below its folder, each file whole or not at all.
+
+        `fetch` copies a file of the job. Raises HostFailed; UsageError where something else has the folder's name.
+        """
+        names = self.tensor_files()
+        folder = output.parent / (OUTPUTS % self.job)
+        if names:
+            if folder.is_symlink():
+                raise UsageError(f"{folder} is a link", next_step="remove it, or name another --output")
+            folder.mkdir(exist_ok=True)
+        for name in names:
+            with _replacing(folder / name.rpartition("/")[2]) as file:
+                fetch(name, file)
+        with _replacing(output) as file:
+            self.copy(file)
+
+    def _numbered(self) -> Iterator[tuple[int, bytes]]:
+        self._file.seek(0)
+        return enumerate(self._file, 1)
+
+    def _decoded(self, number: int, line: bytes) -> Result:
+        try:
+            return decode(Result, loads(line))
+        except WireError as error:
+            raise self._damaged(number, str(error)) from None
+
+    def _damaged(self, number: int, what: str) -> HostFailed:
+        return HostFailed(f"line {number} of the results of job {self.job} is damaged: {what}", where=self._head)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when all of it is written."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,152 @@
+"""A job until it starts: made, filled with inputs, started or discarded.
+
+Every file of a job is written and read as the cluster user; root only talks to systemd.
+"""
+
+import os
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from typing import Any, Callable, Dict, List
+
+from clusteradm.node import blobs
+from clusteradm.node.account import as_user
+from clusteradm.node.handler import handles
+from clusteradm.node.job import files, pack, starter
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import Status, StoredSpec
+from clusteradm.node.spec.wire.job_requests import (
+    AddPart,
+    AddPaths,
+    Created,
+    CreateJob,
+    DiscardJob,
+    InputsAdded,
+    PartTaken,
+    Started,
+    StartJob,
+)
+from clusteradm.node.spec.wire.node import Empty
+
+_PIECES = "pieces.jsonl"  # while the job is being made: the names and sizes of the files in the pack
+_ABANDONED = 24 * 3600.0  # seconds after which a job that was never started is removed
+
+
+@handles(CreateJob)
+def create(request: CreateJob) -> Created:
+    """Make an empty job."""
+    job = "%s-%s" % (time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3))
+
+    def work() -> None:
+        jobs = os.path.join(request.shared, job_names.JOBS)
+        for name in os.listdir(jobs):
+            path = os.path.join(jobs, name)
+            if name.startswith(".") and time.time() - os.path.getmtime(path) > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+        os.mkdir(_hidden(request.shared, job))
+
+    as_user(request.user, work)
+    return Created(job)
+
+
+@handles(AddPart)
+def add_part(request: AddPart) -> PartTaken:
+    """Append a file body to the inputs and remove it. Not taken: another job has removed it before."""
+    folder = _hidden(request.shared, request.job)
+    path = blobs.path_of(request.blob)
+    try:
+        blob = open(path, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        return PartTaken(False)
+    with blob:
+
+        def work() -> None:
+            pack.append(os.path.join(folder, job_names.PACK), blob)
+            with open(os.path.join(folder, _PIECES), "a", encoding="utf-8") as file:
+                file.writelines(files.line(vars(piece)) for piece in request.files)
+
+        as_user(request.user, work)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return PartTaken(True)
+
+
+@handles(AddPaths)
+def add_paths(request: AddPaths) -> InputsAdded:
+    """Append inputs that are on the head already."""
+    folder = _hidden(request.shared, request.job)
+    paths = [os.path.join(request.shared, path) for path in request.paths]
+
+    def work() -> Dict[str, Any]:
+        count = size = 0
+        with open(os.path.join(folder, _PIECES), "a", encoding="utf-8") as pieces:
+            for name, path in pack.find(paths, request.suffixes):
+                with open(path, "rb") as file:
+                    added = pack.append(os.path.join(folder, job_names.PACK), file)
+                pieces.write(files.line({"name": name, "size": added}))
+                count, size = count + 1, size + added
+        return {"files": count, "bytes": size}
+
+    return InputsAdded(**_refusable(request.user, work))
+
+
+@handles(StartJob)
+def start(request: StartJob) -> Started:
+    """Index the inputs, make the job visible, start its supervisor."""
+    folder = _hidden(request.shared, request.job)
+    final = visible(request.shared, request.job)
+
+    def work() -> Dict[str, Any]:
+        tensor = request.spec.model.input
+        whole = os.path.join(folder, job_names.PACK)
+        entries: List[pack.Entry] = []
+        at = 0
+        for piece in files.read_lines(os.path.join(folder, _PIECES)):
+            entries.append(pack.Entry(piece["name"], at, piece["size"]))
+            at += piece["size"]
+        if not entries or os.path.getsize(whole) != at:
+            raise pack.PackError("the inputs did not arrive whole")
+        lines = pack.index(whole, entries, pack.Wanted(tensor.dtype, tensor.shape))
+        count = pack.write_index(os.path.join(folder, job_names.INPUTS), lines)
+        os.unlink(os.path.join(folder, _PIECES))
+        spec = StoredSpec(job=request.job, inputs=count, **vars(request.spec))
+        files.write_json(os.path.join(folder, job_names.SPEC), spec)
+        files.write_json(os.path.join(folder, job_names.STATUS), Status(job_names.STARTING, total=count))
+        os.rename(folder, final)
+        return {"inputs": count}
+
+    started = Started(**_refusable(request.user, work))
+    if started.refused is None:
+        starter.start(request.job, request.user, final)
+    return started
+
+
+@handles(DiscardJob)
+def discard(request: DiscardJob) -> Empty:
+    """Remove a job that was never started."""
+    folder = _hidden(request.shared, request.job)
+    as_user(request.user, lambda: shutil.rmtree(folder, ignore_errors=True))
+    return Empty()
+
+
+def visible(shared: str, job: str) -> str:
+    """The folder of a job that was started."""
+    return os.path.join(shared, job_names.JOBS, job)
+
+
+def _hidden(shared: str, job: str) -> str:
+    """The folder of a job until then: no listing shows it."""
+    return os.path.join(shared, job_names.JOBS, "." + job)
+
+
+def _refusable(user: str, work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
+    """The work's result; {"refused": why} where the inputs are no use: the asker's mistake, not the host's failure."""
+
+    def careful() -> Dict[str, Any]:
+        try:
+            return work()
+        except pack.PackError as error:
+            return {"refused": str(error)}
+
+    return dict(as_user(user, careful))

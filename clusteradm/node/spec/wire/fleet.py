@@ -1,0 +1,112 @@
+"""Requests about hosts as hosts: what is out of service, and the reset of a TPU."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple
+
+from clusteradm.node.spec.wire import names
+from clusteradm.node.spec.wire.decode import WireError, limits
+from clusteradm.node.spec.wire.request import Request
+
+_LATEST = 1 << 37  # seconds since 1970, in the year 6325: no calendar of Python ends before
+
+
+@dataclass(frozen=True)
+class DrainReason:
+    """Why something is to be out of service, and who says so."""
+
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class DrainEntry(DrainReason):
+    """The same, and since when: seconds since 1970, by the head's clock."""
+
+    since: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.since < _LATEST:
+            raise WireError("no time", ".since")
+
+
+@dataclass(frozen=True)
+class DrainTable:
+    """Everything that is out of service, by subject: HOST, or HOST:PCI-ADDRESS."""
+
+    drains: Dict[str, DrainEntry]
+
+
+@dataclass(eq=False, repr=False)
+class ChangeDrains(Request[DrainTable]):
+    """Take subjects out of service, return others to it; with neither, only ask."""
+
+    drain: Dict[str, DrainReason] = field(default_factory=dict)
+    undrain: Tuple[str, ...] = ()
+    do = names.DRAINS
+
+
+@dataclass(frozen=True)
+class Card:
+    """An Edge TPU on the PCI bus. `device`: apex_N; `node`: mode and owner of its device file, as "0660 root:apex".
+
+    From `status` on: files of the driver, as they are. What there is not is None.
+    """
+
+    address: str
+    driver: Optional[str] = None
+    device: Optional[str] = None
+    node: Optional[str] = None
+    status: Optional[str] = None
+    temp: Optional[str] = None
+    unique_id: Optional[str] = None
+    is_device_owned: Optional[str] = None
+    device_owner: Optional[str] = None
+    write_open_count: Optional[str] = None
+
+    @property
+    def owned(self) -> bool:
+        """Whether a process has it open."""
+        files = (self.is_device_owned, self.device_owner, self.write_open_count)
+        return any(text not in (None, "", "0") for text in files)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that has a TPU open. `job`: the cluster's job that it is a rank of."""
+
+    pid: Optional[int] = None
+    user: Optional[str] = None
+    command: Optional[str] = None
+    job: Optional[str] = None
+
+
+# done; unknown: no such TPU (`tpus` are there); busy: `owner` has it open; denied: the kernel refuses (`reason`);
+# stays: it was not taken off the bus; lost: it did not come back as a device.
+DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST = "done", "unknown", "busy", "denied", "stays", "lost"
+
+
+@dataclass(frozen=True)
+class ResetOutcome:
+    """How the reset ended. After unknown, busy and denied nothing was changed. `seconds`: until it was back."""
+
+    outcome: str = field(metadata=limits(choices=(DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST)))
+    tpus: Tuple[Card, ...] = ()
+    before: Optional[Card] = None
+    after: Optional[Card] = None
+    owner: Optional[Owner] = None
+    reason: Optional[str] = None
+    seconds: float = 0.0
+
+
+@dataclass(eq=False, repr=False)
+class ResetTpu(Request[ResetOutcome]):
+    """Remove a TPU (PCI address or apex_N) from its bus and scan the bus, waiting `seconds` for each.
+
+    `user`: the cluster's, whose processes may be jobs; `root`: of the file system, another one in tests.
+    """
+
+    tpu: str
+    user: Optional[str]
+    seconds: float = 10.0
+    root: str = "/"
+    do = names.TPU_RESET

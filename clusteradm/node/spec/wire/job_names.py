@@ -1,0 +1,38 @@
+"""Names of a job: its states, its files in CLUSTER_SHARED/jobs/ID/, the Python of its ranks.
+
+spec.json      what is to be done; never changes
+inputs.pack    the input files' bytes, one after another; removed when the job is complete, or with the job
+inputs.jsonl   one line an input: {"input": name, "offset", "size", "form": null (a picture) or [dtype, shape]}
+attempt-N.json which rank sits where in attempt N; a name of its own, so that no NFS client has an old one in its cache
+hostfile       the same for mpirun
+journal.jsonl  the results as they came, with the number of the attempt
+progress.json  what rank 0 knows, twice a second
+status.json    what the supervisor knows
+results.jsonl  one line an input, in input order; appears once, complete
+outputs-ID/    output tensors that are too large for a line; results.jsonl names them by this path
+log            output of mpirun and the ranks
+"""
+
+STARTING, RUNNING, COMPLETE, FAILED, CANCELLED = "starting", "running", "complete", "failed", "cancelled"
+STATES = (STARTING, RUNNING, COMPLETE, FAILED, CANCELLED)
+UNFINISHED = (STARTING, RUNNING)
+
+ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
+
+JOBS = "jobs"  # the folder of all jobs, below the shared directory
+SPEC = "spec.json"
+PACK = "inputs.pack"
+INPUTS = "inputs.jsonl"
+ATTEMPT = "attempt-%d.json"
+HOSTFILE = "hostfile"
+JOURNAL = "journal.jsonl"
+PROGRESS = "progress.json"
+STATUS = "status.json"
+RESULTS = "results.jsonl"
+LOG = "log"
+OUTPUTS = "outputs-%s"  # the job's id
+# The name of an output tensor's file, as results.jsonl has it: the folder of its job, input and output by number.
+OUTPUT_FILE = "outputs-" + ID + "/[0-9]{1,12}-[0-9]{1,4}[.]npy"
+
+# What mpirun starts on every host; bootstrap puts it there.
+PYTHON = "/opt/clusteradm/bin/python3"

@@ -1,0 +1,231 @@
+"""Requests about inference jobs, to the head."""
+
+from dataclasses import dataclass, field
+from typing import Optional, Tuple
+
+from clusteradm.node.spec.wire import names
+from clusteradm.node.spec.wire.decode import limits
+from clusteradm.node.spec.wire.job import JobSpec, Progress, Status, StoredSpec
+from clusteradm.node.spec.wire.job_names import ID, STATES
+from clusteradm.node.spec.wire.node import Empty
+from clusteradm.node.spec.wire.request import Request, Streaming
+
+DAMAGED = "damaged"  # the state of a job whose files cannot be read
+_DATA = 1 << 21  # characters of a piece of a file, in base64
+
+
+@dataclass(eq=False, repr=False)
+class Piece:
+    """One input file: what the results call it, and its bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(eq=False, repr=False)
+class Created:
+    """The id of a new job."""
+
+    job: str = field(metadata=limits(ID))
+
+
+@dataclass(eq=False, repr=False)
+class CreateJob(Request[Created]):
+    """Make an empty job, which no listing shows until it is started."""
+
+    shared: str
+    user: str
+    do = names.JOB_CREATE
+
+
+@dataclass(eq=False, repr=False)
+class PartTaken:
+    """Whether the part's bytes were still there: another job may have used them up."""
+
+    taken: bool
+
+
+@dataclass(eq=False, repr=False)
+class AddPart(Request[PartTaken]):
+    """Append a file body to the job's inputs and remove it: a board's storage is small.
+
+    `files` are those that begin in this part; a large one goes on in the next.
+    """
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    blob: str
+    files: Tuple[Piece, ...]
+    do = names.JOB_PART
+
+
+@dataclass(eq=False, repr=False)
+class InputsAdded:
+    """Inputs found on the head, or why they are no use."""
+
+    files: int = 0
+    bytes: int = 0
+    refused: Optional[str] = None
+
+
+@dataclass(eq=False, repr=False)
+class AddPaths(Request[InputsAdded]):
+    """Append inputs that are on the head: files, and in folders the files with one of `suffixes`."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    paths: Tuple[str, ...]
+    suffixes: Tuple[str, ...]
+    do = names.JOB_PATHS
+
+
+@dataclass(eq=False, repr=False)
+class Started:
+    """The number of inputs, or why the inputs are no use."""
+
+    inputs: int = 0
+    refused: Optional[str] = None
+
+
+@dataclass(eq=False, repr=False)
+class StartJob(Request[Started]):
+    """Index the inputs, make the job visible, start its supervisor."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    spec: JobSpec
+    do = names.JOB_START
+
+
+@dataclass(eq=False, repr=False)
+class News:
+    """A job's present state. `seen`: an opaque mark of it, for the next request."""
+
+    seen: Tuple[int, ...]
+    status: Status
+    progress: Optional[Progress]
+
+
+@dataclass(eq=False, repr=False)
+class FollowJob(Request[News]):
+    """Ask for a state of the job other than `seen`; after `wait` seconds, for any."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    seen: Optional[Tuple[int, ...]]
+    wait: float
+    do = names.JOB_FOLLOW
+
+
+@dataclass(eq=False, repr=False)
+class CancelJob(Request[Empty]):
+    """Stop the job, if it still runs; its supervisor has ended when the reply comes."""
+
+    job: str = field(metadata=limits(ID))
+    do = names.JOB_CANCEL
+
+
+@dataclass(eq=False, repr=False)
+class DiscardJob(Request[Empty]):
+    """Remove a job that was never started."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    do = names.JOB_DISCARD
+
+
+@dataclass(eq=False, repr=False)
+class FileData:
+    """A piece of a file, in base64."""
+
+    data: str = field(metadata=limits(most=_DATA))
+
+
+@dataclass(eq=False, repr=False)
+class FileEnd:
+    """The file's size, after its last piece."""
+
+    size: int
+
+
+@dataclass(eq=False, repr=False)
+class FetchFile(Streaming[FileData, FileEnd]):
+    """Ask for a file of the job: its results, its log, or an output tensor."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    file: str
+    do = names.JOB_FETCH
+
+
+@dataclass(eq=False, repr=False)
+class JobSummary:
+    """A job in a list. `error`: why it failed, or what of its files cannot be read."""
+
+    job: str = field(metadata=limits(ID))
+    state: str = field(metadata=limits(choices=(*STATES, DAMAGED)))
+    model: Optional[str] = None
+    version: Optional[int] = None
+    total: int = 0
+    done: int = 0
+    attempts: int = 0
+    error: Optional[str] = None
+
+
+@dataclass(eq=False, repr=False)
+class JobList:
+    """Every job, the oldest first."""
+
+    jobs: Tuple[JobSummary, ...]
+
+
+@dataclass(eq=False, repr=False)
+class ListJobs(Request[JobList]):
+    """Ask for all jobs."""
+
+    shared: str
+    user: str
+    do = names.JOB_LIST
+
+
+@dataclass(eq=False, repr=False)
+class JobDetails:
+    """One job. `bytes`: of its inputs, as long as they are kept."""
+
+    spec: StoredSpec
+    status: Status
+    progress: Optional[Progress]
+    bytes: int
+
+
+@dataclass(eq=False, repr=False)
+class ShowJob(Request[JobDetails]):
+    """Ask for one job."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    do = names.JOB_SHOW
+
+
+@dataclass(eq=False, repr=False)
+class JobRemoved:
+    """Whether the job was removed: one that runs is not."""
+
+    removed: bool
+
+
+@dataclass(eq=False, repr=False)
+class RemoveJob(Request[JobRemoved]):
+    """Remove a job that has ended, with its inputs and results."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    do = names.JOB_REMOVE

@@ -1,0 +1,107 @@
+"""Requests about the model repository, CLUSTER_SHARED/models/NAME/VERSION/."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple
+
+from clusteradm.node.spec.wire import names
+from clusteradm.node.spec.wire.decode import limits
+from clusteradm.node.spec.wire.manifest import NAME, Manifest
+from clusteradm.node.spec.wire.request import Request
+
+ADDED, UNCHANGED, TAKEN = "added", "unchanged", "taken"
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Outcome of an addition. "taken": that version is there with other files, and stays as it is."""
+
+    state: str = field(metadata=limits(choices=(ADDED, UNCHANGED, TAKEN)))
+    version: int
+    path: str
+
+
+@dataclass(eq=False, repr=False)
+class AddModel(Request[Addition]):
+    """Store a model whose files came as bodies (name -> sha256).
+
+    Without a version: under the next one, or the latest where that has these very files.
+    """
+
+    shared: str
+    user: str
+    name: str = field(metadata=limits(NAME))
+    version: Optional[int]
+    files: Dict[str, str]
+    manifest: Manifest
+    do = names.REPOSITORY_ADD
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The sha256 of each file, None where it is not there."""
+
+    sha256: Dict[str, Optional[str]]
+
+
+@dataclass(eq=False, repr=False)
+class VerifyModel(Request[Digests]):
+    """Ask for the files' sha256, as this host reads them.
+
+    A file that is not there is looked for again until `within` seconds are over: NFS clients remember for a while what
+    a folder lacked.
+    """
+
+    user: str
+    path: str
+    files: Tuple[str, ...]
+    within: float
+    do = names.REPOSITORY_VERIFY
+
+
+@dataclass(frozen=True)
+class ModelFound:
+    """One version; without a manifest there is no such version, and `models` and `versions` say what there is."""
+
+    models: Tuple[str, ...]
+    versions: Tuple[int, ...]
+    version: Optional[int]
+    path: str
+    manifest: Optional[Manifest]
+
+
+@dataclass(eq=False, repr=False)
+class ShowModel(Request[ModelFound]):
+    """Ask for a version, or the latest."""
+
+    shared: str
+    user: str
+    name: str = field(metadata=limits(NAME))
+    version: Optional[int]
+    do = names.REPOSITORY_SHOW
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """One version; `manifest`: None where it is damaged."""
+
+    name: str = field(metadata=limits(NAME))
+    version: int
+    path: str
+    manifest: Optional[Manifest]
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """Versions by name and number. `left_out`: how many more there are than a reply has room for."""
+
+    versions: Tuple[ListedVersion, ...]
+    left_out: int
+
+
+@dataclass(eq=False, repr=False)
+class ListModels(Request[ModelList]):
+    """Ask for every version of every model."""
+
+    shared: str
+    user: str
+    do = names.REPOSITORY_LIST

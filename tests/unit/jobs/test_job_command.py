@@ -1,0 +1,76 @@
+"""clusteradm job: its verbs against a head of this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.cli import job as command
+from clusteradm.cli.main import main
+from clusteradm.jobs import resolve
+
+
+@pytest.fixture
+def run(place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(command, "open_cluster", lambda args: place.cluster)
+    monkeypatch.setattr(command, "connect", lambda args, cluster: place)
+    return lambda *words: main(["job", *words])
+
+
+def test_the_life_of_a_job(
+    run: Any, place: Any, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("list") == 0
+    assert "there are no jobs" in capsys.readouterr().err
+    job, _ = place.submit(resolve([str(pictures)]))
+    place.complete(job)
+    (place.folder(job) / "log").write_text("attempt 1: mpirun\n")
+    assert run("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == [job, "complete", "m", "1", "5", "5", "0"]
+    assert run("list", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["command"] == "job list"
+    assert [(one["job"], one["state"], one["model"]) for one in document["jobs"]] == [(job, "complete", "m")]
+    assert run("show", job) == 0
+    out = capsys.readouterr().out
+    assert "state      complete" in out and "slots      w1 (1)" in out and str(place.folder(job)) in out
+    assert run("show", job, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["spec"]["inputs"], document["status"]["state"], document["bytes"]) == (5, "complete", 35)
+    assert run("logs", job) == 0
+    assert capsys.readouterr().out == "attempt 1: mpirun\n"
+    assert run("remove", job) == 2
+    assert f"end it first: clusteradm job cancel {job}" in capsys.readouterr().err
+    assert run("cancel", job) == 0
+    assert (tmp_path / "systemctl").read_text().splitlines().count(f"stop clusteradm-job-{job}.service") == 1
+    (tmp_path / "active").write_text("inactive\n")
+    assert run("remove", job) == 0
+    assert not place.folder(job).exists()
+    assert run("show", job) == 3
+    assert f"there is no job {job} here" in capsys.readouterr().err
+
+
+def test_what_is_no_job(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "../x") == 2
+    assert "clusteradm job list shows them all" in capsys.readouterr().err
+
+
+def test_the_ranks_of_an_attempt_are_shown(
+    run: Any, place: Any, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    rank = {"rank": 1, "host": "w1", "pci_address": "0000:01:00.0", "images": 3, "state": "failed", "error": "hot"}
+    attempts = [
+        {"attempt": 1, "started": 1.0, "hosts": ["w1"], "ranks": [rank], "status": 1},
+        {"attempt": 2, "started": 2.0, "hosts": ["w1"]},
+    ]
+    status = {"state": "running", "total": 5, "attempts": attempts}
+    (place.folder(job) / "status.json").write_text(json.dumps(status))
+    assert run("show", job) == 0
+    out = capsys.readouterr().out
+    assert "attempt 1: mpirun ended with status 1" in out and "attempt 2: running" in out
+    assert ["1", "w1", "0000:01:00.0", "failed", "3", "hot"] in [line.split() for line in out.splitlines()]

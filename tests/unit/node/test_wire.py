@@ -1,0 +1,261 @@
+"""The decoder, and replies of every kind, mangled: whatever a node sends is a value of the type, or HostFailed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusteradm.errors import HostFailed
+from clusteradm.node.spec.wire import fleet, job, job_requests, node, repository
+from clusteradm.node.spec.wire.decode import MOST_DEPTH, MOST_ITEMS, WireError, decode, limits, loads
+from clusteradm.node.spec.wire.request import Request, Streaming
+from clusteradm.transport.node import Node
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    number: int
+    names: tuple[str, ...] = dataclasses.field(default=(), metadata=limits("[a-z]+", most=5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    inner: tuple[Inner, ...]
+    share: float = 0.0
+    anything: Any = None
+    ok: bool = True
+
+
+def test_what_fits_is_decoded() -> None:
+    found = decode(
+        Outer, {"inner": [{"number": 3, "names": ["ab"], "later": 1}], "share": 1, "anything": {"a": [None]}}
+    )
+    assert found == Outer((Inner(3, ("ab",)),), 1.0, {"a": [None]})
+    assert isinstance(found.share, float)
+    assert json.loads(json.dumps(found, default=vars))["inner"] == [{"number": 3, "names": ["ab"]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "expected an object, not a list"),
+        ({}, "inner: missing"),
+        ({"inner": {}}, "inner: expected a list, not an object"),
+        ({"inner": [{"number": 1}, {"number": "1"}]}, "inner[1].number: expected a whole number, not text"),
+        ({"inner": [{"number": True}]}, "inner[0].number: expected a whole number, not true or false"),
+        ({"inner": [{"number": 1.0}]}, "inner[0].number: expected a whole number, not a number"),
+        ({"inner": [{"number": 1 << 80}]}, "inner[0].number: a whole number of more than 63 bits"),
+        ({"inner": [{"number": 1, "names": ["a", "A"]}]}, "inner[0].names[1]: 'A' does not match [a-z]+"),
+        ({"inner": [{"number": 1, "names": ["a\n"]}]}, "inner[0].names[0]: 'a\\n' does not match [a-z]+"),
+        ({"inner": [{"number": 1, "names": ["abcdef"]}]}, "inner[0].names[0]: a text of 6 characters, more than 5"),
+        ({"inner": [{"number": 1, "names": None}]}, "inner[0].names: expected a list, not null"),
+        ({"inner": [], "share": float("inf")}, "share: a number without bounds"),
+        ({"inner": [], "share": "1"}, "share: expected a number, not text"),
+        ({"inner": [], "ok": 1}, "ok: expected true or false, not a number"),
+        ({"inner": [None] * (MOST_ITEMS + 1)}, f"inner: {MOST_ITEMS + 1} entries, more than {MOST_ITEMS}"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_named(value: Any, message: str) -> None:
+    with pytest.raises(WireError) as refused:
+        decode(Outer, value)
+    assert str(refused.value) == message
+
+
+def test_depth_is_bounded() -> None:
+    deep: Any = []
+    for _ in range(MOST_DEPTH + 2):
+        deep = [deep]
+    with pytest.raises(WireError, match="anything: nested more than"):
+        decode(Outer, {"inner": [], "anything": deep})
+    for text in ("[" * 100_000, "9" * 10_000, "", "\ud800".encode("utf-8", "surrogatepass"), b"\xff"):
+        with pytest.raises(WireError, match="not a JSON document"):
+            loads(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    text: str
+
+
+def test_half_a_character_is_no_text() -> None:
+    with pytest.raises(WireError, match="half a character"):
+        decode(Word, loads('{"text": "\\ud800"}'))
+
+
+# ---- every reply, mangled ----
+
+MODEL = job.ModelFile("m", 1, "/m", "0" * 64, job.InputForm("uint8", (1, 2)))
+RANK = job.RankProgress(1, "w1", "0000:01:00.0", 3, 0.5)
+ATTEMPT = job.Attempt(1, 2.0, ("w1",), 2.5, 3.5, (RANK,), 0)
+STATUS = job.Status("complete", MODEL, 5, 3, 1.0, (ATTEMPT,), 3, 0)
+PROGRESS = job.Progress(1, "running", 3, 1, 0, None, None, 4.0, (RANK,))
+SPEC = job.StoredSpec(MODEL, "head", (job.Slot("w1", ("a", None)),), None, 5, "py", "20260101-000000-abcdef", 3)
+CARD = fleet.Card("0000:01:00.0", "apex", "apex_0", "0660 root:apex")
+EVENT = node.BatchEvent(1, "result", 0, "changed", {"stdout": "x", "results": [{"rc": 0}]})
+
+PLACE = ("/srv", "cluster")
+ID = "20260101-000000-abcdef"
+REPLIES: list[tuple[Request[Any], list[Any]]] = [
+    (node.Hello(), [node.Identity(1, "3.7.3", 1.5, "b")]),
+    (node.GatherFacts(), [node.Facts({"hostname": "w1", "nested": {"a": [1]}})]),
+    (node.FindBlobs(("0" * 64,)), [node.Lacking(("0" * 64,))]),
+    (node.Apply("b", []), [node.BatchReply(EVENT), node.BatchEnd("b", True)]),
+    (node.Follow("b"), [node.BatchReply(EVENT), node.BatchEnd("b", True)]),
+    (node.Probe((), {}), [node.Document({"tpu": {}})]),
+    (node.ClusterProbe("u", "/s", (), ()), [node.Document({"mpi": {}})]),
+    (fleet.ChangeDrains(), [fleet.DrainTable({"w1": fleet.DrainEntry("hot", "ann", 1_700_000_000)})]),
+    (fleet.ResetTpu("apex_0", "u"), [fleet.ResetOutcome("busy", (CARD,), CARD, None, fleet.Owner(7, "ann", "x"))]),
+    (
+        repository.ShowModel(*PLACE, "m", None),
+        [repository.ModelFound(("m",), (1,), 1, "/srv/models/m/1", None)],
+    ),
+    (repository.VerifyModel("u", "/m", ("a",), 0.0), [repository.Digests({"a": None, "b": "0" * 64})]),
+    (job_requests.CreateJob(*PLACE), [job_requests.Created(ID)]),
+    (job_requests.ListJobs(*PLACE), [job_requests.JobList((job_requests.JobSummary(ID, "running", "m", 1),))]),
+    (job_requests.ShowJob(*PLACE, ID), [job_requests.JobDetails(SPEC, STATUS, PROGRESS, 8)]),
+    (job_requests.FollowJob(*PLACE, ID, None, 1.0), [job_requests.News((1, 2), STATUS, PROGRESS)]),
+    (job_requests.RemoveJob(*PLACE, ID), [job_requests.JobRemoved(True)]),
+    (job_requests.FetchFile(*PLACE, ID, "log"), [job_requests.FileData("AAAA"), job_requests.FileEnd(3)]),
+]
+
+
+class Liar:
+    """A stream on which a node sends these replies, whatever it is asked."""
+
+    def __init__(self, replies: list[Any]) -> None:
+        self._data = b"".join(json.dumps(reply).encode() + b"\n" for reply in replies)
+
+    def read(self, timeout: float | None) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def stderr_tail(self) -> str:
+        return ""
+
+    def exit_status(self) -> int | None:
+        return 1
+
+
+def answer(request: Request[Any], replies: list[Any]) -> list[Any]:
+    """What the admin side makes of the replies to the first request of a conversation."""
+    liar = Node("w1", Liar(replies))
+    if not isinstance(request, Streaming):
+        return [liar.call(request)]
+    found = []
+    conversation = liar.ask(request)
+    while True:
+        try:
+            found.append(next(conversation))
+        except StopIteration as end:
+            return [*found, end.value]
+
+
+def plain(replies: list[Any]) -> list[dict[str, Any]]:
+    """The replies as a true node sends them."""
+    found: list[dict[str, Any]] = json.loads(json.dumps(replies, default=vars))
+    for reply in found:
+        reply["id"] = 1
+    found[-1]["done"] = True
+    return found
+
+
+@pytest.mark.parametrize(("request_", "replies"), REPLIES, ids=[request.do for request, _ in REPLIES])
+def test_a_true_reply_is_taken_as_it_is(request_: Request[Any], replies: list[Any]) -> None:
+    found = answer(request_, plain(replies))
+    assert [type(one) for one in found] == [type(one) for one in replies]
+    assert json.dumps(found, default=vars) == json.dumps(replies, default=vars)
+
+
+def test_every_request_is_mangled_here() -> None:
+    def kinds(base: Any) -> Iterator[Any]:
+        for kind in base.__subclasses__():
+            yield kind
+            yield from kinds(kind)
+
+    tried = {type(request) for request, _ in REPLIES}
+    # Their replies are empty, or hold only what the others' do.
+    alike = {"job-cancel", "job-discard", "cancel", "blob", "job-part", "job-paths", "job-start", "repository-add"}
+    assert {kind.do for kind in kinds(Request) if kind.do and kind not in tried} - alike <= {"dance"}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place within a reply."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield from places(each, (*path, key))
+
+
+ODD = ["\ud800", "../../etc/passwd", "\x1b]52;c;eA==\x07", "x" * (1 << 17)]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.just("\ud800")
+    | st.just("../../etc/passwd"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_no_mangled_reply_is_more_than_the_failure_of_its_host(data: st.DataObject) -> None:
+    request, replies = data.draw(st.sampled_from(REPLIES))
+    sent: list[Any] = copy.deepcopy(plain(replies))
+    for _ in range(data.draw(st.integers(1, 2))):
+        there = list(places(sent))
+        if not there:
+            break
+        *path, last = data.draw(st.sampled_from(there))
+        inside: Any = sent
+        for key in path:
+            inside = inside[key]
+        if data.draw(st.booleans()):
+            del inside[last]
+        else:
+            inside[last] = data.draw(JSON)
+    try:
+        found = answer(request, sent)
+    except HostFailed as error:
+        assert str(error).encode()
+        assert error.where == "w1"
+        return
+    for one in found:
+        assert dataclasses.is_dataclass(one)
+        for field in dataclasses.fields(one):
+            kind = typing.get_type_hints(type(one))[field.name]
+            if kind in (int, str, bool, float):
+                assert type(getattr(one, field.name)) is kind
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b"[]", b"7", b"\xff\xfe", b'{"id": 1, "done": true, "error": {"a": 1}}']
+)
+def test_a_line_that_is_no_reply(line: bytes) -> None:
+    liar = Liar([])
+    liar._data = line + b"\n"
+    with pytest.raises(HostFailed):
+        Node("w1", liar).call(node.Hello())
+
+
+def test_a_node_cannot_ask_for_what_it_was_not_offered() -> None:
+    sent = [{"id": 1, "done": True, "missing": ["1" * 64]}]
+    Node("w1", Liar(sent)).put_blobs({"0" * 64: b"x"})  # nothing is sent
