@@ -7,8 +7,8 @@
         ...
     hosts.check()
 
-Answers are JSON and are decoded as a real host's are; "hello" needs none. Every answer has to be asked for, and nothing else: `check` fails
-otherwise. What was asked stays in `requests`.
+Answers are JSON and are decoded as a real host's are; "hello" needs none. Every answer has to be asked for, and nothing
+else: `check` fails otherwise. What was asked stays in `requests`.
 """
 
 from __future__ import annotations

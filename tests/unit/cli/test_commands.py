@@ -36,7 +36,7 @@ def test_drain_and_undrain(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFix
     assert (one["subject"], one["host"], one["reason"]) == ("w1", "w1", "new power supply")
     assert main(["undrain", "w1"]) == 0
     assert capsys.readouterr().err == "nothing is drained\n"
-    assert drained == {} and hosts["head"].requests[-1].fields == {"undrain": ["w1"]}
+    assert drained == {} and hosts["head"].requests[-1].fields["undrain"] == ["w1"]
     assert main(["drain", "w9"]) == 2
     assert capsys.readouterr().err.startswith("clusteradm drain: error: there is no host")
 
@@ -57,7 +57,7 @@ def test_tpu_reset(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str
     lines = [line.split() for line in run("tpu", "reset", "w1:apex_0").splitlines()]
     assert ["device", "apex_0", "apex_1"] in lines and ["temp", "40.0", "°C", "-"] in lines
     assert document(run("tpu", "reset", "w1:apex_0", "--json"))["seconds"] == 2.5
-    assert hosts["w1"].requests[0].fields == {"tpu": "apex_0", "user": "cluster"}
+    assert {"tpu": "apex_0", "user": "cluster"}.items() <= hosts["w1"].requests[0].fields.items()
     assert main(["tpu", "reset", "w1"]) == 2
     assert capsys.readouterr().err.startswith("clusteradm tpu reset: error: which Edge TPU of w1?")
 
