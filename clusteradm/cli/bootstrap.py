@@ -1,5 +1,6 @@
-"""Set up a cluster: run the shipped playbook, or another one, on every host of the inventory. A run changes only what
-differs from the playbook, so a second one changes nothing."""
+"""Make a cluster of the hosts in the inventory: run the shipped playbook, or another, on every host. A second run
+changes only what is not as the playbook says.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +18,35 @@ from clusteradm.playbook.tags import ALL
 
 EXAMPLES = """\
 examples:
-  clusteradm bootstrap inventory.yml                     set up the cluster of inventory.yml
-  clusteradm bootstrap inventory.yml --check --diff      show what would change, without changing it
-  clusteradm bootstrap --limit 'compute:!w3'             only these hosts
-  clusteradm bootstrap --retry-failed                    only the hosts that the last run did not complete
-  clusteradm bootstrap --playbook site.yml --json        run another playbook; results as one JSON document
+  clusteradm bootstrap inventory.yml
+  clusteradm bootstrap inventory.yml --check --diff   show what would change
+  clusteradm bootstrap --limit 'compute:!w3'          only these hosts
+  clusteradm bootstrap --retry-failed                 the hosts that failed
+  clusteradm bootstrap --playbook site.yml --json     another playbook
 
-exit status: 0 ok, 2 bad playbook or inventory, 3 some hosts failed, 4 some hosts were unreachable, 5 changes pending
-(--check --detailed-exit-code), 130 interrupted
+exit status:
+  0    success
+  2    wrong usage, or a bad playbook or inventory
+  3    some hosts failed
+  4    some hosts are unreachable
+  5    changes are pending (--check --detailed-exit-code)
+  130  interrupted
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inventory_file", nargs="?", metavar="INVENTORY", help="inventory file (same as -i)")
-    context.add_connection_arguments(parser)
-    parser.add_argument("--check", action="store_true", help="show what would change, without changing it")
-    parser.add_argument("--diff", action="store_true", help="show the changes of files as diffs")
+    """The options of `clusteradm bootstrap`."""
+    parser.add_argument("inventory_file", nargs="?", metavar="INVENTORY", help="inventory file, as -i")
+    parser.add_argument("--check", action="store_true", help="show what would change; change nothing")
+    parser.add_argument("--diff", action="store_true", help="show how files change, line by line")
+    parser.add_argument("--detailed-exit-code", action="store_true", help="with --check: exit 5 if changes are pending")
+    parser.add_argument("--tags", metavar="TAGS", help="run only tasks with one of these tags, separated by commas")
+    parser.add_argument("--skip-tags", metavar="TAGS", help="skip tasks with one of these tags")
     parser.add_argument(
-        "--detailed-exit-code", action="store_true", help="with --check: exit status 5 if changes are pending"
+        "--retry-failed", action="store_true", help="run on the hosts that the last run did not complete"
     )
-    parser.add_argument("--tags", metavar="TAGS", help="run only tasks with one of these comma-separated tags")
-    parser.add_argument("--skip-tags", metavar="TAGS", help="skip tasks with one of these comma-separated tags")
-    parser.add_argument("--retry-failed", action="store_true", help="only the hosts that the last run did not complete")
     parser.add_argument("--playbook", metavar="FILE", help="playbook to run (default: the shipped bootstrap.yml)")
+    context.add_connection_arguments(parser, playbook=True)
 
 
 def run(args: argparse.Namespace) -> int:

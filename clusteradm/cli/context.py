@@ -1,4 +1,4 @@
-"""What most commands need: the inventory to use, and connections to its hosts."""
+"""Inventory and connections of a command: their options, and what they stand for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import getpass
 import os
 from pathlib import Path
 
+from clusteradm import transport
 from clusteradm.cli import show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
-from clusteradm.transport import DEFAULT_FORKS, Connections, FirstContact, Limits, Password
+from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
 
-# For what goes on without a host that does not answer: the others are waiting, and the host is told of.
+# Connection timeout of the commands that go on without a host that does not answer.
 QUICK_SECONDS = 5.0
 LAB_INVENTORY = Path("/var/lib/clusteradm/lab/lab/inventory.yml")
 
 
-def add_inventory_argument(parser: argparse.ArgumentParser) -> None:
+def add_inventory_argument(parser: argparse._ActionsContainer) -> None:
     """`-i`, for every command that reads an inventory."""
     parser.add_argument(
         "-i",
@@ -27,45 +28,65 @@ def add_inventory_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json_argument(parser: argparse._ActionsContainer) -> None:
+    """`--json`, for every command that writes data."""
+    parser.add_argument("--json", action="store_true", help="write one JSON document to standard output")
+
+
 def add_connection_arguments(
-    parser: argparse.ArgumentParser, *, limit: bool = True, json: bool = True, connect: float = Limits.connect
+    parser: argparse.ArgumentParser,
+    *,
+    limit: bool = True,
+    json: bool = True,
+    forks: bool = True,
+    playbook: bool = False,
+    connect: float = Limits.connect,
 ) -> None:
-    """Options of every command that connects.
+    """Options of every command that connects, in a group of their own.
 
-    `limit`: whether it is about many hosts; `json`: whether it has data to show; `connect`: how long a host may take to
-    answer, in seconds.
+    `limit`: the command is about many hosts; `json`: it writes data; `forks`: it works on several hosts at a time;
+    `playbook`: it runs a playbook; `connect`: default of --connect-timeout, in seconds. What is not offered has its
+    default.
     """
-    add_inventory_argument(parser)
-    if limit:
-        parser.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
-    parser.add_argument(
-        "--forks", type=_count, default=DEFAULT_FORKS, metavar="N", help="hosts at a time (%(default)s)"
-    )
-    parser.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
-    parser.add_argument("--accept-new", action="store_true", help="accept the keys of hosts never seen before")
-    parser.add_argument(
-        "-K", "--ask-become-pass", action="store_true", help="ask once for sudo's password, where sudo wants one"
-    )
-    for name, default, meaning in (
-        ("connect", connect, "for a host to answer"),
-        ("away", Limits.away, "for a host to be back when its connection breaks in the middle of work"),
-        ("task", Limits.silent, "for a task to say anything"),
-    ):
-        parser.add_argument(
-            f"--{name}-timeout", type=_count, default=default, metavar="S", help=f"seconds {meaning} ({default:.0f})"
-        )
     if json:
-        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        add_json_argument(parser)
+    group = parser.add_argument_group("connection")
+    add_inventory_argument(group)
+    if limit:
+        group.add_argument("--limit", metavar="PATTERN", help="only these hosts: names, groups, ranges, as in Ansible")
+    if forks:
+        group.add_argument(
+            "--forks",
+            type=positive,
+            default=DEFAULT_FORKS,
+            metavar="N",
+            help="work on N hosts at a time (default: %(default)s)",
+        )
+    group.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
+    group.add_argument("--accept-new", action="store_true", help="accept the keys of hosts that are not known yet")
+    group.add_argument("-K", "--ask-become-pass", action="store_true", help="ask for the sudo password, once")
+    parser.set_defaults(limit=None, forks=DEFAULT_FORKS, away_timeout=Limits.away, task_timeout=Limits.silent)
+    _add_timeout(group, "connect", connect, "fail a host after S seconds without an answer")
+    if playbook:
+        _add_timeout(group, "away", Limits.away, "wait S seconds for a host whose connection broke during a task")
+        _add_timeout(group, "task", Limits.silent, "fail a task after S seconds without output")
 
 
-def _count(text: str) -> int:
+def _add_timeout(group: argparse._ActionsContainer, name: str, default: float, meaning: str) -> None:
+    group.add_argument(
+        f"--{name}-timeout", type=positive, default=default, metavar="S", help=f"{meaning} (default: {default:.0f})"
+    )
+
+
+def positive(text: str) -> int:
+    """A number of the command line, from 1."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
 
 
 def inventory_path(args: argparse.Namespace) -> Path:
-    """The inventory file to use: the one named, or the first default that exists."""
+    """Path of the inventory: the one named, or the first default that exists. Raises UsageError where there is none."""
     named = args.inventory or os.environ.get("CLUSTERADM_INVENTORY")
     if named:
         return Path(named)
@@ -79,20 +100,20 @@ def inventory_path(args: argparse.Namespace) -> Path:
 
 
 def open_cluster(args: argparse.Namespace) -> Cluster:
-    """Load the inventory; every defect of it is raised at once as InputErrors."""
+    """Load the inventory. Raises InputErrors with all its defects."""
     return load(inventory_path(args))
 
 
-def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> Connections:
-    """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table and asked once.
+def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> transport.Connections:
+    """Connections to the cluster's hosts, none opened yet. Unknown host keys are shown in one table, with one question.
 
-    `sudo_password`: what was typed for -K already, where a run connects several times.
+    `sudo_password`: the answer to -K, where a command that connects several times has asked already.
     """
     if args.ask_become_pass and sudo_password is None:
         sudo_password = ask_password("sudo password: ")
-    known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.path.parent / "known_hosts"
+    known_hosts = Path(args.known_hosts) if args.known_hosts else cluster.known_hosts
     first_contact = FirstContact.ACCEPT if args.accept_new else FirstContact.ASK
-    return Connections(
+    return transport.Connections(
         cluster,
         known_hosts,
         forks=args.forks,
@@ -104,7 +125,7 @@ def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password 
 
 
 def ask_password(question: str) -> Password:
-    """Ask on the terminal, without echo. There is no other way: what stands in a file or a variable is found there."""
+    """Ask on the terminal, without echo. Passwords are taken in no other way: files and variables can be read."""
     require_terminal()
     try:
         text = getpass.getpass(question)

@@ -1,42 +1,48 @@
-"""Check a TensorFlow Lite model, store it under a version on the cluster, and verify it from every node.
+"""Check a TensorFlow Lite model, store it on the cluster under a version, and verify it on every host.
 
-The model is checked before any connection is made; a file that is no TensorFlow Lite model is refused. A version is a
-whole number and never changes; without --version it is the next one. Deploying the same files again changes nothing.
+The model is checked before any connection is made. A version is a whole number and never changes; without --version it
+is the next one. Deploying the same files again changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from clusteradm import health
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, transfer
 from clusteradm.errors import HostUnreachable
-from clusteradm.inventory import Cluster
-from clusteradm.models.repository import Repository, Stored, Upload, Verified, prepare, too_old
-from clusteradm.node.spec.wire.manifest import Manifest
-from clusteradm.transport import Connections
+from clusteradm.fleet.deployment import Deployment, deploy
+from clusteradm.models.repository import Stored, Upload, prepare
 
 EXAMPLES = """\
 examples:
-  clusteradm deploy-model mobilenet_v2_edgetpu.tflite --name mobilenet_v2 --labels imagenet_labels.txt
   clusteradm deploy-model digits_edgetpu.tflite --name digits
   clusteradm deploy-model digits_edgetpu.tflite --name digits --version 7
+  clusteradm deploy-model mobilenet_v2_edgetpu.tflite --name mobilenet_v2 \\
+      --labels imagenet_labels.txt
 
-A label file has one label per line, by the number of its class; lines may begin with that number. Without --labels, the
-labels that lie in the model itself are taken, if there are any.
+A label file has one label per line, in the order of the classes; a line may
+begin with the number of its class. Without --labels, the labels in the model's
+metadata are used, if there are any.
+
+exit status:
+  0    every host has the model
+  2    wrong usage, or not a usable model
+  3    some hosts failed
+  4    some hosts are unreachable
+  130  interrupted
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    parser.add_argument("model", metavar="FILE", type=Path, help="the .tflite file, compiled for the Edge TPU")
-    parser.add_argument("--name", required=True, help="its name on the cluster: letters, digits, _ and -")
-    parser.add_argument("--labels", metavar="FILE", type=Path, help="the names of its classes, one per line")
-    parser.add_argument("--version", metavar="N", type=_version, help="the version to store (default: the next one)")
+    """The options of `clusteradm deploy-model`."""
+    parser.add_argument("model", metavar="FILE", type=Path, help=".tflite file, compiled for the Edge TPU")
+    parser.add_argument("--name", required=True, metavar="NAME", help="name on the cluster: letters, digits, _ and -")
+    parser.add_argument("--labels", metavar="FILE", type=Path, help="label file, one class per line")
+    parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
     add_connection_arguments(parser)
 
 
@@ -47,40 +53,25 @@ def run(args: argparse.Namespace) -> int:
         show.stdout.print(f"{args.model}: {_describe(upload)}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
-    cluster = open_cluster(args)
-    hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
-    with connect(args, cluster) as connections:
-        connections.open({host.name: host for host in (cluster.head, *hosts)}.values())
-        repository = Repository(connections, cluster)
-        with transfer("sending the model") as progress:
-            stored = repository.add(upload, args.version, progress)
-        if not args.json:
-            show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
-        verified = repository.verify(stored, upload, hosts)
-        warnings = [*upload.warnings, *_runtime_warnings(upload.manifest, connections, verified, cluster)]
-    _show(args, upload, stored, verified, warnings)
-    if any(isinstance(error, HostUnreachable) for error in verified.failed.values()):
-        return HostUnreachable.exit_code
-    return 3 if verified.failed else 0
+    with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
 
+        def on_stored(stored: Stored) -> None:
+            shown.close()
+            if not args.json:
+                show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
 
-def _runtime_warnings(
-    manifest: Manifest, connections: Connections, verified: Verified, cluster: Cluster
-) -> Iterator[str]:
-    """A warning, once the runtimes are known, where the model will be refused."""
-    if manifest.min_runtime is None:
-        return
-    hosts = [host for host in cluster.workers if host.name in verified.hosts]
-    old = too_old(manifest, health.collect(connections, hosts, sections=("runtime",)).documents)
-    if old:
-        warning = f"it needs Edge TPU runtime {manifest.min_runtime}, but older are {', '.join(old)}"
+        progress = shown.enter_context(transfer("sending the model"))
+        done = deploy(connections, upload, args.version, args.limit or None, progress=progress, on_stored=on_stored)
+    for warning in done.warnings[len(upload.warnings) :]:
         show.message(f"warning: {warning}")
-        yield warning
+    _show(args, done)
+    if any(isinstance(error, HostUnreachable) for error in done.verified.failed.values()):
+        return HostUnreachable.exit_code
+    return 0 if done.ok else 3
 
 
-def _show(
-    args: argparse.Namespace, upload: Upload, stored: Stored, verified: Verified, warnings: Sequence[str]
-) -> None:
+def _show(args: argparse.Namespace, done: Deployment) -> None:
+    stored, verified = done.stored, done.verified
     if args.json:
         show.json_document(
             "deploy-model",
@@ -89,10 +80,10 @@ def _show(
                 "version": stored.version,
                 "state": stored.state,
                 "path": stored.path,
-                "manifest": upload.manifest.to_json(),
+                "manifest": done.upload.manifest.to_json(),
                 "verified": verified.hosts,
                 "failed": {host: str(error) for host, error in verified.failed.items()},
-                "warnings": list(warnings),
+                "warnings": list(done.warnings),
             },
         )
     elif verified.hosts:

@@ -1,5 +1,6 @@
-"""Take a host or one Edge TPU out of service: new jobs get no slot there, running jobs go on. Without arguments, show
-what is drained."""
+"""Take a host or an Edge TPU out of service: new jobs do not use it. Running jobs continue. Without a name, list what
+is drained.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +18,20 @@ from clusteradm.fleet.drains import Drain, Drains
 
 EXAMPLES = """\
 examples:
-  clusteradm drain                                       show what is drained, since when, by whom and why
-  clusteradm drain coral-3 --reason 'new power supply'   a whole host
-  clusteradm drain coral-3:0001:01:00.0 coral-4:apex_1   single TPUs, by PCI address or current device name
-  clusteradm undrain coral-3                             return it to service
+  clusteradm drain                                      list what is drained
+  clusteradm drain coral-3 --reason 'new power supply'  a whole host
+  clusteradm drain coral-3:0001:01:00.0 coral-4:apex_1  single TPUs
+  clusteradm undrain coral-3                            return it to service
+
+A TPU is named by its PCI address or by its device, apex_N.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `clusteradm drain`."""
     parser.add_argument("subjects", nargs="*", metavar="HOST[:TPU]", help="host or TPU to take out of service")
-    parser.add_argument("--reason", default="", help="reason, shown with the drain")
-    context.add_connection_arguments(parser, limit=False)
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; shown in the list")
+    context.add_connection_arguments(parser, limit=False, forks=False)
 
 
 def run(args: argparse.Namespace) -> int:

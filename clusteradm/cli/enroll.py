@@ -1,5 +1,7 @@
-"""Enrol new boards: show all host keys in one table and ask once, install the admin's key on every host (logging in
-with that key, with mdt's key, or with a password), and turn password logins off on request."""
+"""Prepare new hosts for clusteradm: show all host keys in one table and accept them with one question, install the
+admin's SSH key on every host (with that key, the key of mdt, or a password), and turn password logins off on
+request.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,18 @@ from clusteradm.transport.errors import Refused
 
 EXAMPLES = """\
 examples:
-  clusteradm enroll                              every host of the inventory, with the keys available
-  clusteradm enroll --ask-pass                   boards that accept a password: asked once for all of them
-  clusteradm enroll -k --no-passwords            the same, then turn password logins off
-  clusteradm enroll --limit coral-7              a run_state that came later
-  clusteradm enroll --accept-new --json          for scripts: accept unknown host keys without asking
+  clusteradm enroll                        every host of the inventory
+  clusteradm enroll --ask-pass             hosts that still take a password
+  clusteradm enroll -k --no-passwords      ... and turn passwords off there
+  clusteradm enroll --limit coral-7        a host that was added
+  clusteradm enroll --accept-new --json    without questions, for scripts
 
-exit status: 0 every host is enrolled, 2 no admin key, or a bad inventory, 3 some hosts failed, 4 some hosts were
-unreachable or refused the login, 130 interrupted
+exit status:
+  0    every host is enrolled
+  2    wrong usage, no admin key, or a bad inventory
+  3    some hosts failed
+  4    some hosts are unreachable or refuse the login
+  130  interrupted
 """
 
 
@@ -51,13 +57,13 @@ class Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm enroll`."""
-    context.add_connection_arguments(parser)
     parser.add_argument(
-        "-k", "--ask-pass", action="store_true", help="ask once for the login password of hosts that accept no key"
+        "-k", "--ask-pass", action="store_true", help="ask for a login password, once, for the hosts that accept no key"
     )
     parser.add_argument(
-        "--no-passwords", action="store_true", help="then turn password logins off on the enrolled hosts"
+        "--no-passwords", action="store_true", help="turn off password logins on the hosts that are enrolled"
     )
+    context.add_connection_arguments(parser, playbook=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,12 +22,17 @@ from clusteradm.errors import ClusteradmError, UsageError
 
 EXAMPLES = """\
 examples:
-  clusteradm exporter                                  serve http://127.0.0.1:10089/metrics until Ctrl-C
-  clusteradm exporter --listen 10.0.0.1:10089          for a Prometheus on another machine; there is no access control
-  clusteradm exporter --cache 60                       check the hosts at most once a minute
-  clusteradm exporter --textfile /var/lib/prometheus/node-exporter/clusteradm.prom    write once, for a timer
+  clusteradm exporter                           http://127.0.0.1:10089/metrics
+  clusteradm exporter --listen 10.0.0.1:10089   reachable from other machines
+  clusteradm exporter --cache 60                ask the hosts once a minute
+  clusteradm exporter --textfile metrics.prom   write a file, as from a timer
 
-exit status: 0 the file is written (whatever the state of the hosts), 2 usage or a bad inventory, 130 interrupted
+There is no access control: whoever reaches the port reads the metrics.
+
+exit status:
+  0    the file is written
+  2    wrong usage or a bad inventory
+  130  interrupted
 """
 
 DEFAULT_LISTEN = "127.0.0.1:10089"
@@ -37,25 +42,25 @@ _INDEX = "clusteradm exporter: see /metrics\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `clusteradm exporter`."""
-    context.add_connection_arguments(parser, json=False, connect=context.QUICK_SECONDS)
+    """The options of `clusteradm exporter`."""
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--listen",
         type=_place,
         default=DEFAULT_LISTEN,
         metavar="ADDRESS:PORT",
-        help="address of the HTTP server (%(default)s); without ADDRESS, 127.0.0.1",
+        help="serve HTTP there (default: %(default)s); a port alone means 127.0.0.1",
     )
-    way.add_argument("--textfile", metavar="PATH", help="write the file once, atomically, and exit")
+    way.add_argument("--textfile", metavar="PATH", help="write the metrics to a file, once")
     parser.add_argument(
         "--cache",
         type=seconds,
         default=_DEFAULT_CACHE_SECONDS,
-        metavar="SECONDS",
-        help="time for which metrics are served again before the hosts are checked anew (%(default)g)",
+        metavar="S",
+        help="ask the hosts again after S seconds (default: %(default)g)",
     )
     parser.add_argument("--expect", action="store_true", help="report TPUs that the inventory does not declare")
+    context.add_connection_arguments(parser, json=False, connect=context.QUICK_SECONDS)
 
 
 def _place(text: str) -> tuple[str, int]:

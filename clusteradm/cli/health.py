@@ -26,32 +26,37 @@ from clusteradm.transport import Password
 
 EXAMPLES = """\
 examples:
-  clusteradm health                              every host of the inventory; hosts in the same state share a row
-  clusteradm health -v --limit 'coral-[0:3]'     every check and every TPU of these hosts
-  clusteradm health --watch 10                   repeat every 10 seconds until Ctrl-C
-  clusteradm health --expect                     report TPUs that the inventory does not declare (cluster_tpus), too
-  clusteradm health --fix                        repair what is safe to repair, then check again
-  clusteradm health --html report.html           write an HTML report
-  clusteradm health --save bug.json --anonymous  save the hosts' answers, for a bug report
-  clusteradm health --from bug.json              judge saved answers, without connections or inventory
+  clusteradm health                              similar hosts in one row
+  clusteradm health -v --limit 'coral-[0:3]'     every check, every TPU
+  clusteradm health --watch 10                   every 10 s, until Ctrl-C
+  clusteradm health --expect                     compare TPUs with the inventory
+  clusteradm health --fix                        repair what is safe to repair
+  clusteradm health --html report.html           a report to mail or print
+  clusteradm health --save bug.json --anonymous  data for a bug report
+  clusteradm health --from bug.json              judge saved data again
   clusteradm health --json | jq '.findings[] | select(.severity != "ok")'
-  clusteradm health --format nagios              one line with performance data, exit status 0, 1, 2 or 3
+  clusteradm health --format nagios              for a monitoring server
 
-exit status: 0 ok, 3 errors or warnings, 4 a host does not answer
+exit status:
+  0    no errors and no warnings
+  2    wrong usage or a bad inventory
+  3    there are errors or warnings
+  4    some hosts are unreachable
+  130  interrupted
+With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
 """
 
 _PAUSE_SECONDS = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `clusteradm health`."""
-    context.add_connection_arguments(parser, connect=context.QUICK_SECONDS)
-    parser.add_argument("-v", "--verbose", action="store_true", help="one row for every host and every TPU")
+    """The options of `clusteradm health`."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="show a row for every host and every TPU")
     parser.add_argument(
         "--format",
         choices=("table", "json", "prometheus", "nagios"),
         default="table",
-        help="format of standard output (%(default)s); --json is short for --format json",
+        help="output format (default: %(default)s); --json is short for --format json",
     )
     parser.add_argument("--html", metavar="FILE", help="also write an HTML report")
     parser.add_argument(
@@ -59,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=seconds,
         const=_PAUSE_SECONDS,
-        metavar="SECONDS",
-        help=f"repeat with this pause until Ctrl-C ({_PAUSE_SECONDS:.0f} s)",
+        metavar="S",
+        help=f"check again every S seconds (default: {_PAUSE_SECONDS:.0f}), until Ctrl-C",
     )
     parser.add_argument("--expect", action="store_true", help="report TPUs that the inventory does not declare")
     parser.add_argument(
@@ -68,9 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--save", metavar="FILE", help="save the hosts' answers, for --from or a bug report")
     parser.add_argument(
-        "--anonymous", action="store_true", help="with --save: without secrets, names, addresses and serial numbers"
+        "--anonymous", action="store_true", help="with --save: leave out secrets, names, addresses and serials"
     )
-    parser.add_argument("--from", dest="source", metavar="FILE", help="judge answers saved by --save, offline")
+    parser.add_argument(
+        "--from", dest="source", metavar="FILE", help="judge a file written by --save; connects to no host"
+    )
+    context.add_connection_arguments(parser, playbook=True, connect=context.QUICK_SECONDS)
 
 
 def seconds(text: str) -> float:

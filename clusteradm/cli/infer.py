@@ -1,8 +1,8 @@
 """Run a deployed model over many inputs, on every healthy Edge TPU of the cluster at once.
 
-INPUTS are pictures, folders of them, or NumPy arrays (.npy, .npz; a row of the first dimension is an input), here or,
-as head:PATH, on the head already (a relative PATH is below the shared directory). Results are JSON Lines in the order
-of the inputs' names, one line for each, exactly once. The job runs on the head and outlives this command; Ctrl-C
+INPUTS are pictures, folders of pictures, or NumPy arrays (.npy, .npz; each row of the first dimension is one input) on
+this machine, or head:PATH on the head (a relative PATH is below the shared directory). Results are JSON Lines, exactly
+one line per input, in the order of the inputs' names. The job runs on the head and outlives this command; Ctrl-C
 cancels it.
 """
 
@@ -29,32 +29,44 @@ from clusteradm.transport import Connections
 EXAMPLES = """\
 examples:
   clusteradm infer --model mobilenet_v2 photos/ --output results.jsonl
-  clusteradm infer --model digits digits/ --truth truth.csv --output results.jsonl
-  clusteradm infer --model digits head:/srv/cluster/data/digits --output results.jsonl
-  clusteradm infer --model mobilenet_v2 batch.npy --top 1 | jq -r '.top[0].label'
+  clusteradm infer --model digits digits/ --truth truth.csv --output r.jsonl
+  clusteradm infer --model digits head:/srv/cluster/data/digits
+  clusteradm infer --model mobilenet_v2 batch.npy --top 1
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
-A result is {"input", "index", "top": [{"class", "label", "score"}, ...]} for a classifier, {"input", "index",
-"outputs"} for other models (tensors of more than 1,024 numbers as .npy files beside), {"input", "index", "error"} for
-an input that cannot be read. A picture is scaled to the model's input; black to white is the whole range of a quantised
-input, -1 to 1 of a float one. The truth is a CSV file with the columns input,label, or JSON Lines with these keys.
+results:
+  {"input", "index", "top": [{"class", "label", "score"}, ...]}  classifier
+  {"input", "index", "outputs"}                                  other model
+  {"input", "index", "error"}                                    bad input
+
+A picture is scaled to the model's input; black to white is the whole range of
+a quantised input, -1 to 1 of a float one. Tensors of more than 1,024 numbers
+are written as .npy files. The truth is a CSV file with the columns input,label
+or JSON Lines with these keys.
+
+exit status:
+  0    the results are complete
+  2    wrong usage or bad inputs
+  3    the job failed
+  4    the head is unreachable
+  130  interrupted; the job is cancelled
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    parser.add_argument("inputs", nargs="*", metavar="INPUTS", help="files, folders, arrays; head:PATH for the head's")
-    parser.add_argument("--model", metavar="NAME", help="a deployed model")
-    parser.add_argument("--version", default="latest", metavar="N", help="its version (default: the latest)")
+    """The options of `clusteradm infer`."""
+    parser.add_argument("inputs", nargs="*", metavar="INPUTS", help="files, folders, arrays; head:PATH is on the head")
+    parser.add_argument("--model", metavar="NAME", help="name of a deployed model")
+    parser.add_argument("--version", default="latest", metavar="N", help="version of the model (default: %(default)s)")
     parser.add_argument(
-        "--output", default=None, metavar="FILE", help="where the results go (default: standard output)"
+        "--output", default=None, metavar="FILE", help="write results to FILE (default: standard output)"
     )
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="labels of the inputs, to measure the accuracy")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="right answers, to measure the accuracy")
     parser.add_argument(
-        "--top", type=_count, default=5, metavar="K", help="classes per result; 0: whole outputs (%(default)s)"
+        "--top", type=_count, default=5, metavar="K", help="classes per result; 0: whole outputs (default: %(default)s)"
     )
-    parser.add_argument("--ranks", type=_positive, metavar="N", help="use no more than N TPUs, spread over the hosts")
-    parser.add_argument("--cpu", action="store_true", help="run on the hosts' CPUs instead, one rank a host")
+    parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
+    parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Show the inventory as clusteradm reads it: as Ansible's JSON, as a tree, or with the source of each value."""
+"""Show the inventory as it was read: as JSON in Ansible's form, as a tree, or where each value was written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clusteradm.cli import context, show
+from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host
 
 EXAMPLES = """\
 examples:
-  clusteradm inventory --list                    as `ansible-inventory --list` prints it
-  clusteradm inventory --host coral-0            one host's variables
-  clusteradm inventory --graph                   groups and hosts as a tree
-  clusteradm inventory --origin coral-0          each of its values, with file and line
-  clusteradm inventory --origin                  the same for every host
+  clusteradm inventory --list            as `ansible-inventory --list`
+  clusteradm inventory --host coral-0    variables of one host
+  clusteradm inventory --graph           groups and hosts as a tree
+  clusteradm inventory --origin coral-0  file and line of each of its values
+  clusteradm inventory --origin          the same for every host
 """
 
 
@@ -29,21 +30,27 @@ _PASSWORD = re.compile(r"ansible_(\w+_)?pass(word|phrase)?")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm inventory`."""
-    context.add_inventory_argument(parser)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="all groups, hosts and variables (JSON)")
-    what.add_argument("--host", metavar="HOST", help="the variables of one host (JSON)")
-    what.add_argument("--graph", action="store_true", help="groups and hosts as a tree")
+    what.add_argument("--list", action="store_true", help="show all groups, hosts and variables as JSON")
+    what.add_argument("--host", metavar="HOST", help="show the variables of one host as JSON")
+    what.add_argument("--graph", action="store_true", help="show groups and hosts as a tree")
     what.add_argument(
-        "--origin", metavar="HOST", nargs="?", const="", help="file and line of each value of a host (default: of all)"
+        "--origin",
+        metavar="HOST",
+        nargs="?",
+        const="",
+        help="show where each value of a host (default: of every host) was written",
     )
     parser.add_argument(
-        "--json", action="store_true", help="one JSON document also for --origin (--list and --host always are one)"
+        "--json", action="store_true", help="with --origin: write one JSON document (--list and --host always do)"
     )
+    context.add_inventory_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Load and show."""
+    if args.json and args.graph:
+        raise UsageError("--graph writes no JSON", next_step="use --list, which does")
     cluster = context.open_cluster(args)
     if args.list:
         _write(listing(cluster))

@@ -15,6 +15,7 @@ from rich.table import Table
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted
+from clusteradm.cli.parser import Parser
 from clusteradm.jobs import Jobs
 from clusteradm.node.spec.wire.job import Attempt
 from clusteradm.node.spec.wire.job_names import LOG
@@ -29,25 +30,27 @@ examples:
   clusteradm job remove 20261123-170102-3fa9c2
 """
 
+# Verb: its line of help, and its example.
 _VERBS = {
-    "list": "every job on the head, the oldest first",
-    "show": "one job: its spec, its state, its attempts and ranks",
-    "logs": "the output of mpirun and the ranks of a job",
-    "cancel": "end a job; its inputs and its results so far are kept",
-    "remove": "remove jobs that have ended, with their inputs and results",
+    "list": ("list every job on the head, the oldest first", ""),
+    "show": ("show one job: state, slots, attempts and ranks", " 20261123-170102-3fa9c2"),
+    "logs": ("print the output of mpirun and of the ranks of a job", " 20261123-170102-3fa9c2"),
+    "cancel": ("end a job; its inputs and its results so far are kept", " 20261123-170102-3fa9c2"),
+    "remove": ("remove jobs that have ended, with their inputs and results", " 20261123-170102-3fa9c2"),
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's verbs and their options."""
-    verbs = parser.add_subparsers(dest="job_command", metavar="COMMAND", required=True)
-    for name, summary in _VERBS.items():
-        verb = verbs.add_parser(name, help=summary, description=summary)
+def add_arguments(parser: Parser) -> None:
+    """The verbs of `clusteradm job`."""
+    verbs = parser.add_commands("verb")
+    for name, (summary, example) in _VERBS.items():
+        examples = f"examples:\n  clusteradm job {name}{example}\n  clusteradm job {name}{example} --json\n"
+        verb = verbs.add(name, summary, examples=examples)
         if name == "remove":
-            verb.add_argument("jobs", nargs="+", metavar="JOB", help="the ids of the jobs")
+            verb.add_argument("jobs", nargs="+", metavar="JOB", help="ids of the jobs")
         elif name != "list":
-            verb.add_argument("job", metavar="JOB", help="the job's id")
-        add_connection_arguments(verb, limit=False)
+            verb.add_argument("job", metavar="JOB", help="id of the job")
+        add_connection_arguments(verb, limit=False, forks=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     with connect(args, cluster) as connections:
         connections.open([cluster.head])
         jobs = Jobs(connections, cluster)
-        _RUN[args.job_command](args, jobs)
+        _RUN[args.verb](args, jobs)
     return 0
 
 

@@ -1,14 +1,17 @@
-"""Run a virtual cluster on this machine. Its boards are Debian systems in containers, with simulated Edge TPUs. It has
-network namespaces of its own; no packet leaves this machine."""
+"""Run a virtual cluster on this machine. Its boards are Debian systems with simulated Edge TPUs, in network namespaces
+of their own.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from clusteradm.cli import show
+from clusteradm.cli import context, show
+from clusteradm.cli.parser import Parser
 from clusteradm.errors import UsageError
 from clusteradm.lab import Lab
 from clusteradm.lab.fault_kinds import FAULTS
@@ -17,69 +20,109 @@ from clusteradm.lab.suites import DEFAULT, SUITES
 
 EXAMPLES = """\
 examples:
-  clusteradm lab up --nodes 4              boot 4 boards; the other commands use them by default
-  clusteradm lab up --name other --tpus 2  a second lab beside the first
-  clusteradm lab status                    state of every board
-  clusteradm lab ssh w1                    log in by SSH, as to a real board
+  clusteradm lab up --nodes 4              start 4 boards
+  clusteradm lab up --name other --tpus 2  start a second lab
+  clusteradm lab status                    state of the boards
+  clusteradm lab ssh w1                    log in by SSH
   clusteradm lab exec head -- lspci -nn    run a command as root, without SSH
-  clusteradm lab fault w2 power            cut the power of a board; all faults: clusteradm lab fault --help
-  clusteradm lab fault w2 wedged --tpu 1   make one Edge TPU stop answering
-  clusteradm lab fault w2 restore          undo all faults of a board
-  clusteradm lab compile-model m.tflite    compile for the simulated Edge TPUs; writes m_edgetpu.tflite
-  clusteradm lab down                      end the lab and remove its boards
+  clusteradm lab fault w2 power            switch a board off
+  clusteradm lab fault w2 wedged --tpu 1   make one Edge TPU hang
+  clusteradm lab fault w2 restore          undo the faults of a board
+  clusteradm lab compile-model m.tflite    write m_edgetpu.tflite
+  clusteradm lab down                      stop the boards and remove them
+
+While a lab is up, its inventory is the default of every command.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sub-commands of `clusteradm lab` and their options."""
-    commands = parser.add_subparsers(dest="lab_command", metavar="COMMAND", required=True)
+def add_arguments(parser: Parser) -> None:
+    """The verbs of `clusteradm lab`."""
+    verbs = parser.add_commands("verb")
 
-    def command(name: str, summary: str, run: object) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument("--name", default=DEFAULT_NAME, help="name of the lab (default: %(default)s)")
+    def verb(name: str, summary: str, run: Callable[[argparse.Namespace, Lab], int], examples: str) -> Parser:
+        sub = verbs.add(name, summary, examples=examples)
         sub.set_defaults(run_lab=run)
         return sub
 
-    up = command("up", "start a lab, or boot the boards of one that are off", _up)
+    up = verb("up", "start the boards, or complete a lab that is partly up", _up, _UP)
     up.add_argument(
-        "--nodes", type=int, default=4, metavar="N", help="number of boards, the head included (default: %(default)s)"
+        "--nodes", type=context.positive, default=4, metavar="N", help="boards, with the head (%(default)s)"
     )
     up.add_argument("--tpus", type=int, default=1, metavar="N", help="Edge TPUs per board (default: %(default)s)")
     up.add_argument("--suite", choices=list(SUITES), default=DEFAULT, help="Debian release (default: %(default)s)")
     up.add_argument(
-        "--memory", type=int, default=DEFAULT_MEMORY, metavar="MIB", help="memory per board (default: %(default)s)"
+        "--memory",
+        type=context.positive,
+        default=DEFAULT_MEMORY,
+        metavar="MIB",
+        help="memory per board (default: %(default)s)",
     )
     up.add_argument("--python", default="", metavar="PATH", help="ansible_python_interpreter of the inventory")
 
-    status = command("status", "show the state of every board", _status)
-    status.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    status = verb("status", "show the state of the boards", _status, _STATUS)
+    context.add_json_argument(status)
 
-    ssh = command("ssh", "log in to a board by SSH, or run a command there", _ssh)
-    ssh.add_argument("node", metavar="BOARD")
-    ssh.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+    ssh = verb("ssh", "log in to a board by SSH, or run a command there", _ssh, _SSH)
+    run = verb("exec", "run a command on a board as root, without SSH", _exec, _EXEC)
+    fault = verb("fault", "inject a fault into a board, or undo its faults", _fault, _FAULT)
+    for sub in (ssh, run, fault):
+        sub.add_argument("node", metavar="BOARD", help="name of the board")
+    for sub in (ssh, run):
+        sub.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="program and arguments")
+    fault.add_argument("kind", choices=[*FAULTS, "restore"], metavar="FAULT", help="one of the list below")
+    fault.add_argument("--tpu", type=int, metavar="N", help="only the Edge TPU apex_N (default: all of the board)")
+    down = verb("down", "stop the boards and remove them", _down, _DOWN)
+    for sub in (up, status, ssh, run, fault, down):
+        sub.add_argument("--name", default=DEFAULT_NAME, help="name of the lab (default: %(default)s)")
 
-    run = command("exec", "run a command on a board as root, without SSH", _exec)
-    run.add_argument("node", metavar="BOARD")
-    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
-
-    fault = command("fault", "cause a fault on a board, or undo its faults", _fault)
-    fault.add_argument("node", metavar="BOARD")
-    fault.add_argument("kind", choices=[*FAULTS, "restore"], metavar="FAULT", help="one of the faults below")
-    fault.add_argument("--tpu", type=int, metavar="N", help="on its Edge TPU apex_N only (default: on all)")
-    fault.formatter_class = argparse.RawDescriptionHelpFormatter
-    kinds = {
-        **{kind: about.summary for kind, about in FAULTS.items()},
-        "restore": "undo all faults of the board",
-    }
-    fault.epilog = "faults:\n" + "".join(f"  {kind:11} {summary}\n" for kind, summary in kinds.items())
-
-    command("down", "end a lab and remove its boards", _down)
-
-    summary = "compile a fully quantised .tflite model for the lab's simulated Edge TPUs"
-    compiler = commands.add_parser("compile-model", help=summary, description=summary)
-    compiler.add_argument("model", type=Path, metavar="MODEL.tflite")
+    summary = "compile a fully quantised model for the lab's simulated Edge TPUs"
+    compiler = verbs.add("compile-model", summary, examples=_COMPILE)
+    compiler.add_argument("model", type=Path, metavar="MODEL.tflite", help="model to compile")
     compiler.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MODEL_edgetpu.tflite")
     compiler.set_defaults(run_lab=None)
+
+
+_UP = """\
+examples:
+  clusteradm lab up                    4 boards with an Edge TPU each
+  clusteradm lab up --nodes 8 --tpus 2
+  clusteradm lab up --name other       a second lab
+"""
+_STATUS = """\
+examples:
+  clusteradm lab status
+  clusteradm lab status --json
+"""
+_SSH = """\
+examples:
+  clusteradm lab ssh w1
+  clusteradm lab ssh w1 -- uname -a
+"""
+_EXEC = """\
+examples:
+  clusteradm lab exec w1
+  clusteradm lab exec head -- lspci -nn
+"""
+_FAULT = f"""\
+faults:
+{"".join(f"  {kind:11} {about.summary}{chr(10)}" for kind, about in FAULTS.items())}\
+  restore     undo every fault of the board
+
+examples:
+  clusteradm lab fault w2 power
+  clusteradm lab fault w2 wedged --tpu 1
+  clusteradm lab fault w2 restore
+"""
+_DOWN = """\
+examples:
+  clusteradm lab down
+  clusteradm lab down --name other
+"""
+_COMPILE = """\
+examples:
+  clusteradm lab compile-model digits.tflite
+  clusteradm lab compile-model digits.tflite -o out.tflite
+"""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,9 @@
-"""What a person or a program sees: data on standard output, messages on standard error."""
+"""Output of every command: data on standard output, messages on standard error."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -30,3 +31,8 @@ def json_document(command: str, body: Mapping[str, Any]) -> None:
 def message(text: str) -> None:
     """A line for the person, on standard error."""
     stderr.print(text)
+
+
+def line(text: str) -> str:
+    """The text as one line, without control characters: hosts name their files and programs as they like."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text).split())

@@ -1,4 +1,4 @@
-"""Render a template for one host, by the same code as `clusteradm bootstrap`, and show the result."""
+"""Show a template as rendered for a host, with the code that bootstrap uses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 from clusteradm import shipped
 from clusteradm.cli import context
+from clusteradm.cli.parser import Parser
 from clusteradm.errors import UsageError
 from clusteradm.nearest import nearest
 from clusteradm.playbook.preview import preview
 
 EXAMPLES = """\
 examples:
+  clusteradm template show --host head /etc/ganesha/ganesha.conf
   clusteradm template show --host head head/etc/ganesha/ganesha.conf.j2
   clusteradm template show --host w1 node/etc/openmpi/openmpi-mca-params.conf.j2
 """
@@ -23,19 +25,20 @@ examples:
 _CUTOFF = 0.6
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="template_command", metavar="COMMAND", required=True)
-    show = commands.add_parser("show", help="render a template for one host", description=__doc__)
-    context.add_inventory_argument(show)
-    show.add_argument("--host", required=True, help="a host of the inventory")
+def add_arguments(parser: Parser) -> None:
+    """The verbs of `clusteradm template`."""
+    summary = "render a template for one host"
+    show = parser.add_commands("verb").add("show", summary, description=__doc__, examples=EXAMPLES)
     show.add_argument(
         "path",
         metavar="PATH",
-        help="the file's path on the host, a template below templates/, or a template of the playbook",
+        help="path of the file on the host, or of a template",
     )
+    show.add_argument("--host", required=True, metavar="HOST", help="host of the inventory")
     show.add_argument(
         "--playbook", metavar="FILE", help="playbook that uses the template (default: the shipped bootstrap.yml)"
     )
+    context.add_inventory_argument(show)
 
 
 def run(args: argparse.Namespace) -> int:

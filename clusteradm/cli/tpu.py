@@ -1,4 +1,4 @@
-"""Reset one Edge TPU: remove it from its PCI bus and scan for it again, which recovers some that hang."""
+"""Reset an Edge TPU of a host."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import argparse
 from rich.table import Table
 
 from clusteradm.cli import context, show
+from clusteradm.cli.parser import Parser
 from clusteradm.errors import UsageError
 from clusteradm.fleet.tpu_reset import reset
 from clusteradm.node.spec.wire.fleet import Card
 
 EXAMPLES = """\
 examples:
-  clusteradm tpu reset coral-3:0001:01:00.0    by its PCI address
-  clusteradm tpu reset coral-3:apex_0          by the device that it is now
+  clusteradm tpu reset coral-3:0001:01:00.0  by its PCI address
+  clusteradm tpu reset coral-3:apex_0        by its device
+"""
+
+_RESET = """\
+Remove an Edge TPU from its bus and scan for it again, which helps some that hang. Refused while a process has it open.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="tpu_command", metavar="COMMAND", required=True)
-    summary = "remove an Edge TPU from its bus and scan for it again; refused while a process has it open"
-    parser_of_reset = commands.add_parser("reset", help=summary, description=summary)
-    parser_of_reset.add_argument("subject", metavar="HOST:TPU", help="TPU: its PCI address, or apex_N")
-    context.add_connection_arguments(parser_of_reset, limit=False)
+def add_arguments(parser: Parser) -> None:
+    """The verbs of `clusteradm tpu`."""
+    summary = "remove an Edge TPU from its bus and scan for it again"
+    verb = parser.add_commands("verb").add("reset", summary, description=_RESET, examples=EXAMPLES)
+    verb.add_argument("subject", metavar="HOST:TPU", help="a host and its TPU: PCI address or apex_N")
+    context.add_connection_arguments(verb, limit=False, forks=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Return a drained host or Edge TPU to service: new jobs get its slots again if it is healthy."""
+"""Return a drained host or Edge TPU to service: new jobs use it again, if it is healthy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `clusteradm undrain`."""
     parser.add_argument("subjects", nargs="+", metavar="HOST[:TPU]", help="host or TPU to return to service")
-    context.add_connection_arguments(parser, limit=False)
+    context.add_connection_arguments(parser, limit=False, forks=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -111,6 +111,11 @@ class Cluster:
         return self.hosts[name]
 
     @property
+    def known_hosts(self) -> Path:
+        """Default file of the hosts' keys."""
+        return self.path.parent / "known_hosts"
+
+    @property
     def head(self) -> Host:
         return next(host for host in self.hosts.values() if host.is_head)
 

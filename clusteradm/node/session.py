@@ -31,6 +31,7 @@ HANDLERS = {
     names.REPOSITORY_ADD: "clusteradm.node.models.repository:add",
     names.REPOSITORY_VERIFY: "clusteradm.node.models.repository:verify",
     names.REPOSITORY_SHOW: "clusteradm.node.models.repository:show",
+    names.REPOSITORY_LIST: "clusteradm.node.models.repository:list_versions",
     names.JOB_CREATE: "clusteradm.node.job.making:create",
     names.JOB_PART: "clusteradm.node.job.making:add_part",
     names.JOB_PATHS: "clusteradm.node.job.making:add_paths",

@@ -13,9 +13,7 @@ import threading
 import zipfile
 from pathlib import Path
 
-import clusteradm
-
-_PACKAGE = Path(clusteradm.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 # The same bytes from the same sources, whenever and wherever they are packed.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

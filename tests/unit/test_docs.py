@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from clusteradm.cli import main
+from clusteradm.cli.commands import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")])
@@ -40,7 +40,7 @@ COMMANDS = sorted({command for page in PAGES for command in commands(page)})
 def test_a_command_of_the_pages_is_understood(command: str) -> None:
     words = shlex.split(command, comments=True)[1:]
     # Exits where an option is unknown; nothing is run.
-    assert main._parser(words).parse_args(words).command == words[0]
+    assert parser(words).parse_args(words).command == words[0]
 
 
 def test_there_are_commands_to_check() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, line
+from clusteradm.cli.health_forms.report import TPU, HealthReport, groups
+from clusteradm.cli.show import line
 from clusteradm.health import Severity
 
 # Exit statuses 0 to 3 and their names in the plugin guidelines.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -170,8 +169,3 @@ def _counted(count: int, noun: str) -> str:
 def tpu_of(finding: Finding) -> str:
     """PCI address of the finding's TPU; empty if its subject is a host."""
     return finding.subject.partition(" ")[2]
-
-
-def line(text: str) -> str:
-    """Text in one line without control characters: hosts choose the names of their units and programs."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text).split())

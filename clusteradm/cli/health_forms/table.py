@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, line
+from clusteradm.cli.health_forms.report import TPU, HealthReport, groups
+from clusteradm.cli.show import line
 from clusteradm.health import Finding, Severity
 from clusteradm.inventory.ranges import fold
 

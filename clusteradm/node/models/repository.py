@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -18,8 +19,8 @@ from typing import Any, Dict, Iterator, List, Optional
 from clusteradm.node import atomic, blobs
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.spec.wire.decode import decode
-from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, Manifest
 from clusteradm.node.spec.wire.repository import (
     ADDED,
     TAKEN,
@@ -27,13 +28,20 @@ from clusteradm.node.spec.wire.repository import (
     Addition,
     AddModel,
     Digests,
+    ListedVersion,
+    ListModels,
     ModelFound,
+    ModelList,
     ShowModel,
     VerifyModel,
 )
 
 _UPLOAD = ".upload-"
 _CHUNK = 1 << 20
+# Bounds of the reply to ListModels.
+_LIST_COUNT = 2000
+_LIST_BYTES = 4 << 20
+_MANIFEST_BYTES = 64 << 10
 
 
 @handles(AddModel)
@@ -88,6 +96,51 @@ def show(request: ShowModel) -> ModelFound:
         }
 
     return decode(ModelFound, as_user(request.user, work))
+
+
+@handles(ListModels)
+def list_versions(request: ListModels) -> ModelList:
+    """Every version of every model, up to _LIST_COUNT versions or _LIST_BYTES of manifests."""
+    models = os.path.join(request.shared, "models")
+
+    def work() -> Dict[str, Any]:
+        names = sorted(name for name in os.listdir(models) if re.fullmatch(NAME, name)) if os.path.isdir(models) else []
+        every = [(name, version) for name in names for version in _versions(os.path.join(models, name))]
+        found: List[Dict[str, Any]] = []
+        left = _LIST_BYTES
+        for name, version in every[:_LIST_COUNT]:
+            path = os.path.join(models, name, str(version))
+            text = _manifest_text(path)
+            left -= len(text)
+            if left < 0:
+                break
+            found.append({"name": name, "version": version, "path": path, "text": text.decode("utf-8", "replace")})
+        return {"versions": found, "left_out": len(every) - len(found)}
+
+    listed = as_user(request.user, work)
+    versions = tuple(
+        ListedVersion(one["name"], one["version"], one["path"], _parsed(one["text"])) for one in listed["versions"]
+    )
+    return ModelList(versions, listed["left_out"])
+
+
+def _manifest_text(path: str) -> bytes:
+    """A version's manifest; b"" where it cannot be read or is larger than a manifest is."""
+    try:
+        # Not blocking: the folder is the cluster user's, who may have put a FIFO there.
+        fd = os.open(os.path.join(path, MANIFEST), os.O_RDONLY | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            text = file.read(_MANIFEST_BYTES + 1)
+    except OSError:
+        return b""
+    return text if len(text) <= _MANIFEST_BYTES else b""
+
+
+def _parsed(text: str) -> Optional[Manifest]:
+    try:
+        return Manifest.from_json(loads(text.encode("utf-8")))
+    except WireError:
+        return None
 
 
 def _add(model: str, request: AddModel, sources: Dict[str, Any]) -> Addition:

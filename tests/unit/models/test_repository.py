@@ -238,3 +238,48 @@ def test_a_version_whose_manifest_is_damaged_is_refused(head: Head) -> None:
     file.write_text("{}")
     with pytest.raises(WireError, match=r"manifest\.manifest_version: missing"):
         head.show()
+
+
+def listed(head: Head) -> dict[str, Any]:
+    found = repository.list_versions({"shared": str(head.shared), "user": USER}, lambda reply: None)
+    return {**found, "versions": [vars(one) for one in found["versions"]]}
+
+
+def test_list_has_every_version_and_no_more(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert listed(head) == {"versions": [], "left_out": 0}
+    for data in (b"one", b"two"):
+        head.add(data)
+    models = head.shared / "models"
+    for name in ("no model", "empty", "m/.upload-dead"):
+        (models / name).mkdir()
+    (models / "file").write_text("")
+    found = listed(head)
+    assert [(one["name"], one["version"], one["manifest"].version) for one in found["versions"]] == [
+        ("m", 1, 1),
+        ("m", 2, 2),
+    ]
+    assert [one["path"] for one in found["versions"]] == [f"{models}/m/1", f"{models}/m/2"]
+    monkeypatch.setattr(repository, "_LIST_COUNT", 1)
+    assert (len(listed(head)["versions"]), listed(head)["left_out"]) == (1, 1)
+    monkeypatch.setattr(repository, "_LIST_BYTES", 3)
+    assert (listed(head)["versions"], listed(head)["left_out"]) == ([], 2)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b"[" * 60000, b'{"a": "' + b"x" * 70000 + b'"}'])
+def test_a_damaged_manifest_is_listed_as_none(head: Head, text: bytes) -> None:
+    folder = head.shared / "models" / "m" / "1"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_bytes(text)
+    assert listed(head)["versions"] == [{"name": "m", "version": 1, "path": str(folder), "manifest": None}]
+
+
+def test_a_manifest_that_is_a_fifo_holds_up_nothing(head: Head) -> None:
+    folder = head.shared / "models" / "m" / "1"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "manifest.json")
+    assert [one["manifest"] for one in listed(head)["versions"]] == [None]
+
+
+def test_without_a_repository_the_list_is_empty(head: Head) -> None:
+    (head.shared / "models").rmdir()
+    assert listed(head) == {"versions": [], "left_out": 0}

@@ -16,6 +16,7 @@ TPU_RESET = "tpu-reset"
 REPOSITORY_ADD = "repository-add"
 REPOSITORY_VERIFY = "repository-verify"
 REPOSITORY_SHOW = "repository-show"
+REPOSITORY_LIST = "repository-list"
 
 JOB_CREATE = "job-create"
 JOB_PART = "job-part"

@@ -78,3 +78,30 @@ class ShowModel(Request[ModelFound]):
     name: str = field(metadata=limits(NAME))
     version: Optional[int]
     do = names.REPOSITORY_SHOW
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """One version; `manifest`: None where it is damaged."""
+
+    name: str = field(metadata=limits(NAME))
+    version: int
+    path: str
+    manifest: Optional[Manifest]
+
+
+@dataclass(frozen=True)
+class ModelList:
+    """Versions by name and number. `left_out`: how many more there are than a reply has room for."""
+
+    versions: Tuple[ListedVersion, ...]
+    left_out: int
+
+
+@dataclass(eq=False, repr=False)
+class ListModels(Request[ModelList]):
+    """Ask for every version of every model."""
+
+    shared: str
+    user: str
+    do = names.REPOSITORY_LIST

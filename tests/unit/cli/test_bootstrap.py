@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playbook.conftest import LocalConnections, cluster, connections
 
 from clusteradm.cli import context
 from clusteradm.cli.main import main
 from clusteradm.inventory import Cluster
 
-from .conftest import LocalConnections
+__all__ = ["cluster", "connections"]  # fixtures
 
 Command = Callable[..., int]
 

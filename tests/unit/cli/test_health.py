@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from health.conftest import DKMS_1_2, Tree, tree
+from health.test_survey import cluster, survey
 
 from clusteradm.cli import health as command
 from clusteradm.cli.health_forms.figures import FAMILIES, figures
@@ -14,10 +16,7 @@ from clusteradm.cli.main import main
 from clusteradm.health import Survey, saved
 from clusteradm.inventory import Cluster
 
-from .conftest import DKMS_1_2, Tree
-from .test_survey import cluster, survey
-
-__all__ = ["cluster", "survey"]  # fixtures
+__all__ = ["cluster", "survey", "tree"]  # fixtures
 
 ADDRESS = "0000:01:00.0"
 

@@ -1,0 +1,189 @@
+"""Python API: a cluster by its inventory, and what the commands do to it, without printing.
+
+    import clusteradm
+
+    with clusteradm.open("inventory.yml") as cluster:
+        for finding in cluster.health().errors:
+            print(finding.subject, finding.cause, finding.remedy)
+
+docs/python-api.md describes it. Errors are those of clusteradm.errors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from clusteradm import inventory, shipped, transport
+from clusteradm.inventory import Host
+from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
+
+if TYPE_CHECKING:
+    from clusteradm.fleet.deployment import Deployment
+    from clusteradm.health import Finding, Survey
+    from clusteradm.node.spec.wire.repository import ListedVersion, ModelList
+    from clusteradm.playbook import Event, Recap
+
+StrPath = str | os.PathLike[str]
+
+
+def open(
+    path: StrPath,
+    *,
+    known_hosts: StrPath | None = None,
+    accept_new: bool = False,
+    forks: int = DEFAULT_FORKS,
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
+    sudo_password: str | None = None,
+) -> Cluster:
+    """Read an inventory. No connection is made before a method needs one.
+
+    `path`: the inventory file. `known_hosts`: host keys, by default known_hosts beside the inventory; a host that is
+    not in it is unreachable, unless `accept_new`. `forks`: how many hosts at a time. `limits`: time limits in seconds.
+    `sudo_password`: for hosts whose sudo asks for one.
+
+    Raises InputErrors with every defect of the inventory.
+    """
+    cluster = inventory.load(Path(path))
+    connections = transport.Connections(
+        cluster,
+        Path(known_hosts) if known_hosts is not None else cluster.known_hosts,
+        forks=forks,
+        first_contact=FirstContact.ACCEPT if accept_new else FirstContact.ASK,
+        limits=limits,
+        sudo_password=Password(sudo_password) if sudo_password is not None else None,
+    )
+    return Cluster(cluster, connections)
+
+
+@dataclass(frozen=True)
+class Health:
+    """Result of Cluster.health: every finding, and the survey that they were made of."""
+
+    findings: Sequence[Finding]
+    survey: Survey
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error and no warning."""
+        return all(finding.ok for finding in self.findings)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Findings that keep a host or a TPU from work."""
+        return [finding for finding in self.findings if finding.severity.name == "ERROR"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """Findings that do not stop jobs."""
+        return [finding for finding in self.findings if finding.severity.name == "WARNING"]
+
+
+class Cluster:
+    """A cluster. Its connections are opened when first needed and closed by `close`, or at the end of a with block.
+
+    The methods raise UsageError for arguments that make no sense, HostUnreachable and HostFailed for hosts that they
+    cannot do without.
+    """
+
+    def __init__(self, cluster: inventory.Cluster, connections: transport.Connections) -> None:
+        self.inventory = cluster
+        self._connections = connections
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections. What runs on the hosts goes on."""
+        self._connections.close()
+
+    def _hosts(self, limit: str | None) -> tuple[Host, ...]:
+        return self.inventory.select(limit) if limit is not None else tuple(self.inventory.hosts.values())
+
+    def health(
+        self,
+        *,
+        limit: str | None = None,
+        expect: bool = False,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> Health:
+        """Check every host and every TPU, as `clusteradm health`. A host that does not answer is a finding.
+
+        `limit`: a host pattern, as --limit. `expect`: report TPUs that the inventory does not declare. `progress`: gets
+        a line of text for every host that has answered.
+        """
+        from clusteradm import health
+
+        survey = health.collect(self._connections, self._hosts(limit), together=True, progress=progress)
+        findings = health.judge(self.inventory, survey, undeclared=expect)
+        return Health(tuple(findings), survey)
+
+    def bootstrap(
+        self,
+        *,
+        playbook: StrPath | None = None,
+        limit: str | None = None,
+        tags: Iterable[str] = (),
+        skip_tags: Iterable[str] = (),
+        check: bool = False,
+        diff: bool = False,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> Recap:
+        """Run a playbook, by default the shipped bootstrap.yml, as `clusteradm bootstrap`.
+
+        `tags`, `skip_tags`: which tasks, all by default. `check`: change nothing. `diff`: events carry the changes of
+        files. `on_event`: gets every event in the calling thread. Failed and unreachable hosts are in the recap, not
+        raised. Raises InputErrors with every defect of the playbook.
+        """
+        from clusteradm.playbook import PlaybookRun, Tags, Templates, load
+        from clusteradm.playbook.tags import ALL
+
+        templates = Templates()
+        path = Path(playbook) if playbook is not None else shipped.PLAYBOOKS / "bootstrap.yml"
+        chosen = Tags(frozenset(tags) or ALL, frozenset(skip_tags))
+        book = load(path, self.inventory, templates).only(chosen)
+        run = PlaybookRun(book, self._connections, check=check, diff=diff, limit=limit, templates=templates)
+        return run.execute(on_event)
+
+    def deploy_model(
+        self,
+        model: StrPath,
+        name: str,
+        *,
+        labels: StrPath | None = None,
+        version: int | None = None,
+        limit: str | None = None,
+        progress: Callable[[int, int], None] = lambda sent, total: None,
+    ) -> Deployment:
+        """Store a .tflite file on the cluster and verify it on every host, as `clusteradm deploy-model`.
+
+        `version`: the next one by default. `limit`: verify on these hosts only. `progress`: gets bytes sent and bytes
+        in all. Raises NotAModel for a file that is no model, before any connection is made; hosts that do not see the
+        model are in the result, not raised.
+        """
+        from clusteradm.fleet.deployment import deploy
+        from clusteradm.models.repository import prepare
+
+        upload = prepare(Path(model), name, Path(labels) if labels is not None else None)
+        return deploy(self._connections, upload, version, limit, progress=progress)
+
+    def models(self) -> ModelList:
+        """Every version of every model on the cluster, as `clusteradm model list`."""
+        from clusteradm.models.catalogue import catalogue
+
+        return catalogue(self._connections, self.inventory)
+
+    def model(self, name: str, version: int | None = None) -> ListedVersion:
+        """One version of a model, by default the latest, as `clusteradm model show`. Raises UsageError for none."""
+        from clusteradm.models.catalogue import one_version
+
+        return one_version(self._connections, self.inventory, name, version)

@@ -1,0 +1,78 @@
+"""The commands of `clusteradm`, and the parser for a command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+from clusteradm import __version__
+from clusteradm.cli.parser import Parser
+
+# Command: module below clusteradm.cli, one line of help. A module is imported only when its command is parsed: Fabric
+# costs a quarter of a second that `clusteradm --help` need not pay.
+COMMANDS = {
+    "bootstrap": ("bootstrap", "make a cluster of the hosts in the inventory; idempotent"),
+    "enroll": ("enroll", "verify host keys, install your SSH key, turn passwords off"),
+    "health": ("health", "check every host and every TPU: state, cause, remedy"),
+    "exporter": ("exporter", "export health metrics to Prometheus"),
+    "deploy-model": ("deploy_model", "store a model on the cluster and verify it on every host"),
+    "model": ("model", "list and show the models on the cluster"),
+    "infer": ("infer", "run a model over many inputs, on every healthy TPU"),
+    "job": ("job", "list, show, cancel and remove inference jobs"),
+    "drain": ("drain", "take a host or TPU out of service"),
+    "undrain": ("undrain", "return a host or TPU to service"),
+    "tpu": ("tpu", "reset an Edge TPU"),
+    "inventory": ("inventory", "show the inventory as it was read"),
+    "template": ("template", "show a template as rendered for a host"),
+    "lab": ("lab", "run a virtual cluster on this machine"),
+    "help": ("help", "show the help of a command"),
+}
+
+_EXAMPLES = """\
+examples:
+  clusteradm lab up --nodes 4         start a virtual cluster of 4 boards
+  clusteradm enroll -i inventory.yml  accept host keys, install your SSH key
+  clusteradm bootstrap inventory.yml  make a cluster of the hosts
+  clusteradm health                   what is wrong, why, and what to do
+  clusteradm deploy-model digits_edgetpu.tflite --name digits
+  clusteradm infer --model digits images/ --output results.jsonl
+  clusteradm help health              options and examples of a command
+
+exit status:
+  0    success
+  1    internal error
+  2    wrong usage or a bad input file
+  3    some hosts failed
+  4    some hosts are unreachable
+  5    changes are pending (bootstrap --check --detailed-exit-code)
+  130  interrupted
+"""
+
+
+def parser(argv: Sequence[str]) -> Parser:
+    """The parser for these words, complete for the command that they begin with."""
+    whole = Parser(
+        prog="clusteradm",
+        description="Provision, check and use a Beowulf cluster of machines with Edge TPUs.",
+        epilog=_EXAMPLES,
+    )
+    whole.add_argument(
+        "-V", "--version", action="version", version=f"clusteradm {__version__}", help="show the version and exit"
+    )
+    commands = whole.add_commands("command")
+    wanted = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module_name, summary) in COMMANDS.items():
+        if name != wanted:
+            commands.add(name, summary)
+            continue
+        module = importlib.import_module(f"clusteradm.cli.{module_name}")
+        command = commands.add(name, summary, description=module.__doc__, examples=module.EXAMPLES)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return whole
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """The command that was parsed, with its verb: "health", "lab up"."""
+    return " ".join(word for word in (args.command, getattr(args, "verb", None)) if word)

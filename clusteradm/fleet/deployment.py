@@ -1,0 +1,64 @@
+"""Deployment of a model: stored on the head, verified from every host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from clusteradm import health
+from clusteradm.models.repository import Repository, Stored, Upload, Verified, too_old
+from clusteradm.transport import Connections
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Result of a deployment. `verified`: the hosts that see the files as they were sent, and those that do not;
+    `warnings`: what the owner of the model should know."""
+
+    upload: Upload
+    stored: Stored
+    verified: Verified
+    warnings: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every host sees the model as it was sent."""
+        return not self.verified.failed
+
+
+def deploy(
+    connections: Connections,
+    upload: Upload,
+    version: int | None,
+    limit: str | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda sent, total: None,
+    on_stored: Callable[[Stored], None] = lambda stored: None,
+) -> Deployment:
+    """Store a model under `version`, or the next one, and verify it from every host, or from those of `limit`.
+
+    `progress`: gets bytes sent and bytes in all; `on_stored`: gets the version once it is stored. Raises UsageError
+    where the version exists with other files, HostUnreachable or HostFailed for the head.
+    """
+    cluster = connections.cluster
+    hosts = cluster.select(limit) if limit is not None else tuple(cluster.hosts.values())
+    connections.open({host.name: host for host in (cluster.head, *hosts)}.values())
+    repository = Repository(connections, cluster)
+    stored = repository.add(upload, version, progress)
+    on_stored(stored)
+    verified = repository.verify(stored, upload, hosts)
+    # In the inventory's order, not in that of the answers.
+    verified.hosts.sort(key=[host.name for host in hosts].index)
+    warnings = (*upload.warnings, *_runtime_warnings(connections, upload, verified.hosts))
+    return Deployment(upload, stored, verified, warnings)
+
+
+def _runtime_warnings(connections: Connections, upload: Upload, verified: Iterable[str]) -> tuple[str, ...]:
+    """The hosts whose Edge TPU runtime is too old for the model, in one text."""
+    minimum = upload.manifest.min_runtime
+    if minimum is None:
+        return ()
+    names = set(verified)
+    hosts = [host for host in connections.cluster.workers if host.name in names]
+    old = too_old(upload.manifest, health.collect(connections, hosts, sections=("runtime",)).documents)
+    return (f"it needs Edge TPU runtime {minimum}, but older are {', '.join(old)}",) if old else ()

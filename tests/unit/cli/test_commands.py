@@ -1,0 +1,106 @@
+"""drain, undrain, tpu reset, deploy-model and health on fake hosts: output, documents, exit statuses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.cli.main import main
+from clusteradm.errors import HostUnreachable
+from clusteradm.lab import digits
+from clusteradm.testing import FakeHosts
+
+from .conftest import Run, document
+
+MODEL = Path(digits.__file__).with_name("digits.tflite")
+
+
+def test_drain_and_undrain(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    drained: dict[str, Any] = {}
+
+    def drains(fields: Mapping[str, Any]) -> dict[str, Any]:
+        drained.update({name: {**about, "since": 1764000000} for name, about in fields.get("drain", {}).items()})
+        for name in fields.get("undrain", ()):
+            del drained[name]
+        return {"drains": dict(drained)}
+
+    hosts["head"].answer_always("drains", drains)
+    table = [line.split() for line in run("drain", "w1", "--reason", "new power supply").splitlines()]
+    assert table[0] == ["drained", "since", "by", "reason"]
+    assert (table[1][0], table[1][-3:]) == ("w1", ["new", "power", "supply"])
+    (one,) = document(run("drain", "--json"))["drains"]
+    assert (one["subject"], one["host"], one["reason"]) == ("w1", "w1", "new power supply")
+    assert main(["undrain", "w1"]) == 0
+    assert capsys.readouterr().err == "nothing is drained\n"
+    assert drained == {} and hosts["head"].requests[-1].fields["undrain"] == ["w1"]
+    assert main(["drain", "w9"]) == 2
+    assert capsys.readouterr().err.startswith("clusteradm drain: error: there is no host")
+
+
+def test_tpu_reset(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    tpu = {"address": "0000:01:00.0", "device": "apex_0", "node": "/dev/apex_0", "driver": "apex", "status": "ALIVE"}
+    before, after = {**tpu, "temp": "40000"}, {**tpu, "device": "apex_1", "temp": None}
+    reply = {
+        "outcome": "done",
+        "before": before,
+        "after": after,
+        "seconds": 2.5,
+        "owner": None,
+        "reason": "",
+        "tpus": [],
+    }
+    hosts["w1"].answer_always("tpu-reset", reply)
+    lines = [line.split() for line in run("tpu", "reset", "w1:apex_0").splitlines()]
+    assert ["device", "apex_0", "apex_1"] in lines and ["temp", "40.0", "°C", "-"] in lines
+    assert document(run("tpu", "reset", "w1:apex_0", "--json"))["seconds"] == 2.5
+    assert {"tpu": "apex_0", "user": "cluster"}.items() <= hosts["w1"].requests[0].fields.items()
+    assert main(["tpu", "reset", "w1"]) == 2
+    assert capsys.readouterr().err.startswith("clusteradm tpu reset: error: which Edge TPU of w1?")
+
+
+def sees(fields: Mapping[str, Any]) -> dict[str, Any]:
+    assert fields["path"] == "/srv/cluster/models/m/3"
+    return {"sha256": {"model.tflite": hashlib.sha256(MODEL.read_bytes()).hexdigest()}}
+
+
+def test_deploy_model(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = {"state": "added", "version": 3, "path": "/srv/cluster/models/m/3"}
+    hosts["head"].answer("repository-add", stored)
+    for name in ("head", "w1", "w2"):
+        hosts[name].answer("repository-verify", sees)
+    lines = run("deploy-model", MODEL, "--name", "m").splitlines()
+    assert lines[1:] == [
+        "m version 3: added (/srv/cluster/models/m/3)",
+        "sha256 verified from 3 hosts: head, w1, w2",
+    ]
+    assert hosts["head"].blobs == {hashlib.sha256(MODEL.read_bytes()).hexdigest(): MODEL.read_bytes()}
+
+    hosts["head"].answer("repository-add", {**stored, "state": "unchanged"})
+    hosts["w1"].answer("repository-verify", {"sha256": {"model.tflite": "0" * 64}})
+    found = document(run("deploy-model", MODEL, "--name", "m", "--limit", "w1", "--json", status=3))
+    assert (found["state"], found["verified"], list(found["failed"])) == ("unchanged", [], ["w1"])
+    assert found["warnings"][0].startswith("nothing in it runs on the Edge TPU")
+
+    hosts["head"].answer("repository-add", stored)
+    hosts["w1"].answer("repository-verify", HostUnreachable("gone", where="w1"))
+    assert main(["deploy-model", str(MODEL), "--name", "m", "--limit", "w1"]) == 4
+    assert "not verified: w1: gone" in capsys.readouterr().err
+
+    hosts["head"].answer("repository-add", {**stored, "state": "taken"})
+    assert main(["deploy-model", str(MODEL), "--name", "m", "--version", "3"]) == 2
+    assert "version 3 of m is there with other content" in capsys.readouterr().err
+
+
+def test_health_of_hosts_that_do_not_answer(hosts: FakeHosts, run: Run) -> None:
+    for name in ("head", "w1", "w2"):
+        hosts[name].unreachable = True
+    found = document(run("health", "--json", status=4))
+    assert [(one["subject"], one["state"]) for one in found["findings"] if one["severity"] == "error"] == [
+        ("head", "UNREACHABLE"),
+        ("w1", "UNREACHABLE"),
+        ("w2", "UNREACHABLE"),
+    ]

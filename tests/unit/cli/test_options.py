@@ -1,0 +1,220 @@
+"""Every option that a command offers is one that it obeys: each is looked at in a run of the command on fake hosts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from clusteradm import shipped, transport
+from clusteradm.cli import health_fix, lab
+from clusteradm.cli.commands import COMMANDS, parser
+from clusteradm.errors import ClusteradmError, HostUnreachable
+from clusteradm.fleet import enrolment
+from clusteradm.inventory import Cluster
+from clusteradm.lab import digits
+from clusteradm.testing import FakeConnections, FakeHosts
+from clusteradm.transport import Limits, Outcome
+
+PLAYBOOK = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - {command: "true", tags: [one]}
+"""
+
+MODEL = Path(digits.__file__).with_name("digits.tflite")
+TPU = {
+    "address": "0000:01:00.0",
+    "device": "apex_0",
+    "node": "/dev/apex_0",
+    "driver": "apex",
+    "status": "ALIVE",
+    "temp": "1",
+}
+RESET = {"outcome": "done", "before": TPU, "after": TPU, "seconds": 1.0, "owner": None, "reason": ""}
+TENSOR = {"name": "image", "shape": [1, 2, 2, 1], "dtype": "uint8", "scale": 1.0, "zero_point": 0, "dynamic": False}
+MANIFEST = {
+    "manifest_version": 1,
+    "name": "m",
+    "sha256": "0" * 64,
+    "bytes": 1,
+    "labels": None,
+    "labels_sha256": None,
+    "inputs": [TENSOR],
+    "outputs": [TENSOR],
+    "tpu_operations": 0,
+    "cpu_operations": {},
+    "min_runtime": None,
+    "compiler": None,
+    "cached_bytes": 0,
+    "streamed_bytes": 0,
+    "description": "",
+    "version": 1,
+}
+SHOWN = {"models": ["m"], "versions": [1], "version": 1, "path": "/m/1", "manifest": MANIFEST}
+
+Prepare = Callable[[FakeHosts], None]
+
+
+class Recording(argparse.Namespace):
+    """Arguments that note which of them are read, from `read = set()` on."""
+
+    def __getattribute__(self, name: str) -> Any:
+        noted = super().__getattribute__("__dict__").get("read")
+        if noted is not None:
+            noted.add(name)
+        return super().__getattribute__(name)
+
+
+class RecordingLimits:
+    """Time limits that note which of them are read."""
+
+    def __init__(self, limits: Limits, read: set[str]) -> None:
+        self._limits = limits
+        self._read = read
+
+    def __getattr__(self, name: str) -> float:
+        self._read.add(name)
+        return float(getattr(self._limits, name))
+
+
+class Recorder(FakeHosts):
+    """Fake hosts whose connections note in `read` what is looked at of forks and limits."""
+
+    def connections(self, cluster: Cluster, known_hosts: Path, **options: Any) -> FakeConnections:
+        made = super().connections(cluster, known_hosts, **options)
+        made.limits = RecordingLimits(made.limits, self.read)  # type: ignore[assignment]
+        return made
+
+    read: set[str]
+
+
+def playbook_breaks(hosts: FakeHosts) -> None:
+    """The line breaks in the middle of the task; the host is back, and the task has failed."""
+    end = {"event": {"n": 1, "kind": "end", "status": "failed", "msg": "it was cut off"}}
+    hosts["w1"].answer_always("apply", HostUnreachable("connection lost", where="w1"))
+    hosts["w1"].answer_always("follow", {"batch": "b", "ok": False}, end)
+
+
+def answers(name: str, *requests: str, reply: Any = None) -> Prepare:
+    def prepare(hosts: FakeHosts) -> None:
+        for request in requests:
+            hosts[name].answer_always(request, reply if reply is not None else HostUnreachable("gone", where=name))
+
+    return prepare
+
+
+def together(*steps: Prepare) -> Prepare:
+    def prepare(hosts: FakeHosts) -> None:
+        for step in steps:
+            step(hosts)
+
+    return prepare
+
+
+def stores(hosts: FakeHosts) -> None:
+    """The head stores any model, and sees it as it was sent."""
+    hosts["head"].answer("repository-add", {"state": "added", "version": 1, "path": "/m/1"})
+    hosts["head"].answer("repository-verify", lambda fields: {"sha256": dict.fromkeys(fields["files"], "")})
+
+
+def infers(hosts: FakeHosts) -> None:
+    """A model for CPUs is deployed, w1 is well; the head goes away before it makes the job."""
+    hosts["head"].answer("repository-show", SHOWN)
+    hosts["head"].answer("drains", {"drains": {}})
+    hosts["w1"].answer("probe", {"document": {}})
+    hosts["head"].answer("job-create", HostUnreachable("gone", where="head"))
+
+
+# Command -> runs of it that look at all its options between them: words, and what the hosts are to answer.
+RUNS: dict[str, list[tuple[str, Prepare]]] = {
+    "bootstrap": [("--limit w1 --playbook {tmp}/bootstrap.yml", playbook_breaks)],
+    "enroll": [("--limit w1 --no-passwords", playbook_breaks)],
+    "health": [
+        ("--limit w1 --fix --save {tmp}/saved --html {tmp}/page", together(playbook_breaks, answers("w1", "hello"))),
+        ("--limit w1 --format nagios", answers("w1", "hello")),
+    ],
+    "exporter": [
+        ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
+        ("--listen 192.0.2.1:1", answers("w1")),
+    ],
+    "deploy-model": [("{model} --name m --limit head", stores)],
+    "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
+    "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
+    "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
+    "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],
+    "undrain": [("w1", answers("head", "drains", reply={"drains": {"w1": {"reason": "", "by": "", "since": 0}}}))],
+    "tpu reset": [("w1:apex_0", answers("w1", "tpu-reset", reply=RESET))],
+    "inventory": [("--list", answers("w1")), ("--host w1", answers("w1")), ("--origin --json", answers("w1"))],
+    "template show": [("--host w1 /etc/hosts", answers("w1"))],
+    "lab up": [("", answers("w1"))],
+    "lab status": [("", answers("w1"))],
+    "lab ssh": [("w1", answers("w1"))],
+    "lab exec": [("w1", answers("w1"))],
+    "lab fault": [("w1 power", answers("w1"))],
+    "lab down": [("", answers("w1"))],
+    "lab compile-model": [("m.tflite", answers("w1"))],
+    "help": [("", answers("w1"))],
+}
+
+
+# Looked at in tests/unit/jobs/test_job_command.py.
+ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "remove")}
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lab, no SSH; and a playbook of one task instead of the shipped ones."""
+    (tmp_path / "truth.csv").write_text("input,label\na,b\n")
+    for name in ("bootstrap.yml", "passwords.yml"):
+        (tmp_path / name).write_text(PLAYBOOK)
+    monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
+    monkeypatch.setattr(
+        enrolment, "enrol", lambda connections, hosts, ask: Outcome(ok={h.name: enrolment.ADMIN_KEY for h in hosts})
+    )
+    monkeypatch.setattr(health_fix, "fixes", lambda findings: {"w1": {"one"}})
+    monkeypatch.setattr(lab, "Lab", mock.MagicMock())
+    monkeypatch.setattr(lab, "_become", lambda argv: 0)
+
+
+def verbs() -> list[str]:
+    names = []
+    for name in COMMANDS:
+        children = parser([name]).child(name).children
+        names += [f"{name} {verb}" for verb in children] or [name]
+    return names
+
+
+def test_every_command_is_looked_at() -> None:
+    assert set(verbs()) == set(RUNS) | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_options_are_obeyed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = name.split()
+    command = parser(words)
+    for word in words:
+        command = command.child(word)
+    offered = {action.dest for action in command._actions} - {"help", "verb"}
+    read: set[str] = set()
+    for text, prepare in RUNS[name]:
+        hosts = Recorder()
+        hosts.read = set()
+        prepare(hosts)
+        typed = [*words, *text.format(tmp=tmp_path, model=MODEL).split()]
+        args = parser(typed).parse_args(typed, Recording())
+        args.read = set()
+        with monkeypatch.context() as patch, suppress(ClusteradmError):
+            patch.setattr(transport, "Connections", hosts.connections)
+            args.run(args)
+        read |= {each for each in args.read if not each.endswith("_timeout")} | hosts.read
+        hosts.check()
+    # Every connection is made within limits.connect (transport/routes.py).
+    timeouts = {"away_timeout": "away", "task_timeout": "silent"}
+    assert {dest for dest in offered - {"connect_timeout"} if timeouts.get(dest, dest) not in read} == set()

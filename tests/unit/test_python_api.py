@@ -1,0 +1,166 @@
+"""The examples of docs/python-api.md are run, on fake hosts; and the facade itself."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clusteradm
+from clusteradm.errors import InputErrors, UsageError
+from clusteradm.lab import digits
+from clusteradm.testing import FakeHosts
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+MODEL = Path(digits.__file__).with_name("digits.tflite")
+INVENTORY = """\
+all:
+  vars: {cluster_subnet: 10.0.0.0/24, cluster_interface: eth0}
+  children:
+    head: {hosts: {head: {cluster_ip: 10.0.0.1}}}
+    compute: {hosts: {w1: {cluster_ip: 10.0.0.2}, w2: {cluster_ip: 10.0.0.3}}}
+"""
+PLAYBOOK = """\
+- hosts: w1
+  gather_facts: false
+  tasks:
+    - {name: Look, command: "true"}
+"""
+TENSOR = {"name": "image", "shape": [1, 28, 28, 1], "dtype": "uint8", "scale": 0.5, "zero_point": 3}
+MANIFEST = {
+    "manifest_version": 1,
+    "name": "digits",
+    "labels": None,
+    "labels_sha256": None,
+    "min_runtime": None,
+    "compiler": None,
+    "cached_bytes": 0,
+    "streamed_bytes": 0,
+    "description": "",
+    "sha256": hashlib.sha256(MODEL.read_bytes()).hexdigest(),
+    "bytes": 1,
+    "inputs": [TENSOR],
+    "outputs": [{**TENSOR, "shape": [1, 10]}],
+    "tpu_operations": 1,
+    "cpu_operations": {},
+}
+VERSION = {"name": "digits", "version": 1, "path": "/srv/cluster/models/digits/1", "manifest": MANIFEST}
+# What a node says of a batch with one task.
+TASK = ({"event": {"n": 1, "kind": "end", "status": "failed", "msg": "no room"}},)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the files that the examples name."""
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    (tmp_path / "site.yml").write_text(PLAYBOOK)
+    (tmp_path / "digits_edgetpu.tflite").write_bytes(MODEL.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def hosts(folder: Path) -> Iterator[FakeHosts]:
+    fake = FakeHosts()
+    with fake.installed():
+        yield fake
+    fake.check()
+
+
+def verify(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sha256": {"model.tflite": MANIFEST["sha256"]}}
+
+
+def healthy(hosts: FakeHosts) -> None:
+    """The head and w1 answer, w2 does not."""
+    for name in ("head", "w1"):
+        hosts[name].answer_always("probe", {"document": {}})
+    hosts["head"].answer_always("cluster-probe", {"document": {}})
+    hosts["w2"].unreachable = True
+
+
+def test_the_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts = FakeHosts()
+    healthy(hosts)
+    hosts["head"].answer_always("repository-show", {"models": ["digits"], "versions": [1], **VERSION})
+    hosts["head"].answer_always("repository-list", {"versions": [VERSION], "left_out": 0})
+    hosts["head"].answer_always("repository-add", {"state": "added", "version": 1, "path": VERSION["path"]})
+    hosts["head"].answer_always("repository-verify", verify)
+    hosts["w1"].answer_always("repository-verify", {"sha256": {"model.tflite": None}})
+    hosts["w1"].answer_always("apply", {"batch": "b", "ok": False}, *TASK)
+    for example in EXAMPLES:
+        with hosts.installed():
+            exec(compile(example, "docs/python-api.md", "exec"), {})  # noqa: S102 - the page is ours
+    hosts.check()
+    told = capsys.readouterr().out.splitlines()
+    for line in (
+        "w2: no answer: see what the host says, by ssh or on its console",
+        "['head', 'w1', 'w2']",
+        "/srv/cluster/models/digits/1",
+        "1 added ['head']",
+        f"{MANIFEST['sha256']} [(1, 28, 28, 1)]",
+    ):
+        assert line in told, told
+    assert any(re.fullmatch(r"1 errors, \d warnings", line) for line in told), told
+
+
+def test_every_method_is_described() -> None:
+    public = [name for name in vars(clusteradm.api.Cluster) if not name.startswith("_") and name != "close"]
+    assert [name for name in public if f"cluster.{name}(" not in PAGE] == []
+
+
+def test_health(hosts: FakeHosts) -> None:
+    healthy(hosts)
+    told: list[str] = []
+    with clusteradm.open("inventory.yml") as cluster:
+        report = cluster.health(progress=told.append)
+        assert [(one.subject, one.state) for one in report.errors] == [("w2", "UNREACHABLE")] and not report.ok
+        assert {name for line in told for name in ("head", "w1", "w2") if line == f"{name} answered"} == {
+            *cluster.inventory.hosts
+        }
+        assert {finding.host for finding in cluster.health(limit="w1").findings} == {"w1"}
+        assert hosts.opened[0].is_open
+    assert len(hosts.opened) == 1
+
+
+def test_bootstrap(hosts: FakeHosts, folder: Path) -> None:
+    events: list[tuple[str, str]] = []
+    end = {"event": {"n": 1, "kind": "end", "status": "failed", "msg": "no room"}}
+    hosts["w1"].answer("apply", {"batch": "b", "ok": False}, end)
+    with clusteradm.open(folder / "inventory.yml") as cluster:
+        recap = cluster.bootstrap(playbook="site.yml", on_event=lambda event: events.append((event.kind, event.host)))
+        assert recap.failed and recap.hosts["w1"].reason.startswith("no room")
+        assert events[0] == ("play", "") and ("lost", "w1") in events
+        assert not cluster.bootstrap(playbook="site.yml", tags=["other"]).failed
+        (folder / "site.yml").write_text("- hosts: w1\n  taks: []\n")
+        with pytest.raises(InputErrors, match="taks"):
+            cluster.bootstrap(playbook="site.yml")
+
+
+def test_what_makes_no_sense_is_refused_before_any_connection(hosts: FakeHosts, folder: Path) -> None:
+    with clusteradm.open("inventory.yml") as cluster:
+        with pytest.raises(UsageError):
+            cluster.deploy_model("site.yml", "m")
+        with pytest.raises(UsageError):
+            cluster.health(limit="w9")
+    (folder / "inventory.yml").write_text("all: {hosts: {w1: {cluster_ip: x}}}\n")
+    with pytest.raises(InputErrors):
+        clusteradm.open("inventory.yml")
+    assert hosts.nodes == {}
+
+
+def test_import_is_light_and_the_name_is_there() -> None:
+    code = "import sys, clusteradm; assert not {'fabric', 'yaml', 'jinja2', 'clusteradm.api'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, clusteradm; clusteradm.open; assert not {'jinja2', 'clusteradm.playbook'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'close'"):
+        _ = clusteradm.close  # type: ignore[attr-defined]
