@@ -149,7 +149,7 @@ class FakeConnections(transport.Connections):
         self.options = options
         self.is_open = True
 
-    def meet(self, hosts: Iterable[Host]) -> None:
+    def open(self, hosts: Iterable[Host]) -> None:
         """Nothing: the keys of fake hosts are known."""
 
     def node(self, host: Host, guest: str = "") -> FakeNode:

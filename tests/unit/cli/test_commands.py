@@ -38,7 +38,7 @@ def test_drain_and_undrain(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "nothing is drained\n"
     assert drained == {} and hosts["head"].requests[-1].fields["undrain"] == ["w1"]
     assert main(["drain", "w9"]) == 2
-    assert capsys.readouterr().err.startswith("clusteradm drain: error: there is no host")
+    assert capsys.readouterr().err.startswith("clusteradm drain: error: no such host")
 
 
 def test_tpu_reset(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ class Place:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def meet(self, hosts: Iterable[Host]) -> None:
+    def open(self, hosts: Iterable[Host]) -> None:
         pass
 
 

@@ -7,20 +7,20 @@ import pytest
 from clusteradm.errors import HostFailed
 from clusteradm.fleet.drains import Drain
 from clusteradm.health import Tpu
-from clusteradm.health.finding import doubtful, ill, well
+from clusteradm.health.finding import error, ok, warning
 from clusteradm.jobs.slots import choose, left_out
 from clusteradm.node.spec.wire.job import Slot
 
 A, B = "0000:01:00.0", "0000:02:00.0"
 FINDINGS = [
-    well("head", "ssh", "ok"),
-    ill("w1", "ssh", "UNREACHABLE", "no answer within 5 s", "r"),
-    ill("w2", "nfs", "STALE", "/srv/cluster does not answer", "r"),
-    ill("w2 x", "tpu", "WEDGED", "it hangs", "r"),
-    ill("w3", "nfs", "ROOT", "root is root there", "r"),
-    well(f"w3 {A}", "tpu", "/dev/apex_0, in use by job J1"),
-    doubtful(f"w3 {B}", "tpu", "LINK", "slow", "r"),
-    ill("w3", "tpu", "ABSENT", "1 of 3 Edge TPUs (cluster_tpus) are not on the PCI bus", "r"),
+    ok("head", "ssh", "ok"),
+    error("w1", "ssh", "UNREACHABLE", "no answer within 5 s", "r"),
+    error("w2", "nfs", "STALE", "/srv/cluster does not answer", "r"),
+    error("w2 x", "tpu", "WEDGED", "it hangs", "r"),
+    error("w3", "nfs", "ROOT", "root is root there", "r"),
+    ok(f"w3 {A}", "tpu", "/dev/apex_0, in use by job J1"),
+    warning(f"w3 {B}", "tpu", "LINK", "slow", "r"),
+    error("w3", "tpu", "ABSENT", "1 of 3 Edge TPUs (cluster_tpus) are not on the PCI bus", "r"),
 ]
 
 

@@ -117,6 +117,10 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
         repository.ShowModel(*PLACE, "m", None),
         [repository.ModelFound(("m",), (1,), 1, "/srv/models/m/1", None)],
     ),
+    (
+        repository.ListModels(*PLACE),
+        [repository.ModelList((repository.ListedVersion("m", 1, "/srv/models/m/1", None),), 2)],
+    ),
     (repository.VerifyModel("u", "/m", ("a",), 0.0), [repository.Digests({"a": None, "b": "0" * 64})]),
     (job_requests.CreateJob(*PLACE), [job_requests.Created(ID)]),
     (job_requests.ListJobs(*PLACE), [job_requests.JobList((job_requests.JobSummary(ID, "running", "m", 1),))]),

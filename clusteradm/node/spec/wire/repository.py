@@ -80,8 +80,8 @@ class ShowModel(Request[ModelFound]):
     do = names.REPOSITORY_SHOW
 
 
-@dataclass(frozen=True)
-class ListedVersion:
+@dataclass(eq=False, repr=False)
+class ListedVersion(Record):
     """One version; `manifest`: None where it is damaged."""
 
     name: str = field(metadata=limits(NAME))
@@ -90,8 +90,8 @@ class ListedVersion:
     manifest: Optional[Manifest]
 
 
-@dataclass(frozen=True)
-class ModelList:
+@dataclass(eq=False, repr=False)
+class ModelList(Record):
     """Versions by name and number. `left_out`: how many more there are than a reply has room for."""
 
     versions: Tuple[ListedVersion, ...]
