@@ -1,5 +1,7 @@
 # clusteradm: two commands matter, `make demo` and `make test`; both install what they need.
 SHELL := /bin/bash
+# Every process that a test starts would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> None:
     """Every process of a run shares a lock until it has nothing left to do; a test that runs alone has it for itself.
 
-    Here and not in a fixture, so that the wait is in nobody's duration.
+    Another run in this checkout counts as well. Here and not in a fixture, so that the wait is in nobody's duration.
     """
     stash = item.config.stash
     if RUNNING not in stash:
