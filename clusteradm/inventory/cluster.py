@@ -23,7 +23,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Group:
-    """A group as written: direct members and children, and its own variables. `line`: where it first stands."""
+    """A group as written: direct members and children, and its own variables. `line`: where it first stands.
+
+    `lines`: where each of its hosts stands in it.
+    """
 
     name: str
     hosts: tuple[str, ...]
@@ -31,6 +34,7 @@ class Group:
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin] = field(default_factory=dict)
     line: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
