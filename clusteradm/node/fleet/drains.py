@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable, Dict
 
 from clusteradm.node import files
-from clusteradm.node.state import private
+from clusteradm.node.state import owners, private
 
 _FILE = "drains.json"
 
@@ -19,7 +19,7 @@ def change(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> 
     ValueError for a file that is no longer readable: nothing is forgotten in silence.
     """
     path = os.path.join(private("cluster"), _FILE)
-    with open(os.path.join(private("cluster"), "lock"), "ab") as lock:
+    with open(os.path.join(private("cluster"), "lock"), "ab", opener=owners) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         data = files.read(path)
         drains: Dict[str, Dict[str, Any]] = {} if data is None else json.loads(data.decode("utf-8"))

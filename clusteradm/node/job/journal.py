@@ -7,6 +7,7 @@ import time
 from typing import Any, Dict, List, Sequence, Set
 
 from clusteradm.node.job import files
+from clusteradm.node.state import owners
 
 # Rank 0 of an attempt that mpirun has lost may live on for a moment. Seconds to wait until it has gone.
 _LOCK_PATIENCE = 20.0
@@ -17,7 +18,7 @@ class Journal:
 
     def __init__(self, folder: str, attempt: int) -> None:
         self.attempt = attempt
-        self._file = open(os.path.join(folder, files.JOURNAL), "ab+")  # noqa: SIM115 - for the attempt's life
+        self._file = open(os.path.join(folder, files.JOURNAL), "ab+", opener=owners)  # noqa: SIM115 - for the attempt's life
         _lock(self._file.fileno())
         # A line that was cut short must not swallow the next one.
         size = self._file.seek(0, os.SEEK_END)
