@@ -89,10 +89,9 @@ def packages() -> list[str]:
 
 
 def requirements(suite: Suite) -> list[str]:
-    """What bootstrap installs with pip, as the playbooks' own table of runtimes has it."""
-    table = yaml.safe_load((PLAYBOOKS / "vars" / "runtimes.yml").read_text(encoding="utf-8"))
-    rows = [row for row in table["runtimes"] if row["install"] == "pip" and suite.python in row["python"]]
-    return sorted({requirement for row in rows for requirement in row["requirements"]})
+    """What bootstrap installs with pip, as the playbooks' own table of wheels has it."""
+    table = yaml.safe_load((PLAYBOOKS / "vars" / "wheels.yml").read_text(encoding="utf-8"))
+    return sorted(row["wheel"] for row in table["wheel_files"] if suite.python in row["python"])
 
 
 def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:
