@@ -52,9 +52,25 @@ def _roles(cluster: Cluster) -> Iterator[Problem]:
     if heads and not cluster.members("compute") and cluster.setting("cluster_head_computes", heads[0]) is False:
         message = "no host computes: the group `compute` is empty and the head does not compute"
         yield Problem(file, compute.line if compute else 1, message)
+    if len(heads) == 1 and "compute" in heads[0].groups:
+        message = (
+            f"{heads[0].name} is the head and in the group `compute`, where it would mount its own export; "
+            "take it out: cluster_head_computes says whether the head computes (it does unless that is false)"
+        )
+        yield Problem(file, _line_in(cluster, "compute", heads[0]), message)
     for host in cluster.hosts.values():
         if not {"head", "compute"} & set(host.groups):
             yield Problem(file, host.line, f"{host.name} is neither in the group `head` nor in `compute`")
+
+
+def _line_in(cluster: Cluster, group: str, host: Host) -> int:
+    """The line that puts a host into a group, directly or through a group in it."""
+    inside = [group]
+    for name in inside:
+        inside += [child for child in cluster.groups[name].children if child not in inside]
+        if host.name in cluster.groups[name].lines:
+            return cluster.groups[name].lines[host.name]
+    return host.line
 
 
 def _values(cluster: Cluster) -> Iterator[Problem]:
@@ -101,6 +117,13 @@ def _host(host: Host, cluster: Cluster) -> Iterator[Problem]:
         elif address in (subnet.network_address, subnet.broadcast_address):
             message = f"cluster_ip {address} of {host.name} is the network or broadcast address of {subnet}"
             yield _at(host, "cluster_ip", cluster, message)
+    user = cluster.setting("cluster_user", host)
+    if user == host.user:
+        message = (
+            f"cluster_user {user} is the login user of {host.name}, who may use sudo there; "
+            "ranks run as a user without rights"
+        )
+        yield _at(host, "cluster_user", cluster, message)
     if all(_valid(host, name) for name in CONNECTION if name in host.vars):
         try:
             options_of(host)

@@ -25,7 +25,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Group:
-    """A group: direct members and children, and its own variables. `line`: of its first occurrence."""
+    """A group: direct members and children, and its own variables.
+
+    `line`: of its first occurrence; `lines`: of each host's first occurrence in it.
+    """
 
     name: str
     hosts: tuple[str, ...]
@@ -33,6 +36,7 @@ class Group:
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin] = field(default_factory=dict)
     line: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ def merged(path: Path, text: Text, problems: list[Problem]) -> Cluster | None:
     groups = {}
     for group in text.groups.values():
         values, origins = _overlaid([(_scope(group.name), group.vars), (_scope(group.name), group.folder)])
-        groups[group.name] = Group(group.name, tuple(group.hosts), tuple(group.children), values, origins, group.line)
+        groups[group.name] = Group(
+            group.name, tuple(group.hosts), tuple(group.children), values, origins, group.line, group.hosts
+        )
     return Cluster(path, groups, hosts)
 
 

@@ -32,8 +32,10 @@ _TABLE = (
     Variable("cluster_user", "user", "the user that owns models and jobs and runs the ranks", "cluster"),
     Variable("cluster_uid", "id", "its uid, the same on every host", 6600),
     Variable("cluster_gid", "id", "its gid, the same on every host", 6600),
-    Variable("cluster_shared", "path", "the directory that the head exports, the same path everywhere", "/srv/cluster"),
-    Variable("cluster_nfs_options", "str", "mount options of the export", "rw,hard,vers=4.0,bg,_netdev,nofail"),
+    Variable(
+        "cluster_shared", "shared", "the directory that the head exports, the same path everywhere", "/srv/cluster"
+    ),
+    Variable("cluster_nfs_options", "mount", "mount options of the export", "rw,hard,vers=4.0,bg,_netdev,nofail"),
     Variable(
         "cluster_python",
         "path",
@@ -44,9 +46,10 @@ _TABLE = (
     Variable(
         "cluster_tpus", "int", "how many Edge TPUs the host has; health misses one that is not there", scope="host"
     ),
-    Variable("cluster_tpu_source", "str", "the deb line of the Edge TPU's package source, if not its maker's"),
-    Variable("cluster_tpu_key", "str", "the URL of that source's signing key, if not the maker's"),
-    Variable("cluster_wheels", "str", "source of wheels (pip's --find-links) for hosts without a package index"),
+    Variable("cluster_tpu_source", "source", "the deb line of the Edge TPU's package source, if not its maker's"),
+    Variable("cluster_tpu_key", "url", "the URL of that source's signing key, if not the maker's"),
+    Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
+    Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
         "cluster_network_guard",
         "guard",
@@ -112,9 +115,35 @@ def _is_address(value: Any) -> bool:
 
 def _is_subnet(value: Any) -> bool:
     try:
-        return "/" in str(value) and ipaddress.IPv4Network(str(value)).prefixlen <= 30
+        network = ipaddress.IPv4Network(str(value))
     except ValueError:
         return False
+    # The export and the MPI key go by it: 0.0.0.0/0 would be everybody.
+    of_hosts = not (network.is_loopback or network.is_multicast or network.is_unspecified or network.is_reserved)
+    return "/" in str(value) and 8 <= network.prefixlen <= 30 and of_hosts
+
+
+# In a path that goes into shell commands and configuration files of the hosts.
+_PATH = re.compile(r"(/[A-Za-z0-9._+@-]+)+")
+# Folders of the system, which the cluster user is not to own: themselves, and those that none may be in, either.
+_TOP = frozenset(("home", "media", "mnt", "opt", "srv", "var"))
+_SYSTEM = re.compile(r"/(bin|boot|dev|etc|lib\w*|proc|root|run|sbin|sys|tmp|usr|opt/clusteradm|var/lib|var/run)(/.*)?")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(_PATH.fullmatch(value)) and not {".", ".."} & set(value.split("/"))
+
+
+def _is_shared(value: Any) -> bool:
+    return _is_path(value) and not _SYSTEM.fullmatch(value) and value.removeprefix("/") not in _TOP
+
+
+def _is_mount(value: Any) -> bool:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_=.:+@/-]+(,[A-Za-z0-9_=.:+@/-]+)*", value):
+        return False
+    words = [word.partition("=") for word in value.split(",")]
+    versions = [number for name, _, number in words if name in ("vers", "nfsvers")]
+    return all(version.split(".")[0] == "4" for version in versions) and "noresvport" not in value.split(",")
 
 
 # Kind of value to its name in errors, and whether a value is of it.
@@ -132,9 +161,31 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= LEAST_GUARD,
     ),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
-    "path": (
-        "an absolute path below /",
-        lambda value: isinstance(value, str) and bool(re.fullmatch(r"(/[^/\s]+)+", value)) and "/.." not in value,
+    "path": ("an absolute path below / (letters, digits, ._+@-)", _is_path),
+    "shared": ("an absolute path below / (letters, digits, ._+@-) that is no folder of the system", _is_shared),
+    "mount": ("mount options of NFS version 4 from a privileged port, joined by commas", _is_mount),
+    "source": (
+        "a deb line: deb URL SUITE COMPONENT",
+        lambda value: (
+            isinstance(value, str)
+            and bool(re.fullmatch(r"deb +(\[[\w =,:/.+-]*\] +)?[a-z+]+:[\w/.:@~%+-]+( +[\w/.+-]+)+", value, re.ASCII))
+        ),
+    ),
+    "url": (
+        "a URL",
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"(https?|ftp|file)://[\w/.:@~%+?&=,-]+", value, re.ASCII))
+        ),
+    ),
+    "place": (
+        "a URL or an absolute path",
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"((https?|file):/)?/[\w/.:@~%+-]+", value, re.ASCII))
+        ),
+    ),
+    "fingerprint": (
+        "40 hexadecimal digits in capitals, without spaces",
+        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[0-9A-F]{40}", value)),
     ),
     "user": (
         "a user name that is not root",
@@ -142,7 +193,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "interface": (
         "the name of a network interface, such as eth0",
-        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[^\s/]{1,15}", value)),
+        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}", value)),
     ),
     "address": ("an IPv4 address", _is_address),
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),

@@ -89,10 +89,9 @@ def packages() -> list[str]:
 
 
 def requirements(suite: Suite) -> list[str]:
-    """Requirements that bootstrap installs with pip, from the playbooks' table of runtimes."""
-    table = yaml.safe_load((PLAYBOOKS / "vars" / "runtimes.yml").read_text(encoding="utf-8"))
-    rows = [row for row in table["runtimes"] if row["install"] == "pip" and suite.python in row["python"]]
-    return sorted({requirement for row in rows for requirement in row["requirements"]})
+    """Requirements that bootstrap installs with pip, from the playbooks' table of wheels."""
+    table = yaml.safe_load((PLAYBOOKS / "vars" / "wheels.yml").read_text(encoding="utf-8"))
+    return sorted(row["wheel"] for row in table["wheel_files"] if suite.python in row["python"])
 
 
 def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:

@@ -303,7 +303,8 @@ class Lab:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        self.places.lock.parent.mkdir(parents=True, exist_ok=True)
+        # In root's own folder: a lock that others may open, others may hold.
+        self.places.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.places.lock.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

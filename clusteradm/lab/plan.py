@@ -73,7 +73,7 @@ class Places:
 
     @property
     def lock(self) -> Path:
-        return Path("/run/lock") / f"clusteradm-lab-{self.name}"
+        return Path("/run/clusteradm/lab") / f"{self.name}.lock"
 
     @property
     def plan(self) -> Path:

@@ -15,7 +15,7 @@ import sys
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.runner import Runner
-from clusteradm.node.state import boot_id, private
+from clusteradm.node.state import boot_id, owners, private
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
 _KEEP = 20
@@ -161,7 +161,7 @@ def _detach(directory: str, request: Dict[str, Any], wakeup: int, started: int) 
         os.set_blocking(wakeup, False)
         os.write(started, b"!")
         os.close(started)
-        with open(os.path.join(private(), "batch.lock"), "a+b", buffering=0) as lock:
+        with open(os.path.join(private("locks"), "batch"), "a+b", buffering=0, opener=owners) as lock:
             Runner(directory, request, wakeup).run(lock)
         status = 0
     except BaseException:

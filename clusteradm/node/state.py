@@ -20,6 +20,11 @@ def private(*parts: str) -> str:
     return path
 
 
+def owners(path: str, flags: int) -> int:
+    """An opener for open(): a file that is made is its owner's alone, for whoever may open a file may hold its lock."""
+    return os.open(path, flags, 0o600)
+
+
 def boot_id() -> str:
     """The kernel's id of this boot; "" if it has none."""
     with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:

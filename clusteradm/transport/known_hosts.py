@@ -73,7 +73,8 @@ class KnownHosts:
     def _locked(self) -> Iterator[BinaryIO]:
         """The file, open to append and locked. Retried if `ssh-keygen -R` replaced it while the lock was awaited."""
         while True:
-            with self.path.open("a+b") as file:
+            # As ssh makes it: for its owner alone. Whoever may open a file may also hold its lock.
+            with open(self.path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if self._is_still(file):
                     yield file

@@ -9,7 +9,7 @@ from clusteradm.node import atomic, files
 from clusteradm.node.handler import handles
 from clusteradm.node.spec.wire.decode import decode, loads
 from clusteradm.node.spec.wire.fleet import ChangeDrains, DrainEntry, DrainTable
-from clusteradm.node.state import private
+from clusteradm.node.state import owners, private
 
 _FILE = "drains.json"
 
@@ -21,7 +21,7 @@ def change(request: ChangeDrains) -> DrainTable:
     Raises ValueError for a file that can no longer be read: nothing is forgotten in silence.
     """
     path = os.path.join(private("cluster"), _FILE)
-    with open(os.path.join(private("cluster"), "lock"), "ab") as lock:
+    with open(os.path.join(private("cluster"), "lock"), "ab", opener=owners) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         data = files.read(path)
         table = decode(DrainTable, {"drains": {} if data is None else loads(data)})

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Sequence, Set
 
 from clusteradm.node.job import files
 from clusteradm.node.spec.wire import job_names
+from clusteradm.node.state import owners
 
 # Seconds to wait for the end of rank 0 of an attempt that mpirun has lost: it may live on for a moment.
 _LOCK_SECONDS = 20.0
@@ -18,7 +19,8 @@ class Journal:
 
     def __init__(self, folder: str, attempt: int) -> None:
         self.attempt = attempt
-        self._file = open(os.path.join(folder, job_names.JOURNAL), "ab+")  # noqa: SIM115 - for the attempt's life
+        path = os.path.join(folder, job_names.JOURNAL)
+        self._file = open(path, "ab+", opener=owners)  # noqa: SIM115 - for the attempt's life
         _lock(self._file.fileno())
         # A line that was cut short must not swallow the next one.
         size = self._file.seek(0, os.SEEK_END)

@@ -15,6 +15,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -356,6 +357,7 @@ def _is_defined(value: Any) -> bool:
 
 
 TESTS: dict[str, Callable[..., bool]] = {
+    "file": lambda value: Path(use(value)).is_file(),
     "defined": _is_defined,
     "undefined": lambda value: not _is_defined(value),
     "changed": _flag("changed", "changed"),

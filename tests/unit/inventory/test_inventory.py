@@ -322,3 +322,55 @@ def test_a_host_by_name_or_what_was_perhaps_meant(tmp_path: Path) -> None:
     assert str(caught.value) == 'no such host: corel-3; did you mean "coral-3"?\n  hosts: coral-[0-7] head'
     with pytest.raises(UsageError, match=r"^no such host: zzz\n"):
         cluster.host("zzz")
+
+
+def test_the_head_is_no_compute_node(tmp_path: Path) -> None:
+    message = (
+        "h is the head and in the group `compute`, where it would mount its own export; "
+        "take it out: cluster_head_computes says whether the head computes (it does unless that is false)"
+    )
+    directly = GOOD.replace("        c-[0:1]: {}\n", "        h: {}\n        c-[0:1]: {}\n")
+    assert problems(tmp_path, directly) == [f"18: {message}"]
+    through_a_group = GOOD.replace(
+        "          hosts:\n            b:", "          hosts:\n            h: {}\n            b:"
+    )
+    assert problems(tmp_path, through_a_group) == [f"16: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("cluster_shared: /etc", "cluster_shared must be an absolute path below / (letters, digits, ._+@-) that is no"),
+        ("cluster_shared: /usr/local/share", "cluster_shared must be an absolute path below /"),
+        ("cluster_shared: /home", "cluster_shared must be an absolute path below /"),
+        ("cluster_shared: /srv/../etc", "cluster_shared must be an absolute path below /"),
+        ("cluster_shared: '/srv/$(reboot)'", "cluster_shared must be an absolute path below /"),
+        ("cluster_python: '/opt/a;b'", "cluster_python must be an absolute path below /"),
+        ("cluster_nfs_options: rw, hard", "cluster_nfs_options must be mount options of NFS version 4"),
+        ("cluster_nfs_options: 'rw,vers=3'", "cluster_nfs_options must be mount options of NFS version 4"),
+        ("cluster_nfs_options: 'rw,noresvport'", "cluster_nfs_options must be mount options of NFS version 4"),
+        ("cluster_tpu_source: http://192.0.2.1/tpu", "cluster_tpu_source must be a deb line: deb URL SUITE COMPONENT"),
+        ("cluster_tpu_key: key.asc", "cluster_tpu_key must be a URL"),
+        ("cluster_tpu_key_fingerprint: 35ba", "cluster_tpu_key_fingerprint must be 40 hexadecimal digits"),
+        ("cluster_wheels: '/srv/my wheels'", "cluster_wheels must be a URL or an absolute path"),
+        (
+            "cluster_user: mendel\n    ansible_user: mendel",
+            "cluster_user mendel is the login user of h, who may use sudo there",
+        ),
+    ],
+)
+def test_rules_that_the_table_of_variables_states(tmp_path: Path, setting: str, message: str) -> None:
+    found = problems(tmp_path, GOOD.replace("    cluster_tpus: 1\n", f"    {setting}\n", 1))
+    assert any(line.startswith(f"5: {message}") for line in found), found
+
+
+@pytest.mark.parametrize("subnet", ["0.0.0.0/0", "10.0.0.0/7", "127.0.0.0/8", "224.0.0.0/8", "10.0.0.0/31"])
+def test_a_subnet_that_is_no_network_of_a_cluster(tmp_path: Path, subnet: str) -> None:
+    found = problems(tmp_path, GOOD.replace("10.0.0.0/24", subnet))
+    assert f"3: cluster_subnet must be a network such as 10.0.0.0/24, not '{subnet}'" in " ".join(found)
+
+
+@pytest.mark.parametrize("interface", ["eth0;reboot", "$(id)", "a b", "-x", ".."])
+def test_an_interface_is_named_without_what_a_shell_reads(tmp_path: Path, interface: str) -> None:
+    found = problems(tmp_path, GOOD.replace("cluster_interface: eth0", f"cluster_interface: '{interface}'"))
+    assert found[0].startswith("4: cluster_interface must be the name of a network interface")

@@ -84,6 +84,7 @@ def test_a_string_of_a_playbook(text: str, value: Any) -> None:
         ("result is changed and result is succeeded and result is not failed and result is not skipped", True),
         ("'abc' is match('b') or 'abc' is search('^x')", False),
         ("'abc' is match('ab') and 'abc' is search('c')", True),
+        ("['/dev/null' is file, '/etc/passwd' is file, '/nowhere' is file]", [False, True, False]),
         ("['6.1.0-18-amd64' is version('6.4', '<'), '1.10' is version('1.9', '>')]", [True, True]),
         ("[{'v': ['1', '2']}] | selectattr('v', 'contains', '2') | list | length", 1),
         ("words | select('in', ['a']) | list", ["a"]),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +71,8 @@ class _Rendered(dict[str, Any]):
     """Variables that are templates of each other."""
 
     def __getitem__(self, name: str) -> Any:
-        return Templates().string(str(super().__getitem__(name)), self)
+        value = super().__getitem__(name)
+        return Templates().string(value, self) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("path", [*FILES, *shipped.TEMPLATES.rglob("*.j2")], ids=lambda path: path.name)
@@ -126,3 +131,134 @@ def test_a_wheel_that_is_installed_is_recognised_by_its_metadata() -> None:
 )
 def test_which_libraries_a_runtime_can_load(libedgetpu: str, runtimes: list[str]) -> None:
     assert [row["name"] for row in RUNTIMES if re.search(row["libedgetpu"], libedgetpu)] == runtimes
+
+
+def test_only_the_play_of_the_mounts_is_about_the_compute_nodes_and_never_about_the_head() -> None:
+    of_compute = [play["hosts"] for _, play in PLAYS if "compute" in play["hosts"] and play["hosts"] != "head:compute"]
+    assert of_compute == ["compute:!head"]
+
+
+def test_nobody_is_a_member_twice_where_ansible_alone_reads_the_inventory() -> None:
+    values = variables("cluster.yml")
+    for computes, workers in ((True, ["h", "c"]), (False, ["c"])):
+        scope = _Rendered(
+            {**values, "groups": {"head": ["h"], "compute": ["h", "c"]}, "cluster_head_computes": computes}
+        )
+        assert (scope["members"], scope["workers"]) == (["h", "c"], workers)
+
+
+WHEELS: list[dict[str, Any]] = variables("wheels.yml")["wheel_files"]
+
+
+def test_every_wheel_of_a_runtime_is_listed_with_its_hashes() -> None:
+    for row in RUNTIMES:
+        for python in row["python"] if row["install"] == "pip" else ():
+            listed = [file["wheel"] for file in WHEELS if python in file["python"]]
+            names = [wheel.split("==")[0] for wheel in listed]
+            assert set(row["requirements"]) <= set(listed)
+            # All that it needs, and each once: pip takes nothing that is not listed.
+            assert len(names) == len(set(names))
+            assert {"numpy", "protobuf", "flatbuffers", "tqdm", "typing-extensions", "backports.strenum"} <= set(names)
+    for file in WHEELS:
+        assert file["sha256"] and all(re.fullmatch("[0-9a-f]{64}", sum_) for sum_ in file["sha256"]), file["wheel"]
+
+
+def test_wheels_are_installed_by_their_hashes_and_plain_http_alone_is_trusted() -> None:
+    text = (shipped.PLAYBOOKS / "runtime.yml").read_text(encoding="utf-8")
+    (play,) = yaml.safe_load(text)
+    for wheels, trusted in (("http://192.0.2.1/w/", "--trusted-host 192.0.2.1"), ("https://example.org/w/", "")):
+        assert Templates().string(play["vars"]["trusted"], {"wheels": wheels}) == trusted
+    (task,) = (task for task in play["tasks"] if "pip install" in str(task))
+    assert "--require-hashes" in str(task)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("ssh-ed25519 {key}", True),
+        ("ssh-ed25519 {key} root@coral-1\n", True),
+        ("ssh-ed25519 {key} root@coral-1\nhead ssh-ed25519 {key}\n", False),
+        ("ssh-ed25519 {key}\r\nhead", False),
+        ("@cert-authority * ssh-ed25519 {key}", False),
+        ('command="id" ssh-ed25519 {key}', False),
+        (" ssh-ed25519 {key}", False),
+        ("ssh-ed25519  {key}", False),
+        ("ssh-rsa {key}", False),
+        ("ssh-ed25519 {key}AAAA", False),
+        ("", False),
+    ],
+)
+def test_one_host_key_and_nothing_else(text: str, fits: bool) -> None:
+    (play,) = yaml.safe_load((shipped.PLAYBOOKS / "base.yml").read_text(encoding="utf-8"))
+    key = "AAAAC3NzaC1lZDI1NTE5AAAAI" + "q" * 43
+    scope = {"text": text.format(key=key), "one_key": play["vars"]["one_key"]}
+    assert Templates().expression("text is match(one_key)", scope) is fits
+
+
+def _packet(kind: int, body: bytes, *, old: bool = False) -> bytes:
+    if old:
+        return bytes((0x80 | kind << 2 | 1,)) + len(body).to_bytes(2, "big") + body
+    size = bytes((len(body),)) if len(body) < 192 else bytes(((len(body) - 192 >> 8) + 192, len(body) - 192 & 255))
+    return bytes((0xC0 | kind,)) + size + body
+
+
+ONE, TWO = b"\x04one" + b"k" * 60, b"\x04two" + b"k" * 300
+KEYS = _packet(6, ONE) + _packet(13, b"one") + _packet(6, TWO, old=True) + _packet(13, b"two") + _packet(2, b"s" * 200)
+PRINTS = [
+    hashlib.sha1(b"\x99" + len(key).to_bytes(2, "big") + key, usedforsecurity=False).hexdigest().upper()
+    for key in (ONE, TWO)
+]
+
+
+def _armored(data: bytes) -> bytes:
+    head, end = (
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\r\nVersion: x\r\n\r\n",
+        b"=abcd\r\n-----END PGP PUBLIC KEY BLOCK-----\r\n",
+    )
+    return head + base64.encodebytes(data).replace(b"\n", b"\r\n") + end
+
+
+@pytest.mark.parametrize("fetched", [KEYS, _armored(KEYS)], ids=["binary", "text"])
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [
+        (PRINTS[:1], KEYS[: len(_packet(6, ONE) + _packet(13, b"one"))]),
+        (PRINTS[1:], KEYS[len(_packet(6, ONE) + _packet(13, b"one")) :]),
+        ([], KEYS),
+        (["0" * 40], None),
+    ],
+    ids=["the first", "the second", "any", "another"],
+)
+def test_of_the_fetched_keys_those_that_are_expected(
+    tmp_path: Path, fetched: bytes, wanted: list[str], taken: bytes | None
+) -> None:
+    (tmp_path / "fetched").write_bytes(fetched)
+    argv = [sys.executable, "-", str(tmp_path / "fetched"), str(tmp_path / "keyring"), *wanted]
+    done = subprocess.run(
+        argv, input=variables("tpu.yml")["tpu_key_reader"], capture_output=True, text=True, check=False
+    )
+    if taken is None:
+        assert done.returncode == 1 and ", ".join(PRINTS) in done.stderr
+        assert not (tmp_path / "keyring").exists()
+    else:
+        assert (tmp_path / "keyring").read_bytes() == taken, done.stderr
+
+
+@pytest.mark.parametrize("fetched", [b"", b"<html>not found</html>", KEYS[:20], b"\xff" * 40])
+def test_what_is_no_key_is_no_keyring(tmp_path: Path, fetched: bytes) -> None:
+    (tmp_path / "fetched").write_bytes(fetched)
+    argv = [sys.executable, "-", str(tmp_path / "fetched"), str(tmp_path / "keyring")]
+    done = subprocess.run(
+        argv, input=variables("tpu.yml")["tpu_key_reader"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert not (tmp_path / "keyring").exists()
+
+
+def test_the_vendors_keys_are_pinned_and_anothers_by_the_inventory() -> None:
+    values = variables("tpu.yml")
+    own = {"cluster_tpu_key": "http://192.0.2.1/key.asc"}
+    pinned = _Rendered(values)["tpu_fingerprints"]
+    assert pinned and all(re.fullmatch("[0-9A-F]{40}", one) for one in pinned)
+    assert _Rendered({**values, **own, "cluster_tpu_key_fingerprint": "A" * 40})["tpu_fingerprints"] == ["A" * 40]
+    assert _Rendered({**values, **own})["tpu_fingerprints"] == []

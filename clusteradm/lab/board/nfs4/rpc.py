@@ -3,8 +3,10 @@
 `hard` calls wait for the server without limit, unless the caller is killed; `soft` ones give up.
 """
 
+import contextlib
 import errno
 import os
+import random
 import socket
 import struct
 import syslog
@@ -15,6 +17,8 @@ from . import xdr
 
 PROGRAM, VERSION, COMPOUND, AUTH_SYS = 100003, 4, 1, 1
 _LAST_FRAGMENT = 0x80000000
+# The ports below 1024 from which the kernel's client sends (xprt_min_resvport, xprt_max_resvport).
+_FIRST_PORT, _LAST_PORT = 665, 1023
 # Interval, in seconds, at which a waiting call checks whether its caller was killed or its time is over.
 TICK = 1.0
 
@@ -111,7 +115,7 @@ class Server:
         return data
 
     def _connect(self):
-        connection = socket.create_connection((self.host, self.port), min(self.timeout, 5.0))
+        connection = self._from_a_privileged_port()
         connection.setblocking(True)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A server that lost power says nothing; back again, it answers the probe of the old connection with a reset.
@@ -121,6 +125,27 @@ class Server:
         # Not settimeout(), which would cost a second system call each time.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(TICK), 0))
         return connection
+
+    def _from_a_privileged_port(self):
+        """A new connection, from a port that only root may use, as the kernel's client has it; others take any port."""
+        ports = list(range(_FIRST_PORT, _LAST_PORT + 1))
+        random.shuffle(ports)
+        while True:
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(min(self.timeout, 5.0))
+                with contextlib.suppress(PermissionError):
+                    connection.bind(("", ports.pop()))
+                connection.connect((self.host, self.port))
+                return connection
+            except OSError as error:
+                connection.close()
+                # In use, or an earlier connection from it is not forgotten yet.
+                if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL) or not ports:
+                    raise
+            except BaseException:
+                connection.close()
+                raise
 
     def _disconnect(self):
         connection = getattr(self._own, "connection", None)
