@@ -12,6 +12,7 @@ docs/python-api.md describes it. Errors are those of clusteradm.errors.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
 if TYPE_CHECKING:
     from clusteradm.fleet.deployment import Deployment
     from clusteradm.health import Finding, Survey
+    from clusteradm.jobs import JobReport, Update
     from clusteradm.node.spec.wire.repository import ListedVersion, ModelList
+    from clusteradm.node.spec.wire.result import Result
     from clusteradm.playbook import Event, Recap
 
 StrPath = str | os.PathLike[str]
@@ -81,6 +84,19 @@ class Health:
     def warnings(self) -> list[Finding]:
         """Findings that do not stop jobs."""
         return [finding for finding in self.findings if finding.severity.name == "WARNING"]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Result of Cluster.infer: the job's id, its figures, the reasons why hosts or TPUs were left out, and its results.
+
+    `results`: one for every input, in input order; empty where they were written to a file.
+    """
+
+    job: str
+    report: JobReport
+    left_out: Sequence[str]
+    results: Sequence[Result]
 
 
 class Cluster:
@@ -187,3 +203,52 @@ class Cluster:
         from clusteradm.models.catalogue import one_version
 
         return one_version(self._connections, self.inventory, name, version)
+
+    def infer(
+        self,
+        model: str,
+        inputs: Iterable[StrPath],
+        *,
+        version: int | None = None,
+        limit: str | None = None,
+        ranks: int | None = None,
+        top: int = 5,
+        cpu: bool = False,
+        output: StrPath | None = None,
+        progress: Callable[[int, int], None] = lambda sent, total: None,
+        on_update: Callable[[Update], None] = lambda update: None,
+    ) -> Inference:
+        """Run a deployed model over inputs, as `clusteradm infer`, and wait for the results. Ctrl-C cancels the job.
+
+        `inputs`: files and folders, or head:PATH. `version`: the latest by default. `limit`, `ranks`, `cpu`: where it
+        runs. `top`: classes of a result, 0 for whole outputs. `output`: a file for the results, with large tensors
+        beside it. `progress`: gets bytes sent and bytes in all; `on_update`: gets every change of the job.
+
+        Raises UsageError for inputs or a model that cannot be, HostFailed for a job that failed, HostUnreachable for a
+        head that is lost for long: the job goes on there.
+        """
+        from clusteradm.jobs import Jobs, Plan, Results, build, resolve
+        from clusteradm.node.spec.wire.job_names import RESULTS
+
+        found = resolve([os.fspath(each) for each in inputs])
+        plan = Plan.make(self._connections, model, version, limit=limit, ranks=ranks, cpu=cpu)
+        jobs = Jobs(self._connections, self.inventory)
+        job, _ = jobs.submit(found, plan, top=top, progress=progress)
+        try:
+            status = None
+            for update in jobs.follow(job):
+                status = update.status
+                on_update(update)
+        except KeyboardInterrupt:
+            jobs.cancel(job)
+            raise
+        assert status is not None  # noqa: S101 - the last update of a job that has ended has one
+        jobs.check(job, status)
+        with tempfile.TemporaryFile() as file:
+            jobs.fetch(job, RESULTS, file)
+            results = Results(job, self.inventory.head.name, file)
+            if output is not None:
+                results.save(Path(output), lambda name, into: jobs.fetch(job, name, into))
+            return Inference(
+                job, build(job, status, None), plan.slots.left_out, () if output is not None else tuple(results.lines())
+            )

@@ -17,13 +17,10 @@ from pathlib import Path
 from clusteradm.cli import show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, print_report, transfer, watch
-from clusteradm.errors import HostFailed, HostUnreachable, UsageError
-from clusteradm.inventory import Cluster
-from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Results, build, resolve, slots, truth
-from clusteradm.models import Repository
-from clusteradm.node.spec.wire.job import InputForm, ModelFile, Status
-from clusteradm.node.spec.wire.job_names import CANCELLED, FAILED, RESULTS
-from clusteradm.node.spec.wire.manifest import MODEL
+from clusteradm.errors import HostUnreachable, UsageError
+from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Plan, Results, build, resolve, truth
+from clusteradm.node.spec.wire.job import Status
+from clusteradm.node.spec.wire.job_names import RESULTS
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -80,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     with connect(args, cluster) as connections:
         jobs = Jobs(connections, cluster)
         connections.open([cluster.head])
-        job = _submit(args, cluster, connections, jobs, inputs) if inputs else args.attach
+        job = _submit(args, connections, jobs, inputs) if inputs else args.attach
         status = _follow(jobs, job)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
@@ -119,46 +116,18 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     return inputs
 
 
-def _submit(
-    args: argparse.Namespace, cluster: Cluster, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs
-) -> str:
+def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs) -> str:
     """Start the job; its id."""
     version = None if args.version == "latest" else int(args.version)
-    stored, manifest = Repository(connections, cluster).find(args.model, version)
-    if len(manifest.inputs) != 1:
-        raise UsageError(f"{stored.name} has {len(manifest.inputs)} inputs; infer feeds models with one")
-    if not manifest.tpu_operations and not args.cpu:
-        raise UsageError(
-            f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",
-            next_step="compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
-        )
-    if manifest.tpu_operations and args.cpu:
-        raise UsageError(
-            f"{stored.name} version {stored.version} is compiled for the Edge TPU, which a CPU cannot run",
-            next_step="deploy the .tflite that the compiler was given, under another name",
-        )
-    wanted = (
-        cluster.workers if not args.limit else [host for host in cluster.select(args.limit) if host in cluster.workers]
-    )
-    found = slots.find(connections, wanted, cpu=args.cpu)
-    for drain in found.drained:
+    plan = Plan.make(connections, args.model, version, limit=args.limit, ranks=args.ranks, cpu=args.cpu)
+    for drain in plan.slots.drained:
         show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
-    for text in found.left_out:
+    for text in plan.slots.left_out:
         show.message(f"warning: {text} (clusteradm health)")
-    found.check()
-    count = found.count
-    if args.ranks and args.ranks > count:
-        raise UsageError(f"--ranks {args.ranks}: only {count} are healthy and free")
-    tensor = InputForm(manifest.inputs[0].dtype, manifest.inputs[0].shape)
-    model = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, tensor)
     with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(
-            inputs, model=model, slots=found.usable, ranks=args.ranks, top=args.top, progress=progress
-        )
-    ranks = min(args.ranks or count, count)
-    show.message(
-        f"job {job}: {counted(total, 'input')}, {stored.name} version {stored.version}, {counted(ranks, 'rank')}"
-    )
+        job, total = jobs.submit(inputs, plan, top=args.top, progress=progress)
+    model, ranks = plan.model, counted(plan.ranks, "rank")
+    show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
 
 
@@ -180,10 +149,7 @@ def _follow(jobs: Jobs, job: str) -> Status:
             where=error.where,
             next_step=f"the job continues; take it up with: clusteradm infer --attach {job}",
         ) from error
-    if status.state == FAILED:
-        raise jobs.failure(job, status)
-    if status.state == CANCELLED:
-        raise HostFailed(f"job {job} was cancelled", next_step="start it again, with the same inputs")
+    jobs.check(job, status)
     return status
 
 

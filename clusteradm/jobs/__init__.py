@@ -1,8 +1,9 @@
-"""Inference jobs: their inputs, their slots, the job on the head, its results and its report."""
+"""Inference jobs: their inputs, their plan, the job on the head, its results and its report."""
 
 from clusteradm.jobs.inputs import HeadInputs, LocalInputs, resolve
 from clusteradm.jobs.job import Jobs, Update
+from clusteradm.jobs.plan import Plan
 from clusteradm.jobs.report import JobReport, build
 from clusteradm.jobs.results import Results
 
-__all__ = ["HeadInputs", "JobReport", "Jobs", "LocalInputs", "Results", "Update", "build", "resolve"]
+__all__ = ["HeadInputs", "JobReport", "Jobs", "LocalInputs", "Plan", "Results", "Update", "build", "resolve"]

@@ -7,15 +7,16 @@ import binascii
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.jobs.inputs import SUFFIXES, HeadInputs, LocalInputs, parts
-from clusteradm.node.spec.wire.job import JobSpec, ModelFile, Progress, Slot, Status
-from clusteradm.node.spec.wire.job_names import ID, JOBS, LOG, PYTHON, UNFINISHED
+from clusteradm.jobs.plan import Plan
+from clusteradm.node.spec.wire.job import JobSpec, Progress, Status
+from clusteradm.node.spec.wire.job_names import CANCELLED, FAILED, ID, JOBS, LOG, PYTHON, UNFINISHED
 from clusteradm.node.spec.wire.job_requests import (
     AddPart,
     AddPaths,
@@ -66,17 +67,17 @@ class Jobs:
     def submit(
         self,
         inputs: LocalInputs | HeadInputs,
+        plan: Plan,
         *,
-        model: ModelFile,
-        slots: Sequence[Slot],
-        ranks: int | None,
         top: int,
         progress: Callable[[int, int], None],
     ) -> tuple[str, int]:
         """Send the inputs to the head and start the job: (its id, its number of inputs).
 
-        `progress` is called with bytes sent, and bytes in all. An error on the way leaves no job behind.
+        `top`: classes of a result. `progress` is called with bytes sent, and bytes in all. An error on the way leaves
+        no job behind. Raises UsageError, HostFailed where the plan has too few slots.
         """
+        plan.check()
         job = self._call(CreateJob(self._shared, self._user)).job
         try:
             if isinstance(inputs, LocalInputs):
@@ -84,7 +85,7 @@ class Jobs:
             else:
                 request = AddPaths(self._shared, self._user, job, inputs.paths, SUFFIXES)
                 _accepted(self._call(request, timeout=None).refused)
-            spec = JobSpec(model, self._head.name, tuple(slots), ranks, top, PYTHON)
+            spec = JobSpec(plan.model, self._head.name, plan.slots.usable, plan.most, top, PYTHON)
             started = self._call(StartJob(self._shared, self._user, job, spec), timeout=None)
             _accepted(started.refused)
         except BaseException:
@@ -142,14 +143,17 @@ class Jobs:
             if ended:
                 return
 
-    def failure(self, job: str, status: Status) -> HostFailed:
-        """The error of a failed job, with the end of its log."""
-        lines = "".join(f"\n    {line}" for line in status.log)
-        return HostFailed(
-            f"job {job} failed: {status.error or 'no reason given'}{lines}",
-            where=self._head.name,
-            next_step=f"clusteradm health says what is wrong; the whole log is {self.directory(job)}/{LOG} there",
-        )
+    def check(self, job: str, status: Status) -> None:
+        """Raise HostFailed where the job has failed, with the end of its log, or was cancelled."""
+        if status.state == CANCELLED:
+            raise HostFailed(f"job {job} was cancelled", next_step="start it again, with the same inputs")
+        if status.state == FAILED:
+            lines = "".join(f"\n    {line}" for line in status.log)
+            raise HostFailed(
+                f"job {job} failed: {status.error or 'no reason given'}{lines}",
+                where=self._head.name,
+                next_step=f"clusteradm health says what is wrong; the whole log is {self.directory(job)}/{LOG} there",
+            )
 
     def cancel(self, job: str) -> None:
         """End the job and wait until it has ended. Its inputs are kept until it is removed.

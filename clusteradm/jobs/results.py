@@ -6,14 +6,12 @@ the folder of the output file.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from clusteradm import atomic
 from clusteradm.errors import HostFailed, UsageError
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.job_names import OUTPUTS
@@ -63,9 +61,12 @@ class Results:
                 raise UsageError(f"{folder} is a link", next_step="remove it, or name another --output")
             folder.mkdir(exist_ok=True)
         for name in names:
-            with _replacing(folder / name.rpartition("/")[2]) as file:
+            path = folder / name.rpartition("/")[2]
+            if path.is_symlink():  # never written through
+                path.unlink()
+            with atomic.replacing(path) as file:
                 fetch(name, file)
-        with _replacing(output) as file:
+        with atomic.replacing(output) as file:
             self.copy(file)
 
     def _numbered(self) -> Iterator[tuple[int, bytes]]:
@@ -80,19 +81,3 @@ class Results:
 
     def _damaged(self, number: int, what: str) -> HostFailed:
         return HostFailed(f"line {number} of the results of job {self.job} is damaged: {what}", where=self._head)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when all of it is written."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

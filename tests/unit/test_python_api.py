@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ import pytest
 
 import clusteradm
 from clusteradm.errors import InputErrors, UsageError
+from clusteradm.health import FOR_JOBS
 from clusteradm.lab import digits
-from clusteradm.testing import FakeHosts
+from clusteradm.testing import FakeHosts, FakeNode
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+SURVEY = json.loads((ROOT / "tests/fixtures/health/survey.json").read_text().replace("host-1:", "head:"))
+JOB = "20261126-150000-abcdef"
 MODEL = Path(digits.__file__).with_name("digits.tflite")
 INVENTORY = """\
 all:
@@ -61,6 +66,9 @@ TASK = ({"event": {"n": 1, "kind": "end", "status": "failed", "msg": "no room"}}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the files that the examples name."""
     (tmp_path / "inventory.yml").write_text(INVENTORY)
+    (tmp_path / "digits").mkdir()
+    for number in range(2):
+        (tmp_path / f"digits/{number}.png").write_bytes(b"picture")
     (tmp_path / "site.yml").write_text(PLAYBOOK)
     (tmp_path / "digits_edgetpu.tflite").write_bytes(MODEL.read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -79,10 +87,15 @@ def verify(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"sha256": {"model.tflite": MANIFEST["sha256"]}}
 
 
+def probe_of(name: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """A probe's answer: what a job asks for as a board of the lab says it, else nothing."""
+    return lambda fields: {"document": SURVEY["documents"][name] if list(fields["sections"]) == [*FOR_JOBS] else {}}
+
+
 def healthy(hosts: FakeHosts) -> None:
     """The head and w1 answer, w2 does not."""
-    for name in ("head", "w1"):
-        hosts[name].answer_always("probe", {"document": {}})
+    hosts["head"].answer_always("probe", probe_of("host-1"))
+    hosts["w1"].answer_always("probe", probe_of("host-3"))
     hosts["head"].answer_always("cluster-probe", {"document": {}})
     hosts["w2"].unreachable = True
 
@@ -96,6 +109,7 @@ def test_the_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hosts["head"].answer_always("repository-verify", verify)
     hosts["w1"].answer_always("repository-verify", {"sha256": {"model.tflite": None}})
     hosts["w1"].answer_always("apply", {"batch": "b", "ok": False}, *TASK)
+    runs_jobs(hosts["head"])
     for example in EXAMPLES:
         with hosts.installed():
             exec(compile(example, "docs/python-api.md", "exec"), {})  # noqa: S102 - the page is ours
@@ -106,10 +120,65 @@ def test_the_examples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "['head', 'w1', 'w2']",
         "/srv/cluster/models/digits/1",
         "1 added ['head']",
+        "0.png seven",
+        "1.png no picture",
+        "2.0 images/s on 2 ranks",
         f"{MANIFEST['sha256']} [(1, 28, 28, 1)]",
     ):
         assert line in told, told
     assert any(re.fullmatch(r"1 errors, \d warnings", line) for line in told), told
+
+
+def runs_jobs(head: FakeNode) -> None:
+    """The head runs every job to its end at once: one rank on each TPU, all inputs on the first."""
+
+    def start(fields: Mapping[str, Any]) -> dict[str, Any]:
+        spec.update(fields["spec"])
+        return {"inputs": 2, "refused": None}
+
+    def follow(fields: Mapping[str, Any]) -> dict[str, Any]:
+        places = [(slot["host"], tpu) for slot in spec["slots"] for tpu in slot["tpus"]]
+        ranks = [
+            {"rank": number, "host": host, "pci_address": tpu, "images": 2 * (number == 1), "busy_seconds": 0.5}
+            for number, (host, tpu) in enumerate(places, 1)
+        ]
+        times = {"started": 0.0, "first_dispatch": 1.0, "last_result": 2.0, "status": 0}
+        attempt = {"attempt": 1, "hosts": sorted({host for host, _ in places}), "ranks": ranks, **times}
+        status = {"state": "complete", "model": spec["model"], "top": spec["top"], "total": 2, "started": 0.0}
+        return {"seen": [1, 2], "status": {**status, "attempts": [attempt], "images": 2, "errors": 1}, "progress": None}
+
+    spec: dict[str, Any] = {}
+    lines = [
+        {"input": "0.png", "index": 0, "top": [{"class": 7, "label": "seven", "score": 0.9}]},
+        {"input": "1.png", "index": 1, "error": "no picture"},
+    ]
+    results = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    head.answer_always("drains", {"drains": {}})
+    head.answer_always("job-create", {"job": JOB})
+    head.answer_always("job-part", {"taken": True})
+    head.answer_always("job-start", start)
+    head.answer_always("job-follow", follow)
+    head.answer_always("job-fetch", {"size": len(results)}, {"data": base64.b64encode(results).decode()})
+
+
+def test_infer(hosts: FakeHosts, folder: Path) -> None:
+    for name, board in (("head", "host-1"), ("w1", "host-3")):
+        hosts[name].answer_always("probe", probe_of(board))
+    hosts["w2"].unreachable = True
+    runs_jobs(hosts["head"])
+    hosts["head"].answer_always("repository-show", {"models": ["digits"], "versions": [1], **VERSION})
+    updates: list[str] = []
+    with clusteradm.open("inventory.yml") as cluster:
+        done = cluster.infer(
+            "digits", ["digits"], output="out.jsonl", on_update=lambda update: updates.append(str(update.status))
+        )
+        assert (done.job, done.results, done.report.images) == (JOB, (), 2)
+        assert [(rank.host, rank.images) for rank in done.report.ranks] == [("head", 2), ("w1", 0)]
+        assert done.left_out == ("w2 is left out: UNREACHABLE: no answer",)
+        assert [json.loads(line)["index"] for line in Path("out.jsonl").read_text().splitlines()] == [0, 1]
+        assert len(updates) == 1
+        with pytest.raises(UsageError, match="only 1 are healthy"):
+            cluster.infer("digits", ["digits"], limit="w1", ranks=2)
 
 
 def test_every_method_is_described() -> None:

@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from clusteradm.inventory import Cluster, Host
-from clusteradm.jobs import HeadInputs, Jobs, LocalInputs
+from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Plan
+from clusteradm.jobs.slots import Slots
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status
 from clusteradm.transport import Connections, Node
 
@@ -67,12 +68,10 @@ class Place:
             self._node.close()
         self._node = None
 
-    def submit(self, what: LocalInputs | HeadInputs, **more: Any) -> tuple[str, int]:
+    def submit(self, what: LocalInputs | HeadInputs) -> tuple[str, int]:
         self.sent: list[tuple[int, int]] = []
-        arguments: dict[str, Any] = {"model": MODEL, "slots": [Slot("w1", ("0000:01:00.0",))], "ranks": None, "top": 5}
-        return self.jobs.submit(
-            what, **{**arguments, **more}, progress=lambda sent, total: self.sent.append((sent, total))
-        )
+        plan = Plan(MODEL, Slots((Slot("w1", ("0000:01:00.0",)),), (), ()), None)
+        return self.jobs.submit(what, plan, top=5, progress=lambda sent, total: self.sent.append((sent, total)))
 
     def folder(self, job: str) -> Path:
         return self.shared / "jobs" / job

@@ -97,9 +97,10 @@ def test_a_supervisor_that_vanished_is_a_failed_job(place: Any, pictures: Path, 
     last = list(place.jobs.follow(job))[-1].status
     assert last is not None
     assert (last.state, last.error) == ("failed", "its supervisor ended without a result")
-    text = str(place.jobs.failure(job, last))
-    assert "traceback" in text
-    assert f"{place.shared}/jobs/{job}/log" in text
+    with pytest.raises(HostFailed) as failed:
+        place.jobs.check(job, last)
+    assert "traceback" in str(failed.value)
+    assert f"{place.shared}/jobs/{job}/log" in str(failed.value)
 
 
 def test_cancel_stops_the_unit(place: Any, pictures: Path, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Plan of a job: the deployed model that it runs, and the slots that it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clusteradm.errors import UsageError
+from clusteradm.jobs import slots
+from clusteradm.jobs.slots import Slots
+from clusteradm.models import Repository, Stored
+from clusteradm.node.spec.wire.job import InputForm, ModelFile
+from clusteradm.node.spec.wire.manifest import MODEL, Manifest
+from clusteradm.transport import Connections
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot."""
+
+    model: ModelFile
+    slots: Slots
+    most: int | None
+
+    @classmethod
+    def make(
+        cls,
+        connections: Connections,
+        model: str,
+        version: int | None = None,
+        *,
+        limit: str | None = None,
+        ranks: int | None = None,
+        cpu: bool = False,
+    ) -> Plan:
+        """Find the model (None: its latest version) and the slots for it. `limit`: a pattern of hosts.
+
+        Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
+        """
+        cluster = connections.cluster
+        stored, manifest = Repository(connections, cluster).find(model, version)
+        _check_model(stored, manifest, cpu=cpu)
+        hosts = [host for host in cluster.select(limit) if host in cluster.workers] if limit else cluster.workers
+        form = InputForm(manifest.inputs[0].dtype, manifest.inputs[0].shape)
+        file = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, form)
+        return cls(file, slots.find(connections, hosts, cpu=cpu), ranks)
+
+    @property
+    def ranks(self) -> int:
+        """The ranks that the job gets."""
+        return self.slots.count if self.most is None else min(self.most, self.slots.count)
+
+    def check(self) -> None:
+        """Raise HostFailed where there is no slot, UsageError where there are fewer than ranks wanted."""
+        self.slots.check()
+        if self.most is not None and self.most > self.slots.count:
+            raise UsageError(f"--ranks {self.most}: only {self.slots.count} are healthy and free")
+
+
+def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool) -> None:
+    if len(manifest.inputs) != 1:
+        raise UsageError(f"{stored.name} has {len(manifest.inputs)} inputs; infer feeds models with one")
+    if not manifest.tpu_operations and not cpu:
+        raise UsageError(
+            f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",
+            next_step="compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
+        )
+    if manifest.tpu_operations and cpu:
+        raise UsageError(
+            f"{stored.name} version {stored.version} is compiled for the Edge TPU, which a CPU cannot run",
+            next_step="deploy the .tflite that the compiler was given, under another name",
+        )
