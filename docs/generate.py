@@ -24,7 +24,7 @@ from typing import Any
 from clusteradm.cli.health_forms.prometheus import FAMILIES
 from clusteradm.inventory.variables import CONNECTION, KINDS, VARIABLES, Variable
 from clusteradm.node import spec
-from clusteradm.node.spec import MODULES
+from clusteradm.node.spec.modules import MODULES
 from clusteradm.playbook.read.keywords import HANDLER, IMPORT, IMPORT_TASKS, PLAY, TASK
 from clusteradm.playbook.render.filters import FILTERS, TESTS
 

@@ -9,8 +9,9 @@ import signal
 import time
 from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
-from clusteradm.node import account, blobs, spec
+from clusteradm.node import account, blobs
 from clusteradm.node.context import Context, ModuleFailed
+from clusteradm.node.spec import modules as module_specs
 
 # Least time between two "line" events, which show that a long task still works.
 _LINE_SECONDS = 0.5
@@ -145,12 +146,12 @@ class Runner:
             context.line = lambda text: None
         name = task["module"]
         try:
-            options = _paths(name, spec.normalise(name, args))
+            options = _paths(name, module_specs.normalise(name, args))
             module = importlib.import_module("clusteradm.node.modules." + name)
             result = dict(module.run(options, context))
         except ModuleFailed as failure:
             result = dict(failure.result, failed=True)
-        except spec.OptionError as error:
+        except module_specs.OptionError as error:
             result = {"failed": True, "msg": str(error)}
         except OSError as error:
             result = {"failed": True, "msg": str(error)}
@@ -177,7 +178,7 @@ def _all(tasks: List[Dict[str, Any]]) -> Iterator[Tuple[str, Dict[str, Any]]]:
 
 def _paths(module: str, options: Dict[str, Any]) -> Dict[str, Any]:
     """The options, with `~` and `$NAME` in paths expanded on this host."""
-    for name, option in spec.MODULES[module]["options"].items():
+    for name, option in module_specs.MODULES[module]["options"].items():
         if option["type"] == "path" and options.get(name):
             options[name] = os.path.expanduser(os.path.expandvars(options[name]))
     return options

@@ -14,7 +14,7 @@ import pytest
 
 from clusteradm.inventory.variables import CONNECTION, VARIABLES
 from clusteradm.node import spec
-from clusteradm.node.spec import MODULES
+from clusteradm.node.spec.modules import MODULES
 from clusteradm.playbook.read.keywords import HANDLER, PLAY
 
 P, R = TypeVar("P"), TypeVar("R")

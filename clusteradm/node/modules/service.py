@@ -2,12 +2,12 @@
 
 from typing import Any, Dict
 
-from clusteradm.node import spec
 from clusteradm.node.context import Context
 from clusteradm.node.modules import systemd
+from clusteradm.node.spec import modules as module_specs
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     """Start, stop, enable or disable the service."""
     given = {name: options[name] for name in ("name", "state", "enabled")}
-    return systemd.run(spec.normalise("systemd", given), context)
+    return systemd.run(module_specs.normalise("systemd", given), context)

@@ -1,4 +1,4 @@
-"""Options of a module: names and types, checked against the node's table (clusteradm/node/spec)."""
+"""Options of a module: names and types, checked against the node's table (clusteradm/node/spec/modules)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from clusteradm.node.spec import MODULES, convert
+from clusteradm.node.spec.modules import MODULES, convert
 
 # Options that may precede a command written as one string (Ansible's free form).
 _FREE_FORM_OPTIONS = ("chdir", "creates", "executable", "removes", "stdin")

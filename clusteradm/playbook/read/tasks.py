@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clusteradm.nearest import nearest
-from clusteradm.node.spec import MODULES, NAMES, OptionError
+from clusteradm.node.spec.modules import MODULES, NAMES, OptionError
 from clusteradm.playbook.model import CONNECTION_MODULES, Conditions, Place, Task
 from clusteradm.playbook.read import arguments
 from clusteradm.playbook.read.keywords import HANDLER, IMPORT_TASKS, LINEAR_ONLY, TASK, Keyword, Keywords, tags_of

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from clusteradm.node.spec import MODULES, convert, normalise
+from clusteradm.node.spec.modules import MODULES, convert, normalise
 from clusteradm.playbook.model import Task
 from clusteradm.playbook.render.undefined import strict
 from clusteradm.playbook.render.variables import OMIT, Variables, find

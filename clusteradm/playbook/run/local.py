@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2.exceptions import UndefinedError
 
-from clusteradm.node.spec import normalise
+from clusteradm.node.spec.modules import normalise
 from clusteradm.playbook.render.conditions import holds, value_of
 from clusteradm.playbook.render.jinja import Scope, Templates
 from clusteradm.playbook.result import failed

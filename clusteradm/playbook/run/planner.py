@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from clusteradm.inventory import Host
-from clusteradm.node.spec import normalise
+from clusteradm.node.spec.modules import normalise
 from clusteradm.playbook import result
 from clusteradm.playbook.model import Play, Playbook, Step, Task, constant
 from clusteradm.playbook.render import bodies

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import ClusteradmError
 from clusteradm.inventory import Host
-from clusteradm.node.spec import normalise
+from clusteradm.node.spec.modules import normalise
 from clusteradm.node.spec.wire.node import Hello
 from clusteradm.playbook import result as results
 from clusteradm.playbook.run.planner import Planned

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node import spec
+from clusteradm.node.spec import modules as module_specs
 
 Do = Callable[..., dict[str, Any]]
 
@@ -85,5 +85,5 @@ def test_what_else_is_in_a_file_of_settings_stays(do: Do, tmp_path: Path) -> Non
     ],
 )
 def test_what_is_not_there_is_refused(module: str, args: dict[str, Any]) -> None:
-    with pytest.raises(spec.OptionError):
-        spec.normalise(module, args)
+    with pytest.raises(module_specs.OptionError):
+        module_specs.normalise(module, args)

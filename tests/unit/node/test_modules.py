@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node import spec
+from clusteradm.node.spec import modules as module_specs
 
 
 def test_template_writes_once(do: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_what_is_installed_is_left_alone(do: Callable[..., dict[str, Any]]) -> N
     ],
 )
 def test_bad_options_are_refused(module: str, args: dict[str, Any], message: str) -> None:
-    with pytest.raises(spec.OptionError, match=message):
-        spec.normalise(module, args)
+    with pytest.raises(module_specs.OptionError, match=message):
+        module_specs.normalise(module, args)
 
 
 def test_options_are_converted() -> None:
-    options = spec.normalise("file", {"dest": "/x", "mode": "0644", "recurse": "yes"})
+    options = module_specs.normalise("file", {"dest": "/x", "mode": "0644", "recurse": "yes"})
     assert (options["path"], options["mode"], options["recurse"], options["owner"]) == ("/x", 0o644, True, None)
-    assert spec.normalise("apt", {"pkg": "a, b"})["name"] == ["a", "b"]
+    assert module_specs.normalise("apt", {"pkg": "a, b"})["name"] == ["a", "b"]

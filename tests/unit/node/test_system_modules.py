@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node import spec
 from clusteradm.node.context import Completed, Context, ModuleFailed
 from clusteradm.node.modules import apt, modprobe, nmcli, user
+from clusteradm.node.spec import modules as module_specs
 
 Do = Callable[..., dict[str, Any]]
 
@@ -45,8 +45,8 @@ def test_what_stands_for_nothing_stays(do: Do, word: str) -> None:
     ],
 )
 def test_what_is_not_there_is_refused(module: str, args: dict[str, Any]) -> None:
-    with pytest.raises(spec.OptionError):
-        spec.normalise(module, args)
+    with pytest.raises(module_specs.OptionError):
+        module_specs.normalise(module, args)
 
 
 class Kernel:
@@ -81,7 +81,7 @@ class Kernel:
     def do(check: bool = False, **options: Any) -> Any:
         context = Context(lambda line: None)
         context.check = check
-        return modprobe.run(spec.normalise("modprobe", options), context)["changed"]
+        return modprobe.run(module_specs.normalise("modprobe", options), context)["changed"]
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_hash_is_in_no_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "shadow").write_text("root:!:1:0:99999:7:::\n")
     monkeypatch.setattr(user, "_SHADOW", str(tmp_path / "shadow"))
     context = Recorder()
-    options = spec.normalise("user", {"name": "root", "password": "$6$salt$hash", "password_lock": True})
+    options = module_specs.normalise("user", {"name": "root", "password": "$6$salt$hash", "password_lock": True})
     assert user.run(options, context)["password"] == "NOT_LOGGING_PASSWORD"
     assert context.commands == [(["chpasswd", "-e"], "root:!$6$salt$hash\n")]
 
@@ -135,10 +135,10 @@ def test_a_hash_is_in_no_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.parametrize("name", ["a*", "a>=1", "a=1=2"])
 def test_packages_by_pattern_are_refused(name: str) -> None:
     with pytest.raises(ModuleFailed, match="invalid package spec"):
-        apt.run(spec.normalise("apt", {"name": name}), Recorder())
+        apt.run(module_specs.normalise("apt", {"name": name}), Recorder())
 
 
 def test_a_size_of_packets_needs_the_type() -> None:
-    options = spec.normalise("nmcli", {"conn_name": "c", "mtu": 1400, "state": "present"})
+    options = module_specs.normalise("nmcli", {"conn_name": "c", "mtu": 1400, "state": "present"})
     with pytest.raises(ModuleFailed, match="mtu needs type: ethernet"):
         nmcli.run(options, Recorder())

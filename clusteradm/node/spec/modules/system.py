@@ -1,6 +1,6 @@
 """Options of the modules for accounts, services, file systems and the network."""
 
-from clusteradm.node.spec.common import Table, choice, path
+from clusteradm.node.spec.modules.common import Table, choice, path
 
 MODULES: Table = {
     "group": {

@@ -1,6 +1,6 @@
 """Options of the modules that run programs, prompt, print, wait or control the run."""
 
-from clusteradm.node.spec.common import Options, Table, choice
+from clusteradm.node.spec.modules.common import Options, Table, choice
 
 _COMMAND: Options = {
     "cmd": {"type": "str"},

@@ -1,6 +1,6 @@
 """Options of the modules that create, change or read files."""
 
-from clusteradm.node.spec.common import FILE, Options, Table, choice, path
+from clusteradm.node.spec.modules.common import FILE, Options, Table, choice, path
 
 # Options of copy and template.
 _PLACED: Options = dict(

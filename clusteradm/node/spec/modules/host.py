@@ -1,6 +1,6 @@
 """Options of the modules for the kernel, the clock, the name and known hosts."""
 
-from clusteradm.node.spec.common import Table, choice
+from clusteradm.node.spec.modules.common import Table, choice
 
 MODULES: Table = {
     "known_hosts": {

@@ -1,6 +1,6 @@
 """Options of the modules for packages and their sources."""
 
-from clusteradm.node.spec.common import Table, choice
+from clusteradm.node.spec.modules.common import Table, choice
 
 MODULES: Table = {
     "apt": {
