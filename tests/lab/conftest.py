@@ -95,6 +95,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
         fcntl.flock(stash[RUNNING], fcntl.LOCK_EX)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Give the share up: the process of a worker that has done its part lives on until the end of the run."""
+    lock = session.config.stash.get(RUNNING, None)
+    if lock is not None:
+        os.close(lock)
+
+
 @pytest.fixture(scope="session")
 def lab_machine() -> None:
     """Skips where no lab can run; in CI that is a failure."""
