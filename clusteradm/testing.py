@@ -90,7 +90,7 @@ class FakeNode(transport.Node):
             self.requests.append(Request(self.name, request.do, fields))
             return len(self.requests)
 
-    def _answer(self, number: int, timeout: float | None) -> dict[str, Any]:
+    def _answer(self, number: int, timeout: float) -> dict[str, Any]:
         """The next reply to a request, as JSON. Raises AssertionError where none is expected."""
         request = self.requests[number - 1]
         with self._lock:

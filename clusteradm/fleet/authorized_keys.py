@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+import time
 
 import paramiko
 
 from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.transport.connection import Connection
+from clusteradm.transport.packets import open_session
 from clusteradm.transport.stream import ChannelStream, Lines
 
 _SECONDS = 30.0
+_MOST_LINE = 1 << 16  # bytes
 
 # POSIX sh, on standard input: the login's own shell may be any. $line: the line to add; $kind, $body: its first words.
 # sshd reads no file that others may write. A link is kept, and what it leads to replaced. A line counts as there if
@@ -49,16 +52,16 @@ def install(connection: Connection, line: str) -> bool:
     values = {"line": line, "kind": kind, "body": body}
     script = "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items()) + _SCRIPT
     try:
-        channel = connection.transport.open_session(timeout=_SECONDS)
-        channel.exec_command("sh")
+        channel = open_session(connection.transport, "sh", _SECONDS)
         stream = ChannelStream(channel, lambda: connection.alive)
         try:
             stream.write(script.encode())
             channel.shutdown_write()
-            lines = Lines(stream)
+            lines = Lines(stream, _MOST_LINE)
             last = b""
             # A login may greet first.
-            while said := lines.read(_SECONDS):
+            deadline = time.monotonic() + _SECONDS
+            while (said := lines.read(deadline - time.monotonic())) is not None:
                 last = said
             if last in (b"there", b"added") and stream.exit_status() == 0:
                 return last == b"added"

@@ -11,6 +11,8 @@ from typing import Any
 
 # Limit of the numbers that are believed: no value of sysfs, no size and no time is larger.
 _LARGEST = 2**60
+# Characters of a text that is believed, and of a number as text.
+_MOST_TEXT, _MOST_DIGITS = 1 << 16, 100
 
 
 class Reading:
@@ -76,13 +78,17 @@ class Reading:
 
 
 def _as_text(value: object) -> str | None:
-    """A string that can be encoded; JSON can hold lone surrogates, which no terminal and no file takes."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else None
+    """A string that is not too long and can be encoded; JSON can hold lone surrogates, which no terminal takes."""
+    if not isinstance(value, str) or len(value) > _MOST_TEXT:
+        return None
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def as_integer(value: object) -> int | None:
     """An integer, or a string of one; else None."""
     if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    if isinstance(value, str) and len(value) > _MOST_DIGITS:
         return None
     try:
         found = int(value)

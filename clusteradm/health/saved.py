@@ -10,12 +10,17 @@ from typing import Any
 
 from clusteradm import __version__, atomic
 from clusteradm.errors import InputErrors, Problem, UsageError
+from clusteradm.health.reading import as_number
 from clusteradm.health.survey import SECTIONS, Survey
 from clusteradm.inventory import Cluster, Group, Host
 from clusteradm.inventory.variables import KINDS, VARIABLES
+from clusteradm.node.spec.wire.decode import anything, loads
 
 # Version of the document; raise it when an older program would misjudge a new document. The first ones had none.
 SCHEMA_VERSION = 1
+_MOST_BYTES = 1 << 27
+_MOST_VALUES = 5_000_000
+_LATEST = 1 << 37  # seconds since 1970: no calendar of Python ends before
 # Package sources: judging does not need them, and a URL may hold a password.
 _SOURCES = {"cluster_tpu_source", "cluster_tpu_key", "cluster_wheels"}
 
@@ -51,7 +56,7 @@ def read(path: Path) -> tuple[Survey, Cluster | None]:
     Raises InputErrors if the file cannot be read, is no such document, or is of a newer version.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = _loaded(path)
         version = body.get("schema_version", 0)
         if version > SCHEMA_VERSION:
             what = f"a survey of a newer clusteradm (schema_version {version}; this one reads up to {SCHEMA_VERSION})"
@@ -59,8 +64,17 @@ def read(path: Path) -> tuple[Survey, Cluster | None]:
         return _survey(body), _cluster(path, body["inventory"]) if version else None
     except OSError as error:
         raise InputErrors([Problem(str(path), 0, error.strerror or str(error))]) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise InputErrors([Problem(str(path), 0, "not a survey that `clusteradm health --save` wrote")]) from None
+
+
+def _loaded(path: Path) -> Any:
+    """The JSON document in a file, within the bounds of what a host may send, times the hosts of a large cluster."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise InputErrors([Problem(str(path), 0, f"larger than {_MOST_BYTES >> 20} MiB, as no survey is")])
+    return anything(loads(data, _MOST_VALUES))
 
 
 def _survey(body: Mapping[str, Any]) -> Survey:
@@ -73,9 +87,15 @@ def _survey(body: Mapping[str, Any]) -> Survey:
         body["cluster"],
         errors,
         str(body["cluster_error"]),
-        float(body.get("taken", 0)),
-        float(body.get("seconds", 0)),
+        _seconds(body.get("taken", 0)),
+        _seconds(body.get("seconds", 0)),
     )
+
+
+def _seconds(value: Any) -> float:
+    """A time that a calendar has; 0 for what is none."""
+    seconds = as_number(value)
+    return seconds if seconds is not None and 0 <= seconds < _LATEST else 0.0
 
 
 def _cluster(path: Path, body: Mapping[str, Any]) -> Cluster:

@@ -39,6 +39,9 @@ from clusteradm.transport import Connections
 _WAIT = 1.0  # seconds that the head may hold a question when there is nothing new
 _RECONNECT = 300.0
 _ANSWER = 60.0  # seconds for an answer that needs no work
+_MOST_SECONDS = 7200.0  # for an answer that needs every byte of the inputs
+_MOST_LOST = 20  # connections in a row that are lost before an answer
+_MOST_SENT = 10  # times that the same part is sent
 
 R = TypeVar("R")
 
@@ -84,9 +87,9 @@ class Jobs:
                 self._send(job, inputs, progress)
             else:
                 request = AddPaths(self._shared, self._user, job, inputs.paths, SUFFIXES)
-                _accepted(self._call(request, timeout=None).refused)
+                _accepted(self._call(request, timeout=_MOST_SECONDS).refused)
             spec = JobSpec(plan.model, self._head.name, plan.slots.usable, plan.most, top, PYTHON)
-            started = self._call(StartJob(self._shared, self._user, job, spec), timeout=None)
+            started = self._call(StartJob(self._shared, self._user, job, spec), timeout=_MOST_SECONDS)
             _accepted(started.refused)
         except BaseException:
             # Also on Ctrl-C, after which the conversation is in the middle of a reply: begin a new one.
@@ -105,11 +108,14 @@ class Jobs:
             def tell(done: int, _: int, before: int = sent) -> None:
                 progress(before + done, inputs.bytes)
 
-            taken = False
-            while not taken:
+            for _ in range(_MOST_SENT):
                 # Another job may have used up the same bytes between the two steps: then they are sent again.
                 self._connections.node(self._head).put_blobs({digest: part.data}, tell)
-                taken = self._call(AddPart(self._shared, self._user, job, digest, pieces)).taken
+                if self._call(AddPart(self._shared, self._user, job, digest, pieces)).taken:
+                    break
+            else:
+                what = f"it does not take a part of the inputs, which was sent {_MOST_SENT} times"
+                raise HostFailed(what, where=self._head.name, next_step="see that nothing else empties its storage")
             sent += len(part.data)
             progress(sent, inputs.bytes)
 
@@ -125,13 +131,18 @@ class Jobs:
         """Every change of the job until it ends; the last update's state is "complete", "failed" or "cancelled".
 
         A lost connection is an update of its own; then the head is sought again for five minutes, and the job followed
-        further.
+        further. Raises HostUnreachable where that comes to nothing too often.
         """
         seen: tuple[int, ...] | None = None
+        lost = 0
         while True:
             try:
                 news = self._call(FollowJob(self._shared, self._user, _checked(job), seen, _WAIT))
+                lost = 0
             except HostUnreachable:
+                lost += 1
+                if lost > _MOST_LOST:
+                    raise
                 yield Update(None)
                 self._connections.reconnect(self._head, _RECONNECT)
                 seen = None
@@ -185,7 +196,7 @@ class Jobs:
                     raise HostFailed(what, where=self._head.name) from None
                 return
 
-    def _call(self, request: Request[R], timeout: float | None = _ANSWER) -> R:
+    def _call(self, request: Request[R], timeout: float = _ANSWER) -> R:
         return self._connections.node(self._head).call(request, timeout=timeout)
 
 

@@ -8,10 +8,11 @@ node/spec/wire, whose import would cost a board a tenth of a second.
 import importlib
 import json
 import os
+import re
 import select
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Match, Optional
 
 from clusteradm.node import PROTOCOL, batch, blobs
 from clusteradm.node.spec.wire import names
@@ -44,6 +45,15 @@ HANDLERS = {
     names.JOB_REMOVE: "clusteradm.node.job.control:remove",
     names.JOB_FETCH: "clusteradm.node.job.control:fetch",
 }
+
+
+# An escape of JSON text, as json.dumps writes it: two halves of a character, one half alone, or any other.
+_ESCAPE = re.compile(r"\\(?:(ud[89ab]..\\ud[c-f]..)|(ud[89a-f]..)|.)")
+
+
+def _whole(escape: Match[str]) -> str:
+    """The escape; U+FFFD for half a character, which a name of a file may hold and no reply."""
+    return "\\ufffd" if escape.group(2) else escape.group()
 
 
 class Input:
@@ -111,7 +121,10 @@ class Session:
 
     def _write(self, reply: Dict[str, Any]) -> None:
         # default=vars: a dataclass of node/spec/wire within a reply is the object of its fields.
-        data = json.dumps(reply, separators=(",", ":"), default=vars).encode("utf-8") + b"\n"
+        text = json.dumps(reply, separators=(",", ":"), default=vars)
+        if "\\ud" in text:
+            text = _ESCAPE.sub(_whole, text)
+        data = text.encode("utf-8") + b"\n"
         while data:
             data = data[os.write(self._output, data) :]
 

@@ -7,11 +7,10 @@ import shlex
 import threading
 from collections.abc import Sequence
 
-import paramiko
-
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
 from clusteradm.transport.connection import Connection
+from clusteradm.transport.packets import open_session
 from clusteradm.transport.password import Password, WrongPassword
 from clusteradm.transport.stream import ChannelStream
 
@@ -50,10 +49,10 @@ def as_root(
     elif connection.user != "root":
         command = f"sudo -n -- {command}"
     try:
-        channel = connection.transport.open_session(timeout=timeout)
-        channel.exec_command(command)
-    except (OSError, EOFError, AttributeError, paramiko.SSHException) as error:
-        # AttributeError: a connection that was closed meanwhile has no transport.
+        channel = open_session(connection.transport, command, timeout)
+    except Exception as error:
+        # Of any kind: Paramiko passes on whatever its reader made of the host's bytes, and a connection that was
+        # closed meanwhile has no transport.
         raise HostUnreachable(f"connection lost: {error}", where=name) from error
     stream = ChannelStream(channel, lambda: connection.alive)
     try:

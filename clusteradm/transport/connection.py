@@ -17,6 +17,7 @@ import fabric
 import paramiko
 
 from clusteradm.inventory import Host
+from clusteradm.transport import packets
 from clusteradm.transport.errors import unreachable
 from clusteradm.transport.keys import agent_key, private_key
 from clusteradm.transport.known_hosts import KnownHosts, entry_name
@@ -60,7 +61,7 @@ class KeepAlive:
         threading.Thread(target=self._ask, name="clusteradm-keepalive", daemon=True).start()
 
     def _ask(self) -> None:
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        with contextlib.suppress(Exception):  # of any kind: the host's bytes decide
             while not self._stopped.wait(KEEP_ALIVE_SECONDS) and self._transport.is_active():
                 self._transport.global_request("keepalive@openssh.com", wait=True)
                 if self._transport.is_active():
@@ -94,6 +95,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             "banner_timeout": connect_timeout,
             "auth_timeout": connect_timeout,
             "channel_timeout": connect_timeout,
+            "transport_factory": packets.transport,
         }
         if login is not None:
             connect["auth_strategy"] = login

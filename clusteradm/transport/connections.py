@@ -138,15 +138,15 @@ class Connections:
             return node
 
     def _start(self, host: Host, connection: Connection) -> Node:
-        password = self._sudo_passwords.of(host)
+        password, timeout = self._sudo_passwords.of(host), self.limits.start
         try:
-            return Node.over_ssh(host.name, connection, host.python, password)
+            return Node.over_ssh(host.name, connection, host.python, password, timeout)
         except NoPython:
             # Only python3 is known to be a package of the distribution; another interpreter may be anything.
             if self.on_missing_python is None or Path(host.python).name != "python3":
                 raise
         self.on_missing_python(host, lambda on_line: install_python(host.name, connection, password, on_line))
-        return Node.over_ssh(host.name, connection, host.python, password)
+        return Node.over_ssh(host.name, connection, host.python, password, timeout)
 
     def connection(self, host: Host) -> Connection:
         """The connection to the host: the open one, or a new one. Callers do not close it."""

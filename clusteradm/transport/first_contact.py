@@ -12,6 +12,7 @@ import paramiko
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
+from clusteradm.transport import packets
 from clusteradm.transport.connection import Tunnel
 from clusteradm.transport.errors import Refused, place_of, unreachable
 from clusteradm.transport.known_hosts import KnownHosts, entry_name, fingerprint
@@ -46,7 +47,7 @@ def scan(host: Host, routes: Routes) -> Seen:
             else:
                 sock = socket.create_connection((host.address, host.port), timeout)
             stack.callback(sock.close)
-            transport = paramiko.Transport(sock)
+            transport = packets.transport(sock)
             stack.callback(transport.close)
             transport.banner_timeout = transport.handshake_timeout = timeout
             transport.start_client(timeout=timeout)

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,15 +21,22 @@ from clusteradm.node.spec.wire.request import Request, Streaming
 from clusteradm.transport.become import as_root
 from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
 from clusteradm.transport.connection import Connection
+from clusteradm.transport.limits import Limits
 from clusteradm.transport.password import Password
 from clusteradm.transport.python import NoPython
-from clusteradm.transport.stream import Lines, ProcessStream, Stream
+from clusteradm.transport.stream import MOST_LINE, Lines, LineTooLong, ProcessStream, Stream
 
 _CHUNK = 1 << 18
 # A login may print a greeting; a program that prints more than this is not the node program.
 _NOISE_LINES = 100
+_NOISE_LINE = 1 << 16  # bytes
 _ERROR_TEXT = 4000  # characters
-START_TIMEOUT = 60.0
+# Replies to earlier requests that are passed over, and replies to one request.
+_STALE_REPLIES = 10_000
+_MOST_REPLIES = 1_000_000
+# Seconds for the reply to a request, unless its caller says otherwise: storage of a board may take minutes.
+REPLY_TIMEOUT = 900.0
+_NOT_OURS = "another program answers there: check ansible_python_interpreter, and what the login's start-up files print"
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -53,7 +61,7 @@ class Node:
     def __init__(self, name: str, stream: Stream) -> None:
         self.name = name
         self._stream = stream
-        self._lines = Lines(stream)
+        self._lines = Lines(stream, MOST_LINE)
         self._numbers = itertools.count(1)
         self._writing = threading.Lock()
         self.closed = False
@@ -65,7 +73,7 @@ class Node:
         connection: Connection,
         python: str,
         password: Password | None = None,
-        timeout: float = START_TIMEOUT,
+        timeout: float = Limits.start,
     ) -> Node:
         """Start the node program through the connection, sending it first if the host does not have it.
 
@@ -94,25 +102,35 @@ class Node:
         return cls(name, ProcessStream(process))
 
     def start(self, timeout: float) -> None:
-        """Wait until the launcher has the package, sending it if need be."""
+        """Wait until the launcher has the package, sending it if need be. `timeout`: seconds for each of the steps."""
+        self._lines.most = _NOISE_LINE
         if self._greeting(timeout) == "need":
             data = archive()
             self._write(struct.pack(">Q", len(data)) + data)
-            self._greeting(timeout)
+            if self._greeting(timeout) == "need":
+                raise self._broken("its launcher asks for the node program again, after it was sent")
+        self._lines.most = MOST_LINE
 
     def _greeting(self, timeout: float) -> str:
         """The launcher's answer, "need" or "have". What a login's start-up files print before it is passed over."""
+        deadline = time.monotonic() + timeout
         noise: list[str] = []
         while True:
-            line = self._line(timeout, noise)
+            try:
+                line = self._line(deadline - time.monotonic(), noise)
+            except Silent:
+                said = f"; it printed: {noise[-1]}" if noise else ""
+                raise Silent(f"the node program did not start within {timeout:.0f} s{said}", where=self.name) from None
             with contextlib.suppress(WireError):
                 reply = loads(line)
                 for word in ("need", "have"):
                     if isinstance(reply, dict) and reply.get(word) == digest():
                         return word
-            noise.append(line[:200].decode("utf-8", "replace"))
+            noise.append(_excerpt(line))
             if len(noise) > _NOISE_LINES:
-                raise HostFailed(f"the node program did not start; instead: {noise[0]} ...", where=self.name)
+                raise HostFailed(
+                    f"the node program did not start; instead: {noise[0]} ...", where=self.name, next_step=_NOT_OURS
+                )
 
     def _request(self, request: Request[Any]) -> int:
         number = next(self._numbers)
@@ -121,33 +139,43 @@ class Node:
         return number
 
     def _write(self, data: bytes) -> None:
-        with self._writing:
-            try:
-                self._stream.write(data)
-            except OSError as error:
-                raise self._lost(str(error)) from None
+        try:
+            with self._writing:
+                for start in range(0, len(data), _CHUNK):
+                    self._stream.write(data[start : start + _CHUNK])
+        except TimeoutError:
+            self.close()  # half a message was sent
+            raise Silent("it takes nothing of what is sent to it", where=self.name) from None
+        except OSError as error:
+            raise self._lost(str(error)) from None
 
-    def _line(self, timeout: float | None, noise: Sequence[str] = ()) -> bytes:
+    def _line(self, timeout: float, noise: Sequence[str] = ()) -> bytes:
         try:
             line = self._lines.read(timeout)
         except TimeoutError:
-            raise Silent(f"no answer within {timeout:.0f} s", where=self.name) from None
+            raise Silent(f"no answer within {max(timeout, 0):.0f} s", where=self.name) from None
+        except LineTooLong as error:
+            raise self._broken(f"its answer has a line of more than {error.most >> 10} KiB") from None
         except OSError as error:
             raise self._lost(str(error), noise) from None
-        if not line:
+        if line is None:
             raise self._lost("", noise)
         return line
 
-    def _read(self, timeout: float | None) -> dict[str, Any]:
+    def _read(self, timeout: float) -> dict[str, Any]:
         line = self._line(timeout)
         try:
             reply = loads(line)
-        except WireError:
-            reply = None
+        except WireError as error:
+            raise self._broken(f"unexpected output of the node program ({error}): {_excerpt(line)}") from None
         if not isinstance(reply, dict):
-            text = line[:200].decode("utf-8", "replace")
-            raise HostFailed(f"unexpected output of the node program: {text}", where=self.name)
+            raise self._broken(f"unexpected output of the node program: {_excerpt(line)}")
         return reply
+
+    def _broken(self, what: str) -> HostFailed:
+        """The error of a conversation that cannot go on, because what came is no part of it."""
+        self.close()
+        return HostFailed(what, where=self.name, next_step=_NOT_OURS)
 
     def _lost(self, reason: str, noise: Sequence[str] = ()) -> HostFailed | HostUnreachable:
         """The error of an ended conversation: the end of the program's standard error, or a lost connection.
@@ -169,22 +197,26 @@ class Node:
             f"the node program ended with status {status}{': ' + words if words else ''}", where=self.name
         )
 
-    def ask(self, request: Streaming[P, R], *, timeout: float | None = None) -> Generator[P, None, R]:
+    def ask(self, request: Streaming[P, R], *, timeout: float = REPLY_TIMEOUT) -> Generator[P, None, R]:
         """Send a request; yield its replies as they come, and return the final one.
 
-        `timeout`: seconds without any reply. Raises NodeError where the program answers with an error, HostFailed
-        where an answer does not fit its type, HostUnreachable where the connection is lost.
+        `timeout`: seconds without a whole reply to it. Raises NodeError where the program answers with an error,
+        HostFailed where an answer does not fit its type, Silent, HostUnreachable where the connection is lost.
         """
         number = self._request(request)
-        while not _is_last(reply := self._answer(number, timeout)):
+        for _ in range(_MOST_REPLIES):
+            reply = self._answer(number, timeout)
+            if _is_last(reply):
+                return self._decoded(request, request.reply_type(), reply)
             yield self._decoded(request, request.part_type(), reply)
-        return self._decoded(request, request.reply_type(), reply)
+        raise self._broken(f"more than {_MOST_REPLIES} replies to {request.do}")
 
-    def call(self, request: Request[R], *, timeout: float | None = None) -> R:
-        """Send a request and return its reply, of several the final one. `timeout` and errors as for `ask`."""
+    def call(self, request: Request[R], *, timeout: float = REPLY_TIMEOUT) -> R:
+        """Send a request and return its one reply. `timeout`: seconds from the request on; errors as for `ask`."""
         number = self._request(request)
-        while not _is_last(reply := self._answer(number, timeout)):
-            pass
+        reply = self._answer(number, timeout)
+        if not _is_last(reply):
+            raise self._broken(f"its reply to {request.do} is not as agreed: it is not the last")
         return self._decoded(request, request.reply_type(), reply)
 
     def send(self, request: Request[Any]) -> None:
@@ -215,16 +247,24 @@ class Node:
             if sent - before != sizes[name]:
                 self.close()  # the program waits for bytes that do not come
                 raise HostFailed(f"{blobs[name]!s} became shorter while it was sent", where=self.name)
-            self._answer(number, None)
+            self._answer(number, REPLY_TIMEOUT)
 
-    def _answer(self, number: int, timeout: float | None) -> dict[str, Any]:
-        """The next reply to a request; those to requests that nobody waits for any more are passed over."""
-        while True:
-            reply = self._read(timeout)
-            if reply.get("id") == number:
+    def _answer(self, number: int, timeout: float) -> dict[str, Any]:
+        """The next reply to a request; those to earlier ones, for which nobody waits any more, are passed over."""
+        deadline = time.monotonic() + timeout
+        for _ in range(_STALE_REPLIES):
+            try:
+                reply = self._read(deadline - time.monotonic())
+            except Silent:
+                raise Silent(f"no answer within {timeout:.0f} s", where=self.name) from None
+            about = reply.get("id")
+            if about == number and type(about) is int:
                 if "error" in reply:
                     raise NodeError(_readable(reply["error"]), where=self.name)
                 return reply
+            if type(about) is not int or not 0 < about < number:
+                raise self._broken(f"it answers a request that was not made: {ascii(about)[:60]}")
+        raise self._broken(f"more than {_STALE_REPLIES} answers to requests that had theirs")
 
     def close(self) -> None:
         self.closed = True
@@ -261,6 +301,10 @@ def _readable(error: object) -> str:
     """The program's error as text that can be shown: bounded, and without halves of characters."""
     text = error if isinstance(error, str) else "an error that is no text"
     return text[:_ERROR_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+
+def _excerpt(line: bytes) -> str:
+    return line[:200].decode("utf-8", "replace")
 
 
 def _size(body: bytes | Path) -> int:

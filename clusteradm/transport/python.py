@@ -15,7 +15,12 @@ from clusteradm.transport.stream import Lines
 _START_SECONDS = 60.0
 # Longest pause between two lines of output; apt itself waits ten minutes for another package manager.
 _SILENCE_SECONDS = 900.0
+# Longest time for all of it: a host that never comes to an end must not hold up the run.
+_MOST_SECONDS = 7200.0
+_MOST_LINES = 100_000
 _LAST_LINES = 5
+_MOST_LINE = 1 << 16  # bytes
+_MOST_TEXT = 300  # characters of a line that are passed on
 
 # POSIX sh; $1: the admin's time (Unix seconds). It first corrects what would make apt fail and what the playbook cannot
 # correct without Python: the clock (for https sources) and half-configured packages. python3-minimal has no json.
@@ -58,12 +63,20 @@ def install_python(
     """
     words = ["sh", "-c", _SCRIPT, "sh", str(int(time.time()))]
     stream = as_root(name, connection, words, password, _START_SECONDS)
-    lines, said = Lines(stream), deque[str](maxlen=_LAST_LINES)
+    lines, said = Lines(stream, _MOST_LINE), deque[str](maxlen=_LAST_LINES)
+    deadline = time.monotonic() + _MOST_SECONDS
+    count = 0
     try:
-        while line := lines.read(_SILENCE_SECONDS):
-            said.append(line.decode("utf-8", "replace").strip())
-            on_line(said[-1])
+        while (line := lines.read(min(_SILENCE_SECONDS, deadline - time.monotonic()))) is not None:
+            count += 1
+            if count > _MOST_LINES:
+                raise HostFailed(f"the installation of python3 printed more than {_MOST_LINES} lines", where=name)
+            if text := line.decode("utf-8", "replace").strip()[:_MOST_TEXT]:
+                said.append(text)
+                on_line(text)
         status = stream.exit_status()
+    except TimeoutError:
+        raise HostUnreachable("the installation of python3 does not come to an end", where=name) from None
     except OSError as error:
         raise HostUnreachable(f"connection lost: {error}", where=name) from error
     finally:

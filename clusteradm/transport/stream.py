@@ -8,18 +8,31 @@ import select
 import subprocess
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import paramiko
 
+# Bytes of a line. The longest honest one is the result of a task with a large output.
+MOST_LINE = 1 << 24
+# Longest time for what is written at once, which is no more than a few hundred KiB.
+WRITE_SECONDS = 60.0
 _TAIL_LINES = 20
 _TAIL_BYTES = 4096
 _CHUNK = 1 << 16
+# Chunks of standard error that are read along at a time: a flood of it must not keep standard output waiting.
+_MOST_CHUNKS = 16
 # Longest wait before it is checked whether the host is still there.
 _SLICE = 1.0
 _EXIT_SECONDS = 2.0
+
+
+class LineTooLong(ConnectionError):
+    """A line longer than its limit, after which nothing of the stream is understood. `most`: the limit, in bytes."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a line of more than {most} bytes")
+        self.most = most
 
 
 class Stream(Protocol):
@@ -28,7 +41,11 @@ class Stream(Protocol):
     def read(self, timeout: float | None) -> bytes:
         """Some bytes; b"" at the end. Raises TimeoutError, or another OSError if the connection is lost."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Write all of the data. Raises TimeoutError if it is not taken within WRITE_SECONDS, or another OSError.
+
+        Then part of it may be written.
+        """
 
     def close(self) -> None: ...
 
@@ -40,26 +57,58 @@ class Stream(Protocol):
 
 
 class Lines:
-    """Splits a stream into lines."""
+    """Splits a stream into lines. `most`: limit of their length, in bytes."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, most: int = MOST_LINE) -> None:
+        self.most = most
         self._stream = stream
         self._buffer = bytearray()
 
-    def read(self, timeout: float | None) -> bytes:
-        """One line without its end; b"" at the end of the stream. Raises TimeoutError after `timeout` seconds."""
+    def read(self, timeout: float | None) -> bytes | None:
+        """One line without its end; None at the end of the stream.
+
+        Raises TimeoutError where the line is not complete after `timeout` seconds, however much of it came, and
+        LineTooLong where it is too long.
+        """
+        if timeout is not None and timeout < 0:  # the caller's limit is over, even if lines never cease to come
+            raise TimeoutError
         deadline = None if timeout is None else time.monotonic() + timeout
         start = 0
         while (end := self._buffer.find(b"\n", start)) < 0:
             start = len(self._buffer)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            data = self._stream.read(left)
+            if start > self.most:
+                raise LineTooLong(self.most)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0 and start:
+                raise TimeoutError
+            data = self._stream.read(None if left is None else max(0.0, left))
             if not data:
-                return b""
+                return None
             self._buffer += data
+        if end > self.most:
+            raise LineTooLong(self.most)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line
+
+
+class _Tail:
+    """The last bytes of a program's standard error."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def add(self, data: bytes) -> None:
+        self._data = (self._data + data)[-_TAIL_BYTES:]
+
+    def take_after(self, sign: bytes) -> bool:
+        """Whether the sign is there; it and what stands before it are dropped."""
+        before, found, after = self._data.partition(sign)
+        self._data = after if found else before
+        return bool(found)
+
+    def __str__(self) -> str:
+        return "\n".join(self._data.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:])
 
 
 class ChannelStream:
@@ -69,14 +118,15 @@ class ChannelStream:
         """`alive`: whether the host still answers; asked whenever no data arrives."""
         self._channel = channel
         self._alive = alive
-        self._tail = bytearray()
+        self._tail = _Tail()
         self._channel.settimeout(_SLICE)
 
     def _keep_stderr(self) -> None:
         # Standard error is read along, because a full buffer would block the program.
-        while self._channel.recv_stderr_ready():
-            self._tail += self._channel.recv_stderr(_CHUNK)
-            del self._tail[:-_TAIL_BYTES]
+        for _ in range(_MOST_CHUNKS):
+            if not self._channel.recv_stderr_ready():
+                return
+            self._tail.add(self._channel.recv_stderr(_CHUNK))
 
     def _check(self) -> None:
         if not self._alive():
@@ -90,21 +140,20 @@ class ChannelStream:
         deadline = time.monotonic() + timeout
         while True:
             for sign in signs:
-                _, found, after = self._tail.partition(sign)
-                if found:
-                    self._tail = after
+                if self._tail.take_after(sign):
                     return sign
+            if time.monotonic() >= deadline:
+                raise TimeoutError
             self._channel.settimeout(_SLICE)
             try:
-                data = self._channel.recv_stderr(_CHUNK)
+                # No more at once than the tail keeps beside the end of a sign that came in part.
+                data = self._channel.recv_stderr(_TAIL_BYTES // 2)
             except TimeoutError:
                 self._check()
-                if time.monotonic() >= deadline:
-                    raise
                 continue
             if not data:
                 return None
-            self._tail += data
+            self._tail.add(data)
 
     def read(self, timeout: float | None) -> bytes:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -124,12 +173,17 @@ class ChannelStream:
                 return data
 
     def write(self, data: bytes) -> None:
+        deadline = time.monotonic() + WRITE_SECONDS
         start = 0
         while start < len(data):
             try:
                 start += self._channel.send(data[start : start + _CHUNK])
             except TimeoutError:
                 self._check()
+            except (EOFError, paramiko.SSHException) as error:
+                raise ConnectionError(str(error)) from error
+            if start < len(data) and time.monotonic() >= deadline:
+                raise TimeoutError
 
     def close(self) -> None:
         self._channel.close()
@@ -145,7 +199,7 @@ class ChannelStream:
     def stderr_tail(self) -> str:
         self.exit_status()
         self._keep_stderr()
-        return _last_lines(bytes(self._tail))
+        return str(self._tail)
 
 
 class ProcessStream:
@@ -156,13 +210,14 @@ class ProcessStream:
             raise ValueError("all three streams of the process must be pipes")
         self._process = process
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
-        self._tail: deque[bytes] = deque(maxlen=_TAIL_LINES)
+        os.set_blocking(self._stdin.fileno(), False)
+        self._tail = _Tail()
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()
 
     def _keep_stderr(self) -> None:
-        for line in self._stderr:
-            self._tail.append(line)
+        while data := os.read(self._stderr.fileno(), _CHUNK):
+            self._tail.add(data)
 
     def read(self, timeout: float | None) -> bytes:
         if timeout is not None and not select.select([self._stdout], [], [], timeout)[0]:
@@ -170,8 +225,11 @@ class ProcessStream:
         return os.read(self._stdout.fileno(), _CHUNK)
 
     def write(self, data: bytes) -> None:
-        self._stdin.write(data)
-        self._stdin.flush()
+        deadline = time.monotonic() + WRITE_SECONDS
+        while data:
+            if not select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))[1]:
+                raise TimeoutError
+            data = data[os.write(self._stdin.fileno(), data) :]
 
     def close(self) -> None:
         for pipe in (self._stdin, self._stdout):
@@ -191,8 +249,4 @@ class ProcessStream:
     def stderr_tail(self) -> str:
         self.exit_status()
         self._reader.join(_EXIT_SECONDS)
-        return _last_lines(b"".join(self._tail))
-
-
-def _last_lines(data: bytes) -> str:
-    return "\n".join(data.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:])
+        return str(self._tail)

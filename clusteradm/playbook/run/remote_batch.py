@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 # The node program is given up after this many failures in a row without a new event.
 _MOST_FAILURES = 3
+# A host is given up after this many connections in a row that were lost within _SHORT seconds.
+_MOST_DROPS, _SHORT = 20, 60.0
+# Events that a batch may have: those of its tasks, and the lines of their output, of which a node sends two a second.
+_EVENTS_PER_TASK, _MORE_EVENTS, _EVENTS_PER_SECOND = 4, 100, 10
 
 
 class RemoteBatch:
@@ -40,14 +45,18 @@ class RemoteBatch:
         self._guest = guest
         self._node: Node | None = None
         self._batch = ""
+        self._tasks = 0
         self._last = 0
+        self._events = 0
+        self._began = self._heard = time.monotonic()
         self._cancelled = False
 
     def run(self, batch: str, request: Mapping[str, Any], blobs: Mapping[str, bytes]) -> None:
         """Apply the batch and return at its end. Raises HostUnreachable if the host does not come back, HostFailed."""
-        self._batch = batch
+        self._batch, self._tasks = batch, len(request["tasks"])
         node = self._node = self._connections.node(self._host, self._guest)
-        applied, failures = False, 0
+        self._began = self._heard = connected = time.monotonic()
+        applied, failures, drops = False, 0, 0
         while True:
             seen = self._last
             try:
@@ -63,21 +72,25 @@ class RemoteBatch:
                 # The node does not know the batch: the connection broke before the request arrived.
                 applied = False
                 continue
-            except Silent as error:
-                self.cancel()
-                raise HostFailed(
-                    f"the task had no output for {self._connections.limits.silent:.0f} s and was cancelled",
-                    where=self._host.name,
-                    next_step="find out what it waits for, or allow more time with --task-timeout",
-                ) from error
             except (HostUnreachable, HostFailed) as error:
                 failures = failures + 1 if isinstance(error, HostFailed) and self._last == seen else 0
+                drops = drops + 1 if time.monotonic() - connected < _SHORT else 0
                 if self._cancelled or failures >= _MOST_FAILURES:
                     raise
+                if time.monotonic() - self._heard > self._connections.limits.silent + self._connections.limits.away:
+                    raise self._too_silent() from error
+                if drops >= _MOST_DROPS:
+                    raise HostUnreachable(
+                        f"its connection was lost {drops} times in a row, within {_SHORT:.0f} s each; "
+                        f"at last: {error.what}",
+                        where=self._host.name,
+                        next_step="see why on the host: journalctl -u ssh",
+                    ) from error
                 self._on_lost(error.what)
             node = self._node = self._connections.reconnect(
                 self._host, within=self._connections.limits.away, guest=self._guest
             )
+            connected = time.monotonic()
             applied = True
 
     def cancel(self) -> None:
@@ -87,8 +100,35 @@ class RemoteBatch:
             self._node.send(Cancel(self._batch))
 
     def _listen(self, node: Node, request: Streaming[BatchReply, BatchEnd]) -> None:
-        for reply in node.ask(request, timeout=self._connections.limits.silent):
-            event = reply.event
-            if event.n > self._last:
-                self._last = event.n
-                self._on_event(event)
+        """Pass on the batch's events. Cancels it and raises HostFailed where one takes too long."""
+        try:
+            for reply in node.ask(request, timeout=self._connections.limits.silent):
+                self._take(reply.event)
+        except Silent as error:
+            raise self._too_silent() from error
+
+    def _too_silent(self) -> HostFailed:
+        self.cancel()
+        return HostFailed(
+            f"the task had no output for {self._connections.limits.silent:.0f} s and was cancelled",
+            where=self._host.name,
+            next_step="find out what it waits for, or allow more time with --task-timeout",
+        )
+
+    def _take(self, event: BatchEvent) -> None:
+        self._heard = time.monotonic()
+        self._events += 1
+        if self._events > self._most_events():
+            self._cancelled = True  # it is not asked again
+            raise HostFailed(
+                f"it sends more events than the batch of {self._tasks} tasks can have ({self._events})",
+                where=self._host.name,
+                next_step="another program than clusteradm's may answer there: check ansible_python_interpreter",
+            )
+        if event.n > self._last:
+            self._last = event.n
+            self._on_event(event)
+
+    def _most_events(self) -> float:
+        elapsed = time.monotonic() - self._began
+        return _EVENTS_PER_TASK * self._tasks + _MORE_EVENTS + _EVENTS_PER_SECOND * elapsed

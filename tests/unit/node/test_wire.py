@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
+import time
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +17,9 @@ from hypothesis import strategies as st
 
 from clusteradm.errors import HostFailed
 from clusteradm.node.spec.wire import fleet, job, job_requests, node, repository
-from clusteradm.node.spec.wire.decode import MOST_DEPTH, MOST_ITEMS, WireError, decode, limits, loads
+from clusteradm.node.spec.wire.decode import MOST_DEPTH, MOST_ITEMS, MOST_VALUES, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.request import Request, Streaming
-from clusteradm.transport.node import Node
+from clusteradm.transport.node import Node, Silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,3 +265,131 @@ def test_a_line_that_is_no_reply(line: bytes) -> None:
 def test_a_node_cannot_ask_for_what_it_was_not_offered() -> None:
     sent = [{"id": 1, "done": True, "missing": ["1" * 64]}]
     Node("w1", Liar(sent)).put_blobs({"0" * 64: b"x"})  # nothing is sent
+
+
+class Endless(Liar):
+    """A stream on which a node sends the same bytes for ever."""
+
+    def read(self, timeout: float | None) -> bytes:
+        return self._data
+
+
+@pytest.mark.parametrize(("request_", "replies"), REPLIES, ids=[request.do for request, _ in REPLIES])
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ([{"id": 2, "done": True}], "answers a request that was not made: 2"),
+        ([{"id": True, "done": True}], "answers a request that was not made: True"),
+        ([{"id": "1", "done": True}], "answers a request that was not made: '1'"),
+        ([{"done": True}], "answers a request that was not made: None"),
+        ([{"id": 1, "done": True, "a": 1e400}], "no number of JSON"),  # json.dumps writes Infinity
+        ([[[]]], "unexpected output of the node program"),
+    ],
+)
+def test_no_request_takes_what_is_not_its_reply(
+    request_: Request[Any], replies: list[Any], sent: list[Any], said: str
+) -> None:
+    with pytest.raises(HostFailed, match=said) as failed:
+        answer(request_, sent)
+    assert failed.value.where == "w1" and failed.value.next_step
+
+
+@pytest.mark.parametrize(("request_", "replies"), REPLIES, ids=[request.do for request, _ in REPLIES])
+def test_no_request_takes_the_reply_to_another(request_: Request[Any], replies: list[Any]) -> None:
+    lenient = {"tpu-reset", "repository-verify"}
+    for other, theirs in REPLIES:
+        if type(theirs[-1]) is type(replies[-1]) or other.do in lenient:
+            continue
+        with contextlib.suppress(HostFailed):
+            found = answer(request_, plain(theirs[-1:]))
+            assert type(found[-1]) is type(replies[-1])  # all that it needs happens to be there
+
+
+def test_replies_to_nobody_are_no_answer() -> None:
+    liar = Node("w1", Endless([{"id": 1, "done": True, "missing": []}]))
+    assert liar.call(node.FindBlobs(())).missing == ()
+    with pytest.raises(HostFailed, match="more than 10000 answers to requests that had theirs"):
+        liar.call(node.FindBlobs(()))
+    assert liar.closed
+
+
+def test_the_time_limit_counts_from_the_request() -> None:
+    class Slow(Endless):
+        def read(self, timeout: float | None) -> bytes:
+            time.sleep(0.005)
+            return self._data
+
+    liar = Node("w1", Slow([{"id": 1, "done": True, "missing": []}]))
+    liar.call(node.FindBlobs(()))
+    began = time.monotonic()
+    with pytest.raises(Silent, match=r"no answer within 0 s"):
+        liar.call(node.FindBlobs(()), timeout=0.3)
+    assert time.monotonic() - began < 3
+
+
+def test_a_host_that_wants_everything_gets_each_body_once() -> None:
+    class Greedy(Liar):
+        written = 0
+
+        def write(self, data: bytes) -> None:
+            self.written += len(data)
+
+    bodies = {"0" * 64: b"x" * 1000}
+    greedy = Greedy([{"id": 1, "done": True, "missing": ["0" * 64] * 1000 + ["1" * 64]}, {"id": 2, "done": True}])
+    Node("w1", greedy).put_blobs(bodies)
+    assert greedy.written < 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": NaN}', "NaN is no number"),
+        ('{"a": -Infinity}', "-Infinity is no number"),
+        ('{"a": 1e999}', "a number without bounds"),
+        ('{"a": [{"b": -1e999}]}', "a number without bounds"),
+        ('{"a": 36893488147419103232}', "a whole number of more than 64 bits"),
+        ('{"a": "\\ud800"}', "half a character"),
+        ('{"a": "\\udc00\\ud800"}', "half a character"),
+        ('{"a": ["\\ud800", "\\udc00"]}', "half a character"),
+        ('{"a": {"\\udfff": 1}}', "half a character"),
+        ('{"a": ' + "9" * 5000 + "}", "not a JSON document"),
+        ("[" + "1," * MOST_VALUES + "1]", "more than 500000 values"),
+        ('{"a": ' + "[" * (MOST_DEPTH + 2) + "]" * (MOST_DEPTH + 2) + "}", "nested more than"),
+    ],
+)
+def test_a_value_of_any_type_has_bounds(text: str, message: str) -> None:
+    with pytest.raises(WireError, match=message):
+        decode(node.Facts, {"facts": {"x": loads(text.encode())}})
+
+
+@pytest.mark.parametrize("value", [{"a": "\U0001f600", "b": [None, True, 1.5, (1 << 64) - 1, "x" * 100_000]}, [], {}])
+def test_a_value_of_any_type_stays_as_it_is(value: Any) -> None:
+    assert decode(node.Facts, {"facts": {"x": loads(json.dumps(value))}}).facts == {"x": value}
+
+
+def test_of_a_key_that_occurs_twice_the_last_counts() -> None:
+    assert loads('{"a": 1, "a": 2}') == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"changed": 1}, "result.changed: expected true or false"),
+        ({"failed": "yes"}, "result.failed: expected true or false"),
+        ({"results": 5}, "result.results: expected a list of objects"),
+        ({"results": [{}, 5]}, "result.results: expected a list of objects"),
+        ({"results": [{}, {"skipped": None}]}, r"result.results\[1\].skipped: expected true or false"),
+        ({"diff": 5}, "result.diff: expected a list of objects"),
+        ({"diff": ["x"]}, "result.diff: expected a list of objects"),
+        ({"ansible_facts": []}, "result.ansible_facts: expected an object"),
+    ],
+)
+def test_a_result_has_the_keys_that_a_run_reads(result: Any, message: str) -> None:
+    event = {"n": 1, "kind": "result", "task": 0, "result": result}
+    with pytest.raises(WireError, match=message):
+        decode(node.BatchReply, {"event": event})
+
+
+def test_a_line_of_output_is_short() -> None:
+    with pytest.raises(WireError, match="a text of 1001 characters"):
+        decode(node.BatchReply, {"event": {"n": 1, "kind": "line", "task": 0, "text": "x" * 1001}})

@@ -13,13 +13,16 @@ import functools
 import json
 import math
 import re
+import sys
 import typing
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Pattern, Sequence, Type, TypeVar, Union
 
 MOST_TEXT = 1 << 16  # characters of a text, unless its field says otherwise
 MOST_ITEMS = 100_000  # of a list or an object
 MOST_DEPTH = 64  # of lists and objects within each other, where any value is allowed
+MOST_VALUES = 500_000  # of a document; each takes some 60 bytes or more
 _LARGEST = 1 << 63
+_WIDEST = 1 << 64  # where any value is allowed: the kernel counts inodes in 64 bits, without a sign
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
@@ -79,18 +82,52 @@ def decode(kind: Type[T], value: Any) -> T:
     return decoded
 
 
-def loads(data: Union[str, bytes]) -> Any:
-    """A JSON document as plain values. Raises WireError for what is none: nested too deeply, too long a number."""
+def loads(data: Union[str, bytes], most_values: int = MOST_VALUES) -> Any:
+    """A JSON document as plain values, finite numbers all; of a key that occurs twice the last value counts.
+
+    Raises WireError for what is none: not UTF-8, nested too deeply, too long a number, NaN, half a character, more than
+    `most_values`.
+    """
     try:
-        return json.loads(data)
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        # Each value but the first stands behind one of these; only a large document can have so many.
+        if len(text) > most_values and sum(map(text.count, ",[{")) > most_values:
+            raise WireError("more than %d values" % most_values)
+        value = _DECODER.decode(text)
+        if ("\\u" in text and _HALF.search(text)) or not (isinstance(data, bytes) or text.isascii()):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+    except WireError:
+        raise
+    except UnicodeEncodeError:
+        raise WireError("a text with half a character, which UTF-8 cannot hold") from None
     except (ValueError, RecursionError) as error:
         raise WireError("not a JSON document: %s" % error) from None
+
+
+def _no_number(name: str) -> Any:
+    raise WireError("not a JSON document: %s is no number of JSON" % name)
+
+
+def _short_integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise WireError("not a JSON document: a number of %d digits" % len(digits))
+    return int(digits)
+
+
+# An escape of half a character; two of them may make a whole one.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+# Python since 3.10.7 refuses such numbers itself, and faster; before, they take time that grows with their square.
+_MOST_DIGITS = 4300
+_DECODER = json.JSONDecoder(
+    parse_constant=_no_number, parse_int=None if hasattr(sys, "get_int_max_str_digits") else _short_integer
+)
 
 
 @functools.lru_cache(maxsize=None)
 def _reader(kind: Any, limits: Text) -> Reader:
     if kind is Any:
-        return _anything
+        return anything
     if kind is str:
         return functools.partial(_text, limits)
     if kind in _SCALARS:
@@ -210,20 +247,26 @@ def _truth(value: Any) -> bool:
     return bool(value)
 
 
-def _anything(value: Any) -> Any:
-    """Any value whose lists and objects are not nested without end."""
-    if type(value) not in (dict, list):
-        return value
+def anything(value: Any) -> Any:
+    """Any value from `loads`, of bounded depth and with numbers that can be reckoned with. Raises WireError."""
     level, depth = [value], 0
     while level:
-        if depth > MOST_DEPTH:
+        if depth > MOST_DEPTH + 1:
             raise WireError("nested more than %d levels deep" % MOST_DEPTH)
         deeper: List[Any] = []
         for each in level:
-            if type(each) is dict:
+            kind = type(each)
+            if kind is str:  # first, because most are
+                continue
+            if kind is dict:
                 deeper.extend(each.values())
-            elif type(each) is list:
+            elif kind is list:
                 deeper.extend(each)
+            elif kind is int:
+                if not -_WIDEST < each < _WIDEST:
+                    raise WireError("a whole number of more than 64 bits")
+            elif kind is float and each - each != 0.0:
+                raise WireError("a number without bounds")
         level, depth = deeper, depth + 1
     return value
 

@@ -11,6 +11,7 @@ SHA256 = "[0-9a-f]{64}"
 
 EVENTS = ("waiting", "start", "line", "result", "end")
 STATUSES = ("ok", "changed", "skipped", "failed", "unknown")
+_LINE = 1000  # characters of a line of a task's output; a node sends 200
 END, COMPLETE, CANCELLED, FAILED = "end", "complete", "cancelled", "failed"
 
 
@@ -83,13 +84,41 @@ class BatchEvent(Record):
     task: Optional[int] = None
     status: str = field(default="ok", metadata=limits(choices=(*STATUSES, COMPLETE, CANCELLED)))
     result: Dict[str, Any] = field(default_factory=dict)
-    text: str = ""
+    text: str = field(default="", metadata=limits(most=_LINE))
     msg: str = ""
     batch: str = ""
 
     def __post_init__(self) -> None:
         if self.task is None and self.kind in ("start", "line", "result"):
             raise WireError("missing", ".task")
+        if self.result:
+            _check_result(self.result)
+            for number, each in enumerate(_objects(self.result.get("results"), ".result.results")):
+                try:
+                    _check_result(each)
+                except WireError as error:
+                    raise WireError(error.what, ".result.results[%d]" % number + error.path[len(".result") :]) from None
+
+
+def _check_result(result: Dict[str, Any]) -> None:
+    """The keys of a result that a run reads; the others are for the playbook, which may expect anything of them."""
+    for key in ("changed", "failed", "skipped", "unknown"):
+        if type(result.get(key, False)) is not bool:
+            raise WireError("expected true or false", ".result." + key)
+    if type(result.get("ansible_facts", {})) is not dict:
+        raise WireError("expected an object", ".result.ansible_facts")
+    diff = result.get("diff")
+    if diff is not None and type(diff) is not dict:
+        _objects(diff, ".result.diff")
+
+
+def _objects(value: Any, path: str) -> List[Any]:
+    """A list of objects; empty where there is none."""
+    if value is None:
+        return []
+    if type(value) is not list or any(type(each) is not dict for each in value):
+        raise WireError("expected a list of objects", path)
+    return value
 
 
 @dataclass(eq=False, repr=False)

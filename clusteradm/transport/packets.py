@@ -1,0 +1,106 @@
+"""Bounds that Paramiko lacks on what a peer sends: its identification, packets, and data beyond a channel's window."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+from paramiko.buffered_pipe import BufferedPipe
+from paramiko.packet import Packetizer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
+# Bytes before the key exchange: the lines before "SSH-2.0-..." and that line.
+MOST_BANNER = 1 << 16
+# Bytes of a packet. The standard asks for 35,000; OpenSSH takes 256 KiB.
+MOST_PACKET = 1 << 18
+# Longest time that one packet may take to be written; a host that takes it no faster is as good as gone.
+_WRITE_SECONDS = 45.0
+_MOST_REFUSED = 10
+
+
+class BoundedPacketizer(Packetizer):
+    """Packets of a connection, none of which is larger or slower than the bounds above."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self._sock = sock
+        self._banner_bytes = 0
+        self._banner_deadline: float | None = None
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        """Some bytes of the peer's identification. `timeout`: of a line; the first one's is that of all."""
+        if self._banner_deadline is None:
+            self._banner_deadline = time.monotonic() + timeout
+        left = self._banner_deadline - time.monotonic()
+        if self.closed or left <= 0:
+            raise TimeoutError
+        data: bytes = super()._read_timeout(min(timeout, left))  # type: ignore[misc]  # not in its stubs
+        self._banner_bytes += len(data)
+        if self._banner_bytes > MOST_BANNER:
+            raise paramiko.SSHException(f"more than {MOST_BANNER} bytes before the key exchange")
+        return data
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        """Exactly `n` bytes."""
+        if n > MOST_PACKET:
+            raise paramiko.SSHException(f"a packet of {n} bytes")
+        data: bytes = super().read_all(n, check_rekey)
+        return data
+
+    def write_all(self, out: Buffer) -> None:
+        """Write all of the bytes. Raises EOFError where the peer does not take them."""
+        left, refused = bytes(out), 0
+        deadline = time.monotonic() + _WRITE_SECONDS
+        while left:
+            try:
+                sent = self._sock.send(left)
+            except (TimeoutError, BlockingIOError):
+                pass
+            except OSError:
+                raise EOFError from None
+            else:
+                left = left[sent:]
+                refused += not sent  # a gateway's channel that is closed takes nothing
+            if left and (self.closed or refused > _MOST_REFUSED or time.monotonic() >= deadline):
+                raise EOFError
+
+
+class _BoundedPipe(BufferedPipe):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Data of a channel that was not read yet. `most`: its limit, in bytes."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def feed(self, data: bytes) -> None:
+        """Add data. Raises SSHException beyond the limit, which ends the connection: Paramiko does not check."""
+        if len(self) + len(data) > self._most:
+            raise paramiko.SSHException("the host sends more than the channel's window")
+        super().feed(data)
+
+
+def transport(sock: Any, **options: Any) -> paramiko.Transport:
+    """A Transport of Paramiko with these bounds."""
+    return paramiko.Transport(sock, packetizer_class=BoundedPacketizer, **options)
+
+
+def open_session(connection: paramiko.Transport, command: str, timeout: float) -> paramiko.Channel:
+    """A channel that runs the command. Raises what Paramiko raises, of any kind: the peer's bytes decide."""
+    channel = connection.open_session(timeout=timeout)
+    most = 2 * connection.default_window_size
+    channel.in_buffer, channel.in_stderr_buffer = _BoundedPipe(most), _BoundedPipe(most)
+    answered = threading.Timer(timeout, channel.close)  # exec_command itself waits for ever
+    answered.daemon = True
+    answered.start()
+    try:
+        channel.exec_command(command)
+    except BaseException:
+        channel.close()
+        raise
+    finally:
+        answered.cancel()
+    return channel
