@@ -53,9 +53,12 @@ def read(path: Path, most: int) -> bytes:
     with open_file(path) as file:
         try:
             size = os.fstat(file.fileno()).st_size
-            data = file.read(most + 1) if size <= most else b""
+            # By its own size: Python makes room for as much as is asked for.
+            data = file.read(size + 1) if size <= most else b""
         except OSError as error:
             raise UsageError(f"cannot read it: {error.strerror}", where=readable(path)) from None
-    if max(size, len(data)) > most:
-        raise UsageError(f"it has {max(size, len(data)):,} bytes, more than {most:,}", where=readable(path))
+    if len(data) > size:
+        raise UsageError("it grows while it is read", where=readable(path))
+    if size > most:
+        raise UsageError(f"it has {size:,} bytes, more than {most:,}", where=readable(path))
     return data

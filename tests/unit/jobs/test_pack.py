@@ -170,7 +170,7 @@ def errors(pack: Pack) -> list[str]:
 
 
 def test_no_more_is_unpacked_than_the_header_says(pack: Pack) -> None:
-    pack.add("bomb.npz", npz("a.npy", header(described("28,28")) + bytes(256 << 20)))
+    pack.add("bomb.npz", npz("a.npy", header(described("28,28")) + bytes(48 << 20)))
     cost = measured(pack.index)
     assert "more numbers than its header says" in cost.result[0]["form"]["error"]
     assert (cost.seconds < 1, cost.mebibytes < 16) == (True, True)
@@ -178,9 +178,9 @@ def test_no_more_is_unpacked_than_the_header_says(pack: Pack) -> None:
 
 
 def test_nothing_is_unpacked_that_does_not_fit_the_model(pack: Pack) -> None:
-    pack.add("bomb.npz", npz("a.npy", header(described("268435456")) + bytes(256 << 20)))
+    pack.add("bomb.npz", npz("a.npy", header(described("50331648")) + bytes(48 << 20)))
     cost = measured(pack.index)
-    assert cost.error.startswith("PackError: bomb.npz:a has shape 268435456")
+    assert cost.error.startswith("PackError: bomb.npz:a has shape 50331648")
     assert (cost.seconds < 1, cost.mebibytes < 16) == (True, True)
     assert Path(pack.path).stat().st_size == pack.size
 
@@ -217,7 +217,7 @@ def test_every_damage_of_a_zip_is_an_error_or_an_array(pack: Pack, method: int) 
 
 
 def test_a_list_of_two_hundred_thousand_arrays_is_not_read(pack: Pack) -> None:
-    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, *[0] * 15)
     body = entry * 200_000
     pack.add("a.npz", body + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, len(body), 0, 0))
     cost = measured(errors, pack)
