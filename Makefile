@@ -22,7 +22,7 @@ define install_debs
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit docs docs-tables docs-site bench down clean
+.PHONY: help install demo test lint unit fuzz docs docs-tables docs-site bench down clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs o
 
 unit: $(VENV)/.tested ## only the tests that need no root (seconds)
 	$(BIN)/python -m pytest -n auto tests/unit
+
+fuzz: $(VENV)/.tested ## mutated input for every reader of foreign bytes, for FUZZ_SECONDS (600); finds go to tests/fuzz/corpus
+	$(BIN)/python -m tests.fuzz.run
 
 docs: docs-tables ## write the generated tables and pictures of the documentation (boots a virtual cluster, root)
 	$(SUDO) $(BIN)/python docs/pictures.py

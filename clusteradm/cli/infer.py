@@ -49,6 +49,8 @@ exit status:
   130  interrupted; the job is cancelled
 """
 
+_MOST_WARNINGS = 10  # of one kind
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm infer`."""
@@ -113,6 +115,11 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         names = ", ".join(path.name for path in inputs.skipped[:3])
         more = f" and {len(inputs.skipped) - 3} more" if len(inputs.skipped) > 3 else ""
         show.message(f"left out, by their suffix: {names}{more}")
+    left_out = inputs.left_out if isinstance(inputs, LocalInputs) else ()
+    for text in left_out[:_MOST_WARNINGS]:
+        show.message(f"warning: left out: {text}")
+    if len(left_out) > _MOST_WARNINGS:
+        show.message(f"warning: left out: {len(left_out) - _MOST_WARNINGS} more")
     return inputs
 
 

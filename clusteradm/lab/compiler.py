@@ -2,7 +2,8 @@
 
 The whole graph becomes one `edgetpu-custom-op`, in the container format of the real compiler (a FlexBuffer map); its
 package is the original model, which the simulated device runs. A real Edge TPU refuses the result, and the lab's
-refuses what the real compiler made.
+refuses what the real compiler made. The model is read by `models`, which bounds its cost: the reader that is generated
+from the schema believes every offset.
 """
 
 from __future__ import annotations
@@ -14,21 +15,20 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from clusteradm import atomic
+from clusteradm import atomic, regular
 from clusteradm.errors import UsageError
+from clusteradm.models.tflite.inspect import TPU_OPERATION, inspect
+from clusteradm.node.spec.wire.manifest import Tensor
 
-CUSTOM_OP = "edgetpu-custom-op"
 MAGIC = b"LABTPU1\0"
 IDENTIFIER = b"TFL3"
+_MOST_BYTES = 256 << 20
+_TYPES = {"uint8": schema.TensorType.UINT8, "int8": schema.TensorType.INT8}
 
 
 def compile_file(source: Path, target: Path) -> None:
     """Compile `source` to `target`, atomically. Raises UsageError for a model that cannot be compiled."""
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the model: {error.strerror}", where=str(source)) from error
-    compiled = compile_model(content, str(source))
+    compiled = compile_model(regular.read(source, _MOST_BYTES), str(source))
     try:
         atomic.write(target, compiled)
     except OSError as error:
@@ -37,34 +37,37 @@ def compile_file(source: Path, target: Path) -> None:
 
 def compile_model(content: bytes, where: str) -> bytes:
     """The compiled form of a TFLite model; UsageError, naming `where`, for one that an Edge TPU could not run."""
-    model = _read(content, where)
-    graph = model.subgraphs[0]
-    for end, tensors in (("input", graph.inputs), ("output", graph.outputs)):
-        for index in tensors:
-            _check_tensor(graph.tensors[index], end, where)
-    ends = [*graph.inputs, *graph.outputs]
-    tensors = [graph.tensors[index] for index in ends]
-    for tensor in tensors:
-        tensor.buffer = 0
+    model = inspect(content, where)
+    if not model.cpu_operations and not model.tpu_operations:
+        raise UsageError("this TFLite model has no operators", where=where)
+    if model.subgraphs > 1:
+        raise UsageError("the model has control flow (several subgraphs), which an Edge TPU cannot run", where=where)
+    if model.tpu_operations:
+        raise UsageError(
+            "the model is compiled for an Edge TPU already", where=where, next_step="compile the model it was made of"
+        )
+    for end, tensors in (("input", model.inputs), ("output", model.outputs)):
+        for tensor in tensors:
+            _check_tensor(tensor, end, where)
+    ends = [*model.inputs, *model.outputs]
     operator = schema.OperatorT()
     operator.opcodeIndex = 0
-    operator.inputs = list(range(len(graph.inputs)))
-    operator.outputs = list(range(len(graph.inputs), len(ends)))
+    operator.inputs = list(range(len(model.inputs)))
+    operator.outputs = list(range(len(model.inputs), len(ends)))
     operator.customOptions = list(_options(content))
     operator.customOptionsFormat = schema.CustomOptionsFormat.FLEXBUFFERS
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
-    code.customCode = CUSTOM_OP
+    code.customCode = TPU_OPERATION
     code.version = 1
-    compiled_graph = schema.SubGraphT()
-    compiled_graph.name = graph.name
-    compiled_graph.tensors = tensors
-    compiled_graph.inputs, compiled_graph.outputs = operator.inputs, operator.outputs
-    compiled_graph.operators = [operator]
+    graph = schema.SubGraphT()
+    graph.tensors = [_end(tensor) for tensor in ends]
+    graph.inputs, graph.outputs = operator.inputs, operator.outputs
+    graph.operators = [operator]
     result = schema.ModelT()
     result.version = 3
     result.operatorCodes = [code]
-    result.subgraphs = [compiled_graph]
+    result.subgraphs = [graph]
     result.buffers = [schema.BufferT()]
     result.description = "compiled for the SIMULATED Edge TPU of the clusteradm lab"
     builder = flatbuffers.Builder(len(content) + 4096)
@@ -72,43 +75,27 @@ def compile_model(content: bytes, where: str) -> bytes:
     return bytes(builder.Output())
 
 
-def _read(content: bytes, where: str) -> schema.ModelT:
-    if content[4:8] != IDENTIFIER:
-        raise UsageError("this is not a TFLite model (its identifier is missing)", where=where)
-    try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
-    # The generated reader checks nothing: a broken file raises any of these.
-    except (struct.error, IndexError, ValueError, TypeError, UnicodeDecodeError, AttributeError) as error:
-        raise UsageError("this TFLite model is damaged or cut short", where=where) from error
-    if not model.subgraphs or not model.subgraphs[0].operators:
-        raise UsageError("this TFLite model has no operators", where=where)
-    if len(model.subgraphs) > 1:
-        raise UsageError("the model has control flow (several subgraphs), which an Edge TPU cannot run", where=where)
-    if any(_custom(code) == CUSTOM_OP for code in model.operatorCodes):
+def _end(tensor: Tensor) -> schema.TensorT:
+    """An input or output of the compiled model."""
+    end = schema.TensorT()
+    end.name, end.shape, end.type = tensor.name, list(tensor.shape), _TYPES[tensor.dtype]
+    end.buffer = 0
+    end.quantization = schema.QuantizationParametersT()
+    if tensor.scale is not None:
+        end.quantization.scale, end.quantization.zeroPoint = [tensor.scale], [tensor.zero_point]
+    return end
+
+
+def _check_tensor(tensor: Tensor, end: str, where: str) -> None:
+    if tensor.dtype not in _TYPES:
         raise UsageError(
-            "the model is compiled for an Edge TPU already", where=where, next_step="compile the model it was made of"
-        )
-    return model
-
-
-def _custom(code: schema.OperatorCodeT) -> str:
-    name = code.customCode or b""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
-def _check_tensor(tensor: schema.TensorT, end: str, where: str) -> None:
-    name = (tensor.name or b"?").decode("utf-8", "replace")
-    if tensor.type not in (schema.TensorType.INT8, schema.TensorType.UINT8):
-        kinds = {value: kind for kind, value in vars(schema.TensorType).items() if isinstance(value, int)}
-        raise UsageError(
-            f"{end} {name!r} is {kinds.get(tensor.type, tensor.type)}: an Edge TPU takes int8 and uint8 only",
+            f"{end} {tensor.name!r} is {tensor.dtype.upper()}: an Edge TPU takes int8 and uint8 only",
             where=where,
             next_step="quantise the model fully to 8 bits, its inputs and outputs included",
         )
-    signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
-    if any(size < 1 for size in signature) or not len(signature):
+    if tensor.dynamic or not tensor.shape or min(tensor.shape) < 1:
         raise UsageError(
-            f"{end} {name!r} has the shape {[int(size) for size in signature]}: an Edge TPU needs fixed sizes",
+            f"{end} {tensor.name!r} has the shape {list(tensor.shape)}: an Edge TPU needs fixed sizes",
             where=where,
             next_step="convert the model with a static batch size, 1 for instance",
         )

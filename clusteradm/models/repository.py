@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clusteradm import regular
 from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.models import labels as label_files
 from clusteradm.models.manifest import build, check_name
-from clusteradm.models.tflite.inspect import inspect
+from clusteradm.models.tflite.inspect import NotAModel, inspect
 from clusteradm.models.tflite.model import Model
 from clusteradm.node.spec.wire.manifest import LABELS, MODEL, Manifest
 from clusteradm.node.spec.wire.repository import TAKEN, UNCHANGED, AddModel, ShowModel, VerifyModel
@@ -21,6 +23,11 @@ from clusteradm.transport import Connections
 
 # edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
 _RUNTIME = re.compile(r"RuntimeVersion\((\d{1,9})\)")
+
+# The most bytes of a model file: it is held in memory here and on a board, and published models stay far below.
+_MOST_MODEL = 1 << 30
+# The head lists no larger one (64 KiB).
+_MOST_MANIFEST = 60 << 10
 
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
 _CACHED = 60.0
@@ -65,11 +72,11 @@ def prepare(path: Path, name: str, labels: Path | None = None) -> Upload:
     else those inside the model itself; they are stored one per class.
     """
     check_name(name)
-    data = _read(path)
-    model = inspect(data, str(path))
+    data = regular.read(path, _MOST_MODEL)
+    model = inspect(data, regular.readable(path))
     if labels is not None:
         try:
-            text: str | None = _read(labels).decode("utf-8")
+            text: str | None = regular.read(labels, label_files.MOST_BYTES).decode("utf-8")
         except UnicodeDecodeError as error:
             raise UsageError("no text in UTF-8", where=str(labels), next_step="one label per line") from error
     else:
@@ -77,18 +84,31 @@ def prepare(path: Path, name: str, labels: Path | None = None) -> Upload:
     parsed = label_files.parse(text) if text is not None else None
     files = {MODEL: data}
     if parsed is not None:
-        if not parsed:
-            raise UsageError("no label in it", where=str(labels), next_step="one label per line")
+        _check_labels(parsed, regular.readable(labels or path))
         files[LABELS] = label_files.render(parsed)
     manifest = build(name, data, model, parsed, files.get(LABELS))
+    size = len(json.dumps(manifest.to_json(), indent=2))
+    if size > _MOST_MANIFEST:
+        raise NotAModel(
+            f"its inputs, outputs and operations take {size:,} bytes to describe, more than {_MOST_MANIFEST:,}",
+            where=regular.readable(path),
+            next_step="no usual model has so many of them: is it the right file?",
+        )
     return Upload(manifest, model, files, tuple(_warnings(manifest, model)))
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from error
+def _check_labels(labels: tuple[str, ...], where: str) -> None:
+    """Raise UsageError for what would burden every result of every job."""
+    if not labels:
+        raise UsageError("no label in it", where=where, next_step="one label per line")
+    longest = max(range(len(labels)), key=lambda number: len(labels[number]))
+    if len(labels) > label_files.MOST_CLASSES or len(labels[longest]) > label_files.MOST_CHARACTERS:
+        raise UsageError(
+            f"{len(labels):,} labels, the longest, of class {longest}, of {len(labels[longest]):,} characters; "
+            f"at most {label_files.MOST_CLASSES:,} of {label_files.MOST_CHARACTERS:,} are taken",
+            where=where,
+            next_step="one label per line",
+        )
 
 
 def _warnings(manifest: Manifest, model: Model) -> Sequence[str]:

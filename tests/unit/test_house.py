@@ -16,7 +16,7 @@ PACKAGE = ROOT / "clusteradm"
 MAX_LINES = 400
 
 # Each room and the rooms that it may import from; every room may import those of EVERYBODY.
-EVERYBODY = {"atomic", "errors", "nearest", "shipped", "__init__"}
+EVERYBODY = {"atomic", "errors", "nearest", "regular", "shipped", "__init__"}
 ARROWS = {
     "inventory": set(),
     "transport": {"inventory"},
@@ -25,7 +25,7 @@ ARROWS = {
     "models": {"transport", "inventory"},
     "fleet": {"health", "models", "playbook", "transport", "inventory"},
     "jobs": {"fleet", "health", "models", "transport", "inventory"},
-    "lab": {"transport", "inventory"},
+    "lab": {"models", "transport", "inventory"},
     "cli": {"jobs", "fleet", "playbook", "models", "lab", "health", "transport", "inventory"},
     "node": set(),
 }

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from clusteradm.errors import UsageError
 from clusteradm.models.tflite import schema
-from clusteradm.models.tflite.flatbuffer import Malformed, Table, flex_entry
+from clusteradm.models.tflite.flatbuffer import Budget, Malformed, Table, flex_entry
 from clusteradm.models.tflite.model import Model, Package
 from clusteradm.node.spec.wire.manifest import Tensor
 
 TPU_OPERATION = "edgetpu-custom-op"  # kCustomOp of libedgetpu's edgetpu.h
 _PACKAGE_ENTRY = "4"  # of the custom options (libedgetpu tflite/custom_op_data.cc): the serialised package
+
+# Bounds of what goes into a manifest and over the network; published models stay far below.
+_MOST_ENDS = 256  # inputs, or outputs
+_MOST_DIMENSIONS = 64
+_MOST_NAME = 1024  # bytes of a tensor's or an operation's name
+_MOST_DESCRIPTION = 4096
 
 
 class NotAModel(UsageError):
@@ -57,15 +64,16 @@ def _looks_like(data: bytes) -> str:
 
 
 def _model(data: bytes) -> Model:
-    root = Table.root(data)
+    budget = Budget(len(data))
+    root = Table.root(memoryview(data), budget)
     codes = [_operator(code) for code in root.tables(schema.Model.OPERATOR_CODES)]
     subgraphs = root.tables(schema.Model.SUBGRAPHS)
     if not subgraphs:
         raise Malformed("it has no subgraph")
     graph = subgraphs[0]
     tensors = graph.tables(schema.SubGraph.TENSORS)
-    inputs = tuple(_tensor(tensors, number) for number in graph.numbers(schema.SubGraph.INPUTS, "i"))
-    outputs = tuple(_tensor(tensors, number) for number in graph.numbers(schema.SubGraph.OUTPUTS, "i"))
+    inputs = tuple(_tensor(tensors, number) for number in graph.numbers(schema.SubGraph.INPUTS, "i", _MOST_ENDS))
+    outputs = tuple(_tensor(tensors, number) for number in graph.numbers(schema.SubGraph.OUTPUTS, "i", _MOST_ENDS))
     if not inputs or not outputs:
         raise Malformed("its graph has no input or no output")
     # The weights: nothing here reads them, but a file that was cut short lacks some.
@@ -82,7 +90,7 @@ def _model(data: bytes) -> Model:
             on_cpu[codes[number]] += 1
             continue
         on_tpu += 1
-        package = _package(operation.raw(schema.Operator.CUSTOM_OPTIONS))
+        package = _package(operation.raw(schema.Operator.CUSTOM_OPTIONS), budget)
         if package:
             packages.append(package)
     return Model(
@@ -91,8 +99,16 @@ def _model(data: bytes) -> Model:
         tpu_operations=on_tpu,
         cpu_operations=dict(sorted(on_cpu.items())),
         packages=tuple(packages),
-        description=root.text(schema.Model.DESCRIPTION),
+        subgraphs=len(subgraphs),
+        description=_description(root),
     )
+
+
+def _description(root: Table) -> str:
+    """The model's own words about itself: shortened, as nothing depends on them."""
+    data = bytes(root.raw(schema.Model.DESCRIPTION)[: _MOST_DESCRIPTION + 1])
+    text = data[:_MOST_DESCRIPTION].decode("utf-8", "replace")
+    return text if len(data) <= _MOST_DESCRIPTION else text + " ..."
 
 
 def _operator(code: Table) -> str:
@@ -100,7 +116,7 @@ def _operator(code: Table) -> str:
     old = code.number(schema.OperatorCode.DEPRECATED_BUILTIN_CODE, "<b")
     number = max(old, code.number(schema.OperatorCode.BUILTIN_CODE, "<i"))
     if number == schema.CUSTOM:
-        return code.text(schema.OperatorCode.CUSTOM_CODE) or "CUSTOM"
+        return code.text(schema.OperatorCode.CUSTOM_CODE, _MOST_NAME) or "CUSTOM"
     return schema.OPERATORS[number] if 0 <= number < len(schema.OPERATORS) else f"operator {number}"
 
 
@@ -109,31 +125,34 @@ def _tensor(tensors: list[Table], number: int) -> Tensor:
         raise Malformed(f"the graph names tensor {number} of {len(tensors)}")
     tensor = tensors[number]
     kind = tensor.number(schema.Tensor.TYPE, "<b")
-    signature = tensor.numbers(schema.Tensor.SHAPE_SIGNATURE, "i")
+    signature = tensor.numbers(schema.Tensor.SHAPE_SIGNATURE, "i", _MOST_DIMENSIONS)
     quantisation = tensor.table(schema.Tensor.QUANTIZATION)
     scales = quantisation.floats(schema.Quantization.SCALE) if quantisation else []
     zeros = quantisation.numbers(schema.Quantization.ZERO_POINT, "q") if quantisation else []
+    # An input or output is quantised as a whole: one scale. Per-channel scales are for weights.
+    whole = len(scales) == 1
+    if whole and (not math.isfinite(scales[0]) or abs(next(iter(zeros), 0)) >> 31):
+        raise Malformed("a tensor is quantised by a number without bounds")
     return Tensor(
-        name=tensor.text(schema.Tensor.NAME),
-        shape=tuple(tensor.numbers(schema.Tensor.SHAPE, "i")),
+        name=tensor.text(schema.Tensor.NAME, _MOST_NAME),
+        shape=tuple(tensor.numbers(schema.Tensor.SHAPE, "i", _MOST_DIMENSIONS)),
         dtype=schema.TENSOR_TYPES[kind] if 0 <= kind < len(schema.TENSOR_TYPES) else f"type {kind}",
-        # An input or output is quantised as a whole: one scale. Per-channel scales are for weights.
-        scale=scales[0] if len(scales) == 1 else None,
-        zero_point=zeros[0] if len(scales) == 1 and zeros else 0,
+        scale=scales[0] if whole else None,
+        zero_point=zeros[0] if whole and zeros else 0,
         dynamic=any(size < 0 for size in signature),
     )
 
 
-def _package(options: bytes) -> Package | None:
+def _package(options: memoryview, budget: Budget) -> Package | None:
     """The package in an operation's custom options; None where they are not of the Edge TPU compiler's form."""
-    body = flex_entry(options, _PACKAGE_ENTRY)
+    body = flex_entry(options, _PACKAGE_ENTRY, budget)
     if body is None or body[4:8] != schema.PACKAGE_IDENTIFIER:
         return None
-    package = Table.root(body)
+    package = Table.root(body, budget)
     cached = streamed = 0
-    executables = Table.root(package.raw(schema.Package.SERIALIZED_MULTI_EXECUTABLE))
+    executables = Table.root(package.raw(schema.Package.SERIALIZED_MULTI_EXECUTABLE), budget)
     for serialised in executables.nested(schema.MultiExecutable.SERIALIZED_EXECUTABLES):
-        executable = Table.root(serialised)
+        executable = Table.root(serialised, budget)
         size = len(executable.raw(schema.Executable.PARAMETERS))
         if executable.number(schema.Executable.TYPE, "<h") == schema.PARAMETER_CACHING:
             cached += size
@@ -141,7 +160,7 @@ def _package(options: bytes) -> Package | None:
             streamed += size
     return Package(
         min_runtime=package.number(schema.Package.MIN_RUNTIME_VERSION, "<i"),
-        compiler=package.text(schema.Package.COMPILER_VERSION),
+        compiler=package.text(schema.Package.COMPILER_VERSION, _MOST_NAME),
         cached_bytes=cached,
         streamed_bytes=streamed,
     )

@@ -21,7 +21,10 @@ class Package:
 
 @dataclass(frozen=True)
 class Model:
-    """One model. `cpu_operations`: the number of each kind of operation that stays on the CPU."""
+    """One model. `cpu_operations`: the number of each kind of operation that stays on the CPU.
+
+    All but `subgraphs` is of the first subgraph; a model with control flow has more.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -29,6 +32,7 @@ class Model:
     cpu_operations: Mapping[str, int] = field(default_factory=dict)
     packages: tuple[Package, ...] = ()
     description: str = ""
+    subgraphs: int = 1
 
     @property
     def min_runtime(self) -> int | None:

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,12 @@ from clusteradm.node import atomic
 
 # An output of at most this many numbers is in the result itself, a larger one in a file of its own.
 INLINE_NUMBERS = 1024
+
+# The most pixels of a picture as it is decoded; a rank decodes up to three at once, on boards of 1 GB.
+MOST_PIXELS = 50000000
+# Pillow knows more, and for some of them starts other programs (Ghostscript for EPS).
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+_MOST_REASON = 300  # characters of an error
 
 _BILINEAR = 2  # Image.BILINEAR: the name has moved between Pillow's versions, the number has not
 
@@ -29,11 +35,19 @@ class Preprocessor:
         scale, zero = details["quantization"]
         self.scale, self.zero = float(scale), int(zero)
 
-    def tensor(self, data: bytes, form: Optional[List[Any]]) -> Any:
-        """The tensor, as the model takes it. `form` is None for a picture, else [dtype, shape]. Raises BadInput."""
+    def tensor(self, data: bytes, form: Any) -> Any:
+        """The tensor, as the model takes it. `form` is None for a picture, [dtype, shape] for an array.
+
+        Raises BadInput, and with the text of a form {"error": text}.
+        """
         if form is None:
             return self._pixels(self._decode(data))
-        values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
+        if isinstance(form, dict):
+            raise BadInput(str(form.get("error"))[:_MOST_REASON])
+        try:
+            values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
+        except (ValueError, TypeError) as error:
+            raise BadInput("not an array that the model takes: %s" % error)
         if values.dtype == self.dtype:
             return values
         if values.dtype == np.uint8:
@@ -46,15 +60,24 @@ class Preprocessor:
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         try:
             file = Image.open(io.BytesIO(data))
+            if file.format not in FORMATS:
+                raise BadInput("a file of the format %s; pictures are %s" % (file.format, ", ".join(FORMATS)))
+            whole = file.size
             # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is enough, at a fraction of the cost.
             file.draft(None, (width, height))
+            # But a progressive one is first unpacked as a whole.
+            across, down = whole if "progressive" in file.info else file.size
+            if across * down > MOST_PIXELS:
+                raise BadInput("a picture of %dx%d pixels, more than %d" % (across, down, MOST_PIXELS))
             image = file.convert(mode)
             if image.size != (width, height):
                 image = image.resize((width, height), _BILINEAR)
+        except BadInput:
+            raise
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error ...
             # Without the address of an object in memory: the same input gives the same result.
             text = " ".join(re.sub(r"<[^>]*>", "", str(error)).split())
-            raise BadInput("not a picture that can be read: %s" % (text or type(error).__name__))
+            raise BadInput("not a picture that can be read: %s" % (text or type(error).__name__)[:_MOST_REASON])
         return np.asarray(image, np.uint8).reshape(self.shape)
 
     def _pixels(self, values: Any) -> Any:

@@ -4,28 +4,23 @@ The pack is the files' bytes, one after another. A picture is one input; an arra
 it has rows of the model's input, found by its header and read in place. No numpy: this runs on the head's own Python.
 """
 
-import ast
-import io
 import json
 import os
 import shutil
-import struct
-import zipfile
-from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Sequence, Tuple, cast
+import stat
+from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, cast
 
-_MAGIC = b"\x93NUMPY"
-# NumPy's type strings that an input may have (numpy.lib.format), and the bytes of each.
-_DTYPES = {
-    "|u1": ("uint8", 1),
-    "|i1": ("int8", 1),
-    "<i2": ("int16", 2),
-    "<i4": ("int32", 4),
-    "<i8": ("int64", 8),
-    "<f2": ("float16", 2),
-    "<f4": ("float32", 4),
-    "<f8": ("float64", 8),
-}
+from clusteradm.node.job.arrays import Array, Damaged, Unfit, Window, header, members
+
 ARRAYS = (".npy", ".npz")
+
+# A rank holds a whole picture file in memory, beside what it decodes to.
+MOST_PICTURE = 128 << 20
+# Rank 0 holds the index in memory.
+MOST_INPUTS = 5000000
+# What compressed arrays may unfold to, all of a job's together: so many times the inputs' bytes, and so much besides.
+_MOST_RATIO = 100
+_MOST_BESIDES = 1 << 30
 
 
 class PackError(Exception):
@@ -40,15 +35,6 @@ class Entry(NamedTuple):
     size: int
 
 
-class Array(NamedTuple):
-    """Contents of a .npy header; `start`: offset of the numbers in the pack."""
-
-    dtype: str
-    item: int
-    shape: Tuple[int, ...]
-    start: int
-
-
 class Wanted(NamedTuple):
     """The model's input."""
 
@@ -60,22 +46,45 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
     """(name, path) of every input below `paths`, sorted by name.
 
     A named file is taken whatever its name. In a folder and its sub-folders, files count whose name ends in one of
-    `suffixes` and does not begin with a dot; if that folder is the only path, their names are relative to it.
+    `suffixes` and does not begin with a dot; if that folder is the only path, their names are relative to it. Raises
+    PackError for what has the name of an input but is no file, or a link that leads out of its folder.
     """
     found: Dict[str, str] = {}
     for path in paths:
         if os.path.isdir(path):
-            for folder, folders, names in os.walk(path):
+            inside = os.path.join(os.path.realpath(path), "")
+            for folder, folders, names in os.walk(path, onerror=_unreadable):
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 for name in names:
                     whole = os.path.join(folder, name)
                     if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
+                        if not os.path.realpath(whole).startswith(inside):
+                            raise PackError("%s is a link that leads out of %s: name it itself" % (_shown(whole), path))
                         found[os.path.relpath(whole, path) if len(paths) == 1 else whole] = whole
-        elif os.path.isfile(path):
+        elif os.path.lexists(path):
             found[path] = path
         else:
-            raise PackError("no file or folder %s on the head" % path)
+            raise PackError("no file or folder %s on the head" % _shown(path))
+    for whole in found.values():
+        if _shown(whole) != whole:
+            raise PackError("%s: its name is not UTF-8, and cannot be in the results" % _shown(whole))
+        try:
+            regular = stat.S_ISREG(os.stat(whole).st_mode)
+        except OSError as error:
+            raise PackError("cannot read %s: %s" % (whole, error.strerror)) from None
+        if not regular:
+            # A pipe would be waited for without end.
+            raise PackError("%s is a pipe, a socket or a device, not a file" % whole)
     return iter(sorted(found.items()))
+
+
+def _unreadable(error: OSError) -> None:
+    raise PackError("cannot read the folder %s: %s" % (_shown(str(error.filename)), error.strerror))
+
+
+def _shown(path: str) -> str:
+    """A path for messages: bytes of its name that are not UTF-8 as \\udcXX."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def append(pack: str, source: BinaryIO) -> int:
@@ -87,97 +96,73 @@ def append(pack: str, source: BinaryIO) -> int:
 
 
 def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[str, Any]]:
-    """The lines of inputs.jsonl. Raises PackError for an array that does not fit the model."""
+    """The lines of inputs.jsonl. Raises PackError for an array that does not fit the model.
+
+    An input that is damaged or too large has a line whose form is {"error": why}: a rank answers with that.
+    """
+    room = _MOST_RATIO * sum(entry.size for entry in entries) + _MOST_BESIDES
     for entry in entries:
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix not in ARRAYS:
+        if suffix in ARRAYS:
+            for name, array in _arrays(pack, entry, suffix, wanted, room):
+                if isinstance(array, str):
+                    yield _refused(name, array)
+                else:
+                    room -= array.size
+                    yield from _rows(name, array, wanted)
+        elif entry.size > MOST_PICTURE:
+            yield _refused(entry.name, "a picture file of %d bytes, more than %d" % (entry.size, MOST_PICTURE))
+        else:
             yield {"input": entry.name, "offset": entry.offset, "size": entry.size, "form": None}
-            continue
-        try:
-            arrays = _arrays(pack, entry, suffix)
-            for name, array in arrays:
-                yield from _rows(name, array, wanted)
-        except (ValueError, struct.error, zipfile.BadZipFile, EOFError, NotImplementedError, KeyError) as error:
-            raise PackError("%s is no readable NumPy file: %s" % (entry.name, error)) from None
+
+
+def _refused(name: str, why: str) -> Dict[str, Any]:
+    return {"input": name, "offset": 0, "size": 0, "form": {"error": "not an input that can be read: " + why}}
+
+
+def _arrays(pack: str, entry: Entry, suffix: str, wanted: Wanted, room: int) -> Iterator[Tuple[str, Any]]:
+    """(name, Array in the pack, or why it cannot be read) of a file."""
+
+    def whole(member: str) -> str:
+        return "%s:%s" % (entry.name, member) if member else entry.name
+
+    try:
+        if suffix == ".npz":
+            found = members(
+                pack, entry.offset, entry.size, lambda name, array: _check(whole(name), array, wanted), room
+            )
+            for name, array in found:
+                yield whole(name), array
+            return
+        with open(pack, "rb") as file:
+            one = header(cast(BinaryIO, Window(file, entry.offset, entry.size)), entry.size)
+        yield entry.name, one.at(entry.offset + one.start)
+    except Unfit as error:
+        raise PackError("%s cannot be an input: %s" % (entry.name, error)) from None
+    except Damaged as error:
+        yield entry.name, str(error)
 
 
 def write_index(path: str, lines: Iterator[Dict[str, Any]]) -> int:
-    """Write inputs.jsonl; returns the number of inputs."""
+    """Write inputs.jsonl; returns the number of inputs. Raises PackError where there are too many for one job."""
     count = 0
     with open(path, "w", encoding="utf-8") as file:
         for line in lines:
             file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
             count += 1
+            if count > MOST_INPUTS:
+                raise PackError("more than %d inputs: make several jobs of them" % MOST_INPUTS)
     return count
 
 
-def _arrays(pack: str, entry: Entry, suffix: str) -> List[Tuple[str, Array]]:
-    with open(pack, "rb") as file:
-        if suffix == ".npy":
-            return [(entry.name, _header(file, entry.offset, entry.size))]
-        found = []
-        window = _Window(file, entry.offset, entry.size)
-        with zipfile.ZipFile(cast(BinaryIO, window)) as archive:
-            for info in archive.infolist():
-                name = "%s:%s" % (entry.name, info.filename[:-4] if info.filename.endswith(".npy") else info.filename)
-                if info.compress_type == zipfile.ZIP_STORED:
-                    found.append((name, _header(file, _stored_at(window, info) + entry.offset, info.file_size)))
-                else:
-                    # Decompressed, at the end of the pack: ranks read numbers, not zip files.
-                    with archive.open(info) as member:
-                        at = os.path.getsize(pack)
-                        size = append(pack, cast(BinaryIO, member))
-                    found.append((name, _header(file, at, size)))
-        return found
+def _check(name: str, array: Array, wanted: Wanted) -> Optional[int]:
+    """Number of inputs in an array, of which the first dimension counts them; None where it is one as a whole.
 
-
-def _stored_at(window: "_Window", info: zipfile.ZipInfo) -> int:
-    """Offset of a stored member's bytes: after its local header, which has its own lengths of name and extra."""
-    window.seek(info.header_offset + 26)
-    name, extra = struct.unpack("<HH", window.read(4))
-    return info.header_offset + 30 + int(name) + int(extra)
-
-
-def _header(file: BinaryIO, offset: int, size: int) -> Array:
-    """Read a .npy header (NEP 1)."""
-    file.seek(offset)
-    start = file.read(12)
-    if len(start) < 12 or start[:6] != _MAGIC:
-        raise ValueError("it has not the header of one")
-    major = start[6]
-    length, begin = (
-        (struct.unpack("<H", start[8:10])[0], 10) if major == 1 else (struct.unpack("<I", start[8:12])[0], 12)
-    )
-    if begin + length > size:
-        raise ValueError("it is cut short")
-    file.seek(offset + begin)
-    try:
-        fields = ast.literal_eval(file.read(length).decode("latin-1" if major < 3 else "utf-8"))
-        descr, fortran, shape = fields["descr"], fields["fortran_order"], tuple(int(n) for n in fields["shape"])
-    except (SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise ValueError("its header is damaged") from None
-    if not isinstance(descr, str) or descr not in _DTYPES:
-        raise ValueError("inputs are numbers in little-endian order; this has %r" % (descr,))
-    if fortran and len(shape) > 1:
-        raise ValueError("it is stored by columns: save numpy.ascontiguousarray of it")
-    dtype, item = _DTYPES[descr]
-    count = 1
-    for number in shape:
-        count *= number
-    if min(shape, default=1) < 0 or begin + length + count * item > size:
-        raise ValueError("it is cut short")
-    return Array(dtype, item, shape, offset + begin + length)
-
-
-def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
-    """Inputs of an array: one, or as many as its first dimension. Dimensions of 1 are ignored."""
+    Dimensions of 1 are ignored. Raises PackError where it does not fit the model.
+    """
     one = [size for size in wanted.shape if size != 1]
-    if [size for size in array.shape if size != 1] == one:
-        rows, names = 1, [name]
-    elif len(array.shape) > 1 and [size for size in array.shape[1:] if size != 1] == one:
-        rows = array.shape[0]
-        names = ["%s[%d]" % (name, row) for row in range(rows)]
-    else:
+    whole = [size for size in array.shape if size != 1] == one
+    if 0 in wanted.shape or not (whole or (len(array.shape) > 1 and [n for n in array.shape[1:] if n != 1] == one)):
         raise PackError(
             "%s has shape %s; the model takes %s, or any number of them" % (name, _by(array.shape), _by(wanted.shape))
         )
@@ -185,43 +170,22 @@ def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
         raise PackError(
             "%s has %s numbers; the model takes %s, real numbers or pixels" % (name, array.dtype, wanted.dtype)
         )
+    return None if whole else array.shape[0]
+
+
+def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
+    """Inputs of an array: one, or as many as its first dimension."""
+    rows = _check(name, array, wanted)
     size = array.item
     for number in wanted.shape:
         size *= number
+    form = [array.dtype, list(wanted.shape)]
+    if rows is None:
+        yield {"input": name, "offset": array.start, "size": size, "form": form}
+        return
     for row in range(rows):
-        form = [array.dtype, list(wanted.shape)]
-        yield {"input": names[row], "offset": array.start + row * size, "size": size, "form": form}
+        yield {"input": "%s[%d]" % (name, row), "offset": array.start + row * size, "size": size, "form": form}
 
 
 def _by(shape: Sequence[int]) -> str:
     return "x".join(str(size) for size in shape) or "()"
-
-
-class _Window(io.RawIOBase):
-    """A part of a file as a file, for zipfile."""
-
-    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        super().__init__()
-        self._file, self._offset, self._size, self._at = file, offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if self._at < 0:
-            raise ValueError("it is cut short")
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        self._file.seek(self._offset + self._at)
-        data = self._file.read(max(0, min(len(buffer), self._size - self._at)))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)

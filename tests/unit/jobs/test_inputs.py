@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clusteradm.errors import UsageError
+from clusteradm.jobs import inputs
 from clusteradm.jobs.inputs import File, HeadInputs, LocalInputs, parts, resolve
 
 
@@ -79,3 +83,106 @@ def test_a_file_that_shrinks_while_it_is_sent_is_an_error(tmp_path: Path) -> Non
     path.write_bytes(b"short")
     with pytest.raises(UsageError, match="has become shorter"):
         list(parts([File("log.png", path, 6)]))
+
+
+def odd(folder: Path) -> None:
+    """Everything that has the name of a picture and is none."""
+    os.mkfifo(folder / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(folder / "socket.png"))
+    (folder / "device.png").symlink_to("/dev/zero")
+    (folder / "secret.png").symlink_to("/etc/passwd")
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "again.png").symlink_to("b.png")
+    (folder / "around").symlink_to(".")
+    (folder / "up").symlink_to("..")
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+
+
+def test_what_is_no_file_is_left_out_of_a_folder_by_name_and_reason(folder: Path) -> None:
+    odd(folder)
+    found = local(folder)
+    assert [file.name for file in found.files] == ["a/z.JPG", "again.png", "b.png", "c.npy"]
+    out = "a link that leads out of the folder, which is followed only if it is named itself"
+    link = "a link to a folder, which is followed only if it is named itself"
+    assert sorted(text.removeprefix(f"{folder}/") for text in found.left_out) == [
+        f"around: {link}",
+        "caf\\udce9.png: its name is not UTF-8, and cannot be in the results",
+        f"device.png: {out}",
+        "gone.png: No such file or directory",
+        "loop.png: Too many levels of symbolic links",
+        "pipe.png: a named pipe",
+        f"secret.png: {out}",
+        "socket.png: a socket",
+        f"up: {link}",
+    ]
+    assert b"".join(part.data for part in parts(found.files)).count(b"b.png") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pipe.png", "it is a named pipe, not a file"),
+        ("socket.png", "it is a socket, not a file"),
+        ("device.png", "it is a device, not a file"),
+        ("gone.png", "cannot read it: No such file or directory"),
+        ("loop.png", "cannot read it: Too many levels of symbolic links"),
+        (os.fsdecode(b"caf\xe9.png"), "its name is not UTF-8"),
+    ],
+)
+def test_what_is_no_file_is_refused_where_it_is_named(folder: Path, name: str, said: str) -> None:
+    odd(folder)
+    with pytest.raises(UsageError, match=said) as refused:
+        local(folder / name)
+    str(refused.value).encode()
+
+
+def test_a_link_that_is_named_is_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "b.png").symlink_to(folder / "b.png")
+    assert [file.name for file in local(tmp_path / "link").files] == ["a/z.JPG", "b.png", "c.npy"]
+    assert local(tmp_path / "b.png").bytes == 5
+
+
+def test_a_path_on_the_head_that_cannot_be_sent_is_refused() -> None:
+    with pytest.raises(UsageError, match="not UTF-8"):
+        resolve(["head:" + os.fsdecode(b"caf\xe9")])
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match=r"in/a: cannot read the folder: Permission denied"):
+        local(folder)
+
+
+def test_a_file_that_changes_while_it_is_sent_is_an_error_by_name(folder: Path) -> None:
+    planned = local(folder / "b.png").files
+    (folder / "b.png").write_bytes(b"other")
+    os.utime(folder / "b.png", ns=(0, 0))
+    with pytest.raises(UsageError, match=r"b\.png: it has changed while it was sent"):
+        list(parts(planned))
+    (folder / "b.png").write_bytes(b"longer than it was")
+    with pytest.raises(UsageError, match=r"b\.png: it has changed"):
+        list(parts(planned))
+    (folder / "b.png").unlink()
+    with pytest.raises(UsageError, match=r"b\.png: cannot read it: No such file"):
+        list(parts(planned))
+    os.mkfifo(folder / "b.png")
+    with pytest.raises(UsageError, match=r"b\.png: it is a named pipe"):
+        list(parts(planned))
+
+
+def test_a_part_names_no_more_files_than_one_request_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "_PART_FILES", 3)
+    path = tmp_path / "empty"
+    path.write_bytes(b"")
+    cut = list(parts([File(str(number), path, 0) for number in range(7)]))
+    assert [len(part.files) for part in cut] == [3, 3, 1]

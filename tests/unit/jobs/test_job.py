@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from clusteradm.errors import HostFailed, UsageError
@@ -61,8 +62,8 @@ def test_inputs_on_the_head_are_packed_there(place: Any, pictures: Path) -> None
 
 
 def test_what_cannot_be_a_job_leaves_nothing(place: Any, pictures: Path) -> None:
-    (pictures / "a.npy").write_bytes(b"\x93NUMPY but damaged")
-    with pytest.raises(UsageError, match=r"a\.npy is no readable NumPy file"):
+    np.save(pictures / "a.npy", np.zeros((7, 7), np.uint8))
+    with pytest.raises(UsageError, match=r"a\.npy has shape 7x7; the model takes"):
         place.submit(resolve([str(pictures)]))
     assert os.listdir(place.shared / "jobs") == []
     files = resolve([str(pictures)])
@@ -70,6 +71,15 @@ def test_what_cannot_be_a_job_leaves_nothing(place: Any, pictures: Path) -> None
     with pytest.raises(UsageError, match="has become shorter"):
         place.submit(files)
     assert os.listdir(place.shared / "jobs") == []
+
+
+def test_a_damaged_array_is_one_error_of_the_job(place: Any, pictures: Path) -> None:
+    (pictures / "a.npy").write_bytes(b"\x93NUMPY but damaged")
+    job, count = place.submit(resolve([str(pictures)]))
+    assert count == 6
+    lines = [json.loads(line) for line in (place.folder(job) / "inputs.jsonl").read_text().splitlines()]
+    assert [line["input"] for line in lines if line["form"] is not None] == ["a.npy"]
+    assert "not an input that can be read" in lines[-1]["form"]["error"]
 
 
 def test_following_to_the_end_and_fetching(place: Any, pictures: Path) -> None:

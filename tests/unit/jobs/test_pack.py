@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import os
+import shutil
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from child import measured
 
 from clusteradm.jobs.inputs import SUFFIXES
+from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 from clusteradm.node.job.feeder import READ_BYTES, batches
-from clusteradm.node.job.pack import Entry, PackError, Wanted, append, find, index
+from clusteradm.node.job.pack import MOST_PICTURE, Entry, PackError, Wanted, append, find, index, write_index
 
 DIGIT = Wanted("uint8", (1, 28, 28, 1))
 
@@ -98,20 +106,158 @@ def test_arrays_that_do_not_fit_are_named(pack: Pack, array: Any, said: str) -> 
     assert said in str(refused.value)
 
 
-def test_damaged_arrays_are_named(pack: Pack, images: Any) -> None:
+def test_a_damaged_array_is_a_line_with_its_error_and_the_others_are_indexed(pack: Pack, images: Any) -> None:
     whole = npy(images)
-    for bad in (b"", b"\x93NUMPY", whole[:100], whole[:-1], whole[:10] + b"(" + whole[11:], b"x" + whole[1:]):
-        broken = Pack(Path(pack.path).parent)
-        Path(broken.path).write_bytes(b"")
-        broken.add("bad.npy", bad)
-        with pytest.raises(PackError, match=r"bad\.npy is no readable NumPy file"):
-            broken.index()
-    for bad in (b"", b"PK\3\4", whole):
-        broken = Pack(Path(pack.path).parent)
-        Path(broken.path).write_bytes(b"")
-        broken.add("bad.npz", bad)
-        with pytest.raises(PackError, match=r"bad\.npz is no readable NumPy file"):
-            broken.index()
+    bad = [b"", b"\x93NUMPY", whole[:100], whole[:-1], whole[:10] + b"(" + whole[11:], b"x" + whole[1:]]
+    for number, data in enumerate(bad):
+        pack.add(f"{number}.npy", data)
+    for number, data in enumerate([b"", b"PK\3\4", whole]):
+        pack.add(f"{number}.npz", data)
+    pack.add("good.npy", whole)
+    lines = pack.index()
+    errors = {line["input"]: line["form"]["error"] for line in lines if isinstance(line["form"], dict)}
+    assert set(errors) == {f"{n}.npy" for n in range(6)} | {f"{n}.npz" for n in range(3)}
+    assert all(text.startswith("not an input that can be read: ") for text in errors.values())
+    assert all((line["offset"], line["size"]) == (0, 0) for line in lines if line["input"] in errors)
+    assert np.array_equal(pack.value(lines[-1])[0], images[2])
+    with pytest.raises(BadInput, match="not an input that can be read: it is cut short"):
+        Preprocessor(INPUT).tensor(b"", lines[2]["form"])
+
+
+INPUT = {"shape": [1, 28, 28, 1], "dtype": np.uint8, "quantization": (0, 0)}
+
+
+def header(text: bytes, version: int = 1) -> bytes:
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(text)) + text
+
+
+def described(shape: str, descr: str = "'|u1'") -> bytes:
+    return b"{'descr': %s, 'fortran_order': False, 'shape': (%s), }" % (descr.encode(), shape.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header(b"{" + b"(" * 9000),
+        header(b"{'descr':" + b"-" * 9000 + b"1}"),
+        b"\x93NUMPY\2\0" + struct.pack("<I", 0xFFFFFFFF) + b"{",
+        header(b"{'descr': 'a'" + b" " * 60_000 + b"}"),
+        header(described("4294967296,4294967296,4294967296,4294967296")),
+        header(described("-1,28,28")),
+        header(described("9" * 5000)),
+        header(described("1," * 2000)),
+        header(described("28,28"), 9),
+    ],
+    ids=["nested", "signs", "length", "blanks", "product", "negative", "digits", "dimensions", "version"],
+)
+def test_a_hostile_header_is_one_error(pack: Pack, data: bytes) -> None:
+    pack.add("bad.npy", data)
+    cost = measured(pack.index)
+    assert cost.error == ""
+    assert [list(line["form"]) for line in cost.result] == [["error"]]
+    assert (cost.seconds < 1, cost.mebibytes < 16) == (True, True)
+
+
+def npz(name: str, data: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr(name, data)
+    return file.getvalue()
+
+
+def errors(pack: Pack) -> list[str]:
+    return [line["form"]["error"] for line in pack.index()]
+
+
+def test_no_more_is_unpacked_than_the_header_says(pack: Pack) -> None:
+    pack.add("bomb.npz", npz("a.npy", header(described("28,28")) + bytes(48 << 20)))
+    cost = measured(pack.index)
+    assert "more numbers than its header says" in cost.result[0]["form"]["error"]
+    assert (cost.seconds < 1, cost.mebibytes < 16) == (True, True)
+    assert Path(pack.path).stat().st_size == pack.size  # nothing of it is left
+
+
+def test_nothing_is_unpacked_that_does_not_fit_the_model(pack: Pack) -> None:
+    pack.add("bomb.npz", npz("a.npy", header(described("50331648")) + bytes(48 << 20)))
+    cost = measured(pack.index)
+    assert cost.error.startswith("PackError: bomb.npz:a has shape 50331648")
+    assert (cost.seconds < 1, cost.mebibytes < 16) == (True, True)
+    assert Path(pack.path).stat().st_size == pack.size
+
+
+def test_all_arrays_of_a_job_unfold_to_so_many_times_its_inputs(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusteradm.node.job.pack._MOST_BESIDES", 1 << 20)
+    for name in "abc":
+        pack.add(f"{name}.npz", npz("a.npy", header(described("1000,28,28")) + bytes(784_000)))
+    lines = pack.index()
+    assert [line["input"] for line in lines if isinstance(line["form"], dict)] == ["b.npz:a", "c.npz:a"]
+    assert "unfold to many times its inputs" in lines[-1]["form"]["error"]
+    assert len(lines) == 1002
+
+
+def test_a_stored_array_ends_with_its_file(pack: Pack, images: Any) -> None:
+    data = bytearray(npz("a.npy", npy(images), zipfile.ZIP_STORED))
+    at = data.rindex(b"PK\1\2")
+    struct.pack_into("<LL", data, at + 20, 1 << 30, 1 << 30)
+    data = data.replace(b"'shape': (3,", b"'shape': (9,")
+    pack.add("a.npz", bytes(data))
+    pack.add("z.png", bytes(1 << 20))
+    assert "it is cut short" in pack.index()[0]["form"]["error"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_every_damage_of_a_zip_is_an_error_or_an_array(pack: Pack, method: int) -> None:
+    whole = npz("a.npy", header(described("2,2")) + bytes(4), method)
+    for place in range(len(whole)):
+        for byte in (0, 0xFF, whole[place] ^ 1):
+            Path(pack.path).write_bytes(whole[:place] + bytes([byte]) + whole[place + 1 :])
+            pack.entries = [Entry("a.npz", 0, len(whole))]
+            with contextlib.suppress(PackError):
+                list(pack.index(Wanted("uint8", (1, 2, 2))))
+
+
+def test_a_list_of_two_hundred_thousand_arrays_is_not_read(pack: Pack) -> None:
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, *[0] * 15)
+    body = entry * 200_000
+    pack.add("a.npz", body + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, len(body), 0, 0))
+    cost = measured(errors, pack)
+    assert "it claims a list of files of 9200000 bytes" in cost.result[0]
+    assert (cost.seconds < 1, cost.mebibytes < 32) == (True, True)
+
+
+def test_a_picture_file_that_no_rank_could_hold_is_one_error(pack: Pack) -> None:
+    with open(pack.path, "wb") as sparse:
+        sparse.truncate(MOST_PICTURE + 1)
+    pack.entries = [Entry("a.png", 0, MOST_PICTURE + 1)]
+    assert "a picture file of 134217729 bytes, more than 134217728" in errors(pack)[0]
+
+
+def test_more_inputs_than_a_job_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusteradm.node.job.pack.MOST_INPUTS", 2)
+    with pytest.raises(PackError, match="more than 2 inputs: make several jobs"):
+        write_index(str(tmp_path / "inputs.jsonl"), ({"input": n} for n in itertools.count()))
+
+
+def test_on_the_head_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name, make, said in (
+        ("pipe.png", os.mkfifo, "pipe.png is a pipe, a socket or a device"),
+        ("out.png", lambda path: os.symlink("/etc/passwd", path), "out.png is a link that leads out of"),
+        ("gone.png", lambda path: os.symlink("nowhere", path), "cannot read .*gone.png: No such file"),
+        (os.fsdecode(b"caf\xe9.png"), lambda path: open(path, "w").close(), "its name is not UTF-8"),
+    ):
+        folder.mkdir()
+        make(str(folder / name))
+        with pytest.raises(PackError, match=said):
+            list(find([str(folder)], SUFFIXES))
+        (folder / name).unlink()
+        (folder / "b.png").write_bytes(b"")
+        (folder / "link.png").symlink_to("b.png")
+        assert [name for name, _ in find([str(folder)], SUFFIXES)] == ["b.png", "link.png"]
+        shutil.rmtree(folder)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PackError, match="pipe is a pipe"):
+        list(find([str(tmp_path / "pipe")], SUFFIXES))
 
 
 def test_what_is_found_on_the_head(tmp_path: Path) -> None:

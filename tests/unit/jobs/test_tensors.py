@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from child import measured
 from PIL import Image
 
 from clusteradm.node.edgetpu.tensors import INLINE_NUMBERS, BadInput, Postprocessor, Preprocessor
@@ -113,3 +116,58 @@ def test_other_outputs_stand_in_the_result_or_beside_it(tmp_path: Path) -> None:
 def test_a_classifier_gives_whole_outputs_when_no_classes_are_asked_for(tmp_path: Path) -> None:
     answers = Postprocessor([details((1, 3), np.uint8, (0.5, 2))], 0, str(tmp_path))
     assert answers.result(0, [np.array([[2, 4, 0]], np.uint8)])["outputs"][0]["values"] == [[0.0, 1.0, -1.0]]
+
+
+def bomb(kind: str, across: int, down: int) -> bytes:
+    """A picture of one colour: few bytes, many pixels."""
+    file = io.BytesIO()
+    more = {"PNG": {"compress_level": 9}, "TIFF": {"compression": "tiff_lzw"}}.get(kind, {})
+    Image.new("L", (across, down)).save(file, kind, **more)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF"])
+def test_a_picture_of_too_many_pixels_is_one_bad_input(kind: str) -> None:
+    data = bomb(kind, 9000, 7000)
+    cost = measured(Preprocessor(details((1, 8, 8, 3), np.uint8)).tensor, data, None)
+    assert cost.error == "BadInput: a picture of 9000x7000 pixels, more than 50000000"
+    assert (cost.seconds < 2, cost.mebibytes < 64) == (True, True)
+
+
+def test_a_header_of_a_million_pixels_squared_is_one_bad_input() -> None:
+    data = bytearray(bomb("PNG", 8, 8))
+    data[16:24] = (1 << 30).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    cost = measured(Preprocessor(details((1, 8, 8, 3), np.uint8)).tensor, bytes(data), None)
+    assert cost.error.startswith("BadInput: ")
+    assert cost.mebibytes < 64
+
+
+def test_a_large_jpeg_is_decoded_small_but_not_a_progressive_one() -> None:
+    feed = Preprocessor(details((1, 8, 8, 3), np.uint8))
+    for progressive in (False, True):
+        file = io.BytesIO()
+        Image.new("RGB", (8000, 8000)).save(file, "JPEG", progressive=progressive)
+        if progressive:
+            with pytest.raises(BadInput, match="8000x8000 pixels"):
+                feed.tensor(file.getvalue(), None)
+        else:
+            assert feed.tensor(file.getvalue(), None).shape == (1, 8, 8, 3)
+
+
+def test_a_document_that_another_program_would_draw_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("a program was started"))
+    file = io.BytesIO()
+    Image.fromarray(RAMP).save(file, "EPS")
+    with pytest.raises(BadInput, match="a file of the format EPS; pictures are "):
+        Preprocessor(details((1, 8, 8, 3), np.uint8)).tensor(file.getvalue(), None)
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [(b"", ["uint8", [1, 4]]), (b"1234", ["O", [1, 4]]), (b"1234", ["nonsense", [1, 4]]), (b"12345", ["<f4", [1, 4]])],
+)
+def test_an_index_that_does_not_fit_the_bytes_is_one_bad_input(data: bytes, form: Any) -> None:
+    with pytest.raises(BadInput, match="not an array that the model takes"):
+        Preprocessor(details((1, 4), np.uint8)).tensor(data, form)

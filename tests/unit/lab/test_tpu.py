@@ -229,8 +229,8 @@ def packed(model: object, flatbuffers: object) -> bytes:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "not a TFLite model"),
-        (b"x" * 100, "not a TFLite model"),
+        (b"", "not a TensorFlow Lite model"),
+        (b"x" * 100, "not a TensorFlow Lite model"),
         (MODEL.read_bytes()[:2000], "damaged"),
         (float_model(), "is FLOAT32"),
         (dynamic_model(), "fixed sizes"),

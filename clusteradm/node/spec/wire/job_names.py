@@ -2,7 +2,8 @@
 
 spec.json      what is to be done; never changes
 inputs.pack    the input files' bytes, one after another; removed when the job is complete, or with the job
-inputs.jsonl   one line an input: {"input": name, "offset", "size", "form": null (a picture) or [dtype, shape]}
+inputs.jsonl   one line an input: {"input": name, "offset", "size", "form"}; the form is null (a picture),
+               [dtype, shape], or {"error": why} (an input that cannot be read)
 attempt-N.json which rank sits where in attempt N; a name of its own, so that no NFS client has an old one in its cache
 hostfile       the same for mpirun
 journal.jsonl  the results as they came, with the number of the attempt

@@ -1,0 +1,225 @@
+"""NumPy's files among a job's inputs: arrays found by their headers, in .npy and in .npz, which is a zip of these.
+
+Without numpy, as this runs on the head's own Python. The bytes are not trusted: no size is believed before it is
+compared with the file's, and nothing unfolds to more than the header of its array says.
+"""
+
+import io
+import os
+import re
+import struct
+import zipfile
+import zlib
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Tuple, Union, cast
+
+_MAGIC = b"\x93NUMPY"
+# NumPy's type strings that an input may have (numpy.lib.format), and the bytes of each.
+_DTYPES = {
+    "|u1": ("uint8", 1),
+    "|i1": ("int8", 1),
+    "<i2": ("int16", 2),
+    "<i4": ("int32", 4),
+    "<i8": ("int64", 8),
+    "<f2": ("float16", 2),
+    "<f4": ("float32", 4),
+    "<f8": ("float64", 8),
+}
+# NumPy itself reads no longer header (numpy.lib.format), nor more dimensions.
+_MOST_HEADER = 10000
+_MOST_DIMENSIONS = 64
+# The most that is read from a zip at once; it is the size of its list of files (1 MiB: fifteen thousand arrays).
+_MOST_READ = 1 << 20
+_COPY = 1 << 16
+_TOO_LARGE = "the arrays of the job unfold to many times its inputs"
+
+_DESCR = re.compile(r"""['"]descr['"]:[ ]*['"]([^'"]{1,16})['"]""")
+_ORDER = re.compile(r"""['"]fortran_order['"]:[ ]*(True|False)""")
+_SHAPE = re.compile(r"""['"]shape['"]:[ ]*\(([0-9L, ]*)\)""")
+_SIZE = re.compile(r"[0-9]{1,18}")
+
+
+class Damaged(Exception):
+    """An array file that cannot be read. Its line in the index says so, and the job goes on without it."""
+
+
+class Unfit(Exception):
+    """An array in a form that no model takes; the text says which."""
+
+
+class Array(NamedTuple):
+    """Contents of a .npy header; `start`: offset of the numbers, `size`: their bytes."""
+
+    dtype: str
+    item: int
+    shape: Tuple[int, ...]
+    start: int
+    size: int
+
+    def at(self, start: int) -> "Array":
+        """The same array at another place."""
+        return self._replace(start=start)
+
+
+def members(
+    pack: str, offset: int, size: int, fits: Callable[[str, Array], Any], room: int
+) -> Iterator[Tuple[str, Union[Array, str]]]:
+    """(name, place in the pack) of every array of the .npz file there; the reason as text where one cannot be read.
+
+    `fits` raises for an array that the job does not take. `room`: bytes that the arrays may unfold to.
+    """
+    with open(pack, "rb") as file:
+        window = Window(file, offset, size)
+        try:
+            with _readable():
+                archive = zipfile.ZipFile(cast(BinaryIO, window))
+        except Damaged as error:
+            yield "", str(error)
+            return
+        for info in archive.infolist():
+            name = info.filename[:-4] if info.filename.endswith(".npy") else info.filename
+            try:
+                with _readable():
+                    if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
+                        array = _stored(window, info)
+                        array = array.at(offset + array.start)
+                        if array.size > room:
+                            raise Damaged(_TOO_LARGE)
+                    else:
+                        array = _unfold(pack, archive, info, partial(fits, name), room)
+                    room -= array.size
+            except Damaged as error:
+                yield name, str(error)
+            else:
+                yield name, array
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Whatever zipfile raises for bytes that are no sound zip, as Damaged."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,  # a version or a method of compression
+        RuntimeError,  # encrypted
+        ValueError,  # an offset before the beginning, a name that is not UTF-8
+        OverflowError,  # an offset of 64 bits
+        KeyError,
+        EOFError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        raise Damaged("no sound .npz file: %s" % (error or type(error).__name__)) from None
+
+
+def _stored(window: "Window", info: zipfile.ZipInfo) -> Array:
+    """An array that lies in the zip as it is; its start is counted from the zip's."""
+    # Its bytes follow a local header, which has its own lengths of name and extra.
+    window.seek(info.header_offset + 26)
+    name, extra = struct.unpack("<HH", window.read(4))
+    at = info.header_offset + 30 + int(name) + int(extra)
+    if at + info.file_size > window.size:
+        raise Damaged("it is cut short")
+    window.seek(at)
+    array = header(cast(BinaryIO, window), info.file_size)
+    return array.at(at + array.start)
+
+
+def _unfold(
+    pack: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, fits: Callable[[Array], Any], room: int
+) -> Array:
+    """Unpack an array to the end of the pack: ranks read numbers, not zip files. No more than its header says."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Damaged("it is compressed by a method that NumPy does not use")
+    with archive.open(info) as member, open(pack, "r+b") as into:
+        array = header(cast(BinaryIO, member), info.file_size)
+        fits(array)
+        if array.size > room:
+            raise Damaged(_TOO_LARGE)
+        at = into.seek(0, os.SEEK_END)
+        try:
+            left = array.size
+            while left:
+                data = member.read(min(left, _COPY))
+                if not data:
+                    raise Damaged("it is cut short")
+                into.write(data)
+                left -= len(data)
+            if member.read(1):  # at the end, zipfile compares the checksum
+                raise Damaged("it has more numbers than its header says")
+        except BaseException:
+            into.truncate(at)
+            raise
+    return array.at(at)
+
+
+def header(file: BinaryIO, size: int) -> Array:
+    """Read a .npy header (NEP 1) from a file of `size` bytes; the array's start is counted from the file's."""
+    start = file.read(10)
+    if len(start) < 10 or start[:6] != _MAGIC or start[6] not in (1, 2, 3):
+        raise Damaged("it has not the header of a NumPy file")
+    begin, layout = (10, "<H") if start[6] == 1 else (12, "<I")
+    start += file.read(begin - 10)
+    if len(start) < begin:
+        raise Damaged("it is cut short")
+    length = int(struct.unpack(layout, start[8:])[0])
+    if length > _MOST_HEADER:
+        raise Damaged("its header claims %d bytes" % length)
+    text = file.read(length).decode("latin-1")
+    if len(text) < length:
+        raise Damaged("it is cut short")
+    # By patterns: a literal that Python evaluates can be nested until the interpreter's stack ends.
+    order, numbers = _ORDER.search(text), _SHAPE.search(text)
+    descr = _DESCR.search(text)
+    if order is None or numbers is None or not (text.startswith("{") and text.rstrip().endswith("}")):
+        raise Damaged("its header is damaged")
+    parts = [part.strip(" L") for part in numbers.group(1).split(",") if part.strip()]
+    if len(parts) > _MOST_DIMENSIONS or not all(_SIZE.fullmatch(part) for part in parts):
+        raise Damaged("its header is damaged")
+    shape = tuple(int(part) for part in parts)
+    dtype, item = _DTYPES.get(descr.group(1) if descr else "", ("", 0))
+    if not item:
+        kind = repr(descr.group(1)) if descr else "records"
+        raise Unfit("inputs are numbers in little-endian order; this has %s" % kind)
+    if order.group(1) == "True" and len(shape) > 1:
+        raise Unfit("it is stored by columns: save numpy.ascontiguousarray of it")
+    bytes_ = item
+    for number in shape:
+        bytes_ *= number
+    if begin + length + bytes_ > size:
+        raise Damaged("it is cut short")
+    return Array(dtype, item, shape, begin + length, bytes_)
+
+
+class Window(io.RawIOBase):
+    """A part of a file as a file, for zipfile, which believes the sizes that a zip claims."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self._file, self._offset, self._at = file, offset, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        if not 0 <= self._at <= self.size:
+            raise ValueError("it is cut short")
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MOST_READ:
+            raise ValueError("it claims a list of files of %d bytes" % size)
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(max(0, min(_MOST_READ if size < 0 else size, self.size - self._at)))
+        self._at += len(data)
+        return data

@@ -1,0 +1,255 @@
+"""Readers of foreign bytes: one function each, which raises nothing but the errors that its reader declares."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from clusteradm import inventory
+from clusteradm.errors import ClusteradmError
+from clusteradm.health import saved
+from clusteradm.jobs import truth
+from clusteradm.jobs.results import Results
+from clusteradm.models import labels
+from clusteradm.models.repository import prepare
+from clusteradm.models.tflite.inspect import inspect
+from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
+from clusteradm.node.job import pack
+from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.playbook.read import reader as playbooks
+from clusteradm.transport.stream import Lines
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = b"""all:
+  children:
+    head:
+      hosts:
+        head: {ansible_host: 10.0.0.1, cluster_ip: 192.168.7.1}
+    compute:
+      hosts:
+        w1: {ansible_host: 10.0.0.2, cluster_ip: 192.168.7.2}
+  vars:
+    cluster_interface: eth0
+    cluster_subnet: 192.168.7.0/24
+"""
+_INPUT = {"shape": (1, 2, 2, 1), "dtype": "uint8", "quantization": (0.0, 0)}
+_WIRE = (job.StoredSpec, job.Status, job.Progress, manifest.Manifest, job_requests.AddPart, repository.ModelList)
+
+
+@contextmanager
+def _file(data: bytes, name: str = "file") -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        path = Path(folder, name)
+        path.write_bytes(data)
+        yield path
+
+
+def model(data: bytes) -> None:
+    """A model's file, its labels and its manifest."""
+    with suppress(ClusteradmError):
+        inspect(data, "m")
+    with _file(data) as path, suppress(ClusteradmError):
+        prepare(path, "m")
+
+
+def label_file(data: bytes) -> None:
+    """A label file."""
+    labels.render(labels.parse(data.decode("utf-8", "replace")))
+
+
+def model_zip(data: bytes) -> None:
+    """The zip at a model's end."""
+    labels.embedded(data)
+
+
+def _array(data: bytes, name: str) -> None:
+    with _file(data, "inputs.pack") as path, suppress(pack.PackError):
+        for line in pack.index(
+            str(path),
+            [pack.Entry(name, 0, len(data))],
+            pack.Wanted("uint8", _INPUT["shape"]),  # type: ignore[arg-type]
+        ):
+            whole = path.read_bytes()
+            start, size = line["offset"], line["size"]
+            if start + size > len(whole):
+                raise AssertionError(f"{line} lies outside the pack of {len(whole)} bytes")
+            with suppress(BadInput):
+                Preprocessor(_INPUT).tensor(whole[start : start + size], line["form"])
+
+
+def npy(data: bytes) -> None:
+    """A .npy file."""
+    _array(data, "a.npy")
+
+
+def npz(data: bytes) -> None:
+    """A .npz file."""
+    _array(data, "a.npz")
+
+
+def picture(data: bytes) -> None:
+    """A picture."""
+    with suppress(BadInput):
+        Preprocessor(_INPUT).tensor(data, None)
+
+
+def truth_file(data: bytes) -> None:
+    """A file of right answers."""
+    with _file(data) as path, suppress(ClusteradmError):
+        truth.read(path)
+
+
+def inventory_file(data: bytes) -> None:
+    """An inventory."""
+    with _file(data, "inventory.yml") as path, suppress(ClusteradmError):
+        inventory.load(path)
+
+
+def playbook(data: bytes) -> None:
+    """A playbook."""
+    with _file(INVENTORY, "inventory.yml") as path:
+        cluster = inventory.load(path)
+        book = path.with_name("playbook.yml")
+        book.write_bytes(data)
+        with suppress(ClusteradmError):
+            playbooks.load(book, cluster)
+
+
+def survey(data: bytes) -> None:
+    """A saved survey."""
+    with _file(data) as path, suppress(ClusteradmError):
+        saved.read(path)
+
+
+def results(data: bytes) -> None:
+    """The results of a job."""
+    found = Results("20260101-000000-abcdef", "head", io.BytesIO(data))
+    for read in (lambda: list(found.lines()), found.tensor_files):
+        with suppress(ClusteradmError):
+            read()
+
+
+def wire(data: bytes) -> None:
+    """A document of the border: the spec of a job, an answer, a manifest."""
+    for kind in _WIRE:
+        with suppress(WireError):
+            decode(kind, loads(data))
+
+
+class _Stream:
+    """A host that sends these bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = data
+
+    def read(self, timeout: float | None) -> bytes:
+        data, self._rest = self._rest[:7], self._rest[7:]
+        return data
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def stderr_tail(self) -> str:
+        return ""
+
+    def exit_status(self) -> int | None:
+        return None
+
+
+def node_lines(data: bytes) -> None:
+    """The lines that a node sends."""
+    lines = Lines(_Stream(data))
+    with suppress(ClusteradmError, OSError):
+        while line := lines.read(1):
+            with suppress(WireError):
+                decode(node.Empty, loads(line))
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "inventory": inventory_file,
+    "labels": label_file,
+    "model": model,
+    "model_zip": model_zip,
+    "node_lines": node_lines,
+    "npy": npy,
+    "npz": npz,
+    "picture": picture,
+    "playbook": playbook,
+    "results": results,
+    "survey": survey,
+    "truth": truth_file,
+    "wire": wire,
+}
+
+
+def made_seeds(target: str) -> list[bytes]:
+    """Seeds that the repository has anyway, besides those of the corpus."""
+    lab = ROOT / "clusteradm" / "lab" / "digits"
+    paths = {
+        "model": [*sorted((ROOT / "tests/fixtures/models").glob("*.tflite")), *sorted(lab.glob("*.tflite"))],
+        "model_zip": sorted((ROOT / "tests/fixtures/models").glob("zip*")),
+        "inventory": sorted((ROOT / "inventory").glob("*.yml")),
+        "playbook": sorted((ROOT / "playbooks").glob("*.yml")),
+        "survey": [ROOT / "tests/fixtures/health/survey.json"],
+        "labels": sorted(lab.glob("*.txt")),
+    }.get(target, [])
+    more = {
+        "inventory": [INVENTORY],
+        "labels": [b"0 cat\n2: dog\n", b"cat\ndog\n"],
+        "truth": [b"input,label\na.png,cat\n", b'{"input": "a", "label": 7}\n'],
+        "results": [
+            b'{"input": "a", "index": 0, "top": [{"class": 1, "label": "x", "score": 0.5}]}\n'
+            b'{"input": "b", "index": 1, "outputs": [{"name": "o", "file": '
+            b'"outputs-20260101-000000-abcdef/000001-0.npy"}]}\n{"input": "c", "index": 2, "error": "e"}\n'
+        ],
+        "node_lines": [b'{"event": "result", "changed": true}\n{"ok": {}}\n', b'{"a": [1, 2.5e3, null, "\\u00e9"]}\n'],
+        "playbook": [
+            b"- hosts: all\n  become: true\n  tasks:\n    - ansible.builtin.command: 'true'\n      when: x == 1\n"
+        ],
+        "wire": [_spec()],
+    }.get(target, [])
+    return [path.read_bytes() for path in paths] + more + _arrays(target)
+
+
+def _spec() -> bytes:
+    form = job.InputForm("uint8", (1, 2, 2, 1))
+    spec = job.StoredSpec(
+        job.ModelFile("m", 1, "/m", "0", form),
+        "head",
+        (job.Slot("w1", ("0000:01:00.0", None)),),
+        None,
+        5,
+        "/usr/bin/python3",
+        job="20260101-000000-abcdef",
+        inputs=3,
+    )
+    return json.dumps(spec, default=vars).encode()
+
+
+def _arrays(target: str) -> list[bytes]:
+    import numpy
+    from PIL import Image
+
+    values = numpy.arange(8, dtype=numpy.uint8).reshape(2, 2, 2)
+    found = []
+    if target == "npy":
+        for array in (values, values.astype("<f4")):
+            numpy.save(file := io.BytesIO(), array)
+            found.append(file.getvalue())
+    elif target == "npz":
+        for save in (numpy.savez, numpy.savez_compressed):
+            save(file := io.BytesIO(), a=values, b=values[0])
+            found.append(file.getvalue())
+    elif target == "picture":
+        for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP"):
+            Image.fromarray(values[0]).save(file := io.BytesIO(), kind)
+            found.append(file.getvalue())
+    return found
