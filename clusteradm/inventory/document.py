@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from clusteradm.errors import Problem
+from clusteradm.inventory.yaml_text import Refused, check_depth, check_nodes, check_text, read_text
 
 _STR = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
@@ -26,11 +27,17 @@ class Written:
     line: int
 
 
+class UnsafeText(str):
+    """Text with Ansible's tag !unsafe: it is no template."""
+
+    __slots__ = ()
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with Ansible's tag !unsafe (text that is not a template)."""
+    """PyYAML's safe loader with Ansible's tag !unsafe."""
 
     def unsafe(self, node: yaml.ScalarNode) -> str:
-        return str(self.construct_scalar(node))
+        return UnsafeText(self.construct_scalar(node))
 
 
 _Loader.add_constructor("!unsafe", _Loader.unsafe)
@@ -54,11 +61,12 @@ class Document:
 
     def _compose(self, path: Path) -> yaml.Node | None:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
             if text.startswith("$ANSIBLE_VAULT"):
                 self.problem(1, "encrypted by ansible-vault, which clusteradm cannot read")
                 return None
-            root = yaml.compose(text, Loader=_Loader)
+            check_text(text)
+            root = self._composed(text)
         except OSError as error:
             self.problem(0, error.strerror or str(error))
         except UnicodeDecodeError:
@@ -69,23 +77,22 @@ class Document:
             self.problem(mark.line + 1 if mark else 0, f"not valid YAML: {reason}")
         except yaml.YAMLError as error:
             self.problem(0, f"not valid YAML: {' '.join(str(error).split())}")
+        except Refused as refused:
+            self.problem(refused.line, str(refused))
         else:
-            if root is None:
-                return _EMPTY
-            if not self._in_circle(root, set(), set()):
-                return root
+            return _EMPTY if root is None else root
         return None
 
-    def _in_circle(self, node: yaml.Node, above: set[int], seen: set[int]) -> bool:
-        """Whether an alias contains itself, on which reading the document would not terminate."""
-        if id(node) in above:
-            self.problem(node, "an alias that contains itself")
-            return True
-        if id(node) in seen or isinstance(node, yaml.ScalarNode):
-            return False
-        seen.add(id(node))
-        inner = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
-        return any(self._in_circle(one, above | {id(node)}, seen) for one in inner)
+    @staticmethod
+    def _composed(text: str) -> yaml.Node | None:
+        try:
+            root = yaml.compose(text, Loader=_Loader)
+        except RecursionError:
+            check_depth(text)
+            raise Refused("nested too deeply", 1) from None
+        if root is not None:
+            check_nodes(root)
+        return root
 
     def items(self, node: yaml.Node, what: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
         """(key, its node, the value's node) of a mapping, merges (`<<`) included; nothing for an empty node."""
@@ -124,7 +131,7 @@ class Document:
             vault = "!vault" in str(error.problem)
             reason = "encrypted by ansible-vault, which clusteradm cannot read" if vault else str(error.problem)
             self.problem((error.problem_mark.line + 1) if error.problem_mark else line_of(node), reason)
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, TypeError) as error:
             self.problem(node, str(error))
         return None
 

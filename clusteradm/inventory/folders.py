@@ -42,15 +42,19 @@ def _files(folder: Path, name: str) -> Iterator[Path]:
             yield path
             return
         if path.is_dir() and not ending:
-            yield from sorted(_inside(path))
+            yield from sorted(_inside(path, set()))
             return
 
 
-def _inside(folder: Path) -> Iterator[Path]:
+def _inside(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files below a folder. `seen`: the folders that have been read: a link may lead back to one."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
     for path in folder.iterdir():
         if path.name.startswith(".") or path.name.endswith("~"):
             continue
         if path.is_dir():
-            yield from _inside(path)
+            yield from _inside(path, seen)
         elif path.suffix in _ENDINGS:
             yield path

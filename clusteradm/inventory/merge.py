@@ -10,6 +10,7 @@ from typing import Any
 from clusteradm.errors import Problem
 from clusteradm.inventory.cluster import Cluster, Group, Host, Origin
 from clusteradm.inventory.document import Written
+from clusteradm.inventory.yaml_text import MOST_DEPTH
 
 # Not kept as a variable, as in Ansible: it only orders groups of the same depth.
 PRIORITY = "ansible_group_priority"
@@ -44,13 +45,22 @@ class Text:
     hosts: dict[str, HostText] = field(default_factory=dict)
 
 
+class _TooDeep(Exception):
+    """Groups that nest too deeply; the message is the name of the outermost."""
+
+
 def merged(path: Path, text: Text, problems: list[Problem]) -> Cluster | None:
     """The cluster; None if groups contain each other, which is then added to `problems`."""
     parents: dict[str, list[str]] = {name: [] for name in text.groups}
     for group in text.groups.values():
         for child in group.children:
             parents[child].append(group.name)
-    circle = _circle(text.groups)
+    try:
+        circle = _circle(text.groups)
+    except _TooDeep as error:
+        group = text.groups[str(error)]
+        problems.append(Problem(str(path), group.line, f"groups within groups, more than {MOST_DEPTH} deep"))
+        return None
     if circle:
         line = text.groups[circle[0]].children[circle[1]]
         problems.append(Problem(str(path), line, f"groups contain each other: {' -> '.join(circle)}"))
@@ -60,8 +70,12 @@ def merged(path: Path, text: Text, problems: list[Problem]) -> Cluster | None:
         _measure(name, parents, depth)
     priority = {name: _priority(group, problems) for name, group in text.groups.items()}
     hosts = {}
+    direct: dict[str, set[str]] = {name: set() for name in text.hosts}
+    for group in text.groups.values():
+        for name in group.hosts:
+            direct[name].add(group.name)
     for name, host in text.hosts.items():
-        member = _groups_of(name, text, parents)
+        member = _with_parents(direct[name], parents)
         # Groups by depth, then priority, then name, as Ansible does.
         order = sorted(member - {"all"}, key=lambda one: (depth[one], priority[one], one))
         layers = [*_layers(text, order), (f"host {name}", host.vars), (f"host {name}", host.folder)]
@@ -98,8 +112,8 @@ def _overlaid(layers: list[tuple[str, Mapping[str, Written]]]) -> tuple[dict[str
     return values, origins
 
 
-def _groups_of(host: str, text: Text, parents: Mapping[str, list[str]]) -> set[str]:
-    member = {group.name for group in text.groups.values() if host in group.hosts}
+def _with_parents(member: set[str], parents: Mapping[str, list[str]]) -> set[str]:
+    """The groups and all groups that contain them."""
     todo = list(member)
     while todo:
         above = set(parents[todo.pop()]) - member
@@ -109,19 +123,23 @@ def _groups_of(host: str, text: Text, parents: Mapping[str, list[str]]) -> set[s
 
 
 def _circle(groups: Mapping[str, GroupText]) -> tuple[str, ...]:
-    """The names of a circle, the first one repeated at its end; empty if there is none."""
-    checked: set[str] = set()
+    """The names of a circle, the first one repeated at its end; empty if there is none. Raises _TooDeep."""
+    heights: dict[str, int] = {}
 
     def search(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
         if name in path:
             return (*path[path.index(name) :], name)
-        if name in checked:
+        if name in heights:
             return ()
+        if len(path) > MOST_DEPTH:
+            raise _TooDeep(path[0])
         for child in groups[name].children:
             found = search(child, (*path, name))
             if found:
                 return found
-        checked.add(name)
+        heights[name] = 1 + max((heights[child] for child in groups[name].children), default=0)
+        if heights[name] > MOST_DEPTH:
+            raise _TooDeep(name)
         return ()
 
     for name in groups:

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from clusteradm.errors import UsageError
 from clusteradm.inventory.ranges import expand
 
-# A separator is a comma or a colon that stands in no range.
-_SEPARATOR = re.compile(r"[,:](?![^\[]*\])")
+# The parts between commas and colons that stand in no range.
+_PARTS = re.compile(r"(?:\[[^\[\]]*\]|[^,:])+")
 # `compute[0]`, `compute[-1]`, `compute[1:3]`: positions in a group, both ends included.
 _PLACES = re.compile(r"(.+)\[(-?\d+)(?:(:|(?<=\d)-)(-?\d*))?\]")
 
@@ -20,7 +20,7 @@ def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection
 
     Raises UsageError if a part of the pattern matches nothing.
     """
-    parts = [part.strip() for part in _SEPARATOR.split(pattern) if part.strip(" !&")]
+    parts = [part.strip() for part in _PARTS.findall(pattern) if part.strip(" !&")]
     if not parts:
         raise UsageError("empty host pattern")
     chosen: set[str] = set()

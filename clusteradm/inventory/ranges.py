@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections import Counter
@@ -12,25 +13,45 @@ _RANGE = re.compile(r"([0-9]*|[A-Za-z])[:-]([0-9]+|[A-Za-z])(?::([0-9]+))?|[0-9]
 _NUMBER = re.compile(r"[0-9]+")
 # More than any inventory needs; a typing error must not exhaust the memory.
 MOST = 65536
+_LONGEST = 253
 
 
 def expand(pattern: str) -> Iterator[str]:
-    """The names that a pattern stands for, in order. Raises ValueError for an invalid range."""
-    found = _BRACKETS.search(pattern)
-    if not found:
-        if "[" in pattern or "]" in pattern:
-            raise ValueError(f"bad host range: {pattern}")
-        yield pattern
-        return
-    for part in found[1].split(","):
-        for value in _values(part, pattern):
-            yield from expand(pattern[: found.start()] + value + pattern[found.end() :])
+    """The names that a pattern stands for, in order. Raises ValueError for an invalid range, or for too many names."""
+    pieces = _BRACKETS.split(pattern)  # text, range, text, ..., text
+    if any("[" in text or "]" in text for text in pieces[::2]):
+        raise ValueError(f"bad host range: {_short(pattern)}")
+    if len(pieces) > 1 and sum(map(len, pieces[::2])) > _LONGEST:
+        raise ValueError(f"longer than the name of a host: {_short(pattern)}")
+    choices = []
+    product = 1
+    for place, piece in enumerate(pieces):
+        if place % 2:
+            values = list(itertools.islice(_choices(piece, pattern), MOST + 1))
+            product *= len(values)
+            if product > MOST:
+                raise ValueError(f"more than {MOST} hosts in one range: {_short(pattern)}")
+            choices.append(values)
+        else:
+            choices.append([piece])
+    return map("".join, itertools.product(*choices))
+
+
+def _choices(ranges: str, pattern: str) -> Iterator[str]:
+    for part in ranges.split(","):
+        yield from _values(part, pattern)
+
+
+def _short(pattern: str) -> str:
+    return pattern if len(pattern) <= 80 else f"{pattern[:80]}..."
 
 
 def _values(part: str, pattern: str) -> Iterator[str]:
     match = _RANGE.fullmatch(part)
     if not match:
-        raise ValueError(f"bad host range: {pattern}")
+        raise ValueError(f"bad host range: {_short(pattern)}")
+    if len(part) > _LONGEST:
+        raise ValueError(f"a number that is too long in the host range: {_short(pattern)}")
     if match[2] is None:
         yield part
         return
@@ -53,8 +74,9 @@ def _values(part: str, pattern: str) -> Iterator[str]:
     numbers = range(int(first), int(last) + 1, step)
     if not numbers:
         raise ValueError(f"host range runs backwards: {pattern}")
-    if len(numbers) > MOST:
-        raise ValueError(f"{len(numbers)} hosts in one range: {pattern}")
+    count = (int(last) - int(first)) // step + 1  # len() takes no number above 2**63
+    if count > MOST:
+        raise ValueError(f"{count} hosts in one range: {_short(pattern)}")
     for number in numbers:
         yield str(number).zfill(width)
 

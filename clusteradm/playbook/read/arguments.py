@@ -11,7 +11,9 @@ from clusteradm.node.spec.modules import MODULES, convert
 # Options that may precede a command written as one string (Ansible's free form).
 _FREE_FORM_OPTIONS = ("chdir", "creates", "executable", "removes", "stdin")
 _FREE_FORM = re.compile(
-    r"(?:^|(?<=\s))(" + "|".join(_FREE_FORM_OPTIONS) + r""")=("[^"]*"|'[^']*'|(?:\{\{.*?\}\}|[^\s"'])+)(?:\s+|$)"""
+    r"(?:^|(?<=\s))("
+    + "|".join(_FREE_FORM_OPTIONS)
+    + r""")=("[^"]*"|'[^']*'|(?:\{\{(?:(?!\}\}).)*\}\}|(?!\{\{)[^\s"'])+)(?:\s+|$)"""
 )
 
 

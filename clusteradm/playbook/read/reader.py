@@ -36,10 +36,11 @@ class _Reader:
         self._templates = templates
         self._problems = problems
         self._importing: list[Path] = []
+        self._imported: list[Path] = []
 
     def playbook(self, path: Path) -> tuple[Play, ...]:
         """The plays of one file, with those of imported files in their places."""
-        source = Source(path, self._problems)
+        source = Source(path, self._problems, self._imported)
         document = source.read()
         if document is None or document.is_null:
             return ()
@@ -79,7 +80,7 @@ class _Reader:
         if not path.is_file():
             source.problem(imported.line, f"there is no file {path}{nearest(path.name, _files(path.parent))}")
             return ()
-        return self.playbook(path)
+        return self.playbook(path) if source.may_import(imported.line) else ()
 
     def _play(self, source: Source, element: Value, entries: Mapping[str, Entry]) -> list[Play]:
         keywords = Keywords(PLAY, "a play", source, self._templates)

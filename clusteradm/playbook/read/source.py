@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from clusteradm.errors import Problem
+from clusteradm.inventory.yaml_text import Refused, check_nodes, check_text, read_text
 
 try:
     from yaml import CSafeLoader as _SafeLoader
 except ImportError:  # PyYAML built without libyaml: the same result, slower
     from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
+
+# Files that import files multiply.
+MOST_IMPORTS = 500
 
 
 class _Loader(_SafeLoader):
@@ -24,7 +29,7 @@ class _Loader(_SafeLoader):
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node, ScalarNode):
+            if isinstance(key_node, ScalarNode) and key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f'the key "{key_node.value}" is there twice', key_node.start_mark
                 )
@@ -68,7 +73,10 @@ class Value:
 
     def entries(self) -> Iterator[Entry]:
         """The entries of a mapping, merge keys (`<<`) resolved. A duplicate key is a problem."""
-        self._source.loader.flatten_mapping(self._node)
+        try:
+            self._source.loader.flatten_mapping(self._node)
+        except yaml.YAMLError as error:
+            self._source.refuse(error)
         seen: set[str] = set()
         for key_node, value_node in self._node.value:
             key = str(self._source.construct(key_node))
@@ -91,10 +99,20 @@ class Unreadable(Exception):
 class Source:
     """One YAML file; every defect is added to `problems`."""
 
-    def __init__(self, path: Path, problems: list[Problem]) -> None:
+    def __init__(self, path: Path, problems: list[Problem], imported: list[Path] | None = None) -> None:
+        """`imported`: the files that a playbook has imported so far, each time that it did."""
         self.path = path
         self.loader: Any = None
         self.problems = problems
+        self.imported: list[Path] = [] if imported is None else imported
+
+    def may_import(self, line: int) -> bool:
+        """Whether this file may import one more, which is then counted; else a problem is added."""
+        self.imported.append(self.path)
+        if len(self.imported) > MOST_IMPORTS:
+            self.problem(line, f"more than {MOST_IMPORTS} imports in one playbook, those of imported files included")
+            return False
+        return True
 
     def problem(self, line: int, message: str) -> None:
         """Add a defect of this file; the same one at the same line only once."""
@@ -105,18 +123,27 @@ class Source:
     def read(self) -> Value | None:
         """The file's one document; None if it is empty, or cannot be read (a problem is added)."""
         try:
-            text = self.path.read_text(encoding="utf-8")
+            text = read_text(self.path)
         except FileNotFoundError:
             self.problem(0, "no such file")
             return None
         except (OSError, UnicodeDecodeError) as error:
-            self.problem(0, f"cannot be read: {error}")
+            self.problem(0, f"cannot be read: {getattr(error, 'strerror', None) or error}")
             return None
         try:
+            check_text(text)
             self.loader = _Loader(text)
             node = self.loader.get_single_node()
+            if node is not None:
+                check_nodes(node)
         except yaml.YAMLError as error:
             self._yaml_error(error)
+            return None
+        except Refused as refused:
+            self.problem(refused.line, str(refused))
+            return None
+        except RecursionError:  # PyYAML built without libyaml
+            self.problem(0, "nested too deeply")
             return None
         return Value(self, node) if node is not None else None
 
@@ -126,7 +153,14 @@ class Source:
             return self.loader.construct_document(node)
         except yaml.YAMLError as error:
             self._yaml_error(error)
-            raise Unreadable from None
+        except (ValueError, OverflowError, TypeError) as error:  # 2001-99-99; a number of thousands of digits
+            self.problem(node.start_mark.line + 1, f"not valid YAML: {error}")
+        raise Unreadable
+
+    def refuse(self, error: yaml.YAMLError) -> NoReturn:
+        """Add the problem of a value that is not valid YAML. Raises Unreadable."""
+        self._yaml_error(error)
+        raise Unreadable from None
 
     def _yaml_error(self, error: yaml.YAMLError) -> None:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)

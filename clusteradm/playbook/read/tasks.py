@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from clusteradm.inventory.yaml_text import read_text
 from clusteradm.nearest import nearest
 from clusteradm.node.spec.modules import MODULES, NAMES, OptionError
 from clusteradm.playbook.model import CONNECTION_MODULES, Conditions, Place, Task
@@ -91,7 +92,9 @@ class TaskReader:
         if path.resolve() in self._inherited.files:
             self._source.problem(imported.line, f"{name} imports itself")
             return
-        source = Source(path, self._source.problems)
+        if not self._source.may_import(imported.line):
+            return
+        source = Source(path, self._source.problems, self._source.imported)
         document = source.read()
         if document is None or document.is_null:
             return
@@ -235,7 +238,7 @@ class TaskReader:
             self._source.problem(line, f"{error}{near}")
             return
         try:
-            self._templates.check_file(path.read_text(encoding="utf-8"), str(path))
+            self._templates.check_file(read_text(path), str(path))
         except TemplateProblem as problem:
             Source(path, self._source.problems).problem(problem.line, str(problem))
         except (OSError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from clusteradm.playbook.render.jinja import Scope, Templates
 from clusteradm.playbook.render.undefined import strict
+from clusteradm.playbook.render.variables import Variables
 
 
 class NoCondition(ValueError):
@@ -19,10 +20,18 @@ def value_of(expression: str, templates: Templates, scope: Scope) -> Any:
 
 
 def holds(condition: Any, templates: Templates, scope: Scope) -> bool:
-    """Whether one condition is true. As in Ansible, "{{ name }}" may name another expression."""
+    """Whether one condition is true. As in Ansible, "{{ name }}" may name another expression.
+
+    That expression must be written in a playbook or inventory: what a host answers is never evaluated.
+    """
     value = condition
     if isinstance(value, str) and value.strip().startswith("{{") and value.strip().endswith("}}"):
         value = strict(templates.string(value.strip(), scope))
+        if isinstance(value, str) and not (isinstance(scope, Variables) and scope.written(value)):
+            raise NoCondition(
+                f'"{condition}" is a text that is not written in a playbook or inventory, and is not evaluated:'
+                " compare it with something, or use a test"
+            )
     if isinstance(value, str):
         value = value_of(value, templates, scope)
     if not isinstance(value, bool):

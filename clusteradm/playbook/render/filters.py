@@ -23,6 +23,9 @@ import jinja2
 from jinja2 import pass_environment
 from jinja2.filters import do_default
 
+from clusteradm.inventory.yaml_text import check_nodes, check_text
+from clusteradm.playbook.render import regex
+from clusteradm.playbook.render.limits import counted
 from clusteradm.playbook.render.undefined import Deferred, Undefined, strict, use
 from clusteradm.playbook.result import Forecast
 
@@ -76,18 +79,19 @@ def _regex_replace(
     multiline: bool = False,
     count: int = 0,
 ) -> str:
-    return re.compile(pattern, _flags(ignorecase, multiline)).sub(replacement, str(value), count=count)
+    return regex.sub(pattern, _flags(ignorecase, multiline), str(value), replacement, count)
 
 
-def _regex_findall(value: Any, regex: str, multiline: bool = False, ignorecase: bool = False) -> list[Any]:
-    return re.findall(regex, str(value), _flags(ignorecase, multiline))
+def _regex_findall(value: Any, pattern: str, multiline: bool = False, ignorecase: bool = False) -> list[Any]:
+    return regex.findall(pattern, _flags(ignorecase, multiline), str(value))
 
 
-def _regex_search(value: Any, regex: str, *groups: str, ignorecase: bool = False, multiline: bool = False) -> Any:
-    found = re.search(regex, str(value), _flags(ignorecase, multiline))
-    if not found:
+def _regex_search(value: Any, pattern: str, *groups: str, ignorecase: bool = False, multiline: bool = False) -> Any:
+    wanted = [_group(group) for group in groups]
+    found = regex.groups("search", pattern, _flags(ignorecase, multiline), str(value), wanted)
+    if found is None:
         return None
-    return [found.group(_group(group)) for group in groups] if groups else found.group()
+    return found[1:] if groups else found[0]
 
 
 def _group(reference: str) -> str | int:
@@ -185,7 +189,12 @@ def _to_nice_yaml(value: Any, indent: int = 4, **options: Any) -> str:
 def _from_yaml(value: Any) -> Any:
     import yaml
 
-    return yaml.safe_load(str(value))
+    text = str(value)
+    check_text(text)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if root is not None:
+        check_nodes(root)
+    return yaml.safe_load(text)
 
 
 def _strftime(string_format: str, second: Any = None, utc: bool = False) -> str:
@@ -272,7 +281,7 @@ _STRICT: dict[str, Callable[..., Any]] = {
     "ipaddr": _ipaddr,
     "items2dict": _items2dict,
     "path_join": lambda paths: posixpath.join(*paths) if isinstance(paths, list) else paths,
-    "product": lambda first, *others: [list(row) for row in itertools.product(first, *others)],
+    "product": lambda first, *others: [list(row) for row in counted(itertools.product(first, *others))],
     "quote": lambda value: shlex.quote(str(value)),
     "regex_escape": lambda value: re.escape(str(value)),
     "regex_findall": _regex_findall,
@@ -320,9 +329,9 @@ def _flag(name: str, test: str) -> Callable[[Any], bool]:
     return is_set
 
 
-def _matches(how: Callable[[re.Pattern[str], str], Any]) -> Callable[..., bool]:
+def _matches(how: str) -> Callable[..., bool]:
     def matches(value: Any = "", pattern: str = "", ignorecase: bool = False, multiline: bool = False) -> bool:
-        return bool(how(re.compile(pattern, _flags(ignorecase, multiline)), str(use(value))))
+        return regex.groups(how, pattern, _flags(ignorecase, multiline), str(use(value))) is not None
 
     return matches
 
@@ -365,8 +374,8 @@ TESTS: dict[str, Callable[..., bool]] = {
     "skipped": _flag("skipped", "skipped"),
     "succeeded": lambda value: not _flag("failed", "succeeded")(value),
     "success": lambda value: not _flag("failed", "success")(value),
-    "match": _matches(lambda pattern, text: pattern.match(text)),
-    "search": _matches(lambda pattern, text: pattern.search(text)),
+    "match": _matches("match"),
+    "search": _matches("search"),
     "contains": lambda container, element: use(element) in use(container),
     "version": _version,
 }

@@ -2,20 +2,26 @@
 
 The value of a template (measured against ansible-core 2.19): of a single expression its native value; of several parts
 their text, without those that are None; of an empty template None. Trailing newlines of the template are kept.
+
+A template is data: it runs in Jinja's sandbox, as in Ansible, and its work and memory are limited (render/limits.py).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
+from types import BuiltinMethodType, TracebackType
 from typing import Any
 
 import jinja2
+from jinja2 import nodes
+from jinja2.compiler import Frame
 from jinja2.lexer import TokenStream
 from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.runtime import Context
+from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
 
-from clusteradm.playbook.render import filters
+from clusteradm.playbook.render import filters, limits
 from clusteradm.playbook.render.undefined import Undefined, is_no_else, strict
 
 Scope = Mapping[str, Any]
@@ -44,36 +50,110 @@ class _CodeGenerator(NativeCodeGenerator):
         values = list(group)
         return repr(values[0] if len(values) == 1 else _concat(values))
 
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:
+        node.iter = nodes.Call(nodes.EnvironmentAttribute("counted"), [node.iter], [], None, None)
+        super().visit_For(node, frame)
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.concatenated((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
 
 def _concat(nodes: Iterable[Any]) -> Any:
     parts = [_plain(node) for node in nodes if node is not None]
     if len(parts) > 1:
-        return "".join(str(strict(part)) for part in parts if not is_no_else(part))
+        return "".join(_output(strict(part)) for part in parts if not is_no_else(part))
     return parts[0] if parts else None
+
+
+def _output(value: Any) -> str:
+    limits.charge(limits.measure(value))
+    return str(value)
 
 
 def _plain(value: Any) -> Any:
     """The value with generators and views, which filters return, made lists."""
     if isinstance(value, str | dict | list | tuple | jinja2.Undefined) or not isinstance(value, Iterable | Iterator):
         return value
-    return value if isinstance(value, Mapping) else list(value)
+    return value if isinstance(value, Mapping) else list(limits.counted(value))
 
 
 def _put_out(value: Any) -> Any:
     return "" if is_no_else(value) else strict(value)
 
 
-class _Environment(jinja2.Environment):
+class _Formatter(SandboxedFormatter):
+    """str.format of the sandbox, each part charged."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        limits.widths(re.findall(r"\d+", format_spec))
+        limits.charge(limits.measure(value))
+        return super().format_field(value, format_spec)
+
+
+# Attributes with underscores that Ansible allows: there are no filters for these operations.
+_OF_NUMBERS = {"__and__", "__lshift__", "__or__", "__rshift__", "__xor__"}
+
+
+class _Environment(SandboxedEnvironment):
+    """Jinja's sandbox: a template reaches values, never Python. Names that begin with _ are undefined."""
+
     code_generator_class = _CodeGenerator
     context_class = _Context
     concat = staticmethod(_concat)
+    intercepted_binops = frozenset(("+", "*", "**", "%"))
 
     def __init__(self, *, escape_backslashes: bool, finalize: Callable[[Any], Any] | None = None) -> None:
         super().__init__(trim_blocks=True, undefined=Undefined, finalize=finalize)
         self.optimized = False  # constant folding would turn native constants into text
         self._escape_backslashes = escape_backslashes
-        self.filters.update(filters.FILTERS)
+        known = {**self.filters, **filters.FILTERS}
+        self.filters.update({name: limits.of_filter(name, function) for name, function in known.items()})
         self.tests.update(filters.TESTS)
+        self.binop_table.update(
+            {"+": limits.plus, "*": limits.times, "**": limits.power, "%": limits.percent},
+        )
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if attr in _OF_NUMBERS and isinstance(obj, int):
+            return attr != "__lshift__"
+        return super().is_safe_attribute(obj, attr, value)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
+        """Undefined, which raises SecurityError when it is used; but the element of a mapping that has that key."""
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().unsafe_undefined(obj, attribute)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if not isinstance(value, BuiltinMethodType) or super().wrap_str_format(value) is None:
+            return None
+        text = str(value.__self__)
+
+        def formatted(*args: Any, **options: Any) -> str:
+            if value.__name__ == "format_map":
+                (options,), args = args, ()
+            return _Formatter(self).vformat(text, args, options)
+
+        return formatted
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **options: Any) -> Any:
+        if __obj == __self.counted:
+            return limits.counted(*args)
+        return super().call(__context, __obj, *limits.call(__obj, args, options), **options)
+
+    @staticmethod
+    def counted(values: Iterable[Any]) -> Iterator[Any]:
+        """The elements that a loop goes through."""
+        return limits.counted(values)
+
+    @staticmethod
+    def concatenated(parts: tuple[Any, ...]) -> str:
+        """The operator ~."""
+        return "".join([_output(part) for part in parts])
 
     def _tokenize(
         self, source: str, name: str | None, filename: str | None = None, state: str | None = None
@@ -140,13 +220,17 @@ class Templates:
                 self._compiled[key] = environment.from_string(text)
             except jinja2.TemplateSyntaxError as error:
                 raise TemplateProblem(error.message or "syntax error", error.lineno) from None
+            except (RecursionError, MemoryError, SyntaxError):
+                raise TemplateProblem("nested too deeply", 1) from None
+            except ValueError as error:  # a number of thousands of digits
+                raise TemplateProblem(str(error), 1) from None
             self._compiled[key].name = name
         return self._compiled[key]
 
     @staticmethod
     def _render(template: jinja2.Template, scope: Scope) -> Any:
         context = _Context(template.environment, scope, template.name, template.blocks)  # type: ignore[arg-type]
-        return _concat(template.root_render_func(context))
+        return limits.render(lambda: _concat(template.root_render_func(context)))
 
 
 def is_template(text: str) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import jinja2
 
+from clusteradm.playbook.render.limits import BUDGET, ELEMENT, TooMuch
+
 
 class Undefined(jinja2.StrictUndefined):
     """An undefined value. `a.b.c` of an undefined `a` is undefined too, so that `is defined` and `default` work."""
@@ -53,12 +55,22 @@ def use(value: Any) -> Any:
 
 
 def strict(value: Any) -> Any:
-    """The value; raises if it, or anything within it, is undefined or not known yet."""
+    """The value; raises if it, or anything within it, is undefined or not known yet, or there is too much of it."""
     use(value)
-    if isinstance(value, Mapping):
-        for element in value.values():
-            strict(element)
-    elif isinstance(value, list | tuple):
-        for element in value:
-            strict(element)
+    if isinstance(value, Mapping | list | tuple):
+        left = BUDGET // ELEMENT
+        stack = [iter(value.values() if isinstance(value, Mapping) else value)]
+        while stack:
+            for element in stack[-1]:
+                left -= 1
+                if left < 0:
+                    raise TooMuch
+                if isinstance(element, str | int):
+                    continue
+                use(element)
+                if isinstance(element, Mapping | list | tuple):
+                    stack.append(iter(element.values() if isinstance(element, Mapping) else element))
+                    break
+            else:
+                stack.pop()
     return value

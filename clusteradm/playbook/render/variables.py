@@ -13,9 +13,13 @@ from typing import Any
 
 import jinja2.defaults
 from jinja2.exceptions import UndefinedError
+from jinja2.utils import generate_lorem_ipsum
 
+from clusteradm.inventory.document import UnsafeText
+from clusteradm.inventory.yaml_text import kind, read_text
 from clusteradm.playbook.model import Task
 from clusteradm.playbook.render.jinja import Templates
+from clusteradm.playbook.render.limits import STEP, charge, format_widths
 from clusteradm.playbook.render.undefined import Deferred, Undefined
 from clusteradm.playbook.result import UnknownUntilRun
 from clusteradm.playbook.state import Pending, RunState
@@ -38,10 +42,16 @@ class VariableError(Exception):
 
 def _now(utc: bool = False, fmt: str | None = None) -> Any:
     moment = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) if utc else datetime.datetime.now()
+    format_widths(fmt or "")
     return moment.strftime(fmt) if fmt else moment
 
 
-GLOBALS: dict[str, Any] = {**jinja2.defaults.DEFAULT_NAMESPACE, "omit": OMIT, "now": _now}
+def _lipsum(n: int = 5, html: bool = True, min: int = 20, max: int = 100) -> str:
+    charge(STEP * n * max)
+    return generate_lorem_ipsum(n, html, min, max)
+
+
+GLOBALS: dict[str, Any] = {**jinja2.defaults.DEFAULT_NAMESPACE, "lipsum": _lipsum, "omit": OMIT, "now": _now}
 
 
 class Variables(Mapping[str, Any]):
@@ -112,8 +122,15 @@ class Variables(Mapping[str, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def written(self, text: str) -> bool:
+        """Whether this text is a variable, or within one, of a playbook or inventory, and may be evaluated."""
+        layers = [*self._layers, *(state.host.vars for state in self._run_state.hosts.values())]
+        return any(_within(text, layer) for layer in layers)
+
     def render(self, value: Any) -> Any:
         """The value with every template in it rendered; an undefined element raises when it is used."""
+        if isinstance(value, UnsafeText):
+            return str(value)
         if isinstance(value, str):
             return self._templates.string(value, self)
         if isinstance(value, dict):
@@ -162,6 +179,14 @@ class Variables(Mapping[str, Any]):
             raise VariableError(f"{error} (in the variable {name!r})") from error
         finally:
             self._rendering.pop()
+
+
+def _within(text: str, value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_within(text, element) for element in value.values())
+    if isinstance(value, list):
+        return any(_within(text, element) for element in value)
+    return bool(value == text)
 
 
 class HostView(Mapping[str, Any]):
@@ -213,7 +238,7 @@ def lookup(task: Task) -> Callable[..., Any]:
     def read(kind: str, name: str = "", **options: Any) -> str:
         if kind not in ("file", "ansible.builtin.file") or options:
             raise UndefinedError(f"lookup({kind!r}) is not in the subset; there is lookup('file', PATH)")
-        return find(name, task, "files").read_text(encoding="utf-8").rstrip()
+        return read_text(find(name, task, "files")).rstrip()
 
     return read
 
@@ -227,5 +252,7 @@ def find(name: str, task: Task, folder: str) -> Path:
     for place in places:
         if place.is_file():
             return place
+        if place.exists() and not place.is_dir():
+            raise FileNotFoundError(f"{place} is {kind(place)}, not a file")
     tried = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise FileNotFoundError(f"there is neither {tried}")

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from clusteradm.inventory import Host
+from clusteradm.inventory.yaml_text import read_text
 from clusteradm.node.spec.modules import normalise
 from clusteradm.playbook import result
 from clusteradm.playbook.model import Play, Playbook, Step, Task, constant
@@ -161,7 +162,7 @@ class Planner:
         """The text of a template file. Raises TaskError that names file and line."""
         path = find(src, task, "templates")
         try:
-            text, syntax = bodies.syntax(path.read_text(encoding="utf-8"), task, variables)
+            text, syntax = bodies.syntax(read_text(path), task, variables)
             return self._templates.file(text, str(path), variables, **syntax)
         except (Pending, UnknownUntilRun):
             raise
