@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import signal
 import sys
 import termios
 import threading
@@ -33,8 +34,12 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._output.is_terminal:
-            self.start()
             _started.append(self)
+            try:
+                self.start()
+            except BaseException:  # Ctrl-C
+                self.__exit__(None, None, None)
+                raise
         return self
 
     def __exit__(
@@ -46,6 +51,10 @@ class Display:
 
     def start(self) -> None:
         """Draw it below what is on the screen."""
+        with _uninterrupted():
+            self._start()
+
+    def _start(self) -> None:
         # A Live that is started again erases as many lines as it had before: the question that it was stopped for.
         self._live = Live(
             console=self._output,
@@ -67,13 +76,15 @@ class Display:
     def draw(self) -> None:
         """Draw it now."""
         if self._live is not None:
-            self._live.refresh()
+            with _uninterrupted():
+                self._live.refresh()
 
     def stop(self) -> None:
         """Take it off the screen, or leave it there as it is if it is lasting."""
         live, self._live = self._live, None
         if live is not None:
-            live.stop()
+            with _uninterrupted():
+                live.stop()
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,22 @@ class _Wrapped:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from console.render(self.shown, options.update(no_wrap=False, overflow="fold"))
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block: after half a drawing, lines would be taken back that are not its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -107,10 +134,10 @@ def confirm(table: str, question: str) -> bool:
     """Show the table, ask the question. No without a y, and at the end of input."""
     with _stopped():
         show.message(table)
-        sys.stderr.write(show.line(question) + " [y/N] ")
-        sys.stderr.flush()
         # Keys typed before the question was seen are no answer to it.
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
+        sys.stderr.write(show.line(question) + " [y/N] ")
+        sys.stderr.flush()
         try:
             answer = sys.stdin.readline()
         except UnicodeDecodeError:

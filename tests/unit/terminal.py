@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-SECONDS = 60.0
+SECONDS = 20.0
 _SEQUENCE = re.compile(r"\x1b\[(\?25[hl]|[0-9;]*m|\d*A|[012]?K|1?G)")
 _INCOMPLETE = re.compile(r"\x1b(\[[?0-9;]{0,20})?")
 
@@ -143,7 +143,7 @@ class Terminal:
 
     def wait_for(self, text: str) -> str:
         """The screen's text, once this is in it."""
-        deadline = time.monotonic() + SECONDS
+        deadline, text = time.monotonic() + SECONDS, text.rstrip()
         while text not in self.screen.text:
             if time.monotonic() > deadline or not self.read():
                 raise AssertionError(f"{text!r} is not to be seen; the screen:\n{self.screen.text}")
@@ -157,6 +157,12 @@ class Terminal:
     def echoes(self) -> bool:
         """Whether what is typed is to be seen."""
         return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
+    def wait_for_secret(self, question: str) -> None:
+        """Draw until the question is there, and what is typed is not to be seen."""
+        self.wait_for(question)
+        while self.echoes:
+            time.sleep(0.01)
 
     def finish(self) -> int:
         """Draw all of the rest; the exit status."""

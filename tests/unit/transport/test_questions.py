@@ -33,7 +33,7 @@ def commands(boards: Boards) -> dict[str, list[str | Path]]:
         "enroll": ["enroll", "-i", file],
         "bootstrap": bootstrap(boards),
         "bootstrap --json": [*bootstrap(boards), "--json"],
-        "health": ["health", "-i", file, "--limit", "b0,b1"],
+        "health": ["health", "-i", file],
         "health --watch": ["health", "-i", file, "--watch", "0.1"],
         "model list": ["model", "list", "-i", file],
     }
@@ -58,7 +58,7 @@ def test_host_keys_are_seen_and_yes_is_yes(start: Start, command: str, width: in
     boards = start(2)
     count = 1 if command == "model list" else 2
     with terminal.clusteradm(*commands(boards)[command], width=width) as shown:
-        seen(shown.wait_for(QUESTION.strip()), boards, count)
+        seen(shown.wait_for(QUESTION), boards, count)
         assert not boards.known_hosts.exists()
         shown.type("y\n")
         if command == "health --watch":
@@ -75,7 +75,7 @@ def test_host_keys_are_seen_and_yes_is_yes(start: Start, command: str, width: in
 def test_all_else_is_no(start: Start, answer: str) -> None:
     boards = start(2)
     with terminal.clusteradm(*bootstrap(boards), width=60) as shown:
-        shown.wait_for(QUESTION.strip())
+        shown.wait_for(QUESTION)
         shown.type(answer)
         assert shown.finish() == 4
         seen(shown.screen.text, boards, 2)
@@ -87,7 +87,7 @@ def test_all_else_is_no(start: Start, answer: str) -> None:
 def test_ctrl_c_at_the_question_ends_the_program(start: Start, command: str) -> None:
     boards = start(2)
     with terminal.clusteradm(*commands(boards)[command]) as shown:
-        shown.wait_for(QUESTION.strip())
+        shown.wait_for(QUESTION)
         shown.type("\x03")
         assert shown.finish() == 130
         lines = shown.screen.text.rstrip().splitlines()
@@ -100,7 +100,7 @@ def test_an_answer_typed_before_the_question_is_none(start: Start) -> None:
     boards = start(1)
     with terminal.clusteradm(*bootstrap(boards)) as shown:
         shown.type("y\n")
-        shown.wait_for(QUESTION.strip())
+        shown.wait_for(QUESTION)
         shown.type("n\n")
         assert shown.finish() == 4
     assert not boards.known_hosts.exists()
@@ -117,9 +117,8 @@ def test_piped_input_is_no_answer(start: Start) -> None:
 
 def hidden(shown: Terminal, question: str, secret: str) -> None:
     """Ask; the answer is not seen."""
-    assert shown.wait_for(question).rstrip().endswith(question.rstrip())
-    while shown.echoes:
-        shown.read(0.1)
+    shown.wait_for_secret(question)
+    assert shown.screen.text.rstrip().endswith(question.rstrip())
     shown.type(f"{secret}\n")
 
 
@@ -144,17 +143,12 @@ def test_ctrl_c_at_a_password_ends_the_program(start: Start, tmp_path: Path, wor
     (tmp_path / "home").mkdir()
     boards = start(1, home=str(tmp_path / "home"), authorized=[], methods="publickey,password", password="geheim")
     with terminal.clusteradm("enroll", "-i", inventory(boards), "--accept-new", *words) as shown:
-        shown.wait_for("password")
-        while shown.echoes:
-            shown.read(0.1)
+        shown.wait_for_secret("password")
         shown.type(key)
         status = shown.finish()
         lines = shown.screen.text.rstrip().splitlines()
-        assert (status, lines[-1]) == (
-            (130, "clusteradm: interrupted")
-            if key == "\x03"
-            else (2, "clusteradm enroll: error: no password was typed")
-        )
+        refused = (2, "clusteradm enroll: error: no password was typed")
+        assert (status, lines[-1]) == ((130, "clusteradm: interrupted") if key == "\x03" else refused)
         assert shown.echoes and "Traceback" not in shown.screen.text and boards.attempts(0) == []
 
 
@@ -164,7 +158,7 @@ def test_the_login_password_after_the_host_keys(start: Start, tmp_path: Path) ->
     public = boards.folder / "id_ecdsa.pub"
     public.write_text(f"ecdsa-sha2-nistp256 {boards.keys[0].get_base64()} {getpass.getuser()}\n")
     with terminal.clusteradm("enroll", "-i", inventory(boards), "-k", width=60) as shown:
-        seen(shown.wait_for(QUESTION.strip()), boards, 2)
+        seen(shown.wait_for(QUESTION), boards, 2)
         shown.type("y\n")
         hidden(shown, "login password of b0, b1: ", "geheim")
         shown.finish()
