@@ -17,6 +17,7 @@ from rich.live import Live
 
 from clusteradm.cli import show
 
+_SECONDS = 0.125  # from one drawing to the next
 _started: list[Display] = []
 
 
@@ -31,6 +32,7 @@ class Display:
         self._render = render
         self._lasting = lasting
         self._live: Live | None = None
+        self._stopping = threading.Event()
 
     def __enter__(self) -> Display:
         if self._output.is_terminal:
@@ -60,14 +62,23 @@ class Display:
             console=self._output,
             get_renderable=self._drawn,
             transient=not self._lasting,
-            auto_refresh=not self._lasting,
-            refresh_per_second=8,
+            auto_refresh=False,
             vertical_overflow="visible" if self._lasting else "ellipsis",
             # What is written to a terminal goes above the display; what goes elsewhere must still go there.
             redirect_stdout=show.stdout.is_terminal,
             redirect_stderr=show.stderr.is_terminal,
         )
         self._live.start(refresh=True)
+        show.Output.live = self._output
+        self._stopping = threading.Event()
+        if not self._lasting:
+            threading.Thread(target=self._redraw, args=(self._live, self._stopping), daemon=True).start()
+
+    def _redraw(self, live: Live, stopping: threading.Event) -> None:
+        while not stopping.wait(_SECONDS):
+            with show.turn:
+                if not stopping.is_set():
+                    live.refresh()
 
     def _drawn(self) -> RenderableType:
         # A Live draws a last time when it stops, in full: more lines than a low terminal can take back.
@@ -84,7 +95,9 @@ class Display:
         live, self._live = self._live, None
         if live is not None:
             with _uninterrupted():
+                self._stopping.set()
                 live.stop()
+                show.Output.live = None
 
 
 @dataclass(frozen=True)
@@ -100,13 +113,11 @@ class _Wrapped:
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Ctrl-C waits until the end of the block: after half a drawing, lines would be taken back that are not its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
-        yield
+        with show.turn:
+            yield
     finally:
         signal.signal(signal.SIGINT, before)
     if came:

@@ -125,8 +125,9 @@ class View:
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 1))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, min_width=1)
+        # Where the terminal is narrow, the name of the host stays.
+        table.add_column(no_wrap=True, min_width=max((len(host) for host in self._current), default=0))
         table.add_column(no_wrap=True, overflow="ellipsis")
         # A copy: events go on while this is drawn, in another thread.
         for host, text in list(self._current.items()):

@@ -10,8 +10,9 @@ import codecs
 import io
 import json
 import sys
+import threading
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import rich.table
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,19 +21,46 @@ from rich.text import Text
 
 from clusteradm.cli.escape import line, visible
 
-__all__ = ["Output", "Table", "data", "data_stream", "json_document", "json_text", "line", "message", "text", "visible"]
+__all__ = [
+    "Output",
+    "Table",
+    "data",
+    "data_stream",
+    "json_document",
+    "json_text",
+    "line",
+    "message",
+    "text",
+    "turn",
+    "visible",
+]
 
 SCHEMA_VERSION = 1
+# Held by whoever writes to a terminal. Rich lets two threads print at once, and a display that another thread draws in
+# between then takes back a line that is not its own.
+turn = threading.RLock()
 PIPED_WIDTH = 240
 
 
 class Output(Console):
-    """Standard output or standard error. Text is never parsed as markup: "[coral-0]" is a name, not a colour."""
+    """Standard output or standard error. Text is never parsed as markup: "[coral-0]" is a name, not a colour.
+
+    `live`: the one that has a live display.
+    """
+
+    live: ClassVar[Output | None] = None
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(
             stderr=stderr, width=width, markup=False, emoji=False, highlight=False, soft_wrap=True, tab_size=4
         )
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, above the live display if there is one."""
+        with turn:
+            # Only the console of a display knows how to print above it.
+            there = Output.live if Output.live is not None and self.is_terminal else self
+            Console.print(there, *objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The string as Text, escaped before it is measured and laid out."""
