@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
 from pathlib import Path
 
 from clusteradm import transport
-from clusteradm.cli import show
+from clusteradm.cli import display, show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
 from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
@@ -127,10 +126,7 @@ def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password 
 def ask_password(question: str) -> Password:
     """Ask on the terminal, without echo. Passwords are taken in no other way: files and variables can be read."""
     require_terminal()
-    try:
-        text = getpass.getpass(question)
-    except EOFError:
-        text = ""
+    text = display.password(question)
     if not text:
         raise UsageError("no password was typed")
     return Password(text)
@@ -149,8 +145,8 @@ def require_terminal() -> None:
 
 def _ask(table: str) -> bool:
     """Show all fingerprints, ask once. Without a terminal the answer is no."""
-    show.message(table)
-    if not show.stderr.is_terminal:
+    if not display.can_ask():
+        show.message(table)
         show.message("not a terminal: nothing accepted; --accept-new accepts the keys of hosts never seen before")
         return False
-    return show.stderr.input("Accept these keys? [y/N] ").strip().lower() in ("y", "yes")
+    return display.confirm(table, "Accept these keys?")

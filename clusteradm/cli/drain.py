@@ -10,8 +10,6 @@ import getpass
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from rich.table import Table
-
 from clusteradm.cli import context, show
 from clusteradm.errors import UsageError
 from clusteradm.fleet.drains import Drain, Drains
@@ -55,9 +53,7 @@ def show_drains(command: str, drains: Iterable[Drain], *, as_json: bool) -> None
     if not found:
         show.message("nothing is drained")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("drained", "since", "by", "reason"):
-        table.add_column(column)
+    table = show.Table("drained", "since", "by", "reason")
     for drain in found:
         since = datetime.datetime.fromtimestamp(drain.since).strftime("%Y-%m-%d %H:%M")
         table.add_row(drain.subject, since, drain.by, drain.reason)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Group
-from rich.live import Live
-from rich.text import Text
+from rich.console import Group, RenderableType
+from rich.spinner import Spinner
 
 from clusteradm import atomic, health
 from clusteradm.cli import context, show
+from clusteradm.cli.display import Display
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
 from clusteradm.cli.health_forms.report import HealthReport
@@ -110,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         # A monitoring server reads only the standard output of a plugin.
         status, line = unknown(str(error))
-        sys.stdout.write(line + "\n")
+        show.data(line + "\n")
         return status
     if args.html:
         from clusteradm.cli.health_forms.html import html  # Jinja, which no other form needs
@@ -124,10 +123,10 @@ def _show(report: HealthReport, form: str, *, verbose: bool) -> int:
     if form == "json":
         show.json_document("health", report.document())
     elif form == "prometheus":
-        sys.stdout.write(prometheus(report))
+        show.data(prometheus(report))
     elif form == "nagios":
         status, line = nagios(report)
-        sys.stdout.write(line + "\n")
+        show.data(line + "\n")
     else:
         show.stdout.print(table(report, verbose=verbose))
     return status
@@ -159,8 +158,9 @@ def _repair(args: argparse.Namespace, cluster: Cluster, survey: Survey, password
 
 
 def _ask(args: argparse.Namespace, cluster: Cluster, password: Password | None) -> Survey:
-    with show.stderr.status("checking the hosts") as status:
-        return ask(args, cluster, password, progress=lambda text: status.update(text))
+    spinner = Spinner("dots", text=show.text("checking the hosts"))
+    with Display(show.stderr, lambda: spinner):
+        return ask(args, cluster, password, progress=lambda text: spinner.update(text=show.text(text)))
 
 
 def ask(
@@ -190,14 +190,17 @@ def _watch(args: argparse.Namespace) -> None:
     cluster = context.open_cluster(args)
     password = context.ask_password("sudo password: ") if args.ask_become_pass else None
     report = judged(args, cluster, ask(args, cluster, password, again=True))
-    with Live(console=show.stdout, auto_refresh=False, vertical_overflow="visible") as live:
+
+    def shown() -> RenderableType:
+        about = show.text((f"{report.date}, again in {args.watch:g} s (Ctrl-C ends)", "dim"))
+        return Group(about, table(report, verbose=args.verbose))
+
+    with Display(show.stdout, shown, lasting=True) as view:
         while True:
-            about = Text(f"{report.date}, again in {args.watch:g} s (Ctrl-C ends)", style="dim")
-            shown = Group(about, table(report, verbose=args.verbose))
             if show.stdout.is_terminal:
-                live.update(shown, refresh=True)
+                view.draw()
             else:
-                show.stdout.print(shown)
+                show.stdout.print(shown())
             time.sleep(args.watch)
             report = judged(args, cluster, ask(args, cluster, password, again=True))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from clusteradm.cli import commands
 from clusteradm.cli.parser import Parser
@@ -26,5 +25,5 @@ def run(args: argparse.Namespace) -> int:
     parser = commands.parser(args.words)
     for word in args.words:
         parser = parser.child(word)
-    sys.stdout.write(parser.format_help())
+    parser.print_help()
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -50,19 +49,22 @@ exit status:
 """
 
 _MOST_WARNINGS = 10  # of one kind
+_TOP = 5  # classes per result
+# Options that say how a job is to be started.
+_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "limit")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm infer`."""
     parser.add_argument("inputs", nargs="*", metavar="INPUTS", help="files, folders, arrays; head:PATH is on the head")
     parser.add_argument("--model", metavar="NAME", help="name of a deployed model")
-    parser.add_argument("--version", default="latest", metavar="N", help="version of the model (default: %(default)s)")
+    parser.add_argument("--version", metavar="N", help="version of the model (default: latest)")
     parser.add_argument(
         "--output", default=None, metavar="FILE", help="write results to FILE (default: standard output)"
     )
     parser.add_argument("--truth", type=Path, metavar="FILE", help="right answers, to measure the accuracy")
     parser.add_argument(
-        "--top", type=_count, default=5, metavar="K", help="classes per result; 0: whole outputs (default: %(default)s)"
+        "--top", type=_count, metavar="K", help=f"classes per result; 0: whole outputs (default: {_TOP})"
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
@@ -103,12 +105,16 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     if args.json and args.output == "-":
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
     if args.attach:
-        if args.inputs or args.model:
-            raise UsageError("--attach follows a job as it was started: without inputs and --model")
+        given = [f"--{name}" for name in _OF_A_NEW_JOB if getattr(args, name) not in (None, False)]
+        if args.inputs or given:
+            raise UsageError(
+                f"--attach follows a job as it was started: without {', '.join(given) or 'inputs'}",
+                next_step=f"clusteradm infer --attach {args.attach}",
+            )
         return None
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
-    if args.version != "latest" and not args.version.isdigit():
+    if args.version not in (None, "latest") and not args.version.isdigit():
         raise UsageError(f"--version {args.version} is no version: a whole number, or latest")
     inputs = resolve(args.inputs)
     if isinstance(inputs, LocalInputs) and inputs.skipped:
@@ -125,14 +131,14 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
 
 def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs) -> str:
     """Start the job; its id."""
-    version = None if args.version == "latest" else int(args.version)
+    version = None if args.version in (None, "latest") else int(args.version)
     plan = Plan.make(connections, args.model, version, limit=args.limit, ranks=args.ranks, cpu=args.cpu)
     for drain in plan.slots.drained:
-        show.message(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}")
+        show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
         show.message(f"warning: {text} (clusteradm health)")
     with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(inputs, plan, top=args.top, progress=progress)
+        job, total = jobs.submit(inputs, plan, top=_TOP if args.top is None else args.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
@@ -173,8 +179,9 @@ def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Pat
         results.save(output, lambda name, file: jobs.fetch(results.job, name, file))
         return
     if not args.json:
-        results.copy(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        stream = show.data_stream()
+        results.copy(stream)
+        stream.flush()
     large = results.tensor_files()
     if large:
         folder = f"{jobs.directory(results.job)}/{large[0].partition('/')[0]}"

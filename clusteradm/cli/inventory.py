@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         _write(_values(cluster.host(args.host)))
     elif args.graph:
         for line in _tree(cluster, "all", 0):
-            show.stdout.print(line)
+            show.stdout.print(show.line(line))
     else:
         _show_origins([cluster.host(args.origin)] if args.origin else list(cluster.hosts.values()), args.json)
     return 0
@@ -80,7 +79,8 @@ def _show_origins(hosts: list[Host], as_json: bool) -> None:
         for name, value in sorted(_values(host).items()):
             origin = host.origins[name]
             text = json.dumps(_plain(value), ensure_ascii=False)
-            rows.append((host.name, name, text, f"{origin.file}:{origin.line}", origin.scope))
+            fields = (host.name, name, text, f"{origin.file}:{origin.line}", origin.scope)
+            rows.append(tuple(show.line(field) for field in fields))
     # With one host only, its column is left out.
     rows = [row[len(hosts) == 1 :] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
 
 def _write(document: Mapping[str, Any]) -> None:
     # Ansible's own format, so without schema_version: `ansible -i` reads --list as a dynamic inventory.
-    sys.stdout.write(json.dumps(document, indent=4, sort_keys=True, default=str) + "\n")
+    show.data(show.json_text(document, indent=4, sort_keys=True, default=str))
 
 
 def listing(cluster: Cluster) -> dict[str, Any]:

@@ -6,11 +6,9 @@ Jobs are started by `clusteradm infer`. A job keeps its inputs until it is compl
 from __future__ import annotations
 
 import argparse
-import sys
+import shutil
 import tempfile
 from dataclasses import asdict
-
-from rich.table import Table
 
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
@@ -73,8 +71,8 @@ def _list(args: argparse.Namespace, jobs: Jobs) -> None:
         show.message("there are no jobs")
 
 
-def _table_of_jobs(jobs: tuple[JobSummary, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table_of_jobs(jobs: tuple[JobSummary, ...]) -> show.Table:
+    table = show.Table()
     for column in ("job", "state", "model", "inputs", "done", "attempts", "error"):
         table.add_column(column, justify="right" if column in ("inputs", "done", "attempts") else "left")
     for job in jobs:
@@ -98,7 +96,7 @@ def _show(args: argparse.Namespace, jobs: Jobs) -> None:
         show.json_document("job show", body)
         return
     for name, text in _facts(details, jobs.directory(args.job)):
-        show.stdout.print(f"{name:10} {text}")
+        show.stdout.print(f"{name:10} {show.line(text)}")
     for attempt in details.status.attempts:
         show.stdout.print(f"\nattempt {attempt.attempt}: {_how_it_ended(attempt)}")
         show.stdout.print(_table_of_ranks(attempt, details))
@@ -122,12 +120,12 @@ def _how_it_ended(attempt: Attempt) -> str:
     return "running" if attempt.status is None else f"mpirun ended with status {attempt.status}"
 
 
-def _table_of_ranks(attempt: Attempt, details: JobDetails) -> Table:
+def _table_of_ranks(attempt: Attempt, details: JobDetails) -> show.Table:
     """The attempt's ranks: of one that runs, as rank 0 wrote them last."""
     ranks, progress = attempt.ranks, details.progress
     if not ranks and progress is not None and progress.attempt == attempt.attempt:
         ranks = progress.ranks
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = show.Table()
     for column in ("rank", "host", "TPU", "state", "images", "error"):
         table.add_column(column, justify="right" if column in ("rank", "images") else "left")
     for rank in ranks:
@@ -140,12 +138,13 @@ def _logs(args: argparse.Namespace, jobs: Jobs) -> None:
     with tempfile.TemporaryFile() as file:
         jobs.fetch(args.job, LOG, file)
         file.seek(0)
-        text = file.read().decode("utf-8", "replace")
-    if args.json:
-        show.json_document("job logs", {"job": args.job, "log": text.splitlines()})
-    else:
-        show.stdout.print(text, end="")
-        sys.stdout.flush()
+        if args.json:
+            text = file.read().decode("utf-8", "replace")
+            show.json_document("job logs", {"job": args.job, "log": text.splitlines()})
+        else:
+            stream = show.data_stream()
+            shutil.copyfileobj(file, stream)
+            stream.flush()
 
 
 def _cancel(args: argparse.Namespace, jobs: Jobs) -> None:

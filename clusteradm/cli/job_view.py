@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from clusteradm.cli import show
+from clusteradm.cli.display import Display
 from clusteradm.jobs import JobReport, Update
 from clusteradm.node.spec.wire.job import Progress as JobProgress
 from clusteradm.node.spec.wire.job import Status
@@ -22,8 +22,10 @@ _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 @contextmanager
 def transfer(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar for bytes on a terminal, nothing elsewhere: call it with bytes sent, and bytes in all."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=show.stderr, transient=True, disable=not show.stderr.is_terminal) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    # Disabled, as Display draws it.
+    progress = Progress(*columns, console=show.stderr, disable=True)
+    with Display(show.stderr, progress.get_renderable):
         task = progress.add_task(what, total=None)
         yield lambda sent, total: progress.update(task, completed=sent, total=total)
 
@@ -52,8 +54,9 @@ def watch(updates: Iterable[Update]) -> Status:
     """Show a job while it runs: a live line on a terminal, plain ones elsewhere. Its last status."""
     status = Status(STARTING)
     rates, attempt, said = Rates(), 1, 0.0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rates]}"))
-    with Progress(*columns, console=show.stderr, transient=True, disable=not show.stderr.is_terminal) as bar:
+    phase, speeds = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[rates]"))
+    bar = Progress(phase, BarColumn(), MofNCompleteColumn(), speeds, console=show.stderr, disable=True)
+    with Display(show.stderr, bar.get_renderable):
         task = bar.add_task("starting", total=None, rates="")
         for update in updates:
             if update.status is None:
@@ -63,13 +66,16 @@ def watch(updates: Iterable[Update]) -> Status:
             attempts = len(status.attempts)
             if attempts > attempt:
                 attempt = attempts
-                hosts = ", ".join(status.attempts[-1].hosts)
+                hosts = show.line(", ".join(status.attempts[-1].hosts))
                 show.message(f"mpirun ended early; attempt {attempt} on {hosts} does what is missing")
             if progress is None or progress.attempt != attempt:
                 continue
             by_host = rates.update(progress)
-            text = "images/s: " + "  ".join(f"{host} {rate:,.0f}" for host, rate in by_host.items()) if by_host else ""
-            bar.update(task, description=progress.phase, completed=progress.done, total=progress.total, rates=text)
+            rated = "  ".join(f"{show.line(host)} {rate:,.0f}" for host, rate in by_host.items())
+            text = f"images/s: {rated}" if rated else ""
+            bar.update(
+                task, description=show.line(progress.phase), completed=progress.done, total=progress.total, rates=text
+            )
             if not show.stderr.is_terminal and by_host and time.monotonic() - said > _PLAIN_EVERY:
                 said = time.monotonic()
                 show.message(f"{progress.done:,} of {progress.total:,}   {text}")
@@ -83,7 +89,7 @@ def counted(number: int, noun: str) -> str:
 
 def print_report(report: JobReport, console: Console) -> None:
     """The table of a complete job."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = show.Table(padding=(0, 2, 0, 0), header_style="")
     table.add_column("rank", justify="right")
     table.add_column("host", no_wrap=True)
     table.add_column("TPU", no_wrap=True)
@@ -104,7 +110,7 @@ def print_report(report: JobReport, console: Console) -> None:
     console.print(table)
     for rank in report.ranks:
         if rank.error:
-            console.print(f"rank {rank.rank} on {rank.host} failed: {rank.error}")
+            console.print(f"rank {rank.rank} on {show.line(rank.host)} failed: {show.line(rank.error)}")
     attempts = f", {report.attempts} attempts" if report.attempts > 1 else ""
     console.print(
         f"{counted(report.images, 'image')} in {report.seconds:.2f} s: {report.images_per_second:,.1f} images/s"
@@ -118,4 +124,4 @@ def print_report(report: JobReport, console: Console) -> None:
         top = f"; among the first {right.k}: {right.right_in_top:,})" if right.k > 1 else ")"
         console.print(text + top)
     for device in report.devices:
-        console.print(f"device: {device}")
+        console.print(f"device: {show.line(device)}")

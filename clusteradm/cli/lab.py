@@ -150,7 +150,9 @@ def _status(args: argparse.Namespace, lab: Lab) -> int:
     show.stdout.print(f"{'BOARD':8} {'STATE':9} {'FAULT':{width}} {'ADDRESS':12} LIKE")
     for name, node in status["nodes"].items():
         kind = "Dev Board (Mendel)" if boards[name].mendel else "PC (Debian)"
-        show.stdout.print(f"{name:8} {node['state']:9} {node['fault'] or '-':{width}} {boards[name].address:12} {kind}")
+        show.stdout.print(
+            f"{name:8} {node['state']:9} {show.line(node['fault'] or '-'):{width}} {boards[name].address:12} {kind}"
+        )
     return 0
 
 

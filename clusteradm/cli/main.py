@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import select
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 
 from clusteradm.cli import commands
+from clusteradm.cli.escape import visible
 from clusteradm.errors import ClusteradmError, TooManyOpenFiles
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command and return its exit status: 141 where the reader of its output (head, less) has gone."""
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal's encoding lacks is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        _say("clusteradm: interrupted")
+        return 130
+    except BrokenPipeError:
+        _discard(*_without_reader())
+        return 141
+    except OSError as error:
+        _discard(1)
+        _say(f"clusteradm: error: cannot write to standard output: {error.strerror}")
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Modules imported here live until the exit. Collecting them again and again took a quarter of the processor time of
     # a rerun that changes nothing.
@@ -27,25 +52,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except ClusteradmError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        _say(f"{program}: error: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        print("clusteradm: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; keep the interpreter from complaining again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except Exception as error:
+        # A connection may break, too; that is another matter.
+        if isinstance(error, BrokenPipeError) and _without_reader():
+            raise
         if TooManyOpenFiles.is_cause(error):
-            print(f"clusteradm: {TooManyOpenFiles()}", file=sys.stderr)
+            _say(f"clusteradm: {TooManyOpenFiles()}")
             return TooManyOpenFiles.exit_code
         # A defect: keep the traceback, but not on the screen.
-        with tempfile.NamedTemporaryFile("w", prefix="clusteradm-", suffix=".log", delete=False) as log:
-            traceback.print_exc(file=log)
-        print(f"{program}: internal error: {type(error).__name__}: {error}", file=sys.stderr)
-        print(f"  the traceback is in {log.name}; report it with the command that you ran", file=sys.stderr)
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="clusteradm-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
+            log.write(visible(traceback.format_exc()))
+        _say(f"{program}: internal error: {type(error).__name__}: {error}")
+        _say(f"  the traceback is in {log.name}; report it with the command that you ran")
         return 1
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error. Without Rich: an error of the command line need not wait for its import."""
+    sys.stderr.write(visible(text) + "\n")
+
+
+def _discard(*numbers: int) -> None:
+    """Keep the interpreter from complaining once more about these files when it flushes them at exit."""
+    for number in numbers:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _without_reader() -> list[int]:
+    """Standard output and standard error, those of them that are pipes without a reader."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return [number for number, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
 
 
 if __name__ == "__main__":

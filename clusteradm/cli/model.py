@@ -6,9 +6,6 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from clusteradm.cli import context, show
 from clusteradm.cli.parser import Parser
 from clusteradm.models.catalogue import catalogue, one_version
@@ -79,8 +76,8 @@ def _document(version: ListedVersion) -> dict[str, Any]:
     return {**about, "name": version.name, "version": version.version, "path": version.path}
 
 
-def _table(found: ModelList) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table(found: ModelList) -> show.Table:
+    table = show.Table()
     for column, justify in (("model", "left"), ("version", "right"), ("bytes", "right"), ("input", "left")):
         table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
     for column in ("output", "sha256"):
@@ -92,7 +89,7 @@ def _table(found: ModelList) -> Table:
         else:
             about = version.manifest
             row += [f"{about.bytes:,}", _shapes(about.inputs), _shapes(about.outputs), about.sha256[:_SHORT]]
-        table.add_row(*(Text(show.line(text)) for text in row))
+        table.add_row(*row)
     return table
 
 
@@ -101,9 +98,9 @@ def _show(args: argparse.Namespace, connections: Connections) -> None:
     if args.json:
         show.json_document("model show", _document(version))
         return
-    table = Table.grid(padding=(0, 2))
+    table = show.Table("", "", show_header=False, padding=(0, 2))
     for name, text in _lines(version):
-        table.add_row(Text(name, "bold"), Text(show.line(text)))
+        table.add_row(show.text((name, "bold")), text)
     show.stdout.print(table)
 
 

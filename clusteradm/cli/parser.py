@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NoReturn
 
+from clusteradm.cli.escape import visible
 from clusteradm.nearest import nearest
 
 USAGE_STATUS = 2
@@ -119,6 +120,10 @@ class Parser(argparse.ArgumentParser):
         """Write one line with the error, one with the command that shows the help, and exit with status 2."""
         words = ["clusteradm", "help", *self.prog.split()[1:]]
         self.exit(USAGE_STATUS, f"{self.prog}: error: {message}\n  see: {' '.join(words)}\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write help or an error, which may quote an argument."""
+        super()._print_message(visible(message), file)
 
     def format_help(self) -> str:
         """Help, with the usage in short: the options are listed below it."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from clusteradm.cli import show
+from clusteradm.cli.display import Display
 from clusteradm.playbook import (
     Event,
     HostLost,
@@ -38,47 +38,46 @@ _DIFF_LINES = 400
 class View:
     """Shows events as they come, and the recap at the end. `tasks`: every result by host, for --json."""
 
-    def __init__(self, console: Console, *, diff: bool, check: bool) -> None:
+    def __init__(self, console: show.Output, *, diff: bool, check: bool) -> None:
         self._console = console
         self._diff = diff
         self._check = check
         self._current: dict[str, Text] = {}
         self._spinners: dict[str, Spinner] = {}
-        self._live = Live(console=console, transient=True, refresh_per_second=8) if console.is_terminal else None
+        self._display = Display(console, self._table)
         self.tasks: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> View:
-        if self._live is not None:
-            self._live.start()
+        self._display.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._display.__exit__(kind, error, trace)
 
     def event(self, event: Event) -> None:
         """Show one event."""
         match event:
             case PlayStarted():
-                self._print(f"{event.play}: {' '.join(event.hosts) or 'no hosts'}", "bold")
-                self._current = {host: Text("") for host in event.hosts}
+                self._print(f"{show.line(event.play)}: {' '.join(event.hosts) or 'no hosts'}", "bold")
+                self._current = {host: show.text("") for host in event.hosts}
             case TaskStarted():
-                self._current[event.host] = Text(event.task)
+                self._current[event.host] = show.text(show.line(event.task))
             case TaskOutput():
-                self._current[event.host] = Text.assemble(event.task, ": ", (event.text, "dim"))
+                self._current[event.host] = show.text(show.line(event.task), ": ", (show.line(event.text), "dim"))
             case TaskFinished():
                 self._result(event)
             case HostWaiting():
-                self._current[event.host] = Text.assemble(event.task, ": ", (event.reason, "cyan"))
-                if self._live is None:
-                    self._print(f"  {event.host}: waiting: {event.reason}")
+                self._current[event.host] = show.text(show.line(event.task), ": ", (show.line(event.reason), "cyan"))
+                if not self._console.is_terminal:
+                    self._print(f"  {event.host}: waiting: {show.line(event.reason)}")
             case HostLost():
-                self._print(f"  {event.host}: {event.reason} (at: {event.task or event.play})", _STYLES["unreachable"])
+                self._print(
+                    f"  {event.host}: {show.line(event.reason)} (at: {show.line(event.task or event.play)})",
+                    _STYLES["unreachable"],
+                )
                 self._current.pop(event.host, None)
-        if self._live is not None:
-            self._live.update(self._table())
 
     def recap(self, recap: Recap) -> None:
         """Show the counts of every host, and what was not completed."""
@@ -88,11 +87,11 @@ class View:
             self._print(f"{name:<{width}} : {_counts(host)}", _style(host))
         for name, host in recap.hosts.items():
             if host.stopped_at:
-                self._print(f'{name} stopped at "{host.stopped_at}": {host.reason}', _STYLES["failed"])
+                self._print(f'{name} stopped at "{show.line(host.stopped_at)}": {host.reason}', _STYLES["failed"])
         if recap.interrupted:
             self._print("interrupted; not completed:", _STYLES["failed"])
             for name, task in recap.interrupted.items():
-                self._print(f"  {name}: {task or 'not started'}")
+                self._print(f"  {name}: {show.line(task or 'not started')}")
             self._print("run the same command again to complete them")
 
     def _result(self, event: TaskFinished) -> None:
@@ -102,14 +101,14 @@ class View:
             {"play": event.play, "task": event.task, "module": event.module, "place": place, "status": status}
             | {"result": event.result}
         )
-        self._current[event.host] = Text("")
+        self._current[event.host] = show.text("")
         if status in _STYLES:
             shown: str = status
             if status == "changed" and event.check:  # also a task with check_mode in a run that is none
                 shown = "would be changed" if self._check else "differs"
-            self._print(f"  {event.host}: {shown}: {event.task}", _STYLES[status])
+            self._print(f"  {event.host}: {shown}: {show.line(event.task)}", _STYLES[status])
         elif event.module == "debug" and status == "ok":
-            self._print(f"  {event.host}: {event.task}:")
+            self._print(f"  {event.host}: {show.line(event.task)}:")
         for name, result in _items(event.result):
             if event.module == "debug" and status == "ok":
                 self._print(_indented(_debug_text(name, result)))
@@ -122,14 +121,16 @@ class View:
                     self._print(f"    {line}", {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
+        self._console.print(show.text((text, style)))
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 1))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, min_width=1)
+        # Where the terminal is narrow, the name of the host stays.
+        table.add_column(no_wrap=True, min_width=max((len(host) for host in self._current), default=0))
         table.add_column(no_wrap=True, overflow="ellipsis")
-        for host, text in self._current.items():
+        # A copy: events go on while this is drawn, in another thread.
+        for host, text in list(self._current.items()):
             if text.plain:
                 table.add_row(self._spinners.setdefault(host, Spinner("dots")), host, text)
         return table

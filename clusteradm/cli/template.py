@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from clusteradm import shipped
-from clusteradm.cli import context
+from clusteradm.cli import context, show
 from clusteradm.cli.parser import Parser
 from clusteradm.errors import UsageError
 from clusteradm.nearest import nearest
@@ -28,17 +27,17 @@ _CUTOFF = 0.6
 def add_arguments(parser: Parser) -> None:
     """The verbs of `clusteradm template`."""
     summary = "render a template for one host"
-    show = parser.add_commands("verb").add("show", summary, description=__doc__, examples=EXAMPLES)
-    show.add_argument(
+    verb = parser.add_commands("verb").add("show", summary, description=__doc__, examples=EXAMPLES)
+    verb.add_argument(
         "path",
         metavar="PATH",
         help="path of the file on the host, or of a template",
     )
-    show.add_argument("--host", required=True, metavar="HOST", help="host of the inventory")
-    show.add_argument(
+    verb.add_argument("--host", required=True, metavar="HOST", help="host of the inventory")
+    verb.add_argument(
         "--playbook", metavar="FILE", help="playbook that uses the template (default: the shipped bootstrap.yml)"
     )
-    context.add_inventory_argument(show)
+    context.add_inventory_argument(verb)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     host = cluster.host(args.host)
     path = _template(args.path)
     playbook = Path(args.playbook) if args.playbook else shipped.PLAYBOOKS / "bootstrap.yml"
-    sys.stdout.write(preview(path, playbook, cluster, host))
+    show.data(preview(path, playbook, cluster, host))
     return 0
 
 

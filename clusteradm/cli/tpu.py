@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from rich.table import Table
-
 from clusteradm.cli import context, show
 from clusteradm.cli.parser import Parser
 from clusteradm.errors import UsageError
@@ -44,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
         body = {"host": name, "before": vars(done.before), "after": vars(done.after), "seconds": done.seconds}
         show.json_document("tpu reset", body)
         return 0
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (f"{name}:{done.before.address}", "before", "after"):
-        table.add_column(column)
+    table = show.Table(f"{name}:{done.before.address}", "before", "after")
     for field in ("device", "node", "driver", "status", "temp"):
         table.add_row(field, _text(field, done.before), _text(field, done.after))
     show.stdout.print(table)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from clusteradm import __version__
+from clusteradm.cli.escape import visible
 from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, tpu_of
 
-# Hosts choose the names of their units and programs: no text of theirs may become markup.
+# Hosts choose the names of their units and programs: no text of theirs may become markup, or turn a line around.
 _ENVIRONMENT = Environment(
     loader=PackageLoader("clusteradm.cli.health_forms", "."),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=lambda value: visible(value) if type(value) is str else value,
     trim_blocks=True,
     lstrip_blocks=True,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from clusteradm.cli.escape import sentence
 from clusteradm.cli.health_forms.report import TPU, HealthReport, groups
-from clusteradm.cli.show import line
 from clusteradm.health import Severity
 
 # Exit statuses 0 to 3 and their names in the plugin guidelines.
@@ -68,4 +68,4 @@ def _label(text: str) -> str:
 
 def _line(text: str) -> str:
     """One line without the pipe that starts the performance data."""
-    return line(text).replace("|", "/")
+    return sentence(text).replace("|", "/")

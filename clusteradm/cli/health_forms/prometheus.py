@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clusteradm.cli.escape import visible
 from clusteradm.cli.health_forms import figures
 from clusteradm.cli.health_forms.figures import Family, Figure
 from clusteradm.cli.health_forms.report import HealthReport, tpu_of
@@ -66,4 +67,4 @@ def _check(finding: Finding) -> dict[str, str]:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return visible(text).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

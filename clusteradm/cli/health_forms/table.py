@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
+from clusteradm.cli import show
+from clusteradm.cli.escape import line, sentence
 from clusteradm.cli.health_forms.report import TPU, HealthReport, groups
-from clusteradm.cli.show import line
+from clusteradm.cli.show import text
 from clusteradm.health import Finding, Severity
 from clusteradm.inventory.ranges import fold
 
@@ -21,23 +21,23 @@ def table(report: HealthReport, *, verbose: bool = False) -> RenderableType:
     parts: list[RenderableType] = [_every_row(report) if verbose else _folded(report)]
     for group in groups(report):
         style = STYLES[group.severity]
-        lines = [Text(f"\n{group.subjects}  {group.check}: {group.state}", style=style)]
+        lines = [text((f"\n{line(f'{group.subjects}  {group.check}: {group.state}')}", style))]
         for cause, subjects in group.causes.items():
-            lines.append(Text(f"  cause:  {line(cause)}" + (f" ({subjects})" if len(group.causes) > 1 else "")))
-        parts += [*lines, Text(f"  remedy: {line(group.remedy)}")]
+            lines.append(text(f"  cause:  {sentence(cause)}" + (f" ({subjects})" if len(group.causes) > 1 else "")))
+        parts += [*lines, text(f"  remedy: {sentence(group.remedy)}")]
         if group.effects:
-            parts.append(Text(f"  effect: {line(group.effects)}"))
-    return Group(*parts, Text("\n" + report.summary))
+            parts.append(text(f"  effect: {sentence(group.effects)}"))
+    return Group(*parts, text("\n" + report.summary))
 
 
-def _columns(*names: str) -> Table:
-    rows = Table(box=None, pad_edge=False, header_style="bold")
+def _columns(*names: str) -> show.Table:
+    rows = show.Table()
     for name in names:
         rows.add_column(name, overflow="fold", no_wrap=name != names[-1])
     return rows
 
 
-def _folded(report: HealthReport) -> Table:
+def _folded(report: HealthReport) -> show.Table:
     alike: dict[tuple[str, Severity, bool], list[str]] = {}
     simulated_hosts = report.simulated
     for host in report.hosts:
@@ -51,11 +51,11 @@ def _folded(report: HealthReport) -> Table:
         good = sum(each.ok for each in tpus)
         count = f"{good} ok" if good == len(tpus) else f"{good} of {len(tpus)} ok"
         count = (count if tpus else "none") + (", SIMULATED" if simulated else "")
-        rows.add_row(",".join(fold(hosts)), Text(state, style=STYLES[worst]), "" if state == "UNREACHABLE" else count)
+        rows.add_row(",".join(fold(hosts)), text((line(state), STYLES[worst])), "" if state == "UNREACHABLE" else count)
     return rows
 
 
-def _every_row(report: HealthReport) -> Table:
+def _every_row(report: HealthReport) -> show.Table:
     rows = _columns("SUBJECT", "STATE", "SEEN")
     for subject in dict.fromkeys(finding.subject for finding in report.findings):
         mine = [finding for finding in report.findings if finding.subject == subject]
@@ -63,7 +63,7 @@ def _every_row(report: HealthReport) -> Table:
         for each in ([one for one in mine if one.check != TPU], *[[one] for one in mine if one.check == TPU]):
             if each:
                 worst = max(each, key=lambda one: one.severity)
-                rows.add_row(subject, Text(worst.state, style=STYLES[worst.severity]), _seen(each))
+                rows.add_row(subject, text((line(worst.state), STYLES[worst.severity])), _seen(each))
     return rows
 
 
@@ -74,4 +74,4 @@ def _seen(findings: Iterable[Finding]) -> str:
             parts.append(finding.detail or finding.cause)
         else:
             parts.append(f"{finding.check} {finding.detail if finding.ok else finding.state}")
-    return line("; ".join(parts))
+    return sentence("; ".join(parts))

@@ -96,7 +96,7 @@ def test_a_host_does_not_speak_to_the_terminal(report: HealthReport) -> None:
         nagios(HealthReport("", [rude]))[1],
     ):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
-    assert "cause:  ]0;x [31ma b\n" in shown(HealthReport("coral", [rude]))
+    assert r"cause:  \x1b]0;x\x07\x1b[31ma b" + "\n" in shown(HealthReport("coral", [rude]))
 
 
 def test_subjects() -> None:

@@ -1,0 +1,174 @@
+"""Live displays on the last lines of a terminal, and questions, for which every display is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import signal
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
+
+from clusteradm.cli import show
+
+_SECONDS = 0.125  # from one drawing to the next
+_started: list[Display] = []
+
+
+class Display:
+    """What `render` returns, drawn again and again until the end of the block; nothing where there is no terminal.
+
+    `lasting`: it stays on the screen at the end, and is drawn by `draw` only, in full however high it is.
+    """
+
+    def __init__(self, output: show.Output, render: Callable[[], RenderableType], *, lasting: bool = False) -> None:
+        self._output = output
+        self._render = render
+        self._lasting = lasting
+        self._live: Live | None = None
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> Display:
+        if self._output.is_terminal:
+            _started.append(self)
+            try:
+                self.start()
+            except BaseException:  # Ctrl-C
+                self.__exit__(None, None, None)
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self in _started:
+            _started.remove(self)
+            self.stop()
+
+    def start(self) -> None:
+        """Draw it below what is on the screen."""
+        with _uninterrupted():
+            self._start()
+
+    def _start(self) -> None:
+        # A Live that is started again erases as many lines as it had before: the question that it was stopped for.
+        self._live = Live(
+            console=self._output,
+            get_renderable=self._drawn,
+            transient=not self._lasting,
+            auto_refresh=False,
+            vertical_overflow="visible" if self._lasting else "ellipsis",
+            # What is written to a terminal goes above the display; what goes elsewhere must still go there.
+            redirect_stdout=show.stdout.is_terminal,
+            redirect_stderr=show.stderr.is_terminal,
+        )
+        self._live.start(refresh=True)
+        show.Output.live = self._output
+        self._stopping = threading.Event()
+        if not self._lasting:
+            threading.Thread(target=self._redraw, args=(self._live, self._stopping), daemon=True).start()
+
+    def _redraw(self, live: Live, stopping: threading.Event) -> None:
+        while not stopping.wait(_SECONDS):
+            with show.turn:
+                if not stopping.is_set():
+                    live.refresh()
+
+    def _drawn(self) -> RenderableType:
+        # A Live draws a last time when it stops, in full: more lines than a low terminal can take back.
+        return _Wrapped(self._render()) if self._live is not None or self._lasting else ""
+
+    def draw(self) -> None:
+        """Draw it now."""
+        if self._live is not None:
+            with _uninterrupted():
+                self._live.refresh()
+
+    def stop(self) -> None:
+        """Take it off the screen, or leave it there as it is if it is lasting."""
+        live, self._live = self._live, None
+        if live is not None:
+            with _uninterrupted():
+                self._stopping.set()
+                live.stop()
+                show.Output.live = None
+
+
+@dataclass(frozen=True)
+class _Wrapped:
+    """What is shown, its long lines wrapped: a Live cuts them off at the width of the terminal."""
+
+    shown: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.shown, options.update(no_wrap=False, overflow="fold"))
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block: after half a drawing, lines would be taken back that are not its own."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        with show.turn:
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _stopped() -> Iterator[None]:
+    """No display within the block."""
+    for display in reversed(_started):
+        display.stop()
+    yield
+    # Not after Ctrl-C: the program ends.
+    for display in _started:
+        display.start()
+
+
+def can_ask() -> bool:
+    """Whether a person can be asked: standard input and standard error are a terminal, and Ctrl-C ends the question."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(table: str, question: str) -> bool:
+    """Show the table, ask the question. No without a y, and at the end of input."""
+    with _stopped():
+        show.message(table)
+        # Keys typed before the question was seen are no answer to it.
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+        sys.stderr.write(show.line(question) + " [y/N] ")
+        sys.stderr.flush()
+        try:
+            answer = sys.stdin.readline()
+        except UnicodeDecodeError:
+            answer = "?"
+        except KeyboardInterrupt:
+            answer = ""
+            raise
+        finally:
+            if not answer.endswith("\n"):
+                sys.stderr.write("\n")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def password(question: str) -> str:
+    """Ask on the terminal, without echo. Empty at the end of input."""
+    with _stopped():
+        try:
+            return getpass.getpass(show.line(question))
+        except (EOFError, KeyboardInterrupt) as error:
+            sys.stderr.write("\n")
+            if isinstance(error, EOFError):
+                return ""
+            raise
