@@ -13,6 +13,8 @@ import struct
 import zipfile
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Sequence, Tuple, cast
 
+from clusteradm.node.job.files import opener
+
 _MAGIC = b"\x93NUMPY"
 # NumPy's type strings that an input may have (numpy.lib.format), and the bytes of each.
 _DTYPES = {
@@ -80,7 +82,7 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
 
 def append(pack: str, source: BinaryIO) -> int:
     """Append a file's bytes to the pack; returns their number."""
-    with open(pack, "ab") as file:
+    with open(pack, "ab", opener=opener) as file:
         before = file.tell()
         shutil.copyfileobj(source, file, 1 << 20)
         return file.tell() - before
@@ -112,7 +114,7 @@ def write_index(path: str, lines: Iterator[Dict[str, Any]]) -> int:
 
 
 def _arrays(pack: str, entry: Entry, suffix: str) -> List[Tuple[str, Array]]:
-    with open(pack, "rb") as file:
+    with open(pack, "rb", opener=opener) as file:
         if suffix == ".npy":
             return [(entry.name, _header(file, entry.offset, entry.size))]
         found = []
