@@ -40,7 +40,7 @@ def by_descriptor(fd: int) -> str:
 
 @contextlib.contextmanager
 def place(path: str, follow: bool = False) -> Iterator[Place]:
-    """The folder that `path` is in, open, and the name there, which may be missing. `follow`: a link in that place, too.
+    """The folder that `path` is in, open, and the name there, which may be missing. `follow`: a link there, too.
 
     Raises UnsafePath, or OSError where a folder is missing.
     """
@@ -186,8 +186,8 @@ def _check_link(folder: int, name: str, link: Any) -> None:
     where = os.readlink(by_descriptor(folder))
     raise UnsafePath(
         errno.ELOOP,
-        "%s is a link that root does not follow: %s. Nothing was changed. Look where it leads (ls -l), remove it, and run "
-        "this again"
+        "%s is a link that root does not follow: %s. Nothing was changed. Look where it leads (ls -l), remove it, and "
+        "run this again"
         % (
             os.path.join(where, name),
             "users other than root can write to %s" % where if not kept else "it belongs to uid %d" % link.st_uid,

@@ -199,8 +199,8 @@ def _check_own(folder: str) -> None:
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o022:
             raise OSError(
                 errno.EPERM,
-                "others than root can write to %s, or it is no folder: what is in it may be anybody's. Move it away, run "
-                "clusteradm bootstrap, and deploy the models again" % folder,
+                "others than root can write to %s, or it is no folder: what is in it may be anybody's. Move it away, "
+                "run clusteradm bootstrap, and deploy the models again" % folder,
             )
 
 

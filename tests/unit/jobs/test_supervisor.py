@@ -225,7 +225,7 @@ def test_a_journal_that_no_rank_wrote(job: Path, line: Any, says: str) -> None:
 
 
 def test_results_of_inputs_that_are_none_do_not_complete_a_job(job: Path) -> None:
-    results = [{"i": index, "top": []} for index in (7, 8, 9, -1)]
+    results: list[Any] = [{"i": index, "top": []} for index in (7, 8, 9, -1)]
     (job / job_names.JOURNAL).write_text(json.dumps({"attempt": 1, "rank": 1, "results": results}) + "\n")
     assert run(job, ALL).state == "complete"
     assert len((job / job_names.RESULTS).read_text().splitlines()) == 4

@@ -74,7 +74,7 @@ class AttemptPlan(Record):
 
 @dataclass(eq=False, repr=False)
 class Assignment(Record):
-    """What rank 0 tells a rank at its start. `here`: the ranks on its host; `folder`: the job's, on the shared file system."""
+    """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system."""
 
     place: RankPlace
     here: int
