@@ -51,8 +51,10 @@ def make(folders: Folders, user: str) -> None:
     above, name = os.path.split(folders.share)
     with paths.folder(above) as jobs:
         paths.make(jobs, name, 0o1775, os.geteuid(), account.pw_gid)
-    os.makedirs(os.path.dirname(folders.own), 0o755, exist_ok=True)
-    os.mkdir(folders.own, 0o755)
+    os.makedirs(os.path.dirname(folders.own), exist_ok=True)
+    os.mkdir(folders.own)
+    for path in (os.path.dirname(folders.own), folders.own):
+        os.chmod(path, 0o755)  # noqa: S103 - whatever the umask: the cluster user goes through them
     with paths.folder(folders.own) as mine:
         paths.make(mine, job_names.RUN, 0o755, account.pw_uid, account.pw_gid)
 
