@@ -147,7 +147,7 @@ class Repository:
         digests = upload.digests
         node.put_blobs({digests[name]: data for name, data in upload.files.items()}, progress)
         name = upload.manifest.name
-        reply = node.call(AddModel(self._shared, self._user, name, version, digests, upload.manifest))
+        reply = node.call(AddModel(self._shared, name, version, digests, upload.manifest))
         if reply.state == TAKEN:
             raise UsageError(
                 f"version {version} of {name} is there with other content, and a version never changes",

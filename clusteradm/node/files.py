@@ -1,4 +1,7 @@
-"""Files, as modules change them: content, attributes, backups, diffs."""
+"""Files, as modules change them: content, attributes, backups, diffs.
+
+Every path is walked as node/paths.py says: root is led nowhere by a link in a folder that another user can write.
+"""
 
 import contextlib
 import grp
@@ -11,7 +14,7 @@ import stat
 import time
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
-from clusteradm.node import atomic
+from clusteradm.node import atomic, paths
 from clusteradm.node.context import Context, ModuleFailed
 
 # Ansible's limit: a larger file is not shown in a diff.
@@ -21,10 +24,28 @@ MAX_DIFF_BYTES = 104448
 def read(path: str) -> Optional[bytes]:
     """The file's content; None if it is missing."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=paths.opener) as file:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def make_folder(path: str, mode: int = 0o777) -> None:
+    """Make a folder. Raises OSError where its parent is missing."""
+    with paths.place(path.rstrip("/")) as here:
+        os.mkdir(here.name, mode, dir_fd=here.folder)
+
+
+def make_folders(path: str) -> None:
+    """Make the folder and its parents, as far as they are missing."""
+    for folder in missing(path):
+        make_folder(folder)
+
+
+def remove(path: str) -> None:
+    """Remove a file or a link."""
+    with paths.place(path) as here:
+        os.unlink(here.name, dir_fd=here.folder)
 
 
 def missing(folder: str) -> List[str]:
@@ -41,38 +62,56 @@ def write(
     path: str,
     data: Union[bytes, Iterable[bytes]],
     follow: bool = True,
-    prepare: Optional[Callable[[str], None]] = None,
+    prepare: Optional[Callable[[Any], None]] = None,
 ) -> None:
     """Replace the file in one step, keeping owner and mode; a new one gets what the umask leaves of 0666.
 
-    A link is followed, or replaced. `prepare` is called with the new file's path before it takes the old one's place.
+    A link is followed, or replaced. `prepare` is called with the new file, open, before it takes the old one's place.
     """
-    real = os.path.realpath(path) if follow else path
-    directory = os.path.dirname(real) or "."
-    if not os.path.isdir(directory):
-        raise ModuleFailed("Destination directory %s does not exist" % directory)
-    with atomic.replacing(real) as file:
+    try:
+        with paths.place(path, follow) as here:
+            _write(here, data, prepare)
+    except (FileNotFoundError, NotADirectoryError):
+        directory = os.path.dirname(os.path.realpath(path) if follow else path) or "."
+        if os.path.isdir(directory):
+            raise
+        raise ModuleFailed("Destination directory %s does not exist" % directory) from None
+
+
+def _write(here: paths.Place, data: Union[bytes, Iterable[bytes]], prepare: Optional[Callable[[Any], None]]) -> None:
+    with atomic.replacing(here.path) as file:
         for piece in [data] if isinstance(data, bytes) else data:
             file.write(piece)
-        if os.path.lexists(real) and not os.path.islink(real):
-            old = os.stat(real)
-            with contextlib.suppress(PermissionError):  # a user who may write here, but is not root
-                os.fchown(file.fileno(), old.st_uid, old.st_gid)
-            shutil.copystat(real, file.name)  # access lists as well
-        else:
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
+        with contextlib.ExitStack() as stack:
+            try:
+                fd = os.open(here.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here.folder)
+                stack.callback(os.close, fd)
+                old: Optional[os.stat_result] = os.fstat(fd)
+            except FileNotFoundError:
+                old = None
+            if old is not None and not stat.S_ISLNK(old.st_mode):
+                with contextlib.suppress(PermissionError):  # a user who may write here, but is not root
+                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
+                # Access lists as well.
+                shutil.copystat(paths.by_descriptor(fd), paths.by_descriptor(file.fileno()))
+            else:
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
         file.flush()
         if prepare is not None:
-            prepare(file.name)
-        os.utime(file.name)
+            prepare(file)
+        os.utime(file.fileno())
 
 
 def backup(path: str) -> str:
     """Copy the file to one beside it, named as Ansible names it; the copy's path."""
     copy = "%s.%d.%s" % (path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S~"))
-    shutil.copy2(path, copy)
-    old = os.stat(path)
-    os.chown(copy, old.st_uid, old.st_gid)
+    with open(path, "rb", opener=paths.opener) as source, paths.place(copy) as here:
+        with atomic.replacing(here.path) as file:
+            shutil.copyfileobj(source, file)
+            old = os.fstat(source.fileno())
+            file.flush()
+            os.fchown(file.fileno(), old.st_uid, old.st_gid)
+            shutil.copystat(paths.by_descriptor(source.fileno()), paths.by_descriptor(file.fileno()))
     return copy
 
 
@@ -81,12 +120,21 @@ def attributes(path: str, options: Dict[str, Any], check: bool, shown: Optional[
 
     `shown`: a diff of attributes, to which the change is added.
     """
-    if options.get("follow") and os.path.islink(path):
-        path = os.path.realpath(path)
     try:
-        now = os.lstat(path)
+        with paths.look(path, bool(options.get("follow"))) as (fd, now):
+            return _attributes(path, fd, now, options, check, shown)
     except FileNotFoundError:
         return False  # in check mode: it would be created
+
+
+def attributes_of(file: Any, options: Dict[str, Any]) -> None:
+    """Set the owner, group and mode that the options name, of an open file that is this process's own."""
+    _attributes(file.name, file.fileno(), os.fstat(file.fileno()), options, False, None)
+
+
+def _attributes(
+    path: str, fd: int, now: os.stat_result, options: Dict[str, Any], check: bool, shown: Optional[Dict[str, Any]]
+) -> bool:
     changes: Dict[str, Tuple[Any, Any]] = {}
     uid, gid = owner(options["owner"], check), group(options["group"], check)
     if uid is not None and uid != now.st_uid:
@@ -94,14 +142,16 @@ def attributes(path: str, options: Dict[str, Any], check: bool, shown: Optional[
     if gid is not None and gid != now.st_gid:
         changes["group"] = (now.st_gid, gid)
     if changes and not check:
-        os.lchown(path, -1 if uid is None else uid, -1 if gid is None else gid)
-        now = os.lstat(path)  # chown clears the set-uid bit
+        paths.alone(now, path)
+        os.chown(paths.by_descriptor(fd), -1 if uid is None else uid, -1 if gid is None else gid)
+        now = os.fstat(fd)  # chown clears the set-uid bit
     if options["mode"] is not None and not stat.S_ISLNK(now.st_mode):
         old, new = stat.S_IMODE(now.st_mode), permissions(options["mode"], now.st_mode)
         if old != new:
             changes["mode"] = ("%#05o" % old, "%#05o" % new)
             if not check:
-                os.chmod(path, new)
+                paths.alone(now, path)
+                os.chmod(paths.by_descriptor(fd), new)
     for side, diff in enumerate(("before", "after")):
         if shown is not None and changes:
             shown.setdefault(diff, {}).update({name: pair[side] for name, pair in changes.items()})
@@ -239,11 +289,12 @@ def replace(
     through = follow and os.path.islink(path)  # the attributes are then the link's own
     result: Dict[str, Any] = {"changed": before != after or (not follow and os.path.islink(path))}
 
-    def prepare(temporary: str) -> None:
+    def prepare(temporary: Any) -> None:
         if not through:
-            attributes(temporary, options, False)
+            attributes_of(temporary, options)
         if options.get("validate"):
-            _validate(options["validate"], temporary, context)
+            # A path that the program, another process, can open as well.
+            _validate(options["validate"], os.readlink(paths.by_descriptor(temporary.fileno())), context)
 
     if result["changed"]:
         if context.diff:

@@ -58,7 +58,7 @@ def test_the_library_is_a_package_of_the_board(cluster_lab: Lab) -> None:
 def test_nfs_holds_what_programs_expect(cluster_lab: Lab) -> None:
     assert on(cluster_lab, "w1", "findmnt -n -o SOURCE,FSTYPE /srv/cluster").split()[-1] in ("nfs4", "fuse.nfs4")
     try:
-        command = "mkdir /srv/cluster/semantics && exec python3 - /srv/cluster/semantics"
+        command = "mkdir /srv/cluster/jobs/semantics && exec python3 - /srv/cluster/jobs/semantics"
         with SEMANTICS.open(encoding="utf-8") as program:
             done = cluster_lab.exec(
                 "w1", ["runuser", "-u", "cluster", "--", "sh", "-c", command], stdin=program, check=False, timeout=120
@@ -66,14 +66,14 @@ def test_nfs_holds_what_programs_expect(cluster_lab: Lab) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("ok ") == 16
     finally:
-        on(cluster_lab, "head", "rm -rf /srv/cluster/semantics")
+        on(cluster_lab, "head", "rm -rf /srv/cluster/jobs/semantics")
 
 
 def test_nfs_survives_a_restart_of_the_server_in_the_middle_of_a_write(cluster_lab: Lab) -> None:
     program = (
         "import os, time\n"
         "end = time.time() + 5\n"
-        "with open('/srv/cluster/during', 'wb') as file:\n"
+        "with open('/srv/cluster/jobs/during', 'wb') as file:\n"
         "    while time.time() < end:\n"
         "        file.write(b'x' * 1000); file.flush(); time.sleep(0.01)\n"
         "    print(file.tell())\n"
@@ -84,7 +84,7 @@ def test_nfs_survives_a_restart_of_the_server_in_the_middle_of_a_write(cluster_l
     on(cluster_lab, "head", "systemctl restart nfs-ganesha")
     out, _ = writer.communicate(timeout=60)
     assert writer.returncode == 0
-    assert on(cluster_lab, "head", "stat -c %s /srv/cluster/during; rm /srv/cluster/during") == out.strip()
+    assert on(cluster_lab, "head", "stat -c %s /srv/cluster/jobs/during; rm /srv/cluster/jobs/during") == out.strip()
 
 
 def test_nfs_sees_at_the_next_open_what_another_host_put_in_place(cluster_lab: Lab) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import SHARED, Cluster
+from commands import Cluster
 
 from clusteradm.lab.digits import data
 from clusteradm.lab.topology import boards
@@ -135,7 +135,7 @@ def ranks(cluster: Cluster, array: Path) -> tuple[dict[str, int], str]:
     _, messages = cluster.run("infer", "--model", "digits", array, "--output", output)
     assert len(output.read_text().splitlines()) == 40
     (job,) = re.findall(r"^job (\S+):", messages, re.M)
-    lines = cluster.on("head", "cat", f"{SHARED}/jobs/{job}/hostfile").splitlines()
+    lines = cluster.on("head", "cat", f"/var/lib/clusteradm/jobs/{job}/run/hostfile").splitlines()
     slots = {line.split()[0]: int(line.partition("slots=")[2]) for line in lines}
     slots["head"] -= 1  # the dispatcher's
     return {host: count for host, count in slots.items() if count}, messages

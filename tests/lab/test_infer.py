@@ -25,6 +25,7 @@ pytestmark = pytest.mark.lab
 
 MODEL = Path(data.__file__).with_name("digits.tflite")
 LABELS = MODEL.with_name("labels.txt")
+OWN = "/var/lib/clusteradm/jobs"  # on the head
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_every_node_has_the_model_as_it_was_sent(cluster: Cluster, digits_model:
         assert cluster.on(node, "sha256sum", f"{path}/model.tflite").split()[0] == digest
         assert cluster.on(node, "cat", f"{path}/labels.txt").split() == LABELS.read_text().split()
         modes = cluster.on(node, "stat", "-c", "%U %a", path, f"{path}/model.tflite").splitlines()
-        assert modes == ["cluster 555", "cluster 444"]
+        assert modes == ["root 555", "root 444"]
         manifest = json.loads(cluster.on(node, "cat", f"{path}/manifest.json"))
         assert (manifest["sha256"], manifest["version"]) == (digest, answer["version"])
 
@@ -145,7 +146,7 @@ def test_what_is_drained_gets_no_slot(cluster: Cluster, digits_model: Path, pict
             (f"w2:{address}", "of this test"),
         ]
         document = cluster.infer(*job)
-        hostfile = cluster.on("head", "cat", f"{SHARED}/jobs/{document['job']}/hostfile")
+        hostfile = cluster.on("head", "cat", f"{OWN}/{document['job']}/run/hostfile")
         assert sorted({rank["host"] for rank in document["ranks"]}) == ["head", "w3"]
         assert "w1" not in hostfile and "w2" not in hostfile
         assert "apex_9" in cluster.run("drain", "w2:apex_9", expect=2)[1]
@@ -190,7 +191,7 @@ def long_job(cluster: Cluster, digits_model: Path, tmp_path: Path) -> Iterator[t
 
 
 def _progress(cluster: Cluster, job: str) -> dict[str, Any]:
-    text = cluster.on("head", "cat", f"{SHARED}/jobs/{job}/progress.json", check=False)
+    text = cluster.on("head", "cat", f"{OWN}/{job}/run/progress.json", check=False)
     document: dict[str, Any] = json.loads(text) if text else {}
     return document
 

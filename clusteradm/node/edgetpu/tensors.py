@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 from PIL import Image
 
-from clusteradm.node import atomic
+from clusteradm.node import atomic, paths
 
 # An output of at most this many numbers is in the result itself, a larger one in a file of its own.
 INLINE_NUMBERS = 1024
@@ -135,10 +135,15 @@ class Postprocessor:
             return output
         os.makedirs(self._folder, exist_ok=True)
         name = "%06d-%d.npy" % (index, number)
-        path = os.path.join(self._folder, name)
-        # As durable as the journal's line about it, which is not on the disk either before the attempt ends.
-        with atomic.replacing(path, mode=0o644, durable=False) as file:
-            np.save(file, value)
+        # Any board can put a link to a folder of this one in its place.
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            path = os.path.join(paths.by_descriptor(folder), name)
+            # As durable as the journal's line about it, which is not on the disk either before the attempt ends.
+            with atomic.replacing(path, mode=0o644, durable=False) as file:
+                np.save(file, value)
+        finally:
+            os.close(folder)
         scale, zero = details["quantization"]
         output.update(
             file=os.path.basename(self._folder) + "/" + name,

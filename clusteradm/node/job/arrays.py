@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Tuple, Union, cast
 
+from clusteradm.node.job.files import opener
+
 _MAGIC = b"\x93NUMPY"
 # NumPy's type strings that an input may have (numpy.lib.format), and the bytes of each.
 _DTYPES = {
@@ -69,7 +71,7 @@ def members(
 
     `fits` raises for an array that the job does not take. `room`: bytes that the arrays may unfold to.
     """
-    with open(pack, "rb") as file:
+    with open(pack, "rb", opener=opener) as file:
         window = Window(file, offset, size)
         try:
             with _readable():
@@ -133,7 +135,7 @@ def _unfold(
     """Unpack an array to the end of the pack: ranks read numbers, not zip files. No more than its header says."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise Damaged("it is compressed by a method that NumPy does not use")
-    with archive.open(info) as member, open(pack, "r+b") as into:
+    with archive.open(info) as member, open(pack, "r+b", opener=opener) as into:
         array = header(cast(BinaryIO, member), info.file_size)
         fits(array)
         if array.size > room:

@@ -7,7 +7,7 @@ receive: Open MPI's waits spin and take a whole core, of which a board has four.
 import json
 from typing import Any, NamedTuple, Optional
 
-READY, CHUNK, RESULT, FAILED, STOP = 1, 2, 3, 4, 5
+READY, CHUNK, RESULT, FAILED, STOP, BEGIN = 1, 2, 3, 4, 5, 6
 
 NAP = 0.001  # seconds between two polls
 
@@ -30,8 +30,8 @@ class Channel:
         self.size = int(self._comm.Get_size())
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
-        """Send one message."""
-        data = json.dumps(body, separators=(",", ":")).encode("utf-8")
+        """Send one message; its body may hold dataclasses of node/spec/wire."""
+        data = json.dumps(body, separators=(",", ":"), default=vars).encode("utf-8")
         self._comm.Send([data, self._mpi.BYTE], rank, tag)
 
     def poll(self) -> Optional[Message]:

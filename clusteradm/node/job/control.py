@@ -1,20 +1,20 @@
 """Started jobs: listed, shown, followed, cancelled, removed, their files given out.
 
-Every file of a job is read and removed as the cluster user; root only talks to systemd.
+Every file of a job but its spec is read as the cluster user; root removes the folders, and talks to systemd.
 """
 
 import base64
 import os
 import re
-import shutil
 import time
 from dataclasses import replace
 from typing import Any, Dict, Generator, Optional
 
+from clusteradm.node import paths
 from clusteradm.node.account import AccountError, as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, starter
-from clusteradm.node.job.making import visible
+from clusteradm.node.job import files, folders, starter
+from clusteradm.node.job.folders import Folders
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError, decode
 from clusteradm.node.spec.wire.job import Progress, Status
@@ -49,7 +49,9 @@ def list_jobs(request: ListJobs) -> JobList:
 
     def work() -> Dict[str, Any]:
         names = sorted(filter(_ID.fullmatch, os.listdir(os.path.join(request.shared, job_names.JOBS))))
-        return {name: _documents(visible(request.shared, name)) for name in names}
+        jobs = {name: folders.started(request.shared, name) for name in names}
+        # What else is there, somebody has put there who is not this program.
+        return {name: _documents(job) for name, job in jobs.items() if os.path.isdir(job.own)}
 
     found = as_user(request.user, work)
     summaries = {job: _summary(job, documents) for job, documents in found.items()}
@@ -62,17 +64,17 @@ def list_jobs(request: ListJobs) -> JobList:
 @handles(ShowJob)
 def show(request: ShowJob) -> JobDetails:
     """One job."""
-    folder = visible(request.shared, request.job)
+    job = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
-        _check_there(folder, request.job)
-        found = _documents(folder)
-        found["spec"] = files.read_json(os.path.join(folder, job_names.SPEC))
-        found["bytes"] = _size(os.path.join(folder, job_names.PACK))
+        _check_there(job, request.job)
+        found = _documents(job)
+        found["spec"] = files.read_json(os.path.join(job.own, job_names.SPEC))
+        found["bytes"] = _size(os.path.join(job.share, job_names.PACK))
         return found
 
     details = decode(JobDetails, as_user(request.user, work))
-    return replace(details, status=_settled(request.user, request.job, folder, details.status))
+    return replace(details, status=_settled(request.user, request.job, job, details.status))
 
 
 @handles(FollowJob)
@@ -81,19 +83,19 @@ def follow(request: FollowJob) -> News:
 
     Thus a connection that was lost is taken up by asking again.
     """
-    folder = visible(request.shared, request.job)
+    job = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
-        _check_there(folder, request.job)
+        _check_there(job, request.job)
         end = time.monotonic() + request.wait
         while True:
-            seen = [_stamp(os.path.join(folder, name)) for name in (job_names.STATUS, job_names.PROGRESS)]
+            seen = [_stamp(os.path.join(job.run, name)) for name in (job_names.STATUS, job_names.PROGRESS)]
             if request.seen is None or seen != list(request.seen) or time.monotonic() > end:
-                return dict(_documents(folder), seen=seen)
+                return dict(_documents(job), seen=seen)
             time.sleep(_LOOK_SECONDS)
 
     news = decode(News, as_user(request.user, work))
-    return replace(news, status=_settled(request.user, request.job, folder, news.status))
+    return replace(news, status=_settled(request.user, request.job, job, news.status))
 
 
 @handles(CancelJob)
@@ -106,18 +108,14 @@ def cancel(request: CancelJob) -> Empty:
 @handles(RemoveJob)
 def remove(request: RemoveJob) -> JobRemoved:
     """Remove a job that does not run, with all its files."""
-    folder = visible(request.shared, request.job)
+    job = folders.started(request.shared, request.job)
     if starter.running([request.job]):
         return JobRemoved(False)
-
-    def work() -> None:
-        _check_there(folder, request.job)
-        # By one rename first: no listing shows half a job. What is left after an interruption goes with the next job.
-        hidden = os.path.join(os.path.dirname(folder), "." + request.job)
-        os.rename(folder, hidden)
-        shutil.rmtree(hidden)
-
-    as_user(request.user, work)
+    _check_there(job, request.job)
+    # By one rename first: no listing shows half a job. What is left after an interruption goes with the next job.
+    hidden = folders.unstarted(request.shared, request.job)
+    folders.rename(job.share, hidden.share)
+    folders.remove(hidden)
     return JobRemoved(True)
 
 
@@ -126,10 +124,10 @@ def fetch(request: FetchFile) -> Generator[FileData, None, FileEnd]:
     """A file of the job, in pieces, and then its size."""
     if not _FETCHABLE.fullmatch(request.file):
         raise ValueError("%s is no file that a job gives out" % request.file)
-    path = os.path.join(visible(request.shared, request.job), request.file)
+    share = folders.started(request.shared, request.job).share
     size = offset = 0
     while True:
-        data = as_user(request.user, lambda: _read(path, offset))  # noqa: B023 - called at once
+        data = as_user(request.user, lambda: _read(share, request.file, offset))  # noqa: B023 - called at once
         if not data:
             return FileEnd(size)
         yield FileData(data)
@@ -137,34 +135,43 @@ def fetch(request: FetchFile) -> Generator[FileData, None, FileEnd]:
         size += len(base64.b64decode(data))
 
 
-def _read(path: str, offset: int) -> str:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return base64.b64encode(file.read(_FETCH_BYTES)).decode("ascii")
+def _read(share: str, name: str, offset: int) -> str:
+    above, last = os.path.split(os.path.join(share, name))
+    # Any board can put a link in the place of a folder of outputs.
+    folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        with open(os.path.join(paths.by_descriptor(folder), last), "rb", opener=files.opener) as file:
+            file.seek(offset)
+            return base64.b64encode(file.read(_FETCH_BYTES)).decode("ascii")
+    except OSError as error:
+        error.filename = os.path.join(above, last)
+        raise
+    finally:
+        os.close(folder)
 
 
-def _check_there(folder: str, job: str) -> None:
-    if not os.path.isdir(folder):
-        raise AccountError("there is no job %s here" % job)
+def _check_there(job: Folders, name: str) -> None:
+    if os.path.islink(job.share) or not os.path.isdir(job.share) or not os.path.isdir(job.own):
+        raise AccountError("there is no job %s here" % name)
 
 
-def _documents(folder: str) -> Dict[str, Any]:
+def _documents(job: Folders) -> Dict[str, Any]:
     """status.json and progress.json, as they are."""
     return {
-        "status": files.read_json(os.path.join(folder, job_names.STATUS)) or {"state": job_names.STARTING},
-        "progress": files.read_json(os.path.join(folder, job_names.PROGRESS)),
+        "status": files.read_json(os.path.join(job.run, job_names.STATUS)) or {"state": job_names.STARTING},
+        "progress": files.read_json(os.path.join(job.run, job_names.PROGRESS)),
     }
 
 
-def _settled(user: str, job: str, folder: str, status: Status) -> Status:
+def _settled(user: str, name: str, job: Folders, status: Status) -> Status:
     """The status; that of a failed job where it is unfinished and no supervisor runs any more."""
-    if status.state not in job_names.UNFINISHED or starter.running([job]):
+    if status.state not in job_names.UNFINISHED or starter.running([name]):
         return status
     # It may have written its last status and ended between the two looks.
-    last = decode(Status, as_user(user, lambda: _documents(folder)["status"]))
+    last = decode(Status, as_user(user, lambda: _documents(job)["status"]))
     if last.state not in job_names.UNFINISHED:
         return last
-    return replace(last, state=job_names.FAILED, error=_CUT_OFF, log=tuple(starter.log(job)))
+    return replace(last, state=job_names.FAILED, error=_CUT_OFF, log=tuple(starter.log(name)))
 
 
 def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:

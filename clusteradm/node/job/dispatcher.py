@@ -10,7 +10,7 @@ from clusteradm.node.job import journal as journals
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.schedule import Schedule
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.spec.wire.job import AttemptPlan, Progress, RankProgress
+from clusteradm.node.spec.wire.job import Assignment, AttemptPlan, Progress, RankProgress, StoredSpec
 
 # Ranks start within seconds of each other. So that no rank's start-up counts as work, all are waited for, to a limit.
 READY_SECONDS = 30.0  # after the first is ready
@@ -21,14 +21,18 @@ class Dispatcher:
     """The state of one attempt. Times are CLOCK_MONOTONIC, which all processes of the head share."""
 
     def __init__(self, folder: str, attempt: int, channel: Channel) -> None:
-        plan = files.read(AttemptPlan, os.path.join(folder, job_names.ATTEMPT % attempt))
-        if plan is None:
-            raise RuntimeError("%s has no readable plan of attempt %d" % (folder, attempt))
-        self._folder = folder
+        self._run = os.path.join(folder, job_names.RUN)
+        spec = files.read(StoredSpec, os.path.join(folder, job_names.SPEC))
+        plan = files.read(AttemptPlan, os.path.join(self._run, job_names.ATTEMPT % attempt))
+        if spec is None or plan is None:
+            raise RuntimeError("%s has no readable spec, or no plan of attempt %d" % (folder, attempt))
         self._channel = channel
-        self._inputs = list(files.read_lines(os.path.join(folder, job_names.INPUTS)))
-        self._journal = journals.Journal(folder, attempt)
-        have = journals.done(folder)
+        for rank in plan.ranks:
+            here = sum(other.host == rank.host for other in plan.ranks)
+            channel.send(rank.rank, channels.BEGIN, Assignment(rank, here, spec.model, spec.top, spec.folder))
+        self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
+        self._journal = journals.Journal(spec.folder, attempt)
+        have = journals.done(spec.folder, spec.inputs)
         self._schedule = Schedule([index for index in range(len(self._inputs)) if index not in have])
         self._earlier = len(have)
         self._done = 0
@@ -116,7 +120,7 @@ class Dispatcher:
 
     def _report(self, phase: str) -> None:
         files.write_json(
-            os.path.join(self._folder, job_names.PROGRESS),
+            os.path.join(self._run, job_names.PROGRESS),
             Progress(
                 attempt=self._journal.attempt,
                 phase=phase,
@@ -133,5 +137,5 @@ class Dispatcher:
 
 
 def dispatch(folder: str, attempt: int, channel: Channel) -> None:
-    """Run rank 0 of the job in `folder`."""
+    """Run rank 0 of the job in `folder`, on the head's own disk."""
     Dispatcher(folder, attempt, channel).run()

@@ -7,6 +7,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.edgetpu.tensors import BadInput
+from clusteradm.node.job.files import opener
 
 AHEAD = 16  # decoded inputs in the queue; more gains nothing and costs memory
 READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each call costs NFS a round trip
@@ -25,7 +26,7 @@ class Feeder:
     """Queue of chunks in, decoded inputs out. `decode` is called as decode(bytes, form) in any of `threads` threads."""
 
     def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int) -> None:
-        self._pack = os.open(pack, os.O_RDONLY)
+        self._pack = opener(pack, os.O_RDONLY)
         self._decode = decode
         self._chunks = queue.Queue()  # type: queue.Queue[Dict[str, Any]]
         self._ready = queue.Queue(AHEAD)  # type: queue.Queue[Decoded]

@@ -1,7 +1,13 @@
-"""Files of a job's directory, read and written: whole, or not at all. Their names: node/spec/wire/job_names.py."""
+"""Files of a job, read and written: whole, or not at all. Their names: node/spec/wire/job_names.py.
 
+On the shared file system any board can put something else in a file's place: what is opened there is a file, not a link
+(to a file of the head, say), and nothing that would have to be waited for.
+"""
+
+import errno
 import json
 import os
+import stat
 from typing import Any, Dict, Iterator, List, Optional, Type, TypeVar
 
 from clusteradm.node import atomic
@@ -9,6 +15,19 @@ from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError, decode
 
 T = TypeVar("T")
+
+
+def opener(path: str, flags: int) -> int:
+    """An opener for open(): of a regular file with one name, or of a new one that is its owner's alone.
+
+    Raises OSError for anything else.
+    """
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+        os.close(fd)
+        raise OSError(errno.EINVAL, "no file of a job: it is a link, or no regular file", path)
+    return fd
 
 
 def outputs(folder: str) -> str:
@@ -38,7 +57,7 @@ def read(kind: Type[T], path: str) -> Optional[T]:
 def read_json(path: str) -> Optional[Dict[str, Any]]:
     """The document, or None where there is none yet."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=opener) as file:
             document = json.load(file)
     except (FileNotFoundError, ValueError):
         return None
@@ -48,7 +67,7 @@ def read_json(path: str) -> Optional[Dict[str, Any]]:
 def read_lines(path: str) -> Iterator[Dict[str, Any]]:
     """The objects of a JSON Lines file. A line that was cut short (power, kill) is left out; no file, no lines."""
     try:
-        file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115 - closed below
+        file = open(path, encoding="utf-8", errors="replace", opener=opener)  # noqa: SIM115 - closed below
     except FileNotFoundError:
         return
     with file:
@@ -66,7 +85,7 @@ def read_lines(path: str) -> Iterator[Dict[str, Any]]:
 def tail(path: str, lines: int = 20) -> List[str]:
     """The last lines of a text file."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=opener) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 16384))
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:

@@ -1,17 +1,24 @@
-"""Journal of a job: its results so far. Outlives every rank; two attempts never write it at once."""
+"""Journal of a job: its results so far. Outlives every rank; two attempts never write it at once.
+
+It is on the shared file system, where every board can write: what is read back is checked.
+"""
 
 import fcntl
 import json
 import os
 import time
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 from clusteradm.node.job import files
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.state import owners
 
 # Seconds to wait for the end of rank 0 of an attempt that mpirun has lost: it may live on for a moment.
 _LOCK_SECONDS = 20.0
+_NUMBERS = (int, float)
+
+
+class JournalError(RuntimeError):
+    """A result that is missing, or in no form that a rank writes; the text says which."""
 
 
 class Journal:
@@ -20,7 +27,7 @@ class Journal:
     def __init__(self, folder: str, attempt: int) -> None:
         self.attempt = attempt
         path = os.path.join(folder, job_names.JOURNAL)
-        self._file = open(path, "ab+", opener=owners)  # noqa: SIM115 - for the attempt's life
+        self._file = open(path, "ab+", opener=files.opener)  # noqa: SIM115 - for the attempt's life
         _lock(self._file.fileno())
         # A line that was cut short must not swallow the next one.
         size = self._file.seek(0, os.SEEK_END)
@@ -54,61 +61,76 @@ def _lock(fd: int) -> None:
             time.sleep(0.1)
 
 
-def done(folder: str) -> Set[int]:
-    """The numbers of the inputs that have a result."""
-    return {
-        result["i"]
-        for line in files.read_lines(os.path.join(folder, job_names.JOURNAL))
-        for result in line.get("results", ())
-    }
+def done(folder: str, inputs: int) -> Set[int]:
+    """The numbers of the inputs that have a result, of a job with so many inputs. Raises JournalError."""
+    return {result["i"] for _, result in _results(folder) if 0 <= result["i"] < inputs}
 
 
 def counts(folder: str, attempt: int) -> Dict[int, int]:
-    """Number of results that each rank of an attempt has delivered."""
+    """Number of results that each rank of an attempt has delivered. Raises JournalError."""
     found: Dict[int, int] = {}
-    for line in files.read_lines(os.path.join(folder, job_names.JOURNAL)):
-        if line.get("attempt") == attempt:
-            found[line["rank"]] = found.get(line["rank"], 0) + len(line["results"])
+    for line, _ in _results(folder):
+        if line["attempt"] == attempt:
+            found[line["rank"]] = found.get(line["rank"], 0) + 1
     return found
 
 
-def finish(folder: str, labels: Sequence[str]) -> Dict[str, int]:
+def finish(folder: str, index: str, labels: Sequence[str]) -> Dict[str, int]:
     """Write results.jsonl from the journal: one line an input, in input order, the first result of each.
 
-    Returns {"images": all, "errors": those with an error}. Raises RuntimeError where a result is missing, and then
-    writes nothing.
+    `index`: path of inputs.jsonl. Returns {"images": all, "errors": those with an error}. Raises JournalError where a
+    result is missing or damaged, and then writes nothing.
     """
     results: Dict[int, Dict[str, Any]] = {}
-    for line in files.read_lines(os.path.join(folder, job_names.JOURNAL)):
-        for result in line.get("results", ()):
-            results.setdefault(result["i"], result)
+    for _, result in _results(folder):
+        results.setdefault(result["i"], result)
     errors = 0
     lines: List[str] = []
-    for index, entry in enumerate(files.read_lines(os.path.join(folder, job_names.INPUTS))):
-        if index not in results:
-            raise RuntimeError("input %d (%s) has no result" % (index, entry["input"]))
-        result = results[index]
+    for number, entry in enumerate(files.read_lines(index)):
+        if number not in results:
+            raise JournalError("input %d (%s) has no result" % (number, entry["input"]))
+        result = results[number]
         errors += "error" in result
-        lines.append(json.dumps(_record(entry["input"], index, result, labels), ensure_ascii=False) + "\n")
+        lines.append(json.dumps(_record(entry["input"], number, result, labels), ensure_ascii=False) + "\n")
     files.write_text(os.path.join(folder, job_names.RESULTS), "".join(lines))
     return {"images": len(lines), "errors": errors}
 
 
+def _results(folder: str) -> Iterator[Tuple[Dict[str, Any], Dict[str, Any]]]:
+    """Every line of the journal with each of its results. Raises JournalError."""
+    path = os.path.join(folder, job_names.JOURNAL)
+    for line in files.read_lines(path):
+        results = line.get("results")
+        if type(line.get("attempt")) is not int or type(line.get("rank")) is not int or type(results) is not list:
+            raise JournalError("%s has a line that no rank wrote" % path)
+        for result in results:
+            if type(result) is not dict or type(result.get("i")) is not int:
+                raise JournalError("%s has a result that no rank wrote" % path)
+            yield line, result
+
+
 def _record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]) -> Dict[str, Any]:
-    """The journal's short form as a line of results.jsonl."""
+    """The journal's short form as a line of results.jsonl. Raises JournalError."""
     record: Dict[str, Any] = {"input": name, "index": index}
-    if "error" in result:
-        record["error"] = result["error"]
-    elif "top" in result:
-        record["top"] = [_answer(number, score, labels) for number, score in result["top"]]
+    error, top, outputs = result.get("error"), result.get("top"), result.get("outputs")
+    if type(error) is str:
+        record["error"] = error
+    elif type(top) is list and all(map(_is_pair, top)):
+        record["top"] = [_answer(number, score, labels) for number, score in top]
+    elif type(outputs) is list:
+        record["outputs"] = outputs
     else:
-        record["outputs"] = result["outputs"]
+        raise JournalError("input %d (%s) has a result that no rank wrote" % (index, name))
     return record
+
+
+def _is_pair(pair: Any) -> bool:
+    return type(pair) is list and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) in _NUMBERS
 
 
 def _answer(number: int, score: float, labels: Sequence[str]) -> Dict[str, Any]:
     answer: Dict[str, Any] = {"class": number}
-    if number < len(labels) and labels[number]:
+    if 0 <= number < len(labels) and labels[number]:
         answer["label"] = labels[number]
     answer["score"] = score
     return answer

@@ -8,7 +8,10 @@ _STOP_SECONDS = 10.0
 
 
 def command(hostfile: str, ranks: int, python: str, folder: str, attempt: int) -> List[str]:
-    """mpirun for `ranks` workers and rank 0, the dispatcher, on the hosts of `hostfile`."""
+    """mpirun for `ranks` workers and rank 0, the dispatcher, on the hosts of `hostfile`.
+
+    `folder`: the job's, on the head's own disk.
+    """
     return [
         *("mpirun", "--hostfile", hostfile, "--map-by", "slot", "--bind-to", "none", "--tag-output"),
         # NumPy's own threads would only take the processor from the other ranks: they spin when they start.

@@ -1,11 +1,11 @@
 """A job until it starts: made, filled with inputs, started or discarded.
 
-Every file of a job is written and read as the cluster user; root only talks to systemd.
+Root makes the folders and the spec, and talks to systemd; all else is written and read as the cluster user.
 """
 
 import os
+import re
 import secrets
-import shutil
 import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, List
@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List
 from clusteradm.node import blobs
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, pack, starter
+from clusteradm.node.job import files, folders, pack, starter
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
@@ -30,6 +30,7 @@ from clusteradm.node.spec.wire.job_requests import (
 from clusteradm.node.spec.wire.node import Empty
 
 _PIECES = "pieces.jsonl"  # while the job is being made: the names and sizes of the files in the pack
+_HIDDEN = re.compile("[.]" + job_names.ID)
 _ABANDONED = 24 * 3600.0  # seconds after which a job that was never started is removed
 
 
@@ -37,23 +38,19 @@ _ABANDONED = 24 * 3600.0  # seconds after which a job that was never started is 
 def create(request: CreateJob) -> Created:
     """Make an empty job."""
     job = "%s-%s" % (time.strftime("%Y%m%d-%H%M%S"), secrets.token_hex(3))
-
-    def work() -> None:
-        jobs = os.path.join(request.shared, job_names.JOBS)
-        for name in os.listdir(jobs):
-            path = os.path.join(jobs, name)
-            if name.startswith(".") and time.time() - os.path.getmtime(path) > _ABANDONED:
-                shutil.rmtree(path, ignore_errors=True)
-        os.mkdir(_hidden(request.shared, job))
-
-    as_user(request.user, work)
+    jobs = os.path.join(request.shared, job_names.JOBS)
+    for name in filter(_HIDDEN.fullmatch, os.listdir(jobs)):
+        with suppress(FileNotFoundError):
+            if time.time() - os.lstat(os.path.join(jobs, name)).st_mtime > _ABANDONED:
+                folders.remove(folders.unstarted(request.shared, name[1:]))
+    folders.make(folders.unstarted(request.shared, job), request.user)
     return Created(job)
 
 
 @handles(AddPart)
 def add_part(request: AddPart) -> PartTaken:
     """Append a file body to the inputs and remove it. Not taken: another job has removed it before."""
-    folder = _hidden(request.shared, request.job)
+    job = folders.unstarted(request.shared, request.job)
     path = blobs.path_of(request.blob)
     try:
         blob = open(path, "rb")  # noqa: SIM115 - closed below
@@ -62,8 +59,8 @@ def add_part(request: AddPart) -> PartTaken:
     with blob:
 
         def work() -> None:
-            pack.append(os.path.join(folder, job_names.PACK), blob)
-            with open(os.path.join(folder, _PIECES), "a", encoding="utf-8") as file:
+            pack.append(os.path.join(job.share, job_names.PACK), blob)
+            with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as file:
                 file.writelines(files.line(vars(piece)) for piece in request.files)
 
         as_user(request.user, work)
@@ -75,15 +72,15 @@ def add_part(request: AddPart) -> PartTaken:
 @handles(AddPaths)
 def add_paths(request: AddPaths) -> InputsAdded:
     """Append inputs that are on the head already."""
-    folder = _hidden(request.shared, request.job)
+    job = folders.unstarted(request.shared, request.job)
     paths = [os.path.join(request.shared, path) for path in request.paths]
 
     def work() -> Dict[str, Any]:
         count = size = 0
-        with open(os.path.join(folder, _PIECES), "a", encoding="utf-8") as pieces:
+        with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
             for name, path in pack.find(paths, request.suffixes):
                 with open(path, "rb") as file:
-                    added = pack.append(os.path.join(folder, job_names.PACK), file)
+                    added = pack.append(os.path.join(job.share, job_names.PACK), file)
                 pieces.write(files.line({"name": name, "size": added}))
                 count, size = count + 1, size + added
         return {"files": count, "bytes": size}
@@ -94,50 +91,41 @@ def add_paths(request: AddPaths) -> InputsAdded:
 @handles(StartJob)
 def start(request: StartJob) -> Started:
     """Index the inputs, make the job visible, start its supervisor."""
-    folder = _hidden(request.shared, request.job)
-    final = visible(request.shared, request.job)
+    job = folders.unstarted(request.shared, request.job)
+    final = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
         tensor = request.spec.model.input
-        whole = os.path.join(folder, job_names.PACK)
+        whole = os.path.join(job.share, job_names.PACK)
         entries: List[pack.Entry] = []
         at = 0
-        for piece in files.read_lines(os.path.join(folder, _PIECES)):
+        for piece in files.read_lines(os.path.join(job.run, _PIECES)):
             entries.append(pack.Entry(piece["name"], at, piece["size"]))
             at += piece["size"]
         if not entries or os.path.getsize(whole) != at:
             raise pack.PackError("the inputs did not arrive whole")
         lines = pack.index(whole, entries, pack.Wanted(tensor.dtype, tensor.shape))
-        count = pack.write_index(os.path.join(folder, job_names.INPUTS), lines)
-        os.unlink(os.path.join(folder, _PIECES))
-        spec = StoredSpec(job=request.job, inputs=count, **vars(request.spec))
-        files.write_json(os.path.join(folder, job_names.SPEC), spec)
-        files.write_json(os.path.join(folder, job_names.STATUS), Status(job_names.STARTING, total=count))
-        os.rename(folder, final)
+        count = pack.write_index(os.path.join(job.run, job_names.INPUTS), lines)
+        os.unlink(os.path.join(job.run, _PIECES))
+        files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))
         return {"inputs": count}
 
     started = Started(**_refusable(request.user, work))
     if started.refused is None:
-        starter.start(request.job, request.user, final)
+        spec = StoredSpec(job=request.job, inputs=started.inputs, folder=final.share, **vars(request.spec))
+        files.write_json(os.path.join(job.own, job_names.SPEC), spec)
+        folders.rename(job.share, final.share)
+        starter.start(request.job, request.user, final.own)
     return started
 
 
 @handles(DiscardJob)
 def discard(request: DiscardJob) -> Empty:
     """Remove a job that was never started."""
-    folder = _hidden(request.shared, request.job)
-    as_user(request.user, lambda: shutil.rmtree(folder, ignore_errors=True))
+    job = folders.unstarted(request.shared, request.job)
+    if os.path.lexists(job.share):
+        folders.remove(job)
     return Empty()
-
-
-def visible(shared: str, job: str) -> str:
-    """The folder of a job that was started."""
-    return os.path.join(shared, job_names.JOBS, job)
-
-
-def _hidden(shared: str, job: str) -> str:
-    """The folder of a job until then: no listing shows it."""
-    return os.path.join(shared, job_names.JOBS, "." + job)
 
 
 def _refusable(user: str, work: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:

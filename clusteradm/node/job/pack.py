@@ -11,6 +11,7 @@ import stat
 from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, cast
 
 from clusteradm.node.job.arrays import Array, Damaged, Unfit, Window, header, members
+from clusteradm.node.job.files import opener
 
 ARRAYS = (".npy", ".npz")
 
@@ -89,7 +90,7 @@ def _shown(path: str) -> str:
 
 def append(pack: str, source: BinaryIO) -> int:
     """Append a file's bytes to the pack; returns their number."""
-    with open(pack, "ab") as file:
+    with open(pack, "ab", opener=opener) as file:
         before = file.tell()
         shutil.copyfileobj(source, file, 1 << 20)
         return file.tell() - before
@@ -134,7 +135,7 @@ def _arrays(pack: str, entry: Entry, suffix: str, wanted: Wanted, room: int) -> 
             for name, array in found:
                 yield whole(name), array
             return
-        with open(pack, "rb") as file:
+        with open(pack, "rb", opener=opener) as file:
             one = header(cast(BinaryIO, Window(file, entry.offset, entry.size)), entry.size)
         yield entry.name, one.at(entry.offset + one.start)
     except Unfit as error:

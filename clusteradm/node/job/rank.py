@@ -1,6 +1,7 @@
-"""One MPI rank of a job: `python3 -m clusteradm.node.job.rank JOB-DIRECTORY ATTEMPT`, started by mpirun.
+"""One MPI rank of a job: `python3 -m clusteradm.node.job.rank FOLDER ATTEMPT`, started by mpirun.
 
-Rank 0, on the head, is the dispatcher; every other rank is a worker. A rank that ends by an exception ends the whole
+Rank 0, on the head, is the dispatcher, and reads the job from FOLDER on the head's own disk. Every other rank is a
+worker, and hears from rank 0 what it is to do. A rank that ends by an exception ends the whole
 MPI job, with the traceback in the job's log; the supervisor then decides on another attempt.
 """
 
@@ -23,7 +24,7 @@ def main(folder: str, attempt: int) -> None:
         else:
             from clusteradm.node.job.worker import work
 
-            work(folder, attempt, channel)
+            work(channel)
     except BaseException:
         # Without abort() the other ranks would wait in MPI_Finalize for a rank that died in Python.
         traceback.print_exc()

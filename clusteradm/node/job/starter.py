@@ -12,7 +12,7 @@ _LOG_LINES = 20
 
 
 def start(job: str, user: str, folder: str) -> None:
-    """Start the supervisor of the job in `folder` as `user`. Raises OSError with systemd's message."""
+    """Start the supervisor of the job as `user`. `folder`: on its own disk. Raises OSError, systemd's message."""
     command = ["systemd-run", "--quiet", "--collect", "--unit", unit(job), "--uid", user]
     command += ["--description", "clusteradm inference job " + job]
     # The supervisor ends mpirun in order; what is left after that is ended with it.

@@ -1,5 +1,6 @@
-"""Supervisor of one job: `python3 -m clusteradm.node.job.supervisor JOB-DIRECTORY`, a systemd unit on the head.
+"""Supervisor of one job: `python3 -m clusteradm.node.job.supervisor FOLDER`, a systemd unit on the head.
 
+FOLDER is the job's on the head's own disk: what it starts comes from there, nothing from the shared file system.
 Starts mpirun; where that ends early, asks which hosts still answer and starts again on them with what the journal
 lacks; writes results.jsonl when nothing is missing. Runs as the cluster user and outlives the admin's connection.
 """
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -49,7 +51,9 @@ class Supervisor:
         spec = files.read(StoredSpec, os.path.join(folder, job_names.SPEC))
         if spec is None:
             raise SystemExit("%s has no readable %s" % (folder, job_names.SPEC))
-        self._folder = folder
+        self._own = folder
+        self._run = os.path.join(folder, job_names.RUN)
+        self._folder = spec.folder
         self._spec = spec
         self._attempts: List[Attempt] = []
         self._started = time.monotonic()
@@ -62,20 +66,20 @@ class Supervisor:
         except Cancelled:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._status(job_names.CANCELLED)
-        except JobFailed as failure:
-            log = tuple(files.tail(os.path.join(self._folder, job_names.LOG)))
-            self._status(job_names.FAILED, error=str(failure), log=log)
+        except (JobFailed, journals.JournalError, OSError) as failure:
+            self._status(job_names.FAILED, error=str(failure), log=self._log())
         else:
             self._status(job_names.COMPLETE, **counts)
             # A board's storage is small, and a complete job is never taken up again.
-            os.unlink(os.path.join(self._folder, job_names.PACK))
+            with suppress(OSError):
+                os.unlink(os.path.join(self._folder, job_names.PACK))
 
     def _attempt_until_complete(self) -> Dict[str, int]:
         slots: Sequence[Slot] = self._spec.slots
-        have, idle = len(journals.done(self._folder)), 0
+        have, idle = self._have(), 0
         while have < self._spec.inputs:
             status = self._attempt(slots)
-            before, have = have, len(journals.done(self._folder))
+            before, have = have, self._have()
             if have == self._spec.inputs:
                 break
             self._give_up_if_hopeless(status)
@@ -84,7 +88,16 @@ class Supervisor:
                 raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
             slots = self._answering()
         labels = os.path.join(os.path.dirname(self._spec.model.path), LABELS)
-        return journals.finish(self._folder, _lines(labels))
+        return journals.finish(self._folder, os.path.join(self._run, job_names.INPUTS), _lines(labels))
+
+    def _have(self) -> int:
+        return len(journals.done(self._folder, self._spec.inputs))
+
+    def _log(self) -> Tuple[str, ...]:
+        try:
+            return tuple(files.tail(os.path.join(self._folder, job_names.LOG)))
+        except OSError as error:
+            return (str(error),)
 
     def _attempt(self, slots: Sequence[Slot]) -> int:
         """Run mpirun once, on these hosts. Its exit status."""
@@ -92,14 +105,15 @@ class Supervisor:
         ranks = place(slots, self._spec.ranks)
         if not ranks:
             raise JobFailed("no host with a slot answers any more")
-        hostfile = os.path.join(self._folder, job_names.HOSTFILE)
-        files.write_json(os.path.join(self._folder, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
+        hostfile = os.path.join(self._run, job_names.HOSTFILE)
+        files.write_json(os.path.join(self._run, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
         files.write_text(hostfile, render_hostfile(self._spec.head, ranks))
         hosts = tuple(sorted({rank.host for rank in ranks}))
         self._attempts.append(Attempt(number, time.monotonic(), hosts))
         self._status(job_names.RUNNING)
-        command = launch.command(hostfile, len(ranks), self._spec.python, self._folder, number)
-        with open(os.path.join(self._folder, job_names.LOG), "ab") as log:
+        command = launch.command(hostfile, len(ranks), self._spec.python, self._own, number)
+        with open(os.path.join(self._folder, job_names.LOG), "ab", opener=files.opener) as log:
+            os.fchmod(log.fileno(), 0o644)
             log.write(("attempt %d: %s\n" % (number, " ".join(command))).encode("utf-8"))
             log.flush()
             status = launch.run(command, log)
@@ -111,7 +125,7 @@ class Supervisor:
 
         Rank 0 may have died up to half a second after it wrote them, so results are counted in the journal.
         """
-        progress = files.read(Progress, os.path.join(self._folder, job_names.PROGRESS))
+        progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
         attempt, figures = self._attempts[-1], [RankProgress(**vars(rank)) for rank in ranks]
         if progress is not None and progress.attempt == number:
             figures = list(progress.ranks)
@@ -154,7 +168,7 @@ class Supervisor:
             attempts=tuple(self._attempts),
             **more,
         )
-        files.write_json(os.path.join(self._folder, job_names.STATUS), status)
+        files.write_json(os.path.join(self._run, job_names.STATUS), status)
 
 
 def _cancel(number: int, frame: Any) -> None:

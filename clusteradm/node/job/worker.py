@@ -12,10 +12,11 @@ from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Postprocessor, Preprocessor
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
-from clusteradm.node.job.channel import Channel
+from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.feeder import Feeder
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.spec.wire.job import AttemptPlan, RankPlace, StoredSpec
+from clusteradm.node.spec.wire.decode import decode
+from clusteradm.node.spec.wire.job import Assignment
 
 # Decoding gains from up to three threads (measured, 224 and 640 pixel JPEGs), and loses from more than the cores.
 MOST_THREADS = 3
@@ -25,16 +26,14 @@ _GET_SECONDS = 0.02  # seconds to wait for a decoded input before the next look 
 class Worker:
     """State of one worker. Times in seconds, by the monotonic clock of this host."""
 
-    def __init__(self, folder: str, channel: Channel, mine: RankPlace, ranks_here: int) -> None:
-        spec = files.read(StoredSpec, os.path.join(folder, job_names.SPEC))
-        if spec is None:
-            raise RuntimeError("%s has no readable %s" % (folder, job_names.SPEC))
+    def __init__(self, channel: Channel, mine: Assignment) -> None:
         self._channel = channel
-        self.engine = Engine(read_model(spec.model.path, spec.model.sha256), mine.pci_address)
+        self.engine = Engine(read_model(mine.model.path, mine.model.sha256), mine.place.pci_address)
         feed = Preprocessor(self.engine.input)
-        self._answers = Postprocessor(self.engine.outputs, spec.top, os.path.join(folder, files.outputs(folder)))
+        folder = mine.folder
+        self._answers = Postprocessor(self.engine.outputs, mine.top, os.path.join(folder, files.outputs(folder)))
         self.engine.warm_up()
-        threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // ranks_here))
+        threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // mine.here))
         self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.tensor, threads)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}
@@ -94,17 +93,19 @@ class Worker:
         self._mark = now
 
 
-def work(folder: str, attempt: int, channel: Channel) -> None:
-    """Run this rank of the job in `folder`. A TPU that fails costs this rank, not the job."""
+def work(channel: Channel) -> None:
+    """Run this rank of the job that rank 0 tells of. A TPU that fails costs this rank, not the job."""
     here = socket.gethostname()
-    plan = files.read(AttemptPlan, os.path.join(folder, job_names.ATTEMPT % attempt))
-    if plan is None:
-        raise RuntimeError("%s is missing on %s: is the shared file system mounted?" % (folder, here))
-    mine = next(rank for rank in plan.ranks if rank.rank == channel.rank)
+    first = _next(channel)
+    if first.tag == channels.STOP:
+        return
+    mine = decode(Assignment, first.body)
     try:
-        if here.split(".")[0] != mine.host.split(".")[0]:
-            raise TpuError("rank %d was to run on %s but runs on %s" % (channel.rank, mine.host, here))
-        worker = Worker(folder, channel, mine, sum(rank.host == mine.host for rank in plan.ranks))
+        if here.split(".")[0] != mine.place.host.split(".")[0]:
+            raise TpuError("rank %d was to run on %s but runs on %s" % (channel.rank, mine.place.host, here))
+        if not os.path.isdir(mine.folder):
+            raise TpuError("%s is missing on %s: is the shared file system mounted?" % (mine.folder, here))
+        worker = Worker(channel, mine)
         channel.send(0, channels.READY, {"version": worker.engine.version, "tpu": worker.engine.path})
         worker.run()
     except Exception as error:
@@ -120,9 +121,14 @@ def work(folder: str, attempt: int, channel: Channel) -> None:
 
 def _wait_for_stop(channel: Channel) -> None:
     """Wait for the end of the job: if a rank that cannot work exited, Open MPI would end the others."""
+    while _next(channel).tag != channels.STOP:
+        pass
+
+
+def _next(channel: Channel) -> Message:
+    """The next message, as soon as there is one."""
     while True:
         message = channel.poll()
-        if message is None:
-            time.sleep(10 * channels.NAP)
-        elif message.tag == channels.STOP:
-            return
+        if message is not None:
+            return message
+        time.sleep(10 * channels.NAP)

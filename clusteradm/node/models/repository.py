@@ -1,9 +1,10 @@
 """Model repository on the shared file system: CLUSTER_SHARED/models/NAME/VERSION/.
 
 Versions are whole numbers, as in TensorFlow Serving. A version appears by one rename, complete, and never changes
-again: its files are 0444 and its folder 0555. All of it is written by the cluster user.
+again: its files are 0444 and its folder 0555. Root of the head writes it, and nobody else can: every board obeys it.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -11,12 +12,13 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Optional
 
-from clusteradm.node import atomic, blobs
+from clusteradm.node import atomic, blobs, paths
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
@@ -35,6 +37,7 @@ from clusteradm.node.spec.wire.repository import (
     ShowModel,
     VerifyModel,
 )
+from clusteradm.node.state import owners, private
 
 _UPLOAD = ".upload-"
 _CHUNK = 1 << 20
@@ -49,16 +52,11 @@ def add(request: AddModel) -> Addition:
     """Store a model whose files came as bodies."""
     model = _model_folder(request.shared, request.name)
     with ExitStack() as stack:
-        # Opened by root, who owns the bodies; read by the cluster user.
         sources = {
             name: stack.enter_context(open(blobs.path_of(digest), "rb")) for name, digest in request.files.items()
         }
-
-        def work() -> Dict[str, Any]:
-            with _locked(model):
-                return vars(_add(model, request, sources))
-
-        return decode(Addition, as_user(request.user, work))
+        with _locked(model):
+            return _add(model, request, sources)
 
 
 @handles(VerifyModel)
@@ -127,7 +125,7 @@ def list_versions(request: ListModels) -> ModelList:
 def _manifest_text(path: str) -> bytes:
     """A version's manifest; b"" where it cannot be read or is larger than a manifest is."""
     try:
-        # Not blocking: the folder is the cluster user's, who may have put a FIFO there.
+        # Not blocking: a folder from before may be another user's, who may have put a FIFO there.
         fd = os.open(os.path.join(path, MANIFEST), os.O_RDONLY | os.O_NONBLOCK)
         with open(fd, "rb") as file:
             text = file.read(_MANIFEST_BYTES + 1)
@@ -178,19 +176,32 @@ def _add(model: str, request: AddModel, sources: Dict[str, Any]) -> Addition:
 
 @contextmanager
 def _locked(model: str) -> Iterator[None]:
-    """Exclusive use of this model's folder. Removes what an interrupted upload left, and a folder without a version."""
-    os.makedirs(model, exist_ok=True)
-    lock = os.open(model, os.O_RDONLY)
-    try:
+    """Exclusive use of the repository. Removes what an interrupted upload left, and a folder without a version."""
+    with open(os.path.join(private("locks"), "models"), "ab", opener=owners) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in os.listdir(model):
-            if name.startswith(_UPLOAD):
-                _remove(os.path.join(model, name))
-        yield
-    finally:
-        if not os.listdir(model):
-            os.rmdir(model)
-        os.close(lock)
+        _check_own(os.path.dirname(model))
+        with suppress(FileExistsError):
+            os.mkdir(model, 0o755)
+        _check_own(model)
+        try:
+            for name in os.listdir(model):
+                if name.startswith(_UPLOAD):
+                    _remove(os.path.join(model, name))
+            yield
+        finally:
+            if not os.listdir(model):
+                os.rmdir(model)
+
+
+def _check_own(folder: str) -> None:
+    """Raise OSError for a folder in which another user could write or put links."""
+    with paths.look(folder) as (_, about):
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o022:
+            raise OSError(
+                errno.EPERM,
+                "others than root can write to %s, or it is no folder: what is in it may be anybody's. Move it away, "
+                "run clusteradm bootstrap, and deploy the models again" % folder,
+            )
 
 
 def _write(path: str, source: Any, digest: str) -> None:

@@ -109,7 +109,7 @@ def _name(source: str) -> str:
 def _save(wanted: Dict[str, bytes], contents: Dict[str, bytes]) -> None:
     for path, data in wanted.items():
         if data and data != contents.get(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            files.make_folders(os.path.dirname(path))
             files.write(path, data)
         elif not data and os.path.exists(path):
-            os.unlink(path)
+            files.remove(path)

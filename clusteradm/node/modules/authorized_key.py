@@ -5,7 +5,7 @@ import pwd
 import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from clusteradm.node import files
+from clusteradm.node import files, paths
 from clusteradm.node.context import Context, ModuleFailed
 
 _KIND = re.compile(
@@ -120,14 +120,15 @@ def _write(path: str, text: bytes, account: Any, options: Dict[str, Any]) -> Non
     folder = os.path.dirname(path)
     if options["manage_dir"]:
         if not os.path.isdir(folder):
-            os.mkdir(folder, 0o700)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        os.chmod(folder, 0o700)
+            files.make_folder(folder, 0o700)
+        with paths.folder(folder) as fd:
+            os.fchown(fd, account.pw_uid, account.pw_gid)
+            os.fchmod(fd, 0o700)
     else:
-        os.makedirs(folder, exist_ok=True)
+        files.make_folders(folder)
 
-    def prepare(temporary: str) -> None:
-        os.chown(temporary, account.pw_uid, account.pw_gid)
-        os.chmod(temporary, 0o600)
+    def prepare(temporary: Any) -> None:
+        os.fchown(temporary.fileno(), account.pw_uid, account.pw_gid)
+        os.fchmod(temporary.fileno(), 0o600)
 
     files.write(path, text, follow=False, prepare=prepare)

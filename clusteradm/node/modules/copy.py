@@ -5,7 +5,7 @@ import os
 import stat
 from typing import Any, Dict
 
-from clusteradm.node import blobs, files
+from clusteradm.node import blobs, files, paths
 from clusteradm.node.context import Context, ModuleFailed
 
 
@@ -54,7 +54,7 @@ def _write(body: bytes, options: Dict[str, Any], context: Context) -> Dict[str, 
         made = _folder(dest, options, context)
         dest = os.path.join(dest, name)
     if options["follow"]:
-        dest = os.path.realpath(dest)
+        dest = paths.real(dest)
     if os.path.lexists(dest) and not options["force"]:
         return {"dest": dest, "changed": made, "msg": "file already exists"}
     before = files.read(dest)
@@ -73,6 +73,6 @@ def _folder(path: str, options: Dict[str, Any], context: Context) -> bool:
     missing = files.missing(path)
     for one in missing:
         if not context.check:
-            os.mkdir(one)
+            files.make_folder(one)
             files.attributes(one, dict(options, mode=None), False)
     return bool(missing)

@@ -81,7 +81,7 @@ def _key(signed_by: str, keys: Any, context: Context) -> Tuple[bool, Optional[st
     path = keys[0] if b"-----BEGIN PGP PUBLIC KEY BLOCK-----" in data else keys[1]
     changed = files.read(path) != data
     if changed and not context.check:
-        os.makedirs(_KEYS, 0o755, exist_ok=True)
+        files.make_folders(_KEYS)
         files.write(path, data)
     mode = {"owner": None, "group": None, "mode": 0o644}
     return files.attributes(path, mode, context.check) or changed, path

@@ -5,7 +5,7 @@ import shutil
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from clusteradm.node import files
+from clusteradm.node import files, paths
 from clusteradm.node.context import Context, ModuleFailed
 
 Diff = Dict[str, Dict[str, Any]]
@@ -45,15 +45,16 @@ def _absent(path: str, before: str, options: Dict[str, Any], context: Context) -
         diff["before"]["path_content"] = found
     if not context.check:
         if before == "directory":
-            shutil.rmtree(path)
+            with paths.place(path.rstrip("/")) as here:
+                shutil.rmtree(here.path)
         else:
-            os.unlink(path)
+            files.remove(path)
     return result, diff
 
 
 def _directory(path: str, before: str, options: Dict[str, Any], context: Context) -> Tuple[Dict[str, Any], Diff]:
     if options["follow"] and before == "link":
-        path = os.path.realpath(path)
+        path = paths.real(path)
         before = files.kind(path)
     diff = _diff(path, before, "directory")
     if before not in ("absent", "directory"):
@@ -61,7 +62,7 @@ def _directory(path: str, before: str, options: Dict[str, Any], context: Context
     changed = before == "absent"
     if changed:
         for one in [] if context.check else files.missing(path):
-            os.mkdir(one)
+            files.make_folder(one)
             files.attributes(one, options, False, diff)
             _times(one, options, "preserve", context, diff)
         return {"path": path, "changed": True}, diff
@@ -82,6 +83,7 @@ def _recurse(top: str, options: Dict[str, Any], context: Context) -> bool:
             if os.path.islink(path):
                 target = os.path.join(folder, os.readlink(path))
                 if options["follow"] and os.path.exists(target):
+                    paths.real(path)  # raises UnsafePath where root may not follow it
                     if os.path.isdir(target) and not _contains(target, path):
                         changed = _recurse(target, options, context) or changed
                     changed = files.attributes(target, itself, context.check) or changed
@@ -97,7 +99,7 @@ def _contains(folder: str, path: str) -> bool:
 
 def _file(path: str, before: str, options: Dict[str, Any], context: Context) -> Tuple[Dict[str, Any], Diff]:
     if options["follow"] and before == "link":
-        path = os.path.realpath(path)
+        path = paths.real(path)
         before = files.kind(path)
     if before not in ("file", "hard"):
         raise ModuleFailed("file (%s) is %s, cannot continue" % (path, before), path=path, state=before)
@@ -113,7 +115,7 @@ def _touch(path: str, before: str, options: Dict[str, Any], context: Context) ->
     diff = _diff(path, before, "touch")
     changed = before == "absent"
     if changed:
-        open(path, "wb").close()
+        open(path, "wb", opener=paths.opener).close()
     changed = files.attributes(path, options, context.check, diff) or changed
     changed = _times(path, options, "now", context, diff) or changed
     return {"dest": path, "changed": changed}, diff
@@ -140,11 +142,12 @@ def _link(path: str, before: str, options: Dict[str, Any], context: Context) -> 
         changed = True
         diff["before"]["src"], diff["after"]["src"] = os.readlink(path), source
     if changed and not context.check:
-        temporary = os.path.join(os.path.dirname(path), ".%d.%s.tmp" % (os.getpid(), time.time()))
-        if before == "directory":
-            os.rmdir(path)
-        os.symlink(source, temporary)
-        os.rename(temporary, path)
+        temporary = ".%d.%s.tmp" % (os.getpid(), time.time())
+        with paths.place(path.rstrip("/")) as here:
+            if before == "directory":
+                os.rmdir(here.name, dir_fd=here.folder)
+            os.symlink(source, temporary, dir_fd=here.folder)
+            os.rename(temporary, here.name, src_dir_fd=here.folder, dst_dir_fd=here.folder)
     if os.path.exists(path):  # else the target is missing, and nothing has attributes
         changed = files.attributes(path, options, context.check, diff) or changed
         changed = _times(path, options, "preserve", context, diff) or changed
@@ -179,7 +182,8 @@ def _times(path: str, options: Dict[str, Any], default: str, context: Context, d
     if new == old:
         return False
     if not context.check:
-        os.utime(path, None if _is_now(options, default) else (new[0], new[1]))
+        with paths.look(path, follow=True) as (fd, _):
+            os.utime(paths.by_descriptor(fd), None if _is_now(options, default) else (new[0], new[1]))
     for index, name in enumerate(("atime", "mtime")):
         if diff is not None and old[index] != new[index]:
             diff["before"][name], diff["after"][name] = old[index], new[index]

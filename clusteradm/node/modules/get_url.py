@@ -11,7 +11,7 @@ import urllib.parse
 import urllib.request
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from clusteradm.node import files
+from clusteradm.node import files, paths
 from clusteradm.node.context import Context, ModuleFailed
 from clusteradm.node.modules.stat import digest
 
@@ -59,16 +59,17 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
 
 
 def _write(dest: str, answer: Any, wanted: Tuple[str, str], options: Dict[str, Any], result: Dict[str, Any]) -> bool:
-    def prepare(temporary: str) -> None:
-        result["checksum_src"] = digest(temporary, "sha1")
-        is_so = digest(temporary, wanted[0]) if wanted[1] else ""
+    def prepare(temporary: Any) -> None:
+        path = paths.by_descriptor(temporary.fileno())
+        result["checksum_src"] = digest(path, "sha1")
+        is_so = digest(path, wanted[0]) if wanted[1] else ""
         if is_so != wanted[1]:
             raise ModuleFailed("The checksum for %s did not match %s; it was %s." % (dest, wanted[1], is_so), **result)
         if result["checksum_src"] == result["checksum_dest"]:
             raise _Same
         if options["backup"] and os.path.exists(dest):
             result["backup_file"] = files.backup(dest)
-        files.attributes(temporary, options, False)
+        files.attributes_of(temporary, options)
 
     try:
         files.write(dest, _pieces(answer, result), follow=False, prepare=prepare)

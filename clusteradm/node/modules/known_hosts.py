@@ -8,7 +8,7 @@ import re
 import tempfile
 from typing import Any, Dict, List, Optional, Tuple
 
-from clusteradm.node import files
+from clusteradm.node import files, paths
 from clusteradm.node.context import Context, ModuleFailed
 
 # Markers before a host name in a line.
@@ -45,6 +45,7 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     result["changed"] = not unknown and (other or known != present)
     if result["changed"] and not context.check:
         if not key:
+            paths.real(path)  # raises UnsafePath for a link that root does not follow
             done = context.run(["ssh-keygen", "-R", host, "-f", path])
             if done.rc:
                 raise ModuleFailed(done.stderr.rstrip(), rc=done.rc)

@@ -31,7 +31,7 @@ def replace(
     """Write the lines if they differ from `before`."""
     folder = os.path.dirname(options["path"])
     if before is None and folder and not context.check:
-        os.makedirs(folder, exist_ok=True)
+        files.make_folders(folder)
     after = b"".join(lines)
     result = files.replace(options["path"], before, after, options, context)
     result["msg"] = msg

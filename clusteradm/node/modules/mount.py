@@ -4,7 +4,7 @@ import contextlib
 import os
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node import files
+from clusteradm.node import files, paths
 from clusteradm.node.context import Context, ModuleFailed
 
 _FSTAB = "/etc/fstab"
@@ -71,7 +71,8 @@ def _mounted(path: str, options: Dict[str, Any], context: Context) -> Dict[str, 
     wanted = _fields(path, options)
     made = [] if context.check else files.missing(path)
     for folder in made:
-        os.mkdir(folder)
+        files.make_folder(folder)
+    paths.real(path)  # raises UnsafePath for a link that root does not follow
     changes = _in_fstab(path, wanted, options, context)
     if context.check or (was and not changes["changed"]):
         return dict(changes, changed=changes["changed"] or not was)

@@ -8,6 +8,7 @@ import shutil
 import time
 from typing import Any, Dict, List, Optional
 
+from clusteradm.node.account import as_user
 from clusteradm.node.context import Context, ModuleFailed
 
 _SHADOW = "/etc/shadow"
@@ -205,13 +206,35 @@ def _make_home(path: str, skeleton: Optional[str]) -> None:
 
 
 def _chown_tree(path: str, account: Any) -> None:
-    os.chown(path, account.pw_uid, account.pw_gid)
-    for folder, folders, names in os.walk(path):
+    """Hand a new home over, the innermost first: what the user owns, it could replace by a link meanwhile."""
+    for folder, folders, names in os.walk(path, topdown=False):
         for name in folders + names:
             os.lchown(os.path.join(folder, name), account.pw_uid, account.pw_gid)
+    os.lchown(path, account.pw_uid, account.pw_gid)
 
 
 def _key(options: Dict[str, Any], account: Any, result: Dict[str, Any], context: Context) -> None:
+    """Make the key as the user, whose folder it is in: a link there leads nowhere that the user may not go."""
+
+    def work() -> Dict[str, Any]:
+        context.line = lambda text: None  # in a child process: the log has one writer
+        mine: Dict[str, Any] = {"changed": False}
+        try:
+            _make_key(options, account, mine, context)
+        except ModuleFailed as failure:
+            return {"failure": failure.result}
+        return mine
+
+    found = as_user(account.pw_name, work)
+    if "failure" in found:
+        raise ModuleFailed(**found["failure"])
+    for key in ("stdout", "stderr"):
+        if key in found:
+            found[key] = result.get(key, "") + found[key]
+    result.update(found, changed=result["changed"] or found["changed"])
+
+
+def _make_key(options: Dict[str, Any], account: Any, result: Dict[str, Any], context: Context) -> None:
     path = os.path.join(account.pw_dir, options["ssh_key_file"] or ".ssh/id_%s" % options["ssh_key_type"])
     public = path + ".pub"
     there = [each for each in (path, public) if os.path.exists(each)]
@@ -221,7 +244,6 @@ def _key(options: Dict[str, Any], account: Any, result: Dict[str, Any], context:
             folder = os.path.dirname(path)
             if not os.path.isdir(folder):
                 os.mkdir(folder, 0o700)
-                os.chown(folder, account.pw_uid, account.pw_gid)
             for each in there:
                 os.unlink(each)
             comment = options["ssh_key_comment"] or "ansible-generated on %s" % os.uname().nodename
@@ -229,8 +251,6 @@ def _key(options: Dict[str, Any], account: Any, result: Dict[str, Any], context:
             if options["ssh_key_bits"]:
                 command += ["-b", str(options["ssh_key_bits"])]
             _do(context, command, account.pw_name, result)
-            for made in (path, public):
-                os.chown(made, account.pw_uid, account.pw_gid)
     if os.path.exists(path):
         result["ssh_fingerprint"] = context.run(["ssh-keygen", "-l", "-f", path]).stdout.strip()
     result["ssh_key_file"] = path

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Sequence
 from clusteradm.node import child
 from clusteradm.node.account import as_user
 from clusteradm.node.probe.programs import run_all
+from clusteradm.node.spec.wire.job_names import JOBS
 
 # Time limits: for everything; for MPI to start and measure, which it does in seconds or not at all; for a login.
 _SECONDS, _MPI_SECONDS, _LOGIN_SECONDS = 120.0, 35, 5.0
@@ -25,7 +26,7 @@ _SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=3")
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
-    """One MPI process per host writes its name, and those that can use the share write a file there.
+    """One MPI process per host writes its name, and those that can use the share write a file to its jobs/.
 
     `request`: {"user", "shared", "hosts": [names], "writers": [those of them that can use the share]}. The document:
     "hosts": those started together, "hello": the result of that, "login": host -> whether the user can log in there,
@@ -42,7 +43,7 @@ def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dic
 def _ask(hosts: Sequence[str], shared: str, writers: Sequence[str]) -> Dict[str, Any]:
     """As the cluster user. A host that cannot start a process keeps mpirun from starting any; it is singled out."""
     end = time.monotonic() + _SECONDS - _RESERVE
-    folder = tempfile.mkdtemp(prefix=".probe-", dir=shared)
+    folder = tempfile.mkdtemp(prefix=".probe-", dir=os.path.join(shared, JOBS))
     try:
         # A host that cannot use the share may not be reachable at all: it is tried alone, if the user can log in.
         together = [host for host in hosts if host in writers]

@@ -7,6 +7,7 @@ import struct
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.probe.attempt import attempt
+from clusteradm.node.spec.wire.job_names import JOBS
 from clusteradm.node.texts import read
 
 # A stale or hung mount must not hang the probe.
@@ -14,10 +15,10 @@ _SECONDS = 4.0
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """The mount at `options["shared"]`, and a file written, read back and removed there by `options["user"]`."""
+    """The mount at `options["shared"]`, and a file written, read back and removed in its jobs/ by `options["user"]`."""
     path = options["shared"]
     there = mount(read(root, "proc/self/mountinfo") or "", path)
-    used = attempt(options["user"], _SECONDS, lambda: use(path))
+    used = attempt(options["user"], _SECONDS, lambda: use(os.path.join(path, JOBS)))
     return {
         "path": path,
         "mount": there,

@@ -51,7 +51,7 @@ class Place:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._calls, self.shared = folder / "calls", folder / "shared"
         self._patch = monkeypatch
-        self.shared.mkdir()
+        (self.shared / "jobs").mkdir(parents=True)
         (folder / "bin").mkdir()
         for name, text in (("mpirun", MPIRUN), ("ssh", SSH)):
             (folder / "bin" / name).write_text(text)
@@ -64,7 +64,7 @@ class Place:
             self._patch.setenv(name, ills.get(name.lower(), ""))
         self._calls.write_text("")
         found = {**cluster._ask(hosts, str(self.shared), writers), "writers": writers}
-        assert list(self.shared.iterdir()) == [], "nothing is left on the share"
+        assert list((self.shared / "jobs").iterdir()) == [], "nothing is left on the share"
         return found
 
     def calls(self, program: str) -> int:
@@ -195,7 +195,7 @@ def test_who_writes_elsewhere(place: Place) -> None:
 
 
 def test_a_head_whose_share_cannot_be_written(place: Place) -> None:
-    place.shared.rmdir()
+    (place.shared / "jobs").rmdir()
     request = {"user": ME, "shared": str(place.shared), "hosts": HOSTS, "writers": HOSTS}
     with pytest.raises(OSError, match="No such file"):
         cluster.run(request, lambda reply: None)

@@ -51,6 +51,8 @@ class Place:
             "PATH": f"{programs}:{os.environ['PATH']}",
             "CLUSTERADM_STATE": str(folder / "state"),
         }
+        self.state = folder / "state"
+        self.head_says = folder  # the answers of what plays systemd
         self._node: Node | None = None
         settings = {"cluster_shared": str(self.shared), "cluster_user": getpass.getuser()}
         head = Host("head", ("head",), settings, {})
@@ -76,10 +78,14 @@ class Place:
     def folder(self, job: str) -> Path:
         return self.shared / "jobs" / job
 
+    def own(self, job: str) -> Path:
+        """The job's folder on the head's own disk."""
+        return self.state / "jobs" / job
+
     def complete(self, job: str) -> None:
         """Write the last status of a complete job."""
         status = Status("complete", MODEL, 5, 5, 1.0, images=5)
-        (self.folder(job) / "status.json").write_text(json.dumps(vars(status), default=vars))
+        (self.own(job) / "run" / "status.json").write_text(json.dumps(vars(status), default=vars))
 
     # What the command line asks of its connections.
     def __enter__(self) -> Place:

@@ -33,18 +33,19 @@ def test_local_inputs_arrive_in_one_pack(
     assert count == 5
     folder = place.folder(job)
     assert (folder / "inputs.pack").read_bytes() == b"".join(bytes([65 + number]) * 7 for number in range(5))
-    lines = [json.loads(line) for line in (folder / "inputs.jsonl").read_text().splitlines()]
+    own = place.own(job)
+    lines = [json.loads(line) for line in (own / "run" / "inputs.jsonl").read_text().splitlines()]
     assert [(line["input"], line["offset"], line["size"]) for line in lines] == [
         (f"{n}.png", 7 * n, 7) for n in range(5)
     ]
     assert place.sent[-1] == (35, 35)
-    spec = json.loads((folder / "spec.json").read_text())
+    spec = json.loads((own / "spec.json").read_text())
     assert (spec["job"], spec["inputs"], spec["head"]) == (job, 5, "head")
     assert spec["slots"] == [{"host": "w1", "tpus": ["0000:01:00.0"]}]
     unit = json.loads((tmp_path / "unit.json").read_text())
     assert unit[unit.index("--unit") + 1] == f"clusteradm-job-{job}.service"
     assert unit[unit.index("--uid") + 1] == getpass.getuser()
-    assert unit[-3:] == ["-m", "clusteradm.node.job.supervisor", str(folder)]
+    assert unit[-3:] == ["-m", "clusteradm.node.job.supervisor", str(own)]
     # The bytes are in the job now; a second copy of them would fill a board.
     assert os.listdir(tmp_path / "state" / "blobs") == []
     assert os.listdir(place.shared / "jobs") == [job]
@@ -55,7 +56,7 @@ def test_inputs_on_the_head_are_packed_there(place: Any, pictures: Path) -> None
     (place.shared / "data" / "x.png").write_bytes(b"shared")
     job, count = place.submit(HeadInputs((str(pictures), "data/x.png")))
     assert count == 6
-    lines = [json.loads(line)["input"] for line in (place.folder(job) / "inputs.jsonl").read_text().splitlines()]
+    lines = [json.loads(line)["input"] for line in (place.own(job) / "run" / "inputs.jsonl").read_text().splitlines()]
     assert lines == sorted([*(str(pictures / f"{n}.png") for n in range(5)), str(place.shared / "data" / "x.png")])
     with pytest.raises(UsageError, match="no file or folder /gone on the head"):
         place.submit(HeadInputs(("/gone",)))
@@ -88,7 +89,7 @@ def test_following_to_the_end_and_fetching(place: Any, pictures: Path) -> None:
     assert state(next(updates)) == "starting"
     folder = place.folder(job)
     progress = Progress(1, "running", 5, 2, 0, None, None, 1.0, ())
-    (folder / "progress.json").write_text(json.dumps(vars(progress)))
+    (place.own(job) / "run" / "progress.json").write_text(json.dumps(vars(progress)))
     assert next(updates).progress == progress
     place.complete(job)
     assert [state(update) for update in updates] == ["complete"]
@@ -133,7 +134,7 @@ def test_jobs_are_listed_and_shown(place: Any, pictures: Path, tmp_path: Path) -
     (place.shared / "jobs" / ".20260101-000000-abcdef").mkdir()  # being made
     first, second, third = (place.submit(resolve([str(pictures)]))[0] for _ in range(3))
     place.complete(first)
-    (place.folder(third) / "status.json").write_text('{"state": "running", "attempts": "many"}')
+    (place.own(third) / "run" / "status.json").write_text('{"state": "running", "attempts": "many"}')
     (tmp_path / "active").write_text("active\n" * 3)
     found = {job.job: job for job in place.jobs.list()}
     assert sorted(found) == sorted([first, second, third])

@@ -69,7 +69,7 @@ def test_the_ranks_of_an_attempt_are_shown(
         {"attempt": 2, "started": 2.0, "hosts": ["w1"]},
     ]
     status = {"state": "running", "total": 5, "attempts": attempts}
-    (place.folder(job) / "status.json").write_text(json.dumps(status))
+    (place.own(job) / "run" / "status.json").write_text(json.dumps(status))
     assert run("show", job) == 0
     out = capsys.readouterr().out
     assert "attempt 1: mpirun ended with status 1" in out and "attempt 2: running" in out

@@ -25,6 +25,10 @@ def write(job: Path, attempt: int, rank: int, *results: dict[str, object]) -> No
     entry.close()
 
 
+def finish(job: Path, labels: list[str]) -> dict[str, int]:
+    return journal.finish(str(job), str(job / job_names.INPUTS), labels)
+
+
 def results(job: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (job / job_names.RESULTS).read_text().splitlines()]
 
@@ -32,7 +36,7 @@ def results(job: Path) -> list[dict[str, object]]:
 def test_results_come_in_input_order_with_labels(job: Path) -> None:
     write(job, 1, 2, {"i": 3, "top": [[1, 0.5], [7, 0.25]]}, {"i": 1, "error": "no picture"})
     write(job, 1, 1, {"i": 0, "top": [[0, 0.75]]}, {"i": 2, "outputs": [{"values": [1]}]})
-    assert journal.finish(str(job), ["", "dog"]) == {"images": 4, "errors": 1}
+    assert finish(job, ["", "dog"]) == {"images": 4, "errors": 1}
     assert results(job) == [
         {"input": "0.png", "index": 0, "top": [{"class": 0, "score": 0.75}]},
         {"input": "1.png", "index": 1, "error": "no picture"},
@@ -48,14 +52,14 @@ def test_results_come_in_input_order_with_labels(job: Path) -> None:
 def test_the_first_of_two_results_counts(job: Path) -> None:
     write(job, 1, 1, *({"i": index, "top": [[index, 1.0]]} for index in range(4)))
     write(job, 2, 1, {"i": 2, "top": [[9, 1.0]]})
-    journal.finish(str(job), [])
+    finish(job, [])
     assert results(job)[2]["top"] == [{"class": 2, "score": 1.0}]
 
 
 def test_a_missing_result_is_an_error_and_no_file(job: Path) -> None:
     write(job, 1, 1, {"i": 0, "top": []}, {"i": 1, "top": []}, {"i": 3, "top": []})
     with pytest.raises(RuntimeError, match=r"input 2 \(2.png\) has no result"):
-        journal.finish(str(job), [])
+        finish(job, [])
     assert not (job / job_names.RESULTS).exists()
 
 
@@ -63,9 +67,9 @@ def test_a_line_that_was_cut_short_is_done_again_and_swallows_nothing(job: Path)
     write(job, 1, 1, {"i": 0, "top": []})
     with (job / job_names.JOURNAL).open("a") as file:
         file.write('{"attempt":1,"rank":1,"results":[{"i":1,"to')
-    assert journal.done(str(job)) == {0}
+    assert journal.done(str(job), 4) == {0}
     write(job, 2, 1, {"i": 1, "top": []}, {"i": 2, "top": []})
-    assert journal.done(str(job)) == {0, 1, 2}
+    assert journal.done(str(job), 4) == {0, 1, 2}
     assert journal.counts(str(job), 1) == {1: 1}
     assert journal.counts(str(job), 2) == {1: 2}
 
@@ -80,4 +84,4 @@ def test_two_attempts_never_write_at_once(job: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_no_journal_is_nothing_done(job: Path) -> None:
-    assert journal.done(str(job)) == set()
+    assert journal.done(str(job), 4) == set()

@@ -37,7 +37,7 @@ class Channel:
         self._inboxes = inboxes
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
-        self._inboxes[rank].put(Message(self.rank, tag, json.loads(json.dumps(body))))
+        self._inboxes[rank].put(Message(self.rank, tag, json.loads(json.dumps(body, default=vars))))
 
     def poll(self) -> Message | None:
         try:
@@ -46,11 +46,21 @@ class Channel:
             return None
 
 
+def own_of(job: Path) -> Path:
+    """The job's folder on the head's own disk."""
+    return job.parent / "own" / job.name
+
+
+def run_of(job: Path) -> Path:
+    return own_of(job) / job_names.RUN
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     """A job of 60 pictures, one of which is none."""
     folder = tmp_path / "20260101-000000-abcdef"
     folder.mkdir()
+    run_of(folder).mkdir(parents=True)
     chance = np.random.default_rng(5)
     entries, at = [], 0
     for number in range(INPUTS):
@@ -64,33 +74,32 @@ def job(tmp_path: Path) -> Path:
         entries.append(pack.Entry(source.name, at, size))
         at += size
     lines = pack.index(str(folder / job_names.PACK), entries, pack.Wanted("uint8", (1, 28, 28, 1)))
-    assert pack.write_index(str(folder / job_names.INPUTS), lines) == INPUTS
+    assert pack.write_index(str(run_of(folder) / job_names.INPUTS), lines) == INPUTS
     write_spec(folder, hashlib.sha256(MODEL.read_bytes()).hexdigest())
     return folder
 
 
 def write_spec(folder: Path, sha256: str) -> None:
     model = ModelFile("digits", 1, str(MODEL), sha256, InputForm("uint8", (1, 28, 28, 1)))
-    spec = StoredSpec(model, "head", (), None, 3, "python3", folder.name, INPUTS)
-    files.write_json(str(folder / job_names.SPEC), spec)
+    spec = StoredSpec(model, "head", (), None, 3, "python3", folder.name, INPUTS, str(folder))
+    files.write_json(str(own_of(folder) / job_names.SPEC), spec)
 
 
 def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None) -> Progress:
     """One attempt with so many workers; the last progress that rank 0 wrote."""
     plan = [{"rank": n, "host": host or socket.gethostname(), "pci_address": None} for n in range(1, ranks + 1)]
-    files.write_json(str(job / (job_names.ATTEMPT % attempt)), {"attempt": attempt, "ranks": plan})
+    files.write_json(str(run_of(job) / (job_names.ATTEMPT % attempt)), {"attempt": attempt, "ranks": plan})
     inboxes: list[queue.Queue[Message]] = [queue.Queue() for _ in range(ranks + 1)]
     threads = [
-        threading.Thread(target=worker.work, args=(str(job), attempt, Channel(n, inboxes)), daemon=True)
-        for n in range(1, ranks + 1)
+        threading.Thread(target=worker.work, args=(Channel(n, inboxes),), daemon=True) for n in range(1, ranks + 1)
     ]
     for thread in threads:
         thread.start()
-    dispatch(str(job), attempt, Channel(0, inboxes))  # type: ignore[arg-type]
+    dispatch(str(own_of(job)), attempt, Channel(0, inboxes))  # type: ignore[arg-type]
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
-    progress = files.read(Progress, str(job / job_names.PROGRESS))
+    progress = files.read(Progress, str(run_of(job) / job_names.PROGRESS))
     assert progress is not None
     return progress
 
@@ -112,7 +121,7 @@ def expected(job: Path) -> list[int | None]:
 
 
 def answers(job: Path) -> list[int | None]:
-    journal.finish(str(job), [])
+    journal.finish(str(job), str(run_of(job) / job_names.INPUTS), [])
     results = [json.loads(line) for line in (job / job_names.RESULTS).read_text().splitlines()]
     assert [result["input"] for result in results] == [f"{number:03}.png" for number in range(INPUTS)]
     assert "not a picture" in results[17]["error"]
@@ -166,7 +175,7 @@ def test_a_rank_whose_engine_fails_costs_no_input(job: Path, monkeypatch: pytest
 
 def test_when_no_rank_can_work_the_attempt_ends_and_says_why(job: Path) -> None:
     progress = run(job, 2, host="elsewhere")
-    assert journal.done(str(job)) == set()
+    assert journal.done(str(job), INPUTS) == set()
     assert {rank.state for rank in progress.ranks} == {"failed"}
     assert "was to run on elsewhere but runs on" in str(progress.ranks[0].error)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,23 @@ ROOT = Path(__file__).resolve().parents[3]
 # Plays rank 0: each attempt's part of the script says which inputs it delivers, and how it ends.
 MPIRUN = """#!{python}
 import json, os, sys, time
-folder, attempt = sys.argv[-2], int(sys.argv[-1])
-script = json.load(open(folder + "/script.json"))
+own, attempt = sys.argv[-2], int(sys.argv[-1])
+run, folder = own + "/run", json.load(open(own + "/spec.json"))["folder"]
+script = json.load(open(run + "/script.json"))
 part = script["attempts"][min(attempt, len(script["attempts"])) - 1]
 with open(folder + "/journal.jsonl", "a") as journal:
     for index in part["delivers"]:
         result = {{"i": index, "top": [[index, 1.0]]}}
         journal.write(json.dumps({{"attempt": attempt, "rank": 1, "results": [result]}}) + "\\n")
-plan = json.load(open(folder + "/attempt-%d.json" % attempt))
+plan = json.load(open(run + "/attempt-%d.json" % attempt))
 ranks = [dict(rank, images=0, error=part.get("error")) for rank in plan["ranks"]]
 progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks, "phase": "running"}}
 progress.update(total=4, done=0, errors=0, now=3.0)
-json.dump(progress, open(folder + "/progress.json", "w"))
+json.dump(progress, open(run + "/progress.json", "w"))
 print("mpirun said this")
 sys.stdout.flush()
 time.sleep(part.get("lasts", 0))
-os.unlink(folder + "/running") if part.get("lasts") else None
+os.unlink(run + "/running") if part.get("lasts") else None
 sys.exit(part["status"])
 """
 SSH = """#!/bin/sh
@@ -47,11 +49,21 @@ eval "$last"
 """
 
 
+def own_of(job: Path) -> Path:
+    """The job's folder on the head's own disk."""
+    return job.parent / "own" / job.name
+
+
+def run_of(job: Path) -> Path:
+    return own_of(job) / job_names.RUN
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    """A job of four inputs for head (no TPU), w1 and w2."""
+    """A job of four inputs for head (no TPU), w1 and w2: its folder on the shared file system."""
     folder, programs = tmp_path / "20260101-000000-abcdef", tmp_path / "bin"
     folder.mkdir()
+    run_of(folder).mkdir(parents=True)
     programs.mkdir()
     for name, text in (("mpirun", MPIRUN.format(python=sys.executable)), ("ssh", SSH)):
         (programs / name).write_text(text)
@@ -60,26 +72,26 @@ def job(tmp_path: Path) -> Path:
     model.parent.mkdir()
     model.write_bytes(b"")
     (model.parent / "labels.txt").write_text("zero\none\n")
-    (folder / job_names.INPUTS).write_text("".join(json.dumps({"input": str(n)}) + "\n" for n in range(4)))
+    (run_of(folder) / job_names.INPUTS).write_text("".join(json.dumps({"input": str(n)}) + "\n" for n in range(4)))
     (folder / job_names.PACK).write_bytes(b"")
     slots = tuple(Slot(host, ("a",)) for host in ("w1", "w2"))
     file = ModelFile("m", 1, str(model), "0", InputForm("uint8", (1,)))
-    spec = StoredSpec(file, "head", slots, None, 1, "python3", folder.name, 4)
-    files.write_json(str(folder / job_names.SPEC), spec)
+    spec = StoredSpec(file, "head", slots, None, 1, "python3", folder.name, 4, str(folder))
+    files.write_json(str(own_of(folder) / job_names.SPEC), spec)
     return folder
 
 
 def start(job: Path, *attempts: dict[str, Any], dead: str = "") -> subprocess.Popen[bytes]:
-    (job / "script.json").write_text(json.dumps({"attempts": attempts}))
-    (job / "running").write_text("")
+    (run_of(job) / "script.json").write_text(json.dumps({"attempts": attempts}))
+    (run_of(job) / "running").write_text("")
     path = f"{job.parent / 'bin'}:{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "SSH_DEAD": dead, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", "clusteradm.node.job.supervisor", str(job)], env=env)
+    return subprocess.Popen([sys.executable, "-m", "clusteradm.node.job.supervisor", str(own_of(job))], env=env)
 
 
 def run(job: Path, *attempts: dict[str, Any], dead: str = "") -> Status:
     assert start(job, *attempts, dead=dead).wait(30) == 0
-    status = files.read(Status, str(job / job_names.STATUS))
+    status = files.read(Status, str(run_of(job) / job_names.STATUS))
     assert status is not None
     return status
 
@@ -94,7 +106,7 @@ def test_one_attempt_is_enough(job: Path) -> None:
     log = (job / job_names.LOG).read_text()
     assert "-np 3" in log
     assert "mpirun said this" in log
-    assert (job / job_names.HOSTFILE).read_text() == "head slots=1\nw1 slots=1\nw2 slots=1\n"
+    assert (run_of(job) / job_names.HOSTFILE).read_text() == "head slots=1\nw1 slots=1\nw2 slots=1\n"
 
 
 def test_an_attempt_that_dies_is_followed_by_one_on_the_hosts_that_answer(job: Path) -> None:
@@ -134,13 +146,103 @@ def test_when_no_host_answers_it_says_so(job: Path) -> None:
 def test_cancel_ends_mpirun_first(job: Path) -> None:
     process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
     deadline = time.monotonic() + 10
-    while not (job / job_names.PROGRESS).exists() and time.monotonic() < deadline:
+    while not (run_of(job) / job_names.PROGRESS).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
-    status = files.read(Status, str(job / job_names.STATUS))
+    status = files.read(Status, str(run_of(job) / job_names.STATUS))
     assert status is not None
     assert status.state == "cancelled"
-    assert (job / "running").exists()  # mpirun did not come to its own end
+    assert (run_of(job) / "running").exists()  # mpirun did not come to its own end
     assert not (job / job_names.RESULTS).exists()
     assert (job / job_names.PACK).exists()  # until the job is removed
+
+
+# What any board can do in the job's folder on the shared file system, as the cluster user.
+ALL = {"delivers": [0, 1, 2, 3], "status": 0}
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file of the cluster user on the head, which no job may change or give out."""
+    path = tmp_path / "authorized_keys"
+    path.write_text("ssh-ed25519 mine\n")
+    return path
+
+
+def link(path: Path, secret: Path) -> None:
+    path.symlink_to(secret)
+
+
+def second_name(path: Path, secret: Path) -> None:
+    path.hardlink_to(secret)
+
+
+def fifo(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path, _: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [link, second_name, fifo, folder])
+@pytest.mark.parametrize("name", [job_names.LOG, job_names.JOURNAL])
+def test_something_else_in_the_place_of_a_file(
+    job: Path, secret: Path, name: str, put: Callable[[Path, Path], None]
+) -> None:
+    put(job / name, secret)
+    status = run(job, ALL)
+    assert status.state == "failed"
+    assert str(job / name) in str(status.error)
+    assert secret.read_text() == "ssh-ed25519 mine\n"
+
+
+def test_a_link_in_the_place_of_the_results_is_replaced(job: Path, secret: Path) -> None:
+    link(job / job_names.RESULTS, secret)
+    assert run(job, ALL).state == "complete"
+    assert secret.read_text() == "ssh-ed25519 mine\n"
+    assert not (job / job_names.RESULTS).is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ({"results": [{"i": 0}]}, "has a line that no rank wrote"),
+        ({"attempt": 1, "rank": 1, "results": {"i": 0}}, "has a line that no rank wrote"),
+        ({"attempt": 1, "rank": [1], "results": []}, "has a line that no rank wrote"),
+        ({"attempt": 1, "rank": 1, "results": [7]}, "has a result that no rank wrote"),
+        ({"attempt": 1, "rank": 1, "results": [{"i": "0"}]}, "has a result that no rank wrote"),
+        ({"attempt": 1, "rank": 1, "results": [{"i": 0, "top": 5}]}, "input 0 (0) has a result that no rank wrote"),
+        ({"attempt": 1, "rank": 1, "results": [{"i": 0, "top": [[0]]}]}, "input 0 (0) has a result that no rank wrote"),
+    ],
+)
+def test_a_journal_that_no_rank_wrote(job: Path, line: Any, says: str) -> None:
+    (job / job_names.JOURNAL).write_text(json.dumps(line) + "\n")
+    status = run(job, ALL)
+    assert (status.state, says in str(status.error)) == ("failed", True), status.error
+    assert not (job / job_names.RESULTS).exists()
+
+
+def test_results_of_inputs_that_are_none_do_not_complete_a_job(job: Path) -> None:
+    results: list[Any] = [{"i": index, "top": []} for index in (7, 8, 9, -1)]
+    (job / job_names.JOURNAL).write_text(json.dumps({"attempt": 1, "rank": 1, "results": results}) + "\n")
+    assert run(job, ALL).state == "complete"
+    assert len((job / job_names.RESULTS).read_text().splitlines()) == 4
+
+
+def test_what_is_run_comes_from_the_heads_own_disk(job: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    spec = json.loads((own_of(job) / job_names.SPEC).read_text())
+    evil = dict(spec, python=f"/usr/bin/touch {canary}", head=f"$(touch {canary})", slots=[])
+    for name, text in (
+        (job_names.SPEC, json.dumps(evil)),
+        (job_names.HOSTFILE, f"$(touch {canary}) slots=9\n"),
+        (job_names.ATTEMPT % 1, json.dumps({"attempt": 1, "ranks": []})),
+        (job_names.STATUS, "{}"),
+        ("clusteradm.py", f"open({str(canary)!r}, 'w')"),
+    ):
+        (job / name).write_text(text)
+    assert run(job, ALL).state == "complete"
+    assert not canary.exists()
+    assert " python3 -m clusteradm.node.job.rank " in (job / job_names.LOG).read_text()

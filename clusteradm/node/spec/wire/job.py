@@ -48,10 +48,11 @@ class JobSpec(Record):
 
 @dataclass(eq=False, repr=False)
 class StoredSpec(JobSpec):
-    """spec.json: the spec with the job's id and its number of inputs."""
+    """spec.json: the spec with the job's id, its number of inputs, and its folder on the shared file system."""
 
     job: str = field(metadata=limits(ID))
     inputs: int
+    folder: str
 
 
 @dataclass(eq=False, repr=False)
@@ -69,6 +70,17 @@ class AttemptPlan(Record):
 
     attempt: int
     ranks: Tuple[RankPlace, ...]
+
+
+@dataclass(eq=False, repr=False)
+class Assignment(Record):
+    """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system."""
+
+    place: RankPlace
+    here: int
+    model: ModelFile
+    top: int
+    folder: str
 
 
 @dataclass(eq=False, repr=False)

@@ -1,17 +1,22 @@
-"""Names of a job: its states, its files in CLUSTER_SHARED/jobs/ID/, the Python of its ranks.
+"""Names of a job: its states, its files, the Python of its ranks.
 
-spec.json      what is to be done; never changes
+On the shared file system, CLUSTER_SHARED/jobs/ID/, which every board can write:
 inputs.pack    the input files' bytes, one after another; removed when the job is complete, or with the job
-inputs.jsonl   one line an input: {"input": name, "offset", "size", "form"}; the form is null (a picture),
-               [dtype, shape], or {"error": why} (an input that cannot be read)
-attempt-N.json which rank sits where in attempt N; a name of its own, so that no NFS client has an old one in its cache
-hostfile       the same for mpirun
 journal.jsonl  the results as they came, with the number of the attempt
-progress.json  what rank 0 knows, twice a second
-status.json    what the supervisor knows
 results.jsonl  one line an input, in input order; appears once, complete
 outputs-ID/    output tensors that are too large for a line; results.jsonl names them by this path
 log            output of mpirun and the ranks
+
+On the head's own disk, /var/lib/clusteradm/jobs/ID/, by root:
+spec.json      what is to be done; never changes
+
+There in run/, by the cluster user:
+inputs.jsonl   one line an input: {"input": name, "offset", "size", "form"}; the form is null (a picture),
+               [dtype, shape], or {"error": why} (an input that cannot be read)
+attempt-N.json which rank sits where in attempt N
+hostfile       the same for mpirun
+progress.json  what rank 0 knows, twice a second
+status.json    what the supervisor knows
 """
 
 STARTING, RUNNING, COMPLETE, FAILED, CANCELLED = "starting", "running", "complete", "failed", "cancelled"
@@ -20,7 +25,8 @@ UNFINISHED = (STARTING, RUNNING)
 
 ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
 
-JOBS = "jobs"  # the folder of all jobs, below the shared directory
+JOBS = "jobs"  # the folder of all jobs, below the shared directory and below the state directory
+RUN = "run"  # the folder of what the cluster user writes on the head's own disk
 SPEC = "spec.json"
 PACK = "inputs.pack"
 INPUTS = "inputs.jsonl"

@@ -28,7 +28,6 @@ class AddModel(Request[Addition]):
     """
 
     shared: str
-    user: str
     name: str = field(metadata=limits(NAME))
     version: Optional[int]
     files: Dict[str, str]
