@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich.console import RenderableType
 from rich.spinner import Spinner
 
 from clusteradm.cli import show
@@ -121,7 +122,7 @@ class View:
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(show.text((text, style)))
 
-    def _table(self) -> show.Table:
+    def _table(self) -> RenderableType:
         table = show.Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, min_width=1)
         # Where the terminal is narrow, the name of the host stays.
