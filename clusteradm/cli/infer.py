@@ -105,7 +105,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     if args.json and args.output == "-":
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
     if args.attach:
-        given = [f"--{name}" for name in _OF_A_NEW_JOB if getattr(args, name) not in (None, False)]
+        given = [
+            f"--{name}" for name in _OF_A_NEW_JOB if not (getattr(args, name) is None or getattr(args, name) is False)
+        ]
         if args.inputs or given:
             raise UsageError(
                 f"--attach follows a job as it was started: without {', '.join(given) or 'inputs'}",

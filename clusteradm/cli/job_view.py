@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
 
 from clusteradm.cli import show
@@ -87,7 +86,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def print_report(report: JobReport, console: Console) -> None:
+def print_report(report: JobReport, console: show.Output) -> None:
     """The table of a complete job."""
     table = show.Table(padding=(0, 2, 0, 0), header_style="")
     table.add_column("rank", justify="right")

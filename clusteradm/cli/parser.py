@@ -123,7 +123,7 @@ class Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write help or an error, which may quote an argument."""
-        super()._print_message(visible(message), file)
+        (file or sys.stderr).write(visible(message))
 
     def format_help(self) -> str:
         """Help, with the usage in short: the options are listed below it."""

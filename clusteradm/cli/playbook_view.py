@@ -11,9 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich.console import RenderableType
 from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
 
 from clusteradm.cli import show
 from clusteradm.cli.display import Display
@@ -42,7 +41,7 @@ class View:
         self._console = console
         self._diff = diff
         self._check = check
-        self._current: dict[str, Text] = {}
+        self._current: dict[str, show.Text] = {}
         self._spinners: dict[str, Spinner] = {}
         self._display = Display(console, self._table)
         self.tasks: dict[str, list[dict[str, Any]]] = {}
@@ -123,8 +122,8 @@ class View:
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(show.text((text, style)))
 
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 1))
+    def _table(self) -> RenderableType:
+        table = show.Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, min_width=1)
         # Where the terminal is narrow, the name of the host stays.
         table.add_column(no_wrap=True, min_width=max((len(host) for host in self._current), default=0))

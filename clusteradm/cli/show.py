@@ -24,6 +24,7 @@ from clusteradm.cli.escape import line, visible
 __all__ = [
     "Output",
     "Table",
+    "Text",
     "data",
     "data_stream",
     "json_document",

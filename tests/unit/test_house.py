@@ -235,6 +235,31 @@ def test_only_the_command_line_prints() -> None:
     assert wrong == []
 
 
+# Modules of cli/ that make a text of Rich or name a standard stream: `show` escapes all that goes through it; `display`
+# asks; `parser` and `main` escape what they write without Rich.
+WRITERS = {"show", "display", "parser", "main"}
+# Of Rich, what holds no text by itself, or takes a text that `show` has made.
+HARMLESS = {"Group", "RenderableType", "Spinner", "Progress", "TextColumn", "BarColumn", "MofNCompleteColumn"} | {
+    "DownloadColumn",
+    "TransferSpeedColumn",
+}
+
+
+def test_only_one_place_writes_to_the_terminal() -> None:
+    wrong = []
+    for module in modules():
+        if module.room != "cli" or module.path.stem in WRITERS:
+            continue
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr"):
+                wrong.append(f"{module}: {ast.unparse(node)}")
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "rich":
+                names = {alias.name for alias in node.names} - HARMLESS
+                wrong += [f"{module}:{node.lineno} imports {name} of rich" for name in sorted(names)]
+    # The program that `lab ssh` becomes finds nothing in the buffer.
+    assert wrong == ["clusteradm/cli/lab.py: sys.stdout"]
+
+
 def test_modules_are_small_and_documented() -> None:
     wrong = []
     for module in modules():

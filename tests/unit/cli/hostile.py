@@ -127,8 +127,8 @@ def commands(folder: Path, text: str) -> Iterator[list[str]]:
 def prepare(folder: Path, text: str) -> None:
     variables = {"cluster_subnet": "10.0.0.0/24", "cluster_interface": "eth0", "text": text}
     head, w1 = ({name: {"cluster_ip": address}} for name, address in (("head", "10.0.0.1"), ("w1", "10.0.0.2")))
-    document = {"all": {"vars": variables, "children": {"head": {"hosts": head}, "compute": {"hosts": w1}}}}
-    (folder / "inventory.yml").write_text(yaml.safe_dump(document))
+    everything = {"all": {"vars": variables, "children": {"head": {"hosts": head}, "compute": {"hosts": w1}}}}
+    (folder / "inventory.yml").write_text(yaml.safe_dump(everything))
     (folder / "wrong.yml").write_text(
         yaml.safe_dump([{"name": text, "hosts": text, text: text, "tasks": [{text: text}]}])
     )
@@ -141,7 +141,8 @@ def prepare(folder: Path, text: str) -> None:
         "pci": [{"address": text}],
         "apex": [{"pci_address": text, "name": text, "temp": "1", "driver_version": text}],
     }
-    survey = Survey({"head": {"system": system, "tpu": tpu}}, None, {"w1": ("UNREACHABLE", text, text)}, text, 1.0, 1.0)
+    document = {**{section: {} for section in saved.SECTIONS}, "system": system, "tpu": tpu}
+    survey = Survey({"head": document}, None, {"w1": ("UNREACHABLE", text, text)}, text, 1.0, 1.0)
     cluster = inventory.load(folder / "inventory.yml")
     (folder / "saved.json").write_text(json.dumps(saved.document(cluster, survey)))
 

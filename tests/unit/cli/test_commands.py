@@ -104,3 +104,12 @@ def test_health_of_hosts_that_do_not_answer(hosts: FakeHosts, run: Run) -> None:
         ("w1", "UNREACHABLE"),
         ("w2", "UNREACHABLE"),
     ]
+
+
+@pytest.mark.parametrize(
+    "words", ["--limit w1", "--ranks 2", "--cpu", "--top 5", "--top 0", "--version 1", "--version latest", "--model m"]
+)
+def test_a_job_is_followed_as_it_was_started(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    assert main(["infer", "--attach", "20261123-170102-3fa9c2", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert f"--attach follows a job as it was started: without {words.split()[0]}\n" in error

@@ -1,0 +1,98 @@
+"""A reader that has gone (`clusteradm ... | head -1`): no message, exit status 141; a full disk: one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import hostile
+
+# `main` with these words, on fake hosts.
+PROGRAM = f"""
+import os, sys
+sys.path.insert(0, {str(Path(hostile.__file__).parent)!r})
+import hostile
+from clusteradm.cli.main import main
+with hostile.hosts("text").installed():
+    sys.exit(main(sys.argv[1:]))
+"""
+COMMANDS = [
+    "--help",
+    "--version",
+    "help health",
+    "health --help",
+    "inventory --list",
+    "inventory --host w1",
+    "inventory --graph",
+    "inventory --origin",
+    "inventory --origin --json",
+    "template show --host w1 --playbook {0}/playbook.yml {0}/text.j2",
+    "drain",
+    "drain --json",
+    "model list",
+    "model show m",
+    "job list",
+    "job list --json",
+    "job logs " + hostile.JOB,
+    "tpu reset w1:apex_0",
+    "health",
+    "health --watch",
+    "health --from {0}/saved.json -v",
+    "health --from {0}/saved.json --json",
+    "health --from {0}/saved.json --format prometheus",
+    "health --from {0}/saved.json --format nagios",
+    "bootstrap --playbook {0}/playbook.yml",
+]
+
+
+def finished(folder: Path, words: str, stdout: int, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    hostile.prepare(folder, "text")
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words.format(folder).split()],
+        stdout=stdout,
+        stderr=stderr,
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+            "CLUSTERADM_INVENTORY": str(folder / "inventory.yml"),
+        },
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def without_reader() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_reader_has_gone(tmp_path: Path, words: str) -> None:
+    pipe = without_reader()
+    try:
+        done = finished(tmp_path, words, pipe)
+        # Where it writes no data, or a host says no, that is the result; never a traceback.
+        assert (done.returncode, done.stderr) == (141, "")
+    finally:
+        os.close(pipe)
+
+
+@pytest.mark.parametrize("words", ["health --nothing", "nothing", "job show x", "bootstrap --limit nothing", "model"])
+def test_the_reader_of_the_errors_has_gone(tmp_path: Path, words: str) -> None:
+    pipe = without_reader()
+    try:
+        assert finished(tmp_path, words, pipe, pipe).returncode in (2, 141)
+    finally:
+        os.close(pipe)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = finished(tmp_path, "--help", full.fileno())
+    assert done.returncode == 1
+    assert done.stderr == "clusteradm: error: cannot write to standard output: No space left on device\n"
