@@ -230,6 +230,7 @@ def _spec() -> bytes:
         "/usr/bin/python3",
         job="20260101-000000-abcdef",
         inputs=3,
+        folder="/srv/cluster/jobs/20260101-000000-abcdef",
     )
     return json.dumps(spec, default=vars).encode()
 

@@ -97,7 +97,7 @@ def test_fix_mends_what_is_safe_and_tells_the_rest(cluster: Cluster) -> None:
         document, messages = cluster.run("health", "--fix", "--json", expect=3)
     finally:
         cluster.lab.restore("head")
-    assert "mending: clusteradm bootstrap --limit w1,w2,w3 --tags mount,tpu,user" in messages
+    assert "repairing: clusteradm bootstrap --limit w1,w2,w3 --tags mount,tpu,user" in messages
     left = [each for each in json.loads(document)["findings"] if each["severity"] != "ok"]
     assert [(each["subject"], each["state"]) for each in left] == [("head", "FULL")]
     assert "apex" in cluster.on("w1", "id", "-Gn", "cluster").split()

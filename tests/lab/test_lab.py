@@ -272,7 +272,7 @@ def test_what_runs_by_exec_is_the_boards_own_process(lab: Lab) -> None:
     [
         (("exec", "w9", "--", "true"), "no board 'w9'"),
         (("fault", "w9", "cut"), "no board 'w9'"),
-        (("up", "--nodes", "0"), "1 to 64 boards"),
+        (("up", "--nodes", "0"), "is not a whole number from 1 on"),
     ],
 )
 def test_wrong_requests_say_what_is_wrong(lab: Lab, arguments: tuple[str, ...], said: str) -> None:

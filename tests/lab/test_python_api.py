@@ -22,8 +22,8 @@ def test_the_api_and_the_commands_agree(cluster: Cluster, digits_model: Path) ->
             one["subject"] for one in document["findings"]
         }
         told: list[str] = []
-        recap = api.bootstrap(check=True, limit="compute", on_event=lambda event: told.append(event.kind))
-        assert not recap.failed and not recap.unreachable and "result" in told
+        recap = api.bootstrap(check=True, limit="compute", on_event=lambda event: told.append(type(event).__name__))
+        assert not recap.failed and not recap.unreachable and "TaskFinished" in told
         deployment = api.deploy_model(digits_model, "python-api")
         assert deployment.ok and sorted(deployment.verified.hosts) == cluster.nodes
         latest = api.model("python-api")

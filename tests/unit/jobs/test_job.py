@@ -78,7 +78,7 @@ def test_a_damaged_array_is_one_error_of_the_job(place: Any, pictures: Path) -> 
     (pictures / "a.npy").write_bytes(b"\x93NUMPY but damaged")
     job, count = place.submit(resolve([str(pictures)]))
     assert count == 6
-    lines = [json.loads(line) for line in (place.folder(job) / "inputs.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (place.own(job) / "run" / "inputs.jsonl").read_text().splitlines()]
     assert [line["input"] for line in lines if line["form"] is not None] == ["a.npy"]
     assert "not an input that can be read" in lines[-1]["form"]["error"]
 
