@@ -29,6 +29,14 @@ def readable(path: str | os.PathLike[str]) -> str:
     return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def is_file(path: Path) -> bool:
+    """Whether the path leads to a regular file; of a name that no file can have, False (Path.is_file raises)."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def open_file(path: Path) -> BinaryIO:
     """The file, open for reading. Raises UsageError."""
     # Not blocking: the opening of a pipe would wait for a writer. O_NOCTTY: a terminal does not become ours.

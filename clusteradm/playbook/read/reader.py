@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from clusteradm import regular
 from clusteradm.errors import InputErrors, Problem, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.nearest import nearest
@@ -74,11 +75,11 @@ class _Reader:
             source.problem(imported.line, "import_playbook takes the name of a file")
             return ()
         path = source.path.parent / file
+        if not regular.is_file(path):
+            source.problem(imported.line, f"there is no file {path}{nearest(path.name, _files(path.parent))}")
+            return ()
         if path.resolve() in self._importing:
             source.problem(imported.line, f"{file} imports itself")
-            return ()
-        if not path.is_file():
-            source.problem(imported.line, f"there is no file {path}{nearest(path.name, _files(path.parent))}")
             return ()
         return self.playbook(path) if source.may_import(imported.line) else ()
 
@@ -150,7 +151,7 @@ class _Reader:
             return found
         for value, name in zip(entry.value.items(), files, strict=False):
             folder = source.path.parent
-            path = next((each for each in (folder / "vars" / name, folder / name) if each.is_file()), None)
+            path = next((each for each in (folder / "vars" / name, folder / name) if regular.is_file(each)), None)
             if path is None:
                 tried = folder / name
                 source.problem(value.line, f"there is no file {tried}{nearest(tried.name, _files(tried.parent))}")

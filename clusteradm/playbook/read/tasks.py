@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from clusteradm import regular
 from clusteradm.inventory.yaml_text import read_text
 from clusteradm.nearest import nearest
 from clusteradm.node.spec.modules import MODULES, NAMES, OptionError
@@ -84,7 +85,7 @@ class TaskReader:
             self._source.problem(imported.line, "import_tasks takes the name of a file, without variables")
             return
         folder = self._source.path.parent
-        path = next((each for each in (folder / "tasks" / name, folder / name) if each.is_file()), None)
+        path = next((each for each in (folder / "tasks" / name, folder / name) if regular.is_file(each)), None)
         if path is None:
             near = nearest(Path(name).name, [each.name for each in folder.iterdir()])
             self._source.problem(imported.line, f"there is no file {folder / name}{near}")

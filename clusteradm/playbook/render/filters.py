@@ -23,6 +23,7 @@ import jinja2
 from jinja2 import pass_environment
 from jinja2.filters import do_default
 
+from clusteradm import regular
 from clusteradm.inventory.yaml_text import check_nodes, check_text
 from clusteradm.playbook.render import regex
 from clusteradm.playbook.render.limits import counted
@@ -366,7 +367,7 @@ def _is_defined(value: Any) -> bool:
 
 
 TESTS: dict[str, Callable[..., bool]] = {
-    "file": lambda value: Path(use(value)).is_file(),
+    "file": lambda value: regular.is_file(Path(use(value))),
     "defined": _is_defined,
     "undefined": lambda value: not _is_defined(value),
     "changed": _flag("changed", "changed"),

@@ -15,6 +15,7 @@ import jinja2.defaults
 from jinja2.exceptions import UndefinedError
 from jinja2.utils import generate_lorem_ipsum
 
+from clusteradm import regular
 from clusteradm.inventory.document import UnsafeText
 from clusteradm.inventory.yaml_text import kind, read_text
 from clusteradm.playbook.model import Task
@@ -250,7 +251,7 @@ def find(name: str, task: Task, folder: str) -> Path:
     """
     places = [task.folder / folder / name, task.folder / name]
     for place in places:
-        if place.is_file():
+        if regular.is_file(place):
             return place
         if place.exists() and not place.is_dir():
             raise FileNotFoundError(f"{place} is {kind(place)}, not a file")
