@@ -1,7 +1,8 @@
-"""Regular files read by name: what is no file (a pipe, a socket, a device) or too large is an error, never a wait."""
+"""Regular files read by name: what is no file (a FIFO, a socket, a device) or too large is an error, never a wait."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -12,7 +13,7 @@ from clusteradm.errors import UsageError
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
@@ -37,23 +38,37 @@ def is_file(path: Path) -> bool:
         return False
 
 
+class NotAFile(OSError):
+    """What a path leads to is no regular file; `strerror` says what it is."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(errno.EINVAL, f"it is {what}, not a file")
+
+
+def opened(path: Path) -> BinaryIO:
+    """The file, open for reading. Raises NotAFile, another OSError, or ValueError for a name that no file can have."""
+    # The opening of a device may do something to it, so that it is looked at before.
+    other = kind(path.stat().st_mode)
+    if other:
+        raise NotAFile(other)
+    # Not blocking: the opening of a pipe would wait for a writer. O_NOCTTY: a terminal does not become ours.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    other = kind(os.fstat(handle).st_mode)
+    if other:
+        os.close(handle)
+        raise NotAFile(other)
+    return os.fdopen(handle, "rb")
+
+
 def open_file(path: Path) -> BinaryIO:
     """The file, open for reading. Raises UsageError."""
-    # Not blocking: the opening of a pipe would wait for a writer. O_NOCTTY: a terminal does not become ours.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        # The opening of a device may do something to it, so that it is looked at before.
-        other = kind(path.stat().st_mode)
-        handle = -1 if other else os.open(path, flags)
+        return opened(path)
+    except NotAFile as error:
+        raise UsageError(str(error.strerror), where=readable(path)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot read it: {reason}", where=readable(path)) from None
-    if not other:
-        other = kind(os.fstat(handle).st_mode)
-        if not other:
-            return os.fdopen(handle, "rb")
-        os.close(handle)
-    raise UsageError(f"it is {other}, not a file", where=readable(path))
 
 
 def read(path: Path, most: int) -> bytes:

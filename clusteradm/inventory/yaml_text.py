@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
 from pathlib import Path
 
 import yaml
+
+from clusteradm import regular
 
 MOST_BYTES = 1 << 20
 MOST_NODES = 200_000
@@ -15,33 +15,14 @@ MOST_DEPTH = 100
 _LONGEST_NUMBER = 100
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
-
-
-def kind(path: Path) -> str:
-    """What a path is if it is not a file: "a FIFO", "a folder"; "" for a file. Raises OSError."""
-    return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "")
-
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
     """The text of a file (UTF-8). Opens nothing but files. Raises OSError or UnicodeDecodeError."""
-    other = kind(path)
-    if not other:
-        # What the name stands for may change meanwhile: the opening of a FIFO must not wait.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                content = file.read(most + 1)
-                if len(content) > most:
-                    raise OSError(errno.EFBIG, f"larger than {most:,} bytes: split the file")
-                return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-        other = "something else"
-    raise OSError(errno.EINVAL, f"this is {other}, not a file")
+    with regular.opened(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes: split the file")
+    return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 class Refused(ValueError):

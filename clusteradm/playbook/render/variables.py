@@ -17,7 +17,7 @@ from jinja2.utils import generate_lorem_ipsum
 
 from clusteradm import regular
 from clusteradm.inventory.document import UnsafeText
-from clusteradm.inventory.yaml_text import kind, read_text
+from clusteradm.inventory.yaml_text import read_text
 from clusteradm.playbook.model import Task
 from clusteradm.playbook.render.jinja import Templates
 from clusteradm.playbook.render.limits import STEP, charge, format_widths
@@ -254,6 +254,6 @@ def find(name: str, task: Task, folder: str) -> Path:
         if regular.is_file(place):
             return place
         if place.exists() and not place.is_dir():
-            raise FileNotFoundError(f"{place} is {kind(place)}, not a file")
+            raise FileNotFoundError(f"{place} is {regular.kind(place.stat().st_mode)}, not a file")
     tried = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise FileNotFoundError(f"there is neither {tried}")

@@ -74,7 +74,7 @@ def test_an_inventory_is_a_file(tmp_path: Path, kind: str, message: str) -> None
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    assert f"{path}: this is {message}, not a file" in defects(path)
+    assert f"{path}: it is {message}, not a file" in defects(path)
 
 
 def test_variables_are_files_and_no_link_leads_in_circles(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_variables_are_files_and_no_link_leads_in_circles(tmp_path: Path) -> Non
     os.mkfifo(folder / "x.yml")
     (folder / "again").symlink_to(".")
     (folder / "and_again").symlink_to("../w1")
-    assert f"{folder}/x.yml: this is a FIFO, not a file" in defects(path)
+    assert f"{folder}/x.yml: it is a FIFO, not a file" in defects(path)
 
 
 def test_text_that_is_no_template_stays_as_it_is(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_is_no_file_is_left_out_of_a_folder_by_name_and_reason(folder: Path
         f"device.png: {out}",
         "gone.png: No such file or directory",
         "loop.png: Too many levels of symbolic links",
-        "pipe.png: a named pipe",
+        "pipe.png: a FIFO",
         f"secret.png: {out}",
         "socket.png: a socket",
         f"up: {link}",
@@ -123,7 +123,7 @@ def test_what_is_no_file_is_left_out_of_a_folder_by_name_and_reason(folder: Path
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("pipe.png", "it is a named pipe, not a file"),
+        ("pipe.png", "it is a FIFO, not a file"),
         ("socket.png", "it is a socket, not a file"),
         ("device.png", "it is a device, not a file"),
         ("gone.png", "cannot read it: No such file or directory"),
@@ -176,7 +176,7 @@ def test_a_file_that_changes_while_it_is_sent_is_an_error_by_name(folder: Path) 
     with pytest.raises(UsageError, match=r"b\.png: cannot read it: No such file"):
         list(parts(planned))
     os.mkfifo(folder / "b.png")
-    with pytest.raises(UsageError, match=r"b\.png: it is a named pipe"):
+    with pytest.raises(UsageError, match=r"b\.png: it is a FIFO"):
         list(parts(planned))
 
 

@@ -66,7 +66,7 @@ def test_what_has_no_bound_is_one_defect(file: Path, text: str, said: str) -> No
 
 def test_what_is_no_file_or_too_large_is_refused(file: Path) -> None:
     os.mkfifo(file)
-    with pytest.raises(UsageError, match="a named pipe"):
+    with pytest.raises(UsageError, match="a FIFO"):
         truth.read(file)
     file.unlink()
     with file.open("wb") as sparse:

@@ -199,7 +199,7 @@ def many_names(count: int) -> bytes:
 def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path, compiled: Callable[..., bytes]) -> None:
     sound, path = tmp_path / "m.tflite", tmp_path / "x"
     sound.write_bytes(compiled())
-    words = {"pipe": "a named pipe", "socket": "a socket", "device": "a device", "folder": "a folder"}[kind]
+    words = {"pipe": "a FIFO", "socket": "a socket", "device": "a device", "folder": "a folder"}[kind]
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "folder":

@@ -471,7 +471,7 @@ def test_files_of_a_playbook_are_files(tmp_path: Path, book: Callable[[str], Any
 
 def test_a_playbook_is_a_file(tmp_path: Path, cluster: Any) -> None:
     os.mkfifo(tmp_path / "x.yml")
-    with pytest.raises(InputErrors, match="this is a FIFO, not a file"):
+    with pytest.raises(InputErrors, match="it is a FIFO, not a file"):
         load_playbook(tmp_path / "x.yml", cluster)
 
 
