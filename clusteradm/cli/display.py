@@ -147,15 +147,13 @@ def confirm(table: str, question: str) -> bool:
         show.message(table)
         # Keys typed before the question was seen are no answer to it.
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
-        sys.stderr.write(show.line(question) + " [y/N] ")
-        sys.stderr.flush()
+        answer = ""
         try:
+            sys.stderr.write(show.line(question) + " [y/N] ")
+            sys.stderr.flush()
             answer = sys.stdin.readline()
         except UnicodeDecodeError:
             answer = "?"
-        except KeyboardInterrupt:
-            answer = ""
-            raise
         finally:
             if not answer.endswith("\n"):
                 sys.stderr.write("\n")

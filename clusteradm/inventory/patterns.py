@@ -20,7 +20,7 @@ def select(pattern: str, hosts: Collection[str], groups: Mapping[str, Collection
 
     Raises UsageError if a part of the pattern matches nothing.
     """
-    parts = [part.strip() for part in _PARTS.findall(pattern) if part.strip(" !&")]
+    parts = [part for each in _PARTS.findall(pattern) if (part := each.strip()).strip(" !&")]
     if not parts:
         raise UsageError("empty host pattern")
     chosen: set[str] = set()

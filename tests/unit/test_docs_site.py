@@ -23,7 +23,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_and_picture_is_there(site: Path) -> None:
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"index", "contributing", "changelog", "vulnerabilities"}
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {
+        "index",
+        "contributing",
+        "changelog",
+        "vulnerabilities",
+    }
     assert pages <= {path.stem for path in site.glob("*.html")}
     pictures = {path.name for path in (ROOT / "docs/pictures").iterdir()}
     assert pictures <= {path.name for path in (site / "pictures").iterdir()}

@@ -73,7 +73,7 @@ def hosts(text: str) -> FakeHosts:
     attempt = {"attempt": 1, "started": 0.0, "hosts": [text], "ranks": [rank], "status": 1}
     spec = {"job": JOB, "model": MODEL, "head": text, "slots": [{"host": text, "tpus": [text]}], "ranks": None}
     details = {
-        "spec": {**spec, "top": 5, "python": text, "inputs": 1},
+        "spec": {**spec, "top": 5, "python": text, "inputs": 1, "folder": text},
         "status": {"state": "failed", "error": text, "attempts": [attempt]},
         "progress": None,
         "bytes": 1,

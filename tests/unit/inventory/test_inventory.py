@@ -96,6 +96,12 @@ def test_a_group_and_a_host_of_one_name_are_both_meant() -> None:
     assert patterns.select("head", ["a", "head", "b"], {"head": ["a"], "all": ["a", "head", "b"]}) == ["a", "head"]
 
 
+@pytest.mark.parametrize("pattern", ["", ",", "!", "&,!", "\r", "!\n", "\t,\u2028"])
+def test_an_empty_pattern_is_an_error(cluster: Cluster, pattern: str) -> None:
+    with pytest.raises(UsageError, match="empty host pattern"):
+        cluster.select(pattern)
+
+
 def test_a_pattern_that_names_nothing_is_an_error(cluster: Cluster) -> None:
     with pytest.raises(UsageError, match="'d-0' matches no host"):
         cluster.select("d-0")
