@@ -38,6 +38,22 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether the path leads to a folder; of a name that no file can have, False (Path.is_dir raises)."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def exists(path: Path) -> bool:
+    """Whether the path leads to anything; of a name that no file can have, False (Path.exists raises)."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 class NotAFile(OSError):
     """What a path leads to is no regular file; `strerror` says what it is."""
 

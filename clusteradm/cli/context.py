@@ -79,7 +79,7 @@ def _add_timeout(group: argparse._ActionsContainer, name: str, default: float, m
 
 def positive(text: str) -> int:
     """A number of the command line, from 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
 

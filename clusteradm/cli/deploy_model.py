@@ -107,6 +107,6 @@ def _describe(upload: Upload) -> str:
 
 
 def _version(text: str) -> int:
-    if text.isdigit() and int(text) > 0:
+    if text.isdecimal() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no version: whole numbers from 1")

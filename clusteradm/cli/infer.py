@@ -116,7 +116,7 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         return None
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
-    if args.version not in (None, "latest") and not args.version.isdigit():
+    if args.version not in (None, "latest") and not args.version.isdecimal():
         raise UsageError(f"--version {args.version} is no version: a whole number, or latest")
     inputs = resolve(args.inputs)
     if isinstance(inputs, LocalInputs) and inputs.skipped:
@@ -152,7 +152,7 @@ def _follow(jobs: Jobs, job: str) -> Status:
         status = watch(jobs.follow(job))
     except KeyboardInterrupt:
         show.message(f"cancelling job {job} ...")
-        jobs.cancel(job)
+        _cancel(jobs, job)
         show.message(
             f"job {job} is cancelled; its inputs and results so far are kept in {jobs.directory(job)} on the head\n"
             f"  clusteradm job remove {job}"
@@ -166,6 +166,15 @@ def _follow(jobs: Jobs, job: str) -> Status:
         ) from error
     jobs.check(job, status)
     return status
+
+
+def _cancel(jobs: Jobs, job: str) -> None:
+    try:
+        jobs.cancel(job)
+    except HostUnreachable as error:
+        raise HostUnreachable(
+            error.what, where=error.where, next_step=f"the job continues; end it with: clusteradm job cancel {job}"
+        ) from error
 
 
 def _writable(output: Path) -> Path:
@@ -191,12 +200,12 @@ def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Pat
 
 
 def _positive(text: str) -> int:
-    if text.isdigit() and int(text) > 0:
+    if text.isdecimal() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
 
 
 def _count(text: str) -> int:
-    if text.isdigit():
+    if text.isdecimal():
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")

@@ -126,7 +126,7 @@ class View:
         table = show.Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True, min_width=1)
         # Where the terminal is narrow, the name of the host stays.
-        table.add_column(no_wrap=True, min_width=max((len(host) for host in self._current), default=0))
+        table.add_column(no_wrap=True, min_width=max((len(host) for host in list(self._current)), default=0))
         table.add_column(no_wrap=True, overflow="ellipsis")
         # A copy: events go on while this is drawn, in another thread.
         for host, text in list(self._current.items()):
@@ -196,6 +196,9 @@ def _debug_text(name: str, result: Mapping[str, Any]) -> str:
     return f"({name}) {text}" if name else text
 
 
+# The node sends no larger files; what another program says would take hours to compare.
+_DIFF_CHARACTERS = 300_000
+
 # Keys of an item's result that describe the loop.
 _OF_A_LOOP = ("item", "ansible_loop_var", "_ansible_item_label")
 
@@ -212,6 +215,9 @@ def _diff_lines(result: Mapping[str, Any]) -> list[str]:
             lines += str(diff["prepared"]).splitlines()
             continue
         before, after = (_text(diff.get(key)) for key in ("before", "after"))
+        if sum(map(len, before)) + sum(map(len, after)) > _DIFF_CHARACTERS:
+            lines.append("(too large to compare)")
+            continue
         headers = (str(diff.get("before_header", "before")), str(diff.get("after_header", "after")))
         lines += difflib.unified_diff(before, after, *headers, lineterm="")
     if len(lines) > _DIFF_LINES:

@@ -13,7 +13,7 @@ from clusteradm.errors import InputErrors, Problem, UsageError
 from clusteradm.health.reading import as_number
 from clusteradm.health.survey import SECTIONS, Survey
 from clusteradm.inventory import Cluster, Group, Host
-from clusteradm.inventory.variables import KINDS, VARIABLES
+from clusteradm.inventory.variables import VARIABLES, complaint
 from clusteradm.node.spec.wire.decode import anything, loads
 
 # Version of the document; raise it when an older program would misjudge a new document. The first ones had none.
@@ -105,7 +105,7 @@ def _cluster(path: Path, body: Mapping[str, Any]) -> Cluster:
     for host in hosts.values():
         if missing := {name for name, variable in VARIABLES.items() if not variable.optional} - set(host.vars):
             raise KeyError(missing)
-        if wrong := [name for name, value in host.vars.items() if not KINDS[VARIABLES[name].kind][1](value)]:
+        if wrong := [name for name, value in host.vars.items() if complaint(VARIABLES[name], value)]:
             raise ValueError(wrong)
     names = dict.fromkeys(group for host in hosts.values() for group in host.groups)
     groups = {

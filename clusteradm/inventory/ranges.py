@@ -59,9 +59,9 @@ def _values(part: str, pattern: str) -> Iterator[str]:
     first, last, step = match[1] or "0", match[2], int(match[3] or 1)
     if step < 1:
         raise ValueError(f"bad step in host range: {pattern}")
-    if first.isdigit() != last.isdigit():
+    if first.isdecimal() != last.isdecimal():
         raise ValueError(f"bad host range: {pattern}")
-    if not first.isdigit():
+    if not first.isdecimal():
         letters = string.ascii_letters
         chosen = letters[letters.index(first) : letters.index(last) + 1 : step]
         if not chosen:

@@ -102,7 +102,7 @@ def _is_host(value: Any) -> bool:
 
 
 def _is_port(value: Any) -> bool:
-    return not isinstance(value, bool) and str(value).isdigit() and 0 < int(value) < 65536
+    return not isinstance(value, bool) and str(value).isdecimal() and 0 < int(value) < 65536
 
 
 def _is_address(value: Any) -> bool:
@@ -127,7 +127,9 @@ def _is_subnet(value: Any) -> bool:
 _PATH = re.compile(r"(/[A-Za-z0-9._+@-]+)+")
 # Folders of the system, which the cluster user is not to own: themselves, and those that none may be in, either.
 _TOP = frozenset(("home", "media", "mnt", "opt", "srv", "var"))
-_SYSTEM = re.compile(r"/(bin|boot|dev|etc|lib\w*|proc|root|run|sbin|sys|tmp|usr|opt/clusteradm|var/lib|var/run)(/.*)?")
+_SYSTEM = re.compile(
+    r"/(bin|boot|dev|etc|lib(32|64|x32|exec)?|proc|root|run|sbin|sys|tmp|usr|opt/clusteradm|var/lib|var/run)(/.*)?"
+)
 
 
 def _is_path(value: Any) -> bool:

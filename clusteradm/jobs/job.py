@@ -96,6 +96,7 @@ class Jobs:
             with contextlib.suppress(ClusteradmError):
                 self.cancel(job)
                 self._call(DiscardJob(self._shared, self._user, job))
+                self.remove(job)  # where it was started already
             raise
         return job, started.inputs
 

@@ -39,7 +39,9 @@ class Plan:
         cluster = connections.cluster
         stored, manifest = Repository(connections, cluster).find(model, version)
         _check_model(stored, manifest, cpu=cpu)
-        hosts = [host for host in cluster.select(limit) if host in cluster.workers] if limit else cluster.workers
+        chosen = {host.name for host in cluster.select(limit)} if limit else set(cluster.hosts)
+        # In the order of the workers, which has the head first, as mpirun's hostfile does.
+        hosts = [host for host in cluster.workers if host.name in chosen]
         form = InputForm(manifest.inputs[0].dtype, manifest.inputs[0].shape)
         file = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, form)
         return cls(file, slots.find(connections, hosts, cpu=cpu), ranks)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import time
+from contextlib import suppress
 from typing import Any, Callable, Dict, Optional
 
 from clusteradm.node import atomic
@@ -77,5 +78,7 @@ def _prune() -> None:
     oldest = time.time() - _KEEP_SECONDS
     for name in os.listdir(directory):
         path = os.path.join(directory, name)
-        if os.stat(path).st_mtime < oldest:
-            os.unlink(path)
+        # Another session may take it away meanwhile.
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_mtime < oldest:
+                os.unlink(path)

@@ -84,7 +84,7 @@ def _write(here: paths.Place, data: Union[bytes, Iterable[bytes]], prepare: Opti
             file.write(piece)
         with contextlib.ExitStack() as stack:
             try:
-                fd = os.open(here.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here.folder)
+                fd = os.open(here.name, paths.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here.folder)
                 stack.callback(os.close, fd)
                 old: Optional[os.stat_result] = os.fstat(fd)
             except FileNotFoundError:
@@ -237,7 +237,7 @@ def owner(name: Optional[str], check: bool = False) -> Optional[int]:
     """The uid of a user, by name or number."""
     if name is None:
         return None
-    if name.isdigit():
+    if name.isdecimal():
         return int(name)
     try:
         return pwd.getpwnam(name).pw_uid
@@ -251,7 +251,7 @@ def group(name: Optional[str], check: bool = False) -> Optional[int]:
     """The gid of a group, by name or number."""
     if name is None:
         return None
-    if name.isdigit():
+    if name.isdecimal():
         return int(name)
     try:
         return grp.getgrnam(name).gr_gid

@@ -12,7 +12,9 @@ from typing import Any, Iterator, List, NamedTuple, Tuple
 
 # The kernel's own limit for one path.
 _MOST_LINKS = 40
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+# As in asm-generic/fcntl.h; PyPy has no name for it.
+O_PATH = getattr(os, "O_PATH", 0o10000000)
+_LOOK = O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class UnsafePath(OSError):
@@ -172,7 +174,7 @@ def _parts(path: str) -> List[str]:
 
 
 def _start(path: str) -> int:
-    return os.open("/" if path.startswith("/") else ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open("/" if path.startswith("/") else ".", O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _check_link(folder: int, name: str, link: Any) -> None:

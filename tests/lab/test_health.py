@@ -11,7 +11,8 @@ from commands import SHARED, Cluster
 from clusteradm.lab.topology import boards
 from clusteradm.transport.known_hosts import KnownHosts, fingerprint
 
-pytestmark = pytest.mark.lab
+# Alone: a survey has limits of seconds for the share, which other tests beside it use up.
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 
 def test_the_table_has_every_host_and_every_tpu_and_says_simulated(cluster: Cluster) -> None:

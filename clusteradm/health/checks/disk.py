@@ -68,4 +68,8 @@ def judge(host: Host, system: Reading) -> Iterator[Finding]:
 
 def _room(path: str) -> _Room:
     """Limits of a system path, else of the shared directory."""
-    return _ROOMS.get(path) or _Room(MIN_FREE_BYTES, MIN_FREE_SHARE, f"remove old jobs and models in {path}")
+    return _ROOMS.get(path) or _Room(
+        MIN_FREE_BYTES,
+        MIN_FREE_SHARE,
+        f"remove old jobs (clusteradm job list, clusteradm job remove JOB) or models in {path}",
+    )

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from PIL import Image
@@ -124,7 +124,7 @@ class Postprocessor:
             # Of equal scores the lower class first, as argmax does. Negation would overflow in a small dtype.
             order = np.argsort(-scores.astype(np.float64), kind="stable")[: self._top]
             real = _real(scores[order], self._details[0])
-            return {"i": index, "top": [[int(n), round(float(score), 6)] for n, score in zip(order, real)]}
+            return {"i": index, "top": [[int(n), _rounded(score)] for n, score in zip(order, real)]}
         return {"i": index, "outputs": [self._output(index, n, value) for n, value in enumerate(outputs)]}
 
     def _output(self, index: int, number: int, value: Any) -> Dict[str, Any]:
@@ -152,6 +152,11 @@ class Postprocessor:
             zero_point=int(zero),
         )
         return output
+
+
+def _rounded(score: Any) -> Optional[float]:
+    """A score as JSON can hold it: None for NaN and infinity."""
+    return round(float(score), 6) if np.isfinite(score) else None
 
 
 def _plain(values: Any) -> Any:

@@ -76,7 +76,7 @@ def read_lines(path: str) -> Iterator[Dict[str, Any]]:
                 return
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict):
                 yield entry

@@ -5,9 +5,10 @@ It is on the shared file system, where every board can write: what is read back 
 
 import fcntl
 import json
+import math
 import os
 import time
-from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from clusteradm.node.job import files
 from clusteradm.node.spec.wire import job_names
@@ -125,10 +126,14 @@ def _record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]
 
 
 def _is_pair(pair: Any) -> bool:
-    return type(pair) is list and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) in _NUMBERS
+    return type(pair) is list and len(pair) == 2 and type(pair[0]) is int and _is_score(pair[1])
 
 
-def _answer(number: int, score: float, labels: Sequence[str]) -> Dict[str, Any]:
+def _is_score(value: Any) -> bool:
+    return value is None or (type(value) in _NUMBERS and math.isfinite(value))
+
+
+def _answer(number: int, score: Optional[float], labels: Sequence[str]) -> Dict[str, Any]:
     answer: Dict[str, Any] = {"class": number}
     if 0 <= number < len(labels) and labels[number]:
         answer["label"] = labels[number]

@@ -79,7 +79,7 @@ def add_paths(request: AddPaths) -> InputsAdded:
         count = size = 0
         with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
             for name, path in pack.find(paths, request.suffixes):
-                with open(path, "rb") as file:
+                with pack.open_input(path) as file:
                     added = pack.append(os.path.join(job.share, job_names.PACK), file)
                 pieces.write(files.line({"name": name, "size": added}))
                 count, size = count + 1, size + added

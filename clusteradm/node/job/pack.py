@@ -44,7 +44,7 @@ class Wanted(NamedTuple):
 
 
 def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str]]:
-    """(name, path) of every input below `paths`, sorted by name.
+    """(name, path without links) of every input below `paths`, sorted by name.
 
     A named file is taken whatever its name. In a folder and its sub-folders, files count whose name ends in one of
     `suffixes` and does not begin with a dot; if that folder is the only path, their names are relative to it. Raises
@@ -66,17 +66,31 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
             found[path] = path
         else:
             raise PackError("no file or folder %s on the head" % _shown(path))
-    for whole in found.values():
+    for name, whole in found.items():
         if _shown(whole) != whole:
             raise PackError("%s: its name is not UTF-8, and cannot be in the results" % _shown(whole))
         try:
-            regular = stat.S_ISREG(os.stat(whole).st_mode)
+            found[name] = os.path.realpath(whole)
+            regular = stat.S_ISREG(os.lstat(found[name]).st_mode)
         except OSError as error:
             raise PackError("cannot read %s: %s" % (whole, error.strerror)) from None
         if not regular:
             # A pipe would be waited for without end.
             raise PackError("%s is a pipe, a socket or a device, not a file" % whole)
     return iter(sorted(found.items()))
+
+
+def open_input(path: str) -> BinaryIO:
+    """A file that `find` named, open for reading. Raises PackError if another has taken its place since."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        raise PackError("cannot read %s: %s" % (_shown(path), error.strerror)) from None
+    same = os.readlink("/proc/self/fd/%d" % file.fileno()) == path
+    if not same or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise PackError("%s was replaced while the inputs were read" % _shown(path))
+    return file
 
 
 def _unreadable(error: OSError) -> None:

@@ -63,11 +63,15 @@ class Supervisor:
         signal.signal(signal.SIGTERM, _cancel)
         try:
             counts = self._attempt_until_complete()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         except Cancelled:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._status(job_names.CANCELLED)
-        except (JobFailed, journals.JournalError, OSError) as failure:
-            self._status(job_names.FAILED, error=str(failure), log=self._log())
+        except Exception as failure:  # what any board may have written to the journal included
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            known = isinstance(failure, (JobFailed, journals.JournalError, OSError))
+            text = str(failure) if known else "%s: %s" % (type(failure).__name__, failure)
+            self._status(job_names.FAILED, error=text, log=self._log())
         else:
             self._status(job_names.COMPLETE, **counts)
             # A board's storage is small, and a complete job is never taken up again.

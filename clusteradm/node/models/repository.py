@@ -80,6 +80,9 @@ def show(request: ShowModel) -> ModelFound:
     models = os.path.join(request.shared, "models")
     model = _model_folder(request.shared, request.name)
 
+    if os.path.isdir(model):
+        _check_own(model)
+
     def work() -> Dict[str, Any]:
         found = _versions(model)
         version = request.version if request.version is not None else (found[-1] if found else None)
@@ -230,7 +233,7 @@ def _remove(folder: str) -> None:
 
 def _versions(model: str) -> List[int]:
     try:
-        return sorted(int(name) for name in os.listdir(model) if name.isdigit() and str(int(name)) == name)
+        return sorted(int(name) for name in os.listdir(model) if name.isdecimal() and str(int(name)) == name)
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -171,4 +171,4 @@ def _imported(entries: Mapping[str, Entry]) -> Entry | None:
 
 
 def _files(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [path.name for path in folder.iterdir()] if regular.is_folder(folder) else []

@@ -235,7 +235,9 @@ class TaskReader:
             path = find(src, task, "templates")
         except FileNotFoundError as error:
             folder = (place.file.parent / src).parent
-            near = nearest(Path(src).name, [each.name for each in folder.iterdir()] if folder.is_dir() else [])
+            near = nearest(
+                Path(src).name, [each.name for each in folder.iterdir()] if regular.is_folder(folder) else []
+            )
             self._source.problem(line, f"{error}{near}")
             return
         try:

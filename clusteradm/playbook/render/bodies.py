@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from clusteradm import regular
 from clusteradm.node.spec.modules import MODULES, convert, normalise
 from clusteradm.playbook.model import Task
 from clusteradm.playbook.render.undefined import strict
@@ -35,7 +36,7 @@ def of_copy(task: Task, args: dict[str, Any]) -> bytes | None:
 
 def source(task: Task, src: str) -> Path:
     """The source file of a copy. Raises ValueError or FileNotFoundError."""
-    if any((folder / src).is_dir() for folder in (task.folder / "files", task.folder)):
+    if any(regular.is_folder(folder / src) for folder in (task.folder / "files", task.folder)):
         raise ValueError(f"{src} is a folder: copy takes single files here (use a loop over them, or an archive)")
     return find(src, task, "files")
 

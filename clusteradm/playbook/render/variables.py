@@ -253,7 +253,7 @@ def find(name: str, task: Task, folder: str) -> Path:
     for place in places:
         if regular.is_file(place):
             return place
-        if place.exists() and not place.is_dir():
+        if regular.exists(place) and not regular.is_folder(place):
             raise FileNotFoundError(f"{place} is {regular.kind(place.stat().st_mode)}, not a file")
     tried = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise FileNotFoundError(f"there is neither {tried}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from clusteradm.errors import HostFailed, HostUnreachable
+from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
 from clusteradm.inventory import Host
 from clusteradm.node.spec.wire.node import Apply, BatchEnd, BatchEvent, BatchReply, Cancel, Follow
 from clusteradm.node.spec.wire.request import Streaming
@@ -56,6 +57,7 @@ class RemoteBatch:
         self._batch, self._tasks = batch, len(request["tasks"])
         node = self._node = self._connections.node(self._host, self._guest)
         self._began = self._heard = connected = time.monotonic()
+        self._since = time.time()
         applied, failures, drops = False, 0, 0
         while True:
             seen = self._last
@@ -105,10 +107,13 @@ class RemoteBatch:
             for reply in node.ask(request, timeout=self._connections.limits.silent):
                 self._take(reply.event)
         except Silent as error:
+            if node.closed:
+                raise
             raise self._too_silent() from error
 
     def _too_silent(self) -> HostFailed:
-        self.cancel()
+        with contextlib.suppress(ClusteradmError):
+            self.cancel()
         return HostFailed(
             f"the task had no output for {self._connections.limits.silent:.0f} s and was cancelled",
             where=self._host.name,
@@ -130,5 +135,6 @@ class RemoteBatch:
             self._on_event(event)
 
     def _most_events(self) -> float:
-        elapsed = time.monotonic() - self._began
+        # The monotonic clock stands still while this machine sleeps; the batch goes on.
+        elapsed = max(time.monotonic() - self._began, time.time() - self._since)
         return _EVENTS_PER_TASK * self._tasks + _MORE_EVENTS + _EVENTS_PER_SECOND * elapsed

@@ -21,7 +21,7 @@ all:
 """
 SHARED = "/srv/cluster"
 SYSTEM, KERNELS = "apt-get clean, journalctl --vacuum-size=50M", "apt-get autoremove --purge (old kernels)"
-JOBS = f"remove old jobs and models in {SHARED}"
+JOBS = f"remove old jobs (clusteradm job list, clusteradm job remove JOB) or models in {SHARED}"
 
 
 def disk(size: float, free: float, device: int | None = 1, inodes: tuple[int, int] = (500_000, 400_000)) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -248,6 +249,12 @@ def test_a_template_that_makes_too_much_ends_with_an_error(bomb: str) -> None:
     assert time.thread_time() - begun < 10
 
 
+def processor_seconds() -> float:
+    """Of this process and of the searches in processes of their own that have ended."""
+    mine, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return mine.ru_utime + mine.ru_stime + others.ru_utime + others.ru_stime
+
+
 CATASTROPHES = [
     "(a+)+$",
     "(a|a)*$",
@@ -274,24 +281,24 @@ CATASTROPHES = [
 )
 def test_a_regular_expression_ends(pattern: str, use: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clusteradm.playbook.render.regex.SECONDS", 0.5)
-    begun = time.monotonic()
+    begun = processor_seconds()
     text = use.replace("TEXT", "'" + "a" * 60 + "!'").replace("PATTERN", repr(pattern).replace("\\\\", "\\"))
     try:
         Templates().string("{{ " + text + " }}", SCOPE)
     except TemplateError as error:
         assert "0.5 s" in str(error)
         assert repr(pattern) in str(error)
-    assert time.monotonic() - begun < 8
+    assert processor_seconds() - begun < 8
 
 
 def test_many_searches_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clusteradm.playbook.render.regex.SECONDS", 0.5)
-    begun = time.monotonic()
+    begun = processor_seconds()
     with pytest.raises(TemplateError, match="makes too much"):
         Templates().string("{{ (['a' * 1000] * 2000) | map('regex_replace', '(a|b)+a+', 'x') | list }}", SCOPE)
     with pytest.raises(TemplateError, match="makes too much"):
         Templates().string("{{ (['a' * 1000] * 5000) | select('search', 'a*b') | list }}", SCOPE)
-    assert time.monotonic() - begun < 60
+    assert processor_seconds() - begun < 60
 
 
 def test_a_slow_pattern_gives_what_python_gives() -> None:
@@ -372,7 +379,7 @@ def test_unsafe_text_of_the_inventory_is_no_template(tmp_path: Path) -> None:
 def test_variables_that_multiply_or_call_each_other(play: Play) -> None:
     doubled = "".join(f'\n            a{n}: "{{{{ a{n + 1} }}}}{{{{ a{n + 1} }}}}"' for n in range(60))
     lists = "".join(f'\n            l{n}: ["{{{{ l{n + 1} }}}}", "{{{{ l{n + 1} }}}}"]' for n in range(60))
-    begun = time.monotonic()
+    begun = processor_seconds()
     outcome = play(
         f"""
         - hosts: w1
@@ -391,7 +398,7 @@ def test_variables_that_multiply_or_call_each_other(play: Play) -> None:
     assert "makes too much" in outcome.result("w1", "texts")["msg"]
     assert "makes too much" in outcome.result("w1", "lists")["msg"]
     assert "itself" in outcome.result("w1", "itself")["msg"]
-    assert time.monotonic() - begun < 30
+    assert processor_seconds() - begun < 30
 
 
 def test_the_error_names_file_and_line(tmp_path: Path, play: Play) -> None:

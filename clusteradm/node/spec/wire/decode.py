@@ -91,7 +91,7 @@ def loads(data: Union[str, bytes], most_values: int = MOST_VALUES) -> Any:
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         # Each value but the first stands behind one of these; only a large document can have so many.
-        if len(text) > most_values and sum(map(text.count, ",[{")) > most_values:
+        if len(text) > most_values and _marks(text) > most_values and _marks(_STRINGS.sub("", text)) > most_values:
             raise WireError("more than %d values" % most_values)
         value = _DECODER.decode(text)
         if ("\\u" in text and _HALF.search(text)) or not (isinstance(data, bytes) or text.isascii()):
@@ -103,6 +103,13 @@ def loads(data: Union[str, bytes], most_values: int = MOST_VALUES) -> Any:
         raise WireError("a text with half a character, which UTF-8 cannot hold") from None
     except (ValueError, RecursionError) as error:
         raise WireError("not a JSON document: %s" % error) from None
+
+
+def _marks(text: str) -> int:
+    return sum(map(text.count, ",[{"))
+
+
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def _no_number(name: str) -> Any:
