@@ -15,6 +15,22 @@ from clusteradm.transport.known_hosts import KnownHosts, fingerprint
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def share_can_be_written(cluster: Cluster) -> None:
+    """A server that a test before restarted lets clients write once its grace period is over: wait for that."""
+    for board in cluster.nodes:
+        cluster.on(
+            board,
+            "runuser",
+            "-u",
+            "cluster",
+            "--",
+            "sh",
+            "-ec",
+            f"touch {SHARED}/jobs/.{board}; rm {SHARED}/jobs/.{board}",
+        )
+
+
 def test_the_table_has_every_host_and_every_tpu_and_says_simulated(cluster: Cluster) -> None:
     table, _ = cluster.run("health", "-v")
     for board in boards(4, 1):
