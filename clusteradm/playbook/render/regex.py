@@ -37,8 +37,8 @@ _MOST_SLOW = 4
 
 # Run by `python -I -S`: answers one search in JSON.
 _PROGRAM = """
-import json, re, resource, sys, time
-resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]), int(sys.argv[1]) + 1))
+import json, re, resource, signal, sys, time
+signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))  # of processor time; a search of C code ends, too
 try:
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 except (OSError, ValueError):
@@ -112,7 +112,7 @@ def _run(
 def _apart(how: str, pattern: str, flags: int, text: str, rest: list[Any]) -> Any:
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM, str(math.ceil(SECONDS))],
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, str(SECONDS)],
             input=json.dumps([how, pattern, flags, text, rest]),
             capture_output=True,
             text=True,
@@ -122,7 +122,7 @@ def _apart(how: str, pattern: str, flags: int, text: str, rest: list[Any]) -> An
         )
     except subprocess.TimeoutExpired:
         done = None
-    if done is None or done.returncode == -signal.SIGXCPU:
+    if done is None or done.returncode == -signal.SIGPROF:
         raise jinja2.TemplateRuntimeError(
             f"the regular expression {pattern!r} found no end in {SECONDS:g} s on a text of {len(text)} characters;"
             " write it without repeats within repeats"
