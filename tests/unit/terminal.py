@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import warm
+
 SECONDS = 20.0
 _SEQUENCE = re.compile(r"\x1b\[(\?25[hl]|[0-9;]*m|\d*A|[012]?K|1?G)")
 _INCOMPLETE = re.compile(r"\x1b(\[[?0-9;]{0,20})?")
@@ -119,15 +121,20 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", self.screen.height, width, 0, 0))
         unwanted = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
         ours = {name: value for name, value in os.environ.items() if name not in unwanted}
-        self.process = subprocess.Popen(
-            words,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**ours, "TERM": "xterm-256color", "PYTHONUTF8": "1"},
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
+        env = {**ours, "TERM": "xterm-256color", "PYTHONUTF8": "1"}
+        self.process: warm.Program | subprocess.Popen[bytes]
+        if words[0] == sys.executable:
+            self.process = warm.start(words, (slave, slave, slave), env)
+        else:
+            self.process = subprocess.Popen(
+                words,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env=env,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            )
         os.close(slave)
 
     def read(self, seconds: float = SECONDS) -> bool:
@@ -173,7 +180,7 @@ class Terminal:
     def close(self) -> None:
         """End the command, if it has not ended."""
         self.process.kill()
-        self.process.wait()
+        self.process.wait(SECONDS)
         os.close(self._master)
 
 
