@@ -80,6 +80,7 @@ RULES = (
     Rule("runtime", _states("NO_MPI4PY", "BROKEN"), Reach.ALL, {"mpi": _states("NO_MESSAGES")}),
     Rule("fan", ANY, Reach.OWN, {"heat": ANY}),
     Rule("reboot", ANY, Reach.OWN, {"drift": _states("KERNEL")}),
+    Rule("drift", _states("MPI_GENERATION"), Reach.ALL, {"mpi": ANY}),
     Rule("mpi", _states("NO_START"), Reach.ALL, {"mpi": _states("HELD_UP")}),
 )
 

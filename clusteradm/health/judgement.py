@@ -19,7 +19,7 @@ def judge(cluster: Cluster, survey: Survey, *, undeclared: bool = False) -> list
     hosts = [each for each in cluster.hosts.values() if each.name in survey.documents or each.name in survey.errors]
     across = [
         *links.twins(hosts, survey.documents),
-        *drift.judge(survey.documents),
+        *drift.judge(survey.documents, cluster.head.name),
         *(mpi.judge(hosts, survey.cluster) if survey.cluster is not None else ()),
     ]
     for each in hosts:

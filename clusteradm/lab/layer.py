@@ -118,5 +118,7 @@ def _stand_ins(layer: Layer) -> None:
         layer.write(f"usr/local/lib/clusteradm-lab/nfs4/{module.name}", module.read_text(encoding="utf-8"))
     for name in ("sbin/mount.nfs", "sbin/mount.nfs4"):
         layer.write(name, (BOARD / "mount.nfs").read_text(encoding="utf-8"), 0o755)
-        layer.append("var/lib/dpkg/diversions", f"/{name}\n/{name}.distrib\n:")
+        # dpkg compares names, not files: releases before Debian 13 ship it as /sbin/mount.nfs, later ones below /usr.
+        for packaged in (name, f"usr/{name}"):
+            layer.append("var/lib/dpkg/diversions", f"/{packaged}\n/{packaged}.distrib\n:")
     layer.write("usr/local/sbin/udevadm", (BOARD / "udevadm.py").read_text(encoding="utf-8"), 0o755)

@@ -17,6 +17,7 @@ class Suite:
 
 SUITES = {
     "bookworm": Suite("bookworm", "3.11"),
+    "trixie": Suite("trixie", "3.13"),
     # The oldest release with packages online; its pypy3 is a Python 3.7, like Mendel's python3. Without security
     # updates: their index lists files that are gone.
     "bullseye": Suite("bullseye", "3.9", extra=("pypy3",), security=False),

@@ -1,21 +1,26 @@
-"""Version drift: packages that communicate between hosts, and kernels, in versions that differ between hosts."""
+"""Version drift: packages that communicate between hosts, and kernels, in versions that differ between hosts.
+
+Open MPI's generations do not start each other's processes: a host of another generation than the head's gets no rank.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from clusteradm.health.finding import Finding, warning
+from clusteradm.health.finding import Finding, error, warning
 from clusteradm.health.reading import Reading
 
 CHECK = "drift"
+GENERATION = "MPI_GENERATION"
+MPI = "openmpi-bin"
 REMEDY = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
 
 
-def judge(documents: Mapping[str, object]) -> Iterator[Finding]:
+def judge(documents: Mapping[str, object], head: str) -> Iterator[Finding]:
     """One finding for each host whose version is not that of most hosts; without a majority, for every host.
 
-    `documents`: host -> document of its probe.
+    `documents`: host -> document of its probe. `head`: the host whose generation of Open MPI counts.
     """
     packages: dict[str, dict[str, str]] = {}
     kernels: dict[str | None, dict[str, str]] = {}
@@ -26,13 +31,29 @@ def judge(documents: Mapping[str, object]) -> Iterator[Finding]:
         if kernel := system.text("kernel"):
             # Kernels are compared between machines of one model: a board and a PC never have the same one.
             kernels.setdefault(system.text("model"), {})[name] = kernel
+    strangers = dict(_other_generations(packages.get(MPI, {}), head))
+    for name, cause in strangers.items():
+        remedy = (
+            f"install the Debian release of {head} on it, or that of the other hosts on {head}: one Open MPI on all"
+        )
+        yield error(name, CHECK, GENERATION, cause, remedy)
     for package, of_host in sorted(packages.items()):
+        if strangers and package == MPI:
+            continue
         for name, difference in _differing(of_host):
             yield warning(name, CHECK, "PACKAGES", f"{package} is {difference}", REMEDY.format(package))
     remedy = "update its kernel and reboot it when no job runs on it"
     for alike in kernels.values():
         for name, difference in _differing(alike):
             yield warning(name, CHECK, "KERNEL", f"the kernel is {difference} like it", remedy)
+
+
+def _other_generations(versions: Mapping[str, str], head: str) -> Iterator[tuple[str, str]]:
+    """Each host with another first number of its version than the head, with the cause in words."""
+    own = versions.get(head)
+    for name, version in versions.items():
+        if own and version.split(".")[0] != own.split(".")[0]:
+            yield name, f"Open MPI {version} here and {own} on {head}: the two do not start each other's processes"
 
 
 def _differing(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,15 @@ from clusteradm.node.probe.system import meminfo
 from clusteradm.node.texts import names, number, read
 
 # Packages whose versions have to be the same on every host of a cluster.
-PACKAGES = ("openmpi-bin", "libopenmpi3", "python3-mpi4py", "libedgetpu1-std", "nfs-common", "nfs-ganesha")
+PACKAGES = (
+    "openmpi-bin",
+    "libopenmpi3",
+    "libopenmpi40",
+    "python3-mpi4py",
+    "libedgetpu1-std",
+    "nfs-common",
+    "nfs-ganesha",
+)
 # Types of the cooling devices of the kernel's drivers for fans in a device tree (drivers/hwmon).
 FANS = ("gpio-fan", "pwm-fan")
 # For each program: the section has a few seconds in all, and is lost if one takes longer.

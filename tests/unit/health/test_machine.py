@@ -332,13 +332,15 @@ def test_no_document_is_too_odd(about: Any, system: Any) -> None:
 @given(ANYTHING, ANYTHING)
 def test_what_is_no_document_at_all(one: Any, other: Any) -> None:
     survives(list(machine.judge(HOST, Reading(one), Reading(other))))
-    survives(list(drift.judge({"a": one, "b": {"machine": one, "system": other}, "c": {"machine": {"packages": one}}})))
+    survives(
+        list(drift.judge({"a": one, "b": {"machine": one, "system": other}, "c": {"machine": {"packages": one}}}, "a"))
+    )
 
 
 @LIMITS
 @given(st.dictionaries(st.text(max_size=3), VERSIONS, max_size=4))
 def test_no_cluster_is_too_odd(documents: dict[str, Any]) -> None:
-    found = list(drift.judge(documents))
+    found = list(drift.judge(documents, next(iter(documents), "c0")))
     assert {finding.subject for finding in found} <= set(documents)
     survives(found)
 
@@ -356,5 +358,23 @@ def test_drift() -> None:
         "mute": {"error": {}},
         "odd": "not a document",
     }
-    assert [(one.host, one.state) for one in drift.judge(documents)] == [("c2", "PACKAGES"), ("c2", "KERNEL")]
-    assert list(drift.judge({})) == []
+    assert [(one.host, one.state) for one in drift.judge(documents, "c0")] == [("c2", "PACKAGES"), ("c2", "KERNEL")]
+    assert list(drift.judge({}, "c0")) == []
+
+
+def test_generations_of_open_mpi() -> None:
+    versions = {"c0": "4.1.4-3+b1", "c1": "4.1.6-7", "pc": "5.0.7-1", "none": ""}
+    documents = {
+        name: {"machine": {"packages": {"openmpi-bin": version} if version else {}}}
+        for name, version in versions.items()
+    }
+    found = list(drift.judge(documents, "pc"))
+    assert [(one.host, one.state, one.severity) for one in found] == [
+        ("c0", "MPI_GENERATION", Severity.ERROR),
+        ("c1", "MPI_GENERATION", Severity.ERROR),
+    ]
+    assert found[0].cause == "Open MPI 4.1.4-3+b1 here and 5.0.7-1 on pc: the two do not start each other's processes"
+    # Of one generation: a difference, and no error.
+    assert {one.severity for one in drift.judge({name: documents[name] for name in ("c0", "c1")}, "c0")} == {
+        Severity.WARNING
+    }
