@@ -15,7 +15,7 @@ from clusteradm.node import child
 from clusteradm.node.account import as_user
 from clusteradm.node.child import PYTHON
 from clusteradm.node.probe.attempt import attempt, is_root
-from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.kernel_log import kernel_log
 from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import run_all
 from clusteradm.node.probe.tpu import process
@@ -39,7 +39,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     tried = attempts(root, options["user"], PYTHON, options.get("shared"))
     if all(one["ok"] for one in tried.values()):
         return {"attempts": tried}
-    return {"attempts": tried, "kernel_log": kernel_log(root, list(tried))}
+    return {"attempts": tried, "kernel_log": kernel_log(root)}
 
 
 def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[str, Dict[str, Any]]:
