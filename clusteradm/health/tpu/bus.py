@@ -72,7 +72,8 @@ def _gigatransfers(text: str | None) -> float | None:
 
 def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
     """Cause and remedy for TPUs that are not on the bus; the cause names empty slots, and quotes the kernel's log."""
-    cause = f"{missing} of {expected} Edge TPUs (cluster_tpus) are not on the PCI bus, {expected - missing} are"
+    cause = f"{missing} of {expected} Edge TPUs (cluster_tpus) are not on the PCI bus"
+    cause += f", {expected - missing} are" if expected > missing else ""
     off = sorted(name for name, status in facts.cores.items() if status not in ("okay", "ok"))
     if off:
         return f"{cause}; the device tree has {', '.join(off)} disabled", "enable them in the overlay, then reboot"

@@ -20,6 +20,7 @@ _ERROR = re.compile(
     r"\berror: |^ERROR: (?!Cannot create report)|\*\*\* No rule to make target|gcc(-\d+)?: (command )?not found"
     r"|clang(-\d+)?: (command )?not found|No space left on device|^Error!\s+(?!Bad return)|/build: No such file"
 )
+_POWER = "power the host off and on again (a reboot does not do)"
 _LOG_OF = re.compile(r"make\.log for \S+ for kernel (\S+)")
 
 
@@ -48,11 +49,17 @@ def unbound(card: Card, facts: Facts) -> Verdict:
         return _loaded(card, facts)
     cause = "no driver is bound to it, and the module apex is not loaded" + _of_kernel(driver)
     verdict = _not_loaded(card, facts)
-    said = "" if '"' in verdict.cause else kernel_log.last_words(card, facts)
-    # The bus may have failed as well, which a driver does not mend.
-    if not said and (match := kernel_log.explained(card, facts, ("WEDGED",))):
+    said, remedy = "" if '"' in verdict.cause else kernel_log.last_words(card, facts), verdict.remedy
+    # The bus or the card's address space may have failed as well, which a driver does not mend.
+    if match := kernel_log.explained(card, facts, ("WEDGED", "NO_NODE")):
         said = f"; {match.cause}"
-    return Verdict(verdict.state, f"{cause}; {verdict.cause}{said}", verdict.remedy, verdict.source)
+        remedy += f"; and {_of_the_host(match)}"
+    return Verdict(verdict.state, f"{cause}; {verdict.cause}{said}", remedy, verdict.source)
+
+
+def _of_the_host(match: patterns.Match) -> str:
+    """Remedy of the match for a card that has no device; a reset, for one, needs a device."""
+    return _POWER if "{" in match.pattern.remedy else match.pattern.remedy
 
 
 def _keeper(card: Card) -> str | None:
@@ -67,12 +74,9 @@ def _loaded(card: Card, facts: Facts) -> Verdict:
     """The driver is there, and made no device of the card."""
     driver = facts.driver
     if match := kernel_log.explained(card, facts, ("NO_NODE", "WEDGED")):
-        remedy = match.pattern.remedy
-        if "{tpu}" in remedy:  # a reset needs a device
-            remedy = "power the host off and on again (a reboot does not do)"
-        return Verdict("NO_NODE", match.cause, remedy, match.pattern.source)
+        return Verdict("NO_NODE", match.cause, _of_the_host(match), match.pattern.source)
     said = kernel_log.last_words(card, facts)
-    remedy = "power the host off and on again (a reboot does not do); dmesg | grep -i apex on it says more"
+    remedy = f"{_POWER}; dmesg | grep -i apex on it says more"
     if card.driver == "apex":
         cause = f"the driver apex has it, but made no device of it{said}"
         return Verdict("NO_NODE", cause, remedy, "ET#343, ET#729")
@@ -88,7 +92,8 @@ def _not_loaded(card: Card, facts: Facts) -> Verdict:
     if match:
         remedy = _filled(match.pattern.remedy, driver)
         return Verdict("NO_DRIVER", match.cause, remedy, match.pattern.source)
-    if driver.dkms_built is False and driver.file is None:
+    # Who builds gasket excludes the old one of the distribution's kernel (ET#328), which then is no cause.
+    if driver.dkms_built is False and (driver.file is None or driver.file.startswith("kernel/")):
         return _not_built(driver)
     if driver.file and driver.blacklisted:
         where = driver.blacklist or "/etc/modprobe.d"
@@ -163,7 +168,7 @@ def _filled(remedy: str, driver: Driver) -> str:
         "headers": _headers(driver),
         "newer": _newer(driver),
         "kernel": driver.kernel or "$(uname -r)",
-        "gasket": _name(driver).replace(" ", "/"),
+        "gasket": f"{driver.dkms_name or 'gasket'}/{driver.dkms_version or '$(ls /var/lib/dkms/gasket | head -1)'}",
     }
     for name, text in words.items():
         remedy = remedy.replace("{" + name + "}", text)

@@ -103,7 +103,7 @@ class Driver:
     """Drivers apex and gasket of a host. `dkms_built`: for the running kernel; None if DKMS does not have them.
 
     `file`: the module for the running kernel; `headers`: whether that kernel's are there; `blacklist`: what excludes
-    the module; `secure_boot`: whether the kernel loads only what is signed.
+    the module; `secure_boot`: whether the kernel loads only what is signed; `dma_bit_mask`: gasket's option.
     """
 
     version: str | None
@@ -114,6 +114,7 @@ class Driver:
     blacklisted: bool
     blacklist: str | None
     secure_boot: bool | None
+    dma_bit_mask: str | None
     dkms_name: str | None
     dkms_version: str | None
     dkms_built: bool | None
@@ -275,6 +276,7 @@ def _driver(about: Reading) -> Driver:
         blacklisted=about.boolean("blacklisted") is True,
         blacklist=about.text("blacklist"),
         secure_boot=about.boolean("secure_boot"),
+        dma_bit_mask=about.text("dma_bit_mask"),
         dkms_name=dkms.text("name"),
         dkms_version=dkms.text("version"),
         dkms_built=dkms.boolean("built") is True if dkms else None,

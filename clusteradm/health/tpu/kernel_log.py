@@ -21,12 +21,11 @@ def about(card: Card, facts: Facts) -> list[str]:
     """Lines about this card, about the bridges above it, and about no device in particular; in the log's order."""
     above = {bridge.address for bridge in _above(card.address, facts.bridges)}
     others = {other.address for other in facts.cards} - {card.address}
-    bridges = {bridge.address for bridge in facts.bridges}
     found = []
     for line in facts.kernel_log:
         named = [_whole(address, (card.address, *above, *others)) for address in _ADDRESS.findall(line[:2000])]
-        # A bridge's line may name the card that it is about; a bridge that no list has may be above any card.
-        bridge = above & set(named) or ("pcieport" in line and not bridges & set(named))
+        # A bridge's line may name the card that it is about. Where no bridge is known, any may be above the card.
+        bridge = above & set(named) if above else "pcieport" in line
         if not named or card.address in named or (bridge and not others & set(named)):
             found.append(line)
     return found
@@ -68,7 +67,9 @@ def lost(facts: Facts) -> str:
         if address not in there
     }
     lines = [line for line in facts.kernel_log if (gone | empty) & set(_ADDRESS.findall(line[:2000]))]
-    found = patterns.in_force(lines, ("WEDGED", "NO_NODE"))
+    # They are of several cards and slots: that one was found says nothing of another.
+    matches = [match for line in lines if (match := patterns.match("kernel", line))]
+    found = patterns.foremost(match for match in matches if match.pattern.state in ("WEDGED", "NO_NODE"))
     last = found.line if found else patterns.unexplained(lines)
     return f'; the kernel: "{patterns.named(last)}"' if last else ""
 

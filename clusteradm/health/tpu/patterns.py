@@ -105,7 +105,12 @@ def in_force(lines: Iterable[str], states: Container[str]) -> Match | None:
         found = [] if clears is None else [one for one in found if one.pattern.state not in clears]
         if each.pattern.state in states:
             found.append(each)
-    return min(found, key=lambda one: one.pattern.place, default=None)
+    return foremost(found)
+
+
+def foremost(matches: Iterable[Match]) -> Match | None:
+    """The match whose row comes first in the table; of one row, the first match."""
+    return min(matches, key=lambda one: one.pattern.place, default=None)
 
 
 def unexplained(lines: Iterable[str]) -> str | None:

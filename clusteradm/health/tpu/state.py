@@ -67,7 +67,9 @@ class _Case:
 
     def matched(self, match: patterns.Match) -> Finding:
         """Finding of the pattern that a line matches."""
-        remedy = match.pattern.remedy.replace("{tpu}", self.name)
+        present = self.facts.driver.dma_bit_mask or "64 unless set"
+        remedy = match.pattern.remedy.replace("{tpu}", self.name).replace("{present}", present)
+        remedy = remedy.replace("{mask}", "64" if present == "32" else "32")
         finding = self.warning if match.pattern.state in ("BUSY", "THROTTLED") else self.error
         return finding(match.pattern.state, match.cause, remedy, match.pattern.source)
 
@@ -179,8 +181,8 @@ def _no_interrupts(case: _Case) -> Finding | None:
     if device.interrupts and device.status != "LAMED" and not still:
         return None
     remedy = (
-        "the host must give it 13 MSI-X vectors; boot without pci=nomsi, try another slot, or another host (virtual "
-        "machines often cannot)"
+        "the host must give it 13 MSI-X vectors; boot without pci=nomsi, on a Raspberry Pi 5 with "
+        "dtoverlay=pciex1-compat-pi5,no-mip; else another slot, or another host (virtual machines often cannot)"
     )
     source = "ET#122, ET#223; GD gasket_interrupt.c"
     if match := patterns.in_force(case.log, {"LAMED"}):
@@ -264,6 +266,13 @@ def _did_not_load(case: _Case) -> Finding | None:
     match = patterns.first("stderr", _last_lines(attempt))
     if match and match.pattern.name == "open-refused" and (held := patterns.in_force(case.log, {"BUSY"})):
         return case.matched(held)
+    # Where the versions are those that bootstrap installs, it does not help against a crash.
+    remedy = BOOTSTRAP
+    if case.facts.runtime.boolean("ok") and not runtimes.issue(case.facts.runtime) and attempt.stage != "import":
+        remedy = f"{_RESET.format(tpu=case.name)}; the versions go together (playbooks/vars/runtimes.yml)"
+    if match and match.pattern.name == "abi" and remedy != BOOTSTRAP:
+        cause = f"the process crashed (signal 11, {attempt.stage}){case.said}"
+        return case.error("RUNTIME", cause, remedy, match.pattern.source)
     if match:
         finding = case.matched(match)
         has = runtimes.installed(case.facts.runtime)
@@ -273,18 +282,18 @@ def _did_not_load(case: _Case) -> Finding | None:
     source = "ET#359, #589, #645, #756; measured with libedgetpu 16.0"
     if attempt.signal:
         cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage}){case.said}"
-        return case.error("RUNTIME", cause, BOOTSTRAP, source)
+        return case.error("RUNTIME", cause, remedy, source)
     last = next((line for line in reversed(attempt.stderr) if line.strip()), attempt.error or "no reason given")[:300]
     if attempt.count == 0 or attempt.stage == "list":
         cause = ("libedgetpu lists no Edge TPU" if attempt.count == 0 else last) + case.said
-        remedy = "see whether the cluster user can read /sys/class/apex on the host; in a container, pass /sys through"
-        return case.error("NO_NODE", cause, remedy, source)
+        look = "see whether the cluster user can read /sys/class/apex on the host; in a container, pass /sys through"
+        return case.error("NO_NODE", cause, look, source)
     if attempt.stage == "load" and attempt.error:
         if held := patterns.in_force(case.log, {"BUSY"}):
             return case.matched(held)
-        cause = f"{attempt.error}: it may be opened, but was not; another process opened it first{case.said}"
+        cause = f"{attempt.error}, with no reason; it may be opened, so another process may have had it{case.said}"
         return case.warning("BUSY", cause, "clusteradm health again; it names the owner if there is one", source)
-    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}{case.said}", BOOTSTRAP, source)
+    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}{case.said}", remedy, source)
 
 
 def _runtime(case: _Case) -> Finding | None:
