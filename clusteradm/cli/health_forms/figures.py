@@ -64,14 +64,16 @@ class Figure:
 
 def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
     """Every figure of a survey, host by host. Raises nothing, whatever the documents hold."""
+    # A host that does not answer has its TPUs all the same.
+    for each in cluster.hosts.values():
+        expected = as_number(cluster.setting("cluster_tpus", each))
+        if expected is not None and (each.name in survey.documents or each.name in survey.errors):
+            yield Figure("host_tpus_expected", {"host": each.name}, expected)
     for name, raw in survey.documents.items():
         document, host = Reading(raw), {"host": name}
         for figure, value in _host(document):
             if value is not None:
                 yield Figure(figure, host, value)
-        expected = as_number(cluster.setting("cluster_tpus", cluster.hosts.get(name)))
-        if expected is not None and name in cluster.hosts:
-            yield Figure("host_tpus_expected", host, expected)
         system = document.part("system")
         kernel, release = system.text("kernel") or "", system.text("name") or ""
         if kernel or release:

@@ -34,14 +34,14 @@ def html(report: HealthReport) -> str:
     hosts = []
     for name in report.hosts:
         findings = report.of_host(name)
-        mine = [each for each in findings if each.check == TPU]
+        mine = report.count(name)
         states = list(dict.fromkeys(each.state for each in findings if not each.ok))
         hosts.append(
             {
                 "name": name,
                 "worst": max(each.severity for each in findings).name.lower(),
                 "states": ", ".join(states) or "ok",
-                "tpus": f"{sum(each.ok for each in mine)} of {len(mine)}" if mine else "",
+                "tpus": f"{mine.good} of {mine.of}" if mine.of else "",
                 "checks": [each for each in findings if each.check != TPU],
             }
         )

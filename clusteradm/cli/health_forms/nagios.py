@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from clusteradm.cli.escape import sentence
-from clusteradm.cli.health_forms.report import TPU, HealthReport, groups
+from clusteradm.cli.health_forms.report import HealthReport, groups
 from clusteradm.health import Severity
 
 # Exit statuses 0 to 3 and their names in the plugin guidelines.
@@ -22,10 +22,10 @@ def nagios(report: HealthReport) -> tuple[int, str]:
     shown = [f"{group.subjects} {group.state} ({group.check})" for group in found[:_MAX_GROUPS]]
     if len(found) > len(shown):
         shown.append(f"and {len(found) - len(shown)} more")
-    hosts, tpus = len(report.hosts), [each for each in report.findings if each.check == TPU]
+    hosts, tpus = len(report.hosts), report.count()
     data = [
         f"hosts={hosts - len(report.unanswered)};;;0;{hosts}",
-        f"tpus={sum(each.ok for each in tpus)};;;0;{len(tpus)}",
+        f"tpus={tpus.good};;;0;{tpus.of}",
         *(
             f"{severity.name.lower()}s={sum(finding.severity is severity for finding in report.findings)};;;0"
             for severity in (Severity.WARNING, Severity.ERROR)

@@ -17,6 +17,7 @@ _STATES = {
     "survey_duration_seconds": Family("gauge", "Duration of the survey.", ()),
     "findings": Family("gauge", "Findings by severity.", ("severity",)),
     "host_up": Family("gauge", "1 if the host answered."),
+    "host_tpus_ok": Family("gauge", "Edge TPUs of the host that are ok; 0 if it does not answer."),
     "check_severity": Family("gauge", "Severity of a check's finding: 0 ok, 1 warning, 2 error.", ("host", "check")),
     "check_state": Family("gauge", "State of the host by a check; always 1.", ("host", "check", "state")),
     "tpu_severity": Family("gauge", "Severity of the TPU's finding: 0 ok, 1 warning, 2 error.", ("host", "tpu")),
@@ -51,9 +52,11 @@ def _states(report: HealthReport) -> Iterator[Figure]:
         yield Figure("findings", {"severity": severity.name.lower()}, count)
     for host in report.hosts:
         yield Figure("host_up", {"host": host}, host not in report.unanswered)
-    tpus = report.tpus
+        if (tpus := report.count(host)).of:
+            yield Figure("host_tpus_ok", {"host": host}, tpus.good)
+    of_tpus = report.tpus
     for finding in report.findings:
-        about, labels = ("tpu", _tpu(finding)) if finding in tpus else ("check", _check(finding))
+        about, labels = ("tpu", _tpu(finding)) if finding in of_tpus else ("check", _check(finding))
         yield Figure(f"{about}_severity", labels, finding.severity)
         yield Figure(f"{about}_state", {**labels, "state": finding.state}, 1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from clusteradm.cli.health_forms.figures import Figure, figures
 from clusteradm.health import Finding, Severity, Survey, tpu
@@ -13,6 +13,13 @@ from clusteradm.inventory import Cluster
 from clusteradm.inventory.ranges import fold
 
 TPU = tpu.CHECK
+
+
+class TpuCount(NamedTuple):
+    """Number of TPUs that are ok, of those that there are or should be."""
+
+    good: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,21 @@ class HealthReport:
         """Findings of TPUs on a bus, one for each. A missing TPU has no address; its finding is of its host."""
         return [finding for finding in self.findings if finding.check == TPU and tpu_of(finding)]
 
+    def count(self, *hosts: str) -> TpuCount:
+        """TPUs of these hosts, or of all: those that are ok, and those that there should be.
+
+        A TPU that the inventory declares (cluster_tpus) counts, whether it is absent from the bus or its host silent.
+        """
+        declared = {each.labels["host"]: each.value for each in self.figures if each.name == "host_tpus_expected"}
+        good = of = 0
+        for host in hosts or self.hosts:
+            mine = [finding for finding in self.of_host(host) if finding.check == TPU]
+            seen = sum(bool(tpu_of(finding)) for finding in mine)
+            good += sum(finding.ok for finding in mine)
+            # Without a number in the inventory, a finding about the host as a whole is about one TPU at least.
+            of += max(seen, int(declared.get(host, 0)), int(len(mine) > seen))
+        return TpuCount(good, of)
+
     @property
     def not_ok(self) -> list[Finding]:
         """Errors and warnings."""
@@ -74,14 +96,12 @@ class HealthReport:
     @property
     def summary(self) -> str:
         """One line: number of hosts, of TPUs that are ok, and of findings that are not."""
-        tpus = [finding for finding in self.findings if finding.check == TPU]
-        hosts, roots = len(self.hosts), self.roots
+        tpus, hosts, roots = self.count(), len(self.hosts), self.roots
         errors = sum(finding.severity is Severity.ERROR for finding in roots)
         effects = len(self.not_ok) - len(roots)
         parts = [
             _counted(hosts, "host"),
-            f"{sum(finding.ok for finding in tpus)} of {len(tpus)} Edge TPUs OK"
-            + " (SIMULATED)" * bool(self.simulated),
+            f"{tpus.good} of {tpus.of} Edge TPUs OK" + " (SIMULATED)" * bool(self.simulated),
             *([_counted(errors, "error")] if errors else []),
             *([_counted(len(roots) - errors, "warning")] if len(roots) > errors else []),
             *([f"{effects} more grouped under {'it' if len(roots) == 1 else 'them'}"] if effects else []),
@@ -102,6 +122,7 @@ class HealthReport:
             severity.name.lower(): sum(finding.severity is severity for finding in self.findings)
             for severity in Severity
         }
+        tpus = self.count()
         return {
             "cluster": self.cluster,
             "simulated": self.simulated,
@@ -110,6 +131,11 @@ class HealthReport:
             "findings": [{**asdict(each), "severity": each.severity.name.lower()} for each in self.findings],
             "figures": [asdict(each) for each in self.figures],
             "summary": counts,
+            "tpus": {
+                "ok": tpus.good,
+                "of": tpus.of,
+                "hosts": {host: dict(zip(("ok", "of"), self.count(host), strict=True)) for host in self.hosts},
+            },
         }
 
 

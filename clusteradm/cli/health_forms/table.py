@@ -47,11 +47,10 @@ def _folded(report: HealthReport) -> show.Table:
         alike.setdefault((", ".join(states) or "ok", worst, host in simulated_hosts), []).append(host)
     rows = _columns("HOSTS", "STATE", "EDGE TPUS")
     for (state, worst, simulated), hosts in alike.items():
-        tpus = [each for host in hosts for each in report.of_host(host) if each.check == TPU]
-        good = sum(each.ok for each in tpus)
-        count = f"{good} ok" if good == len(tpus) else f"{good} of {len(tpus)} ok"
-        count = (count if tpus else "none") + (", SIMULATED" if simulated else "")
-        rows.add_row(",".join(fold(hosts)), text((line(state), STYLES[worst])), "" if state == "UNREACHABLE" else count)
+        tpus = report.count(*hosts)
+        count = f"{tpus.good} ok" if tpus.good == tpus.of else f"{tpus.good} of {tpus.of} ok"
+        count = (count if tpus.of else "" if state == "UNREACHABLE" else "none") + (", SIMULATED" if simulated else "")
+        rows.add_row(",".join(fold(hosts)), text((line(state), STYLES[worst])), count)
     return rows
 
 

@@ -14,6 +14,7 @@ class Card:
 
     address: str
     driver: str | None
+    driver_override: str | None
     link_speed: str | None
     link_width: int | None
     max_link_speed: str | None
@@ -42,7 +43,10 @@ class Owner:
 
 @dataclass(frozen=True)
 class Device:
-    """The driver's device for a card (/sys/class/apex). Temperatures in milli-degrees, `poll_interval` in ms."""
+    """The driver's device for a card (/sys/class/apex). Temperatures in milli-degrees, `poll_interval` in ms.
+
+    `in_place`: what is at the path of a missing device node, "nothing" or such as "a plain file"; None if unknown.
+    """
 
     name: str
     status: str | None
@@ -56,6 +60,7 @@ class Device:
     owner_pid: str | None
     owner: Owner | None
     node: DeviceNode | None
+    in_place: str | None
 
     @property
     def path(self) -> str:
@@ -95,13 +100,22 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Driver:
-    """Drivers apex and gasket of a host. `dkms_built`: for the running kernel; None if DKMS does not have them."""
+    """Drivers apex and gasket of a host. `dkms_built`: for the running kernel; None if DKMS does not have them.
+
+    `file`: the module for the running kernel; `headers`: whether that kernel's are there; `blacklist`: what excludes
+    the module; `secure_boot`: whether the kernel loads only what is signed; `dma_bit_mask`: gasket's option.
+    """
 
     version: str | None
     loaded: bool
     kernel: str | None
     file: str | None
+    headers: bool | None
     blacklisted: bool
+    blacklist: str | None
+    secure_boot: bool | None
+    dma_bit_mask: str | None
+    dkms_name: str | None
     dkms_version: str | None
     dkms_built: bool | None
     dkms_log: tuple[str, ...]
@@ -112,8 +126,8 @@ class Facts:
     """Facts about the Edge TPUs of one host.
 
     `error`: of a probe that failed; then nothing else is set. `lspci`, `proc`: number of TPUs that each of them lists.
-    `devices`, `attempts`: by PCI address. `uptime`: seconds, on the clock of the kernel's log. `untried`: why no TPU
-    was tried, if a trial was asked for.
+    `devices`, `attempts`: by PCI address. `uptime`: seconds, on the clock of the kernel's log. `tried`: whether the
+    free TPUs were tried; `untried`: why none was, if a trial was asked for.
     """
 
     error: str | None
@@ -134,6 +148,7 @@ class Facts:
     listed: tuple[str, ...] | None
     attempts: Mapping[str, Attempt]
     untried: str | None
+    tried: bool
     runtime: Reading
 
 
@@ -170,6 +185,7 @@ def read(document: object) -> Facts:
             address: _attempt(each) for address, each in trial.parts_by_name("attempts").items() if each.text("stage")
         },
         untried=trial.text("error"),
+        tried=trial.has("attempts"),
         runtime=runtime,
     )
 
@@ -181,6 +197,7 @@ def _card(about: Reading) -> Card | None:
     return Card(
         address,
         about.text("driver"),
+        about.text("driver_override"),
         about.text("link_speed"),
         about.integer("link_width"),
         about.text("max_link_speed"),
@@ -206,6 +223,7 @@ def _device(about: Reading) -> Device | None:
         owner_pid=about.text("device_owner"),
         owner=_owner(about.part("owner")),
         node=_node(about.part("node")),
+        in_place=about.text("in_place"),
     )
 
 
@@ -254,7 +272,12 @@ def _driver(about: Reading) -> Driver:
         loaded=about.boolean("loaded") is True,
         kernel=about.text("kernel"),
         file=about.text("file"),
+        headers=about.boolean("headers"),
         blacklisted=about.boolean("blacklisted") is True,
+        blacklist=about.text("blacklist"),
+        secure_boot=about.boolean("secure_boot"),
+        dma_bit_mask=about.text("dma_bit_mask"),
+        dkms_name=dkms.text("name"),
         dkms_version=dkms.text("version"),
         dkms_built=dkms.boolean("built") is True if dkms else None,
         dkms_log=dkms.texts("log") or (),

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from clusteradm.health import runtimes
 from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok, warning
 from clusteradm.health.tpu import bus as tpu_bus
+from clusteradm.health.tpu import driver as tpu_driver
 from clusteradm.health.tpu import facts as tpu_facts
-from clusteradm.health.tpu import patterns
+from clusteradm.health.tpu import kernel_log, patterns
 from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts, Owner
 
 CHECK = "tpu"
@@ -21,6 +22,8 @@ CLOCKS_MHZ = (500.0, 250.0, 125.0, 62.5)
 # States of a TPU that a job's rank may use; LINK only makes transfers slower.
 _USABLE = ("OK", "LINK")
 _RESET = "clusteradm tpu reset {tpu}; else a power cycle"
+# Owner and group, in a user namespace, of what belongs to nobody in it.
+_UNMAPPED = {"nobody", "nogroup", "65534"}
 _AIR = "more air over the module: a fan, a heat sink, fewer modules side by side"
 
 
@@ -49,7 +52,12 @@ class _Case:
 
     @property
     def log(self) -> list[str]:
-        return tpu_bus.log_of(self.card, self.facts)
+        return kernel_log.about(self.card, self.facts)
+
+    @property
+    def said(self) -> str:
+        """The kernel's last line about it that no pattern knows, as the end of a cause."""
+        return kernel_log.last_words(self.card, self.facts)
 
     def error(self, state: str, cause: str, remedy: str, source: str) -> Finding:
         return error(self.subject, CHECK, state, cause, remedy, detail=_detail(self), source=source)
@@ -59,7 +67,9 @@ class _Case:
 
     def matched(self, match: patterns.Match) -> Finding:
         """Finding of the pattern that a line matches."""
-        remedy = match.pattern.remedy.replace("{tpu}", self.name)
+        present = self.facts.driver.dma_bit_mask or "64 unless set"
+        remedy = match.pattern.remedy.replace("{tpu}", self.name).replace("{present}", present)
+        remedy = remedy.replace("{mask}", "64" if present == "32" else "32")
         finding = self.warning if match.pattern.state in ("BUSY", "THROTTLED") else self.error
         return finding(match.pattern.state, match.cause, remedy, match.pattern.source)
 
@@ -96,8 +106,8 @@ def healthy(host: str, document: object) -> tuple[Tpu, ...]:
 def _one(subject: str, card: Card, facts: Facts) -> Finding:
     device = facts.devices.get(card.address)
     if device is None:
-        state, cause, remedy, source = tpu_bus.unbound(card, facts)
-        return error(subject, CHECK, state, cause, remedy, source=source)
+        verdict = tpu_driver.unbound(card, facts)
+        return error(subject, CHECK, verdict.state, verdict.cause, verdict.remedy, source=verdict.source)
     if device.leaving:
         cause = "the driver apex is being unloaded"
         return error(subject, CHECK, "NO_DRIVER", cause, "modprobe apex on the host", source="GD gasket_core.c")
@@ -108,10 +118,8 @@ def _one(subject: str, card: Card, facts: Facts) -> Finding:
 def _no_node(case: _Case) -> Finding | None:
     device = case.device
     if device.node is None:
-        cause = f"{device.path} is not there"
-        return case.error(
-            "NO_NODE", cause, "udevadm trigger on the host, or reboot it", "google/gasket-driver, major 120"
-        )
+        cause, remedy = _in_its_place(device)
+        return case.error("NO_NODE", cause, remedy, "ET#644, GD#19; major 120")
     listed = case.facts.listed
     if listed is None or case.facts.runtime.has("library_error") or device.path in listed:
         return None
@@ -122,13 +130,35 @@ def _no_node(case: _Case) -> Finding | None:
     return case.error("NO_NODE", cause, remedy, "edgetpu_list_devices reads /sys/class/apex (libedgetpu 16.0)")
 
 
+def _in_its_place(device: Device) -> tuple[str, str]:
+    """Cause and remedy for a device without a node. udev makes no nodes: the kernel does, when the driver is loaded."""
+    again = "modprobe -r apex gasket; modprobe apex on the host"
+    container = (
+        f"in a container, remove it, and pass the device itself: dev0: {device.path} (Proxmox), lxc.mount.entry "
+        f"without create=file (LXC), --device {device.path} (Docker)"
+    )
+    if device.in_place == "nothing":
+        return f"{device.path} is not there, though the driver has the device", f"{again}; {container}"
+    if device.in_place:
+        remedy = f"rm -r {device.path} on the host, then {again}; {container}"
+        return f"{device.path} is {device.in_place}, not a device node", remedy
+    cause = f"there is no device node at {device.path}: nothing, or a plain file or folder that a container made there"
+    look = f"ls -ld {device.path} on the host, rm -r {device.path} if it is a file or folder"
+    remedy = f"{look}, then {again}; {container}"
+    return cause, remedy
+
+
 def _no_permission(case: _Case) -> Finding | None:
     node, facts = case.device.node, case.facts
     cause = _permission(node, facts) if node else ""
     if not cause and case.attempt and case.attempt.access is False and case.attempt.error:
         cause = f"{case.device.path} may not be opened by the cluster user"
     source = "SUBSYSTEM apex: 0660, group apex (gasket-dkms); ET#256, ET#637, tensorflow#35054"
-    return case.error("NO_PERMISSION", cause, BOOTSTRAP, source) if cause else None
+    remedy = BOOTSTRAP
+    if node and _UNMAPPED & {node.owner, node.group}:
+        cause += ": an id of the container's host that the container does not have"
+        remedy = f"on the container's host, pass it with the container's group: dev0: {node.path},gid=GID,mode=0660"
+    return case.error("NO_PERMISSION", cause, remedy, source) if cause else None
 
 
 def _permission(node: DeviceNode, facts: Facts) -> str:
@@ -150,7 +180,10 @@ def _no_interrupts(case: _Case) -> Finding | None:
     still = attempt is not None and attempt.inference and attempt.interrupts is False
     if device.interrupts and device.status != "LAMED" and not still:
         return None
-    remedy = "the host must give it 13 MSI-X vectors: another slot, or another host (virtual machines often cannot)"
+    remedy = (
+        "the host must give it 13 MSI-X vectors; boot without pci=nomsi, on a Raspberry Pi 5 with "
+        "dtoverlay=pciex1-compat-pi5,no-mip; else another slot, or another host (virtual machines often cannot)"
+    )
     source = "ET#122, ET#223; GD gasket_interrupt.c"
     if match := patterns.in_force(case.log, {"LAMED"}):
         cause, remedy, source = match.cause, match.pattern.remedy, match.pattern.source
@@ -168,22 +201,40 @@ def _wedged(case: _Case) -> Finding | None:
     reset = _RESET.format(tpu=case.name)
     if device.temperature is not None and device.temperature <= WEDGED_MILLIDEGREES:
         read = f"it reads {device.temperature / 1000:.1f} °C, as a chip that fell off the bus"
-        return case.error("WEDGED", f"{read} (status says {device.status})", reset, "ET#843, ET#741, ET#647")
+        cause = f"{read} (status says {device.status}){_evidence(case)}"
+        return case.error("WEDGED", cause, reset, "ET#843, ET#741, ET#647")
+    if tpu_bus.silent(case.card):
+        cause = f"its registers read all ones, as those of a card that fell off the bus{_evidence(case)}"
+        return case.error("WEDGED", cause, reset, "ET#741, ET#647")
     if device.status not in (None, "ALIVE"):
-        return case.error("WEDGED", f"the driver calls it {device.status}", "power-cycle the host", "GD gasket_core.c")
+        cause = f"the driver calls it {device.status}{_evidence(case)}"
+        return case.error("WEDGED", cause, "power-cycle the host", "GD gasket_core.c")
     if device.owned or (attempt and attempt.ok):
         return None  # it was opened since the kernel complained
-    if match := patterns.in_force(case.log if attempt else tpu_bus.recent(case.log, case.facts), {"WEDGED"}):
+    own = patterns.first("stderr", _last_lines(attempt)) if attempt else None
+    if own and own.pattern.state != "WEDGED":
+        return None  # what ended the trial is known, and is none of the chip's
+    # Without a trial, nothing says that a line of long ago still holds.
+    lines = case.log if attempt or case.facts.tried else kernel_log.recent(case.log, case.facts)
+    if match := patterns.in_force(lines, {"WEDGED"}):
         return case.matched(match)
-    if not attempt:
-        return None
-    match = patterns.first("stderr", attempt.stderr)
-    if match and match.pattern.state == "WEDGED":
-        return case.matched(match)
-    if attempt.timeout and attempt.stage != "import":
-        cause = f"a process that tried it hung ({attempt.stage}) and was killed"
+    if own:
+        return case.matched(own)
+    if attempt and attempt.timeout and attempt.stage != "import":
+        cause = f"a process that tried it hung ({attempt.stage}) and was killed{case.said}"
         return case.error("WEDGED", cause, reset, "ET#345, ET#507")
     return None
+
+
+def _evidence(case: _Case) -> str:
+    """What the kernel's log says of a chip that is known to be wedged, as the end of the cause."""
+    match = patterns.in_force(case.log, {"WEDGED"})
+    return f'; the kernel: "{patterns.quoted(match.line)}"' if match else case.said
+
+
+def _last_lines(attempt: Attempt) -> list[str]:
+    """What a trial's process said, and the name of the signal that ended it."""
+    return [*attempt.stderr, attempt.error or "", tpu_bus.SIGNALS.get(attempt.signal or 0, "")]
 
 
 def _busy(case: _Case) -> Finding | None:
@@ -212,9 +263,16 @@ def _did_not_load(case: _Case) -> Finding | None:
         return None
     if attempt.timeout and attempt.stage == "import":
         return None  # a host too busy to import a runtime proves nothing about its TPUs
-    match = patterns.first(
-        "stderr", [*attempt.stderr, attempt.error or "", tpu_bus.SIGNALS.get(attempt.signal or 0, "")]
-    )
+    match = patterns.first("stderr", _last_lines(attempt))
+    if match and match.pattern.name == "open-refused" and (held := patterns.in_force(case.log, {"BUSY"})):
+        return case.matched(held)
+    # Where the versions are those that bootstrap installs, it does not help against a crash.
+    remedy = BOOTSTRAP
+    if case.facts.runtime.boolean("ok") and not runtimes.issue(case.facts.runtime) and attempt.stage != "import":
+        remedy = f"{_RESET.format(tpu=case.name)}; the versions go together (playbooks/vars/runtimes.yml)"
+    if match and match.pattern.name == "abi" and remedy != BOOTSTRAP:
+        cause = f"the process crashed (signal 11, {attempt.stage}){case.said}"
+        return case.error("RUNTIME", cause, remedy, match.pattern.source)
     if match:
         finding = case.matched(match)
         has = runtimes.installed(case.facts.runtime)
@@ -223,18 +281,19 @@ def _did_not_load(case: _Case) -> Finding | None:
         return finding
     source = "ET#359, #589, #645, #756; measured with libedgetpu 16.0"
     if attempt.signal:
-        cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage})"
-        return case.error("RUNTIME", cause, BOOTSTRAP, source)
+        cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage}){case.said}"
+        return case.error("RUNTIME", cause, remedy, source)
     last = next((line for line in reversed(attempt.stderr) if line.strip()), attempt.error or "no reason given")[:300]
     if attempt.count == 0 or attempt.stage == "list":
-        cause = "libedgetpu lists no Edge TPU" if attempt.count == 0 else last
-        return case.error("NO_NODE", cause, "see `dmesg | grep apex` on the host", source)
+        cause = ("libedgetpu lists no Edge TPU" if attempt.count == 0 else last) + case.said
+        look = "see whether the cluster user can read /sys/class/apex on the host; in a container, pass /sys through"
+        return case.error("NO_NODE", cause, look, source)
     if attempt.stage == "load" and attempt.error:
         if held := patterns.in_force(case.log, {"BUSY"}):
             return case.matched(held)
-        cause = f"{attempt.error}: it may be opened, but was not; another process opened it first"
+        cause = f"{attempt.error}, with no reason; it may be opened, so another process may have had it{case.said}"
         return case.warning("BUSY", cause, "clusteradm health again; it names the owner if there is one", source)
-    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}", BOOTSTRAP, source)
+    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}{case.said}", remedy, source)
 
 
 def _runtime(case: _Case) -> Finding | None:

@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.kernel_log import log
 from clusteradm.node.probe.programs import output
 from clusteradm.node.probe.system import meminfo
 from clusteradm.node.texts import names, number, read
@@ -138,7 +138,7 @@ def killed(root: str) -> Optional[List[Dict[str, Any]]]:
     From the kernel's log (mm/oom_kill.c); None if that is not readable. A process that reached the limit of its cgroup
     is not among them.
     """
-    lines = kernel_log(root, ["Kill process ", "Killed process "])
+    lines = log(root)
     if lines is None:
         return None
     found = []

@@ -12,7 +12,8 @@ import stat
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.probe import pcie
-from clusteradm.node.probe.driver import driver, kernel_log
+from clusteradm.node.probe.driver import driver
+from clusteradm.node.probe.kernel_log import kernel_log
 from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import output
 from clusteradm.node.probe.system import uptime
@@ -39,7 +40,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "vectors": pcie.vectors(root),
         "apex": devices,
         "driver": driver(root),
-        "kernel_log": kernel_log(root, [card["address"] for card in cards]),
+        "kernel_log": kernel_log(root),
         "uptime": None if seconds is None else int(seconds),
         "device_tree": device_tree(root),
         "group": group(root, "apex"),
@@ -98,6 +99,7 @@ def apex(root: str, user: Optional[str] = None) -> List[Dict[str, Any]]:
         about: Dict[str, Any] = {file: read(base, name, file) for file in _FILES}
         about["name"] = name
         about["node"] = node(root, "/dev/" + name)
+        about["in_place"] = None if about["node"] else in_place(root, "/dev/" + name)
         about["owner"] = process(root, about["device_owner"], user)
         found.append(about)
     return found
@@ -127,6 +129,20 @@ def node(root: str, path: str) -> Optional[Dict[str, Any]]:
         "major": os.major(about.st_rdev),
         "minor": os.minor(about.st_rdev),
     }
+
+
+def in_place(root: str, path: str) -> str:
+    """What is at the path of a device node that is not there: "nothing", or such as "a plain file"."""
+    try:
+        mode = os.lstat(os.path.join(root, path.lstrip("/"))).st_mode
+    except OSError:
+        return "nothing"
+    kinds = {
+        stat.S_IFREG: "a plain file",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFLNK: "a link that leads to no device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
 
 
 # The command that the supervisor gives to mpirun (node/job/supervisor.py).

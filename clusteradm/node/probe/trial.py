@@ -15,7 +15,7 @@ from clusteradm.node import child
 from clusteradm.node.account import as_user
 from clusteradm.node.child import PYTHON
 from clusteradm.node.probe.attempt import attempt, is_root
-from clusteradm.node.probe.driver import kernel_log
+from clusteradm.node.probe.kernel_log import kernel_log
 from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import run_all
 from clusteradm.node.probe.tpu import process
@@ -33,17 +33,19 @@ _OUTPUT_QUEUE = "0x03"
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """{"attempts": see attempts(), None if the cluster user is root}; if one failed, "kernel_log": lines about them."""
+    """{"attempts": see attempts(), None if nothing could be tried}; if one failed, "kernel_log": lines about them."""
     if is_root(options["user"]):
         return {"attempts": None}
     tried = attempts(root, options["user"], PYTHON, options.get("shared"))
+    if tried is None:
+        return {"attempts": None}
     if all(one["ok"] for one in tried.values()):
         return {"attempts": tried}
-    return {"attempts": tried, "kernel_log": kernel_log(root, list(tried))}
+    return {"attempts": tried, "kernel_log": kernel_log(root)}
 
 
-def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[str, Dict[str, Any]]:
-    """PCI address -> result of the trial, for each free TPU.
+def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Optional[Dict[str, Dict[str, Any]]]:
+    """PCI address -> result of the trial, for each free TPU; None while another probe tries them.
 
     {"ok", "stage": the last one begun, "seconds"}, and if known "error", "signal", "timeout", "count": devices that
     libedgetpu lists, "access": whether the user may open the node, "stderr": last lines, "owner": the process that had
@@ -52,7 +54,9 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Dict[s
     """
     found = attempt(user, _MODEL_SECONDS, lambda: {"model": compiled_model(shared)}) if shared else {}
     with tpu_lock(root, _IMPORT_SECONDS) as acquired:
-        devices = free(root) if acquired else []
+        if not acquired:
+            return None
+        devices = free(root)
         if not devices:
             return {}
         before = {device["name"]: interrupts(root, device["name"]) for device in devices}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,7 @@ def lines(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "kernel", line
     for line in (about["driver"]["dkms"] or {}).get("log") or ():
         yield "dkms", line
-    for attempt in trial.get("attempts", {}).values():
+    for attempt in (trial.get("attempts") or {}).values():
         for line in attempt.get("stderr", ()):
             yield "stderr", line
         if "signal" in attempt:
@@ -146,6 +147,36 @@ def test_without_polling_no_clock_is_computed(temperature: str) -> None:
     (finding,) = judged(fixture)
     assert "does not throttle" in finding.detail
     assert "MHz" not in finding.detail + finding.cause
+
+
+def test_a_line_about_another_card_is_no_cause() -> None:
+    """A line that names a card says nothing of the others behind its bridge; nor does one of a bridge elsewhere."""
+    fixture = load("absent-1-of-8")
+    fixture["document"]["tpu"]["kernel_log"] = [
+        "[5.1] pcieport 0000:00:01.0: AER: Uncorrected (Fatal) error received: 0000:05:00.0",
+        "[5.2] DMAR: [DMA Read] Request device [05:00.0] fault addr ffffe000 [fault reason 06]",
+        "[5.3] pcieport 0000:0e:01.0: DPC: containment event, status:0x1f01 source:0x0000",
+        "[5.4] pcieport 0000:03:00.0: pciehp: Slot(5): Link Down",
+    ]
+    for attempt in fixture["document"]["trial"]["attempts"].values():
+        attempt.update(ok=False, stage="invoke", timeout=True)
+    causes = {each.subject.partition(" ")[2]: each.cause for each in judged(fixture)}
+    assert "Link Down" in causes["0000:04:00.0"]  # the card behind that port
+    assert "AER" in causes["0000:05:00.0"]
+    for address in ("0000:06:00.0", "0000:07:00.0"):
+        assert not re.search("AER|DMAR|DPC|Link Down", causes[address])
+
+
+def test_what_a_good_line_does_not_disprove_stays(tmp_path: Path) -> None:
+    """ "Not throttled" is about heat alone; a card that is taken anew is another story."""
+    fixture = load("wedged-ram")
+    log = fixture["document"]["tpu"]["kernel_log"]
+    for line, states in (
+        ("[9840.1] apex 0000:02:00.0: Apex performance not throttled due to temperature", ["WEDGED"]),
+        ("[9841.1] apex 0000:02:00.0: enabling device (0000 -> 0002)", ["OK"]),
+    ):
+        log.append(line)
+        assert [each.state for each in judged(fixture)] == states
 
 
 def test_what_explains_the_others_comes_first() -> None:

@@ -44,7 +44,8 @@ def report() -> HealthReport:
 
 
 def ok(report: HealthReport) -> HealthReport:
-    return dataclasses.replace(report, findings=[each for each in report.findings if each.ok])
+    figures = [each for each in report.figures if each.name != "host_tpus_expected"]
+    return dataclasses.replace(report, findings=[each for each in report.findings if each.ok], figures=figures)
 
 
 def shown(report: HealthReport, *, verbose: bool = False) -> str:
@@ -101,6 +102,27 @@ def test_a_host_does_not_speak_to_the_terminal(report: HealthReport) -> None:
 
 def test_subjects() -> None:
     assert subjects(["c-1", "c-2 0001:01:00.0", "c-3", "c-2"]) == "c-[1-3], c-2 0001:01:00.0"
+
+
+def test_what_is_absent_or_silent_counts_against_what_is_declared() -> None:
+    """Of eight declared three are there; a host that is silent has one; an undeclared one is of a failed probe."""
+    findings = [Finding(f"w1 0000:0{number}:00.0", "tpu", "OK") for number in range(3)]
+    findings += [Finding("w1", "tpu", "ABSENT", Severity.ERROR, "", "5 of 8", "reseat")]
+    findings += [Finding("w2", "ssh", "UNREACHABLE", Severity.ERROR, "", "no answer", "power")]
+    findings += [Finding("w3", "tpu", "UNKNOWN", Severity.ERROR, "", "the probe failed", "report")]
+    figures = [Figure("host_tpus_expected", {"host": host}, value) for host, value in (("w1", 8), ("w2", 1))]
+    report = HealthReport("c", findings, figures)
+    assert [report.count(host) for host in ("w1", "w2", "w3")] == [(3, 8), (0, 1), (0, 1)]
+    assert report.document()["tpus"]["ok"] == 3 and report.document()["tpus"]["of"] == 10
+    assert report.document()["tpus"]["hosts"]["w1"] == {"ok": 3, "of": 8}
+    text = shown(report)
+    assert "3 of 8 ok" in text and "UNREACHABLE  0 of 1 ok" in text and "3 of 10 Edge TPUs OK" in text
+    assert "3 of 10 Edge TPUs OK" in nagios(report)[1] and "tpus=3;;;0;10" in nagios(report)[1]
+    page = html(report)
+    assert "3 of 8</td>" in page and "0 of 1</td>" in page and "3 of 10 Edge TPUs OK" in page
+    metrics = prometheus(report)
+    assert 'clusteradm_host_tpus_ok{host="w1"} 3' in metrics and 'clusteradm_host_tpus_ok{host="w2"} 0' in metrics
+    assert 'clusteradm_host_tpus_expected{host="w2"} 1' in metrics
 
 
 def test_no_finding_at_all() -> None:
@@ -180,7 +202,7 @@ def test_performance_data_keeps_to_its_grammar(report: HealthReport) -> None:
     one = rf"(?:'[^'=|]+'|[^\s'=|]+)={number}(?:s|%|B|c)?(?:;(?:{number})?){{0,4}}"
     data = nagios(report)[1].split(" | ")[1]
     assert re.fullmatch(rf"{one}(?: {one})*", data)
-    assert "'coral-4 0001:01:00.0'=91.05;84.8;89.8" in data and "hosts=9;;;0;10" in data and "tpus=6;;;0;9" in data
+    assert "'coral-4 0001:01:00.0'=91.05;84.8;89.8" in data and "hosts=9;;;0;10" in data and "tpus=6;;;0;10" in data
 
 
 class Page(HTMLParser):

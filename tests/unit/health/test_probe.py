@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node.probe import driver, pcie, tpu
+from clusteradm.node.probe import driver, kernel_log, pcie, tpu
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -66,8 +66,17 @@ def test_vectors_of_a_card_and_of_the_machine(tmp_path: Path) -> None:
     assert pcie.vectors(str(tmp_path)) == {"free": 1391, "allocated": 232}
 
 
+def card(root: Path, address: str) -> None:
+    for name, text in {"vendor": "0x1ac1", "device": "0x089a"}.items():
+        put(root / "sys/bus/pci/devices" / address / name, text + "\n")
+
+
+def kmsg(root: Path, *texts: str) -> None:
+    put(root / "dev/kmsg", "".join(f"6,{number},{number}000000,-;{text}\n" for number, text in enumerate(texts)))
+
+
 def test_the_kernels_log_on_apex_and_on_the_cards(tmp_path: Path) -> None:
-    assert driver.kernel_log(str(tmp_path)) is None
+    assert kernel_log.kernel_log(str(tmp_path)) is None
     put(
         tmp_path / "dev/kmsg",
         "6,1,900,-;Linux version 6.1.0\n"
@@ -76,16 +85,58 @@ def test_the_kernels_log_on_apex_and_on_the_cards(tmp_path: Path) -> None:
         "6,3,3200000,c;pci 0000:01:00.0: [1ac1:089a] type 00 class 0x0000ff\n"
         "6,4,3300000,-;pci 0000:02:00.0: something else\nno record\n",
     )
-    assert driver.kernel_log(str(tmp_path), ["0000:01:00.0"]) == [
+    assert kernel_log.kernel_log(str(tmp_path)) == [
         "[3.100000] apex 0000:01:00.0: RAM did not enable within timeout (12000 ms)",
         "[3.200000] pci 0000:01:00.0: [1ac1:089a] type 00 class 0x0000ff",
     ]
 
 
+# Lines of the threads that the fixtures name (tests/fixtures/probes), and beside them lines about other devices.
+KEPT = [
+    "Loading of unsigned module is rejected",
+    "Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7",
+    "pcieport 0000:80:01.1: Data Link Layer Link Active not set in 1000 msec",
+    "pcieport 0000:80:01.1: DPC: containment event, status:0x1f01 source:0x0000",
+    "pci 0000:83:00.0: AER: can't recover (no error_detected callback)",
+    "pci 0000:80:01.1: bridge window [mem size 0x00200000 64bit pref]: can't assign; no space",
+    "DMAR: [DMA Read NO_PASID] Request device [83:00.0] fault addr 0x100000 [fault reason 0x71]",
+    "gasket: Unknown symbol dma_buf_get (err -2)",
+    "pci 0000:84:00.0: [1ac1:089a] type 00 class 0x0000ff",
+    "pci 0000:84:00.0: removed, and gone since",
+]
+DROPPED = [
+    "pcieport 0000:80:01.1: PME: Signaling with IRQ 40",
+    "pcieport 0000:90:01.1: DPC: containment event, status:0x1f01 source:0x0000",
+    "DMAR: [DMA Read NO_PASID] Request device [93:00.0] fault addr 0x100000 [fault reason 0x71]",
+    "nvme 0000:93:00.0: PCIe Bus Error: severity=Uncorrected (Fatal)",
+    "usb 1-1: new high-speed USB device",
+]
+
+
+def test_the_log_has_the_bridges_the_module_and_the_cards_that_are_gone(tmp_path: Path) -> None:
+    card(tmp_path, "0000:83:00.0")
+    bridge(tmp_path, "0000:80:01.1", secondary_bus_number="131", subordinate_bus_number="132")
+    kmsg(tmp_path, *KEPT, *DROPPED)
+    found = kernel_log.kernel_log(str(tmp_path))
+    assert found is not None and [line.partition("] ")[2] for line in found] == KEPT
+
+
+def test_what_is_repeated_does_not_crowd_out_what_came_first(tmp_path: Path) -> None:
+    first = "apex 0000:01:00.0: Couldn't initialize interrupts: -22"
+    again = "apex 0000:01:00.0: Apex performance not throttled due to temperature"
+    faults = [f"apex 0000:01:00.0: Fault VA: {number:#x}" for number in range(500)]
+    kmsg(tmp_path, first, *[again] * 5000, *faults)
+    found = kernel_log.kernel_log(str(tmp_path))
+    assert found is not None and len(found) == 1 + 4 + 4 and first in found[0]
+    kmsg(tmp_path, first, *[f"apex 0000:01:00.0: message {number}" for number in range(5000)])
+    found = kernel_log.kernel_log(str(tmp_path))
+    assert found is not None and len(found) == 200 and first in found[0] and "message 4999" in found[-1]
+
+
 def test_the_log_of_a_running_kernel_can_be_read_to_its_end() -> None:
     if not os.access("/dev/kmsg", os.R_OK):
         pytest.skip("this machine shows no kernel log")
-    found = driver.kernel_log("/")
+    found = kernel_log.log("/")
     assert found is None or all(line.startswith("[") for line in found)
 
 
@@ -95,9 +146,30 @@ def test_dkms(tmp_path: Path) -> None:
     put(tmp_path / "var/lib/dkms/gasket/1.0/build/make.log", "\n".join(f"line {number}" for number in range(100)))
     (tmp_path / "var/lib/dkms/gasket/kernel-6.1.0-x86_64").symlink_to("1.0")
     found = driver.driver(str(tmp_path))["dkms"]
-    assert (found["version"], found["built"], len(found["log"]), found["log"][-1]) == ("1.0", False, 40, "line 99")
+    assert (found["name"], found["version"], found["built"], found["log"][-1]) == ("gasket", "1.0", False, "line 99")
     (tmp_path / "var/lib/dkms/gasket/1.0/6.12.9/x86_64").mkdir(parents=True)
-    assert driver.driver(str(tmp_path))["dkms"] == {"version": "1.0", "built": True, "log": None}
+    assert driver.driver(str(tmp_path))["dkms"] == {"name": "gasket", "version": "1.0", "built": True, "log": None}
+
+
+def test_a_fork_has_another_name_and_the_one_that_is_built_counts(tmp_path: Path) -> None:
+    put(tmp_path / "proc/sys/kernel/osrelease", "6.12.9\n")
+    put(tmp_path / "var/lib/dkms/gasket/1.0/build/make.log", "x")
+    (tmp_path / "var/lib/dkms/gasket-dkms/1.0-18/6.12.9/x86_64").mkdir(parents=True)
+    (tmp_path / "var/lib/dkms/gasket-driver/0.9").mkdir(parents=True)
+    found = driver.driver(str(tmp_path))["dkms"]
+    assert found == {"name": "gasket-dkms", "version": "1.0-18", "built": True, "log": None}
+
+
+def test_the_first_error_of_a_long_build_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "proc/sys/kernel/osrelease", "6.12.9\n")
+    lines = ["DKMS make.log for gasket-1.0 for kernel 6.12.9 (x86_64)"]
+    lines += [f"  CC [M]  a{number}.o" for number in range(500)]
+    lines += ["gasket_core.c:1376:19: error: ‘no_llseek’ undeclared here (not in a function)"]
+    lines += [f"gasket_core.h:{number}: warning: unused" for number in range(500)]
+    lines += ["make: *** [Makefile:224] Error 2"]
+    put(tmp_path / "var/lib/dkms/gasket/1.0/build/make.log", "\n".join(lines))
+    log = driver.driver(str(tmp_path))["dkms"]["log"]
+    assert log[0] == lines[0] and lines[501] in log and log[-1] == lines[-1] and len(log) <= 40
 
 
 def test_where_the_module_is_from(tmp_path: Path) -> None:
@@ -108,8 +180,52 @@ def test_where_the_module_is_from(tmp_path: Path) -> None:
     put(tmp_path / "etc/modprobe.d/blacklist-apex.conf", "# the old one\nblacklist gasket\nblacklist apex\n")
     found = driver.driver(str(tmp_path))
     assert found["file"] == "kernel/drivers/staging/gasket/apex.ko.xz"
+    assert found["blacklist"] == "/etc/modprobe.d/blacklist-apex.conf"
     assert (found["version"], found["loaded"], found["in_tree"], found["blacklisted"]) == ("1.0", True, True, True)
     assert (found["headers"], found["gasket_version"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "where"),
+    [
+        ("etc/modprobe.d/a.conf", "install apex /bin/false\n", "/etc/modprobe.d/a.conf"),
+        ("proc/cmdline", "quiet module_blacklist=nouveau,apex\n", "the kernel's command line"),
+        ("proc/cmdline", "modprobe.blacklist=gasket quiet\n", "the kernel's command line"),
+        ("etc/modprobe.d/a.conf", "# blacklist apex\nblacklist apexes\noptions apex trip_point0_temp=1\n", None),
+        ("proc/cmdline", "quiet apex.trip_point0_temp=1\n", None),
+    ],
+)
+def test_what_excludes_the_module(tmp_path: Path, file: str, text: str, where: str | None) -> None:
+    put(tmp_path / file, text)
+    found = driver.driver(str(tmp_path))
+    assert (found["blacklist"], found["blacklisted"]) == (where, where is not None)
+
+
+def test_the_module_is_where_depmod_found_it(tmp_path: Path) -> None:
+    put(tmp_path / "proc/sys/kernel/osrelease", "6.12.9\n")
+    dependencies = "kernel/x.ko:\nextra/gasket/apex.ko.xz: extra/gasket/gasket.ko.xz\n"
+    put(tmp_path / "lib/modules/6.12.9/modules.dep", dependencies)
+    assert driver.driver(str(tmp_path))["file"] == "extra/gasket/apex.ko.xz"
+
+
+def test_secure_boot(tmp_path: Path) -> None:
+    variable = tmp_path / "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    assert driver.driver(str(tmp_path))["secure_boot"] is None
+    for last, found in ((b"\0", False), (b"\1", True), (b"", None)):
+        variable.parent.mkdir(parents=True, exist_ok=True)
+        variable.write_bytes(b"\6\0\0\0" + last)
+        assert driver.driver(str(tmp_path))["secure_boot"] is found
+    put(tmp_path / "sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+    assert driver.driver(str(tmp_path))["secure_boot"] is True
+
+
+def test_what_is_where_a_device_node_should_be(tmp_path: Path) -> None:
+    assert tpu.in_place(str(tmp_path), "/dev/apex_0") == "nothing"
+    put(tmp_path / "dev/apex_0")
+    (tmp_path / "dev/apex_1").mkdir()
+    (tmp_path / "dev/apex_2").symlink_to("apex_9")
+    found = [tpu.in_place(str(tmp_path), f"/dev/apex_{number}") for number in range(3)]
+    assert found == ["a plain file", "a folder", "a link that leads to no device"]
 
 
 def test_device_tree(tmp_path: Path) -> None:
