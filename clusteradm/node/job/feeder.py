@@ -72,6 +72,8 @@ class Feeder:
                     tensor = self._decode(data, piece[3])
                 except BadInput as bad:
                     error = str(bad)
+                except MemoryError:
+                    error = "there is not enough memory to decode it"
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
                 self._ready.put(Decoded(chunk, piece[0], tensor, error))

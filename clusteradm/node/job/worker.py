@@ -7,13 +7,13 @@ import time
 import traceback
 from typing import Any, Dict, List
 
-from clusteradm.node.edgetpu.engine import Engine, read_model
+from clusteradm.node.edgetpu.engine import Engine, InferenceError, read_model
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Postprocessor, Preprocessor
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Channel, Message
-from clusteradm.node.job.feeder import Feeder
+from clusteradm.node.job.feeder import Decoded, Feeder
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.job import Assignment
@@ -69,14 +69,25 @@ class Worker:
         if item is None:
             return
         if item.error is not None:
-            result = {"i": item.input, "error": item.error}
+            result: Dict[str, Any] = {"i": item.input, "error": item.error}
         else:
-            outputs = self.engine.invoke(item.tensor)
-            self._busy += time.perf_counter() - taken
-            result = self._answers.result(item.input, outputs)
+            result = self._answer(item, taken)
         self._results[item.chunk].append(result)
         if len(self._results[item.chunk]) == self._sizes[item.chunk]:
             self._deliver(item.chunk)
+
+    def _answer(self, item: Decoded, started: float) -> Dict[str, Any]:
+        """The result of an inference. What goes wrong with this input alone is its result. Raises TpuError, OSError."""
+        try:
+            outputs = self.engine.invoke(item.tensor)
+        except InferenceError as error:
+            return {"i": item.input, "error": "the model fails on it: %s" % error}
+        finally:
+            self._busy += time.perf_counter() - started
+        try:
+            return self._answers.result(item.input, outputs)
+        except (TypeError, ValueError, OverflowError) as error:
+            return {"i": item.input, "error": "its result cannot be written: %s" % " ".join(str(error).split())[:300]}
 
     def _deliver(self, chunk: int) -> None:
         now = time.perf_counter()

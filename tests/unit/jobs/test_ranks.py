@@ -155,22 +155,21 @@ def test_a_second_attempt_does_what_the_first_did_not(job: Path) -> None:
 
 
 def test_a_rank_whose_engine_fails_costs_no_input(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    invoke: Callable[..., Any] = Engine.invoke
+    run_once: Callable[..., Any] = Engine._run
     broken: list[Engine] = []
 
     def fails(self: Engine, tensor: Any) -> Any:
-        if tensor.any():  # not the warm-up
-            if not broken:
-                broken.append(self)
-            if self in broken:
-                raise RuntimeError("the TPU has fallen off the bus")
-        return invoke(self, tensor)
+        if tensor.any() and not broken:  # not at the warm-up
+            broken.append(self)
+        if self in broken:
+            raise RuntimeError("the TPU has fallen off the bus")
+        return run_once(self, tensor)
 
-    monkeypatch.setattr(Engine, "invoke", fails)
+    monkeypatch.setattr(Engine, "_run", fails)
     progress = run(job, 3)
     assert answers(job) == expected(job)
     states = sorted((rank.state, rank.error) for rank in progress.ranks)
-    assert states == [("failed", "RuntimeError: the TPU has fallen off the bus"), ("ready", None), ("ready", None)]
+    assert states == [("failed", "inference fails: the TPU has fallen off the bus"), ("ready", None), ("ready", None)]
 
 
 def test_when_no_rank_can_work_the_attempt_ends_and_says_why(job: Path) -> None:
