@@ -48,6 +48,7 @@ class Preprocessor:
             values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
         except (ValueError, TypeError) as error:
             raise BadInput("not an array that the model takes: %s" % error)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.dtype == self.dtype:
             return values
         if values.dtype == np.uint8:
