@@ -15,12 +15,13 @@ from clusteradm.node.job.process import Process
 # An inference may take so many times the slowest so far, and no less than so many seconds.
 LIMIT_TIMES = 20.0
 LIMIT_SECONDS = 5.0
-START_SECONDS = 120.0  # to import the runtime, to read and to load the model
+START_SECONDS = 180.0  # to import the runtime, to read and load the model, and to try it
 STALL_SECONDS = 60.0  # without an input that can be read and decoded
 ALIVE_SECONDS = 1.0  # between two signs of life to rank 0
 MOST_DEATHS = 5  # in a row, without a result
 _POLL_SECONDS = 0.002
 _STOP_SECONDS = 2.0
+_LONGEST_STEP = 0.5
 
 
 class Parcel(NamedTuple):
@@ -60,7 +61,9 @@ class Keeper:
         self._deaths = 0
         self._earlier = dict.fromkeys(("busy", "decode", "wait"), 0.0)  # of processes that have ended
         self._times = dict(self._earlier)
-        self._said = self._moved = self._since = time.monotonic()
+        # Time in which this process did not run, as on a frozen host, does not count.
+        self._clock, self._seen = 0.0, time.monotonic()
+        self._said = self._started = self._moved = self._since = 0.0
         self._step = 0
 
     def run(self) -> None:
@@ -85,14 +88,17 @@ class Keeper:
         if self._failed:
             time.sleep(10 * channels.NAP)
             return
+        now = time.monotonic()
+        self._clock += min(now - self._seen, _LONGEST_STEP)
+        self._seen = now
         self._listen()
         if not self._failed:
-            self._watch(time.monotonic())
-        if not self._failed and time.monotonic() - self._said >= ALIVE_SECONDS:
+            self._watch(self._clock)
+        if not self._failed and self._clock - self._said >= ALIVE_SECONDS:
             self._send(channels.ALIVE)
 
     def _send(self, tag: int, body: Any = None) -> None:
-        self._said = time.monotonic()
+        self._said = self._clock
         self._channel.send(0, tag, body)
 
     def _accept(self, body: Dict[str, Any]) -> None:
@@ -110,7 +116,7 @@ class Keeper:
             parcel = self._waiting.popleft()
             self._parcels += 1
             if not self._out:
-                self._moved = time.monotonic()
+                self._moved = self._clock
             self._out[self._parcels] = parcel
             self._process.pipe.send(0, channels.CHUNK, {"chunk": self._parcels, "inputs": parcel.pieces})
 
@@ -122,8 +128,8 @@ class Keeper:
         message = self._process.pipe.poll(_POLL_SECONDS)
         while message is not None:
             if message.tag == channels.READY:
-                self._ready, self._moved = True, time.monotonic()
-                self._loading = self._loading or self._moved - self._process.started
+                self._ready, self._moved = True, self._clock
+                self._loading = self._loading or self._clock - self._started
                 if not self._announced:
                     self._announced = True
                     self._send(channels.READY, message.body)
@@ -140,7 +146,7 @@ class Keeper:
 
     def _settle(self, body: Dict[str, Any]) -> None:
         self._out.pop(body["chunk"], None)
-        self._deaths, self._moved = 0, time.monotonic()
+        self._deaths, self._moved = 0, self._clock
         self._times = {name: self._earlier[name] + body[name] for name in self._earlier}
         for result in body["results"]:
             self._chunks[self._chunk_of[result["i"]]].seconds += body["seconds"] / len(body["results"])
@@ -166,7 +172,7 @@ class Keeper:
             self._ended("its process " + death)
         elif not self._ready:
             limit = max(2 * LIMIT_SECONDS, 4 * self._loading) if self._loading else START_SECONDS
-            if now - self._process.started > limit:
+            if now - self._started > limit:
                 self._fail("loading the model did not end in %d s%s" % (limit, self._why()))
         elif pulse.step != self._step or pulse.inferred is None:
             if pulse.step != self._step:
@@ -208,7 +214,7 @@ class Keeper:
             self._deaths = 0
             self._answer({"i": index, "error": "the model fails on it, twice: " + how})
         self._ready, self._step = False, 0
-        self._process = Process(self._words)
+        self._process, self._started = Process(self._words), self._clock
         self._process.pipe.send(0, channels.BEGIN, self._begin)
 
     def _fail(self, error: str) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 from contextlib import suppress
 from typing import BinaryIO, List, Optional, Tuple, cast
 
@@ -36,7 +35,6 @@ class Process:
         self._in, self._out = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         os.set_blocking(self._in.fileno(), False)
         self.pipe = Pipe(self._out.fileno(), self._in.fileno())
-        self.started = time.monotonic()
 
     def death(self) -> Optional[str]:
         """How it ended; None while it lives."""

@@ -30,8 +30,10 @@ class Pulse:
     def end(self, seconds: float) -> None:
         """Say that it has ended, after so many seconds."""
         _NUMBER.pack_into(self._page, _INFERRED, 0)
-        if seconds > self.slowest:
-            _SECONDS.pack_into(self._page, _SLOWEST, seconds)
+        slowest = self.slowest
+        if seconds > slowest:
+            # A single one that took very long had perhaps been stopped with its host.
+            _SECONDS.pack_into(self._page, _SLOWEST, min(seconds, 4 * slowest) if slowest else seconds)
 
     def decode(self, thread: int, index: Optional[int]) -> None:
         """Say which input a thread decodes; None: none any more."""

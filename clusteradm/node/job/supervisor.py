@@ -121,7 +121,7 @@ class Supervisor:
             os.fchmod(log.fileno(), 0o644)
             log.write(("attempt %d: %s\n" % (number, " ".join(command))).encode("utf-8"))
             log.flush()
-            watch = Watch(os.path.join(self._run, job_names.PROGRESS), number)
+            watch = Watch(os.path.join(self._run, job_names.PROGRESS), number, self._spec.inputs)
             status = launch.run(command, log, watch.overdue)
         self._attempts[-1] = replace(self._measured(number, ranks), status=status)
         return status

@@ -10,6 +10,7 @@ from clusteradm.node.job import files
 from clusteradm.node.spec.wire.job import Progress
 
 START_SECONDS = 120.0  # until rank 0 writes: every host is to be reached, and to load MPI
+INPUTS_PER_SECOND = 5000  # that a slow head reads from the index, the journal included, before rank 0 writes
 SILENT_SECONDS = 60.0  # without a word of rank 0
 END_SECONDS = 5.0  # after rank 0 has finished
 _LONGEST_STEP = 2.0
@@ -18,9 +19,10 @@ _LONGEST_STEP = 2.0
 class Watch:
     """One attempt. Time in which this process did not run (a frozen head) does not count."""
 
-    def __init__(self, progress: str, attempt: int) -> None:
-        """`progress`: the path of progress.json."""
+    def __init__(self, progress: str, attempt: int, inputs: int) -> None:
+        """`progress`: the path of progress.json; `inputs`: those of the job."""
         self._path, self._attempt = progress, attempt
+        self._start = START_SECONDS + inputs / INPUTS_PER_SECOND
         self._mark: Optional[Tuple[str, float]] = None
         self._waited, self._seen = 0.0, time.monotonic()
 
@@ -35,7 +37,7 @@ class Watch:
         if mark != self._mark:
             self._mark, self._waited = mark, 0.0
         if mark is None:
-            return "the ranks did not start in %d s" % START_SECONDS if self._waited > START_SECONDS else None
+            return "the ranks did not start in %d s" % self._start if self._waited > self._start else None
         if mark[0] == "finished":
             return "a host did not end its ranks in %d s" % END_SECONDS if self._waited > END_SECONDS else None
         return "rank 0 did nothing for %d s" % SILENT_SECONDS if self._waited > SILENT_SECONDS else None
