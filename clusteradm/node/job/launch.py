@@ -4,12 +4,14 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 # After SIGTERM healthy ranks are gone within four seconds; mpirun itself may hang on a host that is frozen.
 _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
+_KILL_SECONDS = 5.0  # what does not die by SIGKILL hangs in the kernel
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -62,13 +64,19 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _end_orphans() -> None:
-    """Kill what mpirun has left: as its subreaper, this process has become its parent."""
-    for pid in _children():
+    """Kill what mpirun has left, and what that leaves: as its subreaper, this process has become its parent."""
+    end = time.monotonic() + _KILL_SECONDS
+    while time.monotonic() < end:
+        children = list(_children())
+        if not children:
+            return
+        for pid in children:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
         with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    with suppress(OSError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _children() -> Iterator[int]:
