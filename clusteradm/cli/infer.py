@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from clusteradm.cli import show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import counted, print_report, transfer, watch
-from clusteradm.errors import HostUnreachable, UsageError
-from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Plan, Results, build, resolve, truth
+from clusteradm.errors import HostFailed, HostUnreachable, UsageError
+from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
+from clusteradm.node.spec.wire.result import Result
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -33,7 +35,7 @@ examples:
 results:
   {"input", "index", "top": [{"class", "label", "score"}, ...]}  classifier
   {"input", "index", "outputs"}                                  other model
-  {"input", "index", "error"}                                    bad input
+  {"input", "index", "error"}                                    no result
 
 A picture is scaled to the model's input; black to white is the whole range of
 a quantised input, -1 to 1 of a float one. Tensors of more than 1,024 numbers
@@ -41,14 +43,15 @@ are written as .npy files. The truth is a CSV file with the columns input,label
 or JSON Lines with these keys.
 
 exit status:
-  0    the results are complete
-  2    wrong usage or bad inputs
-  3    the job failed
+  0    every input has a result
+  2    wrong usage, or no input can be used
+  3    the job failed, or the results are complete but some are errors
   4    the head is unreachable
   130  interrupted; the job is cancelled
 """
 
 _MOST_WARNINGS = 10  # of one kind
+_MOST_SHOWN = 3  # failed inputs
 _TOP = 5  # classes per result
 # Options that say how a job is to be started.
 _OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "limit")
@@ -73,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a job, or follow one; 0 once its results are written."""
+    """Run a job, or follow one; 0 once every input has a result, 3 where some have an error."""
     inputs = _check(args)
     known = truth.read(args.truth) if args.truth else None
     output = None if args.output in (None, "-") else _writable(Path(args.output))
@@ -90,14 +93,28 @@ def run(args: argparse.Namespace) -> int:
             if known and accuracy is None:
                 show.message("warning: the truth names none of the inputs: no accuracy")
             _deliver(args, jobs, results, output)
+            failures = results.failures(_MOST_SHOWN)
+            # They go nowhere else.
+            lines = results.documents() if args.json and output is None else None
     report = build(job, status, accuracy)
+    if failures:
+        show.message(_summary(failures, report))
     if args.json:
-        show.json_document("infer", {**report.to_json(), "output": str(output) if output else None})
+        body = {**report.to_json(), "output": str(output) if output else None, "results": lines}
+        show.json_document("infer", body)
     else:
         print_report(report, show.stderr if output is None else show.stdout)
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
-    return 0
+    return HostFailed.exit_code if report.errors else 0
+
+
+def _summary(failures: Sequence[Result], report: JobReport) -> str:
+    """The line about the inputs that have no result: the first of them, each with its reason."""
+    texts = [f"{show.line(result.input)}: {show.line(result.error or '')}" for result in failures]
+    if report.errors > len(failures):
+        texts.append(f"and {report.errors - len(failures):,} more")
+    return f"{report.errors:,} of {counted(report.images, 'input')} failed: " + "; ".join(texts)
 
 
 def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:

@@ -12,7 +12,7 @@ from clusteradm.cli import show
 from clusteradm.cli.display import Display
 from clusteradm.jobs import JobReport, Update
 from clusteradm.node.spec.wire.job import Progress as JobProgress
-from clusteradm.node.spec.wire.job import Status
+from clusteradm.node.spec.wire.job import RankProgress, Status
 from clusteradm.node.spec.wire.job_names import STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
@@ -53,6 +53,7 @@ def watch(updates: Iterable[Update]) -> Status:
     """Show a job while it runs: a live line on a terminal, plain ones elsewhere. Its last status."""
     status = Status(STARTING)
     rates, attempt, said = Rates(), 1, 0.0
+    lost: set[tuple[int, str]] = set()
     phase, speeds = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[rates]"))
     bar = Progress(phase, BarColumn(), MofNCompleteColumn(), speeds, console=show.stderr, disable=True)
     with Display(show.stderr, bar.get_renderable):
@@ -69,6 +70,10 @@ def watch(updates: Iterable[Update]) -> Status:
                 show.message(f"mpirun ended early; attempt {attempt} on {hosts} does what is missing")
             if progress is None or progress.attempt != attempt:
                 continue
+            for rank in progress.ranks:
+                if rank.error and (rank.rank, rank.error) not in lost:
+                    lost.add((rank.rank, rank.error))
+                    show.message(f"warning: {show.line(_place(rank))} is left out: {show.line(rank.error)}")
             by_host = rates.update(progress)
             rated = "  ".join(f"{show.line(host)} {rate:,.0f}" for host, rate in by_host.items())
             text = f"images/s: {rated}" if rated else ""
@@ -79,6 +84,10 @@ def watch(updates: Iterable[Update]) -> Status:
                 said = time.monotonic()
                 show.message(f"{progress.done:,} of {progress.total:,}   {text}")
     return status
+
+
+def _place(rank: RankProgress) -> str:
+    return f"{rank.host} {rank.pci_address or 'CPU'}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -115,8 +124,6 @@ def print_report(report: JobReport, console: show.Output) -> None:
         f"{counted(report.images, 'image')} in {report.seconds:.2f} s: {report.images_per_second:,.1f} images/s"
         f" (start-up {report.startup_seconds:.2f} s apart{attempts})"
     )
-    if report.errors:
-        console.print(f"{counted(report.errors, 'input')} could not be read: the results say why")
     if report.accuracy:
         right = report.accuracy
         text = f"accuracy: {100 * right.right / right.labelled:.1f} % ({right.right:,} of {right.labelled:,} right"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from clusteradm import regular
 from clusteradm.errors import UsageError
@@ -37,12 +38,16 @@ _PART_FILES = 10_000  # in one part, however small they are
 
 @dataclass(frozen=True)
 class File:
-    """One input file. `name`: in the results; `changed`: its time of change in ns, where it is to be the same later."""
+    """One input file. `name`: in the results; `changed`: its time of change in ns, where it is to be the same later.
+
+    `error`: why it cannot be read.
+    """
 
     name: str
     path: Path
     size: int
     changed: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,14 @@ class HeadInputs:
 
 @dataclass
 class Part:
-    """A piece of the upload: bytes, and the files that begin in it."""
+    """A piece of the upload: bytes, and the files that begin in it.
+
+    `failed`: files of this part or one before whose bytes are not to be used, each with its reason.
+    """
 
     data: bytes = b""
     files: list[File] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
@@ -113,17 +122,22 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
             "; ".join([f"no inputs in {', '.join(map(regular.readable, arguments))}", *left_out[:3]]),
             next_step="in a folder these count: " + " ".join(SUFFIXES) + "; name other files outright",
         )
-    return LocalInputs(
-        tuple(_file(name, path) for name, path in sorted(found.items())), tuple(skipped), tuple(left_out)
-    )
+    files = tuple(_file(name, path) for name, path in sorted(found.items()))
+    errors = [f"{regular.readable(file.path)}: {file.error}" for file in files if file.error is not None]
+    if len(errors) == len(files):
+        more = [f"and {len(errors) - 3} more"] if len(errors) > 3 else []
+        raise UsageError("; ".join(errors[:3] + more))
+    return LocalInputs(files, tuple(skipped), tuple(left_out))
 
 
 def _file(name: str, path: Path) -> File:
-    """The file as it is now. Raises UsageError for what is no file or cannot be read."""
-    if not name.isascii() and regular.readable(name) != name:
-        raise UsageError("its name is not UTF-8, and cannot be in the results", where=regular.readable(path))
-    with regular.open_file(path) as file:
-        status = os.fstat(file.fileno())
+    """The file as it is now. The results can hold no name that is not UTF-8: they have it as `regular.readable`."""
+    name = regular.readable(name)
+    try:
+        with regular.open_file(path) as file:
+            status = os.fstat(file.fileno())
+    except UsageError as error:
+        return File(name, path, 0, error=error.what)
     return File(name, path, status.st_size, status.st_mtime_ns)
 
 
@@ -151,8 +165,6 @@ class _Folder:
     def _sort(self, path: Path) -> None:
         if not path.name.lower().endswith(SUFFIXES):
             self.skipped.append(path)
-        elif regular.readable(path) != str(path):
-            self._leave(path, "its name is not UTF-8, and cannot be in the results")
         elif path.is_symlink() and not self._holds(path):
             self._leave(path, "a link that leads out of the folder, which is followed only if it is named itself")
         else:
@@ -179,58 +191,65 @@ def _unreadable(error: OSError) -> None:
 def parts(files: Sequence[File], size: int = PART_BYTES) -> Iterator[Part]:
     """The files' bytes one after another, in parts of `size` bytes; a large file continues in the next part.
 
-    Raises UsageError where a file is no longer what it was when the job was planned.
+    A file that is no longer what it was when the job was planned has its planned number of bytes all the same, as the
+    places of those after it depend on it, and is `failed`.
     """
     part, buffer = Part(), bytearray()
     for item in files:
         part.files.append(item)
-        with _Body(item) as body:
-            while data := body.read(size - len(buffer)):
-                buffer += data
-                if len(buffer) == size:
-                    part.data = bytes(buffer)
-                    yield part
-                    part, buffer = Part(), bytearray()
+        body = _Body(item)
+        while data := body.read(size - len(buffer)):
+            buffer += data
+            if len(buffer) == size:
+                part.data = bytes(buffer)
+                yield part
+                part, buffer = Part(), bytearray()
+        if body.error is not None:
+            part.failed[item.name] = body.error
         if len(part.files) == _PART_FILES:
             part.data = bytes(buffer)
             yield part
             part, buffer = Part(), bytearray()
-    if part.files or buffer:
+    if part.files or part.failed or buffer:
         part.data = bytes(buffer)
         yield part
 
 
 class _Body:
-    """The bytes of a planned file. Raises UsageError where it has changed since it was planned."""
+    """The bytes of a planned file: as many as planned, whatever has become of it. `error`: why they are of no use."""
 
     def __init__(self, item: File) -> None:
         self._item = item
         self._left = item.size
-        self._file = regular.open_file(item.path)
-
-    def __enter__(self) -> _Body:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._file: BinaryIO | None = None
+        self.error = item.error
+        if self.error is None:
+            try:
+                self._file = regular.open_file(item.path)
+            except UsageError as error:
+                self.error = error.what
 
     def read(self, most: int) -> bytes:
         """At most so many bytes; b"" at the end."""
-        try:
-            data = self._file.read(min(self._left, most))
-        except OSError as error:
-            raise UsageError(f"cannot read it: {error.strerror}", where=str(self._item.path)) from error
+        data = b""
+        if self._file is not None:
+            try:
+                data = self._file.read(min(self._left, most))
+            except OSError as error:
+                self.error = f"cannot read it: {error.strerror}"
+            if not data:
+                self._close(self._file)
+        if self._left and not data:
+            data = bytes(min(self._left, most))
         self._left -= len(data)
-        if not data:
-            self._check()
         return data
 
-    def _check(self) -> None:
-        """A file that is being written would be sent as it never was."""
-        status = os.fstat(self._file.fileno())
-        if self._left or status.st_size != self._item.size or self._item.changed not in (None, status.st_mtime_ns):
-            raise UsageError(
-                f"it has {'become shorter' if self._left else 'changed'} while it was sent",
-                where=str(self._item.path),
-                next_step="start the job again when nothing writes to it",
-            )
+    def _close(self, file: BinaryIO) -> None:
+        """See whether the file has changed: one that is being written was sent as it never was."""
+        with file:
+            status = os.fstat(file.fileno())
+        self._file = None
+        if self._left:
+            self.error = self.error or "it has become shorter while it was sent"
+        elif status.st_size != self._item.size or self._item.changed not in (None, status.st_mtime_ns):
+            self.error = self.error or "it has changed while it was sent"

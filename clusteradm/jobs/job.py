@@ -112,7 +112,7 @@ class Jobs:
             for _ in range(_MOST_SENT):
                 # Another job may have used up the same bytes between the two steps: then they are sent again.
                 self._connections.node(self._head).put_blobs({digest: part.data}, tell)
-                if self._call(AddPart(self._shared, self._user, job, digest, pieces)).taken:
+                if self._call(AddPart(self._shared, self._user, job, digest, pieces, part.failed)).taken:
                     break
             else:
                 what = f"it does not take a part of the inputs, which was sent {_MOST_SENT} times"

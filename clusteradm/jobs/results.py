@@ -6,10 +6,11 @@ the folder of the output file.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from clusteradm import atomic
 from clusteradm.errors import HostFailed, UsageError
@@ -29,6 +30,19 @@ class Results:
     def lines(self) -> Iterator[Result]:
         """Every result, in input order. Raises HostFailed."""
         return (self._decoded(number, line) for number, line in self._numbered())
+
+    def failures(self, most: int) -> list[Result]:
+        """The first results that are an error, at most so many. Raises HostFailed."""
+        wanted = (self._decoded(number, line) for number, line in self._numbered() if b'"error"' in line)
+        return list(itertools.islice((result for result in wanted if result.error is not None), most))
+
+    def documents(self) -> list[Any]:
+        """Every line as JSON has it, in input order. Raises HostFailed."""
+        found = []
+        for number, line in self._numbered():
+            self._decoded(number, line)
+            found.append(loads(line))
+        return found
 
     def tensor_files(self) -> list[str]:
         """The names of the large tensors' files, all below the job's own folder of outputs. Raises HostFailed."""

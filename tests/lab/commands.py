@@ -37,8 +37,8 @@ class Cluster:
         assert process.returncode == expect, f"{args}: {process.returncode}\n{out}\n{err}"
         return out, err
 
-    def infer(self, *args: object) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.run("infer", *args, "--json")[0])
+    def infer(self, *args: object, expect: int = 0) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.run("infer", *args, "--json", expect=expect)[0])
         return document
 
     def health(self, *args: object, expect: int = 0) -> dict[str, Any]:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.lab
 MODEL = Path(data.__file__).with_name("digits.tflite")
 LABELS = MODEL.with_name("labels.txt")
 OWN = "/var/lib/clusteradm/jobs"  # on the head
+SMALL = Path(__file__).resolve().parents[1] / "fixtures" / "tflite"
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_a_job_on_one_rank_and_on_every_rank(
     for ranks in (1, len(cluster.nodes)):
         output = tmp_path / f"{ranks}.jsonl"
         job = ("--model", "digits", pictures, "--truth", pictures.parent / "truth.csv", "--output", output)
-        documents[ranks] = cluster.infer(*job, "--ranks", ranks)
+        documents[ranks] = cluster.infer(*job, "--ranks", ranks, expect=3)
         results = read(output)
         assert [(line["index"], line["input"]) for line in results] == [(n, path.name) for n, path in enumerate(files)]
         answers[ranks] = results
@@ -213,12 +214,18 @@ def _ranks(cluster: Cluster) -> list[str]:
     ]
 
 
+def _killed(cluster: Cluster, node: str, how: str, words: str) -> None:
+    """Send a signal to every process on a node with these words in its command."""
+    cluster.on(node, "pkill", how, "-f", words)
+
+
 def test_the_ranks_are_the_cluster_users_and_ctrl_c_ends_them(
     cluster: Cluster, long_job: tuple[subprocess.Popen[str], str]
 ) -> None:
     process, job = long_job
     running = _ranks(cluster)
-    assert len(running) == len(cluster.nodes) + 1
+    # Rank 0, and on every host a rank and its worker process.
+    assert len(running) == 2 * len(cluster.nodes) + 1
     assert all(line.split()[1] == "cluster" for line in running)
     # A TPU that the cluster's own job has is well, is tried by nobody, and is not taken off its bus.
     document = cluster.health("--limit", "w1")
@@ -244,6 +251,110 @@ def test_a_job_outlives_the_command_and_is_taken_up_again(
     document = cluster.infer("--attach", job, "--output", tmp_path / "taken-up.jsonl")
     assert (document["job"], document["images"], document["attempts"]) == (job, 16000, 1)
     assert [line["index"] for line in read(tmp_path / "taken-up.jsonl")] == list(range(16000))
+
+
+def _complete(output: Path) -> list[dict[str, Any]]:
+    """The results of the long job: every input once, as undisturbed."""
+    results = read(output)
+    assert [line["index"] for line in results] == list(range(16000))
+    assert [line["top"] for line in results[:1000]] * 16 == [line["top"] for line in results]
+    return results
+
+
+@pytest.fixture
+def restored(cluster: Cluster) -> Iterator[None]:
+    yield
+    for name, node in cluster.lab.status()["nodes"].items():
+        if node["fault"] or node["state"] != "running":
+            cluster.lab.restore(name)
+
+
+def test_a_stopped_rank_and_a_frozen_host_cost_no_input_and_are_not_waited_for(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, job = long_job
+    cluster.lab.fault("w1", "freeze")
+    _killed(cluster, "w2", "-STOP", "clusteradm.node.job.rank")
+    begun = time.monotonic()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert time.monotonic() - begun < 60
+    _complete(tmp_path / "many.jsonl")
+    for node in ("w1", "w2"):
+        assert f"{node} has not answered for 8 s" in " ".join(said.split())
+    log = json.loads(cluster.run("job", "show", job, "--json")[0])
+    assert len(log["status"]["attempts"]) == 1
+    # Nor is a stopped rank left, which would have its TPU.
+    _wait(lambda: "clusteradm.node.job.rank" not in cluster.on("w2", "ps", "-eo", "args"))
+
+
+def test_a_tpu_that_wedges_in_the_middle_costs_no_input_and_is_named(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, job = long_job
+    cluster.lab.fault("w3", "wedged")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    _complete(tmp_path / "many.jsonl")
+    address = json.loads(cluster.run("job", "show", job, "--json")[0])["spec"]["slots"][-1]["tpus"][0]
+    text = " ".join(said.split())
+    assert f"w3 {address} is left out: " in text and "the inference did not end in 5 s" in text
+
+
+def test_a_killed_worker_process_costs_nothing(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    process, job = long_job
+    # The worker's command has one word more than its rank's.
+    _killed(cluster, "w1", "-KILL", f"job.rank {OWN}/{job} 1 [0-9]")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    _complete(tmp_path / "many.jsonl")
+    assert len(json.loads(cluster.run("job", "show", job, "--json")[0])["status"]["attempts"]) == 1
+
+
+def test_inputs_that_a_model_cannot_do_are_named_and_the_others_delivered(cluster: Cluster, tmp_path: Path) -> None:
+    forever = np.zeros((40, 4), np.float32)
+    forever[[3, 31]] = 1.0
+    ids = np.zeros((40, 4), np.int32)
+    ids[[0, 39]] = 99
+    for name, values, bad, why in (
+        ("while_forever", forever, {3, 31}, "the model fails on it, twice: the inference did not end in 5 s"),
+        ("gather_ids", ids, {0, 39}, "the model fails on it: gather index out of bounds"),
+    ):
+        cluster.run("deploy-model", SMALL / f"{name}.tflite", "--name", name.replace("_", "-"))
+        np.save(tmp_path / f"{name}.npy", values)
+        output = tmp_path / f"{name}.jsonl"
+        job = ("infer", "--cpu", "--model", name.replace("_", "-"), tmp_path / f"{name}.npy", "--output", output)
+        _, said = cluster.run(*job, expect=3)
+        results = read(output)
+        assert {line["index"] for line in results if "error" in line} == bad
+        assert all(line["error"].startswith(why) for line in results if "error" in line)
+        assert len(results) == 40
+        assert f"2 of 40 inputs failed: {tmp_path}/{name}.npy[{min(bad)}]: {why}" in " ".join(said.split())
+
+
+def test_a_model_with_state_answers_each_input_as_if_it_were_the_first(
+    cluster: Cluster, compiled: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder = os.environ.get("CLUSTERADM_TEST_DATA")
+    if not folder:
+        pytest.skip("CLUSTERADM_TEST_DATA names no folder with real models")
+    model = Path(folder) / "keras_lstm_mnist_ptq.tflite"
+    digits = data.load().held_out.images[:200].reshape(200, 28, 28)
+    np.save(tmp_path / "digits.npy", digits)
+    expected = []
+    for picture in digits:
+        interpreter = Interpreter(model_path=str(model), num_threads=1)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture[None])
+        interpreter.invoke()
+        expected.append(int(np.argmax(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))))
+    for name, path, options in (("lstm-cpu", model, ("--cpu",)), ("lstm", compiled(model), ())):
+        cluster.run("deploy-model", path, "--name", name)
+        output = tmp_path / f"{name}.jsonl"
+        cluster.run("infer", "--model", name, tmp_path / "digits.npy", "--output", output, *options)
+        assert [line["top"][0]["class"] for line in read(output)] == expected
 
 
 def test_real_models_on_real_photographs(cluster: Cluster, compiled: Callable[[Path], Path], tmp_path: Path) -> None:

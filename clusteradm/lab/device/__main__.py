@@ -56,6 +56,8 @@ class Model:
         """Outputs, as arrays, for all inputs of the model in `body`, one after the other."""
         for index, kind, shape, count, offset in self._inputs:
             self._interpreter.set_tensor(index, self._array(body, kind, count, offset).reshape(shape))
+        # The chip keeps no variables: the compiler unrolls a recurrent layer, from its initial state on.
+        self._interpreter.reset_all_variables()
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._outputs]
 

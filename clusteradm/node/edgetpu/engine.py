@@ -8,10 +8,11 @@ from typing import Any, List, Optional
 import numpy as np
 
 from clusteradm.node.edgetpu import library as libedgetpu
-from clusteradm.node.edgetpu import tflite
+from clusteradm.node.edgetpu import operators, tflite
 from clusteradm.node.edgetpu.library import Library, TpuError, device_option
 
 _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
+_MOST_TEXT = 300  # characters of an error
 
 
 def device_path(pci_address: str, root: str = "/") -> str:
@@ -30,39 +31,112 @@ def device_path(pci_address: str, root: str = "/") -> str:
     )
 
 
+class InferenceError(Exception):
+    """The model fails on one input, and on others not; the text is the runtime's."""
+
+
 class Engine:
-    """A loaded model. For one thread at a time."""
+    """A loaded model, whose answer to an input does not depend on the inputs before. For one thread at a time."""
 
     def __init__(self, model: bytes, pci_address: Optional[str]) -> None:
         """Load `model` onto the TPU in that PCI slot; onto the CPU where `pci_address` is None. Raises TpuError."""
         self.path: Optional[str] = None
+        self._model = model
+        self._option = ""
+        # What resetting the interpreter's variables leaves as it was: then each input gets an interpreter of its own.
+        self._anew = bool(operators.numbers(model) & operators.KEEP_STATE)
+        self._known: Optional[Any] = None  # a tensor on which the model has not failed
         if pci_address is None:
             self.version = "CPU"
-            runtime = tflite.interpreter_module(*tflite.FOR_CPU)
-            self._interpreter = runtime.Interpreter(model_content=model, num_threads=os.cpu_count() or 1)
         else:
             library = Library()
             self.version = library.version()
             self.path = device_path(pci_address)
-            self._interpreter = _open_on_tpu(model, self.path, device_option(self.path, library.devices()))
-        try:
-            self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
-            raise TpuError("the model cannot be loaded: %s" % " ".join(str(error).split())) from None
+            self._option = device_option(self.path, library.devices())
+        self._load()
         self.input = self._interpreter.get_input_details()[0]
         self.outputs = self._interpreter.get_output_details()
 
     def invoke(self, tensor: Any) -> List[Any]:
-        """One inference. `tensor` has the input's shape and dtype; returns copies of the outputs."""
+        """One inference. `tensor` has the input's shape and dtype; returns copies of the outputs.
+
+        Raises InferenceError where the model fails on this tensor, TpuError where it then fails on any.
+        """
+        try:
+            return self._run(tensor)
+        except (RuntimeError, ValueError) as error:
+            text = _one_line(error)
+        # The runtime appends each of its errors to the one before, so that an interpreter that has failed is not kept.
+        self._load()
+        if self._known is not None:
+            try:
+                self._run(self._known)
+            except (RuntimeError, ValueError):
+                raise TpuError("inference fails: %s" % text) from None
+        raise InferenceError(text)
+
+    def warm_up(self) -> float:
+        """Run two inferences, and return the seconds of the second: the first, which copies the parameters to the
+        chip, is several times slower. Raises TpuError where an Edge TPU fails on whatever it is tried with."""
+        text = ""
+        for value in (0, 1, int(self.input["quantization"][1])):
+            tensor = np.full(self.input["shape"], value, self.input["dtype"])
+            try:
+                before = self._run(tensor)
+                started = time.perf_counter()
+                after = self._run(tensor)
+            except (RuntimeError, ValueError, TypeError) as error:
+                text = text or _one_line(error)
+                self._load()
+                continue
+            self._known = tensor
+            seconds = time.perf_counter() - started
+            if not all(map(_same, before, after)):
+                # State of an operator's own, unless a new interpreter differs too: then the model draws lots.
+                self._anew = True
+                self._anew = all(map(_same, self._run(tensor), self._run(tensor)))
+            return seconds
+        if self.path is not None:
+            raise TpuError("inference fails: %s" % text)
+        return 0.0
+
+    def _run(self, tensor: Any) -> List[Any]:
+        if self._anew:
+            self._load()
+        else:
+            # The variables of recurrent layers: the interpreter keeps them from one inference to the next.
+            try:
+                self._interpreter.reset_all_variables()
+            except RuntimeError:  # they are in a delegate's part of the graph
+                self._anew = True
+                self._load()
         self._interpreter.set_tensor(self.input["index"], tensor)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(output["index"]) for output in self.outputs]
 
-    def warm_up(self) -> None:
-        """Run two inferences: the first copies the parameters to the chip and is several times slower."""
-        zeros = np.zeros(self.input["shape"], self.input["dtype"])
-        for _ in range(2):
-            self.invoke(zeros)
+    def _load(self) -> None:
+        """Make a new interpreter. Raises TpuError."""
+        self._interpreter: Any = None  # the one before closes its TPU first
+        if self.path is None:
+            runtime = tflite.interpreter_module(*tflite.FOR_CPU)
+            self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=os.cpu_count() or 1)
+        else:
+            self._interpreter = _open_on_tpu(self._model, self.path, self._option)
+        try:
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise TpuError("the model cannot be loaded: %s" % _one_line(error)) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MOST_TEXT]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two outputs are equal, bit by bit: NaN is equal to itself."""
+    if one.dtype == object or other.dtype == object:
+        return bool(one.tolist() == other.tolist())
+    return bool(one.tobytes() == other.tobytes())
 
 
 def read_model(path: str, sha256: str) -> bytes:

@@ -48,6 +48,7 @@ class Preprocessor:
             values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
         except (ValueError, TypeError) as error:
             raise BadInput("not an array that the model takes: %s" % error)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.dtype == self.dtype:
             return values
         if values.dtype == np.uint8:
@@ -115,6 +116,7 @@ class Postprocessor:
         size = [int(n) for n in details[0]["shape"]]
         # A classifier, by its shape: one output, one row of scores.
         classifier = len(details) == 1 and bool(size) and size[-1] > 1 and int(np.prod(size)) == size[-1]
+        classifier = classifier and np.dtype(details[0]["dtype"]).kind in "iuf"
         self._top = min(top, size[-1]) if classifier else 0
 
     def result(self, index: int, outputs: List[Any]) -> Dict[str, Any]:
@@ -128,7 +130,7 @@ class Postprocessor:
         return {"i": index, "outputs": [self._output(index, n, value) for n, value in enumerate(outputs)]}
 
     def _output(self, index: int, number: int, value: Any) -> Dict[str, Any]:
-        details = self._details[number]
+        details, value = self._details[number], _writable(value)
         output: Dict[str, Any] = {"name": details["name"], "shape": [int(n) for n in value.shape]}
         if value.size <= INLINE_NUMBERS:
             output["values"] = _plain(_real(value, details))
@@ -159,8 +161,19 @@ def _rounded(score: Any) -> Optional[float]:
     return round(float(score), 6) if np.isfinite(score) else None
 
 
+def _writable(values: Any) -> Any:
+    """An output in a form that JSON and .npy files can hold: numbers, or text for a string tensor's bytes."""
+    if values.dtype.kind in "OS":
+        text = [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in values.flat]
+        return np.array(text, np.str_).reshape(values.shape)
+    # The small types of floating-point numbers that NumPy itself does not have, such as bfloat16.
+    return values.astype(np.float32) if values.dtype.kind == "V" else values
+
+
 def _plain(values: Any) -> Any:
-    """Nested lists of numbers that JSON can hold: it has no NaN and no infinity."""
+    """Nested lists of what JSON can hold: it has no NaN, no infinity, and [real, imaginary] for a complex number."""
+    if values.dtype.kind == "c":
+        return _plain(np.stack([values.real, values.imag], -1))
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return [_plain(row) for row in values] if values.ndim else None
     return np.round(values.astype(np.float64), 6).tolist() if values.dtype.kind == "f" else values.tolist()

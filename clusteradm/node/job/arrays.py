@@ -17,16 +17,20 @@ from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Tuple, Union, 
 from clusteradm.node.job.files import opener
 
 _MAGIC = b"\x93NUMPY"
-# NumPy's type strings that an input may have (numpy.lib.format), and the bytes of each.
+# The numbers that an input may have: NumPy's type string without its first character, the order of bytes.
 _DTYPES = {
-    "|u1": ("uint8", 1),
-    "|i1": ("int8", 1),
-    "<i2": ("int16", 2),
-    "<i4": ("int32", 4),
-    "<i8": ("int64", 8),
-    "<f2": ("float16", 2),
-    "<f4": ("float32", 4),
-    "<f8": ("float64", 8),
+    "b1": ("bool", 1),
+    "u1": ("uint8", 1),
+    "i1": ("int8", 1),
+    "u2": ("uint16", 2),
+    "i2": ("int16", 2),
+    "u4": ("uint32", 4),
+    "i4": ("int32", 4),
+    "u8": ("uint64", 8),
+    "i8": ("int64", 8),
+    "f2": ("float16", 2),
+    "f4": ("float32", 4),
+    "f8": ("float64", 8),
 }
 # NumPy itself reads no longer header (numpy.lib.format), nor more dimensions.
 _MOST_HEADER = 10000
@@ -42,17 +46,25 @@ _SHAPE = re.compile(r"""['"]shape['"]:[ ]*\(([0-9L, ]*)\)""")
 _SIZE = re.compile(r"[0-9]{1,18}")
 
 
-class Damaged(Exception):
-    """An array file that cannot be read. Its line in the index says so, and the job goes on without it."""
+class Unusable(Exception):
+    """An array that is no input. Its line in the index says why, and the job goes on without it."""
+
+    what = "not an input for this model: %s"
+
+    def __str__(self) -> str:
+        return self.what % super().__str__()
 
 
-class Unfit(Exception):
-    """An array in a form that no model takes; the text says which."""
+class Damaged(Unusable):
+    """An array file that cannot be read."""
+
+    what = "not an input that can be read: %s"
 
 
 class Array(NamedTuple):
-    """Contents of a .npy header; `start`: offset of the numbers, `size`: their bytes."""
+    """Contents of a .npy header; `start`: offset of the numbers, `size`: their bytes; `code`: NumPy's type string."""
 
+    code: str
     dtype: str
     item: int
     shape: Tuple[int, ...]
@@ -67,9 +79,9 @@ class Array(NamedTuple):
 def members(
     pack: str, offset: int, size: int, fits: Callable[[str, Array], Any], room: int
 ) -> Iterator[Tuple[str, Union[Array, str]]]:
-    """(name, place in the pack) of every array of the .npz file there; the reason as text where one cannot be read.
+    """(name, place in the pack) of every array of the .npz file there; the reason as text where one cannot be used.
 
-    `fits` raises for an array that the job does not take. `room`: bytes that the arrays may unfold to.
+    `fits` raises Unusable for an array that the job does not take. `room`: bytes that the arrays may unfold to.
     """
     with open(pack, "rb", opener=opener) as file:
         window = Window(file, offset, size)
@@ -79,6 +91,8 @@ def members(
         except Damaged as error:
             yield "", str(error)
             return
+        if not archive.infolist():
+            yield "", str(Unusable("it holds no array"))
         for info in archive.infolist():
             name = info.filename[:-4] if info.filename.endswith(".npy") else info.filename
             try:
@@ -91,7 +105,7 @@ def members(
                     else:
                         array = _unfold(pack, archive, info, partial(fits, name), room)
                     room -= array.size
-            except Damaged as error:
+            except Unusable as error:
                 yield name, str(error)
             else:
                 yield name, array
@@ -113,7 +127,7 @@ def _readable() -> Iterator[None]:
         struct.error,
         zlib.error,
     ) as error:
-        raise Damaged("no sound .npz file: %s" % (error or type(error).__name__)) from None
+        raise Damaged("no sound .npz file: %s" % ((error.args and str(error)) or type(error).__name__)) from None
 
 
 def _stored(window: "Window", info: zipfile.ZipInfo) -> Array:
@@ -181,18 +195,18 @@ def header(file: BinaryIO, size: int) -> Array:
     if len(parts) > _MOST_DIMENSIONS or not all(_SIZE.fullmatch(part) for part in parts):
         raise Damaged("its header is damaged")
     shape = tuple(int(part) for part in parts)
-    dtype, item = _DTYPES.get(descr.group(1) if descr else "", ("", 0))
+    code = descr.group(1) if descr else ""
+    dtype, item = _DTYPES.get(code[1:], ("", 0)) if code[:1] in ("<", ">", "|", "=") else ("", 0)
     if not item:
-        kind = repr(descr.group(1)) if descr else "records"
-        raise Unfit("inputs are numbers in little-endian order; this has %s" % kind)
+        raise Unusable("inputs are numbers; this has the type %s" % (repr(code) if code else "of records"))
     if order.group(1) == "True" and len(shape) > 1:
-        raise Unfit("it is stored by columns: save numpy.ascontiguousarray of it")
+        raise Unusable("it is stored by columns: save numpy.ascontiguousarray of it")
     bytes_ = item
     for number in shape:
         bytes_ *= number
     if begin + length + bytes_ > size:
         raise Damaged("it is cut short")
-    return Array(dtype, item, shape, begin + length, bytes_)
+    return Array(code, dtype, item, shape, begin + length, bytes_)
 
 
 class Window(io.RawIOBase):
@@ -212,7 +226,7 @@ class Window(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
         if not 0 <= self._at <= self.size:
-            raise ValueError("it is cut short")
+            raise io.UnsupportedOperation("it is cut short")  # an OSError, as zipfile expects, and a ValueError
         return self._at
 
     def tell(self) -> int:

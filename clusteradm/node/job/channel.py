@@ -1,13 +1,15 @@
-"""Messages between the ranks: JSON in MPI bytes, received by polling.
+"""Messages between the ranks: JSON in MPI bytes, received by polling, sent without waiting.
 
 Not mpi4py's pickles: the head's Python may write a pickle that a board's Python 3.7 cannot read. Not a blocking
-receive: Open MPI's waits spin and take a whole core, of which a board has four.
+receive: Open MPI's waits spin and take a whole core, of which a board has four. Not a blocking send: of a message above
+the transport's eager limit (4 KiB in shared memory) it waits for the receiver, and two that send to each other at the
+same time would wait for ever.
 """
 
 import json
-from typing import Any, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional, Tuple
 
-READY, CHUNK, RESULT, FAILED, STOP, BEGIN = 1, 2, 3, 4, 5, 6
+READY, CHUNK, RESULT, FAILED, STOP, BEGIN, ALIVE = 1, 2, 3, 4, 5, 6, 7
 
 NAP = 0.001  # seconds between two polls
 
@@ -28,11 +30,13 @@ class Channel:
         self._comm = mpi.COMM_WORLD
         self.rank = int(self._comm.Get_rank())
         self.size = int(self._comm.Get_size())
+        self._sent: List[Tuple[Any, bytes]] = []  # what MPI has not done with yet
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
         """Send one message; its body may hold dataclasses of node/spec/wire."""
         data = json.dumps(body, separators=(",", ":"), default=vars).encode("utf-8")
-        self._comm.Send([data, self._mpi.BYTE], rank, tag)
+        self._sent = [entry for entry in self._sent if not entry[0].Test()]
+        self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
 
     def poll(self) -> Optional[Message]:
         """The next message; None where there is none now."""

@@ -2,11 +2,12 @@
 
 import os
 import time
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job import journal as journals
+from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.schedule import Schedule
 from clusteradm.node.spec.wire import job_names
@@ -15,6 +16,7 @@ from clusteradm.node.spec.wire.job import Assignment, AttemptPlan, Progress, Ran
 # Ranks start within seconds of each other. So that no rank's start-up counts as work, all are waited for, to a limit.
 READY_SECONDS = 30.0  # after the first is ready
 PROGRESS_EVERY = 0.5
+LOOK_EVERY = 0.1  # for silent ranks
 
 
 class Dispatcher:
@@ -41,11 +43,14 @@ class Dispatcher:
         self._first_dispatch: Optional[float] = None
         self._last_result: Optional[float] = None
         self._ranks = {rank.rank: RankProgress(**vars(rank)) for rank in plan.ranks}
+        hosts = {rank.rank: rank.host for rank in plan.ranks}
+        self._attendance = Attendance(hosts, spec.head, time.monotonic())
+        self._silent: Dict[int, str] = {}  # rank -> its state before
 
     def run(self) -> None:
         """Work until every input has a result, or no rank is left that could work."""
         self._report("starting")
-        reported = time.monotonic()
+        reported = looked = time.monotonic()
         while not self._schedule.finished and not self._nobody_left():
             message = self._channel.poll()
             if message is not None:
@@ -54,6 +59,9 @@ class Dispatcher:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
                 time.sleep(channels.NAP)
+            if time.monotonic() - looked >= LOOK_EVERY:
+                looked = time.monotonic()
+                self._miss(looked)
             if time.monotonic() - reported >= PROGRESS_EVERY:
                 self._report("running" if self._first_dispatch else "starting")
                 reported = time.monotonic()
@@ -61,12 +69,15 @@ class Dispatcher:
             self._channel.send(rank, channels.STOP)
         self._journal.close()
         self._report("finished")
+        if self._silent:  # MPI would wait for them at its end
+            self._channel.abort()
 
     def _nobody_left(self) -> bool:
         return all(rank.state == "failed" for rank in self._ranks.values())
 
     def _take(self, message: Message) -> None:
         rank, now = self._ranks[message.rank], time.monotonic()
+        self._hear(message.rank)
         if message.tag == channels.READY:
             rank.state, rank.version, rank.tpu = "ready", message.body["version"], message.body["tpu"]
             self._schedule.join(message.rank)
@@ -74,11 +85,32 @@ class Dispatcher:
             self._hand_out()
         elif message.tag == channels.FAILED:
             rank.state, rank.error = "failed", message.body["error"]
+            self._attendance.leave(message.rank)
             self._schedule.lose(message.rank)
             self._hand_out()
         elif message.tag == channels.RESULT:
             self._keep(message, now)
             self._hand_out(message.rank)
+
+    def _miss(self, now: float) -> None:
+        """Give what silent ranks have to others: their host is frozen, or cut off."""
+        self._attendance.pass_time(now)
+        for number in self._attendance.silent() - self._silent.keys():
+            rank = self._ranks[number]
+            self._silent[number] = rank.state
+            rank.state, rank.error = "failed", "%s has not answered for %d s" % (rank.host, SILENT_SECONDS)
+            self._schedule.lose(number)
+            self._hand_out()
+
+    def _hear(self, number: int) -> None:
+        """Note that a rank lives; take one back that was silent."""
+        self._attendance.hear(number)
+        state = self._silent.pop(number, None)
+        if state is not None:
+            self._ranks[number].state, self._ranks[number].error = state, None
+            if state == "ready":
+                self._schedule.join(number)
+                self._hand_out()
 
     def _keep(self, message: Message, now: float) -> None:
         """Journal what is new in a chunk's results."""

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from clusteradm.node.edgetpu.tensors import BadInput
 from clusteradm.node.job.files import opener
+from clusteradm.node.job.pulse import Pulse
 
 AHEAD = 16  # decoded inputs in the queue; more gains nothing and costs memory
 READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each call costs NFS a round trip
@@ -23,11 +24,15 @@ class Decoded(NamedTuple):
 
 
 class Feeder:
-    """Queue of chunks in, decoded inputs out. `decode` is called as decode(bytes, form) in any of `threads` threads."""
+    """Queue of chunks in, decoded inputs out. `decode` is called as decode(bytes, form) in any of `threads` threads.
 
-    def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int) -> None:
+    `pulse` is told what each thread decodes.
+    """
+
+    def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int, pulse: Pulse) -> None:
         self._pack = opener(pack, os.O_RDONLY)
         self._decode = decode
+        self._pulse = pulse
         self._chunks = queue.Queue()  # type: queue.Queue[Dict[str, Any]]
         self._ready = queue.Queue(AHEAD)  # type: queue.Queue[Decoded]
         self._reading = threading.Lock()
@@ -36,7 +41,7 @@ class Feeder:
         self.decode_seconds = 0.0
         self._adding = threading.Lock()
         for number in range(threads):
-            threading.Thread(target=self._run, name="decode-%d" % number, daemon=True).start()
+            threading.Thread(target=self._run, args=(number,), name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
         """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
@@ -61,17 +66,21 @@ class Feeder:
                 for piece in batch:
                     yield chunk["chunk"], piece, data[piece[1] - start : piece[1] - start + piece[2]]
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         try:
             while True:
                 with self._reading:
                     chunk, piece, data = next(self._raw)
                 started = time.perf_counter()
                 tensor, error = None, None
+                self._pulse.decode(number, piece[0])
                 try:
                     tensor = self._decode(data, piece[3])
                 except BadInput as bad:
                     error = str(bad)
+                except MemoryError:
+                    error = "there is not enough memory to decode it"
+                self._pulse.decode(number, None)
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
                 self._ready.put(Decoded(chunk, piece[0], tensor, error))

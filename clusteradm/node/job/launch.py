@@ -1,10 +1,18 @@
 """Launch of a job's ranks: mpirun's command, run to its end."""
 
+import ctypes
+import os
+import signal
 import subprocess
-from typing import Any, List, Sequence
+import time
+from contextlib import suppress
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 # After SIGTERM healthy ranks are gone within four seconds; mpirun itself may hang on a host that is frozen.
 _STOP_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+_KILL_SECONDS = 5.0  # what does not die by SIGKILL hangs in the kernel
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def command(hostfile: str, ranks: int, python: str, folder: str, attempt: int) -> List[str]:
@@ -20,16 +28,60 @@ def command(hostfile: str, ranks: int, python: str, folder: str, attempt: int) -
     ]
 
 
-def run(words: Sequence[str], log: Any) -> int:
-    """Run the command with its output in `log`; its exit status. An exception here ends the command first."""
+def run(words: Sequence[str], log: Any, overdue: Callable[[], Optional[str]]) -> int:
+    """Run the command with its output in `log`; its exit status.
+
+    It is ended where `overdue` says why, and where an exception is raised here. Nothing that it started on this host is
+    left then: a rank that lives on would keep its TPU, or the journal.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
     try:
-        return process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
+        while True:
             try:
-                process.wait(_STOP_SECONDS)
+                return process.wait(_LOOK_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                why = overdue()
+            if why is not None:
+                log.write(("the attempt is ended: %s\n" % why).encode("utf-8"))
+                log.flush()
+                _end(process)
+                return int(process.returncode)
+    finally:
+        _end(process)
+        _end_orphans()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _end_orphans() -> None:
+    """Kill what mpirun has left, and what that leaves: as its subreaper, this process has become its parent."""
+    end = time.monotonic() + _KILL_SECONDS
+    while time.monotonic() < end:
+        children = list(_children())
+        if not children:
+            return
+        for pid in children:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+        with suppress(OSError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _children() -> Iterator[int]:
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError, ValueError), open("/proc/%s/stat" % name, errors="replace") as file:
+            # "PID (NAME) STATE PARENT ...": a name may have spaces and brackets.
+            if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                yield int(name)

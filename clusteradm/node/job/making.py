@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from contextlib import suppress
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 from clusteradm.node import blobs
 from clusteradm.node.account import as_user
@@ -62,6 +62,7 @@ def add_part(request: AddPart) -> PartTaken:
             pack.append(os.path.join(job.share, job_names.PACK), blob)
             with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as file:
                 file.writelines(files.line(vars(piece)) for piece in request.files)
+                file.writelines(files.line({"failed": name, "why": why}) for name, why in request.failed.items())
 
         as_user(request.user, work)
     with suppress(FileNotFoundError):
@@ -78,10 +79,17 @@ def add_paths(request: AddPaths) -> InputsAdded:
     def work() -> Dict[str, Any]:
         count = size = 0
         with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
-            for name, path in pack.find(paths, request.suffixes):
-                with pack.open_input(path) as file:
-                    added = pack.append(os.path.join(job.share, job_names.PACK), file)
+            for name, path, why in pack.find(paths, request.suffixes):
+                added = 0
+                if why is None:
+                    try:
+                        with pack.open_input(path) as file:
+                            added = pack.append(os.path.join(job.share, job_names.PACK), file)
+                    except pack.NoInput as error:
+                        why = str(error)
                 pieces.write(files.line({"name": name, "size": added}))
+                if why is not None:
+                    pieces.write(files.line({"failed": name, "why": why}))
                 count, size = count + 1, size + added
         return {"files": count, "bytes": size}
 
@@ -97,13 +105,10 @@ def start(request: StartJob) -> Started:
     def work() -> Dict[str, Any]:
         tensor = request.spec.model.input
         whole = os.path.join(job.share, job_names.PACK)
-        entries: List[pack.Entry] = []
-        at = 0
-        for piece in files.read_lines(os.path.join(job.run, _PIECES)):
-            entries.append(pack.Entry(piece["name"], at, piece["size"]))
-            at += piece["size"]
-        if not entries or os.path.getsize(whole) != at:
+        entries, failed = _entries(os.path.join(job.run, _PIECES))
+        if not entries or os.path.getsize(whole) != sum(entry.size for entry in entries):
             raise pack.PackError("the inputs did not arrive whole")
+        entries = [entry._replace(error=failed.get(entry.name)) for entry in entries]
         lines = pack.index(whole, entries, pack.Wanted(tensor.dtype, tensor.shape))
         count = pack.write_index(os.path.join(job.run, job_names.INPUTS), lines)
         os.unlink(os.path.join(job.run, _PIECES))
@@ -117,6 +122,20 @@ def start(request: StartJob) -> Started:
         folders.rename(job.share, final.share)
         starter.start(request.job, request.user, final.own)
     return started
+
+
+def _entries(pieces: str) -> Tuple[List[pack.Entry], Dict[str, str]]:
+    """The files in the pack, and why some of them are not to be used, by name."""
+    entries: List[pack.Entry] = []
+    failed: Dict[str, str] = {}
+    at = 0
+    for line in files.read_lines(pieces):
+        if "failed" in line:
+            failed[line["failed"]] = line["why"]
+        else:
+            entries.append(pack.Entry(line["name"], at, line["size"]))
+            at += line["size"]
+    return entries, failed
 
 
 @handles(DiscardJob)

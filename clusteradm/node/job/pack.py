@@ -6,11 +6,10 @@ it has rows of the model's input, found by its header and read in place. No nump
 
 import json
 import os
-import shutil
 import stat
-from typing import Any, BinaryIO, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple, cast
+from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
 
-from clusteradm.node.job.arrays import Array, Damaged, Unfit, Window, header, members
+from clusteradm.node.job.arrays import Array, Damaged, Unusable, Window, header, members
 from clusteradm.node.job.files import opener
 
 ARRAYS = (".npy", ".npz")
@@ -19,21 +18,27 @@ ARRAYS = (".npy", ".npz")
 MOST_PICTURE = 128 << 20
 # Rank 0 holds the index in memory.
 MOST_INPUTS = 5000000
+_MOST_REASONS = 3  # in an error
 # What compressed arrays may unfold to, all of a job's together: so many times the inputs' bytes, and so much besides.
 _MOST_RATIO = 100
 _MOST_BESIDES = 1 << 30
 
 
 class PackError(Exception):
-    """An input file that the job cannot use; the text names it."""
+    """Inputs that are no job; the text says why."""
+
+
+class NoInput(Exception):
+    """A file that cannot be read; the text says why."""
 
 
 class Entry(NamedTuple):
-    """A file in the pack."""
+    """A file in the pack. `error`: why its bytes are not to be used."""
 
     name: str
     offset: int
     size: int
+    error: Optional[str] = None
 
 
 class Wanted(NamedTuple):
@@ -43,14 +48,16 @@ class Wanted(NamedTuple):
     shape: Tuple[int, ...]
 
 
-def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str]]:
-    """(name, path without links) of every input below `paths`, sorted by name.
+def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str, Optional[str]]]:
+    """(name, path without links, why it cannot be read) of every input below `paths`, sorted by name.
 
     A named file is taken whatever its name. In a folder and its sub-folders, files count whose name ends in one of
-    `suffixes` and does not begin with a dot; if that folder is the only path, their names are relative to it. Raises
-    PackError for what has the name of an input but is no file, or a link that leads out of its folder.
+    `suffixes` and does not begin with a dot; if that folder is the only path, their names are relative to it. What has
+    the name of an input but is no file, or a link that leads out of its folder, cannot be read. Raises PackError for a
+    path that is not there, and for a folder that cannot be read.
     """
     found: Dict[str, str] = {}
+    errors: Dict[str, str] = {}
     for path in paths:
         if os.path.isdir(path):
             inside = os.path.join(os.path.realpath(path), "")
@@ -59,37 +66,34 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
                 for name in names:
                     whole = os.path.join(folder, name)
                     if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
+                        key = os.path.relpath(whole, path) if len(paths) == 1 else whole
+                        found[key] = whole
                         if not os.path.realpath(whole).startswith(inside):
-                            raise PackError("%s is a link that leads out of %s: name it itself" % (_shown(whole), path))
-                        found[os.path.relpath(whole, path) if len(paths) == 1 else whole] = whole
+                            errors[key] = "a link that leads out of its folder: name it itself"
         elif os.path.lexists(path):
             found[path] = path
         else:
             raise PackError("no file or folder %s on the head" % _shown(path))
-    for name, whole in found.items():
-        if _shown(whole) != whole:
-            raise PackError("%s: its name is not UTF-8, and cannot be in the results" % _shown(whole))
+    for name, whole in sorted(found.items()):
+        path = os.path.realpath(whole)
         try:
-            found[name] = os.path.realpath(whole)
-            regular = stat.S_ISREG(os.lstat(found[name]).st_mode)
-        except OSError as error:
-            raise PackError("cannot read %s: %s" % (whole, error.strerror)) from None
-        if not regular:
             # A pipe would be waited for without end.
-            raise PackError("%s is a pipe, a socket or a device, not a file" % whole)
-    return iter(sorted(found.items()))
+            other = None if stat.S_ISREG(os.lstat(path).st_mode) else "a pipe, a socket or a device, not a file"
+        except OSError as error:
+            other = "cannot read it: %s" % error.strerror
+        yield _shown(name), path, errors.get(name, other)
 
 
 def open_input(path: str) -> BinaryIO:
-    """A file that `find` named, open for reading. Raises PackError if another has taken its place since."""
+    """A file that `find` named, open for reading. Raises NoInput, also if another has taken its place since."""
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
-        raise PackError("cannot read %s: %s" % (_shown(path), error.strerror)) from None
+        raise NoInput("cannot read it: %s" % error.strerror) from None
     same = os.readlink("/proc/self/fd/%d" % file.fileno()) == path
     if not same or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise PackError("%s was replaced while the inputs were read" % _shown(path))
+        raise NoInput("it was replaced while the inputs were read")
     return file
 
 
@@ -103,22 +107,32 @@ def _shown(path: str) -> str:
 
 
 def append(pack: str, source: BinaryIO) -> int:
-    """Append a file's bytes to the pack; returns their number."""
+    """Append a file's bytes to the pack; returns their number. Raises NoInput, and then appends nothing."""
     with open(pack, "ab", opener=opener) as file:
         before = file.tell()
-        shutil.copyfileobj(source, file, 1 << 20)
-        return file.tell() - before
+        while True:
+            try:
+                data = source.read(1 << 20)
+            except OSError as error:
+                file.truncate(before)
+                raise NoInput("cannot read it: %s" % error.strerror) from None
+            if not data:
+                return file.tell() - before
+            file.write(data)
 
 
 def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[str, Any]]:
-    """The lines of inputs.jsonl. Raises PackError for an array that does not fit the model.
+    """The lines of inputs.jsonl.
 
-    An input that is damaged or too large has a line whose form is {"error": why}: a rank answers with that.
+    An input that is damaged, too large or does not fit the model has a line whose form is {"error": why}: a rank
+    answers with that.
     """
     room = _MOST_RATIO * sum(entry.size for entry in entries) + _MOST_BESIDES
     for entry in entries:
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix in ARRAYS:
+        if entry.error is not None:
+            yield _refused(entry.name, entry.error)
+        elif suffix in ARRAYS:
             for name, array in _arrays(pack, entry, suffix, wanted, room):
                 if isinstance(array, str):
                     yield _refused(name, array)
@@ -126,13 +140,14 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[
                     room -= array.size
                     yield from _rows(name, array, wanted)
         elif entry.size > MOST_PICTURE:
-            yield _refused(entry.name, "a picture file of %d bytes, more than %d" % (entry.size, MOST_PICTURE))
+            why = "a picture file of %d bytes, more than %d" % (entry.size, MOST_PICTURE)
+            yield _refused(entry.name, str(Damaged(why)))
         else:
             yield {"input": entry.name, "offset": entry.offset, "size": entry.size, "form": None}
 
 
 def _refused(name: str, why: str) -> Dict[str, Any]:
-    return {"input": name, "offset": 0, "size": 0, "form": {"error": "not an input that can be read: " + why}}
+    return {"input": name, "offset": 0, "size": 0, "form": {"error": why}}
 
 
 def _arrays(pack: str, entry: Entry, suffix: str, wanted: Wanted, room: int) -> Iterator[Tuple[str, Any]]:
@@ -143,58 +158,69 @@ def _arrays(pack: str, entry: Entry, suffix: str, wanted: Wanted, room: int) -> 
 
     try:
         if suffix == ".npz":
-            found = members(
-                pack, entry.offset, entry.size, lambda name, array: _check(whole(name), array, wanted), room
-            )
+            found = members(pack, entry.offset, entry.size, lambda name, array: _check(array, wanted), room)
             for name, array in found:
                 yield whole(name), array
             return
         with open(pack, "rb", opener=opener) as file:
             one = header(cast(BinaryIO, Window(file, entry.offset, entry.size)), entry.size)
         yield entry.name, one.at(entry.offset + one.start)
-    except Unfit as error:
-        raise PackError("%s cannot be an input: %s" % (entry.name, error)) from None
-    except Damaged as error:
+    except Unusable as error:
         yield entry.name, str(error)
 
 
 def write_index(path: str, lines: Iterator[Dict[str, Any]]) -> int:
-    """Write inputs.jsonl; returns the number of inputs. Raises PackError where there are too many for one job."""
-    count = 0
+    """Write inputs.jsonl; returns the number of inputs.
+
+    Raises PackError where there are too many for one job, and where not one of them can be used.
+    """
+    count, usable = 0, False
+    reasons: List[str] = []
     with open(path, "w", encoding="utf-8") as file:
         for line in lines:
             file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
             count += 1
+            if not isinstance(line["form"], dict):
+                usable = True
+            elif len(reasons) < _MOST_REASONS:
+                reasons.append("%s: %s" % (line["input"], line["form"]["error"]))
             if count > MOST_INPUTS:
                 raise PackError("more than %d inputs: make several jobs of them" % MOST_INPUTS)
+    if not usable:
+        more = ["and %d more" % (count - len(reasons))] if count > len(reasons) else []
+        raise PackError("no input can be used: " + "; ".join(reasons + more))
     return count
 
 
-def _check(name: str, array: Array, wanted: Wanted) -> Optional[int]:
+def _check(array: Array, wanted: Wanted) -> Optional[int]:
     """Number of inputs in an array, of which the first dimension counts them; None where it is one as a whole.
 
-    Dimensions of 1 are ignored. Raises PackError where it does not fit the model.
+    Dimensions of 1 are ignored. Raises Unusable where it does not fit the model.
     """
     one = [size for size in wanted.shape if size != 1]
     whole = [size for size in array.shape if size != 1] == one
     if 0 in wanted.shape or not (whole or (len(array.shape) > 1 and [n for n in array.shape[1:] if n != 1] == one)):
-        raise PackError(
-            "%s has shape %s; the model takes %s, or any number of them" % (name, _by(array.shape), _by(wanted.shape))
-        )
+        text = "it has shape %s; the model takes %s, or any number of them"
+        raise Unusable(text % (_by(array.shape), _by(wanted.shape)))
     if array.dtype != wanted.dtype and array.dtype != "uint8" and not array.dtype.startswith("float"):
-        raise PackError(
-            "%s has %s numbers; the model takes %s, real numbers or pixels" % (name, array.dtype, wanted.dtype)
-        )
+        text = "it has %s numbers; the model takes %s, real numbers or pixels"
+        raise Unusable(text % (array.dtype, wanted.dtype))
+    if not whole and not array.shape[0]:
+        raise Unusable("it holds no input: its shape is %s" % _by(array.shape))
     return None if whole else array.shape[0]
 
 
 def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
-    """Inputs of an array: one, or as many as its first dimension."""
-    rows = _check(name, array, wanted)
+    """Inputs of an array: one, or as many as its first dimension; one with an error where it does not fit."""
+    try:
+        rows = _check(array, wanted)
+    except Unusable as error:
+        yield _refused(name, str(error))
+        return
     size = array.item
     for number in wanted.shape:
         size *= number
-    form = [array.dtype, list(wanted.shape)]
+    form = [array.code if array.code.startswith(">") else array.dtype, list(wanted.shape)]
     if rows is None:
         yield {"input": name, "offset": array.start, "size": size, "form": form}
         return

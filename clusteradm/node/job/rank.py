@@ -1,16 +1,22 @@
 """One MPI rank of a job: `python3 -m clusteradm.node.job.rank FOLDER ATTEMPT`, started by mpirun.
 
-Rank 0, on the head, is the dispatcher, and reads the job from FOLDER on the head's own disk. Every other rank is a
-worker, and hears from rank 0 what it is to do. A rank that ends by an exception ends the whole
-MPI job, with the traceback in the job's log; the supervisor then decides on another attempt.
+Rank 0, on the head, is the dispatcher, and reads the job from FOLDER on the head's own disk. Every other rank keeps a
+worker process: the same command with one more word. It hears from rank 0 what it is to do. A rank that ends by an
+exception ends the whole MPI job, with the traceback in the job's log; the supervisor then decides on another attempt.
 """
 
+import os
 import sys
 import traceback
 
 
 def main(folder: str, attempt: int) -> None:
     """Run this rank."""
+    from clusteradm.node.job.process import Process
+
+    words = [sys.executable, "-m", "clusteradm.node.job.rank", folder, str(attempt)]
+    # Before MPI begins: the worker process imports its libraries meanwhile.
+    process = None if os.environ.get("OMPI_COMM_WORLD_RANK") == "0" else Process(words)
     from mpi4py import MPI
 
     from clusteradm.node.job.channel import Channel
@@ -22,9 +28,9 @@ def main(folder: str, attempt: int) -> None:
 
             dispatch(folder, attempt, channel)
         else:
-            from clusteradm.node.job.worker import work
+            from clusteradm.node.job.keeper import Keeper
 
-            work(channel)
+            Keeper(channel, words, process or Process(words)).run()
     except BaseException:
         # Without abort() the other ranks would wait in MPI_Finalize for a rank that died in Python.
         traceback.print_exc()
@@ -32,5 +38,18 @@ def main(folder: str, attempt: int) -> None:
         channel.abort()
 
 
+def work(descriptor: int) -> None:
+    """Run the worker process of this rank."""
+    from clusteradm.node.job.process import enter
+
+    pipe, pulse = enter(descriptor)
+    from clusteradm.node.job import worker
+
+    worker.work(pipe, pulse)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    if len(sys.argv) > 3:
+        work(int(sys.argv[3]))
+    else:
+        main(sys.argv[1], int(sys.argv[2]))

@@ -18,6 +18,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from clusteradm.node.job import files, launch
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.plan import place, render_hostfile
+from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
     Attempt,
@@ -120,7 +121,8 @@ class Supervisor:
             os.fchmod(log.fileno(), 0o644)
             log.write(("attempt %d: %s\n" % (number, " ".join(command))).encode("utf-8"))
             log.flush()
-            status = launch.run(command, log)
+            watch = Watch(os.path.join(self._run, job_names.PROGRESS), number, self._spec.inputs)
+            status = launch.run(command, log, watch.overdue)
         self._attempts[-1] = replace(self._measured(number, ranks), status=status)
         return status
 

@@ -78,11 +78,14 @@ def test_parts_are_the_bytes_in_order_with_the_files_that_begin_in_each(tmp_path
         assert all(begins)
 
 
-def test_a_file_that_shrinks_while_it_is_sent_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "log.png"
-    path.write_bytes(b"short")
-    with pytest.raises(UsageError, match="has become shorter"):
-        list(parts([File("log.png", path, 6)]))
+def test_a_file_that_shrinks_while_it_is_sent_is_an_error_and_those_after_it_keep_their_places(tmp_path: Path) -> None:
+    for name in ("log.png", "z.png"):
+        (tmp_path / name).write_bytes(b"short")
+    for limit in (2, 100):
+        cut = list(parts([File("log.png", tmp_path / "log.png", 9), File("z.png", tmp_path / "z.png", 5)], limit))
+        assert b"".join(part.data for part in cut) == b"short\0\0\0\0short"
+        failed = {name: why for part in cut for name, why in part.failed.items()}
+        assert failed == {"log.png": "it has become shorter while it was sent"}
 
 
 def odd(folder: Path) -> None:
@@ -103,12 +106,11 @@ def odd(folder: Path) -> None:
 def test_what_is_no_file_is_left_out_of_a_folder_by_name_and_reason(folder: Path) -> None:
     odd(folder)
     found = local(folder)
-    assert [file.name for file in found.files] == ["a/z.JPG", "again.png", "b.png", "c.npy"]
+    assert [file.name for file in found.files] == ["a/z.JPG", "again.png", "b.png", "c.npy", "caf\\udce9.png"]
     out = "a link that leads out of the folder, which is followed only if it is named itself"
     link = "a link to a folder, which is followed only if it is named itself"
     assert sorted(text.removeprefix(f"{folder}/") for text in found.left_out) == [
         f"around: {link}",
-        "caf\\udce9.png: its name is not UTF-8, and cannot be in the results",
         f"device.png: {out}",
         "gone.png: No such file or directory",
         "loop.png: Too many levels of symbolic links",
@@ -128,7 +130,6 @@ def test_what_is_no_file_is_left_out_of_a_folder_by_name_and_reason(folder: Path
         ("device.png", "it is a device, not a file"),
         ("gone.png", "cannot read it: No such file or directory"),
         ("loop.png", "cannot read it: Too many levels of symbolic links"),
-        (os.fsdecode(b"caf\xe9.png"), "its name is not UTF-8"),
     ],
 )
 def test_what_is_no_file_is_refused_where_it_is_named(folder: Path, name: str, said: str) -> None:
@@ -163,21 +164,42 @@ def test_a_folder_that_cannot_be_read_is_an_error(folder: Path, monkeypatch: pyt
         local(folder)
 
 
-def test_a_file_that_changes_while_it_is_sent_is_an_error_by_name(folder: Path) -> None:
-    planned = local(folder / "b.png").files
-    (folder / "b.png").write_bytes(b"other")
-    os.utime(folder / "b.png", ns=(0, 0))
-    with pytest.raises(UsageError, match=r"b\.png: it has changed while it was sent"):
-        list(parts(planned))
-    (folder / "b.png").write_bytes(b"longer than it was")
-    with pytest.raises(UsageError, match=r"b\.png: it has changed"):
-        list(parts(planned))
-    (folder / "b.png").unlink()
-    with pytest.raises(UsageError, match=r"b\.png: cannot read it: No such file"):
-        list(parts(planned))
-    os.mkfifo(folder / "b.png")
-    with pytest.raises(UsageError, match=r"b\.png: it is a FIFO"):
-        list(parts(planned))
+def test_a_file_that_changes_while_it_is_sent_is_an_error_of_its_own(folder: Path) -> None:
+    planned = local(folder / "a", folder / "b.png").files
+
+    def failed() -> str:
+        (part,) = parts(planned)
+        assert [file.name for file in part.files] == [file.name for file in planned]
+        assert len(part.data) == sum(file.size for file in planned)
+        ((name, why),) = part.failed.items()
+        assert name == str(folder / "b.png")
+        return why
+
+    path = folder / "b.png"
+    path.write_bytes(b"other")
+    os.utime(path, ns=(0, 0))
+    assert failed() == "it has changed while it was sent"
+    path.write_bytes(b"longer than it was")
+    assert failed() == "it has changed while it was sent"
+    path.unlink()
+    assert failed() == "cannot read it: No such file or directory"
+    os.mkfifo(path)
+    assert failed() == "it is a FIFO, not a file"
+
+
+def test_a_file_that_cannot_be_read_is_an_error_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.open
+
+    def refuse(path: Any, *more: Any, **options: Any) -> int:
+        if str(path).endswith(".npy"):
+            raise PermissionError(13, "Permission denied")
+        return whole(path, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    (part,) = parts(local(folder).files)
+    assert part.failed == {"c.npy": "cannot read it: Permission denied"}
+    with pytest.raises(UsageError, match=r"c\.npy: cannot read it: Permission denied"):
+        local(folder / "c.npy")
 
 
 def test_a_part_names_no_more_files_than_one_request_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,16 +62,46 @@ def test_inputs_on_the_head_are_packed_there(place: Any, pictures: Path) -> None
         place.submit(HeadInputs(("/gone",)))
 
 
+def index(place: Any, job: str) -> dict[str, str | None]:
+    """The inputs of a job, each with its error."""
+    lines = [json.loads(line) for line in (place.own(job) / "run" / "inputs.jsonl").read_text().splitlines()]
+    return {line["input"]: line["form"]["error"] if isinstance(line["form"], dict) else None for line in lines}
+
+
 def test_what_cannot_be_a_job_leaves_nothing(place: Any, pictures: Path) -> None:
     np.save(pictures / "a.npy", np.zeros((7, 7), np.uint8))
-    with pytest.raises(UsageError, match=r"a\.npy has shape 7x7; the model takes"):
-        place.submit(resolve([str(pictures)]))
+    with pytest.raises(UsageError, match=r"no input can be used: .*a\.npy: .* it has shape 7x7; the model takes"):
+        place.submit(resolve([str(pictures / "a.npy")]))
     assert os.listdir(place.shared / "jobs") == []
+
+
+def test_what_cannot_be_an_input_costs_no_other(place: Any, pictures: Path) -> None:
+    np.save(pictures / "a.npy", np.zeros((7, 7), np.uint8))
+    (pictures / os.fsdecode(b"caf\xe9.png")).write_bytes(b"E" * 7)
     files = resolve([str(pictures)])
     (pictures / "4.png").write_bytes(b"")
-    with pytest.raises(UsageError, match="has become shorter"):
-        place.submit(files)
-    assert os.listdir(place.shared / "jobs") == []
+    (pictures / "3.png").unlink()
+    found = index(place, place.submit(files)[0])
+    assert found == {
+        "0.png": None,
+        "1.png": None,
+        "2.png": None,
+        "3.png": "cannot read it: No such file or directory",
+        "4.png": "it has become shorter while it was sent",
+        "a.npy": "not an input for this model: it has shape 7x7; the model takes 1x2x2x1, or any number of them",
+        "caf\\udce9.png": None,
+    }
+
+
+def test_what_cannot_be_an_input_on_the_head_costs_no_other(place: Any, pictures: Path) -> None:
+    (pictures / "out.png").symlink_to("/etc/passwd")
+    os.mkfifo(pictures / "pipe.png")
+    found = index(place, place.submit(HeadInputs((str(pictures),)))[0])
+    assert {name: why for name, why in found.items() if why} == {
+        "out.png": "a link that leads out of its folder: name it itself",
+        "pipe.png": "a pipe, a socket or a device, not a file",
+    }
+    assert len(found) == 7
 
 
 def test_a_damaged_array_is_one_error_of_the_job(place: Any, pictures: Path) -> None:

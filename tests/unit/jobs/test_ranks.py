@@ -7,6 +7,7 @@ import json
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from PIL import Image
 
 from clusteradm.node.edgetpu.engine import Engine, device_path
 from clusteradm.node.edgetpu.library import Device, Library, TpuError, device_option
-from clusteradm.node.job import files, journal, pack, worker
+from clusteradm.node.job import attendance, files, journal, pack, worker
+from clusteradm.node.job import channel as channels
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.dispatcher import dispatch
 from clusteradm.node.spec.wire import job_names
@@ -85,17 +87,15 @@ def write_spec(folder: Path, sha256: str) -> None:
     files.write_json(str(own_of(folder) / job_names.SPEC), spec)
 
 
-def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None) -> Progress:
+def run(job: Path, ranks: int, attempt: int = 1, host: str | None = None, kind: type[Channel] = Channel) -> Progress:
     """One attempt with so many workers; the last progress that rank 0 wrote."""
     plan = [{"rank": n, "host": host or socket.gethostname(), "pci_address": None} for n in range(1, ranks + 1)]
     files.write_json(str(run_of(job) / (job_names.ATTEMPT % attempt)), {"attempt": attempt, "ranks": plan})
     inboxes: list[queue.Queue[Message]] = [queue.Queue() for _ in range(ranks + 1)]
-    threads = [
-        threading.Thread(target=worker.work, args=(Channel(n, inboxes),), daemon=True) for n in range(1, ranks + 1)
-    ]
+    threads = [threading.Thread(target=worker.work, args=(kind(n, inboxes),), daemon=True) for n in range(1, ranks + 1)]
     for thread in threads:
         thread.start()
-    dispatch(str(own_of(job)), attempt, Channel(0, inboxes))  # type: ignore[arg-type]
+    dispatch(str(own_of(job)), attempt, kind(0, inboxes))  # type: ignore[arg-type]
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
@@ -155,22 +155,60 @@ def test_a_second_attempt_does_what_the_first_did_not(job: Path) -> None:
 
 
 def test_a_rank_whose_engine_fails_costs_no_input(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    invoke: Callable[..., Any] = Engine.invoke
+    run_once: Callable[..., Any] = Engine._run
     broken: list[Engine] = []
 
     def fails(self: Engine, tensor: Any) -> Any:
-        if tensor.any():  # not the warm-up
-            if not broken:
-                broken.append(self)
-            if self in broken:
-                raise RuntimeError("the TPU has fallen off the bus")
-        return invoke(self, tensor)
+        if tensor.any() and not broken:  # not at the warm-up
+            broken.append(self)
+        if self in broken:
+            raise RuntimeError("the TPU has fallen off the bus")
+        return run_once(self, tensor)
 
-    monkeypatch.setattr(Engine, "invoke", fails)
+    monkeypatch.setattr(Engine, "_run", fails)
     progress = run(job, 3)
     assert answers(job) == expected(job)
     states = sorted((rank.state, rank.error) for rank in progress.ranks)
-    assert states == [("failed", "RuntimeError: the TPU has fallen off the bus"), ("ready", None), ("ready", None)]
+    assert states == [("failed", "inference fails: the TPU has fallen off the bus"), ("ready", None), ("ready", None)]
+
+
+def test_a_rank_that_is_not_heard_of_any_more_costs_no_input_and_is_not_waited_for(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "SILENT_SECONDS", 1.0)
+    frozen, aborted = threading.Event(), []
+
+    class Frozen(Channel):
+        """Of ranks that say that they live, one of which freezes when it has its first results."""
+
+        said = 0.0
+
+        def poll(self) -> Message | None:
+            while self.rank == 2 and frozen.is_set():
+                time.sleep(0.1)
+            if self.rank and time.monotonic() - self.said > 0.1:
+                self.said = time.monotonic()
+                super().send(0, channels.ALIVE)
+            return super().poll()
+
+        def send(self, rank: int, tag: int, body: Any = None) -> None:
+            if self.rank == 2 and tag == channels.RESULT and not aborted:
+                frozen.set()
+                while frozen.is_set():
+                    time.sleep(0.1)
+            super().send(rank, tag, body)
+
+        def abort(self) -> None:
+            aborted.append(self.rank)
+            frozen.clear()
+
+    progress = run(job, 3, kind=Frozen)
+    assert answers(job) == expected(job)
+    assert [(rank.state, rank.error) for rank in progress.ranks][1] == (
+        "failed",
+        f"{socket.gethostname()} has not answered for 8 s",
+    )
+    assert aborted == [0]  # MPI itself would wait
 
 
 def test_when_no_rank_can_work_the_attempt_ends_and_says_why(job: Path) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # Plays rank 0: each attempt's part of the script says which inputs it delivers, and how it ends.
 MPIRUN = """#!{python}
-import json, os, sys, time
+import json, os, signal, subprocess, sys, time
 own, attempt = sys.argv[-2], int(sys.argv[-1])
 run, folder = own + "/run", json.load(open(own + "/spec.json"))["folder"]
 script = json.load(open(run + "/script.json"))
@@ -33,11 +33,18 @@ with open(folder + "/journal.jsonl", "a") as journal:
         journal.write(json.dumps({{"attempt": attempt, "rank": 1, "results": [result]}}) + "\\n")
 plan = json.load(open(run + "/attempt-%d.json" % attempt))
 ranks = [dict(rank, images=0, error=part.get("error")) for rank in plan["ranks"]]
-progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks, "phase": "running"}}
+progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks}}
+progress["phase"] = "finished" if part.get("hangs") else "running"
 progress.update(total=4, done=0, errors=0, now=3.0)
 json.dump(progress, open(run + "/progress.json", "w"))
 print("mpirun said this")
 sys.stdout.flush()
+if part.get("hangs"):  # on a host that is frozen; the rank of this host is stopped
+    rank = subprocess.Popen(["sleep", "61"])
+    rank.send_signal(signal.SIGSTOP)
+    open(run + "/rank", "w").write(str(rank.pid))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
 time.sleep(part.get("lasts", 0))
 os.unlink(run + "/running") if part.get("lasts") else None
 sys.exit(part["status"])
@@ -120,6 +127,16 @@ def test_an_attempt_that_dies_is_followed_by_one_on_the_hosts_that_answer(job: P
 def test_results_that_are_complete_count_however_mpirun_ended(job: Path) -> None:
     status = run(job, {"delivers": [0, 1, 2, 3], "status": 134})
     assert (status.state, len(status.attempts)) == ("complete", 1)
+
+
+def test_an_mpirun_that_waits_for_a_frozen_host_is_not_waited_for(job: Path) -> None:
+    begun = time.monotonic()
+    status = run(job, {"delivers": [0, 1, 2, 3], "status": 0, "hangs": True})
+    assert (status.state, len(status.attempts)) == ("complete", 1)
+    assert time.monotonic() - begun < 25
+    assert "the attempt is ended: a host did not end its ranks in 5 s" in (job / job_names.LOG).read_text()
+    # Nor is anything left of it that has a TPU or the journal.
+    assert not Path(f"/proc/{(run_of(job) / 'rank').read_text()}").exists()
 
 
 def test_it_gives_up_after_three_attempts_without_a_result(job: Path) -> None:

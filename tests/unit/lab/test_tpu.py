@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("ai_edge_litert")
 
+import made_models
+
 from clusteradm.errors import UsageError
 from clusteradm.lab import compiler, digits, hardware, tpu_package
+from clusteradm.lab.device.__main__ import Model
 from clusteradm.lab.topology import boards
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
@@ -249,3 +253,9 @@ def test_what_an_edge_tpu_cannot_run_is_refused(content: bytes, said: str, tmp_p
 def test_a_target_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         compiler.compile_file(MODEL, tmp_path / "no" / "out.tflite")
+
+
+def test_it_remembers_nothing_of_other_inputs() -> None:
+    model = Model(made_models.recurrent())
+    answers = [model.compute(memoryview(np.full(4, n, np.float32).tobytes()))[0].tolist() for n in (3, 1, 3)]
+    assert answers == [[[3.0] * 4], [[1.0] * 4], [[3.0] * 4]]

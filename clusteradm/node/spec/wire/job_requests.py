@@ -1,7 +1,7 @@
 """Requests about inference jobs, to the head."""
 
 from dataclasses import dataclass, field
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.decode import Record, limits
@@ -49,7 +49,8 @@ class PartTaken(Record):
 class AddPart(Request[PartTaken]):
     """Append a file body to the job's inputs and remove it: a board's storage is small.
 
-    `files` are those that begin in this part; a large one goes on in the next.
+    `files` are those that begin in this part; a large one goes on in the next. `failed`: why the bytes of a file, of
+    this part or one before, are not to be used.
     """
 
     shared: str
@@ -57,6 +58,7 @@ class AddPart(Request[PartTaken]):
     job: str = field(metadata=limits(ID))
     blob: str
     files: Tuple[Piece, ...]
+    failed: Dict[str, str] = field(default_factory=dict)
     do = names.JOB_PART
 
 

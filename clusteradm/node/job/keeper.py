@@ -1,0 +1,224 @@
+"""Keeper: what a rank is to MPI. It passes chunks to its worker process, and starts that anew where an input ends it.
+
+So a crash, a hang or a lack of memory costs one input, of which it is known which one, and not the job. An input with
+which the process has ended is tried once more, alone; where that ends it again, its result is the error.
+"""
+
+import time
+from collections import deque
+from typing import Any, Deque, Dict, List, NamedTuple, Set
+
+from clusteradm.node.job import channel as channels
+from clusteradm.node.job.channel import Channel
+from clusteradm.node.job.process import Process
+
+# An inference may take so many times the slowest so far, and no less than so many seconds.
+LIMIT_TIMES = 20.0
+LIMIT_SECONDS = 5.0
+START_SECONDS = 180.0  # to import the runtime, to read and load the model, and to try it
+STALL_SECONDS = 60.0  # without an input that can be read and decoded
+ALIVE_SECONDS = 1.0  # between two signs of life to rank 0
+MOST_DEATHS = 5  # in a row, without a result
+_POLL_SECONDS = 0.002
+_STOP_SECONDS = 2.0
+_LONGEST_STEP = 0.5
+
+
+class Parcel(NamedTuple):
+    """Inputs that the process gets together, as rank 0 sent them."""
+
+    pieces: List[List[Any]]
+
+    @property
+    def inputs(self) -> Set[int]:
+        return {piece[0] for piece in self.pieces}
+
+
+class Chunk:
+    """A chunk of rank 0's, and the results that there are of it."""
+
+    def __init__(self, pieces: List[List[Any]]) -> None:
+        self.size = len(pieces)
+        self.results: List[Dict[str, Any]] = []
+        self.seconds = 0.0
+
+
+class Keeper:
+    """One rank's worker process, and the inputs that it has."""
+
+    def __init__(self, channel: Channel, words: List[str], process: Process) -> None:
+        """`process`: the first, already started by the same words."""
+        self._channel, self._words, self._process = channel, words, process
+        self._begin: Any = None  # the rank's assignment
+        self._ready = self._announced = self._failed = False
+        self._loading = 0.0  # seconds that the first start took
+        self._chunks: Dict[int, Chunk] = {}
+        self._chunk_of: Dict[int, int] = {}  # input -> number of its chunk
+        self._waiting: Deque[Parcel] = deque()
+        self._out: Dict[int, Parcel] = {}
+        self._parcels = 0
+        self._suspects: Dict[int, str] = {}  # input -> how the process ended with it
+        self._deaths = 0
+        self._earlier = dict.fromkeys(("busy", "decode", "wait"), 0.0)  # of processes that have ended
+        self._times = dict(self._earlier)
+        # Time in which this process did not run, as on a frozen host, does not count.
+        self._clock, self._seen = 0.0, time.monotonic()
+        self._said = self._started = self._moved = self._since = 0.0
+        self._step = 0
+
+    def run(self) -> None:
+        """Work until rank 0 says stop."""
+        try:
+            while True:
+                message = self._channel.poll()
+                if message is None:
+                    self._turn()
+                elif message.tag == channels.STOP:
+                    return
+                elif message.tag == channels.BEGIN:
+                    self._begin = message.body
+                    self._process.pipe.send(0, channels.BEGIN, self._begin)
+                elif message.tag == channels.CHUNK and not self._failed:
+                    self._accept(message.body)
+        finally:
+            if not self._failed:
+                self._process.stop(_STOP_SECONDS)
+
+    def _turn(self) -> None:
+        if self._failed:
+            time.sleep(10 * channels.NAP)
+            return
+        now = time.monotonic()
+        self._clock += min(now - self._seen, _LONGEST_STEP)
+        self._seen = now
+        self._listen()
+        if not self._failed:
+            self._watch(self._clock)
+        if not self._failed and self._clock - self._said >= ALIVE_SECONDS:
+            self._send(channels.ALIVE)
+
+    def _send(self, tag: int, body: Any = None) -> None:
+        self._said = self._clock
+        self._channel.send(0, tag, body)
+
+    def _accept(self, body: Dict[str, Any]) -> None:
+        self._chunks[body["chunk"]] = Chunk(body["inputs"])
+        for piece in body["inputs"]:
+            self._chunk_of[piece[0]] = body["chunk"]
+        self._waiting.append(Parcel(body["inputs"]))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Give the process what it may have: two parcels, and a suspect alone."""
+        while self._ready and self._waiting and len(self._out) < 2:
+            if self._out and (self._alone(self._waiting[0]) or any(map(self._alone, self._out.values()))):
+                return
+            parcel = self._waiting.popleft()
+            self._parcels += 1
+            if not self._out:
+                self._moved = self._clock
+            self._out[self._parcels] = parcel
+            self._process.pipe.send(0, channels.CHUNK, {"chunk": self._parcels, "inputs": parcel.pieces})
+
+    def _alone(self, parcel: Parcel) -> bool:
+        return not self._suspects.keys().isdisjoint(parcel.inputs)
+
+    def _listen(self) -> None:
+        """Take what the process says; wait a moment for it."""
+        message = self._process.pipe.poll(_POLL_SECONDS)
+        while message is not None:
+            if message.tag == channels.READY:
+                self._ready, self._moved = True, self._clock
+                self._loading = self._loading or self._clock - self._started
+                if not self._announced:
+                    self._announced = True
+                    self._send(channels.READY, message.body)
+                self._pump()
+            elif message.tag == channels.FAILED:
+                self._fail(message.body["error"])
+                return
+            elif message.tag == channels.RESULT:
+                self._settle(message.body)
+            elif message.tag == channels.STOP:  # the end of the pipe
+                time.sleep(_POLL_SECONDS)
+                return
+            message = self._process.pipe.poll()
+
+    def _settle(self, body: Dict[str, Any]) -> None:
+        self._out.pop(body["chunk"], None)
+        self._deaths, self._moved = 0, self._clock
+        self._times = {name: self._earlier[name] + body[name] for name in self._earlier}
+        for result in body["results"]:
+            self._chunks[self._chunk_of[result["i"]]].seconds += body["seconds"] / len(body["results"])
+            self._answer(result)
+        self._pump()
+
+    def _answer(self, result: Dict[str, Any]) -> None:
+        """Add an input's result to its chunk, which goes to rank 0 when it was the last."""
+        self._suspects.pop(result["i"], None)
+        number = self._chunk_of.pop(result["i"])
+        chunk = self._chunks[number]
+        chunk.results.append(result)
+        if len(chunk.results) == chunk.size:
+            del self._chunks[number]
+            body = {"chunk": number, "seconds": chunk.seconds, "results": chunk.results}
+            body.update(self._times)
+            self._send(channels.RESULT, body)
+
+    def _watch(self, now: float) -> None:
+        """See whether the process lives, and comes on."""
+        death, pulse = self._process.death(), self._process.pulse
+        if death is not None:
+            self._ended("its process " + death)
+        elif not self._ready:
+            limit = max(2 * LIMIT_SECONDS, 4 * self._loading) if self._loading else START_SECONDS
+            if now - self._started > limit:
+                self._fail("loading the model did not end in %d s%s" % (limit, self._why()))
+        elif pulse.step != self._step or pulse.inferred is None:
+            if pulse.step != self._step:
+                self._moved = now
+            self._step, self._since = pulse.step, now
+            if self._out and now - self._moved > STALL_SECONDS:
+                self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS)
+        else:
+            limit = max(LIMIT_SECONDS, LIMIT_TIMES * pulse.slowest)
+            if now - self._since > limit:
+                self._ended("the inference did not end in %d s" % limit)
+
+    def _why(self) -> str:
+        """Why the process was started again, for the text of an error."""
+        return "".join(", after %s" % text for text in list(self._suspects.values())[-1:])
+
+    def _ended(self, how: str) -> None:
+        """Find the input with which the process has ended, and start another process with the rest."""
+        parcels = [*self._out.values()]
+        lost = set().union(*(parcel.inputs for parcel in parcels))
+        found = self._process.pulse.inputs() & lost or lost
+        if not self._process.kill():
+            self._fail(how + ", and its process hangs in the kernel")
+            return
+        self._deaths += 1
+        if not self._ready or self._deaths > MOST_DEATHS:
+            self._fail(how + (self._why() if self._ready else " while it loaded the model" + self._why()))
+            return
+        self._out.clear()
+        self._earlier = dict(self._times)
+        done = len(lost) == 1 and not self._suspects.keys().isdisjoint(lost)
+        self._suspects.update(dict.fromkeys(found, how))
+        pieces = [piece for parcel in parcels for piece in parcel.pieces if not done]
+        rest = [piece for piece in pieces if piece[0] not in self._suspects]
+        if rest:
+            self._waiting.appendleft(Parcel(rest))
+        self._waiting.extendleft(Parcel([piece]) for piece in reversed(pieces) if piece[0] in self._suspects)
+        for index in lost if done else ():
+            self._deaths = 0
+            self._answer({"i": index, "error": "the model fails on it, twice: " + how})
+        self._ready, self._step = False, 0
+        self._process, self._started = Process(self._words), self._clock
+        self._process.pipe.send(0, channels.BEGIN, self._begin)
+
+    def _fail(self, error: str) -> None:
+        """Give the rank up: what it has goes to others."""
+        self._failed = True
+        self._process.kill()
+        self._send(channels.FAILED, {"error": error})

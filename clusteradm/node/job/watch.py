@@ -1,0 +1,43 @@
+"""Watch over an attempt: whether mpirun will come to its end by itself, by what rank 0 writes twice a second.
+
+mpirun waits for every host, also for one that is frozen.
+"""
+
+import time
+from typing import Optional, Tuple
+
+from clusteradm.node.job import files
+from clusteradm.node.spec.wire.job import Progress
+
+START_SECONDS = 120.0  # until rank 0 writes: every host is to be reached, and to load MPI
+INPUTS_PER_SECOND = 5000  # that a slow head reads from the index, the journal included, before rank 0 writes
+SILENT_SECONDS = 60.0  # without a word of rank 0
+END_SECONDS = 5.0  # after rank 0 has finished
+_LONGEST_STEP = 2.0
+
+
+class Watch:
+    """One attempt. Time in which this process did not run (a frozen head) does not count."""
+
+    def __init__(self, progress: str, attempt: int, inputs: int) -> None:
+        """`progress`: the path of progress.json; `inputs`: those of the job."""
+        self._path, self._attempt = progress, attempt
+        self._start = START_SECONDS + inputs / INPUTS_PER_SECOND
+        self._mark: Optional[Tuple[str, float]] = None
+        self._waited, self._seen = 0.0, time.monotonic()
+
+    def overdue(self) -> Optional[str]:
+        """Why the attempt is to be ended now; None where it is not. To be called often."""
+        now, mark = time.monotonic(), None
+        self._waited += min(now - self._seen, _LONGEST_STEP)
+        self._seen = now
+        progress = files.read(Progress, self._path)
+        if progress is not None and progress.attempt == self._attempt:
+            mark = (progress.phase, progress.now)
+        if mark != self._mark:
+            self._mark, self._waited = mark, 0.0
+        if mark is None:
+            return "the ranks did not start in %d s" % self._start if self._waited > self._start else None
+        if mark[0] == "finished":
+            return "a host did not end its ranks in %d s" % END_SECONDS if self._waited > END_SECONDS else None
+        return "rank 0 did nothing for %d s" % SILENT_SECONDS if self._waited > SILENT_SECONDS else None

@@ -1,0 +1,78 @@
+"""clusteradm infer: what becomes of the results, and the exit status, by a head of this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.cli import infer as command
+from clusteradm.cli.main import main
+from clusteradm.jobs import resolve
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, Status
+
+MODEL = ModelFile("m", 1, "/m", "0", InputForm("uint8", (1, 2, 2, 1)))
+GOOD = {"input": "0.png", "index": 0, "top": [{"class": 3, "score": 0.5}]}
+
+
+def bad(number: int) -> dict[str, Any]:
+    return {"input": f"{number}.png", "index": number, "error": f"not a picture that can be read: {number}"}
+
+
+@pytest.fixture
+def attach(place: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that follows a complete job with these results: `clusteradm infer --attach JOB WORDS`."""
+    monkeypatch.setattr(command, "open_cluster", lambda args: place.cluster)
+    monkeypatch.setattr(command, "connect", lambda args, cluster: place)
+
+    def run(results: list[dict[str, Any]], *words: str) -> int:
+        job, _ = place.submit(resolve([str(pictures)]))
+        text = "".join(json.dumps(result) + "\n" for result in results)
+        (place.folder(job) / "results.jsonl").write_text(text)
+        errors = sum("error" in result for result in results)
+        status = replace(Status("complete", MODEL, 5, 5, 1.0), images=len(results), errors=errors)
+        (place.own(job) / "run" / "status.json").write_text(json.dumps(vars(status), default=vars))
+        return main(["infer", "--attach", job, *words])
+
+    return run
+
+
+def test_a_result_for_every_input_is_success(attach: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert attach([GOOD]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == GOOD
+    assert "failed" not in shown.err
+
+
+def test_failed_inputs_are_said_in_one_line_and_by_the_exit_status(
+    attach: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert attach([GOOD, bad(1)]) == 3
+    shown = capsys.readouterr()
+    assert "1 of 2 inputs failed: 1.png: not a picture that can be read: 1" in " ".join(shown.err.split())
+    assert [json.loads(line)["index"] for line in shown.out.splitlines()] == [0, 1]
+    assert attach([bad(number) for number in range(5)]) == 3
+    assert "5 of 5 inputs failed: 0.png: " in " ".join((said := capsys.readouterr().err).split())
+    assert "; and 2 more" in " ".join(said.split())
+
+
+def test_json_has_the_results_that_go_nowhere_else(
+    attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert attach([GOOD, bad(1)], "--json") == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["images"], document["errors"], document["output"]) == (2, 1, None)
+    assert document["results"] == [GOOD, bad(1)]
+    assert attach([GOOD], "--json", "--output", str(tmp_path / "r.jsonl")) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["results"], document["output"]) == (None, str(tmp_path / "r.jsonl"))
+    assert json.loads((tmp_path / "r.jsonl").read_text()) == GOOD
+
+
+def test_a_name_that_is_not_utf_8_is_in_the_results_as_ascii(attach: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    named = {**GOOD, "input": "caf\\udce9.png"}
+    assert attach([named], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["results"] == [named]

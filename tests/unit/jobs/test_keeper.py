@@ -1,0 +1,232 @@
+"""The keeper of a rank, with real worker processes and models: an input that hangs or kills costs that input alone."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import made_models as made
+import numpy as np
+import pytest
+
+from clusteradm.node.job import channel as channels
+from clusteradm.node.job import keeper as keepers
+from clusteradm.node.job import pack
+from clusteradm.node.job.channel import Message
+from clusteradm.node.job.keeper import Keeper
+from clusteradm.node.job.process import Process
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import Assignment, InputForm, ModelFile, RankPlace
+
+ROOT = Path(__file__).resolve().parents[3]
+MODELS = ROOT / "tests" / "fixtures" / "tflite"
+
+# The worker process as it is, but that an input whose first number is -7 ends it in the way that the first word says.
+WORKER = """
+import os, signal, sys, time
+from clusteradm.node.edgetpu.engine import Engine
+from clusteradm.node.job import rank
+how, whole = sys.argv[1], Engine._run
+def run(self, tensor):
+    if tensor.flat[0] == -7:
+        os.kill(os.getpid(), signal.SIGSEGV if how == "crash" else signal.SIGKILL)
+    return whole(self, tensor)
+if how != "plain":
+    Engine._run = run
+if how == "load":
+    sys.exit(3)
+rank.work(int(sys.argv[2]))
+"""
+
+
+class Channel:
+    """MPI of this rank, played."""
+
+    rank, size = 1, 2
+
+    def __init__(self) -> None:
+        self.inbox: queue.Queue[Message] = queue.Queue()
+        self.outbox: queue.Queue[Message] = queue.Queue()
+
+    def send(self, rank: int, tag: int, body: Any = None) -> None:
+        self.outbox.put(Message(rank, tag, json.loads(json.dumps(body))))
+
+    def poll(self) -> Message | None:
+        try:
+            return self.inbox.get_nowait()
+        except queue.Empty:
+            return None
+
+
+class Rank:
+    """One rank at work on arrays of numbers."""
+
+    def __init__(self, folder: Path, model: bytes, values: Any, how: str) -> None:
+        path = folder / "model.tflite"
+        path.write_bytes(model)
+        job = folder / "20260101-000000-abcdef"
+        job.mkdir()
+        file = io.BytesIO()
+        np.save(file, values)
+        size = pack.append(str(job / job_names.PACK), io.BytesIO(file.getvalue()))
+        shape = (1, *values.shape[1:])
+        wanted = pack.Wanted(str(values.dtype), shape)
+        lines = list(pack.index(str(job / job_names.PACK), [pack.Entry("a.npy", 0, size)], wanted))
+        self.pieces = [[n, line["offset"], line["size"], line["form"]] for n, line in enumerate(lines)]
+        form = InputForm(str(values.dtype), shape)
+        file_ = ModelFile("m", 1, str(path), hashlib.sha256(model).hexdigest(), form)
+        place = RankPlace(1, socket.gethostname(), None)
+        self.channel = Channel()
+        assignment = json.loads(json.dumps(vars(Assignment(place, 1, file_, 3, str(job))), default=vars))
+        self.channel.inbox.put(Message(0, channels.BEGIN, assignment))
+        words = [sys.executable, "-c", WORKER, how]
+        self.keeper = Keeper(self.channel, words, Process(words))  # type: ignore[arg-type]
+        self.thread = threading.Thread(target=self.keeper.run, daemon=True)
+        self.thread.start()
+        self.alive = 0
+
+    def next(self, seconds: float = 60.0) -> Message:
+        while True:
+            message = self.channel.outbox.get(timeout=seconds)
+            if message.tag != channels.ALIVE:
+                return message
+            self.alive += 1
+
+    def give(self, *sizes: int) -> None:
+        at = 0
+        for number, size in enumerate(sizes, 1):
+            chunk = {"chunk": number, "inputs": self.pieces[at : at + size]}
+            self.channel.inbox.put(Message(0, channels.CHUNK, chunk))
+            at += size
+
+    def results(self, *sizes: int) -> dict[int, Any]:
+        """The results of chunks of these sizes, by input; each chunk comes once and whole."""
+        assert self.next().tag == channels.READY
+        self.give(*sizes)
+        found: dict[int, Any] = {}
+        for _ in sizes:
+            message = self.next()
+            assert message.tag == channels.RESULT, message
+            assert len(message.body["results"]) == sizes[message.body["chunk"] - 1]
+            for result in message.body["results"]:
+                assert found.setdefault(result["i"], result) is result
+        return found
+
+    def stop(self) -> None:
+        self.channel.inbox.put(Message(0, channels.STOP, None))
+        self.thread.join(15)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Rank]]:
+    ranks: list[Rank] = []
+
+    def started(model: bytes, values: Any, how: str = "plain") -> Rank:
+        ranks.append(Rank(tmp_path, model, values, how))
+        return ranks[-1]
+
+    yield started
+    for rank in ranks:
+        rank.stop()
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(keepers, "LIMIT_SECONDS", 1.0)
+
+
+def numbers(count: int) -> Any:
+    return np.repeat(np.arange(count, dtype=np.float32)[:, None] / 1000, 4, axis=1)
+
+
+def test_chunks_come_back_whole_and_a_sign_of_life_every_second(start: Callable[..., Rank]) -> None:
+    rank = start(made.recurrent(), numbers(40))
+    found = rank.results(10, 20, 10)
+    assert {n: result["top"][0][1] for n, result in found.items()} == {n: n / 1000 for n in range(40)}
+    assert rank.channel.outbox.get(timeout=5).tag == channels.ALIVE
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("crash", "its process was killed by SIGSEGV"), ("memory", "killed by SIGKILL: out of memory?")]
+)
+def test_an_input_that_kills_the_process_is_an_error_and_the_others_are_delivered(
+    start: Callable[..., Rank], how: str, said: str
+) -> None:
+    values = numbers(30)
+    values[[3, 17, 29]] = -7
+    found = start(made.recurrent(), values, how).results(10, 10, 10)
+    errors = {n: result["error"] for n, result in found.items() if "error" in result}
+    assert sorted(errors) == [3, 17, 29]
+    assert all(text.startswith("the model fails on it, twice: ") and said in text for text in errors.values())
+    assert all(result["top"][0][1] == round(n / 1000, 6) for n, result in found.items() if n not in errors)
+
+
+def test_an_inference_that_does_not_end_is_an_error_and_the_others_are_delivered(start: Callable[..., Rank]) -> None:
+    values = numbers(20)
+    values[5] = 1.0  # of this one the loop has no end
+    rank = start((MODELS / "while_forever.tflite").read_bytes(), values)
+    found = rank.results(10, 10)
+    errors = {n: result["error"] for n, result in found.items() if "error" in result}
+    assert errors == {5: "the model fails on it, twice: the inference did not end in 1 s"}
+    assert rank.alive >= 1  # all the while
+
+
+def test_a_process_that_hangs_when_it_is_loaded_again_is_given_up(
+    start: Callable[..., Rank], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = numbers(20)
+    values[5] = 1.0
+    rank = start((MODELS / "while_forever.tflite").read_bytes(), values)
+    assert rank.next().tag == channels.READY
+    # A wedged TPU: it hangs in the middle, and then whatever opens it.
+    rank.keeper._words = [sys.executable, "-c", "import time; time.sleep(60)"]
+    rank.keeper._loading = 0.01
+    rank.give(10, 10)
+    message = rank.next()
+    assert message.tag == channels.FAILED
+    assert message.body["error"] == ("loading the model did not end in 2 s, after the inference did not end in 1 s")
+
+
+def test_a_process_that_ends_while_it_loads_is_the_ranks_failure(start: Callable[..., Rank]) -> None:
+    message = start(made.recurrent(), numbers(1), "load").next()
+    assert (message.tag, message.body["error"]) == (
+        channels.FAILED,
+        "its process ended with status 3 while it loaded the model",
+    )
+
+
+def test_a_stopped_process_is_replaced(start: Callable[..., Rank]) -> None:
+    values = numbers(2000)
+    rank = start(made.variable(), values)
+    assert rank.next().tag == channels.READY
+    rank.give(1000, 1000)
+    time.sleep(0.1)
+    pid = rank.keeper._process._process.pid
+    while rank.keeper._process.pulse.inferred is None:
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.001)
+        os.kill(pid, signal.SIGSTOP)
+    found = [result for _ in range(2) for result in rank.next().body["results"]]
+    assert [result["i"] for result in sorted(found, key=lambda one: one["i"])] == list(range(2000))
+    assert not [result for result in found if "error" in result]
+
+
+def test_the_worker_process_ends_with_its_rank(start: Callable[..., Rank]) -> None:
+    rank = start(made.recurrent(), numbers(4))
+    rank.results(4)
+    process = rank.keeper._process
+    rank.stop()
+    assert process.death() is not None

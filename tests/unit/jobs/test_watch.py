@@ -1,0 +1,90 @@
+"""When an attempt of mpirun is to be ended, by what rank 0 writes; and what a worker process says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusteradm.node.job import files, watch
+from clusteradm.node.job.pulse import Pulse
+from clusteradm.node.job.watch import Watch
+from clusteradm.node.spec.wire.job import Progress
+
+
+class Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(watch, "time", clock)
+    return clock
+
+
+def after(observer: Watch, clock: Clock, seconds: float) -> str | None:
+    """What it says when so many seconds have passed, in which it was asked twice a second."""
+    said = None
+    for _ in range(int(seconds * 2)):
+        clock.now += 0.5
+        said = observer.overdue()
+    return said
+
+
+def write(path: Path, attempt: int, phase: str, now: float) -> None:
+    files.write_json(str(path), Progress(attempt, phase, 4, 0, 0, None, None, now, ()))
+
+
+def test_ranks_that_never_start(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "progress.json"
+    write(path, 1, "running", 5.0)  # of the attempt before
+    observer = Watch(str(path), 2, 10)
+    assert after(observer, clock, watch.START_SECONDS - 1) is None
+    assert after(observer, clock, 5) == "the ranks did not start in 120 s"
+    # With five million inputs, rank 0 reads for long before it writes.
+    assert after(Watch(str(path), 2, 5_000_000), clock, 600) is None
+
+
+def test_a_rank_0_that_does_nothing(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "progress.json"
+    observer = Watch(str(path), 1, 10)
+    for now in range(5):
+        write(path, 1, "running", float(now))
+        assert after(observer, clock, watch.SILENT_SECONDS - 1) is None
+    assert after(observer, clock, 5) == "rank 0 did nothing for 60 s"
+
+
+def test_an_mpirun_that_does_not_end_after_its_rank_0(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "progress.json"
+    observer = Watch(str(path), 1, 10)
+    write(path, 1, "finished", 1.0)
+    assert after(observer, clock, watch.END_SECONDS - 1) is None
+    assert after(observer, clock, 5) == "a host did not end its ranks in 5 s"
+
+
+def test_a_head_that_was_frozen_itself_ends_nothing(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "progress.json"
+    observer = Watch(str(path), 1, 10)
+    write(path, 1, "running", 1.0)
+    assert observer.overdue() is None
+    clock.now += 3600
+    assert observer.overdue() is None
+
+
+def test_the_pulse_says_what_is_worked_on_and_how_long_it_takes() -> None:
+    pulse = Pulse()
+    assert (pulse.step, pulse.inferred, pulse.inputs(), pulse.slowest) == (0, None, set(), 0.0)
+    pulse.decode(0, 0)
+    pulse.decode(2, 7)
+    pulse.begin(5)
+    assert (pulse.step, pulse.inferred, pulse.inputs()) == (1, 5, {0, 5, 7})
+    pulse.decode(0, None)
+    pulse.end(0.5)
+    assert (pulse.inferred, pulse.inputs(), pulse.slowest) == (None, {7}, 0.5)
+    for seconds in (0.1, 0.6, 3600.0):  # of the last it was stopped with its host
+        pulse.end(seconds)
+    assert pulse.slowest == 2.4
