@@ -75,8 +75,7 @@ CAUSES: dict[Symptom, Cause] = {
     ),
     Symptom.TOO_MANY_KEYS: Cause(
         "it ended the login after too many keys that are not its own",
-        "name the right one: ansible_ssh_private_key_file, with its FILE.pub beside it; ssh-add -l lists what ssh-agent "
-        "offers",
+        "name the right one: ansible_ssh_private_key_file, with its FILE.pub beside it; `ssh-add -l` lists the agent's",
         final=True,
     ),
     Symptom.REFUSED: Cause(
@@ -92,7 +91,10 @@ _WORDS: tuple[tuple[Symptom, str], ...] = (
     (Symptom.TOO_MANY_KEYS, r"Too many authentication failures"),
     (Symptom.CROWDED, r"Exceeded MaxStartups|Not allowed at this time"),
     (Symptom.NOBODY, r"Connection refused"),
-    (Symptom.NO_NAME, r"(Name|nodename) .*not known|Could not resolve|No address associated|failure in name resolution"),
+    (
+        Symptom.NO_NAME,
+        r"(Name|nodename) .*not known|Could not resolve|No address associated|failure in name resolution",
+    ),
     (Symptom.SILENT, r"No route to host|Host is down|timed out|unreachable"),
 )
 _SILENT_ERRORS = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ENETDOWN})
@@ -109,7 +111,10 @@ class Diagnosis:
 
 
 def diagnose(error: Exception, heard: Heard, proxy_stderr: str = "") -> Diagnosis:
-    """The symptom of a failed attempt to connect. `heard`: what the host said; `proxy_stderr`: the command's last line."""
+    """The symptom of a failed attempt to connect.
+
+    `heard`: what the host said; `proxy_stderr`: the last line of the proxy command's standard error.
+    """
     found = _in_words(heard.words)
     if found is not None:
         return Diagnosis(found, f'it says "{heard.words}"')

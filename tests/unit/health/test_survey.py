@@ -14,6 +14,7 @@ from clusteradm.cli.main import main
 from clusteradm.errors import InputErrors, UsageError
 from clusteradm.health import Survey, saved
 from clusteradm.health.checks import expect
+from clusteradm.health.finding import Severity
 from clusteradm.inventory import Cluster, load
 
 INVENTORY = """\
@@ -100,7 +101,6 @@ CHANGES: list[tuple[list[str | int], Any, str, str]] = [
     (["runtime"], {"ok": False, "error": "ended by signal 11"}, "runtime", "BROKEN"),
     (["runtime", "google_pycoral"], False, "runtime", "WRONG_PYCORAL"),
     (["runtime", "litert"], None, "runtime", "NO_RUNTIME"),
-    (["runtime", "library_error"], "libedgetpu.so.1: cannot open", "runtime", "NO_LIBRARY"),
     (["runtime", "mpi4py"], None, "runtime", "NO_MPI4PY"),
     (["runtime", "package"], "16.0", "runtime", "MISMATCH"),
     (["runtime", "python"], "3.8.10", "runtime", "MISMATCH"),
@@ -142,6 +142,42 @@ def test_a_mount_that_does_not_answer_though_the_server_does(cluster: Cluster, s
         survey.documents[name]["share"]["use"] = {"ok": False, "timeout": True}
     remedies = {each.host: each.remedy for each in health.judge(cluster, survey) if each.state == "STALE"}
     assert "half a minute" in remedies["c"] and "disk" in remedies["h"]
+
+
+LATE = {"error": "no answer within 8 s", "timeout": True}
+IDLE = {"cpus": 4, "running": 1, "lag": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("section", "about", "check", "state", "severity"),
+    [
+        ("share", IDLE, "nfs", "STALE", Severity.ERROR),
+        ("share", {}, "nfs", "STALE", Severity.ERROR),
+        ("share", IDLE | {"running": 9}, "nfs", "BUSY", Severity.WARNING),
+        ("network", IDLE | {"lag": 6.0}, "network", "BUSY", Severity.WARNING),
+        ("system", IDLE | {"running": 30}, "disk", "BUSY", Severity.WARNING),
+        ("network", IDLE, "network", "UNKNOWN", Severity.ERROR),
+    ],
+)
+def test_a_busy_host_is_not_an_ill_one(
+    cluster: Cluster, survey: Survey, section: str, about: dict[str, Any], check: str, state: str, severity: Severity
+) -> None:
+    survey.documents["c"] |= {section: LATE, "load": about}
+    (finding,) = [each for each in health.judge(cluster, survey) if not each.ok]
+    assert (finding.host, finding.check, finding.state, finding.severity) == ("c", check, state, severity)
+    assert ("busy" in finding.cause) == (state == "BUSY") and finding.remedy
+
+
+@pytest.mark.parametrize("declared", ["", ", cluster_tpus: 0"])
+def test_a_host_without_tpus_needs_no_library_for_them(declared: str, survey: Survey, tmp_path: Path) -> None:
+    """Bootstrap installs none there: "run clusteradm bootstrap" would be no remedy."""
+    survey.documents["c"]["runtime"] |= {"library_error": "libedgetpu.so.1: cannot open", "package": None}
+    inventory = INVENTORY.replace("{cluster_ip: 10.0.0.2}", "{cluster_ip: 10.0.0.2%s}" % declared)  # noqa: UP031
+    (tmp_path / "other.yml").write_text(inventory)
+    survey.documents["c"]["tpu"]["pci"] = []
+    assert failing(load(tmp_path / "other.yml"), survey) == []
+    survey.documents["c"]["tpu"]["pci"] = [{"address": "0000:01:00.0", "driver": "apex"}]
+    assert ("c", "runtime", "NO_LIBRARY") in failing(load(tmp_path / "other.yml"), survey)
 
 
 def test_a_cable_is_told_before_the_address_that_went_with_it(cluster: Cluster, survey: Survey) -> None:

@@ -1,13 +1,14 @@
 """SSH servers for tests, in processes of their own: real SSH, no root, no sshd. What they run, they run here.
 
-For each line of its standard input, a JSON list of hosts, it starts a process that serves them until it is killed, and
-answers with its id and their ports. Of each host: `key`, the host key; `authorized`, the public keys (base64) let in;
-`env`, added to the environment of commands; `log`, a file that gets a line for each connection; `nologin`, a file that
-keeps everybody out while it is there; `greeting`, what a login prints first; `banner`, said instead of SSH; `home`, the
-home directory, whose authorized_keys lets in as well; `methods`, the ways to log in (publickey alone unless said);
-`password`, the one that is right; `hang_up`, whether to do that when told one; `attempts`, a file that gets a line for
-each password that was tried; `questions`, what keyboard-interactive asks, each with whether the answer may be seen; `closes`, what it says to whom
-it knows, before it hangs up, as PAM has sshd do; `slow`, seconds that a login takes.
+For each line of its standard input, a JSON list of hosts, it starts a process that serves them until it is killed,
+and answers with its id and their ports. Of each host: `key`, the host key; `authorized`, the public keys (base64) let
+in; `env`, added to the environment of commands; `log`, a file that gets a line for each connection; `nologin`, a file
+that keeps everybody out while it is there; `greeting`, what a login prints first; `banner`, said instead of SSH;
+`home`, the home directory, whose authorized_keys lets in as well; `methods`, the ways to log in (publickey alone
+unless said); `password`, the one that is right; `hang_up`, whether to do that when told one; `attempts`, a file that
+gets a line for each password that was tried; `questions`, what keyboard-interactive asks, each with whether the
+answer may be seen; `closes`, what it says to whom it knows, before it hangs up, as PAM has sshd do; `slow`, seconds
+that a login takes.
 """
 
 from __future__ import annotations
