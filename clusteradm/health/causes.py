@@ -62,6 +62,8 @@ RULES = (
     Rule("ssh", _SILENT, Reach.HEAD, {"nfs": _NO_USE}, unless="nfs"),
     Rule("network", _OFF, Reach.OWN, {**_TRAFFIC, "export": _states("NOT_SERVING")}),
     Rule("network", _OFF, Reach.HEAD, _TRAFFIC),
+    Rule("network", _states("OVERLAP"), Reach.OWN, {**_TRAFFIC, "export": _states("NOT_SERVING")}),
+    Rule("network", _states("OVERLAP"), Reach.HEAD, _TRAFFIC),
     Rule("network", _states("NAMES"), Reach.HEAD, {"mpi": _states("NO_LOGIN", "NO_START")}),
     Rule("link", _states("NO_HEAD"), Reach.OWN, {"nfs": _NO_USE, "mpi": ANY}),
     Rule("link", _states("MTU"), Reach.OWN, {"nfs": _states("STALE"), "mpi": ANY}),

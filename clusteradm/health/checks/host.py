@@ -30,7 +30,7 @@ def judge(cluster: Cluster, host: Host, documents: Mapping[str, object]) -> Iter
         ("system", lambda about: [*disk.judge(host, about), *units.judge(host, about)]),
         ("machine", lambda about: machine.judge(host, about, system)),
         ("network", lambda about: network.judge(cluster, host, about)),
-        ("links", lambda about: links.judge(host, about, links.speeds(host, documents))),
+        ("links", lambda about: links.judge(host, about, links.speeds(host, documents), _busy(document.part("load")))),
         ("share", lambda about: share.judge(cluster, host, about, serves=serves)),
         ("export", lambda about: export.judge(host, about)),
         ("runtime", lambda about: runtime.judge(host, about, tpus=_has_tpus(cluster, host, document))),

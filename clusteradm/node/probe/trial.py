@@ -1,4 +1,4 @@
-"""Section "trial": each free Edge TPU is tried. The delegate is loaded, and one inference of the program's own model run.
+"""Section "trial": each free Edge TPU is tried: the delegate is loaded, and the program's own model run once.
 
 Only in child processes with a time limit (edgetpu/trial.py), as the cluster user: a crash or a hang is a result. Never
 as root, whom the driver lets open a TPU that another process owns; never a TPU that is owned or that sysfs shows as

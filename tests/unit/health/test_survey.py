@@ -180,6 +180,24 @@ def test_a_host_without_tpus_needs_no_library_for_them(declared: str, survey: Su
     assert ("c", "runtime", "NO_LIBRARY") in failing(load(tmp_path / "other.yml"), survey)
 
 
+def test_a_second_interface_in_the_clusters_subnet(cluster: Cluster, survey: Survey) -> None:
+    """Bootstrap refuses it; with a default route it may be the admin's way in, and is let be by both."""
+    network = survey.documents["c"]["network"]
+    network["interfaces"]["usb0"] = {"state": "up", "addresses": ["10.0.0.200/28"]}
+    assert failing(cluster, survey) == [], "a survey that does not say which interfaces lead out"
+    network["onward"] = ["wlan0"]
+    (finding,) = [each for each in health.judge(cluster, survey) if not each.ok]
+    assert (finding.name, finding.because) == ("c network: OVERLAP", "")
+    assert (
+        finding.cause.startswith("usb0 10.0.0.200/28 is in cluster_subnet (10.0.0.0/24)") and "usb0" in finding.remedy
+    )
+    network["onward"] = ["usb0"]
+    assert failing(cluster, survey) == []
+    network["onward"] = []
+    network["interfaces"]["usb0"]["addresses"] = ["10.0.1.200/24", "10.0.0.200/16", "nonsense"]
+    assert failing(cluster, survey) == []
+
+
 def test_a_cable_is_told_before_the_address_that_went_with_it(cluster: Cluster, survey: Survey) -> None:
     survey.documents["c"]["network"]["interfaces"]["eth0"] = {"state": "down", "addresses": []}
     assert failing(cluster, survey) == [("c", "network", "DOWN")]

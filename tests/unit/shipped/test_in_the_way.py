@@ -82,6 +82,26 @@ def test_a_gadgets_network_within_the_clusters(tmp_path: Path) -> None:
     assert "Choose another cluster_subnet" in found
 
 
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["interfaces eth0 lo wlan0"], "w1 has no interface enp2s0 (there are: eth0, wlan0)"),
+        (["interfaces enp2s0 lo", "kind 1", "carrier 0"], "enp2s0 on w1 has no carrier. Check the cable"),
+        (["interfaces enp2s0 lo", "kind 772"], "enp2s0 on w1 is no Ethernet interface"),
+        (["interfaces br0 enp2s0 lo", "kind 1", "carrier 1", "master br0"], "enp2s0 on w1 is part of br0"),
+    ],
+)
+def test_a_wrong_interface_is_found_before_the_change(tmp_path: Path, lines: list[str], words: str) -> None:
+    (found,) = judged(tmp_path, "w1", w1=run_state("w1", *lines))
+    assert found.startswith(words) and "cluster_interface" in found and found.endswith("run bootstrap again.")
+
+
+@pytest.mark.parametrize("carrier", [["carrier 1"], []], ids=["up", "switched off"])
+def test_a_right_interface_is_not_in_the_way(tmp_path: Path, carrier: list[str]) -> None:
+    lines = ["interfaces enp1s0 enp2s0 lo", "kind 1", *carrier]
+    assert judged(tmp_path, "w1", w1=run_state("w1", *lines)) == []
+
+
 def test_room_is_judged_by_file_system_and_by_what_is_missing(tmp_path: Path) -> None:
     def of(*room: str, also: tuple[str, ...] = ()) -> list[str]:
         return judged(tmp_path, "w1", w1=[*run_state("w1")[:2], *room, *also])
