@@ -76,7 +76,7 @@ RULES = (
         Reach.HEAD,
         {"export": _states("NOT_SERVING", "NOT_EXPORTED"), "nfs": _NO_USE, "mpi": _states("FAILED")},
     ),
-    Rule("export", _states("NOT_SERVING", "NOT_EXPORTED"), Reach.HEAD, {"nfs": _NO_USE}),
+    Rule("export", _states("NOT_SERVING", "NOT_EXPORTED", "NO_HANDLES"), Reach.HEAD, {"nfs": _NO_USE}),
     Rule("nfs", _NO_USE | {"FOREIGN"}, Reach.OWN, {"mpi": _states("OTHER_SHARE", "FAILED")}),
     Rule("runtime", ANY, Reach.OWN, {"tpu": _states("RUNTIME")}),
     Rule("runtime", _states("NO_MPI4PY", "BROKEN"), Reach.ALL, {"mpi": _states("NO_MESSAGES")}),

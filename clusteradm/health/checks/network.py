@@ -37,7 +37,7 @@ def judge(cluster: Cluster, host: Host, network: Reading) -> Iterator[Finding]:
 
 
 def _overlap(cluster: Cluster, host: Host, network: Reading, interfaces: Mapping[str, Reading]) -> str:
-    """Another interface with a network within the cluster's, as "usb0 10.0.0.7/24", by the rule of playbooks/prepare.yml.
+    """Another interface with a network within the cluster's, as "usb0 10.0.0.7/24"; the rule is prepare.yml's.
 
     An interface with a way out may be the one by which the admin reaches the host.
     """

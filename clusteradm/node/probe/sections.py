@@ -23,6 +23,7 @@ SECTIONS = {
     "tpu": 50.0,
     "network": 8.0,
     "links": 8.0,
+    "login": 8.0,
     "share": 8.0,
     "export": 8.0,
     "runtime": 35.0,

@@ -198,6 +198,37 @@ def test_a_second_interface_in_the_clusters_subnet(cluster: Cluster, survey: Sur
     assert failing(cluster, survey) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("No space left on device", "du -xh /tmp"),
+        ("Disk quota exceeded", "du -xh /tmp"),
+        ("/tmp/clusteradm-probe-x: Permission denied", "chmod 1777 /tmp"),
+        ("/tmp/clusteradm-probe-x: Read-only file system", "remount,rw"),
+    ],
+)
+def test_a_tmp_that_the_cluster_user_cannot_write_to(cluster: Cluster, survey: Survey, error: str, remedy: str) -> None:
+    """What comes of it is not for bootstrap: mpirun that does not start."""
+    survey.documents["c"]["system"]["tmp"] = {"ok": False, "error": error}
+    assert survey.cluster is not None
+    survey.cluster["hello"] = {"ok": False, "said": ["h"], "wrote": ["h"], "error": "orted died"}
+    survey.cluster["apart"] = {"c": {"ok": False, "said": [], "error": "session directory"}}
+    survey.cluster["hosts"] = ["h", "c"]
+    found = {each.name: each for each in health.judge(cluster, survey) if not each.ok}
+    assert found["c disk: TMP"].because == "" and remedy in found["c disk: TMP"].remedy
+    assert found["c mpi: NO_START"].because == "c disk: TMP"
+    survey.documents["c"]["system"]["tmp"] = {"ok": False, "error": "there is no user cluster here: run it"}
+    assert "c disk: TMP" not in {each.name for each in health.judge(cluster, survey)}
+
+
+def test_a_share_on_a_file_system_without_handles(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["h"]["export"] = {**SERVES, "exports": False, "error": "NFS4ERR_NOENT", "handles": False}
+    (finding,) = [each for each in health.judge(cluster, survey) if not each.ok]
+    assert finding.name == "h export: NO_HANDLES" and "cluster_shared" in finding.remedy
+    survey.documents["h"]["export"]["handles"] = True
+    assert failing(cluster, survey) == [("h", "export", "NOT_EXPORTED")]
+
+
 def test_a_cable_is_told_before_the_address_that_went_with_it(cluster: Cluster, survey: Survey) -> None:
     survey.documents["c"]["network"]["interfaces"]["eth0"] = {"state": "down", "addresses": []}
     assert failing(cluster, survey) == [("c", "network", "DOWN")]
