@@ -102,6 +102,27 @@ def test_a_right_interface_is_not_in_the_way(tmp_path: Path, carrier: list[str])
     assert judged(tmp_path, "w1", w1=run_state("w1", *lines)) == []
 
 
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (["allowusers mendel", "allowusers ann@10.*"], "(AllowUsers). Add it to AllowUsers"),
+        (["allowgroups sudo"], "(AllowGroups). Add it to AllowGroups"),
+        (["denyusers clus*"], "(DenyUsers). Take it out of DenyUsers"),
+        (["denygroups ape?"], "(DenyGroups). Take it out of DenyGroups"),
+    ],
+)
+def test_an_sshd_that_keeps_the_cluster_user_out(tmp_path: Path, rules: list[str], words: str) -> None:
+    lines = [f"login {rule}" for rule in rules]
+    (found,) = judged(tmp_path, "w1", w1=run_state("w1", *lines))
+    assert found.startswith("sshd on w1 keeps the cluster user cluster out") and words in found
+    assert judged(tmp_path, "head", head=run_state("head", *lines)) == [], "the head does not log in to itself"
+
+
+@pytest.mark.parametrize("rule", ["allowusers cl?ster@10.0.0.*", "allowgroups mendel apex", "denyusers cluster2 lust"])
+def test_an_sshd_that_lets_the_cluster_user_in(tmp_path: Path, rule: str) -> None:
+    assert judged(tmp_path, "w1", w1=run_state("w1", f"login {rule}")) == []
+
+
 def test_room_is_judged_by_file_system_and_by_what_is_missing(tmp_path: Path) -> None:
     def of(*room: str, also: tuple[str, ...] = ()) -> list[str]:
         return judged(tmp_path, "w1", w1=[*run_state("w1")[:2], *room, *also])
