@@ -39,19 +39,21 @@ def run(args: argparse.Namespace) -> int:
         connections.open([host])
         done = reset(connections, host, tpu)
     if args.json:
-        body = {"host": name, "before": vars(done.before), "after": vars(done.after), "seconds": done.seconds}
+        before = vars(done.before) if done.before is not None else None
+        body = {"host": name, "before": before, "after": vars(done.after), "seconds": done.seconds}
         show.json_document("tpu reset", body)
         return 0
-    table = show.Table(f"{name}:{done.before.address}", "before", "after")
+    table = show.Table(f"{name}:{done.after.address}", "before", "after")
     for field in ("device", "node", "driver", "status", "temp"):
         table.add_row(field, _text(field, done.before), _text(field, done.after))
     show.stdout.print(table)
-    show.message(f"it was away for {done.seconds:.1f} s")
+    away = f"it was away for {done.seconds:.1f} s" if done.before is not None else "it was off the bus; a scan found it"
+    show.message(away)
     return 0
 
 
-def _text(field: str, card: Card) -> str:
-    value: str | None = getattr(card, field)
+def _text(field: str, card: Card | None) -> str:
+    value: str | None = getattr(card, field, None)
     if value is None:
         return "-"
     if field == "temp" and value.isdecimal() and len(value) < 10:

@@ -28,7 +28,7 @@ file=$(readlink -f .ssh/authorized_keys)
 touch "$file"
 chmod 600 "$file"
 while read -r first second rest || [ -n "$first" ]; do
-    if [ "$first $second" = "$kind $body" ]; then echo there; exit; fi
+    if [ "$first $second" = "$kind $body" ]; then printf '\\nthere\\n'; exit; fi
 done < "$file"
 new=$(mktemp "$file.XXXXXX")
 trap 'rm -f "$new"' EXIT
@@ -38,7 +38,7 @@ printf '%s\\n' "$line" >> "$new"
 sync "$new"
 mv -f "$new" "$file"
 sync .ssh
-echo added
+printf '\\nadded\\n'
 """
 
 
@@ -59,7 +59,7 @@ def install(connection: Connection, line: str) -> bool:
             channel.shutdown_write()
             lines = Lines(stream, _MOST_LINE)
             last = b""
-            # A login may greet first.
+            # A login may greet first, and not end its line.
             deadline = time.monotonic() + _SECONDS
             while (said := lines.read(deadline - time.monotonic())) is not None:
                 last = said

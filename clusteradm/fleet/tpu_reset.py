@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 from clusteradm.errors import HostFailed, UsageError
 from clusteradm.inventory import Host
-from clusteradm.node.spec.wire.fleet import BUSY, DENIED, LOST, STAYS, UNKNOWN, Card, Owner, ResetOutcome, ResetTpu
+from clusteradm.node.spec.wire.fleet import (
+    BUSY,
+    DENIED,
+    FOUND,
+    LOST,
+    STAYS,
+    UNDRIVEN,
+    UNKNOWN,
+    Card,
+    Owner,
+    ResetOutcome,
+    ResetTpu,
+)
 from clusteradm.transport import Connections
 
 # Twice the ten seconds that the node waits, and as much again as a slow board needs besides.
@@ -16,10 +28,10 @@ POWER = "switch the host off and on (a reboot is not enough), or move the card t
 
 @dataclass(frozen=True)
 class Reset:
-    """A TPU that came back. `seconds`: until it was a device again."""
+    """A TPU that came back. `before`: None where it was not on the bus; `seconds`: until it was a device again."""
 
     host: str
-    before: Card
+    before: Card | None
     after: Card
     seconds: float
 
@@ -27,8 +39,8 @@ class Reset:
 def reset(connections: Connections, host: Host, tpu: str) -> Reset:
     """Reset a TPU of a host, named by its PCI address or as apex_N.
 
-    Raises UsageError where the host has no such TPU; HostFailed, with the remedy, where a process has it open, the
-    kernel refuses, or it did not come back.
+    One that is off the bus is found by a scan. Raises UsageError where the host has no such TPU; HostFailed, with the
+    remedy, where it has no driver, a process has it open, the kernel refuses, or it did not come back.
     """
     request = ResetTpu(tpu, connections.cluster.setting("cluster_user", host))
     return judge(host.name, tpu, connections.node(host).call(request, timeout=SECONDS))
@@ -40,7 +52,10 @@ def judge(host: str, name: str, outcome: ResetOutcome) -> Reset:
     address = before.address if before is not None else name
     if kind == UNKNOWN:
         there = ", ".join(" = ".join(filter(None, (card.address, card.device))) for card in outcome.tpus)
-        raise UsageError(f"{host} has no Edge TPU {name!r} on its bus", next_step=f"it has: {there or 'none'}")
+        what = f"{host} has no Edge TPU {name!r} on its bus, and a scan of the bus finds none"
+        raise UsageError(what, next_step=f"it has: {there or 'none'}")
+    if kind == UNDRIVEN:
+        raise _undriven(host, address, before)
     if kind == BUSY:
         what = f"{name} is in use by {_owner(outcome.owner)}; nothing was done"
         raise HostFailed(what, where=host, next_step="wait for its end, or stop it")
@@ -50,11 +65,27 @@ def judge(host: str, name: str, outcome: ResetOutcome) -> Reset:
             where=host,
             next_step="run it for the machine itself: in a container sysfs may be read-only",
         )
+    if kind == FOUND and after is not None:
+        if after.device is None:
+            raise _undriven(host, after.address, after, "a scan brought it back on the bus, but ")
+        return Reset(host, None, after, outcome.seconds)
     if kind == STAYS:
         raise HostFailed(f"{address} could not be taken off the bus", where=host, next_step=POWER)
     if kind == LOST or before is None or after is None:
         raise HostFailed(f"{address} did not come back: it {_seen(after)}", where=host, next_step=POWER)
     return Reset(host, before, after, outcome.seconds)
+
+
+def _undriven(host: str, address: str, card: Card | None, first: str = "") -> HostFailed:
+    """The error for a card that a reset cannot help: it has no driver that would take it up again."""
+    if card is not None and card.driver not in (None, "apex"):
+        what = (
+            f"{first}{address} belongs to the driver {card.driver}, as a card does that is passed to a virtual machine"
+        )
+        return HostFailed(what, where=host, next_step="reset it there; or give it back to the driver apex first")
+    what = f"{first}{address} has no driver: a reset does not help"
+    step = f"on the host: modprobe apex; where there is no such module: clusteradm bootstrap --limit {host} --tags tpu"
+    return HostFailed(what, where=host, next_step=step)
 
 
 def _seen(after: Card | None) -> str:

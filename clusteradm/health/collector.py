@@ -13,7 +13,8 @@ from clusteradm.inventory import Cluster, Host
 from clusteradm.node.spec.wire.node import ClusterProbe, Hello, Probe
 from clusteradm.transport import Connections
 
-PROBE_SECONDS = 100.0
+# A section may take a minute to start, and the longest has 80 s then (clusteradm/node/probe/sections.py).
+PROBE_SECONDS = 150.0
 CLUSTER_PROBE_SECONDS = 180.0
 
 

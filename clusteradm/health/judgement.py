@@ -20,7 +20,7 @@ def judge(cluster: Cluster, survey: Survey, *, undeclared: bool = False) -> list
     across = [
         *links.twins(hosts, survey.documents),
         *drift.judge(survey.documents, cluster.head.name),
-        *(mpi.judge(hosts, survey.cluster) if survey.cluster is not None else ()),
+        *(mpi.judge(hosts, survey.cluster, survey.documents) if survey.cluster is not None else ()),
     ]
     for each in hosts:
         if each.name in survey.errors:

@@ -54,8 +54,11 @@ class Issue:
     source: str
 
 
-def issue(runtime: Reading) -> Issue | None:
-    """First defect in the section `runtime` of a document; None if there is none or the section was not asked for."""
+def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
+    """First defect in the section `runtime` of a document; None if there is none or the section was not asked for.
+
+    `tpus`: whether the host needs the library of the Edge TPUs.
+    """
     works = runtime.boolean("ok")
     if works is None:
         return None
@@ -70,7 +73,7 @@ def issue(runtime: Reading) -> Issue | None:
     if not (pycoral or tflite):
         cause = "neither pycoral nor a TFLite runtime is installed"
         return Issue("NO_RUNTIME", cause, BOOTSTRAP, "coral.ai/docs/m2/get-started")
-    if runtime.has("library_error"):
+    if tpus and runtime.has("library_error"):
         return Issue("NO_LIBRARY", f"libedgetpu: {runtime.text('library_error')}", BOOTSTRAP, "tflite#63")
     if text := mismatch(runtime):
         remedy = BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"

@@ -14,7 +14,7 @@ SECTIONS = {"clock", "network", "runtime", "share", "system", "tpu"}
 
 # Sections that may be asked for repeatedly beside a running job: all but those that open TPUs or start processes on
 # every host.
-LIGHT = ("system", "machine", "tpu", "network", "links", "share", "export", "runtime")
+LIGHT = ("system", "machine", "tpu", "network", "links", "login", "share", "export", "runtime")
 
 # Sections that decide where a job may run.
 FOR_JOBS = ("tpu", "share")

@@ -64,7 +64,14 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
     )
     tpu = cache.part(
         "tpu",
-        [key.name, architecture, _source("tpu_package.py"), _source("repository.py"), _source("device/libedgetpu.c")],
+        [
+            key.name,
+            architecture,
+            _source("tpu_package.py"),
+            _source("repository.py"),
+            _source("device/libedgetpu.c"),
+            _source("compiler.py"),
+        ],
         lambda building: _tpu(building, key),
         say,
         "the simulated Edge TPU's library",

@@ -9,8 +9,11 @@ from pathlib import Path
 from clusteradm.lab.machine import run
 
 SOURCE = Path(__file__).with_name("device")
+# The model of a trial, compiled for the simulated device: it refuses what the real compiler made (node/probe/trial.py).
+TRIAL_MODEL = Path("usr/share/libedgetpu1-std/trial_edgetpu.tflite")
+_DIGITS = Path(__file__).with_name("digits") / "digits.tflite"
 # As the rebuilds for current TFLite runtimes are numbered: any of them can load it. "lab" says whose it is.
-VERSION = "16.0TF2.19.1-1+lab1"
+VERSION = "16.0TF2.19.1-1+lab2"
 
 _CONTROL = """\
 Package: libedgetpu1-std
@@ -41,9 +44,19 @@ def build(folder: Path) -> Path:
         (root / "DEBIAN" / "triggers").write_text("activate-noawait ldconfig\n", encoding="utf-8")
         compile_library(library / "libedgetpu.so.1.0")
         (library / "libedgetpu.so.1").symlink_to("libedgetpu.so.1.0")
+        compile_trial_model(root / TRIAL_MODEL)
         package = folder / f"libedgetpu1-std_{VERSION}_{architecture}.deb"
         run(["dpkg-deb", "--root-owner-group", "--build", str(root), str(package)])
     return package
+
+
+def compile_trial_model(target: Path) -> None:
+    """Write the model of a trial to `target`."""
+    from clusteradm.lab.compiler import compile_file  # needs the packages of the extra `lab`
+
+    target.parent.mkdir(parents=True)
+    compile_file(_DIGITS, target)
+    target.chmod(0o644)
 
 
 def compile_library(target: Path, places: Mapping[str, Path] | None = None) -> None:

@@ -8,6 +8,8 @@ import signal
 import time
 from typing import Any, Callable, Optional
 
+from clusteradm.node.texts import names, read
+
 
 class AccountError(OSError):
     """The account does not exist, or the work as that user failed; the text says which and why."""
@@ -26,8 +28,8 @@ def as_user(
     """Run `work` in a child process with that user's identity and return its result, a JSON value.
 
     Raises AccountError with the text of the work's exception, or of the signal that ended its process; AccountTimeout
-    after `seconds`: the child is killed then, and left behind if even that hangs (on a dead mount). A process that is
-    not root can only work as itself. `started` is called with the child's process id.
+    after `seconds`: the child and all that it has started are killed then, and left behind if even that hangs (on a
+    dead mount). A process that is not root can only work as itself. `started` is called with the child's process id.
     """
     try:
         account = pwd.getpwnam(name)
@@ -39,13 +41,16 @@ def as_user(
     child = os.fork()
     if child == 0:
         os.close(reader)
+        if seconds is not None:
+            os.setpgid(0, 0)
+            signal.alarm(int(seconds) + 2)  # should the parent end before
         _work(account, work, writer)
     os.close(writer)
     started(child)
     try:
         data = read_reply(reader, seconds)
     except AccountTimeout:
-        os.kill(child, signal.SIGKILL)
+        _kill_group(child)
         os.waitpid(child, os.WNOHANG)
         raise
     finally:
@@ -100,6 +105,28 @@ def read_reply(reader: int, seconds: Optional[float]) -> bytes:
             break
         data += piece
     return data
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:  # it was not scheduled yet, and leads no group
+        os.kill(leader, signal.SIGKILL)
+
+
+def kill_session(leader: int) -> None:
+    """SIGKILL to every process of this one's session (setsid), whatever its group or user. For root, or one's own."""
+    os.kill(leader, signal.SIGKILL)
+    for name in names("/proc"):
+        if not name.isdigit():
+            continue
+        # proc(5): after the name in parentheses come state, parent, group, session.
+        fields = (read("/proc", name, "stat") or "").rpartition(")")[2].split()
+        if len(fields) > 3 and fields[3] == str(leader):
+            try:
+                os.kill(int(name), signal.SIGKILL)
+            except OSError:
+                continue
 
 
 def _text(error: BaseException) -> str:

@@ -56,7 +56,8 @@ class HostState:
 class RunState:
     """State of all hosts and the current play, shared by the hosts' threads.
 
-    `members`: the hosts of the current batch of the play; `all_members`: those of all its batches.
+    `members`: the hosts of the current batch of the play; `all_members`: those that the play is for, also those that
+    failed before.
     """
 
     def __init__(self, hosts: Iterable[Host]) -> None:

@@ -79,7 +79,8 @@ def safe(p):
     s = os.lstat(p)
     return s.st_uid == os.geteuid() and not s.st_mode & 0o022 and not os.path.islink(p)
 def say(word):
-    sys.stdout.write('{"%s": "%s"}\n' % (word, h))
+    # On a line of its own: what a login's start-up files print may lack the end of its line.
+    sys.stdout.write('\n{"%s": "%s"}\n' % (word, h))
     sys.stdout.flush()
 def take(n):
     b = b""

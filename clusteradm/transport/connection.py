@@ -131,9 +131,16 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             super().open()
         except Exception as error:
             stderr = self.tunnel.stderr() if self.tunnel is not None else ""
+            transport = self.client.get_transport()
+            heard = transport.heard if isinstance(transport, packets.Transport) else packets.Heard()
             self.close()
             raise unreachable(
-                self.inventory_host, self.known_keys, error, timeout=self.connect_timeout, proxy_stderr=stderr
+                self.inventory_host,
+                self.known_keys,
+                error,
+                timeout=self.connect_timeout,
+                proxy_stderr=stderr,
+                heard=heard,
             ) from error
         except BaseException:
             self.close()

@@ -38,6 +38,7 @@ def scan(host: Host, routes: Routes) -> Seen:
     """Fetch a host's key without logging in. Raises HostUnreachable or TooManyOpenFiles."""
     timeout = routes.connect_timeout
     tunnel: Tunnel | None = None
+    transport: packets.Transport | None = None
     with contextlib.ExitStack() as stack:
         try:
             tunnel = routes.tunnel_to(host)
@@ -54,7 +55,10 @@ def scan(host: Host, routes: Routes) -> Seen:
             return Seen(host, transport.get_remote_server_key())
         except Exception as error:
             stderr = tunnel.stderr() if tunnel is not None else ""
-            raise unreachable(host, routes.known_hosts, error, timeout=timeout, proxy_stderr=stderr) from error
+            heard = transport.heard if transport is not None else packets.Heard()
+            raise unreachable(
+                host, routes.known_hosts, error, timeout=timeout, proxy_stderr=stderr, heard=heard
+            ) from error
 
 
 def resolve(

@@ -37,6 +37,9 @@ _MOST_REPLIES = 1_000_000
 # Seconds for the reply to a request, unless its caller says otherwise: storage of a board may take minutes.
 REPLY_TIMEOUT = 900.0
 _NOT_OURS = "another program answers there: check ansible_python_interpreter, and what the login's start-up files print"
+_START = "see what the login's start-up files on it (~/.bashrc) print and wait for"
+# The next step with a host that is there, and does not answer.
+BUSY = "it is busy, or hangs: see what keeps it busy (top), by ssh or on its console; else switch it off and on"
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -115,22 +118,31 @@ class Node:
         """The launcher's answer, "need" or "have". What a login's start-up files print before it is passed over."""
         deadline = time.monotonic() + timeout
         noise: list[str] = []
-        while True:
+        for _ in range(2 * _NOISE_LINES):  # half of them may be empty
             try:
                 line = self._line(deadline - time.monotonic(), noise)
             except Silent:
+                noise += filter(None, [_excerpt(self._lines.rest).strip()])
                 said = f"; it printed: {noise[-1]}" if noise else ""
-                raise Silent(f"the node program did not start within {timeout:.0f} s{said}", where=self.name) from None
+                raise Silent(
+                    f"the node program did not start within {timeout:.0f} s{said}",
+                    where=self.name,
+                    next_step=_START if noise else BUSY,
+                ) from None
             with contextlib.suppress(WireError):
                 reply = loads(line)
                 for word in ("need", "have"):
                     if isinstance(reply, dict) and reply.get(word) == digest():
                         return word
-            noise.append(_excerpt(line))
+            if line.strip():
+                noise.append(_excerpt(line))
             if len(noise) > _NOISE_LINES:
-                raise HostFailed(
-                    f"the node program did not start; instead: {noise[0]} ...", where=self.name, next_step=_NOT_OURS
-                )
+                break
+        raise HostFailed(
+            f"the node program did not start; instead: {noise[0] if noise else 'empty lines'} ...",
+            where=self.name,
+            next_step=_NOT_OURS,
+        )
 
     def _request(self, request: Request[Any]) -> int:
         number = next(self._numbers)
@@ -145,7 +157,7 @@ class Node:
                     self._stream.write(data[start : start + _CHUNK])
         except TimeoutError:
             self.close()  # half a message was sent
-            raise Silent("it takes nothing of what is sent to it", where=self.name) from None
+            raise Silent("it takes nothing of what is sent to it", where=self.name, next_step=BUSY) from None
         except OSError as error:
             raise self._lost(str(error)) from None
 
@@ -153,7 +165,7 @@ class Node:
         try:
             line = self._lines.read(timeout)
         except TimeoutError:
-            raise Silent(f"no answer within {max(timeout, 0):.0f} s", where=self.name) from None
+            raise Silent(f"no answer within {max(timeout, 0):.0f} s", where=self.name, next_step=BUSY) from None
         except LineTooLong as error:
             raise self._broken(f"its answer has a line of more than {error.most >> 10} KiB") from None
         except OSError as error:
@@ -256,7 +268,7 @@ class Node:
             try:
                 reply = self._read(deadline - time.monotonic())
             except Silent:
-                raise Silent(f"no answer within {timeout:.0f} s", where=self.name) from None
+                raise Silent(f"no answer within {timeout:.0f} s", where=self.name, next_step=BUSY) from None
             about = reply.get("id")
             if about == number and type(about) is int:
                 if "error" in reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -20,6 +21,8 @@ MOST_PACKET = 1 << 18
 # Longest time that one packet may take to be written; a host that takes it no faster is as good as gone.
 _WRITE_SECONDS = 45.0
 _MOST_REFUSED = 10
+# Characters that are kept of what a host says before it is trusted.
+_MOST_WORDS = 200
 
 
 class BoundedPacketizer(Packetizer):
@@ -29,6 +32,7 @@ class BoundedPacketizer(Packetizer):
         super().__init__(sock)
         self._sock = sock
         self._banner_bytes = 0
+        self.preamble = b""
         self._banner_deadline: float | None = None
 
     def _read_timeout(self, timeout: float) -> bytes:
@@ -40,6 +44,7 @@ class BoundedPacketizer(Packetizer):
             raise TimeoutError
         data: bytes = super()._read_timeout(min(timeout, left))  # type: ignore[misc]  # not in its stubs
         self._banner_bytes += len(data)
+        self.preamble = (self.preamble + data)[: 4 * _MOST_WORDS]
         if self._banner_bytes > MOST_BANNER:
             raise paramiko.SSHException(f"more than {MOST_BANNER} bytes before the key exchange")
         return data
@@ -83,9 +88,47 @@ class _BoundedPipe(BufferedPipe):  # type: ignore[type-arg]  # generic in its st
         super().feed(data)
 
 
-def transport(sock: Any, **options: Any) -> paramiko.Transport:
-    """A Transport of Paramiko with these bounds."""
-    return paramiko.Transport(sock, packetizer_class=BoundedPacketizer, **options)
+@dataclass(frozen=True)
+class Heard:
+    """What a host said before a login succeeded, in one bounded line. `words`: its reason where it gave one, else the
+    banner of its login, else what came before its identification. `at_login`: whether the connection came to the login.
+    """
+
+    words: str = ""
+    at_login: bool = False
+
+
+class Transport(paramiko.Transport):
+    """A Transport of Paramiko with these bounds, which keeps what the host says of a login: Paramiko only logs it."""
+
+    def __init__(self, sock: Any, **options: Any) -> None:
+        super().__init__(sock, packetizer_class=BoundedPacketizer, **options)
+        self._goodbye = b""
+
+    def _parse_disconnect(self, m: paramiko.Message) -> None:
+        m.get_int()
+        self._goodbye = m.get_string()
+
+    @property
+    def heard(self) -> Heard:
+        """What the host has said so far."""
+        handler = self.auth_handler
+        banner = handler.banner if handler is not None else None
+        packetizer = self.packetizer
+        preamble = packetizer.preamble if isinstance(packetizer, BoundedPacketizer) else b""
+        before = preamble if preamble.startswith(b"SSH-") else preamble.partition(b"\nSSH-")[0]
+        words = next((text for each in (self._goodbye, banner, before) if (text := _line(each))), "")
+        return Heard("" if words.startswith("SSH-") else words, handler is not None)
+
+
+def _line(data: bytes | str | None) -> str:
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data or ""
+    return " ".join(text.replace('"', "'").split())[:_MOST_WORDS]
+
+
+def transport(sock: Any, **options: Any) -> Transport:
+    """A Transport with these bounds."""
+    return Transport(sock, **options)
 
 
 def open_session(connection: paramiko.Transport, command: str, timeout: float) -> paramiko.Channel:

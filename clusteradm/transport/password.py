@@ -101,6 +101,13 @@ class PasswordLogin:
         except paramiko.AuthenticationException as error:
             if self._unknown_prompt:
                 raise Refused("it asks for more than a password", where=place, next_step=BY_HAND) from None
+            if "timeout" in str(error).lower():
+                # Nothing was refused, and yet the host may have counted it: neither it nor another gets it again.
+                raise WrongPassword(
+                    "it takes the password, but gives no answer in time",
+                    where=place,
+                    next_step="it is not tried again; the host is busy, or starting: wait, or --connect-timeout 60",
+                ) from None
             # Whatever ended the attempt, the host may have counted it.
             reason = str(error).rstrip(".")
             raise WrongPassword(

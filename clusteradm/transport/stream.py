@@ -64,6 +64,11 @@ class Lines:
         self._stream = stream
         self._buffer = bytearray()
 
+    @property
+    def rest(self) -> bytes:
+        """What has come of a line that is not complete."""
+        return bytes(self._buffer)
+
     def read(self, timeout: float | None) -> bytes | None:
         """One line without its end; None at the end of the stream.
 

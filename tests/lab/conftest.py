@@ -40,6 +40,7 @@ GROUPS = {
         "test_cluster.py",
         "test_health.py",
         "test_health_faults.py",
+        "test_remedies.py",
         "test_infer.py",
     ),
     "agreement": ("test_ansible_agrees.py",),

@@ -62,8 +62,25 @@ def judge(host: Host, system: Reading) -> Iterator[Finding]:
         full = True
         # No job needs /boot; the next kernel does.
         yield (warning if rooms == [_ROOMS["/boot"]] else error)(host.name, CHECK, "FULL", cause, remedy)
-    if not full:
+    tmp = _tmp(host, system.part("tmp"))
+    if tmp is not None:
+        yield tmp
+    elif not full:
         yield ok(host.name, CHECK, f"{min(free):.0%} free" if free else "n/a")
+
+
+def _tmp(host: Host, tmp: Reading) -> Finding | None:
+    """Finding of a /tmp that the cluster user cannot write to: mpirun and the trials of TPUs cannot start there."""
+    reason = tmp.text("error")
+    # Without that user there is another finding; and slow is not wrong.
+    if reason is None or tmp.boolean("timeout") or reason.startswith("there is no user"):
+        return None
+    remedy = "on the host, as root: chmod 1777 /tmp; or mount it so that all may write"
+    if "space" in reason or "quota" in reason:
+        remedy = "make room on the host: du -xh /tmp | sort -h | tail, and remove what nobody uses"
+    elif "Read-only" in reason:
+        remedy = "see dmesg on the host: a card that fails is remounted so; else: mount -o remount,rw /tmp"
+    return error(host.name, CHECK, "TMP", f"the cluster user cannot write to /tmp: {reason}", remedy)
 
 
 def _room(path: str) -> _Room:

@@ -14,7 +14,14 @@ CHECK = "export"
 def judge(host: Host, export: Reading) -> Iterator[Finding]:
     """One finding."""
     outsider = export.part("outsider")
-    if not export.boolean("answers"):
+    if export.boolean("handles") is False:
+        cause = "the shared directory is on a file system without file handles, which no NFS server can export"
+        remedy = (
+            "put a file system under it that has some (ext4, xfs, btrfs), or choose another cluster_shared: "
+            "findmnt -T on the head says what it is on; then run clusteradm bootstrap"
+        )
+        yield error(host.name, CHECK, "NO_HANDLES", cause, remedy)
+    elif not export.boolean("answers"):
         cause = f"the NFS server does not answer: {export.text('error') or 'no reason given'}"
         remedy = "on the head: systemctl restart nfs-ganesha; journalctl -u nfs-ganesha says what became of it"
         yield error(host.name, CHECK, "NOT_SERVING", cause, remedy)

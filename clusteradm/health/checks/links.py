@@ -21,8 +21,8 @@ def speeds(host: Host, documents: Mapping[str, object]) -> list[int]:
     return [speed for speed in found if speed is not None and speed > 0]
 
 
-def judge(host: Host, link: Reading, alike: Collection[int]) -> Iterator[Finding]:
-    """One finding. `alike`: the result of `speeds`."""
+def judge(host: Host, link: Reading, alike: Collection[int], busy: str = "") -> Iterator[Finding]:
+    """One finding. `alike`: the result of `speeds`; `busy`: how busy the host is, in words, if it is."""
     speed, head, interface = link.integer("speed"), link.part("head"), link.text("interface")
     loss, milliseconds = head.number("loss"), head.number("milliseconds")
     # The most frequent speed; the fastest one of equally frequent ones.
@@ -44,6 +44,10 @@ def judge(host: Host, link: Reading, alike: Collection[int]) -> Iterator[Finding
         yield warning(host.name, CHECK, "SLOWER", cause, CABLE, detail=detail)
     elif milliseconds is not None and milliseconds > SLOW_MILLISECONDS:
         cause = f"an echo from the head takes {milliseconds:g} ms"
+        if busy:
+            remedy = "wait, and ask again; top on the host says what keeps it busy"
+            yield warning(host.name, CHECK, "BUSY", f"{cause}, while the host is busy ({busy})", remedy)
+            return
         yield warning(host.name, CHECK, "LATE", cause, f"{CABLE}; and what else is on that network")
     else:
         yield ok(host.name, CHECK, detail or "n/a")

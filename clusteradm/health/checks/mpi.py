@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from clusteradm.health.checks import login as logins_of
 from clusteradm.health.finding import Finding, error, ok, warning
 from clusteradm.health.reading import Reading, as_number
 from clusteradm.inventory import Host
@@ -30,8 +31,11 @@ class Pair:
     rate: float
 
 
-def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
-    """One finding for each host that the head's cluster probe was asked about (clusteradm/node/probe/cluster.py)."""
+def judge(hosts: Iterable[Host], document: object, documents: Mapping[str, object]) -> Iterator[Finding]:
+    """One finding for each host that the head's cluster probe was asked about (clusteradm/node/probe/cluster.py).
+
+    `documents`: those of the hosts, by name.
+    """
     about = Reading(document)
     hello, logins, apart = about.part("hello"), about.parts_by_name("login"), about.parts_by_name("apart")
     said, wrote = hello.texts("said") or (), hello.texts("wrote") or ()
@@ -51,8 +55,9 @@ def judge(hosts: Iterable[Host], document: object) -> Iterator[Finding]:
         if login is None:
             continue
         if not login.boolean("ok"):
-            cause = f"the head's cluster user cannot log in: {login.text('error')}"
-            yield error(host.name, CHECK, "NO_LOGIN", cause, "run clusteradm bootstrap")
+            section = Reading(documents.get(host.name)).part("login")
+            cause, remedy = logins_of.refused(host, login.text("error") or "no reason given", section)
+            yield error(host.name, CHECK, "NO_LOGIN", cause, remedy)
         elif host is reporter:
             cause = f"mpirun starts a process on each host, but they cannot exchange messages: {reason}"
             yield error(host.name, CHECK, "NO_MESSAGES", cause, _SUBNET_REMEDY)

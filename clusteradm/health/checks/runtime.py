@@ -12,9 +12,9 @@ from clusteradm.inventory import Host
 CHECK = "runtime"
 
 
-def judge(host: Host, runtime: Reading) -> Iterator[Finding]:
-    """One finding."""
-    if issue := runtimes.issue(runtime):
+def judge(host: Host, runtime: Reading, *, tpus: bool = True) -> Iterator[Finding]:
+    """One finding. `tpus`: whether the host has Edge TPUs, or is to have some: else bootstrap installs no library."""
+    if issue := runtimes.issue(runtime, tpus=tpus):
         yield error(host.name, CHECK, issue.state, issue.cause, issue.remedy, source=issue.source)
     elif not runtime.text("mpi4py"):
         cause = "mpi4py is not installed for the ranks' Python"

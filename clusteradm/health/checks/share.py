@@ -11,7 +11,7 @@ from clusteradm.inventory import Cluster, Host
 CHECK = "nfs"
 TYPES = ("nfs4", "fuse.nfs4")
 # States of a host that cannot use the share; the others are about access that should not be possible.
-UNFIT = frozenset({"NOT_MOUNTED", "FOREIGN", "STALE", "UNUSABLE", "UNKNOWN"})
+UNFIT = frozenset({"NOT_MOUNTED", "FOREIGN", "STALE", "UNUSABLE", "UNKNOWN", "BUSY"})
 
 
 def judge(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False) -> Iterator[Finding]:
@@ -24,13 +24,7 @@ def judge(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
         cause = f"{path} is {source} ({mount.text('type')}), not the head's export"
         yield error(host.name, CHECK, "FOREIGN", cause, f"unmount it, then {BOOTSTRAP}")
     elif not use.boolean("ok") and use.boolean("timeout"):
-        cause, remedy = f"{path} does not answer", "see on the head: systemctl status nfs-ganesha"
-        if host.is_head:
-            remedy = "its disk hangs, or is worn out: see dmesg on the head"
-        elif serves:
-            cause += ", though the head's server does"
-            remedy = "wait half a minute if that has just started; else clusteradm health --fix, which mounts it anew"
-        yield error(host.name, CHECK, "STALE", cause, remedy)
+        yield stale(host, f"{path} does not answer", serves=serves)
     elif not use.boolean("ok"):
         yield error(host.name, CHECK, "UNUSABLE", f"the cluster user cannot use {path}: {use.text('error')}", BOOTSTRAP)
     elif not host.is_head and share.part("root").boolean("squashed") is False:
@@ -43,6 +37,17 @@ def judge(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
     else:
         what = f"{source} ({mount.text('type')})" if mount else "its own"
         yield ok(host.name, CHECK, f"{what}, write and read {(use.number('seconds') or 0) * 1000:.0f} ms")
+
+
+def stale(host: Host, cause: str, *, serves: bool) -> Finding:
+    """Finding of a share that does not answer in time."""
+    remedy = "see on the head: systemctl status nfs-ganesha"
+    if host.is_head:
+        remedy = "its disk hangs, or is worn out: see dmesg on the head"
+    elif serves:
+        cause += ", though the head's server does"
+        remedy = "wait half a minute if that has just started; else clusteradm health --fix, which mounts it anew"
+    return error(host.name, CHECK, "STALE", cause, remedy)
 
 
 def _from_head(cluster: Cluster, kind: str | None, source: str) -> bool:

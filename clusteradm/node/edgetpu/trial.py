@@ -1,23 +1,25 @@
 """Trial of one Edge TPU: `python3 -m clusteradm.node.edgetpu.trial DEVICE MODEL SECONDS`, started by probe/trial.py.
 
-Loads the delegate onto the device node DEVICE and, if MODEL is not "", runs one inference of it. Writes what it does as
-JSON lines, each before it does it: whatever ends this process, its parent knows how far it got.
+Loads the delegate onto the device node DEVICE and runs one inference: of the file MODEL, or if that is "" of the
+program's own model (trial_model.py), unless the library is too old for that. Writes what it does as JSON lines, each
+before it does it: whatever ends this process, its parent knows how far it got.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 
 from clusteradm.node.edgetpu import library as libedgetpu
-from clusteradm.node.edgetpu import tflite
+from clusteradm.node.edgetpu import tflite, trial_model
 from clusteradm.node.edgetpu.library import Library, TpuError
 
 TYPE_CHECKING = False  # not imported from typing, which takes a quarter of this process's start
 if TYPE_CHECKING:
-    from typing import Any, List
+    from typing import Any, Dict, List
 
 
 def run(path: str, model: str, seconds: int) -> None:
@@ -47,14 +49,23 @@ def run(path: str, model: str, seconds: int) -> None:
         except ValueError:
             pass
         sys.exit(1)
-    if model:
+    what = {"model_path": model} if model else _own_model(library)
+    if what:
         _say(stage="allocate")
-        interpreter = runtime.Interpreter(model_path=model, experimental_delegates=[delegate])
+        interpreter = runtime.Interpreter(experimental_delegates=[delegate], **what)
         interpreter.allocate_tensors()
         _say(stage="invoke")
         interpreter.invoke()
         _say(inference=True)
     _say(stage="done")
+
+
+def _own_model(library: Library) -> Dict[str, bytes]:
+    """The program's own model as the interpreter's arguments; none where the library is too old for it."""
+    found = re.search(r"RuntimeVersion\((\d+)\)", library.version())
+    if found and int(found.group(1)) < trial_model.MIN_RUNTIME:
+        return {}
+    return {"model_content": trial_model.content()}
 
 
 def _pci(library: Library) -> List[str]:

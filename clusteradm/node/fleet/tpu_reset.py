@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import time
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from clusteradm.node.handler import handles
 from clusteradm.node.probe import pcie
@@ -18,8 +18,10 @@ from clusteradm.node.spec.wire.fleet import (
     BUSY,
     DENIED,
     DONE,
+    FOUND,
     LOST,
     STAYS,
+    UNDRIVEN,
     UNKNOWN,
     Card,
     Owner,
@@ -30,17 +32,22 @@ from clusteradm.node.texts import names, read
 
 # udev applies its rules to a new device node a little after it is there.
 _UDEV_SECONDS = 2.0
+_APEX = "apex"
 _FILES = ("status", "temp", "unique_id", "is_device_owned", "device_owner", "write_open_count")
 
 
 @handles(ResetTpu)
 def run(request: ResetTpu) -> ResetOutcome:
-    """Remove the TPU and scan the bus; wait for each of the two to show."""
+    """Remove the TPU and scan the bus; wait for each of the two to show.
+
+    One that is not on the bus is looked for first: a reset that was ended half-way has left it off.
+    """
     root = request.root
-    tpus = tuple(look(root))
-    before = next((card for card in tpus if request.tpu in (card.address, card.device)), None)
+    tpus, before = _named(root, request.tpu)
     if before is None:
-        return ResetOutcome(UNKNOWN, tpus)
+        return _look_for(request)
+    if before.driver not in (None, _APEX) or not os.path.isdir(os.path.join(root, "sys/bus/pci/drivers", _APEX)):
+        return ResetOutcome(UNDRIVEN, tpus, before)
     address, former = before.address, before.node
     if before.owned:
         owner = process(root, before.device_owner, request.user)
@@ -69,6 +76,31 @@ def run(request: ResetTpu) -> ResetOutcome:
         _wait(_UDEV_SECONDS, lambda: node() == former)
     seconds = round(time.monotonic() - start, 1)
     return ResetOutcome(DONE if back else LOST, tpus, before, present(), seconds=seconds)
+
+
+def _named(root: str, name: str) -> Tuple[Tuple[Card, ...], Optional[Card]]:
+    tpus = tuple(look(root))
+    return tpus, next((card for card in tpus if name in (card.address, card.device)), None)
+
+
+def _look_for(request: ResetTpu) -> ResetOutcome:
+    """Scan the bus for a TPU that is not on it."""
+    root, start = request.root, time.monotonic()
+    before = tuple(look(root))
+    try:
+        _write_one(os.path.join(root, "sys/bus/pci/rescan"))
+    except OSError as error:
+        return ResetOutcome(DENIED, before, reason=str(error))
+    # The kernel scans before the write returns; driver and udev follow.
+    _wait(min(_UDEV_SECONDS, request.seconds), lambda: _named(root, request.tpu)[1] is not None)
+    tpus, after = _named(root, request.tpu)
+    if after is None:
+        return ResetOutcome(UNKNOWN, tpus)
+    if os.path.isdir(os.path.join(root, "sys/bus/pci/drivers", _APEX)):
+        address = after.address
+        _wait(request.seconds, lambda: any(card.address == address and card.node for card in look(root)))
+        tpus, after = _named(root, address)
+    return ResetOutcome(FOUND, tpus, None, after, seconds=round(time.monotonic() - start, 1))
 
 
 def look(root: str) -> List[Card]:

@@ -12,6 +12,7 @@ import struct
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
+from clusteradm.node.probe import pace
 from clusteradm.node.texts import read
 
 # As in templates/head/etc/ganesha/ganesha.conf.j2.
@@ -42,24 +43,46 @@ def probe(root: str, options: Dict[str, Any], limit: float = 3.0, port: int = 20
     """`options`: "head": null on the head (else None is returned), "address": its own, "subnet": the cluster's (CIDR).
 
     Within `limit` seconds: {"answers": bool, "exports": bool, null where nothing answers, "error": why one of them is
-    not true, "outsider": see `outsider`, null where nobody was asked}.
+    not true, "outsider": see `outsider`, null where nobody was asked}; and where it does not export, "handles": see
+    `handles`.
     """
     if options.get("head") is not None:
         return None
-    end = time.monotonic() + limit
+    end = time.monotonic() + pace.seconds(limit)
     server = (str(options.get("address")), port)
     found: Dict[str, Any] = {"answers": False, "exports": None, "error": None, "outsider": None}
     try:
         said = ask(server[0], server, end)
     except NoAnswer as error:
         found["error"] = str(error)
+        found["handles"] = handles(options.get("shared"))
         return found
     found.update(answers=True, exports=said == OK)
     if said != OK:
         found["error"] = "asked for %s from %s, it says %s" % (PATH, server[0], said)
+        found["handles"] = handles(options.get("shared"))
     sources = outside(read(root, "proc/net/fib_trie") or "", str(options.get("subnet")))
     found["outsider"] = outsider(sources, server, end)
     return found
+
+
+def handles(path: Optional[str]) -> Optional[bool]:
+    """Whether the file system of this folder has file handles (name_to_handle_at(2)), which an NFS server works with.
+
+    None if unknown. Not every one has: overlayfs without nfs_export, ramfs, most of FUSE.
+    """
+    if not path or not os.path.isdir(path):
+        return None
+    import ctypes  # only where something is wrong
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "name_to_handle_at"):
+        return None
+    # struct file_handle: its size in bytes, its type, then room for the handle (MAX_HANDLE_SZ).
+    handle, mount = ctypes.create_string_buffer(struct.pack("II", 128, 0), 8 + 128), ctypes.c_int()
+    if libc.name_to_handle_at(-100, os.fsencode(path), handle, ctypes.byref(mount), 0) == 0:
+        return True
+    return False if ctypes.get_errno() == errno.EOPNOTSUPP else None
 
 
 def outside(fib_trie: str, subnet: str) -> List[str]:

@@ -1,15 +1,18 @@
-"""Lock between the probe that reads the owners of the TPUs and the trial that opens them.
+"""Locks between probes.
 
-Without it a trial looks like a foreign process that owns the TPU, and the next job gets no slot on it.
+Of the TPUs, between the probe that reads their owners and the trial that opens them: without it a trial looks like a
+foreign process that owns the TPU, and the next job gets no slot on it. Of the share, between one probe and the next:
+without it processes that hang on a dead mount, where no signal reaches them, would become more with every round.
 """
 
 import fcntl
 import os
 import time
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Any, Callable, Iterator
 
 _LOCK = "run/clusteradm-tpu.lock"
+_SHARE_LOCK = "run/clusteradm-share.lock"
 _POLL_SECONDS = 0.02
 
 
@@ -28,11 +31,29 @@ def tpu_lock(root: str, seconds: float) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _wait(descriptor: int, seconds: float) -> bool:
+@contextmanager
+def share_lock(root: str, seconds: float) -> Iterator[bool]:
+    """Hold the lock together with each child that is forked meanwhile, until the last of them ends.
+
+    Yields False if it is held for longer than `seconds`; True where there is no place for the file.
+    """
+    try:
+        descriptor = os.open(os.path.join(root, _SHARE_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield True
+        return
+    try:
+        # A BSD lock: it belongs to the open file, which a forked child has as well.
+        yield _wait(descriptor, seconds, fcntl.flock)
+    finally:
+        os.close(descriptor)
+
+
+def _wait(descriptor: int, seconds: float, lock: Callable[[int, int], Any] = fcntl.lockf) -> bool:
     end = time.monotonic() + seconds
     while True:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except OSError:
             if time.monotonic() > end:

@@ -6,6 +6,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Dict, Iterable, List
 
+from clusteradm.node.probe import pace
 from clusteradm.node.probe.programs import output
 from clusteradm.node.texts import names, read
 
@@ -13,8 +14,21 @@ _SECONDS = 5.0
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """Interfaces by name, and what the cluster's names (`options["names"]`) resolve to."""
-    return {"interfaces": interfaces(root), "resolved": resolved(options.get("names", ()))}
+    """Interfaces by name, those with a way out of the local network, and what the cluster's names resolve to.
+
+    `options["names"]`: the names.
+    """
+    return {
+        "interfaces": interfaces(root),
+        "onward": onward(read(root, "proc/net/route") or ""),
+        "resolved": resolved(options.get("names", ())),
+    }
+
+
+def onward(routes: str) -> List[str]:
+    """The interfaces with a default route, from /proc/net/route."""
+    rows = (line.split() for line in routes.splitlines()[1:])
+    return sorted({row[0] for row in rows if len(row) > 7 and row[1] == row[7] == "00000000"})
 
 
 def interfaces(root: str) -> Dict[str, Any]:
@@ -49,7 +63,7 @@ def resolved(names: Iterable[str]) -> Dict[str, List[str]]:
     # Not closed: that would wait for threads that hang.
     pool = ThreadPoolExecutor(64)
     asked = {name: pool.submit(resolve, name) for name in names}
-    wait(asked.values(), _SECONDS)
+    wait(asked.values(), pace.seconds(_SECONDS))
     return {name: answer.result() if answer.done() else [] for name, answer in asked.items()}
 
 

@@ -8,15 +8,24 @@ from contextlib import ExitStack
 from typing import Any, Dict, List, Optional, Sequence
 
 from clusteradm.node import child
+from clusteradm.node.probe import pace
 
 
 def output(command: List[str], seconds: float = 10.0) -> Optional[str]:
-    """A program's standard output; None if it is missing or does not end in time."""
+    """A program's standard output; None if it is missing or does not end in time.
+
+    `seconds`: its limit at a usual pace (pace.py). One that hangs in the kernel, where no signal reaches it, is left.
+    """
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds)
-    except (OSError, subprocess.TimeoutExpired):
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
         return None
-    return done.stdout.decode("utf-8", "replace")
+    try:
+        said = process.communicate(timeout=pace.seconds(seconds))[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return None
+    return said.decode("utf-8", "replace")
 
 
 def run_all(commands: Sequence[Sequence[str]], seconds: float, lines: int = 20) -> List[Dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional
 from clusteradm.node import child
 from clusteradm.node.child import PYTHON
 from clusteradm.node.probe.attempt import attempt
+from clusteradm.node.probe.programs import output
 
 _SECONDS = 30.0
 
@@ -22,13 +23,8 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 def package(name: str) -> Optional[str]:
     """The installed version of a Debian package."""
-    done = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=10,
-    )
-    status, _, version = done.stdout.decode("utf-8", "replace").partition(" ")
+    said = output(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", name])
+    status, _, version = (said or "").partition(" ")
     return version if status == "installed" else None
 
 

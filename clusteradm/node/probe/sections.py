@@ -10,11 +10,12 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
-from clusteradm.node.account import AccountTimeout, read_reply
+from clusteradm.node.account import AccountTimeout, kill_session, read_reply
+from clusteradm.node.probe import pace
 
-# Name of the section in the document and of its module -> seconds that it may take.
+# Name of the section in the document and of its module -> seconds that it may take, at a usual pace (pace.py).
 # A trial imports a runtime and waits for a chip; the section "tpu" waits for the trial.
 SECTIONS = {
     "system": 8.0,
@@ -22,47 +23,67 @@ SECTIONS = {
     "tpu": 50.0,
     "network": 8.0,
     "links": 8.0,
+    "login": 8.0,
     "share": 8.0,
     "export": 8.0,
     "runtime": 35.0,
     "trial": 80.0,
 }
+# For a section's process to start, which is no fault of what it asks.
+_START_SECONDS = 60.0
 
 
 def run(request: Dict[str, Any], reply: Callable[[Dict[str, Any]], None]) -> Dict[str, Any]:
     """Run the named sections, or all, side by side, and return one document.
 
     `request`: {"sections": [...], "options": {"shared", "user", "names", "interface", "address", "subnet", "head"}}.
-    A section that fails, or takes too long, is {"error": text}, without effect on the others. "seconds": each one's
-    duration.
+    A section that fails is {"error": text}, one that takes too long {"error": text, "timeout": true}, without effect on
+    the others. "seconds": each one's duration; "load": see pace.load().
     """
     options = request.get("options", {})
     running = {name: _begin(name, options) for name in request.get("sections") or SECTIONS}
     document: Dict[str, Any] = {"host": os.uname().nodename, "seconds": {}}
+    lags = []
     # One thread each: no section waits with a full pipe until those before it are read.
     with ThreadPoolExecutor(len(running)) as pool:
-        for name, (result, seconds) in zip(running, pool.map(lambda name: _end(name, *running[name]), running)):
-            document[name] = result
-            if seconds is not None:
-                document["seconds"][name] = seconds
+        for name, ended in zip(running, pool.map(lambda name: _end(name, *running[name]), running)):
+            document[name] = ended.result
+            if ended.seconds is not None:
+                document["seconds"][name] = ended.seconds
+            if ended.lag is not None:
+                lags.append(ended.lag)
+    document["load"] = pace.load("/", lags)
     return {"document": document}
 
 
 def _begin(name: str, options: Dict[str, Any]) -> Tuple[int, int]:
-    """Start a section in a process of its own; (process id, pipe of its reply)."""
+    """Start a section in a process of its own; (process id, pipe: the seconds that its start took, then its reply)."""
+    forked = time.monotonic()
     reader, writer = os.pipe()
     child = os.fork()
     if child:
         os.close(writer)
         return child, reader
     try:
+        # A session of its own: when its time is over, all that it has started is ended with it.
+        os.setsid()
         os.close(reader)
-        begun = time.monotonic()
+        module = None
         try:
             module = importlib.import_module("clusteradm.node.probe." + name)
-            result = module.probe("/", options)
+            result: Any = None
         except Exception as error:  # one broken section must not hide the others
             result = {"error": "%s: %s" % (type(error).__name__, error)}
+        begun = time.monotonic()
+        pace.follow(begun - forked)
+        os.write(writer, b"%.3f\n" % (begun - forked))
+        # Should the session end before: it is what would have ended this process.
+        signal.alarm(int(pace.seconds(SECTIONS[name])) + 2)
+        if module is not None:
+            try:
+                result = module.probe("/", options)
+            except Exception as error:
+                result = {"error": "%s: %s" % (type(error).__name__, error)}
         with os.fdopen(writer, "w", encoding="utf-8") as file:
             file.write(json.dumps([result, round(time.monotonic() - begun, 3)]) + "\n")
     finally:
@@ -70,18 +91,30 @@ def _begin(name: str, options: Dict[str, Any]) -> Tuple[int, int]:
         os._exit(0)
 
 
-def _end(name: str, child: int, reader: int) -> Tuple[Any, Optional[float]]:
-    """The section's reply and its duration in seconds, None if it did not end."""
+class _Ended(NamedTuple):
+    """The section's reply; its duration in seconds, None if it did not end; how long its start took, None likewise."""
+
+    result: Any
+    seconds: Optional[float]
+    lag: Optional[float]
+
+
+def _end(name: str, child: int, reader: int) -> _Ended:
+    lag = None
     try:
-        result, seconds = json.loads(read_reply(reader, SECTIONS[name]).decode("utf-8", "replace"))
+        data = read_reply(reader, _START_SECONDS)
+        first, _, rest = data.partition(b"\n")
+        lag = float(first)
+        limit = pace.seconds(SECTIONS[name], pace.factor(lag))
+        result, seconds = json.loads((rest or read_reply(reader, limit)).decode("utf-8", "replace"))
         os.waitpid(child, 0)
-        return result, seconds
+        return _Ended(result, seconds, lag)
     except AccountTimeout as error:
-        os.kill(child, signal.SIGKILL)
+        kill_session(child)
         os.waitpid(child, os.WNOHANG)  # one that hangs where no signal reaches it is left behind
-        return {"error": str(error)}, None
+        return _Ended({"error": str(error), "timeout": True}, None, lag)
     except ValueError:
         os.waitpid(child, 0)
-        return {"error": "the probe's process died"}, None
+        return _Ended({"error": "the probe's process died"}, None, lag)
     finally:
         os.close(reader)

@@ -6,7 +6,9 @@ import socket
 import struct
 from typing import Any, Dict, List, Optional
 
+from clusteradm.node.probe import pace
 from clusteradm.node.probe.attempt import attempt
+from clusteradm.node.probe.lock import share_lock
 from clusteradm.node.spec.wire.job_names import JOBS
 from clusteradm.node.texts import read
 
@@ -18,13 +20,19 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     """The mount at `options["shared"]`, and a file written, read back and removed in its jobs/ by `options["user"]`."""
     path = options["shared"]
     there = mount(read(root, "proc/self/mountinfo") or "", path)
-    used = attempt(options["user"], _SECONDS, lambda: use(os.path.join(path, JOBS)))
+    used: Dict[str, Any] = {"ok": False, "error": "an earlier probe still waits for it", "timeout": True}
+    squashed = None
+    with share_lock(root, pace.seconds(_SECONDS / 2)) as acquired:
+        if acquired:
+            used = attempt(options["user"], _SECONDS, lambda: use(os.path.join(path, JOBS)))
+            # On the head it is a folder of its own.
+            if options.get("head") and used["ok"]:
+                squashed = attempt("root", _SECONDS / 2, lambda: as_root(path))
     return {
         "path": path,
         "mount": there,
         "use": used,
-        # On the head it is a folder of its own.
-        "root": attempt("root", _SECONDS / 2, lambda: as_root(path)) if options.get("head") and used["ok"] else None,
+        "root": squashed,
         "listens": listens(read(root, "proc/net/tcp") or "", read(root, "proc/net/tcp6") or ""),
     }
 
@@ -46,7 +54,8 @@ def _plain(text: str) -> str:
 
 def use(path: str) -> Dict[str, Any]:
     """Write a file, rename it, read it back, remove it. Raises OSError."""
-    name = os.path.join(path, ".probe-%s-%d" % (os.uname().nodename, os.getpid()))
+    # One name per host: what an earlier probe left that was ended in the middle is written over. See share_lock().
+    name = os.path.join(path, ".probe-%s" % os.uname().nodename)
     token = os.urandom(16)
     with open(name, "wb") as file:
         try:

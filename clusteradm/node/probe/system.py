@@ -3,10 +3,15 @@
 import math
 import os
 import re
+import tempfile
 from typing import Any, Dict, List, Optional
 
+from clusteradm.node.probe.attempt import attempt
 from clusteradm.node.probe.programs import output
 from clusteradm.node.texts import number, read
+
+_TMP_SECONDS = 2.0
+_TMP_BYTES = 256 << 10
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
@@ -22,9 +27,21 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "uptime": uptime(root),
         "memory_total": memory.get("MemTotal"),
         "memory_available": memory.get("MemAvailable"),
+        "tmp": attempt(options["user"], _TMP_SECONDS, write_to_tmp) if options.get("user") else None,
         "disks": {path: disk(root, path) for path in ("/", "/var", "/boot", *shared(options))},
         "failed_units": failed_units(),
     }
+
+
+def write_to_tmp() -> Dict[str, Any]:
+    """As the cluster user: a file in /tmp, where MPI and every trial of a TPU have theirs. Raises OSError."""
+    descriptor, path = tempfile.mkstemp(prefix="clusteradm-probe-", dir="/tmp")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(b"\0" * _TMP_BYTES)
+    finally:
+        os.unlink(path)
+    return {}
 
 
 def meminfo(root: str) -> Dict[str, int]:

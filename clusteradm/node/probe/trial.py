@@ -1,4 +1,4 @@
-"""Section "trial": each free Edge TPU is tried. The delegate is loaded and, if a model is deployed, one inference run.
+"""Section "trial": each free Edge TPU is tried: the delegate is loaded, and the program's own model run once.
 
 Only in child processes with a time limit (edgetpu/trial.py), as the cluster user: a crash or a hang is a result. Never
 as root, whom the driver lets open a TPU that another process owns; never a TPU that is owned or that sysfs shows as
@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from clusteradm.node import child
 from clusteradm.node.account import as_user
 from clusteradm.node.child import PYTHON
-from clusteradm.node.probe.attempt import attempt, is_root
+from clusteradm.node.probe.attempt import is_root
 from clusteradm.node.probe.kernel_log import kernel_log
 from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import run_all
@@ -25,9 +25,9 @@ from clusteradm.node.texts import names, read
 _SECONDS = 15
 # For the import of the runtime before that, which may take long on a busy board and says nothing about the TPU.
 _IMPORT_SECONDS = 20
-# For the look for a model: a share whose server is gone hangs. The trial is then one without a model.
-_MODEL_SECONDS = 2.0
-_LARGEST = 16 << 20
+# A library that stands for another device than the Edge TPU brings the trial's model, compiled for that device
+# (lab/tpu_package.py).
+_OF_LIBRARY = "usr/share/libedgetpu1-std/trial_edgetpu.tflite"
 _WEDGED = -50000
 _OUTPUT_QUEUE = "0x03"
 
@@ -36,7 +36,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     """{"attempts": see attempts(), None if nothing could be tried}; if one failed, "kernel_log": lines about them."""
     if is_root(options["user"]):
         return {"attempts": None}
-    tried = attempts(root, options["user"], PYTHON, options.get("shared"))
+    tried = attempts(root, options["user"], PYTHON)
     if tried is None:
         return {"attempts": None}
     if all(one["ok"] for one in tried.values()):
@@ -44,7 +44,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     return {"attempts": tried, "kernel_log": kernel_log(root)}
 
 
-def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Optional[Dict[str, Dict[str, Any]]]:
+def attempts(root: str, user: str, python: str) -> Optional[Dict[str, Dict[str, Any]]]:
     """PCI address -> result of the trial, for each free TPU; None while another probe tries them.
 
     {"ok", "stage": the last one begun, "seconds"}, and if known "error", "signal", "timeout", "count": devices that
@@ -52,7 +52,8 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Option
     it by then, "inference": True, "interrupts": whether the inference raised any. Raises OSError if the trials could
     not be started, which says nothing about the TPUs.
     """
-    found = attempt(user, _MODEL_SECONDS, lambda: {"model": compiled_model(shared)}) if shared else {}
+    of_library = os.path.join(root, _OF_LIBRARY)
+    model = of_library if os.path.exists(of_library) else None
     with tpu_lock(root, _IMPORT_SECONDS) as acquired:
         if not acquired:
             return None
@@ -60,7 +61,7 @@ def attempts(root: str, user: str, python: str, shared: Optional[str]) -> Option
         if not devices:
             return {}
         before = {device["name"]: interrupts(root, device["name"]) for device in devices}
-        commands = [command(python, device["path"], found.get("model")) for device in devices]
+        commands = [command(python, device["path"], model) for device in devices]
         seconds = _IMPORT_SECONDS + _SECONDS
         ended_all = as_user(user, lambda: run_all(commands, seconds), seconds + 5)
         results = {}
@@ -115,26 +116,6 @@ def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:
     if not result["ok"]:
         result["stderr"] = ended["err"]
     return result
-
-
-def compiled_model(shared: str) -> Optional[str]:
-    """Path of the smallest deployed model that is compiled for the Edge TPU; None if there is none."""
-    sizes = []
-    base = os.path.join(shared, "models")
-    for name in names(base):
-        for version in names(base, name):
-            path = os.path.join(base, name, version, "model.tflite")
-            try:
-                sizes.append((os.stat(path).st_size, path))
-            except OSError:
-                continue
-    for size, path in sorted(sizes):
-        if size > _LARGEST:
-            break
-        with open(path, "rb") as file:
-            if b"edgetpu-custom-op" in file.read():
-                return path
-    return None
 
 
 def interrupts(root: str, name: str) -> Optional[int]:

@@ -80,12 +80,13 @@ class PlaybookRun:
         """
         self._connections.open(self._in_plays())
         for number, play in enumerate(self._playbook.plays):
-            hosts = [host for host in self._of_play(play) if self._run_state.hosts[host.name].alive]
+            targeted = self._of_play(play)
+            hosts = [host for host in targeted if self._run_state.hosts[host.name].alive]
             for batch in batches(hosts, play.serial):
                 on_event(PlayStarted(play.name, tuple(host.name for host in batch)))
                 if not batch:
                     continue
-                self._run_state.begin_play(play, [host.name for host in batch], [host.name for host in hosts])
+                self._run_state.begin_play(play, [host.name for host in batch], [host.name for host in targeted])
                 if not self._play(number, play, batch, on_event):
                     return self._recap
                 if self._run_state.is_over():  # as in Ansible, also where a play has lost all its hosts

@@ -78,7 +78,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 def judged(found: dict[str, Any], head: str = "h") -> dict[str, Finding]:
     hosts = [Host(name, ("head",) if name == head else (), {"cluster_ip": "10.0.0.1"}, {}) for name in found["login"]]
-    return {finding.host: finding for finding in mpi.judge(hosts, found)}
+    return {finding.host: finding for finding in mpi.judge(hosts, found, {})}
 
 
 def states(found: dict[str, Any]) -> dict[str, str]:

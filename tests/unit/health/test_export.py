@@ -113,6 +113,7 @@ def root(tmp_path: Path) -> str:
 def asked(root: str, port: int, limit: float = 3.0, **options: Any) -> dict[str, Any]:
     found = export.probe(root, {"head": None, "address": HEAD, "subnet": f"{HEAD}/32", **options}, limit, port)
     assert found is not None
+    assert found.pop("handles", None) is None, "no folder was named"
     return found
 
 
@@ -326,3 +327,10 @@ def test_own_addresses_outside() -> None:
     assert export.outside(FIB_TRIE, "nonsense") == export.outside("", "10.0.0.0/8") == []
     own = export.outside(Path("/proc/net/fib_trie").read_text(), "192.0.2.0/24")
     assert "127.0.0.1" in own and not any(one.count(".") != 3 for one in own)
+
+
+def test_which_file_systems_have_handles(tmp_path: Path) -> None:
+    """/proc has none, whatever machine this is; a folder that is not there says nothing."""
+    assert export.handles("/proc/self") is False
+    assert export.handles(str(tmp_path / "nowhere")) is None and export.handles(None) is None
+    assert export.handles(str(tmp_path)) in (True, False)

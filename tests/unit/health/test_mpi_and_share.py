@@ -23,7 +23,9 @@ LOGIN = {host.name: {"ok": True} for host in HOSTS}
 
 def judged(hello: dict[str, Any], apart: dict[str, Any] | None = None) -> dict[str, tuple[str, str]]:
     document = {"login": LOGIN, "hello": hello, "apart": apart or {}}
-    return {finding.host: (finding.state, finding.cause or finding.detail) for finding in mpi.judge(HOSTS, document)}
+    return {
+        finding.host: (finding.state, finding.cause or finding.detail) for finding in mpi.judge(HOSTS, document, {})
+    }
 
 
 def test_the_host_that_holds_up_the_others_is_named() -> None:

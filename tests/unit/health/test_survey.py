@@ -14,6 +14,7 @@ from clusteradm.cli.main import main
 from clusteradm.errors import InputErrors, UsageError
 from clusteradm.health import Survey, saved
 from clusteradm.health.checks import expect
+from clusteradm.health.finding import Severity
 from clusteradm.inventory import Cluster, load
 
 INVENTORY = """\
@@ -100,7 +101,6 @@ CHANGES: list[tuple[list[str | int], Any, str, str]] = [
     (["runtime"], {"ok": False, "error": "ended by signal 11"}, "runtime", "BROKEN"),
     (["runtime", "google_pycoral"], False, "runtime", "WRONG_PYCORAL"),
     (["runtime", "litert"], None, "runtime", "NO_RUNTIME"),
-    (["runtime", "library_error"], "libedgetpu.so.1: cannot open", "runtime", "NO_LIBRARY"),
     (["runtime", "mpi4py"], None, "runtime", "NO_MPI4PY"),
     (["runtime", "package"], "16.0", "runtime", "MISMATCH"),
     (["runtime", "python"], "3.8.10", "runtime", "MISMATCH"),
@@ -142,6 +142,91 @@ def test_a_mount_that_does_not_answer_though_the_server_does(cluster: Cluster, s
         survey.documents[name]["share"]["use"] = {"ok": False, "timeout": True}
     remedies = {each.host: each.remedy for each in health.judge(cluster, survey) if each.state == "STALE"}
     assert "half a minute" in remedies["c"] and "disk" in remedies["h"]
+
+
+LATE = {"error": "no answer within 8 s", "timeout": True}
+IDLE = {"cpus": 4, "running": 1, "lag": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("section", "about", "check", "state", "severity"),
+    [
+        ("share", IDLE, "nfs", "STALE", Severity.ERROR),
+        ("share", {}, "nfs", "STALE", Severity.ERROR),
+        ("share", IDLE | {"running": 9}, "nfs", "BUSY", Severity.WARNING),
+        ("network", IDLE | {"lag": 6.0}, "network", "BUSY", Severity.WARNING),
+        ("system", IDLE | {"running": 30}, "disk", "BUSY", Severity.WARNING),
+        ("network", IDLE, "network", "UNKNOWN", Severity.ERROR),
+    ],
+)
+def test_a_busy_host_is_not_an_ill_one(
+    cluster: Cluster, survey: Survey, section: str, about: dict[str, Any], check: str, state: str, severity: Severity
+) -> None:
+    survey.documents["c"] |= {section: LATE, "load": about}
+    (finding,) = [each for each in health.judge(cluster, survey) if not each.ok]
+    assert (finding.host, finding.check, finding.state, finding.severity) == ("c", check, state, severity)
+    assert ("busy" in finding.cause) == (state == "BUSY") and finding.remedy
+
+
+@pytest.mark.parametrize("declared", ["", ", cluster_tpus: 0"])
+def test_a_host_without_tpus_needs_no_library_for_them(declared: str, survey: Survey, tmp_path: Path) -> None:
+    """Bootstrap installs none there: "run clusteradm bootstrap" would be no remedy."""
+    survey.documents["c"]["runtime"] |= {"library_error": "libedgetpu.so.1: cannot open", "package": None}
+    inventory = INVENTORY.replace("{cluster_ip: 10.0.0.2}", "{cluster_ip: 10.0.0.2%s}" % declared)  # noqa: UP031
+    (tmp_path / "other.yml").write_text(inventory)
+    survey.documents["c"]["tpu"]["pci"] = []
+    assert failing(load(tmp_path / "other.yml"), survey) == []
+    survey.documents["c"]["tpu"]["pci"] = [{"address": "0000:01:00.0", "driver": "apex"}]
+    assert ("c", "runtime", "NO_LIBRARY") in failing(load(tmp_path / "other.yml"), survey)
+
+
+def test_a_second_interface_in_the_clusters_subnet(cluster: Cluster, survey: Survey) -> None:
+    """Bootstrap refuses it; with a default route it may be the admin's way in, and is let be by both."""
+    network = survey.documents["c"]["network"]
+    network["interfaces"]["usb0"] = {"state": "up", "addresses": ["10.0.0.200/28"]}
+    assert failing(cluster, survey) == [], "a survey that does not say which interfaces lead out"
+    network["onward"] = ["wlan0"]
+    (finding,) = [each for each in health.judge(cluster, survey) if not each.ok]
+    assert (finding.name, finding.because) == ("c network: OVERLAP", "")
+    assert (
+        finding.cause.startswith("usb0 10.0.0.200/28 is in cluster_subnet (10.0.0.0/24)") and "usb0" in finding.remedy
+    )
+    network["onward"] = ["usb0"]
+    assert failing(cluster, survey) == []
+    network["onward"] = []
+    network["interfaces"]["usb0"]["addresses"] = ["10.0.1.200/24", "10.0.0.200/16", "nonsense"]
+    assert failing(cluster, survey) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        ("No space left on device", "du -xh /tmp"),
+        ("Disk quota exceeded", "du -xh /tmp"),
+        ("/tmp/clusteradm-probe-x: Permission denied", "chmod 1777 /tmp"),
+        ("/tmp/clusteradm-probe-x: Read-only file system", "remount,rw"),
+    ],
+)
+def test_a_tmp_that_the_cluster_user_cannot_write_to(cluster: Cluster, survey: Survey, error: str, remedy: str) -> None:
+    """What comes of it is not for bootstrap: mpirun that does not start."""
+    survey.documents["c"]["system"]["tmp"] = {"ok": False, "error": error}
+    assert survey.cluster is not None
+    survey.cluster["hello"] = {"ok": False, "said": ["h"], "wrote": ["h"], "error": "orted died"}
+    survey.cluster["apart"] = {"c": {"ok": False, "said": [], "error": "session directory"}}
+    survey.cluster["hosts"] = ["h", "c"]
+    found = {each.name: each for each in health.judge(cluster, survey) if not each.ok}
+    assert found["c disk: TMP"].because == "" and remedy in found["c disk: TMP"].remedy
+    assert found["c mpi: NO_START"].because == "c disk: TMP"
+    survey.documents["c"]["system"]["tmp"] = {"ok": False, "error": "there is no user cluster here: run it"}
+    assert "c disk: TMP" not in {each.name for each in health.judge(cluster, survey)}
+
+
+def test_a_share_on_a_file_system_without_handles(cluster: Cluster, survey: Survey) -> None:
+    survey.documents["h"]["export"] = {**SERVES, "exports": False, "error": "NFS4ERR_NOENT", "handles": False}
+    (finding,) = [each for each in health.judge(cluster, survey) if not each.ok]
+    assert finding.name == "h export: NO_HANDLES" and "cluster_shared" in finding.remedy
+    survey.documents["h"]["export"]["handles"] = True
+    assert failing(cluster, survey) == [("h", "export", "NOT_EXPORTED")]
 
 
 def test_a_cable_is_told_before_the_address_that_went_with_it(cluster: Cluster, survey: Survey) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -14,14 +15,16 @@ from typing import Any
 
 import pytest
 
-from clusteradm.lab import compiler, digits, hardware, sysfs, tpu_package
+from clusteradm.lab import hardware, sysfs, tpu_package
 from clusteradm.lab.topology import boards
+from clusteradm.models.tflite.inspect import inspect
 from clusteradm.node import child
+from clusteradm.node.edgetpu import trial as edgetpu_trial
+from clusteradm.node.edgetpu import trial_model
 from clusteradm.node.probe import programs, runtime, trial
 from clusteradm.node.probe.lock import tpu_lock
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
-MODEL = Path(digits.__file__).with_name("digits.tflite")
 # libedgetpu's names, and one way each in which it is known to go wrong.
 ILL = """
 #include <signal.h>
@@ -119,19 +122,19 @@ def test_a_library_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Machine:
-    """A root with one simulated TPU, its library, and a deployed model."""
+    """A root with one simulated TPU, and its library with the model of its trial."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         hardware.make(root / "view", boards(1, 1)[0])
         (root / "sys").mkdir()
         (root / "sys/class").symlink_to("../view/sys-class")
-        for name in ("run", "sockets", "dev", "srv/models/digits/1"):
+        for name in ("run", "sockets", "dev"):
             (root / name).mkdir(parents=True)
         (root / "dev/apex_0").touch()
         places = {"SOCKETS": root / "sockets", "CLASS": root / "sys/class/apex", "DEV": root / "dev"}
         tpu_package.compile_library(root / "libedgetpu.so.1", places)
-        compiler.compile_file(MODEL, root / "srv/models/digits/1/model.tflite")
+        tpu_package.compile_trial_model(root / tpu_package.TRIAL_MODEL)
         self.apex = root / "sys/class/apex/apex_0"
         command = [sys.executable, "-m", "clusteradm.lab.device", str(root / "sockets/apex_0.sock"), str(self.apex)]
         self.device = subprocess.Popen(command)
@@ -140,7 +143,7 @@ class Machine:
             time.sleep(0.02)
 
     def attempts(self) -> dict[str, Any]:
-        return trial.attempts(str(self.root), ME, sys.executable, str(self.root / "srv"))
+        return trial.attempts(str(self.root), ME, sys.executable)
 
     def read(self, name: str) -> str:
         return (self.apex / name).read_text().strip()
@@ -168,16 +171,23 @@ def test_an_inference_on_what_is_free(tmp_path: Path, monkeypatch: pytest.Monkey
         machine.device.wait()
 
 
-def test_the_smallest_model_that_is_compiled(tmp_path: Path) -> None:
-    assert trial.compiled_model(str(tmp_path)) is None
-    for name, body in {
-        "plain": b"x",
-        "large": b"y" * 100 + b"edgetpu-custom-op",
-        "small": b"edgetpu-custom-op",
-    }.items():
-        (tmp_path / "models" / name / "1").mkdir(parents=True)
-        (tmp_path / "models" / name / "1" / "model.tflite").write_bytes(body)
-    assert trial.compiled_model(str(tmp_path)) == str(tmp_path / "models/small/1/model.tflite")
+def test_the_programs_own_model_is_what_googles_compiler_made() -> None:
+    content = trial_model.content()
+    assert hashlib.sha256(content).hexdigest() == trial_model.SHA256
+    model = inspect(content, "the trial's model")
+    assert (model.tpu_operations, model.cpu_operations) == (1, {})
+    assert model.min_runtime == trial_model.MIN_RUNTIME
+
+
+@pytest.mark.parametrize(
+    ("version", "given"), [("RuntimeVersion(12)", False), ("RuntimeVersion(14)", True), ("", True)]
+)
+def test_a_library_that_is_too_old_for_the_model_is_not_blamed(version: str, given: bool) -> None:
+    class Old:
+        def version(self) -> str:
+            return version
+
+    assert bool(edgetpu_trial._own_model(Old())) is given  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("google", [True, False])
@@ -206,7 +216,7 @@ def test_the_probe_waits_for_a_trial_and_a_trial_for_the_probe(tmp_path: Path) -
         other.stdin.close()
         with tpu_lock(str(tmp_path), 60) as acquired:
             assert acquired
-    assert trial.attempts(str(tmp_path), ME, sys.executable, None) == {}
+    assert trial.attempts(str(tmp_path), ME, sys.executable) == {}
 
 
 def test_where_there_is_no_place_for_a_lock(tmp_path: Path) -> None:

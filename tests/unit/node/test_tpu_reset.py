@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -143,6 +144,33 @@ def test_one_without_a_driver_can_be_reset(kernel: Kernel, reset: Reset) -> None
     assert reply.outcome == "done" and reply.before.device is None
 
 
+def test_one_that_is_off_the_bus_is_found_by_a_scan(kernel: Kernel, reset: Reset) -> None:
+    """As a reset leaves it that was ended between remove and rescan."""
+    hardware.unplug(kernel.view, BOARD, TPU)
+    (kernel.root / "dev/apex_0").unlink()
+    reply = reset(TPU.address)
+    assert reply.outcome == "found" and reply.before is None
+    assert (reply.after.address, reply.after.device) == (TPU.address, "apex_0") and reply.after.node
+
+
+def test_one_that_never_had_a_driver_is_left_alone(kernel: Kernel, reset: Reset) -> None:
+    hardware.unplug(kernel.view, BOARD, TPU)
+    hardware.plug(kernel.view, BOARD, TPU, driver=False)
+    shutil.rmtree(kernel.view / "bus-pci/drivers/apex")
+    assert reset(TPU.address).outcome == "undriven"
+    assert (pci.folder_of(kernel.view, TPU) / "remove").read_text() == ""
+
+
+def test_one_that_is_passed_to_a_virtual_machine_is_left_alone(kernel: Kernel, reset: Reset) -> None:
+    hardware.unplug(kernel.view, BOARD, TPU)
+    hardware.plug(kernel.view, BOARD, TPU, driver=False)
+    (kernel.view / "bus-pci/drivers/vfio-pci").mkdir()
+    (pci.folder_of(kernel.view, TPU) / "driver").symlink_to("../../../../bus/pci/drivers/vfio-pci")
+    reply = reset(TPU.address)
+    assert (reply.outcome, reply.before.driver) == ("undriven", "vfio-pci")
+    assert (pci.folder_of(kernel.view, TPU) / "remove").read_text() == ""
+
+
 def test_a_kernel_that_does_not_obey(kernel: Kernel, reset: Reset) -> None:
     kernel.obeys = False
     assert reset("apex_0", seconds=1.0).outcome == "stays"
@@ -163,11 +191,14 @@ OWNER = {"pid": 77, "user": "ann", "command": "python3 camera.py", "job": None}
 @pytest.mark.parametrize(
     ("reply", "said", "status"),
     [
-        ({"outcome": "unknown"}, f"no Edge TPU 'apex_0' on its bus\n  it has: {TPU.address} = apex_0", 2),
+        ({"outcome": "unknown"}, f"a scan of the bus finds none\n  it has: {TPU.address} = apex_0", 2),
         ({"outcome": "busy", "owner": OWNER}, "in use by process 77 of ann (python3 camera.py); nothing was done", 3),
         ({"outcome": "busy", "owner": {**OWNER, "job": "j12"}}, "in use by job j12 of this cluster", 3),
         ({"outcome": "busy"}, "a process that does not show who it is", 3),
         ({"outcome": "denied", "reason": "Read-only file system"}, "Read-only file system", 3),
+        ({"outcome": "undriven", "before": {**CARD, "driver": None}}, "has no driver: a reset does not help", 3),
+        ({"outcome": "undriven", "before": {**CARD, "driver": "vfio-pci"}}, "to the driver vfio-pci", 3),
+        ({"outcome": "found", "before": None, "after": {**CARD, "device": None, "driver": None}}, "modprobe apex", 3),
         ({"outcome": "stays"}, "could not be taken off the bus", 3),
         ({"outcome": "lost"}, "did not come back: it is not on the bus any more\n  switch the host off and on", 3),
         ({"outcome": "lost", "after": {**CARD, "driver": None}}, "the driver gave up on it", 3),

@@ -82,6 +82,47 @@ def test_a_gadgets_network_within_the_clusters(tmp_path: Path) -> None:
     assert "Choose another cluster_subnet" in found
 
 
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["interfaces eth0 lo wlan0"], "w1 has no interface enp2s0 (there are: eth0, wlan0)"),
+        (["interfaces enp2s0 lo", "kind 1", "carrier 0"], "enp2s0 on w1 has no carrier. Check the cable"),
+        (["interfaces enp2s0 lo", "kind 772"], "enp2s0 on w1 is no Ethernet interface"),
+        (["interfaces br0 enp2s0 lo", "kind 1", "carrier 1", "master br0"], "enp2s0 on w1 is part of br0"),
+    ],
+)
+def test_a_wrong_interface_is_found_before_the_change(tmp_path: Path, lines: list[str], words: str) -> None:
+    (found,) = judged(tmp_path, "w1", w1=run_state("w1", *lines))
+    assert found.startswith(words) and "cluster_interface" in found and found.endswith("run bootstrap again.")
+
+
+@pytest.mark.parametrize("carrier", [["carrier 1"], []], ids=["up", "switched off"])
+def test_a_right_interface_is_not_in_the_way(tmp_path: Path, carrier: list[str]) -> None:
+    lines = ["interfaces enp1s0 enp2s0 lo", "kind 1", *carrier]
+    assert judged(tmp_path, "w1", w1=run_state("w1", *lines)) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (["allowusers mendel", "allowusers ann@10.*"], "(AllowUsers). Add it to AllowUsers"),
+        (["allowgroups sudo"], "(AllowGroups). Add it to AllowGroups"),
+        (["denyusers clus*"], "(DenyUsers). Take it out of DenyUsers"),
+        (["denygroups ape?"], "(DenyGroups). Take it out of DenyGroups"),
+    ],
+)
+def test_an_sshd_that_keeps_the_cluster_user_out(tmp_path: Path, rules: list[str], words: str) -> None:
+    lines = [f"login {rule}" for rule in rules]
+    (found,) = judged(tmp_path, "w1", w1=run_state("w1", *lines))
+    assert found.startswith("sshd on w1 keeps the cluster user cluster out") and words in found
+    assert judged(tmp_path, "head", head=run_state("head", *lines)) == [], "the head does not log in to itself"
+
+
+@pytest.mark.parametrize("rule", ["allowusers cl?ster@10.0.0.*", "allowgroups mendel apex", "denyusers cluster2 lust"])
+def test_an_sshd_that_lets_the_cluster_user_in(tmp_path: Path, rule: str) -> None:
+    assert judged(tmp_path, "w1", w1=run_state("w1", f"login {rule}")) == []
+
+
 def test_room_is_judged_by_file_system_and_by_what_is_missing(tmp_path: Path) -> None:
     def of(*room: str, also: tuple[str, ...] = ()) -> list[str]:
         return judged(tmp_path, "w1", w1=[*run_state("w1")[:2], *room, *also])

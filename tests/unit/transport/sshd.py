@@ -1,12 +1,14 @@
 """SSH servers for tests, in processes of their own: real SSH, no root, no sshd. What they run, they run here.
 
-For each line of its standard input, a JSON list of hosts, it starts a process that serves them until it is killed, and
-answers with its id and their ports. Of each host: `key`, the host key; `authorized`, the public keys (base64) let in;
-`env`, added to the environment of commands; `log`, a file that gets a line for each connection; `nologin`, a file that
-keeps everybody out while it is there; `greeting`, what a login prints first; `banner`, said instead of SSH; `home`, the
-home directory, whose authorized_keys lets in as well; `methods`, the ways to log in (publickey alone unless said);
-`password`, the one that is right; `hang_up`, whether to do that when told one; `attempts`, a file that gets a line for
-each password that was tried; `questions`, what keyboard-interactive asks, each with whether the answer may be seen.
+For each line of its standard input, a JSON list of hosts, it starts a process that serves them until it is killed,
+and answers with its id and their ports. Of each host: `key`, the host key; `authorized`, the public keys (base64) let
+in; `env`, added to the environment of commands; `log`, a file that gets a line for each connection; `nologin`, a file
+that keeps everybody out while it is there; `greeting`, what a login prints first; `banner`, said instead of SSH;
+`home`, the home directory, whose authorized_keys lets in as well; `methods`, the ways to log in (publickey alone
+unless said); `password`, the one that is right; `hang_up`, whether to do that when told one; `attempts`, a file that
+gets a line for each password that was tried; `questions`, what keyboard-interactive asks, each with whether the
+answer may be seen; `closes`, what it says to whom it knows, before it hangs up, as PAM has sshd do; `slow`, seconds
+that a login takes.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,21 @@ class Server(paramiko.ServerInterface):
     def __init__(self, host: dict[str, Any]) -> None:
         self.host = host
         self.targets: dict[int, tuple[str, int]] = {}
+        self.transport: paramiko.Transport | None = None
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         nologin = self.host.get("nologin")
         known = key.get_base64() in [*self.host["authorized"], *self.at_home()]
+        time.sleep(self.host.get("slow", 0))
+        if known and "closes" in self.host:
+            assert self.transport is not None
+            said = paramiko.Message()
+            said.add_byte(bytes([paramiko.common.MSG_USERAUTH_BANNER]))
+            said.add_string(self.host["closes"])
+            said.add_string("")
+            if self.host["closes"]:
+                self.transport._send_message(said)
+            raise EOFError
         return 0 if known and not (nologin and Path(nologin).exists()) else 2
 
     def at_home(self) -> list[str]:
@@ -149,7 +163,7 @@ def talk(host: dict[str, Any], client: socket.socket) -> None:
         client.close()
         return
     server = Server(host)
-    transport = paramiko.Transport(client)
+    transport = server.transport = paramiko.Transport(client)
     transport.add_server_key(paramiko.ECDSAKey.from_private_key_file(host["key"]))
     with contextlib.suppress(EOFError, paramiko.SSHException, OSError):
         transport.start_server(server=server)

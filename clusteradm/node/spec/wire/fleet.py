@@ -82,14 +82,18 @@ class Owner(Record):
 
 # done; unknown: no such TPU (`tpus` are there); busy: `owner` has it open; denied: the kernel refuses (`reason`);
 # stays: it was not taken off the bus; lost: it did not come back as a device.
-DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST = "done", "unknown", "busy", "denied", "stays", "lost"
+DONE, FOUND, UNKNOWN, BUSY, DENIED = "done", "found", "unknown", "busy", "denied"
+UNDRIVEN, STAYS, LOST = "undriven", "stays", "lost"
 
 
 @dataclass(eq=False, repr=False)
 class ResetOutcome(Record):
-    """Outcome of a reset. After unknown, busy and denied nothing was changed. `seconds`: until it was back."""
+    """Outcome of a reset. After unknown, busy, denied and undriven nothing was changed. `seconds`: until it was back.
 
-    outcome: str = field(metadata=limits(choices=(DONE, UNKNOWN, BUSY, DENIED, STAYS, LOST)))
+    undriven: no apex driver is loaded, or another driver has it; found: a scan of the bus brought it back.
+    """
+
+    outcome: str = field(metadata=limits(choices=(DONE, FOUND, UNKNOWN, BUSY, DENIED, UNDRIVEN, STAYS, LOST)))
     tpus: Tuple[Card, ...] = ()
     before: Optional[Card] = None
     after: Optional[Card] = None
