@@ -57,6 +57,9 @@ def test_where_the_others_agree_the_admin_is_to_look_at_its_own() -> None:
 
 def test_what_is_called_skewed_is_what_bootstrap_sets() -> None:
     text = (shipped.PLAYBOOKS / "prepare.yml").read_text(encoding="utf-8")
+    docs = Path(__file__).resolve().parents[3] / "docs"
+    for page, words in (("bootstrap.md", "ten seconds"), ("troubleshooting.md", "ten seconds"), ("health.md", "10 s")):
+        assert words in (docs / page).read_text(encoding="utf-8")
     assert set(re.findall(r"seconds_off \| int > (\d+)", text)) == {f"{clock.MAX_SKEW_SECONDS:.0f}"}
 
 
