@@ -9,6 +9,8 @@ from clusteradm.health.finding import Finding
 # (check, state) -> tags of playbooks/bootstrap.yml. All others need a person: they cost a reboot, a job, or a visit.
 FIXES: dict[tuple[str, str], frozenset[str]] = {
     ("clock", "SKEWED"): frozenset({"clock"}),
+    ("clock", "NOT_KEPT"): frozenset({"clock"}),
+    ("clock", "NOT_FOLLOWING"): frozenset({"clock"}),
     ("nfs", "NOT_MOUNTED"): frozenset({"mount"}),
     ("nfs", "STALE"): frozenset({"mount"}),
     ("tpu", "NO_DRIVER"): frozenset({"tpu"}),

@@ -51,6 +51,18 @@ _TABLE = (
     Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
     Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
+        "cluster_time_source",
+        "host",
+        "the NTP server, or pool of servers, that the head takes the time from where it can",
+        "2.debian.pool.ntp.org",
+    ),
+    Variable(
+        "cluster_offline",
+        "bool",
+        "whether the compute nodes have no way out, and get packages, wheels and keys through the head",
+        False,
+    ),
+    Variable(
         "cluster_network_guard",
         "guard",
         "seconds after which an unconfirmed change of the network or of sshd is taken back",

@@ -232,6 +232,32 @@ def test_a_second_run_changes_nothing(boards: Boards) -> None:
         assert files() == {}
 
 
+# In the place of python3: notes each start of a Python on the board, by whom and with what.
+COUNTED = r"""
+[ -e /usr/bin/python3.real ] || mv /usr/bin/python3 /usr/bin/python3.real
+cat >/usr/bin/python3 <<'END'
+#!/bin/bash
+printf '%s\0' "$0 ${*:1:80}" >>/run/python-starts
+exec -a "$0" "$(readlink -f /usr/bin/python3.real)" "$@"
+END
+chmod 755 /usr/bin/python3; : >/run/python-starts
+"""
+
+
+def test_a_second_run_starts_python_once_on_each_board(boards: Boards) -> None:
+    """A start takes a slow board seconds: the node program's own is the only one."""
+    for host in boards.hosts:
+        boards.on(host.name, COUNTED)
+    try:
+        boards.bootstrap()
+        for host in boards.hosts:
+            starts = boards.on(host.name, "cat /run/python-starts").split("\0")[:-1]
+            assert [start.partition("\n")[0] for start in starts] == ["/usr/bin/python3 -I -S -c "], starts
+    finally:
+        for host in boards.hosts:
+            boards.on(host.name, "mv /usr/bin/python3.real /usr/bin/python3")
+
+
 def test_a_run_on_one_host_changes_nothing_on_it(boards: Boards) -> None:
     """It does without what the others would have told: their host keys, and the head's key for MPI."""
     for name in (boards.head, boards.compute[0]):

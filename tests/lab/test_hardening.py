@@ -21,7 +21,7 @@ from clusteradm.lab import Lab
 
 pytestmark = pytest.mark.lab
 
-NFS = 2049
+NFS, NTP = 2049, 123
 KEY_FILE = "/etc/ssh/ssh_host_ed25519_key.pub"
 KNOWN = "/etc/ssh/ssh_known_hosts"
 KEYRING = "/usr/share/keyrings/coral-edgetpu.gpg"
@@ -79,11 +79,12 @@ def test_ports_of_bare_boards(lab: Lab) -> None:
         assert {port for _, _, port in BARE[node]} == {22}
 
 
-def test_bootstrap_adds_one_port_on_the_clusters_address(cluster: Cluster) -> None:
+def test_bootstrap_adds_two_ports_on_the_clusters_address(cluster: Cluster) -> None:
     head = load(cluster.lab.inventory).head
     for node in cluster.nodes:
         before = BARE.get(node) or {("tcp", "0.0.0.0", 22), ("tcp", "::", 22)}  # noqa: S104 - what sshd has
-        added = {("tcp", head.cluster_ip, NFS)} if node == head.name else set()
+        served = {("tcp", head.cluster_ip, NFS), ("udp", head.cluster_ip, NTP)}
+        added = served if node == head.name else set()
         assert listening(cluster.lab, node) == before | added, node
 
 

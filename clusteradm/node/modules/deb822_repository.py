@@ -77,7 +77,8 @@ def _key(signed_by: str, keys: Any, context: Context) -> Tuple[bool, Optional[st
         with urllib.request.urlopen(signed_by, timeout=30) as answer:  # noqa: S310 - whatever the administrator names
             data = answer.read()
     except (OSError, ValueError) as error:
-        raise ModuleFailed("Could not fetch signed_by key: %s" % (getattr(error, "reason", None) or error)) from None
+        reason = getattr(error, "reason", None) or error
+        raise ModuleFailed("cannot fetch the signed_by key %s: %s" % (signed_by, reason)) from None
     path = keys[0] if b"-----BEGIN PGP PUBLIC KEY BLOCK-----" in data else keys[1]
     changed = files.read(path) != data
     if changed and not context.check:

@@ -76,7 +76,7 @@ def _write(dest: str, answer: Any, wanted: Tuple[str, str], options: Dict[str, A
     except _Same:
         return files.attributes(dest, options, False)
     except (OSError, http.client.HTTPException) as error:
-        raise ModuleFailed("Request failed: %s" % error, **result) from None
+        raise _failed(result["url"], error, **result) from None
     return True
 
 
@@ -87,7 +87,7 @@ def _pieces(answer: Any, result: Dict[str, Any]) -> Iterator[bytes]:
         received += len(piece)
         yield piece
     if length is not None and received != int(length):
-        raise ModuleFailed("Incomplete read: %d of %s bytes came" % (received, length), **result)
+        raise _failed(result["url"], "%d of %s bytes came" % (received, length), **result)
 
 
 def _ask(url: str, options: Dict[str, Any], result: Dict[str, Any], method: str, since: Optional[float]) -> Any:
@@ -110,9 +110,14 @@ def _ask(url: str, options: Dict[str, Any], result: Dict[str, Any], method: str,
     except urllib.error.HTTPError as error:
         if error.code == 304:
             return None
-        raise ModuleFailed("Request failed", status_code=error.code, response=str(error), **result) from None
+        raise _failed(url, error, status_code=error.code, response=str(error), **result) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ModuleFailed("Request failed: %s" % error, **result) from None
+        raise _failed(url, getattr(error, "reason", None) or error, **result) from None
+
+
+def _failed(what: str, reason: Any, **result: Any) -> ModuleFailed:
+    """The failure of a request, with its URL and why it failed."""
+    return ModuleFailed("cannot fetch %s: %s" % (what, reason), **result)
 
 
 def _name(answer: Any) -> str:

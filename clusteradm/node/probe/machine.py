@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.probe.kernel_log import log
@@ -40,6 +41,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "killed": killed(root),
         "emmc": emmc(root),
         "ntp": ntp(),
+        "time": keeper(root),
         "reboot": read(root, "run/reboot-required") is not None,
         "packages": packages(),
     }
@@ -175,6 +177,29 @@ def ntp() -> Dict[str, Optional[bool]]:
     said = output(["timedatectl", "show", *("--property=" + name for name in about.values())], _SECONDS) or ""
     told = dict(re.findall(r"^(\w+)=(\w+)$", said, re.M))
     return {key: {"yes": True, "no": False}.get(told.get(name, "")) for key, name in about.items()}
+
+
+def keeper(root: str) -> Dict[str, Any]:
+    """What chrony says of the clock (chronyc(1), `tracking`); no more than "runs" false where it does not run.
+
+    `source`: the address that it follows, "" for none; `stratum`: 0 if it follows nobody, 10 for a head that serves its
+    own time; `offset`: seconds that the clock is ahead of it; `age`: seconds since the last answer.
+    """
+    said = (output(["chronyc", "-n", "-c", "tracking"], _SECONDS) or "").strip().split(",")
+    silent = {"runs": False, "installed": os.path.exists(os.path.join(root, "usr/sbin/chronyd"))}
+    if len(said) != 14:
+        return silent
+    try:
+        # The fields: reference id, its address, stratum, time of the last answer, seconds that the clock is slow, ...
+        return {
+            "runs": True,
+            "source": said[1],
+            "stratum": int(said[2]),
+            "offset": -float(said[4]),
+            "age": round(time.time() - float(said[3]), 1),
+        }
+    except ValueError:
+        return silent
 
 
 def packages() -> Dict[str, str]:

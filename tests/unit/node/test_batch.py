@@ -61,6 +61,20 @@ def test_tasks_run_in_order_and_events_are_numbered(start: Callable[[], Node]) -
     assert found[1].result["stdout_lines"] == ["one"]
 
 
+def test_what_tasks_need_is_imported_once_for_all_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is a fork of the conversation's process: what it imports itself, the next one imports again."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path))
+    node = Node.local(env=dict(os.environ))
+    try:
+        for name in ("a", "b"):
+            events(node, Apply(name, [task(0, "command", cmd="true"), task(1, "nosuch"), task(2, "file", path="/tmp")]))
+            imported = (tmp_path / "batches" / name / "stderr").read_text()
+            assert "clusteradm.node.modules" not in imported
+    finally:
+        node.close()
+
+
 def test_a_failure_ends_the_batch(start: Callable[[], Node]) -> None:
     found = events(start(), Apply("a", [task(0, "command", cmd="false"), task(1, "command", cmd="true")]))
     assert brief(found) == [("result", 0, "failed"), ("end", None, "failed")]

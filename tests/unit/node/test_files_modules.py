@@ -149,7 +149,7 @@ def test_authorized_key_says_what_it_does_not_take(do: Do, tmp_path: Path) -> No
 
 class _Server(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(404 if self.path == "/nothing" else 200)
         if self.path == "/named":
             self.send_header("Content-Disposition", 'attachment; filename="../real name"')
         self.send_header("Content-Length", "100" if self.path == "/cut" else "4")
@@ -166,6 +166,24 @@ def site() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:1/key.asc", "Connection refused"),
+        ("http://nowhere.invalid/key.asc", ""),
+        ("file:///nowhere/key.asc", "No such file"),
+        ("{site}/nothing", "404"),
+        ("{site}/cut", "bytes came"),
+    ],
+)
+def test_what_cannot_be_fetched_is_named(do: Do, site: str, tmp_path: Path, url: str, why: str) -> None:
+    url = url.format(site=site)
+    failed = do("get_url", url=url, dest=str(tmp_path / "f"))
+    assert failed["msg"].startswith(f"cannot fetch {url}: ") and why in failed["msg"]
+    key = do("deb822_repository", name="x", uris="http://x", suites="s", signed_by="http://127.0.0.1:1/key.asc")
+    assert "http://127.0.0.1:1/key.asc" in key["msg"]
 
 
 def test_get_url_takes_only_what_came_whole(do: Do, site: str, tmp_path: Path) -> None:

@@ -133,9 +133,13 @@ def test_which_libraries_a_runtime_can_load(libedgetpu: str, runtimes: list[str]
     assert [row["name"] for row in RUNTIMES if re.search(row["libedgetpu"], libedgetpu)] == runtimes
 
 
-def test_only_the_play_of_the_mounts_is_about_the_compute_nodes_and_never_about_the_head() -> None:
-    of_compute = [play["hosts"] for _, play in PLAYS if "compute" in play["hosts"] and play["hosts"] != "head:compute"]
-    assert of_compute == ["compute:!head"]
+def test_what_is_about_the_compute_nodes_is_never_about_the_head() -> None:
+    of_compute = {
+        play["name"]: play["hosts"]
+        for _, play in PLAYS
+        if "compute" in play["hosts"] and play["hosts"] != "head:compute"
+    }
+    assert of_compute == dict.fromkeys(("Mount", "Packages through the head"), "compute:!head")
 
 
 def test_nobody_is_a_member_twice_where_ansible_alone_reads_the_inventory() -> None:
@@ -166,10 +170,33 @@ def test_every_wheel_of_a_runtime_is_listed_with_its_hashes() -> None:
 def test_wheels_are_installed_by_their_hashes_and_plain_http_alone_is_trusted() -> None:
     text = (shipped.PLAYBOOKS / "runtime.yml").read_text(encoding="utf-8")
     (play,) = yaml.safe_load(text)
+    (others,) = yaml.safe_load((shipped.PLAYBOOKS / "software.yml").read_text(encoding="utf-8"))
     for wheels, trusted in (("http://192.0.2.1/w/", "--trusted-host 192.0.2.1"), ("https://example.org/w/", "")):
-        assert Templates().string(play["vars"]["trusted"], {"wheels": wheels}) == trusted
-    (task,) = (task for task in play["tasks"] if "pip install" in str(task))
-    assert "--require-hashes" in str(task)
+        assert Templates().string(play["vars"]["trusted"], {"wheels_from": wheels}) == trusted
+        assert Templates().string(others["vars"]["trusted"], {"wheels": wheels}) == trusted
+    for words, tasks in (("pip install", play["tasks"]), ("pip download", others["tasks"])):
+        (task,) = (task for task in tasks if words in str(task))
+        assert "--require-hashes" in str(task)
+
+
+def test_the_head_fetches_for_the_others_what_they_install() -> None:
+    (play,) = yaml.safe_load((shipped.PLAYBOOKS / "software.yml").read_text(encoding="utf-8"))
+    scope = _Rendered({**play["vars"], "item": "3.11 x86_64", "wheel_files": WHEELS})
+    listed = [line.split() for line in scope["listed"].splitlines()]
+    assert [line[0] for line in listed] == [file["wheel"] for file in WHEELS if "3.11" in file["python"]]
+    assert all(word.startswith("--hash=sha256:") for line in listed for word in line[1:])
+    # Only the head may say what is fetched: of the others' lines, those of one form are taken.
+    looks = {
+        "w1": ["runtime", "python 3.11 x86_64"],
+        "w2": ["python 3.9 aarch64"],
+        "w3": ["python 3.11 x86_64"],
+        "w4": ["python 3.11; reboot x86_64"],
+        "w5": ["python 3.11 x86_64 $(reboot)"],
+    }
+    hosts = {name: {"look": {"stdout_lines": lines}} for name, lines in looks.items()}
+    scope = _Rendered({**play["vars"], "groups": {"compute": ["h", *hosts, "w6"]}, "head": "h"})
+    scope["hostvars"] = {**hosts, "w6": {}}
+    assert scope["pythons"] == ["3.11 x86_64", "3.9 aarch64"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,11 @@ OF_A_RUN: dict[str, dict[str, Any]] = {
             ]
         }
     },
+    # Only where the inventory says so; and what the head itself has in its package sources.
+    "head/etc/apt-cacher-ng/zzz_clusteradm.conf.j2": {
+        "offline": True,
+        "relayed": {"stdout_lines": ["http://a.example.org", "http://b.example.org:8080", "https://c.example.org"]},
+    },
     "node/etc/apt/sources.list.j2": {
         "sources": {
             "results": [

@@ -1,0 +1,126 @@
+"""One time for the cluster: the head serves it, the others follow it, and health says whose it is.
+
+The boards share the machine's clock and cannot set it: their chrony watches it (-x). What it follows is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from commands import SHARED, Cluster
+
+pytestmark = pytest.mark.lab
+
+# A request of NTP version 3; prints the stratum of the answer. The argument: the address that it comes from.
+ASK = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 0))
+s.settimeout(2)
+s.sendto(b"\\x1b" + 47 * b"\\0", ("10.78.0.1", 123))
+print("stratum", s.recv(100)[1])
+"""
+CONFIGURATION = "/etc/chrony/chrony.conf"
+
+
+def clocks(cluster: Cluster, **expect: Any) -> dict[str, dict[str, Any]]:
+    """Host -> health's finding about its clock."""
+    document = cluster.health(**expect)
+    return {finding["subject"]: finding for finding in document["findings"] if finding["check"] == "clock"}
+
+
+def until(cluster: Cluster, node: str, command: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while cluster.lab.exec(node, ["sh", "-c", command], check=False, timeout=60).returncode:
+        assert time.monotonic() < deadline, f"{node}: not within {seconds} s: {command}"
+        time.sleep(0.5)
+
+
+def reboot(cluster: Cluster, node: str) -> float:
+    """Reboot a board; seconds until its boot was complete."""
+    boots = cluster.lab.status()["nodes"][node]["boots"]
+    begun = time.monotonic()
+    cluster.on(node, "systemctl", "reboot")
+    while True:
+        about = cluster.lab.status()["nodes"][node]
+        if about["boots"] > boots and about["state"] == "running":
+            return time.monotonic() - begun
+        assert time.monotonic() < begun + 150
+        time.sleep(0.2)
+
+
+def test_every_board_follows_the_head(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        assert cluster.on(node, "systemctl", "is-active", "chrony").strip() == "active"
+        assert cluster.on(node, "systemctl", "is-enabled", "systemd-timesyncd", check=False).strip() != "enabled"
+        if node != "head":
+            # ^*: the source that is followed.
+            until(cluster, node, "chronyc -n sources | grep -q '^^\\* 10.78.0.1 '")
+            assert cluster.on(node, "sh", "-c", "chronyc -n sources | grep -c '^^'").strip() == "1"
+            assert cluster.on(node, "chronyc", "-n", "-c", "tracking").split(",")[1:3] == ["10.78.0.1", "11"]
+    assert cluster.on("head", "chronyc", "-n", "-c", "tracking").split(",")[2] == "10"
+
+
+def test_the_time_is_served_to_the_subnet_alone(cluster: Cluster) -> None:
+    assert cluster.on("w1", "python3", "-c", ASK, "10.78.0.2").strip() == "stratum 10"
+    own = "$(ip -o -4 address show | awk '/ 10[.]77[.]0/ { print $2 }')"
+    cluster.on("w1", "sh", "-c", f"ip route add 10.78.0.1/32 via 10.77.0.1 dev {own}")
+    try:
+        assert "stratum" not in cluster.on("w1", "python3", "-c", ASK, "10.77.0.2", check=False)
+    finally:
+        cluster.on("w1", "ip", "route", "del", "10.78.0.1/32", "via", "10.77.0.1")
+
+
+def test_health_says_whose_time_it_is(cluster: Cluster) -> None:
+    found = clocks(cluster)
+    assert found["head"]["detail"].endswith("; its own time")
+    assert found["w1"]["detail"].endswith("; the head's time, which follows no time server")
+
+
+def test_a_time_service_that_does_not_run_is_started_by_fix(cluster: Cluster) -> None:
+    cluster.on("w1", "systemctl", "disable", "--now", "chrony")
+    found = clocks(cluster)["w1"]
+    assert found["state"] == "NOT_KEPT" and "bootstrap" in found["remedy"]
+    cluster.run("health", "--fix")
+    until(cluster, "w1", "chronyc waitsync 1")
+    assert clocks(cluster)["w1"]["state"] == "OK"
+    assert cluster.on("w1", "systemctl", "is-enabled", "chrony").strip() == "enabled"
+
+
+def test_a_board_that_follows_another_is_put_right_by_fix(cluster: Cluster) -> None:
+    cluster.on("w2", "sh", "-c", f"sed -i 's/^server .*/server 10.78.0.99 iburst/' {CONFIGURATION}")
+    cluster.on("w2", "systemctl", "restart", "chrony")
+    found = clocks(cluster)["w2"]
+    assert found["state"] == "NOT_FOLLOWING" and "does not answer" in found["cause"]
+    cluster.run("health", "--fix")
+    until(cluster, "w2", "chronyc waitsync 1")
+    assert clocks(cluster)["w2"]["state"] == "OK"
+    cluster.on("w2", "sh", "-c", f"rm -f {CONFIGURATION}.*~")
+
+
+def test_a_boot_has_the_time_before_the_share(cluster: Cluster) -> None:
+    reboot(cluster, "w1")
+    until(cluster, "w1", f"findmnt {SHARED}")
+    shown = {
+        unit: int(cluster.on("w1", "systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", unit))
+        for unit in ("clusteradm-time.service", "time-sync.target", "remote-fs-pre.target", "srv-cluster.mount")
+    }
+    assert 0 < shown["clusteradm-time.service"] <= shown["remote-fs-pre.target"] < shown["srv-cluster.mount"]
+    assert shown["clusteradm-time.service"] <= shown["time-sync.target"]
+    assert cluster.on("w1", "chronyc", "-n", "-c", "tracking").split(",")[1] == "10.78.0.1"
+
+
+def test_a_head_without_time_does_not_hang_a_boot(cluster: Cluster) -> None:
+    cluster.on("head", "systemctl", "stop", "chrony")
+    try:
+        assert reboot(cluster, "w1") < 90
+        assert cluster.on("w1", "systemctl", "--failed", "--no-legend").strip() == ""
+        found = clocks(cluster)
+        assert found["head"]["state"] == "NOT_KEPT"
+        assert (found["w1"]["state"], found["w1"]["because"]) == ("NOT_FOLLOWING", "head clock: NOT_KEPT")
+    finally:
+        cluster.on("head", "systemctl", "start", "chrony")
+    until(cluster, "w1", "chronyc waitsync 1")
+    assert {finding["state"] for finding in clocks(cluster).values()} == {"OK"}
