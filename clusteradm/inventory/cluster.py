@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import patterns
@@ -23,11 +23,21 @@ class Origin:
     scope: str
 
 
+class Place(NamedTuple):
+    """A place in a file of the inventory. `line` counts from 1; 0: none."""
+
+    file: str
+    line: int
+
+
+NOWHERE = Place("", 0)
+
+
 @dataclass(frozen=True)
 class Group:
     """A group: direct members and children, and its own variables.
 
-    `line`: of its first occurrence; `lines`: of each host's first occurrence in it.
+    `place`: its first occurrence; `places`: each host's first occurrence in it.
     """
 
     name: str
@@ -35,19 +45,19 @@ class Group:
     children: tuple[str, ...]
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    line: int = 0
-    lines: Mapping[str, int] = field(default_factory=dict)
+    place: Place = NOWHERE
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Host:
-    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `line`: of its first mention."""
+    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `place`: its first mention."""
 
     name: str
     groups: tuple[str, ...]
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin]
-    line: int = 0
+    place: Place = NOWHERE
 
     @property
     def address(self) -> str:
@@ -99,7 +109,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A whole inventory: one head and its compute nodes. `path`: its file."""
+    """A whole inventory: one head and its compute nodes. `path`: its file, or its folder."""
 
     path: Path
     groups: Mapping[str, Group]
@@ -116,7 +126,7 @@ class Cluster:
 
     @property
     def known_hosts(self) -> Path:
-        """Default file of the hosts' keys."""
+        """Default file of the hosts' keys: beside the inventory, as Ansible reads every file in a folder."""
         return self.path.parent / "known_hosts"
 
     @property

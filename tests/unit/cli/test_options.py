@@ -209,7 +209,7 @@ def test_options_are_obeyed(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         prepare(hosts)
         typed = [*words, *text.format(tmp=tmp_path, model=MODEL).split()]
         args = parser(typed).parse_args(typed, Recording())
-        args.read = set()
+        args.typed, args.read = typed, set()
         with monkeypatch.context() as patch, suppress(ClusteradmError):
             patch.setattr(transport, "Connections", hosts.connections)
             args.run(args)
