@@ -52,7 +52,7 @@ class Row:
     def state(self) -> str:
         if self.error is not None:
             return next(word for kind, word in _STATES.items() if isinstance(self.error, kind))
-        return "already enrolled" if self.through == enrolment.ADMIN_KEY else "enrolled"
+        return "already enrolled" if self.through in (enrolment.ADMIN_KEY, enrolment.LOCAL) else "enrolled"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,8 @@ def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: 
                 where=host.name,
                 next_step=f"run it again: {again}",
             )
-    through = [host for host in hosts if rows[host.name].error is None]
+    # To this machine (ansible_connection: local) there is no SSH connection that could ask.
+    through = [host for host in hosts if rows[host.name].error is None and not host.is_local]
     answers = connections.each(through, lambda host: enrolment.takes_passwords(connections, host))
     for name, error in answers.failed.items():
         rows[name].error = error
@@ -133,6 +134,7 @@ def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: 
 
 _WORDS = {
     enrolment.ADMIN_KEY: "already enrolled",
+    enrolment.LOCAL: "this machine: needs no SSH",
     enrolment.MDT: "key installed, logged in with mdt's key",
     enrolment.PASSWORD: "key installed, logged in with the password",
 }

@@ -29,7 +29,7 @@ def check(cluster: Cluster, *, whole: bool) -> list[Problem]:
         problems |= set(_roles(cluster)) | set(_missing(cluster))
     for host in cluster.hosts.values():
         problems |= set(_host(host, cluster))
-    problems |= set(_twice(cluster)) | set(_same_everywhere(cluster))
+    problems |= set(_twice(cluster)) | set(_local(cluster)) | set(_same_everywhere(cluster))
     return sorted(problems)
 
 
@@ -151,6 +151,13 @@ def _twice(cluster: Cluster) -> Iterator[Problem]:
                 what = "ansible_host" if host.port == other.port == 22 else f"port {host.port} of ansible_host"
                 message = f"{what} {host.address} of {host.name} is already that of {other.name}"
                 yield _at(host, "ansible_host", message)
+
+
+def _local(cluster: Cluster) -> Iterator[Problem]:
+    hosts = [host for host in cluster.hosts.values() if host.is_local]
+    for host in hosts[1:]:
+        message = f"{host.name} and {hosts[0].name} are both this machine: one host has ansible_connection: local"
+        yield _at(host, "ansible_connection", message)
 
 
 def _same_everywhere(cluster: Cluster) -> Iterator[Problem]:

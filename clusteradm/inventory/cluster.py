@@ -50,28 +50,58 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """What the admin's ssh_config says of a host; the inventory comes before it. None: nothing.
+
+    `key_files`: those that there are; `agent`: whether the agent's keys are offered besides. `proxy_jump`: as ssh's.
+    """
+
+    address: str | None = None
+    port: int | None = None
+    user: str | None = None
+    key_files: tuple[str, ...] = ()
+    agent: bool = True
+    proxy_command: str | None = None
+    proxy_jump: str | None = None
+
+
+@dataclass(frozen=True)
 class Host:
-    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `place`: its first mention."""
+    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `place`: its first mention.
+
+    `reach`: what the inventory leaves to ssh_config (transport/ssh_config.py); None: not looked up.
+    """
 
     name: str
     groups: tuple[str, ...]
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin]
     place: Place = NOWHERE
+    reach: Reach | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the machine that clusteradm runs on, which needs no SSH."""
+        return self.vars.get("ansible_connection") == "local"
+
+    @property
+    def destination(self) -> str:
+        """The name that the inventory gives to ssh: an address, or an alias of ssh_config."""
+        return str(self.vars.get("ansible_host", self.name))
 
     @property
     def address(self) -> str:
         """Address or name at which the admin machine reaches the host."""
-        return str(self.vars.get("ansible_host", self.name))
+        return (self.reach and self.reach.address) or self.destination
 
     @property
     def port(self) -> int:
-        return int(self.vars.get("ansible_port", 22))
+        return int(self.vars.get("ansible_port") or (self.reach and self.reach.port) or 22)
 
     @property
     def user(self) -> str | None:
         """The login name; None: ssh's default."""
-        user = self.vars.get("ansible_user")
+        user = self.vars.get("ansible_user", self.reach and self.reach.user)
         return None if user is None else str(user)
 
     @property
@@ -82,8 +112,11 @@ class Host:
 
     @property
     def key_file(self) -> str | None:
+        """The private key that the inventory names; else the first of ssh_config."""
         path = self.vars.get("ansible_ssh_private_key_file")
-        return None if path is None else str(Path(str(path)).expanduser())
+        if path is None:
+            return self.reach.key_files[0] if self.reach and self.reach.key_files else None
+        return str(Path(str(path)).expanduser())
 
     @property
     def sudo_password(self) -> str | None:

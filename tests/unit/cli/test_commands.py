@@ -14,7 +14,7 @@ from clusteradm.errors import HostUnreachable
 from clusteradm.lab import digits
 from clusteradm.testing import FakeHosts
 
-from .conftest import Run, document
+from .conftest import INVENTORY, Run, document
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
 
@@ -113,3 +113,22 @@ def test_a_job_is_followed_as_it_was_started(capsys: pytest.CaptureFixture[str],
     assert main(["infer", "--attach", "20261123-170102-3fa9c2", *words.split()]) == 2
     error = capsys.readouterr().err
     assert f"--attach follows a job as it was started: without {words.split()[0]}\n" in error
+
+
+def test_the_machine_itself_is_not_rebooted(
+    hosts: FakeHosts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = INVENTORY.replace("cluster_ip: 10.0.0.1", "cluster_ip: 10.0.0.1, ansible_connection: local")
+    (tmp_path / "local.yml").write_text(text)
+    (tmp_path / "site.yml").write_text("- {hosts: head, gather_facts: false, tasks: [{name: Boot, reboot: }]}\n")
+    assert main(["bootstrap", str(tmp_path / "local.yml"), "--playbook", str(tmp_path / "site.yml")]) == 3
+    out = capsys.readouterr().out
+    assert 'head stopped at "Boot": head is this machine: reboot it by hand' in out
+    assert hosts["head"].requests == []
+
+
+def test_one_machine_is_this_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = INVENTORY.replace("cluster_ip: 10.0.0.", "ansible_connection: local, cluster_ip: 10.0.0.")
+    (tmp_path / "local.yml").write_text(text)
+    assert main(["bootstrap", str(tmp_path / "local.yml")]) == 2
+    assert "w1 and head are both this machine: one host has ansible_connection: local" in capsys.readouterr().err
