@@ -94,7 +94,8 @@ def inventory_path(args: argparse.Namespace) -> Path:
             return path
     raise UsageError(
         "no inventory found",
-        next_step="name one with -i FILE, or start a virtual cluster with: clusteradm lab up --nodes 4",
+        next_step="name one with -i FILE, write one with: clusteradm inventory init,\n"
+        "  or start a virtual cluster with: clusteradm lab up --nodes 4",
     )
 
 

@@ -26,7 +26,7 @@ examples:
   clusteradm exporter --listen 10.0.0.1:10089   reachable from other machines
   clusteradm exporter --cache 60                ask the hosts once a minute
   clusteradm exporter --textfile metrics.prom   write a file, as from a timer
-  clusteradm exporter --alerts > alerts.yml     alerting rules for Prometheus
+  clusteradm exporter --alerts                  alerting rules for Prometheus
 
 There is no access control: whoever reaches the port reads the metrics.
 

@@ -24,7 +24,7 @@ def test_what_each_command_takes() -> None:
     found = {}
     for name in commands.COMMANDS:
         command = commands.parser([name]).child(name)
-        for verb, parser in command.children.items() or [("", command)]:
+        for verb, parser in [*command.children.items(), ("", command)]:
             options = {action.dest for action in parser._actions}
             takes = tuple(each for each in ("inventory", "limit", "known_hosts", "ask_become_pass") if each in options)
             if takes:
