@@ -8,9 +8,10 @@ BIN    := $(VENV)/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m pytest
-# What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`.
+# What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
+# and promtool, which tests the alerting rules.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
-TEST_DEBS := chromium
+TEST_DEBS := chromium prometheus
 
 define install_debs
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \

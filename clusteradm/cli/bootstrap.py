@@ -5,11 +5,12 @@ changes only what is not as the playbook says.
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 
 from clusteradm import shipped
-from clusteradm.cli import context, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.playbook_view import View, json_body
 from clusteradm.errors import UsageError
 from clusteradm.playbook import PlaybookRun, Recap, RetryFile, Tags, Templates, load
@@ -68,31 +69,48 @@ def run(args: argparse.Namespace) -> int:
         work = PlaybookRun(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
         console = show.stderr if args.json else show.stdout
         with View(console, diff=args.diff, check=args.check) as view:
-            recap = work.execute(view.event)
+            try:
+                recap = work.execute(view.event)
+            except BrokenPipeError:  # nobody reads on: the run has ended as after Ctrl-C
+                if not args.check:
+                    _keep(retry, work.recap)
+                raise
     if args.json:
         show.json_document("bootstrap", json_body(path, recap, view.tasks, started, check=args.check))
     else:
-        view.recap(recap)
+        view.recap(recap, next_step.again(args))
     if not args.check:
-        _keep(retry, recap, retried=args.retry_failed)
+        _say_next(args, _keep(retry, recap))
     return _status(recap, detailed=args.detailed_exit_code)
 
 
 def _tags(args: argparse.Namespace) -> Tags:
-    return Tags(tags_of(args.tags) if args.tags else ALL, tags_of(args.skip_tags or ""))
+    chosen = []
+    for option, text in (("--tags", args.tags), ("--skip-tags", args.skip_tags)):
+        chosen.append(tags_of(text or ""))
+        if text is not None and not chosen[-1]:
+            raise UsageError(f"{option} names no tag")
+    return Tags(chosen[0] or ALL, chosen[1])
 
 
-def _keep(retry: RetryFile, recap: Recap, *, retried: bool) -> None:
-    """Write the retry file, and say what to run next."""
+def _keep(retry: RetryFile, recap: Recap) -> tuple[str, ...]:
+    """Write the retry file; the hosts in it."""
     try:
-        failed = retry.keep(recap)
+        return retry.keep(recap)
     except OSError as error:
         show.message(f"{retry.path} cannot be written ({error.strerror}): --retry-failed will not include this run")
-        return
+        return ()
+
+
+def _say_next(args: argparse.Namespace, failed: tuple[str, ...]) -> None:
+    """Say what to run next: on the hosts that failed; or on all, where these were corrected, to know each other."""
+    playbook = f" --playbook {shlex.quote(args.playbook)}" if args.playbook else ""
     if failed:
-        show.message(f"once corrected: clusteradm bootstrap --retry-failed   ({', '.join(failed)})")
-    elif retried:
-        show.message("all hosts are completed; run bootstrap on all of them once more, so that each knows all others")
+        words = next_step.command(f"bootstrap --retry-failed{playbook}", args)
+        show.message(f"once corrected, for {', '.join(failed)}:\n  {words}")
+    elif args.retry_failed:
+        words = next_step.command(f"bootstrap{playbook}", args)
+        show.message(f"all hosts are completed; so that each knows all others, run it once more on all:\n  {words}")
 
 
 def _status(recap: Recap, *, detailed: bool) -> int:

@@ -23,7 +23,8 @@ COMMANDS = {
     "drain": ("drain", "take a host or TPU out of service"),
     "undrain": ("undrain", "return a host or TPU to service"),
     "tpu": ("tpu", "reset an Edge TPU"),
-    "inventory": ("inventory", "show the inventory as it was read"),
+    "inventory": ("inventory", "write a new inventory, or show one as it was read"),
+    "playbook": ("playbook", "show where the shipped playbooks are"),
     "template": ("template", "show a template as rendered for a host"),
     "lab": ("lab", "run a virtual cluster on this machine"),
     "help": ("help", "show the help of a command"),
@@ -32,6 +33,7 @@ COMMANDS = {
 _EXAMPLES = """\
 examples:
   clusteradm lab up --nodes 4         start a virtual cluster of 4 boards
+  clusteradm inventory init           write an inventory of your boards
   clusteradm enroll -i inventory.yml  accept host keys, install your SSH key
   clusteradm bootstrap inventory.yml  make a cluster of the hosts
   clusteradm health                   what is wrong, why, and what to do

@@ -94,13 +94,26 @@ def inventory_path(args: argparse.Namespace) -> Path:
             return path
     raise UsageError(
         "no inventory found",
-        next_step="name one with -i FILE, or start a virtual cluster with: clusteradm lab up --nodes 4",
+        next_step="name one with -i FILE, write one with: clusteradm inventory init,\n"
+        "  or start a virtual cluster with: clusteradm lab up --nodes 4",
     )
 
 
 def open_cluster(args: argparse.Namespace) -> Cluster:
-    """Load the inventory. Raises InputErrors with all its defects."""
-    return load(inventory_path(args))
+    """Load the inventory, and say once which cluster this run is about. Raises InputErrors with all its defects."""
+    cluster = load(inventory_path(args))
+    if not hasattr(args, "cluster"):
+        args.cluster = cluster
+        say_cluster(args, cluster, str(cluster.path))
+    return cluster
+
+
+def say_cluster(args: argparse.Namespace, cluster: Cluster, source: str) -> None:
+    """Name the cluster and the file that it was read from, on standard error; not for Nagios, which wants one line."""
+    if getattr(args, "format", "") != "nagios":
+        hosts = len(cluster.hosts)
+        about = f"{hosts} host{'s' * (hosts != 1)}, {source}"
+        show.message(show.line(f'cluster "{cluster.setting("cluster_name")}" ({about})'))
 
 
 def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password | None = None) -> transport.Connections:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
-from clusteradm.cli.job_view import counted, transfer
+from clusteradm.cli.job_view import transfer
+from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable
 from clusteradm.fleet.deployment import Deployment, deploy
 from clusteradm.models.repository import Stored, Upload, prepare

@@ -160,6 +160,22 @@ def confirm(table: str, question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
+def ask(question: str) -> str | None:
+    """Ask for a line. None at the end of input."""
+    with _stopped():
+        answer = ""
+        try:
+            sys.stderr.write(show.line(question))
+            sys.stderr.flush()
+            answer = sys.stdin.readline()
+        except UnicodeDecodeError:
+            return ""
+        finally:
+            if not answer.endswith("\n"):
+                sys.stderr.write("\n")
+    return answer.rstrip("\n") if answer else None
+
+
 def password(question: str) -> str:
     """Ask on the terminal, without echo. Empty at the end of input."""
     with _stopped():

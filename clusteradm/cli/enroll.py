@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clusteradm import shipped
-from clusteradm.cli import context, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.playbook_view import View
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable
 from clusteradm.fleet import enrolment
@@ -52,7 +52,7 @@ class Row:
     def state(self) -> str:
         if self.error is not None:
             return next(word for kind, word in _STATES.items() if isinstance(self.error, kind))
-        return "already enrolled" if self.through == enrolment.ADMIN_KEY else "enrolled"
+        return "already enrolled" if self.through in (enrolment.ADMIN_KEY, enrolment.LOCAL) else "enrolled"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         outcome = enrolment.enrol(connections, hosts, _ask_password if args.ask_pass else None)
         rows = {host.name: Row(outcome.ok.get(host.name), outcome.failed.get(host.name)) for host in hosts}
         if not args.json:
-            _show(rows)
+            _show(args, rows)
         enrolled = [host for host in hosts if rows[host.name].error is None]
         if playbook is not None and enrolled:
             work = PlaybookRun(
@@ -89,12 +89,12 @@ def run(args: argparse.Namespace) -> int:
             with View(console, diff=False, check=False) as view:
                 recap = work.execute(view.event)
             interrupted = bool(recap.interrupted)
-            view.recap(recap)
-            _judge(connections, enrolled, recap, rows)
+            view.recap(recap, next_step.again(args))
+            _judge(connections, enrolled, recap, rows, next_step.again(args))
             if not args.json:
-                _show({host.name: rows[host.name] for host in enrolled}, "takes no passwords")
+                _show(args, {host.name: rows[host.name] for host in enrolled}, "takes no passwords")
     if args.json:
-        show.json_document("enroll", _document(rows))
+        show.json_document("enroll", _document(args, rows))
     return 130 if interrupted else _status(rows)
 
 
@@ -102,8 +102,11 @@ def _ask_password(hosts: Sequence[Host]) -> Password:
     return context.ask_password(f"login password of {', '.join(host.name for host in hosts)}: ")
 
 
-def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: dict[str, Row]) -> None:
-    """Set the rows by the playbook's recap and, where it succeeded, by whether the host still offers passwords."""
+def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: dict[str, Row], again: str) -> None:
+    """Set the rows by the playbook's recap and, where it succeeded, by whether the host still offers passwords.
+
+    `again`: the command that does it.
+    """
     for host in hosts:
         counts = recap.hosts[host.name]
         if counts.unreachable or counts.failed or host.name in recap.interrupted:
@@ -114,9 +117,10 @@ def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: 
             rows[host.name].error = kind(
                 f"password logins not turned off: {reason}",
                 where=host.name,
-                next_step="run the same command again",
+                next_step=f"run it again: {again}",
             )
-    through = [host for host in hosts if rows[host.name].error is None]
+    # To this machine (ansible_connection: local) there is no SSH connection that could ask.
+    through = [host for host in hosts if rows[host.name].error is None and not host.is_local]
     answers = connections.each(through, lambda host: enrolment.takes_passwords(connections, host))
     for name, error in answers.failed.items():
         rows[name].error = error
@@ -130,12 +134,13 @@ def _judge(connections: Connections, hosts: Sequence[Host], recap: Recap, rows: 
 
 _WORDS = {
     enrolment.ADMIN_KEY: "already enrolled",
+    enrolment.LOCAL: "this machine: needs no SSH",
     enrolment.MDT: "key installed, logged in with mdt's key",
     enrolment.PASSWORD: "key installed, logged in with the password",
 }
 
 
-def _show(rows: dict[str, Row], done: str | None = None) -> None:
+def _show(args: argparse.Namespace, rows: dict[str, Row], done: str | None = None) -> None:
     """Print one line per host. `done`: text for hosts without error, instead of how they were enrolled."""
     width = max((len(name) for name in rows), default=0)
     for name, row in rows.items():
@@ -144,10 +149,10 @@ def _show(rows: dict[str, Row], done: str | None = None) -> None:
         else:
             show.stdout.print(f"{name:<{width}}  {row.state}: {row.error.what}")
             if row.error.next_step:
-                show.stdout.print(f"{'':<{width}}  {row.error.next_step}")
+                show.stdout.print(f"{'':<{width}}  {next_step.complete(row.error.next_step, args)}")
 
 
-def _document(rows: dict[str, Row]) -> dict[str, object]:
+def _document(args: argparse.Namespace, rows: dict[str, Row]) -> dict[str, object]:
     return {
         "hosts": {
             name: {
@@ -155,7 +160,7 @@ def _document(rows: dict[str, Row]) -> dict[str, object]:
                 "through": row.through,
                 "passwords": row.passwords,
                 "cause": row.error.what if row.error else None,
-                "remedy": row.error.next_step or None if row.error else None,
+                "remedy": next_step.complete(row.error.next_step, args) or None if row.error else None,
             }
             for name, row in rows.items()
         }

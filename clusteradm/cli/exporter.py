@@ -26,15 +26,17 @@ examples:
   clusteradm exporter --listen 10.0.0.1:10089   reachable from other machines
   clusteradm exporter --cache 60                ask the hosts once a minute
   clusteradm exporter --textfile metrics.prom   write a file, as from a timer
+  clusteradm exporter --alerts                  alerting rules for Prometheus
 
 There is no access control: whoever reaches the port reads the metrics.
 
 exit status:
-  0    the file is written
+  0    the file is written, or the rules are printed
   2    wrong usage or a bad inventory
   130  interrupted
 """
 
+ALERTS = Path(__file__).with_name("health_forms") / "alerts.yml"
 DEFAULT_LISTEN = "127.0.0.1:10089"
 _DEFAULT_CACHE_SECONDS = 30.0
 _FAILED = "the hosts could not be checked: see the messages of clusteradm exporter\n"
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serve HTTP there (default: %(default)s); a port alone means 127.0.0.1",
     )
     way.add_argument("--textfile", metavar="PATH", help="write the metrics to a file, once")
+    way.add_argument("--alerts", action="store_true", help="print alerting rules for Prometheus")
     parser.add_argument(
         "--cache",
         type=seconds,
@@ -73,6 +76,9 @@ def _place(text: str) -> tuple[str, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file, or serve until interrupted."""
+    if args.alerts:
+        show.data(ALERTS.read_text(encoding="utf-8"))
+        return 0
     password = context.ask_password("sudo password: ") if args.ask_become_pass else None
 
     def take() -> str:

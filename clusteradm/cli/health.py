@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.spinner import Spinner
 
 from clusteradm import atomic, health
-from clusteradm.cli import context, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.display import Display
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         if form != "nagios":
             raise
         # A monitoring server reads only the standard output of a plugin.
-        status, line = unknown(str(error))
+        status, line = unknown(next_step.complete(str(error), args))
         show.data(line + "\n")
         return status
     if args.html:
@@ -138,6 +139,8 @@ def _report(args: argparse.Namespace) -> HealthReport:
         # A saved survey has its inventory with it; -i overrides it, and the first versions had none.
         if args.inventory or cluster is None:
             cluster = context.open_cluster(args)
+        else:
+            context.say_cluster(args, cluster, args.source)
         survey = survey.only(cluster.select(args.limit) if args.limit else cluster.hosts.values())
     else:
         cluster = context.open_cluster(args)
@@ -181,7 +184,10 @@ def ask(
 
 def judged(args: argparse.Namespace, cluster: Cluster, survey: Survey) -> HealthReport:
     """Report of a survey."""
-    findings = health.judge(cluster, survey, undeclared=args.expect)
+    findings = [
+        dataclasses.replace(finding, remedy=next_step.complete(finding.remedy, args))
+        for finding in health.judge(cluster, survey, undeclared=args.expect)
+    ]
     return HealthReport.of(cluster, survey, findings)
 
 

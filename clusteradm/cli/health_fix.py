@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 
 from clusteradm import shipped
-from clusteradm.cli import context, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.playbook_view import View
 from clusteradm.health import Finding, fixes
 from clusteradm.inventory import Cluster
@@ -24,12 +24,13 @@ def repair(args: argparse.Namespace, cluster: Cluster, findings: Iterable[Findin
         return False
     tags = Tags(frozenset().union(*wanted.values()))
     limit = ",".join(wanted)
-    show.message(f"repairing: clusteradm bootstrap --limit {limit} --tags {','.join(sorted(tags.only))}")
+    words = next_step.command(f"bootstrap --limit {limit} --tags {','.join(sorted(tags.only))}", args)
+    show.message(f"repairing: {words}")
     templates = Templates()
     playbook = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates).only(tags)
     with context.connect(args, cluster, password) as connections:
         run = PlaybookRun(playbook, connections, limit=limit, templates=templates)
         with View(show.stderr, diff=False, check=False) as view:
             recap = run.execute(view.event)
-        view.recap(recap)
+        view.recap(recap, next_step.again(args))
     return True

@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from clusteradm.cli import show
+from clusteradm.cli import next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
-from clusteradm.cli.job_view import counted, print_report, transfer, watch
+from clusteradm.cli.job_view import print_report, transfer, watch
+from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth
 from clusteradm.node.spec.wire.job import Status
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         jobs = Jobs(connections, cluster)
         connections.open([cluster.head])
         job = _submit(args, connections, jobs, inputs) if inputs else args.attach
-        status = _follow(jobs, job)
+        status = _follow(args, jobs, job)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
@@ -155,7 +156,7 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
-        show.message(f"warning: {text} (clusteradm health)")
+        show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=_TOP if args.top is None else args.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
@@ -163,7 +164,7 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
     return job
 
 
-def _follow(jobs: Jobs, job: str) -> Status:
+def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
     """Follow the job to its end and return its last status. Ctrl-C cancels it."""
     try:
         status = watch(jobs.follow(job))
@@ -172,7 +173,7 @@ def _follow(jobs: Jobs, job: str) -> Status:
         _cancel(jobs, job)
         show.message(
             f"job {job} is cancelled; its inputs and results so far are kept in {jobs.directory(job)} on the head\n"
-            f"  clusteradm job remove {job}"
+            f"  {next_step.command(f'job remove {job}', args)}"
         )
         raise
     except HostUnreachable as error:

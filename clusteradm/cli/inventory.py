@@ -1,4 +1,6 @@
-"""Show the inventory as it was read: as JSON in Ansible's form, as a tree, or where each value was written."""
+"""Show the inventory as it was read: as JSON in Ansible's form, as a tree, or where each value was written. Or write a
+new one.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clusteradm.cli import context, show
+from clusteradm.cli import context, inventory_init, show
+from clusteradm.cli.parser import Parser
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host
 
 EXAMPLES = """\
 examples:
+  clusteradm inventory init              write a new inventory; asks
   clusteradm inventory --list            as `ansible-inventory --list`
   clusteradm inventory --host coral-0    variables of one host
   clusteradm inventory --graph           groups and hosts as a tree
@@ -27,9 +31,13 @@ examples:
 _PASSWORD = re.compile(r"ansible_(\w+_)?pass(word|phrase)?")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `clusteradm inventory`."""
-    what = parser.add_mutually_exclusive_group(required=True)
+def add_arguments(parser: Parser) -> None:
+    """The options of `clusteradm inventory`, and its verb."""
+    verbs = parser.add_commands("verb", required=False)
+    summary = "write a new inventory, with comments: asks, or takes options"
+    init = verbs.add("init", summary, description=inventory_init.__doc__, examples=inventory_init.EXAMPLES)
+    inventory_init.add_arguments(init)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="show all groups, hosts and variables as JSON")
     what.add_argument("--host", metavar="HOST", help="show the variables of one host as JSON")
     what.add_argument("--graph", action="store_true", help="show groups and hosts as a tree")
@@ -47,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load and show."""
+    """Load and show; or write a new one."""
+    if args.verb:
+        return inventory_init.run(args)
+    if not (args.list or args.host is not None or args.graph or args.origin is not None):
+        raise UsageError("what is to be shown?", next_step="--list, --host HOST, --graph, or --origin")
     if args.json and args.graph:
         raise UsageError("--graph writes no JSON", next_step="use --list, which does")
     cluster = context.open_cluster(args)

@@ -12,8 +12,8 @@ from dataclasses import asdict
 
 from clusteradm.cli import show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
-from clusteradm.cli.job_view import counted
 from clusteradm.cli.parser import Parser
+from clusteradm.cli.show import counted
 from clusteradm.jobs import Jobs
 from clusteradm.node.spec.wire.job import Attempt
 from clusteradm.node.spec.wire.job_names import LOG

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from clusteradm.cli import show
 from clusteradm.cli.display import Display
+from clusteradm.cli.show import counted
 from clusteradm.jobs import JobReport, Update
 from clusteradm.node.spec.wire.job import Progress as JobProgress
 from clusteradm.node.spec.wire.job import RankProgress, Status
@@ -88,11 +89,6 @@ def watch(updates: Iterable[Update]) -> Status:
 
 def _place(rank: RankProgress) -> str:
     return f"{rank.host} {rank.pci_address or 'CPU'}"
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 rank", "2 ranks"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def print_report(report: JobReport, console: show.Output) -> None:

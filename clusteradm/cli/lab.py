@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from clusteradm.cli import context, show
 from clusteradm.cli.parser import Parser
-from clusteradm.errors import UsageError
 from clusteradm.lab import Lab
 from clusteradm.lab.fault_kinds import FAULTS
+from clusteradm.lab.machine import require_modules
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME
 from clusteradm.lab.suites import DEFAULT, SUITES
 
@@ -135,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _up(args: argparse.Namespace, lab: Lab) -> int:
     lab.up(args.nodes, args.tpus, args.suite, memory=args.memory, python=args.python)
-    show.message(f"inventory: {lab.inventory}")
+    show.message(f"inventory: {lab.inventory}\n  clusteradm bootstrap -i {shlex.quote(str(lab.inventory))}")
     return 0
 
 
@@ -179,12 +180,9 @@ def _down(args: argparse.Namespace, lab: Lab) -> int:
 
 
 def _compile_model(args: argparse.Namespace) -> int:
-    try:
-        from clusteradm.lab.compiler import compile_file  # needs the packages of the extra `lab`
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"compile-model needs the Python package {error.name}", next_step="try: pip install 'clusteradm[lab]'"
-        ) from error
+    require_modules()
+    from clusteradm.lab.compiler import compile_file  # needs the packages of the extra `lab`
+
     target: Path = args.output or args.model.with_name(f"{args.model.stem}_edgetpu.tflite")
     compile_file(args.model, target)
     show.message(f"{target}: compiled for the lab's simulated Edge TPU")

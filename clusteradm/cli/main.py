@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 from clusteradm.cli import commands
 from clusteradm.cli.escape import visible
+from clusteradm.cli.next_step import complete
 from clusteradm.errors import ClusteradmError, TooManyOpenFiles
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 141 where the reader of its output (head, less) has gone."""
+    _open_standard_files()
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's encoding lacks is no reason to fail.
         if isinstance(stream, io.TextIOWrapper):
@@ -48,11 +50,12 @@ def _run(argv: Sequence[str] | None) -> int:
     gc.freeze()
     gc.enable()
     args = parser.parse_args(arguments)
+    args.typed = arguments
     program = f"clusteradm {commands.command_of(args)}"
     try:
         return int(args.run(args))
     except ClusteradmError as error:
-        _say(f"{program}: error: {error}")
+        _say(f"{program}: error: {complete(str(error), args)}")
         return error.exit_code
     except Exception as error:
         # A connection may break, too; that is another matter.
@@ -69,6 +72,15 @@ def _run(argv: Sequence[str] | None) -> int:
         _say(f"{program}: internal error: {type(error).__name__}: {error}")
         _say(f"  the traceback is in {log.name}; report it with the command that you ran")
         return 1
+
+
+def _open_standard_files() -> None:
+    """Give the numbers 0, 1 and 2 to /dev/null where they are closed (`>&-`): a connection would get them otherwise."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free: this one.
+            opened = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8", closefd=opened != number))
 
 
 def _say(text: str) -> None:

@@ -59,10 +59,10 @@ class Parser(argparse.ArgumentParser):
         self.color = False
         self._positionals.title = "arguments"
 
-    def add_commands(self, dest: str) -> Commands:
-        """Commands (or a command's verbs) below this one; one of them is required. `dest`: where its name is put."""
+    def add_commands(self, dest: str, *, required: bool = True) -> Commands:
+        """Commands (or a command's verbs) below this one. `dest`: where its name is put."""
         self._positionals.title = "commands"
-        return Commands(self.add_subparsers(dest=dest, metavar="COMMAND", required=True))
+        return Commands(self.add_subparsers(dest=dest, metavar="COMMAND", required=required))
 
     @property
     def children(self) -> dict[str, Parser]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime
 import difflib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.spinner import Spinner
 
 from clusteradm.cli import show
 from clusteradm.cli.display import Display
+from clusteradm.cli.show import counted
 from clusteradm.playbook import (
     Event,
     HostLost,
@@ -43,7 +45,11 @@ class View:
         self._check = check
         self._current: dict[str, show.Text] = {}
         self._spinners: dict[str, Spinner] = {}
-        self._display = Display(console, self._table)
+        self._display = Display(console, self._progress)
+        self._started = time.monotonic()
+        self._play: PlayStarted | None = None
+        # Tasks of the play that each host has done.
+        self._done: dict[str, int] = {}
         self.tasks: dict[str, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> View:
@@ -59,7 +65,9 @@ class View:
         """Show one event."""
         match event:
             case PlayStarted():
-                self._print(f"{show.line(event.play)}: {' '.join(event.hosts) or 'no hosts'}", "bold")
+                self._play, self._done = event, {}
+                place = f"play {event.number} of {event.plays}, {counted(event.tasks, 'task')}, {self._elapsed}"
+                self._print(f"{show.line(event.play)}: {' '.join(event.hosts) or 'no hosts'}  ({place})", "bold")
                 self._current = {host: show.text("") for host in event.hosts}
             case TaskStarted():
                 self._current[event.host] = show.text(show.line(event.task))
@@ -78,10 +86,10 @@ class View:
                 )
                 self._current.pop(event.host, None)
 
-    def recap(self, recap: Recap) -> None:
-        """Show the counts of every host, and what was not completed."""
+    def recap(self, recap: Recap, again: str) -> None:
+        """Show the counts of every host, and what was not completed. `again`: the command that completes it."""
         width = max((len(name) for name in recap.hosts), default=0)
-        self._print("")
+        self._print(f"\nelapsed: {self._elapsed}")
         for name, host in recap.hosts.items():
             self._print(f"{name:<{width}} : {_counts(host)}", _style(host))
         for name, host in recap.hosts.items():
@@ -91,7 +99,7 @@ class View:
             self._print("interrupted; not completed:", _STYLES["failed"])
             for name, task in recap.interrupted.items():
                 self._print(f"  {name}: {show.line(task or 'not started')}")
-            self._print("run the same command again to complete them")
+            self._print(f"to complete them, run it again:\n  {again}")
 
     def _result(self, event: TaskFinished) -> None:
         status = "ignored" if event.status == "failed" and event.ignored else event.status
@@ -101,6 +109,8 @@ class View:
             | {"result": event.result}
         )
         self._current[event.host] = show.text("")
+        if event.module:
+            self._done[event.host] = self._done.get(event.host, 0) + 1
         if status in _STYLES:
             shown: str = status
             if status == "changed" and event.check:  # also a task with check_mode in a run that is none
@@ -119,20 +129,41 @@ class View:
                 for line in _diff_lines(result):
                     self._print(f"    {line}", {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
 
+    @property
+    def _elapsed(self) -> str:
+        return clock(time.monotonic() - self._started)
+
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(show.text((text, style)))
 
-    def _table(self) -> RenderableType:
-        table = show.Table.grid(padding=(0, 1))
-        table.add_column(no_wrap=True, min_width=1)
-        # Where the terminal is narrow, the name of the host stays.
-        table.add_column(no_wrap=True, min_width=max((len(host) for host in list(self._current)), default=0))
-        table.add_column(no_wrap=True, overflow="ellipsis")
+    def _progress(self) -> RenderableType:
+        """The play, its place among all, the time since the start; a row for each host that is at a task."""
+        if self._play is None:
+            return ""
+        about = f"play {self._play.number} of {self._play.plays}, {self._elapsed}"
+        return Group(show.text((f"{show.line(self._play.play)}: {about}", "dim")), self._table(self._play.tasks))
+
+    def _table(self, tasks: int) -> RenderableType:
+        # Where the terminal is narrow, the last column gives way: the others stay whole.
+        table = show.Table.grid(padding=(0, 1), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         # A copy: events go on while this is drawn, in another thread.
         for host, text in list(self._current.items()):
             if text.plain:
-                table.add_row(self._spinners.setdefault(host, Spinner("dots")), host, text)
+                # The handlers of a play come in addition to its tasks.
+                done = f"{min(self._done.get(host, 0) + 1, tasks)}/{tasks}"
+                table.add_row(self._spinners.setdefault(host, Spinner("dots")), host, done, text)
         return table
+
+
+def clock(seconds: float) -> str:
+    """A time span as minutes and seconds ("3:07"), or with hours ("1:00:00")."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def json_body(path: Path, recap: Recap, tasks: Mapping[str, Any], started: float, *, check: bool) -> dict[str, Any]:
@@ -159,9 +190,8 @@ def _counts(host: HostRecap) -> str:
         f"ok={host.ok:<4} changed={host.changed:<4} unreachable={host.unreachable:<4} failed={host.failed:<4} "
         f"skipped={host.skipped:<4}"
     )
-    return text + "".join(
-        f" {name}={count:<4}" for name, count in (("ignored", host.ignored), ("unknown", host.unknown)) if count
-    )
+    more = (f" {name}={count:<4}" for name, count in (("ignored", host.ignored), ("unknown", host.unknown)) if count)
+    return "".join((text, *more)).rstrip()
 
 
 def _style(host: HostRecap) -> str:

@@ -14,17 +14,18 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, ClassVar
 
-import rich.table
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
 from clusteradm.cli.escape import line, visible
+from clusteradm.cli.tables import Table
 
 __all__ = [
     "Output",
     "Table",
     "Text",
+    "counted",
     "data",
     "data_stream",
     "json_document",
@@ -40,7 +41,8 @@ SCHEMA_VERSION = 1
 # Held by whoever writes to a terminal. Rich lets two threads print at once, and a display that another thread draws in
 # between then takes back a line that is not its own.
 turn = threading.RLock()
-PIPED_WIDTH = 240
+# In a pipe a row of a table is one line, however long: a person may search it, a program cut it into fields.
+PIPED_WIDTH = 4096
 
 
 class Output(Console):
@@ -77,20 +79,13 @@ class Output(Console):
         raise
 
 
-# A table in a pipe is not folded to the 80 columns of a terminal that is not there.
 stdout = Output(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 stderr = Output(stderr=True)
 
 
-class Table(rich.table.Table):
-    """Table without a frame. A string in a cell is one line."""
-
-    def __init__(self, *columns: str, **options: Any) -> None:
-        super().__init__(*map(line, columns), **{"box": None, "pad_edge": False, "header_style": "bold", **options})
-
-    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-        """Add a row."""
-        super().add_row(*(Text(line(cell)) if isinstance(cell, str) else cell for cell in cells), **options)
+def counted(number: int, noun: str) -> str:
+    """ "1 rank", "2 ranks"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def text(*parts: str | tuple[str, str]) -> Text:

@@ -19,7 +19,7 @@ from clusteradm.transport.password import BY_HAND, Password, PasswordLogin, Pass
 # Where `mdt`, the board tool of Mendel Linux, keeps the key that it gives to boards.
 MDT_KEY = Path("~/.config/mdt/keys/mdt.key")
 
-ADMIN_KEY, MDT, PASSWORD = "admin key", "mdt key", "password"
+ADMIN_KEY, MDT, PASSWORD, LOCAL = "admin key", "mdt key", "password", "local"
 
 
 def enrol(
@@ -29,8 +29,10 @@ def enrol(
 
     ADMIN_KEY: the key was there. MDT, PASSWORD: this login worked, and the key is in its authorized_keys now.
     `ask` is called once, with the hosts that accept no key; None: no password is tried.
+    LOCAL: it is the machine that clusteradm runs on, which needs no key.
     Raises UsageError, before any connection, where a key is missing.
     """
+    hosts = [connections.resolved(host) for host in hosts]
     work = _Enrolment(connections, _lines(hosts))
     outcome = connections.each(hosts, work.by_key)
     shut = [host for host in hosts if _is_shut(host, outcome)]
@@ -46,7 +48,7 @@ def enrol(
 
 def takes_passwords(connections: Connections, host: Host) -> bool:
     """Whether the host's SSH server offers logins by password. Raises HostUnreachable."""
-    question = PasswordsOffered(host)
+    question = PasswordsOffered(connections.resolved(host))
     connections.visit(host, question).close()
     return question.offered
 
@@ -55,6 +57,7 @@ def _lines(hosts: Iterable[Host]) -> dict[str, str]:
     """The public key of each host's admin key, by the file's name; every defect at once."""
     lines: dict[str, str] = {}
     problems: list[str] = []
+    hosts = [host for host in hosts if not host.is_local]
     unnamed = [host.name for host in hosts if host.key_file is None]
     if unnamed:
         problems.append(
@@ -90,7 +93,7 @@ class _Enrolment:
         """Log in with the admin's key, or else that of mdt. Raises LoginRefused where the host accepts neither."""
         try:
             self._connections.connection(host)
-            return ADMIN_KEY
+            return LOCAL if host.is_local else ADMIN_KEY
         except LoginRefused as error:
             if error.where != place_of(host):
                 raise

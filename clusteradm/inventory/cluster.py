@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import patterns
@@ -23,11 +23,21 @@ class Origin:
     scope: str
 
 
+class Place(NamedTuple):
+    """A place in a file of the inventory. `line` counts from 1; 0: none."""
+
+    file: str
+    line: int
+
+
+NOWHERE = Place("", 0)
+
+
 @dataclass(frozen=True)
 class Group:
     """A group: direct members and children, and its own variables.
 
-    `line`: of its first occurrence; `lines`: of each host's first occurrence in it.
+    `place`: its first occurrence; `places`: each host's first occurrence in it.
     """
 
     name: str
@@ -35,33 +45,63 @@ class Group:
     children: tuple[str, ...]
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    line: int = 0
-    lines: Mapping[str, int] = field(default_factory=dict)
+    place: Place = NOWHERE
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the admin's ssh_config says of a host; the inventory comes before it. None: nothing.
+
+    `key_files`: those that there are; `agent`: whether the agent's keys are offered besides. `proxy_jump`: as ssh's.
+    """
+
+    address: str | None = None
+    port: int | None = None
+    user: str | None = None
+    key_files: tuple[str, ...] = ()
+    agent: bool = True
+    proxy_command: str | None = None
+    proxy_jump: str | None = None
 
 
 @dataclass(frozen=True)
 class Host:
-    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `line`: of its first mention."""
+    """One machine. `groups`: all its groups but "all"; `vars`: merged, not rendered; `place`: its first mention.
+
+    `reach`: what the inventory leaves to ssh_config (transport/ssh_config.py); None: not looked up.
+    """
 
     name: str
     groups: tuple[str, ...]
     vars: Mapping[str, Any]
     origins: Mapping[str, Origin]
-    line: int = 0
+    place: Place = NOWHERE
+    reach: Reach | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the machine that clusteradm runs on, which needs no SSH."""
+        return self.vars.get("ansible_connection") == "local"
+
+    @property
+    def destination(self) -> str:
+        """The name that the inventory gives to ssh: an address, or an alias of ssh_config."""
+        return str(self.vars.get("ansible_host", self.name))
 
     @property
     def address(self) -> str:
         """Address or name at which the admin machine reaches the host."""
-        return str(self.vars.get("ansible_host", self.name))
+        return (self.reach and self.reach.address) or self.destination
 
     @property
     def port(self) -> int:
-        return int(self.vars.get("ansible_port", 22))
+        return int(self.vars.get("ansible_port") or (self.reach and self.reach.port) or 22)
 
     @property
     def user(self) -> str | None:
         """The login name; None: ssh's default."""
-        user = self.vars.get("ansible_user")
+        user = self.vars.get("ansible_user", self.reach and self.reach.user)
         return None if user is None else str(user)
 
     @property
@@ -72,8 +112,11 @@ class Host:
 
     @property
     def key_file(self) -> str | None:
+        """The private key that the inventory names; else the first of ssh_config."""
         path = self.vars.get("ansible_ssh_private_key_file")
-        return None if path is None else str(Path(str(path)).expanduser())
+        if path is None:
+            return self.reach.key_files[0] if self.reach and self.reach.key_files else None
+        return str(Path(str(path)).expanduser())
 
     @property
     def sudo_password(self) -> str | None:
@@ -99,7 +142,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A whole inventory: one head and its compute nodes. `path`: its file."""
+    """A whole inventory: one head and its compute nodes. `path`: its file, or its folder."""
 
     path: Path
     groups: Mapping[str, Group]
@@ -116,7 +159,7 @@ class Cluster:
 
     @property
     def known_hosts(self) -> Path:
-        """Default file of the hosts' keys."""
+        """Default file of the hosts' keys: beside the inventory, as Ansible reads every file in a folder."""
         return self.path.parent / "known_hosts"
 
     @property

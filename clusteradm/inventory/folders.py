@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clusteradm.errors import Problem
+from clusteradm.inventory.cluster import NOWHERE
 from clusteradm.inventory.document import Document, Written
 from clusteradm.inventory.merge import GroupText, Text
 
@@ -16,7 +17,7 @@ def read(place: Path, text: Text, problems: list[Problem]) -> None:
     """Add the variables of group_vars/ and host_vars/ in `place` to groups and hosts; other files are ignored."""
     folder = place / "group_vars"
     if folder.is_dir():
-        text.groups.setdefault("all", GroupText("all", 0))
+        text.groups.setdefault("all", GroupText("all", NOWHERE))
         for name, group in text.groups.items():
             group.folder.update(_variables(folder, name, problems))
     folder = place / "host_vars"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clusteradm.errors import Problem
-from clusteradm.inventory.cluster import Cluster, Group, Host, Origin
+from clusteradm.inventory.cluster import Cluster, Group, Host, Origin, Place
 from clusteradm.inventory.document import Written
 from clusteradm.inventory.yaml_text import MOST_DEPTH
 
@@ -21,9 +21,9 @@ class GroupText:
     """A group as written, perhaps in several places. `folder`: its variables from group_vars/."""
 
     name: str
-    line: int
-    hosts: dict[str, int] = field(default_factory=dict)
-    children: dict[str, int] = field(default_factory=dict)
+    place: Place
+    hosts: dict[str, Place] = field(default_factory=dict)
+    children: dict[str, Place] = field(default_factory=dict)
     vars: dict[str, Written] = field(default_factory=dict)
     folder: dict[str, Written] = field(default_factory=dict)
 
@@ -32,7 +32,7 @@ class GroupText:
 class HostText:
     """A host as written. `folder`: its variables from host_vars/."""
 
-    line: int
+    place: Place
     vars: dict[str, Written] = field(default_factory=dict)
     folder: dict[str, Written] = field(default_factory=dict)
 
@@ -58,12 +58,12 @@ def merged(path: Path, text: Text, problems: list[Problem]) -> Cluster | None:
     try:
         circle = _circle(text.groups)
     except _TooDeep as error:
-        group = text.groups[str(error)]
-        problems.append(Problem(str(path), group.line, f"groups within groups, more than {MOST_DEPTH} deep"))
+        place = text.groups[str(error)].place
+        problems.append(Problem(*place, f"groups within groups, more than {MOST_DEPTH} deep"))
         return None
     if circle:
-        line = text.groups[circle[0]].children[circle[1]]
-        problems.append(Problem(str(path), line, f"groups contain each other: {' -> '.join(circle)}"))
+        place = text.groups[circle[0]].children[circle[1]]
+        problems.append(Problem(*place, f"groups contain each other: {' -> '.join(circle)}"))
         return None
     depth: dict[str, int] = {}
     for name in text.groups:
@@ -80,12 +80,12 @@ def merged(path: Path, text: Text, problems: list[Problem]) -> Cluster | None:
         order = sorted(member - {"all"}, key=lambda one: (depth[one], priority[one], one))
         layers = [*_layers(text, order), (f"host {name}", host.vars), (f"host {name}", host.folder)]
         values, origins = _overlaid(layers)
-        hosts[name] = Host(name, tuple(sorted(member - {"all"})), values, origins, host.line)
+        hosts[name] = Host(name, tuple(sorted(member - {"all"})), values, origins, host.place)
     groups = {}
     for group in text.groups.values():
         values, origins = _overlaid([(_scope(group.name), group.vars), (_scope(group.name), group.folder)])
         groups[group.name] = Group(
-            group.name, tuple(group.hosts), tuple(group.children), values, origins, group.line, group.hosts
+            group.name, tuple(group.hosts), tuple(group.children), values, origins, group.place, group.hosts
         )
     return Cluster(path, groups, hosts)
 

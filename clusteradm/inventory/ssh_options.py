@@ -12,16 +12,16 @@ from clusteradm.inventory.cluster import Host
 
 @dataclass(frozen=True)
 class Jump:
-    """A jump host. `user` None: ssh's default."""
+    """A jump host. `user`, `port` None: ssh's default."""
 
     user: str | None
     host: str
-    port: int = 22
+    port: int | None = None
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{user}{host}" if self.port == 22 else f"{user}{host}:{self.port}"
+        return f"{user}{host}" if self.port is None else f"{user}{host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ _JUMP = re.compile(r"(?:ssh://)?(?:([^@/]+)@)?(\[[^\]]+\]|[^:@/\[\]]+)(?::([0-9]
 
 
 def options_of(host: Host) -> SshOptions:
-    """Parse the host's SSH options. Raises UsageError for one that clusteradm does not support."""
+    """Parse the host's SSH options; of ssh_config, what these leave out. Raises UsageError for an unsupported one."""
+    if host.is_local:
+        return SshOptions()
     try:
         words = shlex.split(host.ssh_common_args)
     except ValueError as error:
@@ -56,6 +58,9 @@ def options_of(host: Host) -> SshOptions:
             jumps = value
         elif word != "-C" and not (word.startswith("-o") and name.lower() in _HARMLESS):
             raise _refusal(host, f"{word} is not supported")
+    # Whichever of the two is given first, here or else in ssh_config, decides.
+    if not command and not jumps and host.reach:
+        command, jumps = host.reach.proxy_command or "", host.reach.proxy_jump or ""
     if command and command.lower() != "none":
         return SshOptions(proxy_command=_filled_in(command, host))
     parts = [part.strip() for part in jumps.split(",") if part.strip() and part.strip().lower() != "none"]
@@ -66,11 +71,11 @@ def _jump(text: str, host: Host) -> Jump:
     found = _JUMP.fullmatch(text)
     if not found:
         raise _refusal(host, f"{text} is not a jump host ([user@]host[:port])")
-    return Jump(found[1], found[2].strip("[]"), int(found[3] or 22))
+    return Jump(found[1], found[2].strip("[]"), int(found[3]) if found[3] else None)
 
 
 def _filled_in(command: str, host: Host) -> str:
-    values = {"%h": host.address, "%n": host.name, "%p": str(host.port), "%r": host.user or "", "%%": "%"}
+    values = {"%h": host.address, "%n": host.destination, "%p": str(host.port), "%r": host.user or "", "%%": "%"}
 
     def one(found: re.Match[str]) -> str:
         if found[0] not in values:

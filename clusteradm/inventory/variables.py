@@ -82,7 +82,13 @@ _CONNECTION = (
     Variable("ansible_sudo_pass", "secret", "the same; overrides both", scope="host"),
     Variable("ansible_ssh_common_args", "text", "ProxyCommand or ProxyJump", scope="host"),
     Variable("ansible_python_interpreter", "str", "the host's Python", "python3", scope="host"),
-    Variable("ansible_connection", "connection", "always SSH", "ssh", scope="host"),
+    Variable(
+        "ansible_connection",
+        "connection",
+        "local for the machine that clusteradm runs on; else SSH",
+        "ssh",
+        scope="host",
+    ),
 )
 CONNECTION: dict[str, Variable] = {variable.name: variable for variable in _CONNECTION}
 
@@ -213,7 +219,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),
     "host": ("an address or a host name", _is_host),
     "port": ("a port, 1 to 65535", _is_port),
-    "connection": ("ssh", lambda value: value in ("ssh", "smart", "paramiko", "paramiko_ssh")),
+    "connection": ("ssh or local", lambda value: value in ("ssh", "smart", "paramiko", "paramiko_ssh", "local")),
 }
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -54,6 +58,37 @@ def require() -> None:
     for device in ("/dev/fuse", "/dev/null"):
         if not Path(device).exists():
             raise UsageError(f"the lab needs {device}, which is not here", next_step="try: modprobe fuse")
+
+
+# Modules that the lab imports, or runs, and that a plain installation of clusteradm may not have.
+MODULES = ("numpy", "PIL", "ai_edge_litert", "flatbuffers", "pip")
+
+
+def require_modules() -> None:
+    """Raise UsageError, with the command to run next, unless this Python has the packages of the extra `lab`.
+
+    Without them the boards boot all the same, and each of their Edge TPUs is ill.
+    """
+    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if not missing:
+        return
+    python = shlex.quote(sys.executable)
+    install = f"{python} -m pip install {shlex.join(_requirements())}"
+    if "pip" in missing:
+        install = f"{python} -m ensurepip && {install}"
+    raise UsageError(
+        f"the lab needs Python packages that are not here: {', '.join(missing)}",
+        next_step=f"install them with: {install}",
+    )
+
+
+def _requirements() -> list[str]:
+    """What setup.cfg says of the extra `lab`, as pip takes it."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        lines = (line.partition(";") for line in importlib.metadata.requires("clusteradm") or ())
+        if found := [name.strip() for name, _, condition in lines if re.search(r"""extra == ['"]lab['"]""", condition)]:
+            return found
+    return ["numpy", "pillow", "ai-edge-litert", "flatbuffers"]
 
 
 # Each board's systemd and its services take about 11 of root's inotify instances; the kernel's default is 128 in all.

@@ -184,5 +184,7 @@ class Playbook:
     plays: tuple[Play, ...]
 
     def only(self, tags: Tags) -> Playbook:
-        """The playbook without the tasks that the tags exclude."""
+        """The playbook without the tasks that the tags exclude. Raises UsageError for a tag that no task has."""
+        tasks = (task for play in self.plays for task in (*play.pre_tasks, *play.tasks))
+        tags.check(frozenset().union(*(task.tags for task in tasks)))
         return replace(self, plays=tuple(play.only(tags) for play in self.plays))

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
+from clusteradm.errors import UsageError
+from clusteradm.nearest import nearest
+
 ALL = frozenset({"all"})
+# Ansible's special tags, which mean something in every playbook.
+SPECIAL = frozenset({"all", "tagged", "untagged", "always", "never"})
 
 
 @dataclass(frozen=True)
@@ -31,3 +36,13 @@ class Tags:
         if self.skip & names:
             return False
         return not ("tagged" in self.skip and names != {"untagged"})
+
+    def check(self, known: Set[str]) -> None:
+        """Raise UsageError for names that no task has (`known`: those that there are): they would select nothing."""
+        problems = []
+        for option, names in (("--tags", self.only), ("--skip-tags", self.skip)):
+            for name in sorted(names - known - SPECIAL):
+                problems.append(f'{option}: no task has the tag "{name}"{nearest(name, known | SPECIAL)}')
+        if problems:
+            there = ", ".join(sorted(known - SPECIAL)) or "none"
+            raise UsageError("\n".join(problems), next_step=f"tags of this playbook: {there}")

@@ -6,16 +6,24 @@ import secrets
 import shlex
 import threading
 from collections.abc import Sequence
+from typing import Protocol
 
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
-from clusteradm.transport.connection import Connection
-from clusteradm.transport.packets import open_session
 from clusteradm.transport.password import Password, WrongPassword
-from clusteradm.transport.stream import ChannelStream
+from clusteradm.transport.stream import ShellStream
 
 # sudo's messages about a user whose password is right but who may not use sudo.
 _NOT_ALLOWED = ("is not in the sudoers file", "is not allowed to")
+
+
+class Shells(Protocol):
+    """A connection that starts shell commands as `user`."""
+
+    @property
+    def user(self) -> str: ...
+
+    def session(self, command: str, timeout: float) -> ShellStream: ...
 
 
 class SudoPasswords:
@@ -36,8 +44,8 @@ class SudoPasswords:
 
 
 def as_root(
-    name: str, connection: Connection, words: Sequence[str], password: Password | None, timeout: float
-) -> ChannelStream:
+    name: str, connection: Shells, words: Sequence[str], password: Password | None, timeout: float
+) -> ShellStream:
     """Start a program as root over the connection to the host `name`; returns its standard streams.
 
     `password`: sudo's, sent if sudo asks for one. Raises WrongPassword if sudo refuses it, HostUnreachable.
@@ -49,12 +57,11 @@ def as_root(
     elif connection.user != "root":
         command = f"sudo -n -- {command}"
     try:
-        channel = open_session(connection.transport, command, timeout)
+        stream = connection.session(command, timeout)
     except Exception as error:
         # Of any kind: Paramiko passes on whatever its reader made of the host's bytes, and a connection that was
         # closed meanwhile has no transport.
         raise HostUnreachable(f"connection lost: {error}", where=name) from error
-    stream = ChannelStream(channel, lambda: connection.alive)
     try:
         if sudo is not None:
             sudo.answer(name, stream, timeout)
@@ -79,7 +86,7 @@ class Sudo:
             f"sudo -k -S -p {self._question} -- sh -c 'echo {self._started} >&2; exec \"$@\"' sh {shlex.join(words)}"
         )
 
-    def answer(self, host: str, stream: ChannelStream, timeout: float) -> None:
+    def answer(self, host: str, stream: ShellStream, timeout: float) -> None:
         """Answer sudo's prompt once, if it comes. Raises WrongPassword, and HostUnreachable if the host is gone.
 
         Other failures (no sudo, no rights) appear when the caller reads from the program, which did not start.
@@ -91,7 +98,7 @@ class Sudo:
         except OSError as error:
             raise HostUnreachable(f"connection lost: {error}", where=host) from error
 
-    def _answer(self, host: str, stream: ChannelStream, timeout: float) -> None:
+    def _answer(self, host: str, stream: ShellStream, timeout: float) -> None:
         signs = (self._question.encode(), self._started.encode())
         if stream.stderr_until(signs, timeout) != signs[0]:
             return

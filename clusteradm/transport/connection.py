@@ -19,8 +19,10 @@ import paramiko
 from clusteradm.inventory import Host
 from clusteradm.transport import packets
 from clusteradm.transport.errors import unreachable
-from clusteradm.transport.keys import agent_key, private_key
+from clusteradm.transport.keys import ConfiguredKeys, agent_key, private_key
 from clusteradm.transport.known_hosts import KnownHosts, entry_name
+from clusteradm.transport.password import user_of
+from clusteradm.transport.stream import ChannelStream
 
 # Interval of keep-alive requests; a host that answers none for LOST_SECONDS counts as lost. A busy board on a slow line
 # may take a while, because the request queues behind the data that is being sent.
@@ -97,6 +99,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             "channel_timeout": connect_timeout,
             "transport_factory": packets.transport,
         }
+        if login is None and host.reach and host.reach.key_files and "ansible_ssh_private_key_file" not in host.vars:
+            login = ConfiguredKeys(user_of(host), host.reach.key_files, agent=host.reach.agent)
         if login is not None:
             connect["auth_strategy"] = login
         super().__init__(
@@ -105,7 +109,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             port=host.port,
             connect_timeout=connect_timeout,
             connect_kwargs=connect,
-            # The inventory decides, not the user's ssh_config.
+            # ssh_config is read by ssh itself (ssh_config.py).
             config=fabric.Config(lazy=True, overrides={"load_ssh_configs": False}),
         )
         self.client = paramiko.SSHClient()
@@ -157,6 +161,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
         self._set(agent=paramiko.Agent())
         self.connect_kwargs["pkey"] = agent_key(self.agent, file)
         self.connect_kwargs["allow_agent"] = self.connect_kwargs["pkey"] is None
+
+    def session(self, command: str, timeout: float) -> ChannelStream:
+        """The standard streams of a shell command. Raises what Paramiko raises, of any kind."""
+        return ChannelStream(packets.open_session(self.transport, command, timeout), lambda: self.alive)
 
     @property
     def alive(self) -> bool:

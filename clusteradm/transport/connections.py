@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.inventory import Cluster, Host
@@ -19,14 +19,17 @@ from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, resolve, scan
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.limits import Limits
+from clusteradm.transport.local import LocalConnection
 from clusteradm.transport.node import Node
 from clusteradm.transport.password import Password
 from clusteradm.transport.python import NoPython, install_python
 from clusteradm.transport.routes import Routes, gateways_of
+from clusteradm.transport.ssh_config import with_config
 
+AnyConnection: TypeAlias = Connection | LocalConnection
 OnLine = Callable[[str], None]
 T = TypeVar("T")
-C = TypeVar("C", Node, Connection)
+C = TypeVar("C", Node, AnyConnection)
 K = TypeVar("K", str, tuple[str, str])
 
 _FIRST_PAUSE = 0.2
@@ -62,7 +65,7 @@ class Connections:
         self._ask = ask
         self._sudo_passwords = SudoPasswords(sudo_password)
         self._routes = Routes(self.known_hosts, limits.connect)
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[str, AnyConnection] = {}
         self._nodes: dict[tuple[str, str], Node] = {}
         self._refused: dict[str, HostUnreachable] = {}
         # Hosts that were logged in to during this run.
@@ -85,7 +88,7 @@ class Connections:
         A host whose key is not accepted, or that does not answer, is unreachable from then on. Gateways come first,
         the nearest before those behind it. The connections themselves are opened when they are first used.
         """
-        chosen = list(hosts)
+        chosen = [host for host in map(self.resolved, hosts) if not host.is_local]
         stages: dict[int, dict[str, Host]] = {}
         for host in chosen:
             for stage, gateway in enumerate(gateways_of(host)):
@@ -97,6 +100,10 @@ class Connections:
                 if gateway.name in self._refused:
                     self._refused[host.name] = self._refused[gateway.name]
         self._learn_keys(chosen)
+
+    def resolved(self, host: Host) -> Host:
+        """The host with what ssh_config says of it, by which it is reached. Raises UsageError."""
+        return with_config(host)
 
     def _learn_keys(self, hosts: Iterable[Host]) -> None:
         new = [
@@ -137,7 +144,7 @@ class Connections:
             self._keep(self._nodes, (host.name, guest), node)
             return node
 
-    def _start(self, host: Host, connection: Connection) -> Node:
+    def _start(self, host: Host, connection: AnyConnection) -> Node:
         password, timeout = self._sudo_passwords.of(host), self.limits.start
         try:
             return Node.over_ssh(host.name, connection, host.python, password, timeout)
@@ -148,7 +155,7 @@ class Connections:
         self.on_missing_python(host, lambda on_line: install_python(host.name, connection, password, on_line))
         return Node.over_ssh(host.name, connection, host.python, password, timeout)
 
-    def connection(self, host: Host) -> Connection:
+    def connection(self, host: Host) -> AnyConnection:
         """The connection to the host: the open one, or a new one. Callers do not close it."""
         with self._opening_of(host):
             return self._connection(host)
@@ -156,7 +163,7 @@ class Connections:
     def visit(self, host: Host, login: Login | None = None) -> Connection:
         """A new connection that the caller closes. `login`: instead of the inventory's key."""
         self._check(host)
-        return self._routes.connect(host, login)
+        return self._routes.connect(self.resolved(host), login)
 
     def _opening_of(self, host: Host) -> threading.Lock:
         with self._lock:
@@ -166,7 +173,7 @@ class Connections:
         if host.name in self._refused:
             raise self._refused[host.name]
 
-    def _connection(self, host: Host) -> Connection:
+    def _connection(self, host: Host) -> AnyConnection:
         with self._lock:
             connection = self._connections.get(host.name)
         if connection is not None and connection.alive:
@@ -174,7 +181,7 @@ class Connections:
         self._check(host)
         if connection is not None:
             self.drop(host)
-        connection = self._routes.connect(host)
+        connection = LocalConnection(host) if host.is_local else self._routes.connect(self.resolved(host))
         self._keep(self._connections, host.name, connection)
         return connection
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import paramiko
@@ -65,6 +66,43 @@ def public_line(file: str) -> str:
                 next_step=f"ssh-add {shlex.quote(file)}",
             )
     return " ".join(beside)
+
+
+class ConfiguredKeys:
+    """Login with the keys of ssh_config, then those of ssh-agent, as ssh does. A strategy for Paramiko's connect."""
+
+    def __init__(self, user: str, files: Sequence[str], *, agent: bool) -> None:
+        """`agent`: whether the agent's other keys are offered as well (ssh's IdentitiesOnly no)."""
+        self._user = user
+        self._files = files
+        self._agent = agent
+
+    def authenticate(self, transport: paramiko.Transport) -> None:
+        """Log in. Raises what Paramiko raises where no key is accepted, or where there is none."""
+        refused: Exception = paramiko.SSHException("No authentication methods available")
+        with contextlib.closing(paramiko.Agent()) as agent:
+            for key in self._keys(agent):
+                try:
+                    transport.auth_publickey(self._user, key)
+                except paramiko.AuthenticationException as error:
+                    refused = error
+                if transport.is_authenticated():
+                    return
+        raise refused
+
+    def _keys(self, agent: paramiko.Agent) -> Iterator[paramiko.PKey]:
+        offered: set[bytes] = set()
+        for key in (*map(functools.partial(_readable, agent), self._files), *(agent.get_keys() if self._agent else ())):
+            if key is not None and key.asbytes() not in offered:
+                offered.add(key.asbytes())
+                yield key
+
+
+def _readable(agent: paramiko.Agent, file: str) -> paramiko.PKey | None:
+    """The key of a file, through the agent where it has a passphrase; None where neither has it."""
+    with contextlib.suppress(OSError, Refused):
+        return private_key(file, Path(file).stat().st_mtime_ns) or agent_key(agent, file)
+    return None
 
 
 def _public_file(file: str) -> tuple[str, str, str] | None:

@@ -18,9 +18,8 @@ from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.node import FindBlobs, PutBlob
 from clusteradm.node.spec.wire.request import Request, Streaming
-from clusteradm.transport.become import as_root
+from clusteradm.transport.become import Shells, as_root
 from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
-from clusteradm.transport.connection import Connection
 from clusteradm.transport.limits import Limits
 from clusteradm.transport.password import Password
 from clusteradm.transport.python import NoPython
@@ -73,7 +72,7 @@ class Node:
     def over_ssh(
         cls,
         name: str,
-        connection: Connection,
+        connection: Shells,
         python: str,
         password: Password | None = None,
         timeout: float = Limits.start,

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from clusteradm.errors import HostFailed, HostUnreachable
-from clusteradm.transport.become import as_root
-from clusteradm.transport.connection import Connection
+from clusteradm.transport.become import Shells, as_root
 from clusteradm.transport.password import Password
 from clusteradm.transport.stream import Lines
 
@@ -54,9 +53,7 @@ class NoPython(HostFailed):
         )
 
 
-def install_python(
-    name: str, connection: Connection, password: Password | None, on_line: Callable[[str], None]
-) -> None:
+def install_python(name: str, connection: Shells, password: Password | None, on_line: Callable[[str], None]) -> None:
     """Install python3 from the host's package sources. `on_line` gets each line of the output.
 
     Raises HostFailed with the last of these lines, and HostUnreachable if the connection is lost.

@@ -6,12 +6,13 @@ import contextlib
 import threading
 from typing import Any
 
-from clusteradm.errors import HostUnreachable
+from clusteradm.errors import HostUnreachable, UsageError
 from clusteradm.inventory import Host
 from clusteradm.inventory.ssh_options import Jump, options_of
 from clusteradm.transport.connection import Connection, Login, Tunnel
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.proxy import Proxy
+from clusteradm.transport.ssh_config import with_config
 
 
 class _Channel:
@@ -28,20 +29,34 @@ class _Channel:
             self.sock.close()
 
 
+# Jump hosts on one way, those that ssh_config adds included: it may lead in a circle.
+_MOST_GATEWAYS = 8
+
+
 def gateways_of(host: Host) -> tuple[Host, ...]:
-    """The jump hosts on the route to this one, the nearest first, each as a Host."""
-    jumps = options_of(host).jumps
-    return tuple(_gateway(jumps[: place + 1]) for place in range(len(jumps)))
+    """The jump hosts on the route to this one, the nearest first, each as a Host. Raises UsageError."""
+    found: tuple[Host, ...] = ()
+    while jumps := options_of(host).jumps:
+        found = (*(_gateway(jumps[: place + 1], host) for place in range(len(jumps))), *found)
+        if len(found) > _MOST_GATEWAYS:
+            raise UsageError(f"more than {_MOST_GATEWAYS} jump hosts on the way", where=found[-1].destination)
+        # As ssh: the first of them is reached as ssh_config says of it.
+        host = found[0]
+    return found
 
 
-def _gateway(jumps: tuple[Jump, ...]) -> Host:
+def _gateway(jumps: tuple[Jump, ...], host: Host) -> Host:
+    """The last of the jump hosts, on the way to a host."""
     *before, last = jumps
-    variables: dict[str, Any] = {"ansible_host": last.host, "ansible_port": last.port}
+    variables: dict[str, Any] = {"ansible_host": last.host}
+    if last.port:
+        variables["ansible_port"] = last.port
     if last.user:
         variables["ansible_user"] = last.user
     if before:
         variables["ansible_ssh_common_args"] = "-J " + ",".join(str(jump) for jump in before)
-    return Host(f"gateway {','.join(str(jump) for jump in jumps)}", (), variables, {})
+    gateway = Host(f"gateway {','.join(str(jump) for jump in jumps)}", (), variables, {})
+    return gateway if host.reach is None else with_config(gateway)
 
 
 class Routes:

@@ -1,4 +1,4 @@
-"""Byte streams to and from a program: over an SSH channel, or to a local process in tests."""
+"""Byte streams to and from a program: over an SSH channel, or to a process of this machine."""
 
 from __future__ import annotations
 
@@ -54,6 +54,16 @@ class Stream(Protocol):
 
     def exit_status(self) -> int | None:
         """The program's exit status; None if a signal ended it or the connection was lost."""
+
+
+class ShellStream(Stream, Protocol):
+    """Standard streams of a shell command on a host."""
+
+    def stderr_until(self, signs: Sequence[bytes], timeout: float) -> bytes | None:
+        """Read standard error up to the first of the signs and return it; None at the end of the stream.
+
+        What stands before the sign is dropped. Raises TimeoutError, and ConnectionError if the host is gone.
+        """
 
 
 class Lines:
@@ -208,7 +218,7 @@ class ChannelStream:
 
 
 class ProcessStream:
-    """A local process: the node program of a test."""
+    """A process of this machine."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
@@ -217,12 +227,34 @@ class ProcessStream:
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
         os.set_blocking(self._stdin.fileno(), False)
         self._tail = _Tail()
+        self._heard = threading.Condition()
+        self._silent = False
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()
 
     def _keep_stderr(self) -> None:
-        while data := os.read(self._stderr.fileno(), _CHUNK):
-            self._tail.add(data)
+        while data := os.read(self._stderr.fileno(), _TAIL_BYTES // 2):
+            with self._heard:
+                self._tail.add(data)
+                self._heard.notify_all()
+        with self._heard:
+            self._silent = True
+            self._heard.notify_all()
+        self._stderr.close()
+
+    def stderr_until(self, signs: Sequence[bytes], timeout: float) -> bytes | None:
+        """As ShellStream's."""
+        deadline = time.monotonic() + timeout
+        with self._heard:
+            while True:
+                for sign in signs:
+                    if self._tail.take_after(sign):
+                        return sign
+                if self._silent:
+                    return None
+                if time.monotonic() >= deadline:
+                    raise TimeoutError
+                self._heard.wait(deadline - time.monotonic())
 
     def read(self, timeout: float | None) -> bytes:
         if timeout is not None and not select.select([self._stdout], [], [], timeout)[0]:
@@ -237,13 +269,15 @@ class ProcessStream:
             data = data[os.write(self._stdin.fileno(), data) :]
 
     def close(self) -> None:
+        """End the process. One of root's, by sudo, takes no signal: it ends with its input."""
         for pipe in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
-        self._process.terminate()
-        self._process.wait()
-        self._reader.join(1)
-        self._stderr.close()
+        with contextlib.suppress(PermissionError):
+            self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_SECONDS)
+        self._reader.join(_EXIT_SECONDS)
 
     def exit_status(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -254,4 +288,5 @@ class ProcessStream:
     def stderr_tail(self) -> str:
         self.exit_status()
         self._reader.join(_EXIT_SECONDS)
-        return str(self._tail)
+        with self._heard:
+            return str(self._tail)

@@ -30,7 +30,7 @@ def commands(page: Path) -> list[str]:
     """Commands of clusteradm in the page's code blocks, without comment and redirection."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip().startswith("clusteradm ")]
+    return [re.split(r" [|>] ", line)[0].strip() for line in lines if line.strip().startswith("clusteradm ")]
 
 
 COMMANDS = sorted({command for page in PAGES for command in commands(page)})

@@ -235,9 +235,9 @@ def test_only_the_command_line_prints() -> None:
     assert wrong == []
 
 
-# Modules of cli/ that make a text of Rich or name a standard stream: `show` escapes all that goes through it; `display`
-# asks; `parser` and `main` escape what they write without Rich.
-WRITERS = {"show", "display", "parser", "main"}
+# Modules of cli/ that make a text of Rich or name a standard stream: `show` escapes all that goes through it, that of
+# `tables` too; `display` asks; `parser` and `main` escape what they write without Rich.
+WRITERS = {"show", "tables", "display", "parser", "main"}
 # Of Rich, what holds no text by itself, or takes a text that `show` has made.
 HARMLESS = {"Group", "RenderableType", "Spinner", "Progress", "TextColumn", "BarColumn", "MofNCompleteColumn"} | {
     "DownloadColumn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from clusteradm.cli.escape import visible
@@ -23,7 +24,11 @@ _STATES = {
     "tpu_severity": Family("gauge", "Severity of the TPU's finding: 0 ok, 1 warning, 2 error.", ("host", "tpu")),
     "tpu_state": Family("gauge", "State of the TPU; always 1.", ("host", "tpu", "state")),
 }
-FAMILIES = {_PREFIX + name: family for name, family in {**_STATES, **figures.FAMILIES}.items()}
+# One Prometheus may ask the exporters of several clusters, whose hosts may have the same names.
+FAMILIES = {
+    _PREFIX + name: dataclasses.replace(family, labels=("cluster", *family.labels))
+    for name, family in {**_STATES, **figures.FAMILIES}.items()
+}
 
 
 def prometheus(report: HealthReport) -> str:
@@ -32,8 +37,8 @@ def prometheus(report: HealthReport) -> str:
     values: dict[str, dict[str, float]] = {}
     for figure in (*_states(report), *report.figures):
         samples = values.setdefault(_PREFIX + figure.name, {})
-        labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in figure.labels.items())
-        labels = f"{{{labels}}}" if labels else ""
+        pairs = {"cluster": report.cluster, **figure.labels}
+        labels = "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs.items()) + "}"
         samples[labels] = max(samples.get(labels, figure.value), figure.value)
     lines = []
     for name, family in FAMILIES.items():

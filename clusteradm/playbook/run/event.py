@@ -12,10 +12,16 @@ from clusteradm.playbook.result import Status
 
 @dataclass(frozen=True)
 class PlayStarted:
-    """A play begins on a batch of hosts, perhaps of none."""
+    """A play begins on a batch of hosts, perhaps of none.
+
+    `number`: its place among all `plays`, from 1; `tasks`: how many it has, without handlers.
+    """
 
     play: str
     hosts: tuple[str, ...]
+    number: int = 1
+    plays: int = 1
+    tasks: int = 0
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ class _HostFailed(Exception):
     """A task failed: the host leaves the run. `fatal`: so do all others."""
 
     def __init__(self, *, fatal: bool) -> None:
-        super().__init__()
         self.fatal = fatal
 
 
@@ -355,6 +354,8 @@ class HostRun:
         if planned.task.module == "wait_for_connection":
             return reconnection.wait(planned, self.host, self._shared.connections, self._pause)
         host, guest = (delegate.host, self.host.name) if delegate is not None else (self.host, "")
+        if planned.task.module == "reboot" and host.is_local:
+            return reconnection.refused(host)
         found: dict[str, Any] = {}
         end: list[BatchEvent] = []
 
@@ -367,9 +368,8 @@ class HostRun:
                 self._emit(TaskOutput(*self._here, event.text))
 
         request = {**(planned.request or {}), "handler": None}
-        self._send(
-            RemoteBatch(self._shared.connections, host, on_event, self._on_lost, guest), [request], planned.blobs
-        )
+        batch = RemoteBatch(self._shared.connections, host, on_event, self._on_lost, guest)
+        self._send(batch, [request], planned.blobs)
         if not found:
             raise _ended_early(end[-1] if end else None, host)
         if planned.task.module == "reboot" and not request["check"]:

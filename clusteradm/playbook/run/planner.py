@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -68,11 +69,10 @@ class Planner:
         self._check = check
         self._diff = diff
         cluster = playbook.cluster
+        self._inventory = cluster.path
         names = ["all", *(name for name in cluster.groups if name != "all")]
         self._magic: dict[str, Any] = {
             "groups": {"ungrouped": [], **{name: list(cluster.members(name)) for name in names}},
-            "inventory_dir": str(cluster.path.resolve().parent),
-            "inventory_file": str(cluster.path.resolve()),
             "playbook_dir": str(playbook.path.resolve().parent),
             "ansible_check_mode": check,
             "ansible_diff_mode": diff,
@@ -172,8 +172,12 @@ class Planner:
             raise TaskError(f"{path}:{error_line(error, str(path)) or 1}: {_reason(error)}") from error
 
     def _host_magic(self, host: Host) -> dict[str, Any]:
+        # As in Ansible: of a folder, the file that names the host first.
+        file = Path(host.place.file or self._inventory).resolve()
         return {
             **self._magic,
+            "inventory_dir": str(file.parent),
+            "inventory_file": str(file),
             "inventory_hostname": host.name,
             "inventory_hostname_short": host.name.split(".")[0],
             "group_names": sorted(host.groups) or ["ungrouped"],

@@ -57,7 +57,7 @@ class PlaybookRun:
             raise UsageError(f"the limit {limit!r} matches no host")
         self._run_state = RunState(cluster.hosts.values())
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._recap = Recap({host.name: HostRecap() for host in self._in_plays()})
+        self.recap = Recap({host.name: HostRecap() for host in self._in_plays()})
         planner = Planner(playbook, self._run_state, templates or Templates(), check=check, diff=diff, limit=limit)
         self._shared = Shared(
             connections=connections,
@@ -76,23 +76,25 @@ class PlaybookRun:
         """Run every play. `on_event` is called in this thread, with events in order per host.
 
         A host that fails or is unreachable leaves the run; the others go on. On Ctrl-C every running batch is cancelled
-        and the recap names what was not completed; a second Ctrl-C does not wait for that.
+        and the recap names what was not completed; a second Ctrl-C does not wait for that. The same where `on_event`
+        raises, which is raised again: `recap` then has what there is.
         """
         self._connections.open(self._in_plays())
         for number, play in enumerate(self._playbook.plays):
             targeted = self._of_play(play)
             hosts = [host for host in targeted if self._run_state.hosts[host.name].alive]
             for batch in batches(hosts, play.serial):
-                on_event(PlayStarted(play.name, tuple(host.name for host in batch)))
+                names, plays = tuple(host.name for host in batch), len(self._playbook.plays)
+                on_event(PlayStarted(play.name, names, number + 1, plays, len(play.pre_tasks) + len(play.tasks)))
                 if not batch:
                     continue
                 self._run_state.begin_play(play, [host.name for host in batch], [host.name for host in targeted])
                 if not self._play(number, play, batch, on_event):
-                    return self._recap
+                    return self.recap
                 if self._run_state.is_over():  # as in Ansible, also where a play has lost all its hosts
                     self._end_early(number, on_event)
-                    return self._recap
-        return self._recap
+                    return self.recap
+        return self.recap
 
     def _install_python(self, host: Host, install: Callable[[Callable[[str], None]], None]) -> None:
         """Install python3, which no task can do without it; reported and counted as a task."""
@@ -100,8 +102,8 @@ class PlaybookRun:
         about = (host.name, play, INSTALL_PYTHON)
         self._events.put(TaskStarted(*about))
         install(lambda text: self._events.put(TaskOutput(*about, text)))
-        if host.name in self._recap.hosts:
-            self._recap.hosts[host.name].count("changed", False)
+        if host.name in self.recap.hosts:
+            self.recap.hosts[host.name].count("changed", False)
         self._events.put(TaskFinished(*about, "changed", {"changed": True}))
 
     def _of_play(self, play: Play) -> list[Host]:
@@ -115,7 +117,7 @@ class PlaybookRun:
 
     def _play(self, number: int, play: Play, hosts: list[Host], on_event: Callable[[Event], None]) -> bool:
         """Run one play on these hosts; returns False if it was interrupted."""
-        runs = [HostRun(self._shared, play, number, host, self._recap.hosts[host.name]) for host in hosts]
+        runs = [HostRun(self._shared, play, number, host, self.recap.hosts[host.name]) for host in hosts]
         for run in runs:
             threading.Thread(target=run.run, name=run.host.name, daemon=True).start()
         left = len(runs)
@@ -126,13 +128,17 @@ class PlaybookRun:
                     left -= 1
                 else:
                     on_event(event)
-        except KeyboardInterrupt:
-            self._interrupt(runs, left, on_event)
-            self._recap.interrupted = {run.host.name: run.task for run in runs if not run.finished}
+        except BaseException as error:
+            # Ctrl-C, or an event that cannot be shown: the reader of the output has gone.
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._interrupt(runs, left, on_event if interrupted else lambda event: None)
+            self.recap.interrupted = {run.host.name: run.task for run in runs if not run.finished}
             for later in self._playbook.plays[number + 1 :]:
                 for host in self._of_play(later):
                     if self._run_state.hosts[host.name].alive:
-                        self._recap.interrupted.setdefault(host.name, later.name)
+                        self.recap.interrupted.setdefault(host.name, later.name)
+            if not interrupted:
+                raise
             return False
         return True
 
@@ -140,7 +146,7 @@ class PlaybookRun:
         """Report every host that the remaining plays will not reach."""
         for later in self._playbook.plays[number:]:
             for host in self._of_play(later):
-                recap = self._recap.hosts[host.name]
+                recap = self.recap.hosts[host.name]
                 if self._run_state.hosts[host.name].alive and not recap.stopped_at:
                     recap.stopped_at, recap.reason = later.name, ENDED
                     on_event(HostLost(host.name, later.name, "", ENDED))

@@ -34,6 +34,11 @@ def wait(planned: Planned, host: Host, connections: Connections, pause: Pause) -
     return {"changed": False, "elapsed": _since(started)}
 
 
+def refused(host: Host) -> dict[str, Any]:
+    """The result of a reboot of the machine that this program runs on, which Ansible refuses too."""
+    return {**results.failed(f"{host.name} is this machine: reboot it by hand, then run this again"), "rebooted": False}
+
+
 def reboot(
     planned: Planned, begun: dict[str, Any], host: Host, connections: Connections, pause: Pause
 ) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def views(text: str) -> None:
             view.event(TaskStarted(*about))
             show.message(text)
             view.event(HostLost(*about, text))
-        view.recap(Recap({text: HostRecap(stopped_at=text, reason=text)}, {text: text}))
+        view.recap(Recap({text: HostRecap(stopped_at=text, reason=text)}, {text: text}), "clusteradm bootstrap")
     with transfer(text) as progress:
         progress(1, 2)
     rank = RankProgress(1, text, text, 5)

@@ -62,9 +62,9 @@ def test_lines_for_what_changed_and_a_recap(
     text = PLAY.format(path=tmp_path / "file")
     assert bootstrap(text, "--diff") == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err == f'cluster "cluster" (3 hosts, {tmp_path / "inventory.yml"})\n'
     lines = out.splitlines()
-    assert lines[0] == "Demo: w1 w2"
+    assert lines[0] == "Demo: w1 w2  (play 1 of 1, 2 tasks, 0:00)" and "elapsed: 0:0" in out
     assert sorted(line for line in lines if "changed: Write" in line) == [
         "  w1: changed: Write",
         "  w2: changed: Write",
@@ -75,6 +75,16 @@ def test_lines_for_what_changed_and_a_recap(
     assert counts == [f"{name} : ok=2 changed=1 unreachable=0 failed=0 skipped=0" for name in ("w1", "w2")]
     assert bootstrap(text) == 0
     assert "changed=0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--tags", "--skip-tags"])
+def test_tags_that_select_nothing(bootstrap: Command, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    text = "- hosts: all\n  tasks: [{debug: , tags: network}]\n"
+    assert bootstrap(text, option, "networks,always") == 2
+    err = capsys.readouterr().err
+    assert f'{option}: no task has the tag "networks"; did you mean "network"?' in err
+    assert bootstrap(text, option, " , ") == 2
+    assert f"{option} names no tag" in capsys.readouterr().err
 
 
 def test_check_says_what_would_change_and_changes_nothing(

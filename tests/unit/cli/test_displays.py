@@ -24,7 +24,7 @@ BOOTSTRAP = """
 from clusteradm.cli.playbook_view import View
 from clusteradm.playbook import HostRecap, PlayStarted, Recap, TaskFinished, TaskOutput, TaskStarted
 with View(show.stdout, diff=False, check=False) as view:
-    view.event(PlayStarted("Play", tuple(hosts)))
+    view.event(PlayStarted("Play", tuple(hosts), 2, 3, 4))
     for number in range(4):
         task = f"Task {number} of " + "a long name " * 8
         for host in hosts:
@@ -34,9 +34,9 @@ with View(show.stdout, diff=False, check=False) as view:
         if number == 2:
             print("accepted:", confirm(question, "Accept?"))
         for host in hosts:
-            view.event(TaskFinished(host, "Play", task, "changed", {}))
+            view.event(TaskFinished(host, "Play", task, "changed", {}, "command"))
     show.message("a message")
-view.recap(Recap({host: HostRecap(ok=4, changed=4) for host in hosts}))
+view.recap(Recap({host: HostRecap(ok=4, changed=4) for host in hosts}), "clusteradm bootstrap")
 """
 INFER = """
 from clusteradm.cli.job_view import transfer, watch
@@ -102,6 +102,8 @@ def program(text: str) -> list[str | Path]:
 def test_bootstrap(width: int, answer: str) -> None:
     with terminal.command(program(BOOTSTRAP), width=width) as shown:
         watched(shown, "Task 0")
+        watched(shown, "2/4 Task 1")
+        assert "Play: play 2 of 3, 0:0" in shown.screen.text
         asked(shown, answer)
         watched(shown, "a message")
         assert shown.finish() == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +76,9 @@ def test_the_reader_has_gone(tmp_path: Path, words: str) -> None:
     pipe = without_reader()
     try:
         # Where it writes no data, or a host says no, that is the result; never a traceback.
-        assert finished(tmp_path, words, pipe) == (141, "")
+        status, err = finished(tmp_path, words, pipe)
+        assert status == 141
+        assert re.fullmatch(r'(cluster "cluster" \(2 hosts, .*\)\n)?', err)
     finally:
         os.close(pipe)
 
@@ -86,6 +90,35 @@ def test_the_reader_of_the_errors_has_gone(tmp_path: Path, words: str) -> None:
         assert finished(tmp_path, words, pipe, pipe)[0] in (2, 141)
     finally:
         os.close(pipe)
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_files_that_are_closed(tmp_path: Path, closed: str) -> None:
+    """A connection or a file must not get the number of standard output, and nothing is said of what nobody reads."""
+    hostile.prepare(tmp_path, "text")
+    words = [sys.executable, "-m", "clusteradm", "inventory", "-i", str(tmp_path / "inventory.yml"), "--graph"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {shlex.join(words)} {closed}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+def test_a_run_whose_reader_goes_ends_as_after_ctrl_c(tmp_path: Path) -> None:
+    hostile.prepare(tmp_path, "text")
+    (tmp_path / "playbook.yml").write_text("- {name: one, hosts: all, tasks: [{command: x}]}\n" * 3)
+    program = shlex.join([sys.executable, "-c", PROGRAM, "bootstrap", "--playbook", str(tmp_path / "playbook.yml")])
+    script = f"{program} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "CLUSTERADM_INVENTORY": str(tmp_path / "inventory.yml")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 141 and done.stdout.startswith("one: w1 head") and done.stderr.count("\n") == 1
+    # What --retry-failed goes by.
+    assert (tmp_path / "inventory.playbook.retry").read_text().split() == ["w1", "head"]
 
 
 def test_a_full_disk() -> None:

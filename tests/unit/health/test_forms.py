@@ -184,7 +184,10 @@ def test_names_by_convention() -> None:
 def test_two_findings_of_one_check_are_one_sample_and_the_worse_wins() -> None:
     findings = [Finding("h", "disk", "FULL", severity) for severity in (Severity.ERROR, Severity.WARNING)]
     text = prometheus(HealthReport("coral", findings))
-    assert 'clusteradm_check_severity{host="h",check="disk"} 2\n' in text and text.count("check_severity{") == 1
+    assert (
+        'clusteradm_check_severity{cluster="coral",host="h",check="disk"} 2\n' in text
+        and text.count("check_severity{") == 1
+    )
 
 
 def test_nagios_has_one_line_and_its_own_status(report: HealthReport) -> None:
@@ -253,7 +256,7 @@ def test_what_is_simulated_says_so_in_every_form(report: HealthReport) -> None:
         assert "SIMULATED" in text
     assert report.document()["simulated"] == [] and simulated.document()["simulated"] == simulated.simulated
     figure = Figure("host_tpus_simulated", {"host": "coral-0"}, 1)
-    assert 'clusteradm_host_tpus_simulated{host="coral-0"} 1\n' in prometheus(
+    assert 'clusteradm_host_tpus_simulated{cluster="coral",host="coral-0"} 1\n' in prometheus(
         dataclasses.replace(report, figures=[figure])
     )
     for text in (shown(report), nagios(report)[1], html(report)):

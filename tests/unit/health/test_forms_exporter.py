@@ -149,7 +149,7 @@ def test_textfile(cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch:
     survey.documents["c"]["runtime"]["mpi4py"] = None
     # Errors are in the file; the exit status is that of writing it.
     assert main(["exporter", "-i", str(cluster.path), "--textfile", str(path)]) == 0
-    assert 'clusteradm_check_state{host="c",check="runtime",state="NO_MPI4PY"} 1' in path.read_text()
+    assert 'clusteradm_check_state{cluster="cluster",host="c",check="runtime",state="NO_MPI4PY"} 1' in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert sorted(each.name for each in tmp_path.iterdir()) == ["clusteradm.prom", "inventory.yml"]
     assert main(["exporter", "-i", str(cluster.path), "--textfile", str(tmp_path / "no" / "x.prom")]) == 2

@@ -184,7 +184,10 @@ def test_an_address_outside_the_subnet(tmp_path: Path) -> None:
             ("ansible_user: mendel", "ansible_usr: mendel"),
             '11: unknown variable ansible_usr; did you mean "ansible_user"?',
         ),
-        (("ansible_user: mendel", "ansible_connection: local"), "11: ansible_connection must be ssh, not 'local'"),
+        (
+            ("ansible_user: mendel", "ansible_connection: winrm"),
+            "11: ansible_connection must be ssh or local, not 'winrm'",
+        ),
         (
             ("ansible_user: mendel", "ansible_ssh_common_args: -o ForwardX11=yes"),
             "11: ansible_ssh_common_args of b: -oForwardX11=yes is not supported",

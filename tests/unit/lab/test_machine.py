@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,19 @@ def test_a_missing_program_is_named_with_the_package_that_has_it(monkeypatch: py
     with pytest.raises(UsageError, match="systemd-container") as raised:
         machine.require()
     assert raised.value.next_step.startswith("install them with: apt-get install")
+
+
+def test_missing_python_packages_are_named_before_anything_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.require_modules()
+    there = importlib.util.find_spec
+    lacking = ("numpy", "ai_edge_litert")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in lacking else there(name))
+    with pytest.raises(UsageError, match="numpy, ai_edge_litert") as raised:
+        machine.require_modules()
+    words = shlex.split(raised.value.next_step.removeprefix("install them with: "))
+    assert words[:4] == [sys.executable, "-m", "pip", "install"]
+    # As setup.cfg says, so that what is installed is what was tested.
+    assert any(word.startswith("ai-edge-litert") and ">=" in word for word in words) and len(words) == 8
 
 
 def test_every_program_comes_from_a_package_that_is_installed() -> None:

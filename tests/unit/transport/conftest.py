@@ -19,7 +19,7 @@ import paramiko
 import pytest
 
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport import Connections, FirstContact
+from clusteradm.transport import Connections, FirstContact, ssh_config
 
 SSHD = Path(__file__).with_name("sshd.py")
 
@@ -77,6 +77,13 @@ class Boards:
 
 def _state(thread: Path) -> str:
     return thread.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.fixture(autouse=True)
+def no_ssh_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests do not depend on the person's own ssh_config."""
+    monkeypatch.setattr(ssh_config, "files", list)
+    ssh_config._reach.cache_clear()
 
 
 Start = Callable[..., Boards]

@@ -1,0 +1,46 @@
+"""The machine that clusteradm runs on, as a host of its own cluster (`ansible_connection: local`): without SSH."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+from clusteradm.inventory import Host
+from clusteradm.transport.stream import ProcessStream
+
+# The search path of a login. That of this process may begin with a virtual environment, whose Python is none of the
+# system's: it has no python3-apt.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class LocalConnection:
+    """What a Connection is to another host: programs are started here, as the user who runs clusteradm."""
+
+    def __init__(self, host: Host) -> None:
+        self.inventory_host = host
+        self.user = "root" if os.geteuid() == 0 else getpass.getuser()
+        self.alive = True
+
+    def session(self, command: str, timeout: float) -> ProcessStream:
+        """The standard streams of a shell command. `timeout`: nothing is waited for here."""
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        about = {"HOME": str(home), "USER": self.user, "LOGNAME": self.user, "PATH": _PATH}
+        # Where the program keeps its files; set by tests only.
+        kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "CLUSTERADM_STATE") if name in os.environ}
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            cwd=home if home.is_dir() else "/",
+            env={**about, **kept},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C goes to clusteradm alone
+        )
+        return ProcessStream(process)
+
+    def close(self) -> None:
+        """Nothing: each program ends with its streams."""
+        self.alive = False

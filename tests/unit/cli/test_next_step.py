@@ -1,0 +1,62 @@
+"""Commands in messages: each can be pasted, and works on the same hosts as the run that said it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from clusteradm.cli import commands, next_step
+from clusteradm.cli.main import main
+from clusteradm.testing import FakeHosts
+
+from .conftest import INVENTORY
+
+
+def args(**values: object) -> argparse.Namespace:
+    nothing = {"inventory": None, "limit": None, "known_hosts": None, "ask_become_pass": False}
+    return argparse.Namespace(**{**nothing, **values})
+
+
+def test_what_each_command_takes() -> None:
+    """The table of next_step is what the parsers say."""
+    found = {}
+    for name in commands.COMMANDS:
+        command = commands.parser([name]).child(name)
+        for verb, parser in [*command.children.items(), ("", command)]:
+            options = {action.dest for action in parser._actions}
+            takes = tuple(each for each in ("inventory", "limit", "known_hosts", "ask_become_pass") if each in options)
+            if takes:
+                found[f"{name} {verb}".strip()] = takes
+    assert found == next_step.COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("clusteradm job list shows them all", "clusteradm job list -i 'my site.yml' -K shows them all"),
+        ("run clusteradm bootstrap", "run clusteradm bootstrap -i 'my site.yml' --limit w1 -K"),
+        ("clusteradm bootstrap --limit w3", "clusteradm bootstrap -i 'my site.yml' -K --limit w3"),
+        ("clusteradm bootstrap --retry-failed", "clusteradm bootstrap -i 'my site.yml' -K --retry-failed"),
+        ("clusteradm infer --attach J", "clusteradm infer -i 'my site.yml' -K --attach J"),
+        ("clusteradm tpu reset w1:apex_0; else x", "clusteradm tpu reset -i 'my site.yml' -K w1:apex_0; else x"),
+        ("clusteradm inventory --host x", "clusteradm inventory -i 'my site.yml' --host x"),
+        ("`clusteradm enroll` does", "`clusteradm enroll -i 'my site.yml' --limit w1 -K` does"),
+        ("clusteradm lab up --nodes 4", "clusteradm lab up --nodes 4"),
+        ("clusteradm bootstrap -i other.yml", "clusteradm bootstrap --limit w1 -K -i other.yml"),
+        ("/opt/clusteradm job", "/opt/clusteradm job"),
+    ],
+)
+def test_options_of_the_run_are_added(text: str, shown: str) -> None:
+    assert next_step.complete(text, args(inventory="my site.yml", limit="w1", ask_become_pass=True)) == shown
+    assert next_step.complete(text, args()) == text
+
+
+def test_an_error_names_the_inventory(tmp_path: Path, hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "other site.yml"
+    path.write_text(INVENTORY)
+    assert main(["job", "show", "x", "-i", str(path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f'cluster "cluster" (3 hosts, {path})'
+    assert lines[-1] == f"  clusteradm job list -i '{path}' shows them all"

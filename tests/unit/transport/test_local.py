@@ -1,0 +1,109 @@
+"""The machine that clusteradm runs on, as a host: no SSH, sudo where it needs root."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clusteradm.errors import HostFailed
+from clusteradm.inventory import Cluster, Host
+from clusteradm.node.spec.wire.node import FindBlobs, Hello
+from clusteradm.transport import Connections, Password, local
+from clusteradm.transport.local import LocalConnection
+from clusteradm.transport.password import WrongPassword
+
+# Asks as sudo does, writes to standard error as sudo does, and starts what it is told to.
+SUDO = """\
+#!/bin/sh
+ask=
+while [ "$1" != -- ]; do
+    case $1 in
+        -n) if [ -f {folder}/password ]; then echo "sudo: a password is required" >&2; exit 1; fi;;
+        -p) ask=$2; shift;;
+    esac
+    shift
+done
+shift
+if [ -n "$ask" ] && [ -f {folder}/password ]; then
+    printf %s "$ask" >&2
+    read -r given
+    [ "$given" = "$(cat {folder}/password)" ] || {{ echo "Sorry, try again." >&2; exit 1; }}
+fi
+echo run >> {folder}/log
+exec "$@"
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """This machine, where a person who is not root has a sudo of the test's."""
+    (tmp_path / "bin").mkdir()
+    sudo = tmp_path / "bin/sudo"
+    sudo.write_text(SUDO.format(folder=tmp_path))
+    sudo.chmod(sudo.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(local, "_PATH", f"{tmp_path / 'bin'}:{local._PATH}")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(local.getpass, "getuser", lambda: "eve")
+    monkeypatch.setenv("CLUSTERADM_STATE", str(state))
+    monkeypatch.setenv("SECRET", "not for the program")
+    return Host("h", ("head",), {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}, {})
+
+
+def connect(tmp_path: Path, host: Host, **options: object) -> Connections:
+    return Connections(Cluster(tmp_path / "inventory.yml", {}, {host.name: host}), tmp_path / "known_hosts", **options)
+
+
+@pytest.mark.usefixtures("nothing_leaks")
+def test_the_node_program_runs_here_by_sudo(here: Host, tmp_path: Path) -> None:
+    with connect(tmp_path, here) as connections:
+        outcome = connections.each([here], lambda host: connections.node(host).call(Hello()))
+        assert outcome.ok["h"].boot == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        node = connections.node(here)
+        assert node.call(FindBlobs(("0" * 64,))).missing == ("0" * 64,)
+        assert connections.node(here) is node
+        again = connections.reconnect(here, within=5)
+        assert again is not node and again.call(Hello()).protocol == 1
+    assert (tmp_path / "log").read_text().splitlines() == ["run", "run"]
+    assert not (tmp_path / "known_hosts").exists()
+
+
+@pytest.mark.usefixtures("nothing_leaks")
+def test_a_password_of_sudo(here: Host, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("right")
+    with connect(tmp_path, here) as connections:
+        error = connections.each([here], connections.node).failed["h"]
+    assert isinstance(error, HostFailed) and "sudo asks for a password" in error.what and "-K" in error.next_step
+    with connect(tmp_path, here, sudo_password=Password("wrong")) as connections:
+        error = connections.each([here], connections.node).failed["h"]
+    assert isinstance(error, WrongPassword) and "Sorry, try again" in error.what
+    with connect(tmp_path, here, sudo_password=Password("right")) as connections:
+        assert connections.node(here).call(Hello()).protocol == 1
+
+
+def test_programs_start_as_after_a_login(here: Host) -> None:
+    """Not in a virtual environment, whose Python lacks what the system's has, and without the person's variables."""
+    stream = LocalConnection(here).session("pwd; env", 5)
+    text = b""
+    while data := stream.read(5):
+        text += data
+    stream.close()
+    names = {line.partition("=")[0] for line in text.decode().splitlines()[1:]}
+    assert names <= {"HOME", "USER", "LOGNAME", "PATH", "PWD", "LANG", "LC_ALL", "TZ", "CLUSTERADM_STATE", "SHLVL", "_"}
+    assert Path(text.decode().splitlines()[0]).is_dir()
+
+
+def test_a_program_that_takes_no_signal_ends_with_its_input(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = LocalConnection(here).session("cat", 5)
+
+    def denied() -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(stream._process, "terminate", denied)
+    started = time.monotonic()
+    stream.close()
+    assert time.monotonic() - started < 2 and stream.exit_status() == 0
