@@ -169,11 +169,13 @@ class Keeper:
         """See whether the process lives, and comes on."""
         death, pulse = self._process.death(), self._process.pulse
         if death is not None:
-            self._ended("its process " + death)
+            self._listen()  # to what it said last
+            if not self._failed:
+                self._ended("its process " + death)
         elif not self._ready:
             limit = max(2 * LIMIT_SECONDS, 4 * self._loading) if self._loading else START_SECONDS
             if now - self._started > limit:
-                self._fail("loading the model did not end in %d s%s" % (limit, self._why()))
+                self._fail("loading the model and a first inference did not end in %d s%s" % (limit, self._why()))
         elif pulse.step != self._step or pulse.inferred is None:
             if pulse.step != self._step:
                 self._moved = now

@@ -40,12 +40,16 @@ def main(folder: str, attempt: int) -> None:
 
 def work(descriptor: int) -> None:
     """Run the worker process of this rank."""
+    from clusteradm.node.job.channel import FAILED
     from clusteradm.node.job.process import enter
 
     pipe, pulse = enter(descriptor)
-    from clusteradm.node.job import worker
-
-    worker.work(pipe, pulse)
+    try:
+        from clusteradm.node.job import worker
+    except ImportError as error:
+        pipe.send(0, FAILED, {"error": "%s: run clusteradm bootstrap" % error})
+    else:
+        worker.work(pipe, pulse)
 
 
 if __name__ == "__main__":

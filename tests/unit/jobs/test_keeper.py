@@ -35,17 +35,20 @@ MODELS = ROOT / "tests" / "fixtures" / "tflite"
 # The worker process as it is, but that an input whose first number is -7 ends it in the way that the first word says.
 WORKER = """
 import os, signal, sys, time
-from clusteradm.node.edgetpu.engine import Engine
 from clusteradm.node.job import rank
-how, whole = sys.argv[1], Engine._run
-def run(self, tensor):
-    if tensor.flat[0] == -7:
-        os.kill(os.getpid(), signal.SIGSEGV if how == "crash" else signal.SIGKILL)
-    return whole(self, tensor)
-if how != "plain":
+how = sys.argv[1]
+if how in ("crash", "memory"):
+    from clusteradm.node.edgetpu.engine import Engine
+    whole = Engine._run
+    def run(self, tensor):
+        if tensor.flat[0] == -7:
+            os.kill(os.getpid(), signal.SIGSEGV if how == "crash" else signal.SIGKILL)
+        return whole(self, tensor)
     Engine._run = run
 if how == "load":
     sys.exit(3)
+if how == "import":
+    sys.modules["numpy"] = None
 rank.work(int(sys.argv[2]))
 """
 
@@ -197,7 +200,9 @@ def test_a_process_that_hangs_when_it_is_loaded_again_is_given_up(
     rank.give(10, 10)
     message = rank.next()
     assert message.tag == channels.FAILED
-    assert message.body["error"] == ("loading the model did not end in 2 s, after the inference did not end in 1 s")
+    assert message.body["error"] == (
+        "loading the model and a first inference did not end in 2 s, after the inference did not end in 1 s"
+    )
 
 
 def test_a_process_that_ends_while_it_loads_is_the_ranks_failure(start: Callable[..., Rank]) -> None:
@@ -206,6 +211,12 @@ def test_a_process_that_ends_while_it_loads_is_the_ranks_failure(start: Callable
         channels.FAILED,
         "its process ended with status 3 while it loaded the model",
     )
+
+
+def test_a_library_that_is_missing_is_named(start: Callable[..., Rank]) -> None:
+    message = start(made.recurrent(), numbers(1), "import").next()
+    assert message.tag == channels.FAILED
+    assert "numpy" in message.body["error"] and message.body["error"].endswith(": run clusteradm bootstrap")
 
 
 def test_a_stopped_process_is_replaced(start: Callable[..., Rank]) -> None:
