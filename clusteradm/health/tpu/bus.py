@@ -16,6 +16,8 @@ _GIGATRANSFERS = 5.0
 _ALL_ONES = 63
 # Device tree of a Dev Board, whose Edge TPU is soldered on: there is nothing to reseat.
 _SOLDERED = "imx8mq-phanbell"
+# Vendors of the bridges of virtual machines: QEMU and VMware.
+_GUESTS = {"1b36", "15ad"}
 _DEEPEST = 16  # limit of nested bridges
 # Words of a shell for a process that was ended by one of these signals.
 SIGNALS = {
@@ -89,6 +91,8 @@ def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
             cause,
             "take the board's power away for ten seconds (a reboot does not do): its Edge TPU is soldered on",
         )
+    if _GUESTS & {bridge.name[:4] for bridge in facts.bridges}:
+        return cause, "pass it through to this virtual machine, each chip of a dual card as a device of its own"
     remedy = "power the host off, reseat the module, power it on; if that does not help, try another slot or module"
     if missing * 2 == expected and not usb:
         remedy += "; half of a dual card needs a slot that has both of its lanes, or an adapter with a switch"

@@ -57,8 +57,7 @@ def last_words(card: Card, facts: Facts) -> str:
 def lost(facts: Facts) -> str:
     """Sentence that quotes what the log says about cards or slots that are empty now; empty if there is nothing."""
     there = {card.address for card in facts.cards}
-    busy = {bridge.address for card in facts.cards for bridge in _above(card.address, facts.bridges)}
-    empty = {bridge.address for bridge in facts.bridges} - busy
+    empty = {bridge.address for bridge in facts.bridges if not bridge.below}
     gone = {
         address
         for line in facts.kernel_log

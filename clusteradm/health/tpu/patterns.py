@@ -79,6 +79,7 @@ def patterns() -> tuple[Pattern, ...]:
     )
 
 
+@functools.lru_cache(maxsize=4096)
 def match(where: str, line: str) -> Match | None:
     """Match of the first pattern for source `where` (kernel, dkms or stderr) that the line has; None if none does."""
     short = line[:_LONGEST]

@@ -244,8 +244,11 @@ def _busy(case: _Case) -> Finding | None:
         owner = attempt.owner
     if (not device.owned and owner is None) or (owner and owner.job):
         return None
-    who = _who(owner, device.owner_pid)
-    return case.warning("BUSY", f"it is in use by {who}", "wait for it, or end it", "ET#359; GD gasket_open")
+    who, remedy = _who(owner, device.owner_pid), "wait for it, or end it"
+    if owner and not owner.user and not owner.command:
+        who += ", which the host does not show"
+        remedy += "; a container does not show a process of its host; one that is gone: modprobe -r apex; modprobe apex"
+    return case.warning("BUSY", f"it is in use by {who}", remedy, "ET#359; GD gasket_open")
 
 
 def _who(owner: Owner | None, pid: str | None) -> str:
