@@ -40,7 +40,7 @@ def judge(host: str, facts: Facts) -> Iterator[Finding]:
 
 def vectors(card: Card, facts: Facts) -> str:
     """Interrupt vectors of the card and of all cards, assigned and needed, in words; empty if unknown."""
-    if card.vectors is None:
+    if card.vectors is None or card.vectors >= VECTORS_PER_TPU:
         return ""
     count, given = len(facts.cards), sum(each.vectors or 0 for each in facts.cards)
     text = f"; it has {card.vectors} of {VECTORS_PER_TPU} vectors"

@@ -15,10 +15,12 @@ _KEEPERS = ("vfio-pci", "pci-stub", "uio_pci_generic", "pciback", "xen-pciback")
 _FIRST_WITHOUT_PACKAGE = (6, 4)
 # DKMS's version of the packages that Fedora's repositories build from a fork's current source.
 _FORK = re.compile(r"0\.0\.git\.")
-# The lines of a build's log that say what failed, as against those that say that something did.
+# The lines of a build's log that say what failed, as against those that say that something did. A compiler speaks the
+# language of the administrator.
 _ERROR = re.compile(
-    r"\berror: |^ERROR: (?!Cannot create report)|\*\*\* No rule to make target|gcc(-\d+)?: (command )?not found"
-    r"|clang(-\d+)?: (command )?not found|No space left on device|^Error!\s+(?!Bad return)|/build: No such file"
+    r"(\berror|\berreur|\bFehler|\bошибка|错误|エラー) ?[:：]|^ERROR: (?!Cannot create report)|^Error!\s+(?!Bad return)"
+    r"|(fixdep|recordmcount|modpost|genksyms|objtool): .*(not found|format error)"
+    r"|(gcc|clang)(-\d+)?: (command )?not found|\*\*\* No rule to make target|No space left on device|/build: No such file"
 )
 _POWER = "power the host off and on again (a reboot does not do)"
 _LOG_OF = re.compile(r"make\.log for \S+ for kernel (\S+)")

@@ -151,10 +151,14 @@ def _in_its_place(device: Device) -> tuple[str, str]:
 def _no_permission(case: _Case) -> Finding | None:
     node, facts = case.device.node, case.facts
     cause = _permission(node, facts) if node else ""
-    if not cause and case.attempt and case.attempt.access is False and case.attempt.error:
-        cause = f"{case.device.path} may not be opened by the cluster user"
     source = "SUBSYSTEM apex: 0660, group apex (gasket-dkms); ET#256, ET#637, tensorflow#35054"
     remedy = BOOTSTRAP
+    if not cause and case.attempt and case.attempt.access is False and case.attempt.error:
+        cause = f"{case.device.path} may not be opened by the cluster user"
+        if node and node.mode is not None and facts.user_in_group:
+            cause += ", though its owner, group and mode allow it"
+            remedy = "in a container, allow the device as well as pass it: lxc.cgroup2.devices.allow: c 120:* rwm (LXC)"
+            remedy += f", or --device {case.device.path} (Docker); else getfacl {case.device.path} on the host"
     if node and _UNMAPPED & {node.owner, node.group}:
         cause += ": an id of the container's host that the container does not have"
         remedy = f"on the container's host, pass it with the container's group: dev0: {node.path},gid=GID,mode=0660"

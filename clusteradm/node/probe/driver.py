@@ -11,7 +11,9 @@ _DKMS = "var/lib/dkms"
 _DKMS_NAMES = ("gasket", "gasket-dkms", "gasket-driver")
 # Lines told of a build's log: its first ones name the kernel, the errors say what failed, the last ones how it ended.
 _FIRST, _AROUND, _LAST = 2, 20, 18
-_ERROR = re.compile(r"\berror: |^ERROR: |\*\*\* |: not found$|^Error! ")
+_ERROR = re.compile(
+    r"(\berror|\berreur|\bFehler|\bошибка|错误|エラー) ?[:：]|^ERROR: |\*\*\* |: not found$|format error|^Error! "
+)
 _EXCLUDES = re.compile(r"^\s*(blacklist\s+apex\b|install\s+apex\s+\S*/(false|true)\b)", re.M)
 # The firmware's variable, by the UEFI specification.
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
