@@ -20,7 +20,8 @@ _FORK = re.compile(r"0\.0\.git\.")
 _ERROR = re.compile(
     r"(\berror|\berreur|\bFehler|\bошибка|错误|エラー) ?[:：]|^ERROR: (?!Cannot create report)|^Error!\s+(?!Bad return)"
     r"|(fixdep|recordmcount|modpost|genksyms|objtool): .*(not found|format error)"
-    r"|(gcc|clang)(-\d+)?: (command )?not found|\*\*\* No rule to make target|No space left on device|/build: No such file"
+    r"|(gcc|clang)(-\d+)?: (command )?not found|\*\*\* No rule to make target|No space left on device"
+    r"|/build: No such file"
 )
 _POWER = "power the host off and on again (a reboot does not do)"
 _LOG_OF = re.compile(r"make\.log for \S+ for kernel (\S+)")
