@@ -47,6 +47,8 @@ class Kernel:
         self._thread.start()
 
     def plug(self) -> None:
+        if pci.folder_of(self.view, TPU).exists():
+            return
         hardware.plug(self.view, BOARD, TPU)
         time.sleep(0.2)
         (self.root / "dev/apex_0").touch(0o660)
