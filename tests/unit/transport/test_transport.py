@@ -212,14 +212,19 @@ def launch(state: Path, *, send: bool) -> tuple[bytes, bytes, int]:
     return done.stdout, done.stderr, done.returncode
 
 
+def said(state: Path, *, send: bool) -> list[bytes]:
+    """The lines of its output; what a login prints before may lack the end of its line, so that some are empty."""
+    return [line for line in launch(state, send=send)[0].splitlines() if line]
+
+
 def test_the_package_is_sent_once_and_byte_compiled(tmp_path: Path) -> None:
     state = tmp_path / "state"
     name = digest()
-    lines = launch(state, send=True)[0].split()
+    lines = said(state, send=True)
     assert lines[0] == f'{{"need": "{name}"}}'.encode() and lines[1] == f'{{"have": "{name}"}}'.encode()
     assert b'"protocol":1' in lines[2]
     assert list((state / "node" / name).rglob("*.pyc"))
-    lines = launch(state, send=False)[0].split()
+    lines = said(state, send=False)
     assert lines[0] == f'{{"have": "{name}"}}'.encode() and b'"protocol":1' in lines[1]
 
 
