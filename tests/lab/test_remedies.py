@@ -117,17 +117,17 @@ def test_a_key_that_is_gone_is_bootstraps_and_is_proven(cluster: Cluster) -> Non
 
 
 def test_a_limited_run_proves_what_it_is_about(cluster: Cluster) -> None:
-    sh(cluster, "w3", f"rm {HOME}/.ssh/authorized_keys")
+    sh(cluster, "w2", f"rm {HOME}/.ssh/authorized_keys")
     # Without the head nobody knows its key: that is said, and no failure of the host.
-    status, document = bootstrap(cluster, "--limit", "w3")
-    assert status == 0 and tasks(document, "ignored") == {"w3": ["Everything is proven"]}
-    (said,) = [task for task in document["hosts"]["w3"]["tasks"] if task["task"] == "Everything is proven"]
+    status, document = bootstrap(cluster, "--limit", "w2")
+    assert status == 0 and tasks(document, "ignored") == {"w2": ["Everything is proven"]}
+    (said,) = [task for task in document["hosts"]["w2"]["tasks"] if task["task"] == "Everything is proven"]
     assert "Not proven: that the head starts ranks there" in said["result"]["msg"], said
-    status, document = bootstrap(cluster, "--limit", "head,w3")
+    status, document = bootstrap(cluster, "--limit", "head,w2")
     assert status == 0 and "Prove that all ranks start, talk and write" in tasks(document, "changed")["head"]
-    status, document = bootstrap(cluster, "--limit", "w3")
+    status, document = bootstrap(cluster, "--limit", "w2")
     assert status == 0 and tasks(document, "ignored", "failed") == {}
-    status, document = bootstrap(cluster, "--limit", "w3")
+    status, document = bootstrap(cluster, "--limit", "w2")
     assert (status, tasks(document, "changed", "ignored", "failed")) == (0, {})
     well(cluster)
 
@@ -179,13 +179,13 @@ def test_a_model_that_no_tpu_can_load_makes_none_ill(cluster: Cluster, tmp_path:
 
 def test_a_board_that_is_starting(cluster: Cluster) -> None:
     said = "System is booting up. Unprivileged users are not permitted to log in yet."
-    sh(cluster, "w3", f"echo '{said}' >/run/nologin")
+    sh(cluster, "w2", f"echo '{said}' >/run/nologin")
     finding = the_one(cluster, expect=4)
-    assert (finding["subject"], finding["state"]) == ("w3", "UNREACHABLE")
+    assert (finding["subject"], finding["state"]) == ("w2", "UNREACHABLE")
     assert "it is starting or stopping" in finding["cause"] and said in finding["cause"]
-    status, document = bootstrap(cluster, "--limit", "w3")
-    assert status == 4 and said in document["hosts"]["w3"]["reason"]
-    sh(cluster, "w3", "rm /run/nologin")
+    status, document = bootstrap(cluster, "--limit", "w2")
+    assert status == 4 and said in document["hosts"]["w2"]["reason"]
+    sh(cluster, "w2", "rm /run/nologin")
     well(cluster)
 
 
@@ -283,7 +283,7 @@ def test_a_frozen_head_does_not_hold_bootstrap_up(cluster: Cluster) -> None:
     took = time.monotonic() - begun
     assert status in (3, 4) and document["hosts"]["head"]["unreachable"] == 1
     assert took < 75, took
-    assert any("does not serve NFS" in document["hosts"][name]["reason"] for name in ("w1", "w2", "w3"))
+    assert any("does not serve NFS" in document["hosts"][name]["reason"] for name in ("w1", "w2"))
     cluster.lab.restore("head")
     well(cluster)
 
