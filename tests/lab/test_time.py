@@ -76,7 +76,7 @@ def test_the_time_is_served_to_the_subnet_alone(cluster: Cluster) -> None:
 def test_health_says_whose_time_it_is(cluster: Cluster) -> None:
     found = clocks(cluster)
     assert found["head"]["detail"].endswith("; its own time")
-    assert found["w1"]["detail"].endswith("; the head's time, which follows no time server")
+    assert found["w1"]["detail"].endswith(" ms to the head's time, which follows no time server")
 
 
 def test_a_time_service_that_does_not_run_is_started_by_fix(cluster: Cluster) -> None:

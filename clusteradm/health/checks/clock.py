@@ -77,6 +77,7 @@ class _Keeper:
     installed: bool
     source: str
     stratum: int
+    offset: float
     age: float
 
     @classmethod
@@ -88,6 +89,7 @@ class _Keeper:
             told.boolean("installed") is not False,
             told.text("source") or "",
             told.integer("stratum") or 0,
+            told.number("offset") or 0.0,
             0.0 if age is None else age,
         )
 
@@ -104,12 +106,12 @@ class _Keeper:
             return ""
         if not self.runs:
             return "; nobody's time"
-        if not host.is_head:
-            if self.follows(cluster.head.cluster_ip):
-                world = "" if self.stratum <= OWN_TIME else ", which follows no time server"
-                return f"; the head's time{world}"
-            return "; its own time"
-        return f"; the time of {self.source} (stratum {self.stratum})" if self.of_the_world else "; its own time"
+        if not host.is_head and self.follows(cluster.head.cluster_ip):
+            world = "" if self.stratum <= OWN_TIME else ", which follows no time server"
+            return f"; {self.offset * 1000:+.2f} ms to the head's time{world}"
+        if host.is_head and self.of_the_world:
+            return f"; {self.offset * 1000:+.2f} ms to the time of {self.source} (stratum {self.stratum})"
+        return "; its own time"
 
 
 def _skew(document: object) -> tuple[float, float] | None:

@@ -88,12 +88,12 @@ def of(host: str, told: object, skew: float = 0.0, **others: float) -> Finding:
 @pytest.mark.parametrize(
     ("host", "told", "state", "words"),
     [
-        ("h", WORLD, "OK", "the time of 192.0.2.7 (stratum 3)"),
+        ("h", WORLD, "OK", "; +0.00 ms to the time of 192.0.2.7 (stratum 3)"),
         ("h", ALONE, "OK", "its own time"),
         # Before the first answer, chrony serves nothing yet.
         ("h", {**ALONE, "source": "", "stratum": 0}, "OK", "its own time"),
-        ("a", FOLLOWS, "OK", "the head's time"),
-        ("a", {**FOLLOWS, "stratum": 11}, "OK", "the head's time, which follows no time server"),
+        ("a", {**FOLLOWS, "offset": -0.00125}, "OK", "; -1.25 ms to the head's time"),
+        ("a", {**FOLLOWS, "stratum": 11}, "OK", "; +0.00 ms to the head's time, which follows no time server"),
         ("a", {**FOLLOWS, "age": 301.0}, "NOT_FOLLOWING", "its own time"),
         ("a", {"runs": True, "source": "", "stratum": 0, "offset": 0.0, "age": 1.6e9}, "NOT_FOLLOWING", "its own time"),
         ("a", WORLD, "NOT_FOLLOWING", "its own time"),
