@@ -6,9 +6,11 @@ The boards share the machine's clock and cannot set it: their chrony watches it 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from commands import SHARED, Cluster
 
 pytestmark = pytest.mark.lab
@@ -77,6 +79,42 @@ def test_health_says_whose_time_it_is(cluster: Cluster) -> None:
     found = clocks(cluster)
     assert found["head"]["detail"].endswith("; its own time")
     assert found["w1"]["detail"].endswith(" ms to the head's time, which follows no time server")
+
+
+# A time server of the world, on a board's other address: a second chrony beside the board's own.
+WORLD = """
+cat >/run/world.conf <<'END'
+local stratum 3
+bindaddress 10.77.0.4
+allow
+cmdport 0
+bindcmdaddress /
+pidfile /run/world.pid
+user root
+END
+systemd-run --quiet --unit=world chronyd -x -d -f /run/world.conf
+"""
+
+
+def test_the_head_takes_the_time_from_the_world_where_it_can(cluster: Cluster, tmp_path: Path) -> None:
+    document = yaml.safe_load(cluster.lab.inventory.read_text(encoding="utf-8"))
+    document["all"]["vars"]["cluster_time_source"] = "10.77.0.4"
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text(yaml.safe_dump(document), encoding="utf-8")
+    (tmp_path / "known_hosts").write_bytes(cluster.lab.inventory.with_name("known_hosts").read_bytes())
+    cluster.on("w3", "sh", "-c", WORLD)
+    try:
+        cluster.run("bootstrap", "-i", inventory, "--limit", "head", "--tags", "clock")
+        for node, follows in (("head", "10.77.0.4,4"), ("w1", "10.78.0.1,5")):
+            until(cluster, node, f"chronyc -n -c tracking | grep -q ',{follows},'")
+        found = clocks(cluster)
+        assert found["head"]["detail"].endswith(" to the time of 10.77.0.4 (stratum 4)")
+        assert found["w1"]["detail"].endswith(" to the head's time")
+    finally:
+        cluster.on("w3", "systemctl", "stop", "world")
+        cluster.run("bootstrap", "--limit", "head", "--tags", "clock")
+        cluster.on("head", "sh", "-c", f"rm -f {CONFIGURATION}.*~")
+    until(cluster, "w1", "chronyc -n -c tracking | grep -q ',10.78.0.1,11,'", 120)
 
 
 def test_a_time_service_that_does_not_run_is_started_by_fix(cluster: Cluster) -> None:
