@@ -180,7 +180,7 @@ IN_PLAY = "under vars: of the play ({playbook}:2)"
         pytest.param(
             "{{ hostvars['pc-0'].cluster_if }}",
             "'cluster_if' is undefined for the host pc-0; did you mean \"cluster_ip\"?",
-            "see what it has: clusteradm inventory --host pc-0",
+            "see what it has: clusteradm inventory -i {inventory} --host pc-0",
             id="of another host, whose it cannot be",
         ),
         pytest.param(
@@ -198,7 +198,7 @@ IN_PLAY = "under vars: of the play ({playbook}:2)"
         pytest.param(
             "{{ size.height }}",
             "'int object' has no attribute 'height'",
-            "correct that line, or the variables it uses: clusteradm inventory --host pc-1",
+            "correct that line, or the variables it uses: clusteradm inventory -i {inventory} --host pc-1",
             id="not a variable at all",
         ),
     ],
@@ -215,7 +215,8 @@ def test_a_missing_variable_is_named_with_template_and_line_and_where_to_set_it(
         main(["template", "show", "-i", inventory, "--host", "pc-1", "--playbook", str(playbook), str(template)]) == 2
     )
     output = capsys.readouterr()
-    first, second = output.err.splitlines()
+    about, first, second = output.err.splitlines()
+    assert inventory in about
     assert first.endswith(f"{template}:3: {said}")
     assert remedy.format(inventory=inventory, playbook=playbook) in second
     assert output.out == ""
