@@ -24,6 +24,7 @@ from typing import Any
 from clusteradm.cli.health_forms.prometheus import FAMILIES
 from clusteradm.inventory.variables import CONNECTION, KINDS, VARIABLES, Variable
 from clusteradm.node import spec
+from clusteradm.node.spec.facts import DATE_TIME, FACTS
 from clusteradm.node.spec.modules import MODULES
 from clusteradm.playbook.read.keywords import HANDLER, IMPORT, IMPORT_TASKS, PLAY, TASK
 from clusteradm.playbook.render.filters import FILTERS, TESTS
@@ -101,6 +102,12 @@ def _module(name: str, spec: Mapping[str, Any]) -> str:
         ),
     )
     return f"### {name}\n\n{said}" + (f"\n\n{options}" if spec["options"] else "")
+
+
+def facts() -> str:
+    """Table of facts, and the keys of date_time."""
+    table = _table(("fact", "meaning"), ((f"`{name}`", meaning) for name, meaning in FACTS.items()))
+    return f"{table}\n\nKeys of `date_time`: {', '.join(f'`{key}`' for key in DATE_TIME)}."
 
 
 def metrics() -> str:
@@ -231,6 +238,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "variables.md": {"cluster": lambda: variables(VARIABLES), "connection": lambda: variables(CONNECTION)},
     "playbooks.md": {
         "keywords": keywords,
+        "facts": facts,
         "modules": modules,
         "filters": lambda: _names(sorted(FILTERS)),
         "tests": lambda: _names(sorted(TESTS)),

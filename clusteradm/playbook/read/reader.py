@@ -12,6 +12,7 @@ from clusteradm.errors import InputErrors, Problem, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.nearest import nearest
 from clusteradm.playbook.model import Place, Play, Playbook, Task
+from clusteradm.playbook.read import facts
 from clusteradm.playbook.read.keywords import IMPORT, LINEAR_ONLY, PLAY, Keywords
 from clusteradm.playbook.read.source import Entry, Source, Unreadable, Value
 from clusteradm.playbook.read.tasks import Inherited, TaskReader
@@ -26,9 +27,11 @@ def load(path: Path, cluster: Cluster, templates: Templates | None = None) -> Pl
     problems: list[Problem] = []
     reader = _Reader(cluster, templates or Templates(), problems)
     plays = reader.playbook(path)
+    playbook = Playbook(path, cluster, plays)
+    problems += facts.check(playbook)
     if problems:
-        raise InputErrors(sorted(problems))
-    return Playbook(path, cluster, plays)
+        raise InputErrors(sorted(set(problems)))
+    return playbook
 
 
 class _Reader:
