@@ -36,15 +36,15 @@ def test_prometheus(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["health", "--from", str(path), "--format", "prometheus"]) == 3
     text = capsys.readouterr().out
     for sample in (
-        f'clusteradm_tpu_temperature_celsius{{host="c",tpu="{ADDRESS}"}} 91.05',
-        f'clusteradm_tpu_trip_point_celsius{{host="c",tpu="{ADDRESS}",point="1"}} 89.8',
-        f'clusteradm_tpu_interrupts_total{{host="c",tpu="{ADDRESS}"}} 12',
-        f'clusteradm_tpu_owned{{host="c",tpu="{ADDRESS}"}} 0',
-        'clusteradm_host_tpus{host="c"} 1',
-        'clusteradm_host_tpus_expected{host="c"} 1',
-        'clusteradm_host_disk_free_bytes{host="h",path="/"} 4000000000',
-        'clusteradm_host_share_seconds{host="h"} 0.01',
-        "clusteradm_survey_timestamp_seconds 1764000000",
+        f'clusteradm_tpu_temperature_celsius{{cluster="cluster",host="c",tpu="{ADDRESS}"}} 91.05',
+        f'clusteradm_tpu_trip_point_celsius{{cluster="cluster",host="c",tpu="{ADDRESS}",point="1"}} 89.8',
+        f'clusteradm_tpu_interrupts_total{{cluster="cluster",host="c",tpu="{ADDRESS}"}} 12',
+        f'clusteradm_tpu_owned{{cluster="cluster",host="c",tpu="{ADDRESS}"}} 0',
+        'clusteradm_host_tpus{cluster="cluster",host="c"} 1',
+        'clusteradm_host_tpus_expected{cluster="cluster",host="c"} 1',
+        'clusteradm_host_disk_free_bytes{cluster="cluster",host="h",path="/"} 4000000000',
+        'clusteradm_host_share_seconds{cluster="cluster",host="h"} 0.01',
+        'clusteradm_survey_timestamp_seconds{cluster="cluster"} 1764000000',
     ):
         assert sample + "\n" in text
 

@@ -121,8 +121,9 @@ def test_what_is_absent_or_silent_counts_against_what_is_declared() -> None:
     page = html(report)
     assert "3 of 8</td>" in page and "0 of 1</td>" in page and "3 of 10 Edge TPUs OK" in page
     metrics = prometheus(report)
-    assert 'clusteradm_host_tpus_ok{host="w1"} 3' in metrics and 'clusteradm_host_tpus_ok{host="w2"} 0' in metrics
-    assert 'clusteradm_host_tpus_expected{host="w2"} 1' in metrics
+    assert 'clusteradm_host_tpus_ok{cluster="c",host="w1"} 3' in metrics
+    assert 'clusteradm_host_tpus_ok{cluster="c",host="w2"} 0' in metrics
+    assert 'clusteradm_host_tpus_expected{cluster="c",host="w2"} 1' in metrics
 
 
 def test_no_finding_at_all() -> None:

@@ -16,30 +16,37 @@ from clusteradm.playbook.state import BEGINNING, RunState
 YEAR = 365 * 86400
 
 
-def planned(cluster: Cluster, epoch: int) -> Planned:
-    """The task, for a run_state whose clock says `epoch`."""
+def planned(cluster: Cluster, epoch: int, stratum: str) -> Planned:
+    """The task, for a run_state whose clock says `epoch`, and whose time server `stratum`."""
     playbook = load(shipped.PLAYBOOKS / "prepare.yml", cluster)
     play = playbook.plays[0]
     run_state = RunState(cluster.hosts.values())
     run_state.begin_play(play, cluster.hosts)
     state = run_state.hosts["w1"]
     state.facts = {"date_time": {"epoch": str(epoch)}}
+    state.results["stratum"] = {"stdout": stratum}
     run_state.advance(state, BEGINNING + 1)
-    (step,) = [step for step in play.steps if "clock" in step.task.name]
+    (step,) = [step for step in play.steps if step.task.name.startswith("Set the clock")]
     planner = Planner(playbook, run_state, Templates(), check=False, diff=False, limit=None)
     return planner.plan(state, play, step)
 
 
 @pytest.mark.parametrize(
-    ("off", "is_set"),
-    [(-YEAR, True), (YEAR, True), (-11, True), (11, True), (-10, False), (10, False), (0, False)],
+    ("off", "stratum", "is_set"),
+    [
+        *((off, "", True) for off in (-YEAR, YEAR, -11, 11)),
+        *((off, "", False) for off in (-10, 10, 0)),
+        # A head that follows nobody, one that is not synchronized, and one that follows the world's time.
+        *((YEAR, stratum, True) for stratum in ("10", "0", "16")),
+        *((YEAR, stratum, False) for stratum in ("1", "3", "9")),
+    ],
 )
 def test_a_clock_is_set_where_it_is_more_than_ten_seconds_off(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, off: int, is_set: bool
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, off: int, stratum: str, is_set: bool
 ) -> None:
     now = 1_790_000_000
     monkeypatch.setitem(GLOBALS, "now", lambda: datetime.datetime.fromtimestamp(now))
-    task = planned(cluster, now + off)
+    task = planned(cluster, now + off, stratum)
     if is_set:
         assert task.request is not None and task.request["module"] == "command"
         assert task.request["args"]["cmd"] == f"date --set=@{now}"
