@@ -25,7 +25,7 @@ def planned(cluster: Cluster, epoch: int, stratum: str) -> Planned:
     state = run_state.hosts["w1"]
     state.facts = {"date_time": {"epoch": str(epoch)}}
     state.results["stratum"] = {"stdout": stratum}
-    run_state.advance(state, BEGINNING + 1)
+    run_state.advance(state, BEGINNING + 2)
     (step,) = [step for step in play.steps if step.task.name.startswith("Set the clock")]
     planner = Planner(playbook, run_state, Templates(), check=False, diff=False, limit=None)
     return planner.plan(state, play, step)
