@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
+import os
+import select
 import signal
 import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -32,6 +34,7 @@ class Display:
         self._render = render
         self._lasting = lasting
         self._live: Live | None = None
+        self._keeps = False
         self._stopping = threading.Event()
 
     def __enter__(self) -> Display:
@@ -68,6 +71,7 @@ class Display:
             redirect_stdout=show.stdout.is_terminal,
             redirect_stderr=show.stderr.is_terminal,
         )
+        self._keeps = _keep_output(2 if self._output.stderr else 1, True)
         self._live.start(refresh=True)
         show.Output.live = self._output
         self._stopping = threading.Event()
@@ -98,6 +102,8 @@ class Display:
                 self._stopping.set()
                 live.stop()
                 show.Output.live = None
+                if self._keeps:
+                    _keep_output(2 if self._output.stderr else 1, False)
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,22 @@ def _uninterrupted() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
+def _keep_output(fd: int, keep: bool) -> bool:
+    """Whether Ctrl-C leaves what is written and not yet shown; returns whether that was changed.
+
+    A terminal drops it by default: the rest of a drawing, and the next one takes back lines that are not its own.
+    """
+    # A process in the background would be stopped; it gets no Ctrl-C either.
+    if not os.isatty(fd) or os.tcgetpgrp(fd) != os.getpgrp():
+        return False
+    attributes = termios.tcgetattr(fd)
+    if bool(attributes[3] & termios.NOFLSH) == keep:
+        return False
+    attributes[3] ^= termios.NOFLSH
+    termios.tcsetattr(fd, termios.TCSADRAIN, attributes)
+    return True
+
+
 @contextlib.contextmanager
 def _stopped() -> Iterator[None]:
     """No display within the block."""
@@ -141,6 +163,24 @@ def can_ask() -> bool:
     return main and sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def _await_line(fd: int) -> None:
+    """Wait until a line has been typed, or the input has ended. Raises KeyboardInterrupt.
+
+    The interpreter would see a Ctrl-C between its last look for signals and the read only after the next line. So it
+    does not read before there is something, and the wakeup descriptor ends the wait.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        while fd not in select.select([fd, reader], [], [])[0]:
+            os.read(reader, 1 << 10)
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
+
+
 def confirm(table: str, question: str) -> bool:
     """Show the table, ask the question. No without a y, and at the end of input."""
     with _stopped():
@@ -151,6 +191,7 @@ def confirm(table: str, question: str) -> bool:
         try:
             sys.stderr.write(show.line(question) + " [y/N] ")
             sys.stderr.flush()
+            _await_line(sys.stdin.fileno())
             answer = sys.stdin.readline()
         except UnicodeDecodeError:
             answer = "?"
@@ -177,12 +218,16 @@ def ask(question: str) -> str | None:
 
 
 def password(question: str) -> str:
-    """Ask on the terminal, without echo. Empty at the end of input."""
-    with _stopped():
+    """Ask on the terminal, without echo. Empty at the end of input. Raises OSError without a terminal."""
+    with _stopped(), Path("/dev/tty").open("r+b", buffering=0) as terminal:
+        # As getpass, which cannot wait for Ctrl-C. What was typed before the question is dropped.
+        before = termios.tcgetattr(terminal)
+        hidden = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
         try:
-            return getpass.getpass(show.line(question))
-        except (EOFError, KeyboardInterrupt) as error:
-            sys.stderr.write("\n")
-            if isinstance(error, EOFError):
-                return ""
-            raise
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, hidden)
+            terminal.write(show.line(question).encode())
+            _await_line(terminal.fileno())
+            return os.fsdecode(terminal.readline()).rstrip("\n")
+        finally:
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+            terminal.write(b"\n")

@@ -165,6 +165,11 @@ class Terminal:
         """Whether what is typed is to be seen."""
         return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
 
+    @property
+    def flushes(self) -> bool:
+        """Whether the terminal is as it is by default: Ctrl-C drops what it has not shown."""
+        return not termios.tcgetattr(self._master)[3] & termios.NOFLSH
+
     def wait_for_secret(self, question: str) -> None:
         """Draw until the question is there, and what is typed is not to be seen."""
         self.wait_for(question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,34 @@ def test_health_watch(width: int) -> None:
             assert part.count("HOSTS") == 1 and part.count("cause:") == 1 == part.count("remedy:")
             assert " ".join(f"word{number}" for number in range(40)) + " end" in " ".join(part.split())
         assert text.rstrip().endswith("clusteradm: interrupted") and shown.screen.cursor
+
+
+LASTING = """
+import pathlib
+from rich.console import Group
+print("above")
+try:
+    with Display(show.stdout, lambda: Group(*(f"row {n} ".ljust(70, ".") for n in range(9))), lasting=True) as view:
+        for _ in range(20):  # more than the terminal keeps for its reader
+            view.draw()
+        pathlib.Path(sys.argv[1]).touch()
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("below")
+"""
+
+
+def test_ctrl_c_before_a_drawing_is_shown(tmp_path: Path) -> None:
+    """A terminal drops at Ctrl-C what it has not shown yet; a last drawing would then take back lines above it."""
+    with terminal.command([*program(LASTING), tmp_path / "drawn"]) as shown:
+        while not (tmp_path / "drawn").exists():
+            time.sleep(0.01)
+        shown.type("\x03")
+        shown.wait_for("below")
+        assert shown.finish() == 0
+        assert shown.screen.text.rstrip().splitlines() == [
+            "above",
+            *(f"row {n} ".ljust(70, ".") for n in range(9)),
+            "below",
+        ]
+        assert shown.flushes

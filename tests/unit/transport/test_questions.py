@@ -96,6 +96,35 @@ def test_ctrl_c_at_the_question_ends_the_program(start: Start, command: str) -> 
     assert not boards.known_hosts.exists()
 
 
+# Ctrl-C, by a timer, at any moment from the start of the question to the wait for its answer.
+ASKING = """
+import signal, sys, time
+from clusteradm.cli.display import confirm, password
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+ask = {"confirm": lambda: confirm("", "sure?"), "password": lambda: password("secret? ")}[sys.argv[1]]
+def interrupted(seconds):
+    begun = time.perf_counter()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        ask()
+        print("not interrupted")
+    except KeyboardInterrupt:
+        return time.perf_counter() - begun
+longest = min(interrupted(0.05) - 0.05 + 0.0005 for _ in range(3))
+for number in range(600):
+    interrupted(longest * (number + 1) / 600)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("question", ["confirm", "password"])
+def test_no_ctrl_c_is_lost_before_the_wait_for_an_answer(question: str) -> None:
+    with terminal.command([sys.executable, "-c", ASKING, question]) as shown:
+        shown.wait_for("done")
+        assert shown.finish() == 0 and shown.echoes
+        assert "not interrupted" not in shown.screen.text
+
+
 def test_an_answer_typed_before_the_question_is_none(start: Start) -> None:
     boards = start(1)
     with terminal.clusteradm(*bootstrap(boards)) as shown:
