@@ -14,6 +14,8 @@ RECENT_SECONDS = 600
 _STAMP = re.compile(r"\[\s*(\d{1,12})[.\]]")
 # "0000:01:00.0", and as an IOMMU writes it, "01:00.0".
 _ADDRESS = re.compile(r"(?<![0-9a-f:.])((?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?![0-9a-f])")
+# What stands below a crash or a warning of any part of the kernel: all modules by name, and the calls that led there.
+_TRACE = re.compile(r"Modules linked in:|\b(apex|gasket)\([A-Z]+[+-]?\)|\+0x[0-9a-f]+/0x[0-9a-f]+ \[(apex|gasket)\]$")
 _DEEPEST = 16  # limit of nested bridges
 
 
@@ -23,6 +25,8 @@ def about(card: Card, facts: Facts) -> list[str]:
     others = {other.address for other in facts.cards} - {card.address}
     found = []
     for line in facts.kernel_log:
+        if _TRACE.search(line[:2000]):
+            continue
         named = [_whole(address, (card.address, *above, *others)) for address in _ADDRESS.findall(line[:2000])]
         # A bridge's line may name the card that it is about. Where no bridge is known, any may be above the card.
         bridge = above & set(named) if above else "pcieport" in line

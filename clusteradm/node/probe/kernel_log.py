@@ -24,6 +24,15 @@ _TROUBLE = re.compile(
     r"\bAER\b|\bDPC\b|PCIe Bus Error|error status/mask|Link Down|[Ll]ink down|not present|Link Active|inaccessible"
     r"|change power state|can't assign|no space for|failed to assign|recover|not ready|retraining"
 )
+# The first line of a crash, of a hang or of a warning, and a line of its trace that names the driver. It names every
+# module that is loaded, too.
+_CRASH = re.compile(
+    r"Internal error: |\bOops: |BUG: unable to handle|nable to handle kernel|general protection fault|WARNING: CPU"
+    r"|INFO: task .* blocked for more than"
+)
+_IN_DRIVER = re.compile(r"\[(apex|gasket)\]")
+_LOADED = re.compile(r"Modules linked in:|\b(apex|gasket)\([A-Z]+[+-]?\)")
+_LONGEST_TRACE = 150
 _ADDRESS = re.compile(r"(?<![0-9a-f:.])(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7](?![0-9a-f])")
 _PRIORITY = re.compile(r"^\d+,\d+,(\d+),[^;]*;(.*)$")
 
@@ -50,11 +59,26 @@ def kernel_log(root: str) -> Optional[List[str]]:
     # An IOMMU writes an address without its domain.
     cards |= {card.partition(":")[2] for card in cards}
     bridges = {bridge["address"] for bridge in pcie.bridges(root)}
-    return _bounded([line for line in found if _is_about(line.partition("] ")[2], cards, bridges)])
+    return _bounded(_about_them(found, cards, bridges))
+
+
+def _about_them(lines: List[str], cards: Set[str], bridges: Set[str]) -> List[str]:
+    """The lines about the driver, cards and bridges; before those of a trace, the first line of the crash."""
+    kept: Set[int] = set()
+    crash = None
+    for number, line in enumerate(lines):
+        text = line.partition("] ")[2]
+        if crash is None or number - crash > _LONGEST_TRACE or "end trace" in text:
+            crash = number if _CRASH.search(text) else None
+        if _is_about(text, cards, bridges):
+            kept.add(number)
+            if crash is not None and _IN_DRIVER.search(text):
+                kept.add(crash)
+    return [lines[number] for number in sorted(kept)]
 
 
 def _is_about(text: str, cards: Set[str], bridges: Set[str]) -> bool:
-    if _ABOUT_THEM.search(text):
+    if _ABOUT_THEM.search(text) and not _LOADED.search(text):
         return True
     addresses = set(_ADDRESS.findall(text))
     return bool(cards & addresses) or bool(bridges & addresses and _TROUBLE.search(text))

@@ -167,6 +167,14 @@ def test_a_line_about_another_card_is_no_cause() -> None:
         assert not re.search("AER|DMAR|DPC|Link Down", causes[address])
 
 
+def test_a_crash_elsewhere_is_not_the_last_word_about_it() -> None:
+    """Below a crash or a warning of any part, the kernel lists every module."""
+    fixture = load("wedged-hang-unexplained")
+    log = fixture["document"]["tpu"]["kernel_log"]
+    log += ["[99.1] Modules linked in: apex(OE) gasket(OE) zram", "[99.2]  xt_nat gasket(OE) e1000e"]
+    assert all(fixture["expected"]["cause"] in each.cause for each in judged(fixture))
+
+
 def test_what_a_good_line_does_not_disprove_stays(tmp_path: Path) -> None:
     """ "Not throttled" is about heat alone; a card that is taken anew is another story."""
     fixture = load("wedged-ram")

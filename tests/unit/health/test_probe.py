@@ -133,6 +133,26 @@ def test_what_is_repeated_does_not_crowd_out_what_came_first(tmp_path: Path) -> 
     assert found is not None and len(found) == 200 and first in found[0] and "message 4999" in found[-1]
 
 
+def test_a_crash_of_the_driver_is_told_by_its_first_line_and_one_of_others_is_not(tmp_path: Path) -> None:
+    crash = [
+        "Internal error: synchronous external abort: 0000000096000210 [#1] PREEMPT SMP",
+        "Modules linked in: apex(O) gasket(O) zram",
+        "Workqueue: events check_temperature_work_handler [apex]",
+        "---[ end trace 0000000000000000 ]---",
+    ]
+    other = [
+        "BUG: unable to handle page fault for address: 0000000000010000",
+        "Oops: Oops: 0000 [#1] PREEMPT SMP PTI",
+        "RIP: 0010:task_work_run+0x50/0x90",
+        "Modules linked in: apex(OE) gasket(OE) zram",
+        "---[ end trace 0000000000000000 ]---",
+        "gasket: loading out-of-tree module taints kernel.",
+    ]
+    kmsg(tmp_path, *other, *crash)
+    found = kernel_log.kernel_log(str(tmp_path))
+    assert found is not None and [line.partition("] ")[2] for line in found] == [other[-1], crash[0], crash[2]]
+
+
 def test_the_log_of_a_running_kernel_can_be_read_to_its_end() -> None:
     if not os.access("/dev/kmsg", os.R_OK):
         pytest.skip("this machine shows no kernel log")
