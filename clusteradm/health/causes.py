@@ -70,6 +70,8 @@ RULES = (
     Rule("link", _states("SLOWER", "HALF_DUPLEX", "LOSSY", "LATE"), Reach.OWN, {"mpi": _states("SLOW_LINK")}),
     Rule("disk", ANY, Reach.HEAD, {"nfs": _states("UNUSABLE"), "mpi": _states("FAILED", "NO_START")}),
     Rule("disk", ANY, Reach.OWN, {"mpi": _states("NO_START")}),
+    # Open MPI has its session folders there, and a rank that ends for want of one ends all of them.
+    Rule("disk", _states("TMP"), Reach.ALL, {"mpi": _states("NO_START", "NO_MESSAGES", "HELD_UP", "FAILED")}),
     Rule(
         "nfs",
         _states("STALE", "UNUSABLE"),

@@ -14,6 +14,8 @@ MIN_FREE_BYTES = 200 * 1024**2
 MIN_FREE_SHARE = 0.05
 # As for bytes: of a large file system's inodes, 5 % are millions.
 MIN_INODES = 10_000
+# Open MPI 4.1 puts some 4 MB into its session folder.
+TMP_BYTES = 8 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def judge(host: Host, system: Reading) -> Iterator[Finding]:
 
 def _tmp(host: Host, tmp: Reading) -> Finding | None:
     """Finding of a /tmp that the cluster user cannot write to: mpirun and the trials of TPUs cannot start there."""
-    reason = tmp.text("error")
+    reason, free = tmp.text("error"), tmp.number("free")
+    if free is not None and free < TMP_BYTES:
+        reason = f"it has no space for MPI's files ({free / 1e6:.1f} MB free)"
     # Without that user there is another finding; and slow is not wrong.
     if reason is None or tmp.boolean("timeout") or reason.startswith("there is no user"):
         return None
@@ -80,7 +84,7 @@ def _tmp(host: Host, tmp: Reading) -> Finding | None:
         remedy = "make room on the host: du -xh /tmp | sort -h | tail, and remove what nobody uses"
     elif "Read-only" in reason:
         remedy = "see dmesg on the host: a card that fails is remounted so; else: mount -o remount,rw /tmp"
-    return error(host.name, CHECK, "TMP", f"the cluster user cannot write to /tmp: {reason}", remedy)
+    return error(host.name, CHECK, "TMP", f"the cluster user cannot use /tmp: {reason}", remedy)
 
 
 def _room(path: str) -> _Room:

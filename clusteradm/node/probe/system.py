@@ -34,14 +34,18 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def write_to_tmp() -> Dict[str, Any]:
-    """As the cluster user: a file in /tmp, where MPI and every trial of a TPU have theirs. Raises OSError."""
+    """As the cluster user: a file in /tmp, where MPI and every trial of a TPU have theirs. Raises OSError.
+
+    {"free": bytes that are free there for users}
+    """
     descriptor, path = tempfile.mkstemp(prefix="clusteradm-probe-", dir="/tmp")
     try:
         with open(descriptor, "wb") as file:
             file.write(b"\0" * _TMP_BYTES)
     finally:
         os.unlink(path)
-    return {}
+    about = os.statvfs(os.path.dirname(path))
+    return {"free": about.f_bavail * about.f_frsize}
 
 
 def meminfo(root: str) -> Dict[str, int]:

@@ -217,6 +217,12 @@ def test_a_tmp_that_the_cluster_user_cannot_write_to(cluster: Cluster, survey: S
     found = {each.name: each for each in health.judge(cluster, survey) if not each.ok}
     assert found["c disk: TMP"].because == "" and remedy in found["c disk: TMP"].remedy
     assert found["c mpi: NO_START"].because == "c disk: TMP"
+    survey.cluster["hello"] = {"ok": False, "said": ["c", "h"], "wrote": ["c", "h"], "error": "PMIX ERROR"}
+    found = {each.name: each for each in health.judge(cluster, survey) if not each.ok}
+    assert found["h mpi: NO_MESSAGES"].because == "c disk: TMP", "a rank that ends for want of it ends all"
+    survey.documents["c"]["system"]["tmp"] = {"ok": True, "free": 1 << 20}
+    (small,) = [each for each in health.judge(cluster, survey) if each.state == "TMP"]
+    assert "1.0 MB free" in small.cause and "du -xh /tmp" in small.remedy
     survey.documents["c"]["system"]["tmp"] = {"ok": False, "error": "there is no user cluster here: run it"}
     assert "c disk: TMP" not in {each.name for each in health.judge(cluster, survey)}
 
