@@ -105,12 +105,14 @@ def _show(args: argparse.Namespace, jobs: Jobs) -> None:
 def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
     spec, status = details.spec, details.status
     done = details.progress.done if details.progress else 0
+    errors = status.errors or (details.progress.errors if details.progress else 0)
+    failed = f", {errors:,} of them with an error" if errors else ""
     places = ", ".join(f"{slot.host} ({len(slot.tpus)})" for slot in spec.slots)
     return [
         ("job", spec.job),
         ("state", status.state + (f": {status.error}" if status.error else "")),
         ("model", f"{spec.model.name} version {spec.model.version}"),
-        ("inputs", f"{done:,} of {spec.inputs:,} done" + ("" if details.bytes else "; the inputs are removed")),
+        ("inputs", f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")),
         ("slots", places + (f", at most {counted(spec.ranks, 'rank')}" if spec.ranks else "")),
         ("directory", directory),
     ]

@@ -69,8 +69,12 @@ def test_the_ranks_of_an_attempt_are_shown(
         {"attempt": 2, "started": 2.0, "hosts": ["w1"]},
     ]
     status = {"state": "running", "total": 5, "attempts": attempts}
+    progress = {"attempt": 1, "phase": "running", "total": 5, "done": 3, "errors": 1, "now": 2.0, "ranks": [rank]}
+    progress.update(first_dispatch=1.0, last_result=2.0)
+    (place.own(job) / "run" / "progress.json").write_text(json.dumps(progress))
     (place.own(job) / "run" / "status.json").write_text(json.dumps(status))
     assert run("show", job) == 0
     out = capsys.readouterr().out
     assert "attempt 1: mpirun ended with status 1" in out and "attempt 2: running" in out
+    assert "3 of 5 done, 1 of them with an error" in out
     assert ["1", "w1", "0000:01:00.0", "failed", "3", "hot"] in [line.split() for line in out.splitlines()]
