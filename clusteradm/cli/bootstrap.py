@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     with context.connect(args, cluster) as connections:
         work = PlaybookRun(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
         console = show.stderr if args.json else show.stdout
-        with View(console, diff=args.diff, check=args.check) as view:
+        with View(
+            console, diff=args.diff, check=args.check, complete=lambda text: next_step.complete(text, args)
+        ) as view:
             try:
                 recap = work.execute(view.event)
             except BrokenPipeError:  # nobody reads on: the run has ended as after Ctrl-C

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from clusteradm import transport
-from clusteradm.cli import display, show
+from clusteradm.cli import display, next_step, show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
 from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
@@ -130,7 +130,7 @@ def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password 
         known_hosts,
         forks=args.forks,
         first_contact=first_contact,
-        ask=_ask,
+        ask=lambda table: _ask(table, args),
         limits=Limits(args.connect_timeout, args.away_timeout, args.task_timeout),
         sudo_password=sudo_password,
     )
@@ -156,10 +156,11 @@ def require_terminal() -> None:
         ) from None
 
 
-def _ask(table: str) -> bool:
+def _ask(table: str, args: argparse.Namespace) -> bool:
     """Show all fingerprints, ask once. Without a terminal the answer is no."""
     if not display.can_ask():
         show.message(table)
-        show.message("not a terminal: nothing accepted; --accept-new accepts the keys of hosts never seen before")
+        show.message("not a terminal: nothing accepted. To accept the keys of hosts never seen before:")
+        show.message(f"  {next_step.again(args)} --accept-new")
         return False
     return display.confirm(table, "Accept these keys?")

@@ -10,7 +10,7 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from clusteradm.cli import show
+from clusteradm.cli import next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
@@ -90,7 +90,7 @@ def _show(args: argparse.Namespace, done: Deployment) -> None:
     elif verified.hosts:
         show.stdout.print(f"sha256 verified from {counted(len(verified.hosts), 'host')}: {', '.join(verified.hosts)}")
     for host, error in verified.failed.items():
-        text = str(error)
+        text = next_step.complete(str(error), args)
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
 
 

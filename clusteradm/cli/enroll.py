@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
                 playbook, connections, limit=",".join(host.name for host in enrolled), templates=templates
             )
             console = show.stderr if args.json else show.stdout
-            with View(console, diff=False, check=False) as view:
+            with View(console, diff=False, check=False, complete=lambda text: next_step.complete(text, args)) as view:
                 recap = work.execute(view.event)
             interrupted = bool(recap.interrupted)
             view.recap(recap, next_step.again(args))

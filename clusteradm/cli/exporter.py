@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from clusteradm import atomic
-from clusteradm.cli import context, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.health import ask, judged, seconds
 from clusteradm.cli.health_forms.prometheus import CONTENT_TYPE, prometheus
 from clusteradm.errors import ClusteradmError, UsageError
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         write(Path(args.textfile), take())
         return 0
     cache = Cache(take, args.cache)
-    with open_server(args.listen, cache) as server:
+    with open_server(args.listen, cache, lambda text: show.message(next_step.complete(text, args))) as server:
         # A question or an error shows at the start, not at the first request.
         cache.text()
         host, port = args.listen[0], server.server_address[1]
@@ -131,6 +131,7 @@ class Cache:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     cache: Cache
+    say: Callable[[str], None]
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log one line instead of a traceback when a client disconnects."""
@@ -141,13 +142,13 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
-def open_server(place: tuple[str, int], cache: Cache) -> ThreadingHTTPServer:
-    """Server that listens but does not serve yet. Raises UsageError if the address cannot be used."""
+def open_server(place: tuple[str, int], cache: Cache, say: Callable[[str], None] = show.message) -> ThreadingHTTPServer:
+    """Server that listens but does not serve yet. `say`: gets its messages. Raises UsageError for a wrong address."""
     try:
         server = (_Server6 if ":" in place[0] else _Server)(place, _Handler)
     except OSError as error:
         raise UsageError(f"cannot listen on {place[0]} port {place[1]}: {error.strerror}") from None
-    server.cache = cache
+    server.cache, server.say = cache, say
     return server
 
 
@@ -171,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             text = self.server.cache.text()
         except ClusteradmError as error:
-            show.message(f"exporter: {error}")
+            self.server.say(f"exporter: {error}")
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, _FAILED)
         except Exception:  # a defect: the traceback is for the operator, not for the client
             show.message(traceback.format_exc())

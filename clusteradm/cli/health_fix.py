@@ -30,7 +30,7 @@ def repair(args: argparse.Namespace, cluster: Cluster, findings: Iterable[Findin
     playbook = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates).only(tags)
     with context.connect(args, cluster, password) as connections:
         run = PlaybookRun(playbook, connections, limit=limit, templates=templates)
-        with View(show.stderr, diff=False, check=False) as view:
+        with View(show.stderr, diff=False, check=False, complete=lambda text: next_step.complete(text, args)) as view:
             recap = run.execute(view.event)
         view.recap(recap, next_step.again(args))
     return True

@@ -38,7 +38,8 @@ def complete(text: str, args: argparse.Namespace) -> str:
         rest = found["rest"]
         return " ".join(["clusteradm", found[1], *_options(found[1], rest, args)]) + rest
 
-    return _COMMAND.sub(one, text)
+    # Playbooks are Ansible's too, and do not name the program.
+    return _COMMAND.sub(one, text.replace("run bootstrap again", "run clusteradm bootstrap again"))
 
 
 def command(words: str, args: argparse.Namespace) -> str:

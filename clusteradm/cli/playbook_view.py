@@ -6,7 +6,7 @@ import datetime
 import difflib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,11 @@ _DIFF_LINES = 400
 class View:
     """Shows events as they come, and the recap at the end. `tasks`: every result by host, for --json."""
 
-    def __init__(self, console: show.Output, *, diff: bool, check: bool) -> None:
+    def __init__(
+        self, console: show.Output, *, diff: bool, check: bool, complete: Callable[[str], str] = lambda text: text
+    ) -> None:
+        """`complete`: adds the options of this run to the commands in a text (next_step.complete)."""
+        self._complete = complete
         self._console = console
         self._diff = diff
         self._check = check
@@ -80,10 +84,8 @@ class View:
                 if not self._console.is_terminal:
                     self._print(f"  {event.host}: waiting: {show.line(event.reason)}")
             case HostLost():
-                self._print(
-                    f"  {event.host}: {show.line(event.reason)} (at: {show.line(event.task or event.play)})",
-                    _STYLES["unreachable"],
-                )
+                place, reason = show.line(event.task or event.play), show.line(self._complete(event.reason))
+                self._print(f"  {event.host}: {reason} (at: {place})", _STYLES["unreachable"])
                 self._current.pop(event.host, None)
 
     def recap(self, recap: Recap, again: str) -> None:
@@ -94,7 +96,10 @@ class View:
             self._print(f"{name:<{width}} : {_counts(host)}", _style(host))
         for name, host in recap.hosts.items():
             if host.stopped_at:
-                self._print(f'{name} stopped at "{show.line(host.stopped_at)}": {host.reason}', _STYLES["failed"])
+                self._print(
+                    f'{name} stopped at "{show.line(host.stopped_at)}": {self._complete(host.reason)}',
+                    _STYLES["failed"],
+                )
         if recap.interrupted:
             self._print("interrupted; not completed:", _STYLES["failed"])
             for name, task in recap.interrupted.items():
@@ -122,7 +127,9 @@ class View:
             if event.module == "debug" and status == "ok":
                 self._print(_indented(_debug_text(name, result)))
             if result.get("failed"):
-                self._print(_indented(_message(name, result)), _STYLES["ignored" if event.ignored else "failed"])
+                self._print(
+                    _indented(self._complete(_message(name, result))), _STYLES["ignored" if event.ignored else "failed"]
+                )
             elif status == "unknown" and result.get("msg"):
                 self._print(_indented(str(result["msg"])), "dim")
             if self._diff and status in ("changed", "unknown"):

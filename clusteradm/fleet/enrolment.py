@@ -112,7 +112,7 @@ class _Enrolment:
         raise LoginRefused(
             f"it refuses {tried}",
             where=place_of(host),
-            next_step=f"where it takes a password: --ask-pass; else {BY_HAND}",
+            next_step=f"where it takes a password: clusteradm enroll --ask-pass; else {BY_HAND}",
         )
 
     def by_password(self, host: Host, password: Password) -> str:

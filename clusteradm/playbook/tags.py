@@ -42,7 +42,7 @@ class Tags:
         problems = []
         for option, names in (("--tags", self.only), ("--skip-tags", self.skip)):
             for name in sorted(names - known - SPECIAL):
-                problems.append(f'{option}: no task has the tag "{name}"{nearest(name, known | SPECIAL)}')
+                problems.append(f'{option}: no task has the tag "{name}"{nearest(name, known | SPECIAL, 0.7)}')
         if problems:
             there = ", ".join(sorted(known - SPECIAL)) or "none"
             raise UsageError("\n".join(problems), next_step=f"tags of this playbook: {there}")

@@ -84,5 +84,5 @@ def install_python(name: str, connection: Shells, password: Password | None, on_
         raise HostFailed(
             "there is no python3, and it cannot be installed: " + "\n".join(said),
             where=name,
-            next_step="check that the host can reach its package sources, and run bootstrap again",
+            next_step="check that the host can reach its package sources, then: clusteradm bootstrap",
         )

@@ -9,6 +9,7 @@ import pytest
 
 from clusteradm.cli import commands, next_step
 from clusteradm.cli.main import main
+from clusteradm.errors import HostFailed
 from clusteradm.testing import FakeHosts
 
 from .conftest import INVENTORY
@@ -46,11 +47,12 @@ def test_what_each_command_takes() -> None:
         ("clusteradm lab up --nodes 4", "clusteradm lab up --nodes 4"),
         ("clusteradm bootstrap -i other.yml", "clusteradm bootstrap --limit w1 -K -i other.yml"),
         ("/opt/clusteradm job", "/opt/clusteradm job"),
+        ("then run bootstrap again", "then run clusteradm bootstrap -i 'my site.yml' --limit w1 -K again"),
     ],
 )
 def test_options_of_the_run_are_added(text: str, shown: str) -> None:
     assert next_step.complete(text, args(inventory="my site.yml", limit="w1", ask_become_pass=True)) == shown
-    assert next_step.complete(text, args()) == text
+    assert next_step.complete(text, args()) == text.replace("run bootstrap", "run clusteradm bootstrap")
 
 
 def test_an_error_names_the_inventory(tmp_path: Path, hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +62,17 @@ def test_an_error_names_the_inventory(tmp_path: Path, hosts: FakeHosts, capsys: 
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f'cluster "cluster" (3 hosts, {path})'
     assert lines[-1] == f"  clusteradm job list -i '{path}' shows them all"
+
+
+def test_a_host_that_fails_in_a_run(tmp_path: Path, hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "other.yml"
+    path.write_text(INVENTORY)
+    (tmp_path / "site.yml").write_text("- {hosts: w1, tasks: [{command: x}]}\n")
+    error = HostFailed("no Python", where="w1", next_step="clusteradm bootstrap installs it")
+    hosts["w1"].answer("facts", error)
+    words = ["bootstrap", str(path), "--playbook", str(tmp_path / "site.yml"), "--limit", "w1"]
+    assert main(words) == 3
+    output = capsys.readouterr()
+    assert output.out.count(f"clusteradm bootstrap -i {path} --limit w1 installs it") == 2
+    again = f"clusteradm bootstrap -i {path} --retry-failed --playbook {tmp_path / 'site.yml'}"
+    assert output.err.splitlines()[-2:] == ["once corrected, for w1:", f"  {again}"]

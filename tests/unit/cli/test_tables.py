@@ -7,9 +7,11 @@ import io
 import pytest
 
 from clusteradm.cli import job_view, show
+from clusteradm.cli.playbook_view import View, clock
 from clusteradm.cli.show import Output, Table
 from clusteradm.jobs.report import JobReport, Rank
 from clusteradm.node.spec.wire.job import InputForm, ModelFile
+from clusteradm.playbook import PlayStarted, TaskFinished, TaskOutput, TaskStarted
 
 CELLS = ("coral-dev-board-1", "0001:01:00.0", "1,250", "a cause of many words that may be broken")
 
@@ -72,3 +74,30 @@ def test_the_table_of_a_job_at_60_columns(monkeypatch: pytest.MonkeyPatch) -> No
     for number in range(2):
         assert f"rank {number}  host coral-dev-board-{number}" in text
     assert text.count("images/s 399.1") == text.count("wait s 0.10") == text.count("TPU 0001:01:00.0") == 2
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_the_progress_of_a_run(width: int) -> None:
+    """The play, its place, the time; of each host which task of how many. A long text leaves these whole."""
+    output = Output(width=width)
+    output.file = io.StringIO()
+    view = View(output, diff=False, check=False)
+    view.event(PlayStarted("Storage", ("head", "coral-1"), 5, 9, 12))
+    for host in ("head", "coral-1"):
+        view.event(TaskStarted(host, "Storage", "Export"))
+        view.event(TaskOutput(host, "Storage", "Export", "output " * 40))
+    view.event(TaskFinished("head", "Storage", "Export", "ok", {}, "command"))
+    view.event(TaskStarted("head", "Storage", "Mount"))
+    view.event(TaskFinished("coral-1", "Storage", "Gathering Facts", "ok", {}))
+    view.event(TaskStarted("coral-1", "Storage", "Export"))
+    output.file = io.StringIO()
+    output.print(view._progress())
+    lines = output.file.getvalue().splitlines()
+    assert lines[0].startswith("Storage: play 5 of 9, 0:0")
+    assert [line.split()[1:] for line in lines[1:]] == [["head", "2/12", "Mount"], ["coral-1", "1/12", "Export"]]
+    assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (187, "3:07"), (3600, "1:00:00")])
+def test_time_spans(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown

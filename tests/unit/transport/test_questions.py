@@ -140,7 +140,7 @@ def test_piped_input_is_no_answer(start: Start) -> None:
     words = ["sh", "-c", 'yes | "$@"', "sh", sys.executable, "-m", "clusteradm", *bootstrap(boards)]
     with terminal.command(words) as shown:
         assert shown.finish() == 4
-        assert "not a terminal: nothing accepted" in shown.screen.text
+        assert "not a terminal: nothing accepted" in shown.screen.text and "--accept-new" in shown.screen.text
     assert not boards.known_hosts.exists()
 
 
