@@ -13,6 +13,7 @@ from typing import Any
 from clusteradm import regular
 from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.inventory import Cluster, Host
+from clusteradm.models import advice
 from clusteradm.models import labels as label_files
 from clusteradm.models.manifest import build, check_name
 from clusteradm.models.tflite.inspect import NotAModel, inspect
@@ -65,68 +66,67 @@ class Verified:
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
 
 
-def prepare(path: Path, name: str, labels: Path | None = None) -> Upload:
+def prepare(
+    path: Path,
+    name: str,
+    labels: Path | None = None,
+    *,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    layout: str | None = None,
+) -> Upload:
     """Read and check a model file; no connection is made.
 
-    Raises UsageError for what is no model (NotAModel), no name, or cannot be read. The labels are those of `labels`,
-    else those inside the model itself; they are stored one per class.
+    Raises UsageError for what is no model (NotAModel), no name, cannot be read, or cannot be run by any node. The
+    labels are those of `labels`, else those inside the model itself; they are stored one per class. `mean`, `std`,
+    `layout`: how pictures are fed, where the model's metadata and the type of its input do not say it, or wrongly.
     """
     check_name(name)
     data = regular.read(path, _MOST_MODEL)
-    model = inspect(data, regular.readable(path))
-    if labels is not None:
-        try:
-            text: str | None = regular.read(labels, label_files.MOST_BYTES).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError("no text in UTF-8", where=str(labels), next_step="one label per line") from error
-    else:
-        text = label_files.embedded(data)
-    parsed = label_files.parse(text) if text is not None else None
+    where = regular.readable(path)
+    model = inspect(data, where)
+    advice.check(model, where)
+    found = _label_file(labels, model.classes) if labels is not None else None
+    problems: list[str] = []
+    if found is None:
+        found = _labels_inside(data, model, problems)
     files = {MODEL: data}
-    if parsed is not None:
-        _check_labels(parsed, regular.readable(labels or path))
-        files[LABELS] = label_files.render(parsed)
-    manifest = build(name, data, model, parsed, files.get(LABELS))
+    if found:
+        files[LABELS] = label_files.render(found)
+    manifest = build(name, data, model, found, files.get(LABELS), advice.feed(model, mean, std, layout))
     size = len(json.dumps(manifest.to_json(), indent=2))
     if size > _MOST_MANIFEST:
         raise NotAModel(
             f"its inputs, outputs and operations take {size:,} bytes to describe, more than {_MOST_MANIFEST:,}",
-            where=regular.readable(path),
+            where=where,
             next_step="no usual model has so many of them: is it the right file?",
         )
-    return Upload(manifest, model, files, tuple(_warnings(manifest, model)))
+    return Upload(manifest, model, files, (*advice.warnings(manifest, model, path.name), *problems))
 
 
-def _check_labels(labels: tuple[str, ...], where: str) -> None:
-    """Raise UsageError for what would burden every result of every job."""
-    if not labels:
+def _label_file(path: Path, classes: int | None) -> tuple[str, ...]:
+    """The labels of a file that the user names. Raises UsageError."""
+    where = regular.readable(path)
+    try:
+        text = regular.read(path, label_files.MOST_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError("no text in UTF-8", where=where, next_step="one label per line") from error
+    found = label_files.parse(text, classes, where)
+    if not found:
         raise UsageError("no label in it", where=where, next_step="one label per line")
-    longest = max(range(len(labels)), key=lambda number: len(labels[number]))
-    if len(labels) > label_files.MOST_CLASSES or len(labels[longest]) > label_files.MOST_CHARACTERS:
-        raise UsageError(
-            f"{len(labels):,} labels, the longest, of class {longest}, of {len(labels[longest]):,} characters; "
-            f"at most {label_files.MOST_CLASSES:,} of {label_files.MOST_CHARACTERS:,} are taken",
-            where=where,
-            next_step="one label per line",
-        )
-
-
-def _warnings(manifest: Manifest, model: Model) -> Sequence[str]:
-    """Reasons for which it will be slow or fail, the gravest first."""
-    found = []
-    if not model.tpu_operations:
-        found.append("nothing in it runs on the Edge TPU: it was not compiled (edgetpu_compiler MODEL.tflite)")
-    elif model.cpu_operations:
-        names = ", ".join(f"{name} ({count})" for name, count in model.cpu_operations.items())
-        found.append(f"{sum(model.cpu_operations.values())} operations stay on the CPU: {names}")
-    if any(tensor.dynamic for tensor in model.inputs):
-        found.append("its input has no fixed shape, which the Edge TPU cannot take: convert it with a batch size of 1")
-    batch = next((tensor.shape[0] for tensor in model.inputs if tensor.shape and tensor.shape[0] != 1), None)
-    if batch:
-        found.append(f"its batch size is {batch}: infer feeds one input at a time")
-    if manifest.labels is not None and model.classes is not None and manifest.labels != model.classes:
-        found.append(f"{manifest.labels} labels, but {model.classes} classes in its output")
     return found
+
+
+def _labels_inside(data: bytes, model: Model, problems: list[str]) -> tuple[str, ...]:
+    """The labels inside a model; () where it has none, or none that can be its own: then `problems` says so."""
+    text = label_files.embedded(data, model.metadata.labels if model.metadata else None)
+    if text is None:
+        return ()
+    try:
+        return label_files.parse(text, model.classes)
+    except UsageError as error:
+        problems.append(f"the labels inside it are left out: {error.what}; give others by --labels")
+        return ()
 
 
 class Repository:

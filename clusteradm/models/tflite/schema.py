@@ -54,6 +54,12 @@ class Model(IntEnum):
     SUBGRAPHS = 2
     DESCRIPTION = 3
     BUFFERS = 4
+    METADATA = 6
+
+
+class Metadata(IntEnum):
+    NAME = 0
+    BUFFER = 1
 
 
 class OperatorCode(IntEnum):
@@ -71,12 +77,15 @@ class SubGraph(IntEnum):
 
 class Operator(IntEnum):
     OPCODE_INDEX = 0
+    INPUTS = 1
+    OUTPUTS = 2
     CUSTOM_OPTIONS = 5
 
 
 class Tensor(IntEnum):
     SHAPE = 0
     TYPE = 1
+    BUFFER = 2
     NAME = 3
     QUANTIZATION = 4
     SHAPE_SIGNATURE = 7

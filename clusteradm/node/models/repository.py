@@ -22,7 +22,7 @@ from clusteradm.node import atomic, blobs, paths
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, Manifest
+from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, Feed, Manifest
 from clusteradm.node.spec.wire.repository import (
     ADDED,
     TAKEN,
@@ -150,7 +150,7 @@ def _add(model: str, request: AddModel, sources: Dict[str, Any]) -> Addition:
     same_as = version if version is not None else (there[-1] if there else None)
     if same_as is not None and same_as in there:
         path = os.path.join(model, str(same_as))
-        if _holds(path, request.files):
+        if _holds(path, request.files) and _fed(path) == request.manifest.feed:
             return Addition(UNCHANGED, same_as, path)
         if version is not None:
             return Addition(TAKEN, version, path)
@@ -241,6 +241,12 @@ def _versions(model: str) -> List[int]:
 def _holds(path: str, wanted: Dict[str, str]) -> bool:
     """Whether a version has exactly these files."""
     return all(_sha256(os.path.join(path, name)) == wanted.get(name) for name in (MODEL, LABELS))
+
+
+def _fed(path: str) -> Optional[Feed]:
+    """How a version's pictures are fed."""
+    manifest = _parsed(_manifest_text(path).decode("utf-8", "replace"))
+    return manifest.feed if manifest else None
 
 
 def _sha256(path: str) -> Optional[str]:

@@ -63,12 +63,11 @@ def test_prepare_says_what_it_found(model: Path, tmp_path: Path) -> None:
 
 def test_prepare_warns(tmp_path: Path, compiled: Callable[..., bytes], digits: bytes) -> None:
     path, labels = tmp_path / "m.tflite", tmp_path / "labels.txt"
-    labels.write_text("one\ntwo\n")
     path.write_bytes(digits)
-    assert [text.split(":")[0] for text in prepare(path, "m", labels).warnings] == [
-        "nothing in it runs on the Edge TPU",
-        "2 labels, but 10 classes in its output",
-    ]
+    assert [text.split(":")[0] for text in prepare(path, "m").warnings] == ["nothing in it runs on the Edge TPU"]
+    labels.write_text("one\ntwo\n")
+    with pytest.raises(UsageError, match="2 labels, but the model has 10 classes"):
+        prepare(path, "m", labels)
     path.write_bytes(compiled(cpu=2, shape=(4, 4, 4, 1)))
     assert [text.split(":")[0] for text in prepare(path, "m").warnings] == [
         "2 operations stay on the CPU",
