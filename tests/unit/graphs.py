@@ -1,4 +1,4 @@
-"""TFLite models of a few operations, built by the schema: types, shapes, scales, versions and metadata as a test says."""
+"""TFLite models of a few operations, built by the schema: types, shapes, scales and metadata as a test says."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _looks_like(data: bytes) -> str:
 def _model(data: bytes) -> Model:
     budget = Budget(len(data))
     root = Table.root(memoryview(data), budget)
-    codes = [_operator(code) for code in root.tables(schema.Model.OPERATOR_CODES)]
+    codes = [operator_name(code) for code in root.tables(schema.Model.OPERATOR_CODES)]
     subgraphs = root.tables(schema.Model.SUBGRAPHS)
     if not subgraphs:
         raise Malformed("it has no subgraph")
@@ -127,7 +127,7 @@ class _Work:
         self.mapped = 0
         self.kinds: Counter[str] = Counter()
         self.hybrid = False
-        self._types = [_type(tensor) for tensor in tensors]
+        self._types = [type_of(tensor) for tensor in tensors]
         self._weights = [_has_data(tensor, buffers) for tensor in tensors]
         self._made: dict[int, tuple[str, int]] = {}  # tensor -> the operation that writes it, and its first input
 
@@ -204,7 +204,8 @@ def _description(root: Table) -> str:
     return text if len(data) <= _MOST_DESCRIPTION else text + " ..."
 
 
-def _operator(code: Table) -> str:
+def operator_name(code: Table) -> str:
+    """The kind of operation that an operator code is of: the builtin's name, or the custom code."""
     # Numbers above 127 did not fit the byte of old files: the larger of the two fields holds (schema.fbs).
     old = code.number(schema.OperatorCode.DEPRECATED_BUILTIN_CODE, "<b")
     number = max(old, code.number(schema.OperatorCode.BUILTIN_CODE, "<i"))
@@ -228,14 +229,15 @@ def _tensor(tensors: list[Table], number: int) -> Tensor:
     return Tensor(
         name=tensor.text(schema.Tensor.NAME, _MOST_NAME),
         shape=tuple(tensor.numbers(schema.Tensor.SHAPE, "i", _MOST_DIMENSIONS)),
-        dtype=_type(tensor),
+        dtype=type_of(tensor),
         scale=scales[0] if whole else None,
         zero_point=zeros[0] if whole and zeros else 0,
         dynamic=any(size < 0 for size in signature),
     )
 
 
-def _type(tensor: Table) -> str:
+def type_of(tensor: Table) -> str:
+    """A tensor's type, by NumPy's name."""
     kind = tensor.number(schema.Tensor.TYPE, "<b")
     return schema.TENSOR_TYPES[kind] if 0 <= kind < len(schema.TENSOR_TYPES) else f"type {kind}"
 

@@ -55,6 +55,7 @@ class Model(IntEnum):
     DESCRIPTION = 3
     BUFFERS = 4
     METADATA = 6
+    SIGNATURE_DEFS = 7
 
 
 class Metadata(IntEnum):
@@ -65,6 +66,7 @@ class Metadata(IntEnum):
 class OperatorCode(IntEnum):
     DEPRECATED_BUILTIN_CODE = 0  # a byte: numbers up to 127
     CUSTOM_CODE = 1
+    VERSION = 2
     BUILTIN_CODE = 3
 
 
@@ -88,6 +90,7 @@ class Tensor(IntEnum):
     BUFFER = 2
     NAME = 3
     QUANTIZATION = 4
+    IS_VARIABLE = 5
     SHAPE_SIGNATURE = 7
 
 
