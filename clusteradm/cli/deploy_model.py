@@ -35,7 +35,7 @@ is used, if there is one. How pictures are fed is in the metadata too; --mean,
 exit status:
   0    every host has the model
   2    wrong usage, or not a usable model
-  3    some hosts failed
+  3    some hosts failed, or none can load the model
   4    some hosts are unreachable
   130  interrupted
 """

@@ -19,7 +19,16 @@ from clusteradm.models.manifest import build, check_name
 from clusteradm.models.tflite.inspect import NotAModel, inspect
 from clusteradm.models.tflite.model import Model
 from clusteradm.node.spec.wire.manifest import LABELS, MODEL, Manifest
-from clusteradm.node.spec.wire.repository import TAKEN, UNCHANGED, AddModel, ShowModel, VerifyModel
+from clusteradm.node.spec.wire.repository import (
+    FOR_CPU,
+    FOR_TPU,
+    TAKEN,
+    UNCHANGED,
+    AddModel,
+    Digests,
+    ShowModel,
+    VerifyModel,
+)
 from clusteradm.transport import Connections
 
 # edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
@@ -32,6 +41,8 @@ _MOST_MANIFEST = 60 << 10
 
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
 _CACHED = 60.0
+# For the trial of a model on a board, after that.
+_LOADING = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,10 +71,12 @@ class Stored:
 
 @dataclass
 class Verified:
-    """The hosts that read the files as they were sent, and the errors of the others."""
+    """The hosts that read the files as they were sent, and the errors of the others. `refused`: why the runtimes of the
+    hosts that could try it cannot load the model, None for one that can."""
 
     hosts: list[str] = field(default_factory=list)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
+    refused: dict[str, str | None] = field(default_factory=dict)
 
 
 def prepare(
@@ -157,21 +170,25 @@ class Repository:
         return Stored(name, reply.version, reply.path, reply.state)
 
     def verify(self, stored: Stored, upload: Upload, hosts: Sequence[Host]) -> Verified:
-        """Compare the sha256 of every file, as each host reads it over the network, with what was sent."""
+        """Compare the sha256 of every file, as each host reads it over the network, with what was sent; and have the
+        hosts' runtimes load the model."""
         wanted = upload.digests
+        load = FOR_TPU if upload.model.tpu_operations else FOR_CPU
 
-        def look(host: Host) -> dict[str, str | None]:
-            request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), _CACHED)
-            return self._connections.node(host).call(request, timeout=_CACHED + 60).sha256
+        def look(host: Host) -> Digests:
+            request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), _CACHED, load)
+            return self._connections.node(host).call(request, timeout=_CACHED + _LOADING + 60)
 
         outcome = self._connections.each(hosts, look)
         verified = Verified(failed=dict(outcome.failed))
-        for host, found in outcome.ok.items():
+        for host, reply in outcome.ok.items():
+            found = reply.sha256
             wrong = [name for name in sorted(wanted) if found.get(name) != wanted[name]]
             if wrong:
                 verified.failed[host] = HostFailed("; ".join(_difference(name, found.get(name)) for name in wrong))
             else:
                 verified.hosts.append(host)
+                verified.refused[host] = reply.refused
         return verified
 
     def find(self, name: str, version: int | None) -> tuple[Stored, Manifest]:

@@ -21,6 +21,7 @@ from typing import Any, Dict, Iterator, List, Optional
 from clusteradm.node import atomic, blobs, paths
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
+from clusteradm.node.models import loading
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, Feed, Manifest
 from clusteradm.node.spec.wire.repository import (
@@ -70,7 +71,9 @@ def verify(request: VerifyModel) -> Digests:
     while True:
         found: Dict[str, Optional[str]] = as_user(request.user, work)
         if None not in found.values() or time.monotonic() > end:
-            return Digests(found)
+            load = request.load if found.get(MODEL) is not None else None
+            model = os.path.join(request.path, MODEL)
+            return Digests(found, loading.refusal(request.user, model, load) if load else None)
         time.sleep(0.5)
 
 
