@@ -41,7 +41,10 @@ _BRANDS = (
     ((b"crx ",), "Canon raw"),
 )
 _MOST_PIECES = 100000  # chunks of a file
-_ORIENTATION, _SAMPLE_FORMAT = 0x0112, 0x0153
+_ORIENTATION, _SAMPLE_FORMAT, _COMPRESSION = 0x0112, 0x0153, 0x0103
+# None, CCITT, LZW, JPEG, deflate, PackBits, deflate by its old number (TIFF 6.0 and its supplements).
+_TIFF_JPEG = 7
+_TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, _TIFF_JPEG, 8, 32773, 32946)
 
 
 class Unfit(Exception):
@@ -194,6 +197,9 @@ def _tiff(data: bytes) -> None:
         raise Unfit("a TIFF file of several pages: save those to be used")
     if tags.get(_ORIENTATION, 1) != 1:
         raise Unfit("a TIFF file whose picture is to be turned: turn it, or save it as PNG")
+    compression = tags.get(_COMPRESSION, 1)
+    if compression not in _TIFF_COMPRESSIONS or (tags.get(0x0106) == 6 and compression != _TIFF_JPEG):
+        raise Unfit("a TIFF file with compression %d, which not every Pillow reads: save it as PNG" % compression)
     bits, colour, samples = tags.get(0x0102, 1), tags.get(0x0106, 1), tags.get(0x0115, 1)
     if tags.get(_SAMPLE_FORMAT, 1) != 1:
         raise Unfit("a TIFF file of signed or floating-point numbers: nothing says which are black and white")

@@ -16,7 +16,6 @@ from clusteradm.node.edgetpu import formats
 MOST_PIXELS = 50000000
 _MOST_REASON = 300  # characters of an error
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Numbers of Pillow's constants, whose names have moved between its versions.
 _BILINEAR = 2
 # Exif's orientation -> what turns the picture upright (Image.transpose).
@@ -63,7 +62,7 @@ def _decode(data: bytes, about: formats.About, height: int, width: int, channels
         raise BadInput("a picture of %dx%d pixels, more than %d" % (across, down, MOST_PIXELS))
     if about.kind == "GIF" and getattr(file, "is_animated", False):
         raise BadInput("an animation: save the pictures of it that are to be used")
-    image = _converted(file, about, _MODES[channels])
+    image = _converted(file, about, channels)
     if about.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[about.orientation])
     if image.size != (width, height):
@@ -71,8 +70,8 @@ def _decode(data: bytes, about: formats.About, height: int, width: int, channels
     return np.asarray(image, np.uint8).reshape(height, width, channels)
 
 
-def _converted(file: Any, about: formats.About, mode: str) -> Any:
-    """The picture in the mode. What is transparent is shown on white, unless the model takes the transparency."""
+def _converted(file: Any, about: formats.About, channels: int) -> Any:
+    """The picture in so many channels. What is transparent is shown on white, unless the model takes it."""
     file.load()
     if file.mode.startswith("I;16") or (file.mode == "I" and about.kind in ("PNG", "PPM")):
         # Pillow would cut off at 255.
@@ -82,8 +81,17 @@ def _converted(file: Any, about: formats.About, mode: str) -> Any:
         raise BadInput("pixels of the kind %s, of which nothing says which are black and white" % file.mode)
     elif about.kind == "BMP" and file.mode == "RGBA":
         file = file.convert("RGB")  # whether a BMP's fourth byte is transparency depends on Pillow
-    if mode == "RGBA" or not (file.mode in ("LA", "PA", "RGBA") or "transparency" in file.info):
-        return file.convert(mode)
-    layers = file.convert("RGBA")
-    white = Image.new("RGBA", layers.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layers).convert("RGB").convert(mode)
+    if channels == 4:
+        return file.convert("RGBA")
+    if file.mode in ("LA", "PA", "RGBA") or "transparency" in file.info:
+        layers = file.convert("RGBA")
+        file = Image.alpha_composite(Image.new("RGBA", layers.size, (255, 255, 255, 255)), layers).convert("RGB")
+    if channels == 3:
+        return file.convert("RGB")
+    return file.convert("L") if file.mode in ("1", "L") else _grey(file.convert("RGB"))
+
+
+def _grey(image: Any) -> Any:
+    """The luma of ITU-R BT.601, rounded; Pillow rounded it down before version 7."""
+    red, green, blue = np.asarray(image, np.uint32).transpose(2, 0, 1)
+    return Image.fromarray(((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16).astype(np.uint8))

@@ -96,6 +96,12 @@ def test_what_is_transparent_is_white_whatever_colour_it_hides() -> None:
     assert decode(one, 16, 16, 3)[3, 3].tolist() == [255, 255, 255]
 
 
+def test_colours_become_the_same_grey_in_every_version() -> None:
+    """Pillow before 7 rounded down."""
+    expected = np.rint(COLOURS @ np.array([19595, 38470, 7471]) / 65536)
+    assert np.array_equal(decode(saved(COLOURS), 16, 16, 1)[:, :, 0], expected)
+
+
 def test_palettes_bits_and_inks() -> None:
     palette = Image.fromarray(COLOURS).quantize(16)
     assert np.array_equal(decode(saved(palette), 16, 16, 3), np.asarray(palette.convert("RGB")))
@@ -153,6 +159,8 @@ def tiff(**tags: Any) -> bytes:
         (saved(np.zeros((8, 8), np.float32), "TIFF"), "floating-point numbers"),
         (saved(np.zeros((8, 8), np.int32), "TIFF"), "TIFF file of"),
         (tiff(t274=6), "is to be turned"),
+        (saved(np.dstack([RAMP] * 3), "TIFF", compression="zstd"), "TIFF file with compression 50000"),
+        (saved(Image.fromarray(COLOURS).convert("YCbCr"), "TIFF"), "TIFF file with compression 1"),
         (saved(Image.fromarray(RAMP), "TIFF", save_all=True, append_images=[Image.fromarray(RAMP)]), "several pages"),
         (b"BM" + struct.pack("<IHHIIiiHHI", 1000, 0, 0, 54, 40, 8, 8, 1, 8, 1) + bytes(900), "compressed BMP"),
     ],
