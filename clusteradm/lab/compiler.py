@@ -67,7 +67,7 @@ def compile_model(content: bytes, where: str) -> bytes:
                 where=where,
             )
         return _compiled(content, parts)
-    except Malformed as error:
+    except (Malformed, struct.error) as error:
         raise UsageError(f"the model cannot be compiled: {error}", where=where) from error
 
 

@@ -13,8 +13,8 @@ from clusteradm import inventory
 from clusteradm.errors import ClusteradmError
 from clusteradm.health import saved
 from clusteradm.jobs import truth
-from clusteradm.lab.compiler import compile_model
 from clusteradm.jobs.results import Results
+from clusteradm.lab.compiler import compile_model
 from clusteradm.models import labels
 from clusteradm.models.repository import prepare
 from clusteradm.models.tflite.inspect import inspect
