@@ -10,12 +10,13 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
-from clusteradm.cli import next_step, show
+from clusteradm.cli import feed_options, next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable
 from clusteradm.fleet.deployment import Deployment, deploy
+from clusteradm.models import advice
 from clusteradm.models.repository import Stored, Upload, prepare
 
 EXAMPLES = """\
@@ -26,13 +27,15 @@ examples:
       --labels imagenet_labels.txt
 
 A label file has one label per line, in the order of the classes; a line may
-begin with the number of its class. Without --labels, the labels in the model's
-metadata are used, if there are any.
+begin with the number of its class. JSON, YAML, CSV and label maps (.pbtxt) are
+read as well. Without --labels, the file that the model's metadata calls labels
+is used, if there is one. How pictures are fed is in the metadata too; --mean,
+--std and --layout say it where that is missing or wrong.
 
 exit status:
   0    every host has the model
   2    wrong usage, or not a usable model
-  3    some hosts failed
+  3    some hosts failed, or none can load the model
   4    some hosts are unreachable
   130  interrupted
 """
@@ -44,14 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, metavar="NAME", help="name on the cluster: letters, digits, _ and -")
     parser.add_argument("--labels", metavar="FILE", type=Path, help="label file, one class per line")
     parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
+    feed_options.add_arguments(parser)
     add_connection_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Deploy; 0 once every host sees the model as it was sent."""
-    upload = prepare(args.model, args.name, args.labels)
+    mean, std, layout = feed_options.values(args)
+    upload = prepare(args.model, args.name, args.labels, mean=mean, std=std, layout=layout)
     if not args.json:
-        show.stdout.print(f"{args.model}: {_describe(upload)}")
+        show.stdout.print(f"{args.model}: {describe(upload)}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
     with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
@@ -94,11 +99,16 @@ def _show(args: argparse.Namespace, done: Deployment) -> None:
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
 
 
-def _describe(upload: Upload) -> str:
+def describe(upload: Upload) -> str:
     """One line about the model."""
     manifest, model = upload.manifest, upload.model
     words = [f"{manifest.bytes:,} bytes", "input " + " and ".join(str(tensor) for tensor in model.inputs)]
-    words.append(f"{model.classes} classes" if model.classes else f"{len(model.outputs)} output tensors")
+    if model.classes and (manifest.labels or model.named):
+        words.append(f"{model.classes} classes")
+    else:
+        words.append("output " + " and ".join(str(tensor) for tensor in model.outputs))
+    if len(model.inputs) == 1:
+        words.append(advice.pictures(manifest))
     words.append(f"{manifest.labels} labels" if manifest.labels else "no labels")
     if model.tpu_operations and not model.cpu_operations:
         words.append("all of it on the Edge TPU")

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from clusteradm.cli import next_step, show
+from clusteradm.cli import feed_options, next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
@@ -22,6 +22,7 @@ from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
+from clusteradm.node.spec.wire.manifest import Feed
 from clusteradm.node.spec.wire.result import Result
 from clusteradm.transport import Connections
 
@@ -38,8 +39,9 @@ results:
   {"input", "index", "outputs"}                                  other model
   {"input", "index", "error"}                                    no result
 
-A picture is scaled to the model's input; black to white is the whole range of
-a quantised input, -1 to 1 of a float one. Tensors of more than 1,024 numbers
+A picture is scaled to the size of the model's input. Its pixels are fed as the
+model was deployed, or by --mean, --std and --layout; else black to white is the
+whole range of a quantised input, -1 to 1 of a float one. Tensors of more than 1,024 numbers
 are written as .npy files. The truth is a CSV file with the columns input,label
 or JSON Lines with these keys.
 
@@ -55,7 +57,7 @@ _MOST_WARNINGS = 10  # of one kind
 _MOST_SHOWN = 3  # failed inputs
 _TOP = 5  # classes per result
 # Options that say how a job is to be started.
-_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "limit")
+_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "limit")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
+    feed_options.add_arguments(parser)
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
 
@@ -95,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
                 show.message("warning: the truth names none of the inputs: no accuracy")
             _deliver(args, jobs, results, output)
             failures = results.failures(_MOST_SHOWN)
+            _warn_of_clipped(results)
             # They go nowhere else.
             lines = results.documents() if args.json and output is None else None
     report = build(job, status, accuracy)
@@ -152,7 +156,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
 def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs) -> str:
     """Start the job; its id."""
     version = None if args.version in (None, "latest") else int(args.version)
-    plan = Plan.make(connections, args.model, version, limit=args.limit, ranks=args.ranks, cpu=args.cpu)
+    mean, std, layout = feed_options.values(args)
+    feed = Feed(mean, std, layout, "user") if std or layout else None
+    plan = Plan.make(connections, args.model, version, limit=args.limit, ranks=args.ranks, cpu=args.cpu, feed=feed)
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
@@ -215,6 +221,17 @@ def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Pat
     if large:
         folder = f"{jobs.directory(results.job)}/{large[0].partition('/')[0]}"
         show.message(f"{len(large)} output tensors are on the head: {folder}")
+
+
+def _warn_of_clipped(results: Results) -> None:
+    """Say how many of the inputs had numbers out of the range of the model's input."""
+    inputs, most = results.clipped()
+    if inputs:
+        show.message(
+            f"warning: {counted(inputs, 'input')} {'have' if inputs > 1 else 'has'} numbers out of the range of the "
+            f"model's input, up to {100 * most:.3g} % of them, which were cut to its ends (clipped in the results): "
+            "is the array scaled as the model was trained?"
+        )
 
 
 def _positive(text: str) -> int:

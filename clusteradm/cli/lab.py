@@ -76,7 +76,7 @@ def add_arguments(parser: Parser) -> None:
     for sub in (up, status, ssh, run, fault, down):
         sub.add_argument("--name", default=DEFAULT_NAME, help="name of the lab (default: %(default)s)")
 
-    summary = "compile a fully quantised model for the lab's simulated Edge TPUs"
+    summary = "compile a quantised model for the lab's simulated Edge TPUs"
     compiler = verbs.add("compile-model", summary, examples=_COMPILE)
     compiler.add_argument("model", type=Path, metavar="MODEL.tflite", help="model to compile")
     compiler.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: MODEL_edgetpu.tflite")

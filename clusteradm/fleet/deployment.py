@@ -22,8 +22,9 @@ class Deployment:
 
     @property
     def ok(self) -> bool:
-        """Whether every host sees the model as it was sent."""
-        return not self.verified.failed
+        """Whether every host sees the model as it was sent, and one of them at least can load it."""
+        refused = self.verified.refused.values()
+        return not self.verified.failed and not (refused and all(refused))
 
 
 def deploy(
@@ -49,8 +50,24 @@ def deploy(
     verified = repository.verify(stored, upload, hosts)
     # In the inventory's order, not in that of the answers.
     verified.hosts.sort(key=[host.name for host in hosts].index)
-    warnings = (*upload.warnings, *_runtime_warnings(connections, upload, verified.hosts))
+    warnings = (
+        *upload.warnings,
+        *_refused_warnings(verified),
+        *_runtime_warnings(connections, upload, verified.hosts),
+    )
     return Deployment(upload, stored, verified, warnings)
+
+
+def _refused_warnings(verified: Verified) -> tuple[str, ...]:
+    """The hosts whose runtime cannot load the model, together where they give the same reason."""
+    reasons: dict[str, list[str]] = {}
+    for host in verified.hosts:
+        reason = verified.refused.get(host)
+        if reason:
+            reasons.setdefault(reason, []).append(host)
+    every = sum(map(len, reasons.values())) == len(verified.hosts)
+    who = "no host can" if every and len(reasons) == 1 else ""
+    return tuple(f"{who or ', '.join(hosts) + ' cannot'} load it: {reason}" for reason, hosts in reasons.items())
 
 
 def _runtime_warnings(connections: Connections, upload: Upload, verified: Iterable[str]) -> tuple[str, ...]:

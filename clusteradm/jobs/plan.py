@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from clusteradm.errors import UsageError
 from clusteradm.jobs import slots
 from clusteradm.jobs.slots import Slots
-from clusteradm.models import Repository, Stored
-from clusteradm.node.spec.wire.job import InputForm, ModelFile
-from clusteradm.node.spec.wire.manifest import MODEL, Manifest
+from clusteradm.models import Repository, Stored, advice
+from clusteradm.node.spec.wire.job import ModelFile
+from clusteradm.node.spec.wire.manifest import MODEL, Feed, Manifest
 from clusteradm.transport import Connections
 
 
@@ -31,8 +31,10 @@ class Plan:
         limit: str | None = None,
         ranks: int | None = None,
         cpu: bool = False,
+        feed: Feed | None = None,
     ) -> Plan:
-        """Find the model (None: its latest version) and the slots for it. `limit`: a pattern of hosts.
+        """Find the model (None: its latest version) and the slots for it. `limit`: a pattern of hosts; `feed`: how
+        pictures are fed, where not as the model was deployed.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
@@ -42,7 +44,10 @@ class Plan:
         chosen = {host.name for host in cluster.select(limit)} if limit else set(cluster.hosts)
         # In the order of the workers, which has the head first, as mpirun's hostfile does.
         hosts = [host for host in cluster.workers if host.name in chosen]
-        form = InputForm(manifest.inputs[0].dtype, manifest.inputs[0].shape)
+        form = advice.form(manifest.inputs[0], manifest.feed)
+        if feed is not None:
+            form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed))
+            advice.check_feed(form)
         file = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, form)
         return cls(file, slots.find(connections, hosts, cpu=cpu), ranks)
 

@@ -58,6 +58,14 @@ class Results:
                     names.append(tensor.file)
         return names
 
+    def clipped(self) -> tuple[int, float]:
+        """The inputs that had numbers out of range, and the largest share of such numbers. Raises HostFailed."""
+        shares = [
+            self._decoded(number, line).clipped or 0.0 for number, line in self._numbered() if b'"clipped"' in line
+        ]
+        shares = [share for share in shares if share]
+        return len(shares), max(shares, default=0.0)
+
     def copy(self, into: BinaryIO) -> None:
         """Copy results.jsonl as it is."""
         self._file.seek(0)

@@ -1,29 +1,32 @@
 """Compiler for the lab's simulated Edge TPU: `clusteradm lab compile-model`.
 
-The whole graph becomes one `edgetpu-custom-op`, in the container format of the real compiler (a FlexBuffer map); its
-package is the original model, which the simulated device runs. A real Edge TPU refuses the result, and the lab's
-refuses what the real compiler made. The model is read by `models`, which bounds its cost: the reader that is generated
-from the schema believes every offset.
+The part of the graph that an Edge TPU can compute becomes one `edgetpu-custom-op`, in the container format of the real
+compiler (a FlexBuffer map); its package is the original model with that part alone, which the simulated device runs.
+The rest stays on the CPU, as from the real compiler. A real Edge TPU refuses the result, and the lab's refuses what the
+real compiler made. The model is read by `models`, which bounds its cost: the reader that is generated from the schema
+believes every offset.
 """
 
 from __future__ import annotations
 
+import io
 import struct
+import zipfile
 from pathlib import Path
 
-import flatbuffers
-from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 from clusteradm import atomic, regular
 from clusteradm.errors import UsageError
+from clusteradm.lab.partition import Partition, partition
+from clusteradm.lab.rewrite import Rewrite
+from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import TPU_OPERATION, inspect
-from clusteradm.node.spec.wire.manifest import Tensor
+from clusteradm.models.tflite.model import EIGHT_BITS, Model
 
 MAGIC = b"LABTPU1\0"
-IDENTIFIER = b"TFL3"
 _MOST_BYTES = 256 << 20
-_TYPES = {"uint8": schema.TensorType.UINT8, "int8": schema.TensorType.INT8}
+_MOST_TENSORS = 32  # of an operation on the device: MAX_TENSORS of libedgetpu.c
 
 
 def compile_file(source: Path, target: Path) -> None:
@@ -46,59 +49,63 @@ def compile_model(content: bytes, where: str) -> bytes:
         raise UsageError(
             "the model is compiled for an Edge TPU already", where=where, next_step="compile the model it was made of"
         )
+    for tensor in model.inputs:
+        if tensor.dynamic or not tensor.shape or min(tensor.shape) < 1:
+            raise UsageError(
+                f"input {tensor.name!r} has the shape {list(tensor.shape)}: an Edge TPU needs fixed sizes",
+                where=where,
+                next_step="convert the model with a static batch size, 1 for instance",
+            )
+    try:
+        parts = partition(content)
+        if not parts.outputs or not parts.inputs:
+            raise _unmapped(model, where)
+        if len(parts.inputs) + len(parts.outputs) > _MOST_TENSORS:
+            raise UsageError(
+                f"{len(parts.inputs) + len(parts.outputs)} tensors cross between the Edge TPU and the CPU; the lab's "
+                f"device takes {_MOST_TENSORS}",
+                where=where,
+            )
+        return _compiled(content, parts)
+    except (Malformed, struct.error) as error:
+        raise UsageError(f"the model cannot be compiled: {error}", where=where) from error
+
+
+def _compiled(content: bytes, parts: Partition) -> bytes:
+    """The model with one operation in the place of the Edge TPU's part; what the metadata names stays at its end."""
+    part = Rewrite(content)
+    part.set_operations([operation.place for operation in parts.tpu])
+    part.set_ends(parts.inputs, parts.outputs)
+    whole = Rewrite(content)
+    code = whole.add_custom_code(TPU_OPERATION)
+    mapped = whole.add_operation(code, parts.inputs, parts.outputs, _options(bytes(part.data)))
+    before, after = ([operation.place for operation in side] for side in (parts.before, parts.after))
+    whole.set_operations([*before, mapped, *after])
+    return bytes(whole.data) + _archive(content)
+
+
+def _archive(content: bytes) -> bytes:
+    """The zip archive at a model's end, with its labels; b"" where there is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            start = min((info.header_offset for info in archive.infolist()), default=len(content))
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, OSError, struct.error):
+        return b""
+    return content[start:] if start >= 0 else b""
+
+
+def _unmapped(model: Model, where: str) -> UsageError:
+    """Why nothing of the model can be mapped to the Edge TPU."""
     for end, tensors in (("input", model.inputs), ("output", model.outputs)):
         for tensor in tensors:
-            _check_tensor(tensor, end, where)
-    ends = [*model.inputs, *model.outputs]
-    operator = schema.OperatorT()
-    operator.opcodeIndex = 0
-    operator.inputs = list(range(len(model.inputs)))
-    operator.outputs = list(range(len(model.inputs), len(ends)))
-    operator.customOptions = list(_options(content))
-    operator.customOptionsFormat = schema.CustomOptionsFormat.FLEXBUFFERS
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
-    code.customCode = TPU_OPERATION
-    code.version = 1
-    graph = schema.SubGraphT()
-    graph.tensors = [_end(tensor) for tensor in ends]
-    graph.inputs, graph.outputs = operator.inputs, operator.outputs
-    graph.operators = [operator]
-    result = schema.ModelT()
-    result.version = 3
-    result.operatorCodes = [code]
-    result.subgraphs = [graph]
-    result.buffers = [schema.BufferT()]
-    result.description = "compiled for the SIMULATED Edge TPU of the clusteradm lab"
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(result.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def _end(tensor: Tensor) -> schema.TensorT:
-    """An input or output of the compiled model."""
-    end = schema.TensorT()
-    end.name, end.shape, end.type = tensor.name, list(tensor.shape), _TYPES[tensor.dtype]
-    end.buffer = 0
-    end.quantization = schema.QuantizationParametersT()
-    if tensor.scale is not None:
-        end.quantization.scale, end.quantization.zeroPoint = [tensor.scale], [tensor.zero_point]
-    return end
-
-
-def _check_tensor(tensor: Tensor, end: str, where: str) -> None:
-    if tensor.dtype not in _TYPES:
-        raise UsageError(
-            f"{end} {tensor.name!r} is {tensor.dtype.upper()}: an Edge TPU takes int8 and uint8 only",
-            where=where,
-            next_step="quantise the model fully to 8 bits, its inputs and outputs included",
-        )
-    if tensor.dynamic or not tensor.shape or min(tensor.shape) < 1:
-        raise UsageError(
-            f"{end} {tensor.name!r} has the shape {list(tensor.shape)}: an Edge TPU needs fixed sizes",
-            where=where,
-            next_step="convert the model with a static batch size, 1 for instance",
-        )
+            if tensor.dtype not in EIGHT_BITS:
+                return UsageError(
+                    f"{end} {tensor.name!r} is {tensor.dtype.upper()}, and no operation between the ends works on int8 "
+                    "or uint8, which an Edge TPU takes",
+                    where=where,
+                    next_step="quantise the model fully to 8 bits",
+                )
+    return UsageError("no operation of the model works on 8-bit numbers", where=where)
 
 
 def _options(content: bytes) -> bytes:

@@ -7,17 +7,19 @@ import re
 
 from clusteradm.errors import UsageError
 from clusteradm.models.tflite.model import Model
-from clusteradm.node.spec.wire.manifest import FORMAT, NAME, Manifest
+from clusteradm.node.spec.wire.manifest import FORMAT, NAME, Feed, Manifest
 
 
-def build(name: str, data: bytes, model: Model, labels: tuple[str, ...] | None, label_file: bytes | None) -> Manifest:
-    """The manifest of the model in `data`. `label_file`: labels.txt as it is stored."""
+def build(
+    name: str, data: bytes, model: Model, labels: tuple[str, ...], label_file: bytes | None, feed: Feed | None
+) -> Manifest:
+    """The manifest of the model in `data`. `label_file`: labels.txt as it is stored; `feed`: how pictures are fed."""
     return Manifest(
         manifest_version=FORMAT,
         name=name,
         sha256=hashlib.sha256(data).hexdigest(),
         bytes=len(data),
-        labels=len(labels) if labels else None,
+        labels=len(labels) or None,
         labels_sha256=hashlib.sha256(label_file).hexdigest() if label_file is not None else None,
         inputs=model.inputs,
         outputs=model.outputs,
@@ -28,6 +30,7 @@ def build(name: str, data: bytes, model: Model, labels: tuple[str, ...] | None, 
         cached_bytes=sum(package.cached_bytes for package in model.packages),
         streamed_bytes=sum(package.streamed_bytes for package in model.packages),
         description=model.description,
+        feed=feed,
     )
 
 

@@ -13,12 +13,22 @@ from typing import Any
 from clusteradm import regular
 from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.inventory import Cluster, Host
+from clusteradm.models import advice
 from clusteradm.models import labels as label_files
 from clusteradm.models.manifest import build, check_name
 from clusteradm.models.tflite.inspect import NotAModel, inspect
 from clusteradm.models.tflite.model import Model
 from clusteradm.node.spec.wire.manifest import LABELS, MODEL, Manifest
-from clusteradm.node.spec.wire.repository import TAKEN, UNCHANGED, AddModel, ShowModel, VerifyModel
+from clusteradm.node.spec.wire.repository import (
+    FOR_CPU,
+    FOR_TPU,
+    TAKEN,
+    UNCHANGED,
+    AddModel,
+    Digests,
+    ShowModel,
+    VerifyModel,
+)
 from clusteradm.transport import Connections
 
 # edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
@@ -31,6 +41,8 @@ _MOST_MANIFEST = 60 << 10
 
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
 _CACHED = 60.0
+# For the trial of a model on a board, after that.
+_LOADING = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,74 +71,75 @@ class Stored:
 
 @dataclass
 class Verified:
-    """The hosts that read the files as they were sent, and the errors of the others."""
+    """The hosts that read the files as they were sent, and the errors of the others. `refused`: why the runtimes of the
+    hosts that could try it cannot load the model, None for one that can."""
 
     hosts: list[str] = field(default_factory=list)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
+    refused: dict[str, str | None] = field(default_factory=dict)
 
 
-def prepare(path: Path, name: str, labels: Path | None = None) -> Upload:
+def prepare(
+    path: Path,
+    name: str,
+    labels: Path | None = None,
+    *,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    layout: str | None = None,
+) -> Upload:
     """Read and check a model file; no connection is made.
 
-    Raises UsageError for what is no model (NotAModel), no name, or cannot be read. The labels are those of `labels`,
-    else those inside the model itself; they are stored one per class.
+    Raises UsageError for what is no model (NotAModel), no name, cannot be read, or cannot be run by any node. The
+    labels are those of `labels`, else those inside the model itself; they are stored one per class. `mean`, `std`,
+    `layout`: how pictures are fed, where the model's metadata and the type of its input do not say it, or wrongly.
     """
     check_name(name)
     data = regular.read(path, _MOST_MODEL)
-    model = inspect(data, regular.readable(path))
-    if labels is not None:
-        try:
-            text: str | None = regular.read(labels, label_files.MOST_BYTES).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UsageError("no text in UTF-8", where=str(labels), next_step="one label per line") from error
-    else:
-        text = label_files.embedded(data)
-    parsed = label_files.parse(text) if text is not None else None
+    where = regular.readable(path)
+    model = inspect(data, where)
+    advice.check(model, where)
+    found = _label_file(labels, model.classes) if labels is not None else None
+    problems: list[str] = []
+    if found is None:
+        found = _labels_inside(data, model, problems)
     files = {MODEL: data}
-    if parsed is not None:
-        _check_labels(parsed, regular.readable(labels or path))
-        files[LABELS] = label_files.render(parsed)
-    manifest = build(name, data, model, parsed, files.get(LABELS))
+    if found:
+        files[LABELS] = label_files.render(found)
+    manifest = build(name, data, model, found, files.get(LABELS), advice.feed(model, mean, std, layout))
     size = len(json.dumps(manifest.to_json(), indent=2))
     if size > _MOST_MANIFEST:
         raise NotAModel(
             f"its inputs, outputs and operations take {size:,} bytes to describe, more than {_MOST_MANIFEST:,}",
-            where=regular.readable(path),
+            where=where,
             next_step="no usual model has so many of them: is it the right file?",
         )
-    return Upload(manifest, model, files, tuple(_warnings(manifest, model)))
+    return Upload(manifest, model, files, (*advice.warnings(manifest, model, path.name), *problems))
 
 
-def _check_labels(labels: tuple[str, ...], where: str) -> None:
-    """Raise UsageError for what would burden every result of every job."""
-    if not labels:
+def _label_file(path: Path, classes: int | None) -> tuple[str, ...]:
+    """The labels of a file that the user names. Raises UsageError."""
+    where = regular.readable(path)
+    try:
+        text = regular.read(path, label_files.MOST_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError("no text in UTF-8", where=where, next_step="one label per line") from error
+    found = label_files.parse(text, classes, where)
+    if not found:
         raise UsageError("no label in it", where=where, next_step="one label per line")
-    longest = max(range(len(labels)), key=lambda number: len(labels[number]))
-    if len(labels) > label_files.MOST_CLASSES or len(labels[longest]) > label_files.MOST_CHARACTERS:
-        raise UsageError(
-            f"{len(labels):,} labels, the longest, of class {longest}, of {len(labels[longest]):,} characters; "
-            f"at most {label_files.MOST_CLASSES:,} of {label_files.MOST_CHARACTERS:,} are taken",
-            where=where,
-            next_step="one label per line",
-        )
-
-
-def _warnings(manifest: Manifest, model: Model) -> Sequence[str]:
-    """Reasons for which it will be slow or fail, the gravest first."""
-    found = []
-    if not model.tpu_operations:
-        found.append("nothing in it runs on the Edge TPU: it was not compiled (edgetpu_compiler MODEL.tflite)")
-    elif model.cpu_operations:
-        names = ", ".join(f"{name} ({count})" for name, count in model.cpu_operations.items())
-        found.append(f"{sum(model.cpu_operations.values())} operations stay on the CPU: {names}")
-    if any(tensor.dynamic for tensor in model.inputs):
-        found.append("its input has no fixed shape, which the Edge TPU cannot take: convert it with a batch size of 1")
-    batch = next((tensor.shape[0] for tensor in model.inputs if tensor.shape and tensor.shape[0] != 1), None)
-    if batch:
-        found.append(f"its batch size is {batch}: infer feeds one input at a time")
-    if manifest.labels is not None and model.classes is not None and manifest.labels != model.classes:
-        found.append(f"{manifest.labels} labels, but {model.classes} classes in its output")
     return found
+
+
+def _labels_inside(data: bytes, model: Model, problems: list[str]) -> tuple[str, ...]:
+    """The labels inside a model; () where it has none, or none that can be its own: then `problems` says so."""
+    text = label_files.embedded(data, model.metadata.labels if model.metadata else None)
+    if text is None:
+        return ()
+    try:
+        return label_files.parse(text, model.classes)
+    except UsageError as error:
+        problems.append(f"the labels inside it are left out: {error.what}; give others by --labels")
+        return ()
 
 
 class Repository:
@@ -157,21 +170,25 @@ class Repository:
         return Stored(name, reply.version, reply.path, reply.state)
 
     def verify(self, stored: Stored, upload: Upload, hosts: Sequence[Host]) -> Verified:
-        """Compare the sha256 of every file, as each host reads it over the network, with what was sent."""
+        """Compare the sha256 of every file, as each host reads it over the network, with what was sent; and have the
+        hosts' runtimes load the model."""
         wanted = upload.digests
+        load = FOR_TPU if upload.model.tpu_operations else FOR_CPU
 
-        def look(host: Host) -> dict[str, str | None]:
-            request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), _CACHED)
-            return self._connections.node(host).call(request, timeout=_CACHED + 60).sha256
+        def look(host: Host) -> Digests:
+            request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), _CACHED, load)
+            return self._connections.node(host).call(request, timeout=_CACHED + _LOADING + 60)
 
         outcome = self._connections.each(hosts, look)
         verified = Verified(failed=dict(outcome.failed))
-        for host, found in outcome.ok.items():
+        for host, reply in outcome.ok.items():
+            found = reply.sha256
             wrong = [name for name in sorted(wanted) if found.get(name) != wanted[name]]
             if wrong:
                 verified.failed[host] = HostFailed("; ".join(_difference(name, found.get(name)) for name in wrong))
             else:
                 verified.hosts.append(host)
+                verified.refused[host] = reply.refused
         return verified
 
     def find(self, name: str, version: int | None) -> tuple[Stored, Manifest]:

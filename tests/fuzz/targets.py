@@ -14,6 +14,7 @@ from clusteradm.errors import ClusteradmError
 from clusteradm.health import saved
 from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
+from clusteradm.lab.compiler import compile_model
 from clusteradm.models import labels
 from clusteradm.models.repository import prepare
 from clusteradm.models.tflite.inspect import inspect
@@ -55,11 +56,16 @@ def model(data: bytes) -> None:
         inspect(data, "m")
     with _file(data) as path, suppress(ClusteradmError):
         prepare(path, "m")
+    with suppress(ClusteradmError):
+        compile_model(data, "m")
 
 
 def label_file(data: bytes) -> None:
     """A label file."""
-    labels.render(labels.parse(data.decode("utf-8", "replace")))
+    text = data.decode("utf-8", "replace")
+    for classes, name in ((None, "l.txt"), (3, "l.txt"), (3, "l.json"), (3, "l.yaml"), (3, "l.csv"), (3, "l.pbtxt")):
+        with suppress(ClusteradmError):
+            labels.render(labels.parse(text, classes, name))
 
 
 def model_zip(data: bytes) -> None:

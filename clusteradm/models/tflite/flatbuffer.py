@@ -63,14 +63,19 @@ class Table:
         """The buffer's root table."""
         return cls(data, _read(data, "<I", 0), budget)
 
+    @property
+    def place(self) -> int:
+        """Its offset in the file."""
+        return self._position
+
     def number(self, slot: int, layout: str, default: int = 0) -> int:
         """A scalar field; `layout` is struct's, as "<i"."""
-        at = self._field(slot)
+        at = self.field(slot)
         return _read(self._data, layout, at) if at else default
 
     def table(self, slot: int) -> Table | None:
         """A table field, or None where it is absent."""
-        at = self._field(slot)
+        at = self.field(slot)
         return Table(self._data, self._follow(at), self._budget) if at else None
 
     def tables(self, slot: int) -> list[Table]:
@@ -121,7 +126,8 @@ class Table:
         self._budget.charge(_ENTRY * count)
         return range(start, start + _ENTRY * count, _ENTRY)
 
-    def _field(self, slot: int) -> int:
+    def field(self, slot: int) -> int:
+        """The offset of a field in the file; 0 where it is absent."""
         entry = 4 + 2 * slot
         if entry >= self._vtable_size:
             return 0
@@ -133,7 +139,7 @@ class Table:
 
     def _vector(self, slot: int, item: int) -> tuple[int, int]:
         """Offset of the vector's first item, and the number of items."""
-        at = self._field(slot)
+        at = self.field(slot)
         if not at:
             return 0, 0
         vector = self._follow(at)

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
+from clusteradm.models.tflite.metadata import Metadata
+from clusteradm.node.spec.feeding import FLOATS, INTEGERS
 from clusteradm.node.spec.wire.manifest import Tensor
+
+EIGHT_BITS = ("int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Package:
 class Model:
     """One model. `cpu_operations`: the number of each kind of operation that stays on the CPU.
 
-    All but `subgraphs` is of the first subgraph; a model with control flow has more.
+    All is of the first subgraph, but for `subgraphs` and `operators`; a model with control flow has more.
     """
 
     inputs: tuple[Tensor, ...]
@@ -33,6 +37,20 @@ class Model:
     packages: tuple[Package, ...] = ()
     description: str = ""
     subgraphs: int = 1
+    # The shape of each input with -1 for a dimension that is left open; () where it has none.
+    signatures: tuple[tuple[int, ...], ...] = ()
+    # Operations on the CPU with 8-bit inputs and outputs, which a compiler could map to the Edge TPU.
+    mapped: int = 0
+    # The types of the tensors that operations write, with their numbers of operations.
+    work: Mapping[str, int] = field(default_factory=dict)
+    # Whether there are 8-bit weights of operations on floating-point numbers.
+    hybrid: bool = False
+    # The kinds of operations.
+    operators: frozenset[str] = frozenset()
+    # Whether the first output is of scores: a softmax's, or with their range of 0 to 1.
+    scores: bool = False
+    # None where it has none, or damaged.
+    metadata: Metadata | None = None
 
     @property
     def min_runtime(self) -> int | None:
@@ -40,9 +58,14 @@ class Model:
         return max((package.min_runtime for package in self.packages), default=None)
 
     @property
+    def named(self) -> bool:
+        """Whether the model itself says that its output is of classes: by scores of them, or by labels."""
+        return bool(self.scores or (self.metadata and self.metadata.labels))
+
+    @property
     def classes(self) -> int | None:
         """Number of classes of a classifier; None where the model is none by its shape."""
-        if len(self.outputs) != 1:
+        if len(self.outputs) != 1 or self.outputs[0].dtype not in (*INTEGERS, *FLOATS):
             return None
         shape = self.outputs[0].shape
         return shape[-1] if shape and shape[-1] > 1 and prod(shape) == shape[-1] else None

@@ -54,11 +54,19 @@ class Model(IntEnum):
     SUBGRAPHS = 2
     DESCRIPTION = 3
     BUFFERS = 4
+    METADATA = 6
+    SIGNATURE_DEFS = 7
+
+
+class Metadata(IntEnum):
+    NAME = 0
+    BUFFER = 1
 
 
 class OperatorCode(IntEnum):
     DEPRECATED_BUILTIN_CODE = 0  # a byte: numbers up to 127
     CUSTOM_CODE = 1
+    VERSION = 2
     BUILTIN_CODE = 3
 
 
@@ -71,14 +79,18 @@ class SubGraph(IntEnum):
 
 class Operator(IntEnum):
     OPCODE_INDEX = 0
+    INPUTS = 1
+    OUTPUTS = 2
     CUSTOM_OPTIONS = 5
 
 
 class Tensor(IntEnum):
     SHAPE = 0
     TYPE = 1
+    BUFFER = 2
     NAME = 3
     QUANTIZATION = 4
+    IS_VARIABLE = 5
     SHAPE_SIGNATURE = 7
 
 

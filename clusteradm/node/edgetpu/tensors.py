@@ -1,47 +1,56 @@
 """Tensors: an input's bytes to the tensor that the model takes, its outputs to a result. numpy and Pillow only."""
 
-import io
 import os
-import re
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
-from PIL import Image
 
 from clusteradm.node import atomic, paths
+from clusteradm.node.edgetpu.pictures import BadInput, decode
+from clusteradm.node.spec import feeding
+from clusteradm.node.spec.wire.job import InputForm
+from clusteradm.node.spec.wire.manifest import Feed
+
+__all__ = ["INLINE_NUMBERS", "BadInput", "Postprocessor", "Preprocessor"]
 
 # An output of at most this many numbers is in the result itself, a larger one in a file of its own.
 INLINE_NUMBERS = 1024
 
-# The most pixels of a picture as it is decoded; a rank decodes up to three at once, on boards of 1 GB.
-MOST_PIXELS = 50000000
-# Pillow knows more, and for some of them starts other programs (Ghostscript for EPS).
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _MOST_REASON = 300  # characters of an error
-
-_BILINEAR = 2  # Image.BILINEAR: the name has moved between Pillow's versions, the number has not
-
-
-class BadInput(Exception):
-    """An input that cannot be used; it gets an error as its result, and the job goes on."""
 
 
 class Preprocessor:
-    """Input tensors of one model. `details`: the interpreter's of the input (shape, dtype, quantization)."""
+    """Input tensors of one model. `details`: the interpreter's of the input (shape, dtype, quantization); `feed`: of
+    the job, for pictures."""
 
-    def __init__(self, details: Dict[str, Any]) -> None:
+    def __init__(self, details: Dict[str, Any], feed: Optional[Feed] = None) -> None:
         self.shape = tuple(int(size) for size in details["shape"])
         self.dtype = np.dtype(details["dtype"])
         scale, zero = details["quantization"]
         self.scale, self.zero = float(scale), int(zero)
+        form = InputForm(self.dtype.name, self.shape, self.scale or None, self.zero, feed)
+        self._pixels_fit = feeding.takes_pixels(form)
+        try:
+            rule = feeding.rule(form)
+            self._refusal = ""
+            self._picture = rule.picture
+            # A row for each pixel value, a column for each channel, or one for all.
+            self._numbers = np.array(rule.numbers, np.float64).T.astype(self.dtype)
+        except feeding.NoRule as error:
+            self._refusal = str(error)
 
     def tensor(self, data: bytes, form: Any) -> Any:
-        """The tensor, as the model takes it. `form` is None for a picture, [dtype, shape] for an array.
+        """The tensor alone of `feed`."""
+        return self.feed(data, form)[0]
 
-        Raises BadInput, and with the text of a form {"error": text}.
+    def feed(self, data: bytes, form: Any) -> Tuple[Any, float]:
+        """The tensor, as the model takes it, and the share of its numbers that had to be cut to the input's range.
+
+        `form` is None for a picture, [dtype, shape] for an array. Raises BadInput, and with the text of a form
+        {"error": text}.
         """
         if form is None:
-            return self._pixels(self._decode(data))
+            return self._shown(data), 0.0
         if isinstance(form, dict):
             raise BadInput(str(form.get("error"))[:_MOST_REASON])
         try:
@@ -50,61 +59,61 @@ class Preprocessor:
             raise BadInput("not an array that the model takes: %s" % error)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.dtype == self.dtype:
-            return values
-        if values.dtype == np.uint8:
-            return self._pixels(values)
+            return values, 0.0
+        if values.dtype == np.uint8 and self._pixels_fit:
+            return self._pixels(values), 0.0
         return self._real(values)
 
-    def _decode(self, data: bytes) -> Any:
-        """A picture as uint8 in the model's shape, resized to its height and width."""
-        height, width, channels = picture_size(self.shape)
-        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-        try:
-            file = Image.open(io.BytesIO(data))
-            if file.format not in FORMATS:
-                raise BadInput("a file of the format %s; pictures are %s" % (file.format, ", ".join(FORMATS)))
-            whole = file.size
-            # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is enough, at a fraction of the cost.
-            file.draft(None, (width, height))
-            # But a progressive one is first unpacked as a whole.
-            across, down = whole if "progressive" in file.info else file.size
-            if across * down > MOST_PIXELS:
-                raise BadInput("a picture of %dx%d pixels, more than %d" % (across, down, MOST_PIXELS))
-            image = file.convert(mode)
-            if image.size != (width, height):
-                image = image.resize((width, height), _BILINEAR)
-        except BadInput:
-            raise
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error ...
-            # Without the address of an object in memory: the same input gives the same result.
-            text = " ".join(re.sub(r"<[^>]*>", "", str(error)).split())
-            raise BadInput("not a picture that can be read: %s" % (text or type(error).__name__)[:_MOST_REASON])
-        return np.asarray(image, np.uint8).reshape(self.shape)
+    def _shown(self, data: bytes) -> Any:
+        """The tensor of a picture file, resized to its height and width."""
+        if self._refusal:
+            raise BadInput(self._refusal)
+        height, width, channels, layout = self._picture
+        pixels = decode(data, height, width, channels)
+        if layout == feeding.NCHW:
+            pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return self._pixels(pixels.reshape(self.shape))
 
     def _pixels(self, values: Any) -> Any:
-        """Pixels in the model's dtype: black to white is the whole range of a quantised input, -1 to 1 of a float."""
-        if self.dtype == np.uint8:
-            return values
-        if self.dtype == np.int8:
-            return (values.astype(np.int16) - 128).astype(np.int8)
-        return (values.astype(np.float32) / np.float32(127.5) - np.float32(1)).astype(self.dtype)
+        """Pixels, in the model's shape, as its numbers."""
+        if self._numbers.shape[1] == 1:
+            if self.dtype == np.uint8 and np.array_equal(self._numbers[:, 0], np.arange(256)):
+                return values
+            return self._numbers[:, 0][values]
+        axis = 1 if self._picture.layout == feeding.NCHW else len(self.shape) - 1
+        made = np.empty(self.shape, self.dtype)
+        for channel in range(self._numbers.shape[1]):
+            place = (slice(None),) * axis + (channel,)
+            made[place] = self._numbers[:, channel][values[place]]
+        return made
 
-    def _real(self, values: Any) -> Any:
-        """Real numbers in the model's dtype, quantised by the input's scale and zero point."""
-        if self.dtype.kind == "f" or not self.scale:
-            return values.astype(self.dtype)
+    def _real(self, values: Any) -> Tuple[Any, float]:
+        """Real numbers in the model's dtype, quantised by the input's scale and zero point, and the share out of range.
+
+        Raises BadInput where the input has no number for them: NaN, or 3.7 in whole numbers.
+        """
+        if self.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                cast = values.astype(self.dtype)
+            lost = np.isinf(cast) & np.isfinite(values.astype(np.float64))
+            if lost.any():
+                raise BadInput("it has numbers that are too large for the model's input, which is %s" % self.dtype.name)
+            return cast, 0.0
+        if self.dtype.kind not in "iu":
+            raise BadInput("the model takes %s, not %s" % (self.dtype.name, values.dtype.name))
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise BadInput("it has NaN or infinity, for which the model's input (%s) has no number" % self.dtype.name)
         limits = np.iinfo(self.dtype)
+        if not self.scale:
+            with np.errstate(invalid="ignore"):
+                cast = values.astype(self.dtype)
+            if not np.array_equal(cast.astype(np.float64), values.astype(np.float64)):
+                raise BadInput("the model takes whole numbers from %d to %d" % (limits.min, limits.max))
+            return cast, 0.0
         quantised = np.round(values.astype(np.float64) / self.scale) + self.zero
-        return np.clip(np.nan_to_num(quantised), limits.min, limits.max).astype(self.dtype)
-
-
-def picture_size(shape: Tuple[int, ...]) -> Tuple[int, int, int]:
-    """(height, width, channels) of the pictures that an input of this shape takes: 1xHxWxC, or 1xHxW for grey."""
-    if len(shape) == 4 and shape[0] == 1 and shape[3] in (1, 3, 4):
-        return shape[1], shape[2], shape[3]
-    if len(shape) == 3 and shape[0] == 1:
-        return shape[1], shape[2], 1
-    raise BadInput("the model takes %s, no pictures: give it .npy files" % "x".join(str(size) for size in shape))
+        # A step beyond the end is what rounding makes of the end itself.
+        clipped = float(np.mean((quantised < limits.min - 1) | (quantised > limits.max + 1)))
+        return np.clip(quantised, limits.min, limits.max).astype(self.dtype), clipped
 
 
 class Postprocessor:

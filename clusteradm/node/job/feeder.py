@@ -15,21 +15,25 @@ READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each ca
 
 
 class Decoded(NamedTuple):
-    """One decoded input: a tensor, or an error."""
+    """One decoded input: a tensor, or an error. `clipped`: the share of numbers cut to the range of the input."""
 
     chunk: int
     input: int
     tensor: Any
     error: Optional[str]
+    clipped: float
 
 
 class Feeder:
-    """Queue of chunks in, decoded inputs out. `decode` is called as decode(bytes, form) in any of `threads` threads.
+    """Queue of chunks in, decoded inputs out.
 
-    `pulse` is told what each thread decodes.
+    `decode` is called as decode(bytes, form) in any of `threads` threads: (tensor, share of clipped numbers). `pulse`
+    is told what each thread decodes.
     """
 
-    def __init__(self, pack: str, decode: Callable[[bytes, Any], Any], threads: int, pulse: Pulse) -> None:
+    def __init__(
+        self, pack: str, decode: Callable[[bytes, Any], Tuple[Any, float]], threads: int, pulse: Pulse
+    ) -> None:
         self._pack = opener(pack, os.O_RDONLY)
         self._decode = decode
         self._pulse = pulse
@@ -72,10 +76,10 @@ class Feeder:
                 with self._reading:
                     chunk, piece, data = next(self._raw)
                 started = time.perf_counter()
-                tensor, error = None, None
+                tensor, error, clipped = None, None, 0.0
                 self._pulse.decode(number, piece[0])
                 try:
-                    tensor = self._decode(data, piece[3])
+                    tensor, clipped = self._decode(data, piece[3])
                 except BadInput as bad:
                     error = str(bad)
                 except MemoryError:
@@ -83,7 +87,7 @@ class Feeder:
                 self._pulse.decode(number, None)
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
-                self._ready.put(Decoded(chunk, piece[0], tensor, error))
+                self._ready.put(Decoded(chunk, piece[0], tensor, error, clipped))
         except BaseException as error:  # get() raises it in the main thread
             self._failed = self._failed or error
 

@@ -122,6 +122,10 @@ def _record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]
         record["outputs"] = outputs
     else:
         raise JournalError("input %d (%s) has a result that no rank wrote" % (index, name))
+    if "clipped" in result and "error" not in record:
+        if not _is_score(result["clipped"]):
+            raise JournalError("input %d (%s) has a result that no rank wrote" % (index, name))
+        record["clipped"] = result["clipped"]
     return record
 
 

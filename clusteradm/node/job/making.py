@@ -103,13 +103,12 @@ def start(request: StartJob) -> Started:
     final = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
-        tensor = request.spec.model.input
         whole = os.path.join(job.share, job_names.PACK)
         entries, failed = _entries(os.path.join(job.run, _PIECES))
         if not entries or os.path.getsize(whole) != sum(entry.size for entry in entries):
             raise pack.PackError("the inputs did not arrive whole")
         entries = [entry._replace(error=failed.get(entry.name)) for entry in entries]
-        lines = pack.index(whole, entries, pack.Wanted(tensor.dtype, tensor.shape))
+        lines = pack.index(whole, entries, pack.wanted(request.spec.model.input))
         count = pack.write_index(os.path.join(job.run, job_names.INPUTS), lines)
         os.unlink(os.path.join(job.run, _PIECES))
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))

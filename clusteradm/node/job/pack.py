@@ -11,8 +11,13 @@ from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Se
 
 from clusteradm.node.job.arrays import Array, Damaged, Unusable, Window, header, members
 from clusteradm.node.job.files import opener
+from clusteradm.node.spec import feeding
+from clusteradm.node.spec.wire.job import InputForm
 
 ARRAYS = (".npy", ".npz")
+
+# Types of inputs for numbers as they are, ids for instance: any whole numbers that they hold.
+_WIDE = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
 
 # A rank holds a whole picture file in memory, beside what it decodes to.
 MOST_PICTURE = 128 << 20
@@ -42,10 +47,23 @@ class Entry(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The model's input."""
+    """The model's input. `refusal`: why it takes no pictures; `pixels`: whether an array of uint8 is pixels to it."""
 
     dtype: str
     shape: Tuple[int, ...]
+    quantised: bool = False
+    refusal: str = ""
+    pixels: bool = True
+
+
+def wanted(form: InputForm) -> Wanted:
+    """The model's input, by the job's spec."""
+    try:
+        feeding.rule(form)
+        refusal = ""
+    except feeding.NoRule as error:
+        refusal = str(error)
+    return Wanted(form.dtype, form.shape, bool(form.scale), refusal, feeding.takes_pixels(form))
 
 
 def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str, Optional[str]]]:
@@ -139,6 +157,8 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[
                 else:
                     room -= array.size
                     yield from _rows(name, array, wanted)
+        elif wanted.refusal:
+            yield _refused(entry.name, wanted.refusal)
         elif entry.size > MOST_PICTURE:
             why = "a picture file of %d bytes, more than %d" % (entry.size, MOST_PICTURE)
             yield _refused(entry.name, str(Damaged(why)))
@@ -202,12 +222,33 @@ def _check(array: Array, wanted: Wanted) -> Optional[int]:
     if 0 in wanted.shape or not (whole or (len(array.shape) > 1 and [n for n in array.shape[1:] if n != 1] == one)):
         text = "it has shape %s; the model takes %s, or any number of them"
         raise Unusable(text % (_by(array.shape), _by(wanted.shape)))
-    if array.dtype != wanted.dtype and array.dtype != "uint8" and not array.dtype.startswith("float"):
-        text = "it has %s numbers; the model takes %s, real numbers or pixels"
-        raise Unusable(text % (array.dtype, wanted.dtype))
+    if not _takes(wanted, array.dtype):
+        text = "it has %s numbers; the model takes %s%s: save what it is to be fed, as one of these (array.astype)"
+        raise Unusable(text % (array.dtype, wanted.dtype, _besides(wanted)))
     if not whole and not array.shape[0]:
         raise Unusable("it holds no input: its shape is %s" % _by(array.shape))
     return None if whole else array.shape[0]
+
+
+def _takes(wanted: Wanted, dtype: str) -> bool:
+    """Whether numbers of this type have one meaning for the input.
+
+    Those of its own type are taken as they are, real numbers are quantised by its scale, and whole numbers are no real
+    numbers: they may be pixels, samples of sound, or quantised already.
+    """
+    if dtype == wanted.dtype:
+        return True
+    if dtype.startswith("float"):
+        return wanted.dtype in feeding.TYPES and wanted.dtype != "bool"
+    if dtype == "uint8" and wanted.pixels:
+        return True
+    return dtype in feeding.INTEGERS and wanted.dtype in _WIDE and not wanted.quantised
+
+
+def _besides(wanted: Wanted) -> str:
+    """What else than its own type the input takes."""
+    others = [] if wanted.dtype.startswith("float") or wanted.dtype == "bool" else ["real numbers"]
+    return "".join(" or " + one for one in [*others, *(["pixels (uint8)"] if wanted.pixels else [])])
 
 
 def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:

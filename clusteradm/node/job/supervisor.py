@@ -194,7 +194,7 @@ def _lines(path: str) -> List[str]:
     """The lines of a text file; none where it is not there."""
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
+            return file.read().split("\n")
     except FileNotFoundError:
         return []
 

@@ -33,12 +33,12 @@ class Worker:
     def __init__(self, channel: Link, mine: Assignment, pulse: Pulse) -> None:
         self._channel, self._pulse = channel, pulse
         self.engine = Engine(read_model(mine.model.path, mine.model.sha256), mine.place.pci_address)
-        feed = Preprocessor(self.engine.input)
+        feed = Preprocessor(self.engine.input, mine.model.input.feed)
         folder = mine.folder
         self._answers = Postprocessor(self.engine.outputs, mine.top, os.path.join(folder, files.outputs(folder)))
         pulse.end(self.engine.warm_up())
         threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // mine.here))
-        self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.tensor, threads, pulse)
+        self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.feed, threads, pulse)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}
         self._mark = 0.0  # when the chunk at work was begun
@@ -76,6 +76,8 @@ class Worker:
             result: Dict[str, Any] = {"i": item.input, "error": item.error}
         else:
             result = self._answer(item, taken)
+            if item.clipped and "error" not in result:
+                result["clipped"] = round(item.clipped, 6)
         self._results[item.chunk].append(result)
         if len(self._results[item.chunk]) == self._sizes[item.chunk]:
             self._deliver(item.chunk)

@@ -21,8 +21,9 @@ from typing import Any, Dict, Iterator, List, Optional
 from clusteradm.node import atomic, blobs, paths
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
+from clusteradm.node.models import loading
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, Manifest
+from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, Feed, Manifest
 from clusteradm.node.spec.wire.repository import (
     ADDED,
     TAKEN,
@@ -70,7 +71,9 @@ def verify(request: VerifyModel) -> Digests:
     while True:
         found: Dict[str, Optional[str]] = as_user(request.user, work)
         if None not in found.values() or time.monotonic() > end:
-            return Digests(found)
+            load = request.load if found.get(MODEL) is not None else None
+            model = os.path.join(request.path, MODEL)
+            return Digests(found, loading.refusal(request.user, model, load) if load else None)
         time.sleep(0.5)
 
 
@@ -150,7 +153,7 @@ def _add(model: str, request: AddModel, sources: Dict[str, Any]) -> Addition:
     same_as = version if version is not None else (there[-1] if there else None)
     if same_as is not None and same_as in there:
         path = os.path.join(model, str(same_as))
-        if _holds(path, request.files):
+        if _holds(path, request.files) and _fed(path) == request.manifest.feed:
             return Addition(UNCHANGED, same_as, path)
         if version is not None:
             return Addition(TAKEN, version, path)
@@ -241,6 +244,12 @@ def _versions(model: str) -> List[int]:
 def _holds(path: str, wanted: Dict[str, str]) -> bool:
     """Whether a version has exactly these files."""
     return all(_sha256(os.path.join(path, name)) == wanted.get(name) for name in (MODEL, LABELS))
+
+
+def _fed(path: str) -> Optional[Feed]:
+    """How a version's pictures are fed."""
+    manifest = _parsed(_manifest_text(path).decode("utf-8", "replace"))
+    return manifest.feed if manifest else None
 
 
 def _sha256(path: str) -> Optional[str]:

@@ -90,6 +90,21 @@ def test_deploy_model(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[
     assert main(["deploy-model", str(MODEL), "--name", "m", "--limit", "w1"]) == 4
     assert "not verified: w1: gone" in capsys.readouterr().err
 
+    # What the hosts' runtimes say of it, before a job does.
+    def cannot(fields: Mapping[str, Any]) -> dict[str, Any]:
+        assert fields["load"] == "cpu"
+        return {**sees(fields), "refused": "no opcode 'X' version '9'"}
+
+    for refusing, status, said in (
+        (("w1",), 0, "warning: w1 cannot load it: no opcode 'X' version '9'"),
+        (("w1", "w2"), 3, "warning: no host can load it: no opcode 'X' version '9'"),
+    ):
+        hosts["head"].answer("repository-add", stored)
+        for name in ("w1", "w2"):
+            hosts[name].answer("repository-verify", cannot if name in refusing else sees)
+        assert main(["deploy-model", str(MODEL), "--name", "m", "--limit", "w1,w2"]) == status
+        assert said in capsys.readouterr().err
+
     hosts["head"].answer("repository-add", {**stored, "state": "taken"})
     assert main(["deploy-model", str(MODEL), "--name", "m", "--version", "3"]) == 2
     assert "version 3 of m is there with other content" in capsys.readouterr().err

@@ -116,3 +116,16 @@ def test_a_damaged_line_is_the_heads_failure(line: Any, message: str) -> None:
     with pytest.raises(HostFailed) as refused:
         list(results(line).lines())
     assert message in str(refused.value) and str(refused.value).startswith("head: line 1 of the results of job")
+
+
+def test_numbers_out_of_range_are_counted_over_all_inputs() -> None:
+    top = [{"class": 3, "score": 0.5}]
+    found = results(
+        {"input": "a", "index": 0, "top": top, "clipped": 0.25},
+        {"input": "b", "index": 1, "top": top},
+        {"input": "c", "index": 2, "outputs": [], "clipped": 0.75},
+        {"input": 'd "clipped"', "index": 3, "top": top},
+    )
+    assert found.clipped() == (2, 0.75)
+    with pytest.raises(HostFailed, match="clipped: expected a number, not text"):
+        results({"input": "a", "index": 0, "clipped": "much"}).clipped()

@@ -96,4 +96,4 @@ def test_large_outputs_go_through_no_link(tmp_path: Path) -> None:
 def test_a_rank_reads_a_file_and_nothing_else(tmp_path: Path, secret: Path, put: Callable[[Path, Path], None]) -> None:
     put(tmp_path / job_names.PACK, secret)
     with pytest.raises(OSError, match=job_names.PACK):
-        Feeder(str(tmp_path / job_names.PACK), lambda data, form: data, 1, Pulse())
+        Feeder(str(tmp_path / job_names.PACK), lambda data, form: (data, 0.0), 1, Pulse())

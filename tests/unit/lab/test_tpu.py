@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,15 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 import made_models
+from ai_edge_litert import schema_py_generated as schema
+from graphs import End, Step, build, metadata
 
 from clusteradm.errors import UsageError
 from clusteradm.lab import compiler, digits, hardware, tpu_package
 from clusteradm.lab.device.__main__ import Model
 from clusteradm.lab.topology import boards
+from clusteradm.models.labels import embedded
+from clusteradm.models.tflite.inspect import inspect
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
 
@@ -204,14 +209,112 @@ def test_the_compiled_model_keeps_names_shapes_and_quantisation(bench: Bench) ->
     assert found["compiled"] == found["original"]
 
 
-def float_model() -> bytes:
-    """The digits model with an input that says it is float32."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
+def answers(bench: Bench, original: Path) -> dict[str, object]:
+    """Whether the model, compiled for the lab, answers on the device as it does on the CPU."""
+    compiled = bench.folder / "other.tflite"
+    compiler.compile_file(original, compiled)
+    return bench.run(f"""
+        import numpy
+        tpu = Interpreter({str(compiled)!r}, experimental_delegates=[load_delegate(LIBRARY)])
+        cpu = Interpreter({str(original)!r})
+        ends, same = [], True
+        for one in (tpu, cpu):
+            one.allocate_tensors()
+            keys = ("name", "shape", "dtype", "quantization")
+            ends.append([str(d[k]) for k in keys for d in one.get_input_details() + one.get_output_details()])
+        for seed in range(4):
+            outputs = []
+            for one in (tpu, cpu):
+                chance = numpy.random.default_rng(seed)
+                for put in one.get_input_details():
+                    numbers = chance.integers(0, 100, put["shape"])
+                    numbers = numbers / 100 if put["dtype"] == numpy.float32 else numbers
+                    one.set_tensor(put["index"], numbers.astype(put["dtype"]))
+                one.invoke()
+                outputs.append([one.get_tensor(d["index"]) for d in one.get_output_details()])
+            same = same and all(numpy.allclose(a, b) for a, b in zip(*outputs))
+        print(json.dumps({{"same": same, "ends": ends[0] == ends[1]}}))
+    """)
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(MODEL.read_bytes(), 0))
-    model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type = schema.TensorType.FLOAT32
-    return packed(model, flatbuffers)
+
+def float_ends() -> bytes:
+    """float32 -> QUANTIZE -> uint8 work -> DEQUANTIZE -> float32, and ARG_MAX -> int64 beside it."""
+    tensors = [
+        End((1, 4), name="in"),
+        End((1, 4), "uint8", 0.01, 3),
+        End((1, 4), "uint8", 0.01, 3),
+        End((1, 4), name="real"),
+        End((1,), "int32", data=np.array([1], "<i4")),
+        End((1,), "int64", name="place"),
+    ]
+    steps = [
+        Step("QUANTIZE", (0,), (1,)),
+        Step("MAXIMUM", (1, 1), (2,)),
+        Step("DEQUANTIZE", (2,), (3,)),
+        Step("ARG_MAX", (2, 4), (5,), options=("ArgMaxOptions", arg_max())),
+    ]
+    return build(tensors, steps, outputs=(3, 5))
+
+
+def arg_max() -> Any:
+    options = schema.ArgMaxOptionsT()
+    options.outputType = schema.TensorType.INT64
+    return options
+
+
+def test_ends_that_are_not_8_bit_stay_on_the_cpu(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "ends.tflite"
+    path.write_bytes(float_ends())
+    model = inspect(compiler.compile_model(path.read_bytes(), ""), "")
+    assert (model.tpu_operations, model.cpu_operations) == (1, {"ARG_MAX": 1, "DEQUANTIZE": 1, "QUANTIZE": 1})
+    found = answers(bench, path)
+    assert (found["same"], found["ends"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "movenet_single_pose_lightning_ptq.tflite",
+        "deeplabv3_mnv2_dm05_pascal_quant.tflite",
+        "split_concat.tflite",
+        "mobilenet_v1_0.25_128_quant.tflite",
+    ],
+)
+def test_real_models_answer_as_on_the_cpu(bench: Bench, name: str) -> None:
+    folder = os.environ.get("CLUSTERADM_TEST_DATA")
+    if not folder:
+        pytest.skip("CLUSTERADM_TEST_DATA names no folder with real models")
+    found = answers(bench, Path(folder) / name)
+    assert (found["same"], found["ends"]) == (True, True)
+
+
+def test_the_same_operations_stay_on_the_cpu_as_from_googles_compiler() -> None:
+    folder = os.environ.get("CLUSTERADM_TEST_DATA")
+    if not folder:
+        pytest.skip("CLUSTERADM_TEST_DATA names no folder with real models")
+    for name in (
+        "movenet_single_pose_lightning_ptq",
+        "keras_lstm_mnist_ptq",
+        "mobilenet_v1_0.25_128_quant",
+        "split_concat",
+    ):
+        ours = compiler.compile_model((Path(folder) / f"{name}.tflite").read_bytes(), name)
+        googles = (Path(folder) / f"{name}_edgetpu.tflite").read_bytes()
+        assert inspect(ours, name).cpu_operations == inspect(googles, name).cpu_operations
+
+
+def test_labels_and_metadata_stay_in_a_compiled_model() -> None:
+    about = metadata((0.0,), (255.0,), files=(("l.txt", 2, ""),))
+    tensors = [End((1, 1, 2, 1), "uint8", 1.0), End((1, 1, 2, 1), "uint8", 1.0)]
+    content = build(tensors, [Step("MAXIMUM", (0, 0), (1,))], metadata=about, files={"l.txt": "a\nb\n"})
+    compiled = compiler.compile_model(content, "")
+    found = inspect(compiled, "")
+    assert found.metadata is not None and found.metadata.std == (255.0,)
+    assert embedded(compiled, found.metadata.labels) == "a\nb\n"
+
+
+def float_model() -> bytes:
+    return build([End((1, 4), name="in"), End((1, 4))], [Step("MAXIMUM", (0, 0), (1,))])
 
 
 def dynamic_model() -> bytes:

@@ -63,12 +63,11 @@ def test_prepare_says_what_it_found(model: Path, tmp_path: Path) -> None:
 
 def test_prepare_warns(tmp_path: Path, compiled: Callable[..., bytes], digits: bytes) -> None:
     path, labels = tmp_path / "m.tflite", tmp_path / "labels.txt"
-    labels.write_text("one\ntwo\n")
     path.write_bytes(digits)
-    assert [text.split(":")[0] for text in prepare(path, "m", labels).warnings] == [
-        "nothing in it runs on the Edge TPU",
-        "2 labels, but 10 classes in its output",
-    ]
+    assert [text.split(":")[0] for text in prepare(path, "m").warnings] == ["nothing in it runs on the Edge TPU"]
+    labels.write_text("one\ntwo\n")
+    with pytest.raises(UsageError, match="2 labels, but the model has 10 classes"):
+        prepare(path, "m", labels)
     path.write_bytes(compiled(cpu=2, shape=(4, 4, 4, 1)))
     assert [text.split(":")[0] for text in prepare(path, "m").warnings] == [
         "2 operations stay on the CPU",
@@ -117,12 +116,14 @@ class Head:
         (blobs / digest).write_bytes(data)
         return digest
 
-    def add(self, data: bytes, version: int | None = None, labels: bytes | None = None) -> dict[str, Any]:
+    def add(
+        self, data: bytes, version: int | None = None, labels: bytes | None = None, feed: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         files = {"model.tflite": self.put(data)}
         if labels is not None:
             files["labels.txt"] = self.put(labels)
         request = {"shared": str(self.shared), "user": USER, "name": "m", "version": version, "files": files}
-        return repository.add({**request, "manifest": MANIFEST}, lambda reply: None)
+        return repository.add({**request, "manifest": {**MANIFEST, "feed": feed}}, lambda reply: None)
 
     def show(self, version: int | None = None, name: str = "m") -> dict[str, Any]:
         request = {"shared": str(self.shared), "user": USER, "name": name, "version": version}
@@ -164,6 +165,18 @@ def test_the_same_again_is_unchanged_and_other_content_is_refused(head: Head) ->
     assert head.add(b"one", version=1)["state"] == "taken"  # the labels are part of it
     assert (head.shared / "models/m/1/model.tflite").read_bytes() == b"one"
     assert head.add(b"one")["version"] == 2  # without labels it is another version
+
+
+def test_the_same_file_that_is_fed_in_another_way_is_another_version(head: Head) -> None:
+    assert head.add(b"one")["version"] == 1
+    feed = {"mean": [127.5], "std": [127.5], "layout": None, "source": "user", "pictures": None}
+    assert [head.add(b"one", feed=feed)[key] for key in ("state", "version")] == ["added", 2]
+    assert [head.add(b"one", feed=feed)[key] for key in ("state", "version")] == ["unchanged", 2]
+    assert head.show(2)["manifest"].feed.std == (127.5,)
+    assert head.add(b"one", version=2)["state"] == "taken"
+    for wrong in ({"std": [0.0]}, {"std": [1.0] * 5}, {"layout": "chwn"}):
+        with pytest.raises(WireError, match="feed"):
+            Manifest.from_json({**MANIFEST, "feed": wrong})
 
 
 def test_an_interrupted_upload_leaves_nothing_visible(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,18 @@ from typing import Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
+from clusteradm.node.spec.wire.manifest import Feed
 
 
 @dataclass(eq=False, repr=False)
 class InputForm(Record):
-    """The tensor that the model takes."""
+    """The tensor that the model takes. Without a scale: values as they are; without `feed`: pictures by the type."""
 
     dtype: str
     shape: Tuple[int, ...]
+    scale: Optional[float] = None
+    zero_point: int = 0
+    feed: Optional[Feed] = None
 
 
 @dataclass(eq=False, repr=False)

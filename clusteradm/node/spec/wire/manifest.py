@@ -8,6 +8,7 @@ from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
+METADATA = "metadata"
 
 
 @dataclass(eq=False, repr=False)
@@ -34,6 +35,25 @@ class Tensor(Record):
 
 
 @dataclass(eq=False, repr=False)
+class Feed(Record):
+    """How pictures are fed. (pixel - mean) / std is the real number, one for all channels or one for each.
+
+    `layout`: nhwc, nchw, None for what the shape says; `pictures`: whether the metadata says that it takes these.
+    """
+
+    mean: Tuple[float, ...] = ()
+    std: Tuple[float, ...] = ()
+    layout: Optional[str] = field(default=None, metadata=limits(choices=("nhwc", "nchw")))
+    source: str = ""  # of the mean: METADATA, or the user
+    pictures: Optional[bool] = None
+
+    def __post_init__(self) -> None:
+        # What the ranks divide by.
+        if len(self.mean) > 4 or len(self.std) > 4 or any(value <= 0 for value in self.std):
+            raise WireError("not the mean and the deviation of a picture's channels")
+
+
+@dataclass(eq=False, repr=False)
 class Manifest(Record):
     """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference."""
 
@@ -53,6 +73,7 @@ class Manifest(Record):
     streamed_bytes: int
     description: str
     version: Optional[int] = None  # None until it is stored
+    feed: Optional[Feed] = None
 
     def __post_init__(self) -> None:
         if self.manifest_version != FORMAT:
@@ -66,6 +87,7 @@ class Manifest(Record):
     def to_json(self) -> Dict[str, Any]:
         """The JSON object."""
         document = asdict(self)
-        if self.version is None:
-            del document["version"]
+        for key in ("version", "feed"):
+            if document[key] is None:
+                del document[key]
         return document

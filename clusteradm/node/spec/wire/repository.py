@@ -8,6 +8,7 @@ from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.manifest import NAME, Manifest
 from clusteradm.node.spec.wire.request import Request
 
+FOR_TPU, FOR_CPU = "tpu", "cpu"
 ADDED, UNCHANGED, TAKEN = "added", "unchanged", "taken"
 
 
@@ -37,9 +38,10 @@ class AddModel(Request[Addition]):
 
 @dataclass(eq=False, repr=False)
 class Digests(Record):
-    """The sha256 of each file, None where it is not there."""
+    """The sha256 of each file, None where it is not there. `refused`: why the host's runtime cannot load the model."""
 
     sha256: Dict[str, Optional[str]]
+    refused: Optional[str] = field(default=None, metadata=limits(most=2000))
 
 
 @dataclass(eq=False, repr=False)
@@ -47,13 +49,14 @@ class VerifyModel(Request[Digests]):
     """Ask for the files' sha256, as this host reads them.
 
     A file that is not there is looked for again until `within` seconds are over: NFS clients remember for a while what
-    a folder lacked.
+    a folder lacked. `load`: for what the runtime of this host's ranks tries to load the model, without a TPU.
     """
 
     user: str
     path: str
     files: Tuple[str, ...]
     within: float
+    load: Optional[str] = field(default=None, metadata=limits(choices=(FOR_TPU, FOR_CPU)))
     do = names.REPOSITORY_VERIFY
 
 

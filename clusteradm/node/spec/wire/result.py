@@ -17,10 +17,14 @@ class OutputTensor(Record):
 
 @dataclass(eq=False, repr=False)
 class Result(Record):
-    """The result of one input: classes with "class", "label" and "score", or output tensors, or an error."""
+    """The result of one input: classes with "class", "label" and "score", or output tensors, or an error.
+
+    `clipped`: the share of its numbers that had to be cut to the range of the model's input.
+    """
 
     input: str
     index: int
     top: Tuple[Dict[str, Any], ...] = ()
     outputs: Tuple[OutputTensor, ...] = ()
     error: Optional[str] = None
+    clipped: Optional[float] = None

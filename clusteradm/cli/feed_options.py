@@ -1,0 +1,41 @@
+"""Options that say how pictures are fed to a model, of the commands that deploy and run one."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from clusteradm.errors import UsageError
+
+_CHANNELS = (1, 3, 4)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --mean, --std and --layout."""
+    parser.add_argument(
+        "--mean", type=_numbers, metavar="M", help="mean of the pixels (0 to 255), one number or one per channel: 127.5"
+    )
+    parser.add_argument(
+        "--std", type=_numbers, metavar="S", help="their deviation; the model is fed (pixel - mean) / deviation"
+    )
+    parser.add_argument("--layout", choices=("nhwc", "nchw"), help="where the model has the channels of a picture")
+
+
+def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...], str | None]:
+    """Mean, deviation and layout; () and None for what is not given. Raises UsageError for one without the other."""
+    mean, std = args.mean or (), args.std or ()
+    if bool(mean) != bool(std):
+        raise UsageError("--mean and --std are given together", next_step="for instance: --mean 127.5 --std 127.5")
+    if not all(value > 0 for value in std):
+        raise UsageError("--std is more than 0: pixels are divided by it")
+    return mean, std, args.layout
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) not in _CHANNELS or not all(math.isfinite(value) for value in found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one number, nor one for each of 3 or 4 channels: 127.5")
+    return found
