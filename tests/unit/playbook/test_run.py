@@ -501,9 +501,9 @@ def test_tags_choose_tasks(book: Callable[[str], Playbook], connections: LocalCo
     assert names(only=frozenset({"tagged"})) == ["plain", "red", "both", "ever"]
     assert names(only=frozenset({"untagged"})) == ["ever"]
     with pytest.raises(UsageError) as caught:
-        names(only=frozenset({"rad", "blue"}), skip=frozenset({"nosuch"}))
+        names(only=frozenset({"redd", "blue"}), skip=frozenset({"nosuch"}))
     assert str(caught.value).splitlines() == [
-        '--tags: no task has the tag "rad"; did you mean "red"?',
+        '--tags: no task has the tag "redd"; did you mean "red"?',
         '--skip-tags: no task has the tag "nosuch"',
         "  tags of this playbook: all-of-it, blue, red, secret",
     ]
