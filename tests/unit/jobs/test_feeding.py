@@ -125,7 +125,7 @@ def test_metadata_that_would_leave_no_picture_is_not_believed() -> None:
         preprocessor(np.int16, (1.0, 0), feed=inside).tensor(png(RAMP), None)
     assert np.array_equal(fed(np.int8, (0.0, 0), feed=Feed((128.0,), (1.0,), source="user")), GREYS - 128)
     with pytest.raises(
-        BadInput, match="whole numbers .uint8. without a scale, which cannot be .pixel - 127.5. / 127.5"
+        BadInput, match=r"whole numbers .uint8. without a scale, which cannot be .pixel - 127.5. / 127.5"
     ):
         preprocessor(np.uint8, feed=Feed((127.5,), (127.5,), source="user")).tensor(png(RAMP), None)
 
