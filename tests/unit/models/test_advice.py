@@ -184,7 +184,7 @@ def test_options_that_do_not_fit_are_refused(prepared: Any, options: Any, shape:
 
 def test_numbers_that_are_of_no_picture_are_refused(prepared: Any) -> None:
     for mean, std in (((1.0,), ()), ((), (1.0,)), ((1.0,), (0.0,)), ((float("nan"),), (1.0,)), ((1.0,) * 5, (1.0,))):
-        with pytest.raises(UsageError, match="--mean|--std"):
+        with pytest.raises(UsageError, match=r"--mean|--std"):
             prepared(picture_model(), mean=mean, std=std)
 
 
