@@ -178,18 +178,23 @@ class Cluster:
         labels: StrPath | None = None,
         version: int | None = None,
         limit: str | None = None,
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+        layout: str | None = None,
         progress: Callable[[int, int], None] = lambda sent, total: None,
     ) -> Deployment:
         """Store a .tflite file on the cluster and verify it on every host, as `clusteradm deploy-model`.
 
         `version`: the next one by default. `limit`: verify on these hosts only. `progress`: gets bytes sent and bytes
-        in all. Raises NotAModel for a file that is no model, before any connection is made; hosts that do not see the
-        model are in the result, not raised.
+        in all. `mean`, `std` (one number or one per channel), `layout` ("nhwc", "nchw"): how pictures are fed. Raises
+        NotAModel for a file that is no model, before any connection is made; hosts that do not see the model are in the
+        result, not raised.
         """
         from clusteradm.fleet.deployment import deploy
         from clusteradm.models.repository import prepare
 
-        upload = prepare(Path(model), name, Path(labels) if labels is not None else None)
+        file = Path(labels) if labels is not None else None
+        upload = prepare(Path(model), name, file, mean=mean, std=std, layout=layout)
         return deploy(self._connections, upload, version, limit, progress=progress)
 
     def models(self) -> ModelList:

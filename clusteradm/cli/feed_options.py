@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from clusteradm.errors import UsageError
+from clusteradm.models import advice
 
 _CHANNELS = (1, 3, 4)
 
@@ -24,10 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...], str | None]:
     """Mean, deviation and layout; () and None for what is not given. Raises UsageError for one without the other."""
     mean, std = args.mean or (), args.std or ()
-    if bool(mean) != bool(std):
-        raise UsageError("--mean and --std are given together", next_step="for instance: --mean 127.5 --std 127.5")
-    if not all(value > 0 for value in std):
-        raise UsageError("--std is more than 0: pixels are divided by it")
+    advice.check_numbers(mean, std)
     return mean, std, args.layout
 
 

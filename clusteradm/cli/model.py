@@ -8,6 +8,7 @@ from typing import Any
 
 from clusteradm.cli import context, show
 from clusteradm.cli.parser import Parser
+from clusteradm.models import advice
 from clusteradm.models.catalogue import catalogue, one_version
 from clusteradm.node.spec.wire.manifest import Tensor
 from clusteradm.node.spec.wire.repository import ListedVersion, ModelList
@@ -115,6 +116,8 @@ def _lines(version: ListedVersion) -> Iterator[tuple[str, str]]:
     yield "size", f"{about.bytes:,} bytes"
     yield from (("input", f"{tensor.name}: {tensor}") for tensor in about.inputs)
     yield from (("output", f"{tensor.name}: {tensor}") for tensor in about.outputs)
+    if len(about.inputs) == 1:
+        yield "pictures", advice.pictures(about).partition("pictures of ")[2] or "none"
     yield "labels", "none" if about.labels is None else str(about.labels)
     on_cpu = ", ".join(f"{name} ({count})" for name, count in about.cpu_operations.items())
     yield "Edge TPU", f"{about.tpu_operations} operations; on the CPU: {on_cpu or 'none'}"

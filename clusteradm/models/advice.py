@@ -3,6 +3,7 @@ with it."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -75,6 +76,7 @@ def feed(model: Model, mean: tuple[float, ...], std: tuple[float, ...], layout: 
 
     Raises UsageError for options that its input cannot have.
     """
+    check_numbers(mean, std)
     about = model.metadata
     # What the user says of pictures says that it takes some.
     pictures = None if about is None or about.content is None or std or layout else about.content != OTHER
@@ -92,6 +94,16 @@ def feed(model: Model, mean: tuple[float, ...], std: tuple[float, ...], layout: 
         except feeding.NoRule:  # metadata that does not fit the input
             found = Feed((), (), None, "", pictures)
     return found if found != Feed() else None
+
+
+def check_numbers(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raise UsageError for a mean and a deviation that can be of no picture."""
+    if bool(mean) != bool(std):
+        raise UsageError("--mean and --std are given together", next_step="for instance: --mean 127.5 --std 127.5")
+    if not all(value > 0 for value in std):
+        raise UsageError("--std is more than 0: pixels are divided by it")
+    if not all(map(math.isfinite, (*mean, *std))) or max(len(mean), len(std)) > max(feeding.CHANNELS):
+        raise UsageError("--mean and --std are one number each, or one for each of 3 or 4 channels")
 
 
 def overridden(deployed: Feed | None, feed: Feed) -> Feed:

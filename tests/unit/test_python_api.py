@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import clusteradm
+import clusteradm.api
 from clusteradm.errors import InputErrors, UsageError
 from clusteradm.health import FOR_JOBS
 from clusteradm.lab import digits

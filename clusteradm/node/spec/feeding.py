@@ -35,6 +35,8 @@ _USUAL_RANGES = ((-1.0, 1.0), (0.0, 1.0), (0.0, 255.0))
 _CLOSE = 0.01
 # The share of pixel values that may be out of an input's range before its metadata is taken for a mistake.
 _MOST_CLIPPED = 0.25
+# So many numbers at least stand for 256 pixel values, or else it is taken for one, too.
+_FEWEST_STEPS = 25
 
 Numbers = List[List[Union[int, float]]]
 
@@ -86,14 +88,17 @@ def rule(form: InputForm) -> Rule:
         return Rule(picture, [list(one) for one in real], text)
     if form.dtype not in INTEGERS:
         raise NoRule("an input of the type %s takes no pictures" % form.dtype)
+    if not form.scale:
+        return _without_scale(form, picture, real, text)
     low, high = INTEGERS[form.dtype]
-    exact = [[value / (form.scale or 1.0) + form.zero_point for value in one] for one in real]
+    exact = [[value / form.scale + form.zero_point for value in one] for one in real]
     if form.dtype in ("uint8", "int8") and all(
         abs(value - pixel - low) <= 1 for one in exact for pixel, value in enumerate(one)
     ):
         return Rule(picture, [list(range(low, high + 1))], text)
     clipped = sum(not low - 1 <= value <= high + 1 for one in exact for value in one) / (256.0 * len(exact))
-    if feed.source == METADATA and clipped > _MOST_CLIPPED:
+    steps = max(max(one) - min(one) for one in exact)
+    if feed.source == METADATA and (clipped > _MOST_CLIPPED or steps < _FEWEST_STEPS):
         numbers, text = _by_type(form)
         warning = "its metadata (mean %s, std %s) does not fit its input's scale: pictures are fed without it; %s" % (
             _list(feed.mean),
@@ -103,6 +108,20 @@ def rule(form: InputForm) -> Rule:
         return Rule(picture, [numbers], text, warning)
     much = "%.0f %% of the pixel values are out of the input's range" % (100 * clipped) if clipped else None
     return Rule(picture, [[min(high, max(low, round(value))) for value in one] for one in exact], text, much)
+
+
+def _without_scale(form: InputForm, picture: Picture, real: Sequence[Sequence[float]], text: str) -> Rule:
+    """The rule for an input of whole numbers as they are, which holds no (pixel - mean) / std that is none.
+
+    Metadata may have it nevertheless: of what the model does with the pixels inside.
+    """
+    if form.feed and form.feed.source == METADATA:
+        numbers, text = _by_type(form)
+        return Rule(picture, [numbers], text)
+    low, high = INTEGERS[form.dtype]
+    if not all(low <= value <= high and value == int(value) for one in real for value in one):
+        raise NoRule("its input is of whole numbers (%s) without a scale, which cannot be %s" % (form.dtype, text))
+    return Rule(picture, [[int(value) for value in one] for one in real], text)
 
 
 def picture_of(shape: Sequence[int], feed: Feed) -> Picture:

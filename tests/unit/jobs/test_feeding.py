@@ -116,6 +116,20 @@ def test_metadata_that_contradicts_the_scale_is_not_believed_but_the_user_is() -
     assert fed(np.uint8, (1 / 255, 0), feed=Feed((0.0,), (1.0,), source="user"))[1] == 255
 
 
+def test_metadata_that_would_leave_no_picture_is_not_believed() -> None:
+    """Pixels that the model normalises inside: (pixel - 127.5) / 127.5 in whole numbers is -1, 0 and 1."""
+    inside = Feed((127.5,), (127.5,), source=METADATA)
+    for dtype, quantization in ((np.uint8, (0.0, 0)), (np.uint8, (1.0, 0)), (np.int32, (0.0, 0))):
+        assert np.array_equal(fed(dtype, quantization, feed=inside), GREYS)
+    with pytest.raises(BadInput, match="nothing says which"):
+        preprocessor(np.int16, (1.0, 0), feed=inside).tensor(png(RAMP), None)
+    assert np.array_equal(fed(np.int8, (0.0, 0), feed=Feed((128.0,), (1.0,), source="user")), GREYS - 128)
+    with pytest.raises(
+        BadInput, match=r"whole numbers .uint8. without a scale, which cannot be .pixel - 127.5. / 127.5"
+    ):
+        preprocessor(np.uint8, feed=Feed((127.5,), (127.5,), source="user")).tensor(png(RAMP), None)
+
+
 def test_channels_first() -> None:
     feed = Feed((0.0, 10.0, 20.0), (1.0, 2.0, 4.0))
     for shape in ((1, 3, 16, 16), (1, 1, 16, 16), (1, 4, 16, 16)):

@@ -182,6 +182,12 @@ def test_options_that_do_not_fit_are_refused(prepared: Any, options: Any, shape:
         prepared(picture_model("float32", None, shape=shape), **options)
 
 
+def test_numbers_that_are_of_no_picture_are_refused(prepared: Any) -> None:
+    for mean, std in (((1.0,), ()), ((), (1.0,)), ((1.0,), (0.0,)), ((float("nan"),), (1.0,)), ((1.0,) * 5, (1.0,))):
+        with pytest.raises(UsageError, match=r"--mean|--std"):
+            prepared(picture_model(), mean=mean, std=std)
+
+
 def test_a_job_may_feed_them_in_another_way() -> None:
     deployed = Feed((1.0,), (2.0,), None, "metadata", True)
     assert advice.overridden(deployed, Feed(layout="nchw")) == Feed((1.0,), (2.0,), "nchw", "metadata")
