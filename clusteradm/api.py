@@ -45,9 +45,9 @@ def open(
 ) -> Cluster:
     """Read an inventory. No connection is made before a method needs one.
 
-    `path`: the inventory file. `known_hosts`: host keys, by default known_hosts beside the inventory; a host that is
-    not in it is unreachable, unless `accept_new`. `forks`: how many hosts at a time. `limits`: time limits in seconds.
-    `sudo_password`: for hosts whose sudo asks for one.
+    `path`: the inventory, a file or a folder. `known_hosts`: host keys, by default known_hosts beside the inventory; a
+    host that is not in it is unreachable, unless `accept_new`. `forks`: how many hosts at a time. `limits`: time limits
+    in seconds. `sudo_password`: for hosts whose sudo asks for one.
 
     Raises InputErrors with every defect of the inventory.
     """

@@ -23,7 +23,7 @@ from clusteradm.lab import plan as plans
 from clusteradm.lab.cache import Cache, Say, default_root
 from clusteradm.lab.cgroup import Groups
 from clusteradm.lab.fault_kinds import FAULTS
-from clusteradm.lab.machine import LabError, make_room, require, require_modules, run
+from clusteradm.lab.machine import LabError, make_room, require, require_to_boot, run
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME, Places, Plan
 from clusteradm.lab.suites import DEFAULT, SUITES
 
@@ -70,8 +70,7 @@ class Lab:
             raise UsageError(f"a {suite} board has no {python}", next_step=f"it has: {', '.join(pythons)}")
         wanted = Plan(nodes, tpus, suite, memory, python)
         wanted.check()
-        require()
-        require_modules()
+        require_to_boot()
         with self._lock():
             plan = self.places.read_plan()
             if plan is not None and plan.wanted != wanted.wanted:

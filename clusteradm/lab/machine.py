@@ -82,6 +82,20 @@ def require_modules() -> None:
     )
 
 
+def require_to_boot() -> None:
+    """Raise UsageError with all that the machine and this Python lack for `lab up`."""
+    lacking = []
+    for check in (require, require_modules):
+        try:
+            check()
+        except UsageError as error:
+            lacking.append(error)
+    if len(lacking) > 1:
+        raise UsageError("\n".join(f"{error.what}\n  {error.next_step}" for error in lacking))
+    if lacking:
+        raise lacking[0]
+
+
 def _requirements() -> list[str]:
     """What setup.cfg says of the extra `lab`, as pip takes it."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -42,6 +42,11 @@ def test_missing_python_packages_are_named_before_anything_boots(monkeypatch: py
         machine.require_modules()
     words = shlex.split(raised.value.next_step.removeprefix("install them with: "))
     assert words[:4] == [sys.executable, "-m", "pip", "install"]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UsageError) as both:
+        machine.require_to_boot()
+    assert "apt-get install -y" in str(both.value) and raised.value.next_step in str(both.value)
     # As setup.cfg says, so that what is installed is what was tested.
     assert any(word.startswith("ai-edge-litert") and ">=" in word for word in words) and len(words) == 8
 
