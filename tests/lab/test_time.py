@@ -143,9 +143,9 @@ def test_a_boot_has_the_time_before_the_share(cluster: Cluster) -> None:
     until(cluster, "w1", f"findmnt {SHARED}")
     shown = {
         unit: int(cluster.on("w1", "systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", unit))
-        for unit in ("clusteradm-time.service", "time-sync.target", "remote-fs-pre.target", "srv-cluster.mount")
+        for unit in ("clusteradm-time.service", "time-sync.target", "srv-cluster.mount")
     }
-    assert 0 < shown["clusteradm-time.service"] <= shown["remote-fs-pre.target"] < shown["srv-cluster.mount"]
+    assert 0 < shown["clusteradm-time.service"] < shown["srv-cluster.mount"]
     assert shown["clusteradm-time.service"] <= shown["time-sync.target"]
     assert cluster.on("w1", "chronyc", "-n", "-c", "tracking").split(",")[1] == "10.78.0.1"
 

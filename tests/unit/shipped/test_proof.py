@@ -73,10 +73,14 @@ def test_what_a_run_changes_has_to_be_proven_again(tmp_path: Path) -> None:
 
 
 def test_a_limited_run_proves_too(tmp_path: Path) -> None:
-    ((host, args),) = World(tmp_path, hosts=("head", "w2")).proofs()
-    assert host == "head" and "head:1 w2:1" in args["cmd"] and "/limited-" in args["creates"]
-    ((host, args),) = World(tmp_path, hosts=("w1", "w2")).proofs()
-    assert host == "w1" and "w1:1 w2:1" in args["cmd"] and "/limited-" in args["creates"]
+    """Where it has changed something, or where no proof is there: a failed one leaves none."""
+    for hosts, speaker, ranks in ((("head", "w2"), "head", "head:1 w2:1"), (("w1", "w2"), "w1", "w1:1 w2:1")):
+        world = World(tmp_path, hosts=hosts)
+        ((host, args),) = world.proofs()
+        assert host == speaker and ranks in args["cmd"] and args["creates"] == "/srv/cluster/jobs/.proof/[!r]*"
+        world.state.hosts["w2"].results["mounted"] = {"changed": True}
+        ((host, args),) = world.proofs()
+        assert host == speaker and "/limited-" in args["creates"] and args["creates"].endswith("-again")
 
 
 def test_what_could_not_be_proven_is_said(tmp_path: Path) -> None:
