@@ -9,17 +9,32 @@ same time would wait for ever.
 import json
 from typing import Any, List, NamedTuple, Optional, Tuple
 
+from clusteradm.node.spec.wire.decode import WireError, loads
+
 READY, CHUNK, RESULT, FAILED, STOP, BEGIN, ALIVE = 1, 2, 3, 4, 5, 6, 7
 
 NAP = 0.001  # seconds between two polls
+# What a message may hold. A rank that is fast enough for chunks of hundreds of inputs needs less than half of it, also
+# for results of several outputs with 1,024 numbers each.
+MOST_BYTES = 64 << 20
+MOST_VALUES = 4 << 20
 
 
 class Message(NamedTuple):
-    """One received message."""
+    """One received message. `damage`: what is wrong with it, if it cannot be read."""
 
     rank: int
     tag: int
     body: Any
+    damage: Optional[str] = None
+
+
+def read(rank: int, tag: int, data: bytes) -> Message:
+    """A message of these bytes, whatever they are."""
+    try:
+        return Message(rank, tag, loads(data, MOST_VALUES))
+    except WireError as error:
+        return Message(rank, tag, None, str(error))
 
 
 class Channel:
@@ -39,14 +54,17 @@ class Channel:
         self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
 
     def poll(self) -> Optional[Message]:
-        """The next message; None where there is none now."""
+        """The next message; None where there is none now. Only rank 0 hears others than rank 0."""
         status = self._mpi.Status()
-        if not self._comm.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
+        if not self._comm.Iprobe(0 if self.rank else self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
             return None
-        rank, tag = status.Get_source(), status.Get_tag()
-        data = bytearray(status.Get_count(self._mpi.BYTE))
-        self._comm.Recv([data, self._mpi.BYTE], rank, tag)
-        return Message(rank, tag, json.loads(data.decode("utf-8")))
+        rank, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._mpi.BYTE)
+        data = bytearray(min(max(size, 0), MOST_BYTES))
+        try:
+            self._comm.Recv([data, self._mpi.BYTE], rank, tag)
+        except self._mpi.Exception as error:
+            return Message(rank, tag, None, "%d bytes: %s" % (size, error))
+        return read(rank, tag, bytes(data))
 
     def abort(self) -> None:
         """End every rank of the job, this one included."""

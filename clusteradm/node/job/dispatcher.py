@@ -5,12 +5,13 @@ import time
 from typing import Any, Dict, List, Optional
 
 from clusteradm.node.job import channel as channels
-from clusteradm.node.job import files
+from clusteradm.node.job import files, reports
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.schedule import Schedule
 from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.job import Assignment, AttemptPlan, Progress, RankProgress, StoredSpec
 
 # Ranks start within seconds of each other. So that no rank's start-up counts as work, all are waited for, to a limit.
@@ -32,6 +33,7 @@ class Dispatcher:
         for rank in plan.ranks:
             here = sum(other.host == rank.host for other in plan.ranks)
             channel.send(rank.rank, channels.BEGIN, Assignment(rank, here, spec.model, spec.top, spec.folder))
+        self._outputs = files.outputs(spec.folder)
         self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
         self._journal = journals.Journal(spec.folder, attempt)
         have = journals.done(spec.folder, spec.inputs)
@@ -76,21 +78,36 @@ class Dispatcher:
         return all(rank.state == "failed" for rank in self._ranks.values())
 
     def _take(self, message: Message) -> None:
-        rank, now = self._ranks[message.rank], time.monotonic()
+        rank, now = self._ranks.get(message.rank), time.monotonic()
+        if rank is None or (rank.state == "failed" and message.rank not in self._silent):
+            return  # nothing more is expected of it
         self._hear(message.rank)
-        if message.tag == channels.READY:
-            rank.state, rank.version, rank.tpu = "ready", message.body["version"], message.body["tpu"]
-            self._schedule.join(message.rank)
-            self._ready_since = self._ready_since or now
-            self._hand_out()
-        elif message.tag == channels.FAILED:
-            rank.state, rank.error = "failed", message.body["error"]
-            self._attendance.leave(message.rank)
-            self._schedule.lose(message.rank)
-            self._hand_out()
-        elif message.tag == channels.RESULT:
-            self._keep(message, now)
-            self._hand_out(message.rank)
+        try:
+            if message.damage is not None:
+                raise WireError(message.damage)
+            if message.tag == channels.READY and rank.state == "starting":
+                report = reports.ready(message.body)
+                rank.state, rank.version, rank.tpu = "ready", report.version, report.tpu
+                self._schedule.join(message.rank)
+                self._ready_since = self._ready_since or now
+                self._hand_out()
+            elif message.tag == channels.FAILED:
+                self._give_up(message.rank, reports.failure(message.body))
+            elif message.tag == channels.RESULT:
+                self._keep(message, now)
+                self._hand_out(message.rank)
+            elif message.tag != channels.ALIVE:
+                raise WireError("a message with the tag %d, which was not its turn" % message.tag)
+        except WireError as error:
+            what = str(error)[: reports.MOST_REASON]
+            self._give_up(message.rank, "%s sends what no rank sends: %s" % (rank.host, what))
+
+    def _give_up(self, number: int, error: str) -> None:
+        """Take no more from a rank; others get what it has."""
+        self._ranks[number].state, self._ranks[number].error = "failed", error
+        self._attendance.leave(number)
+        self._schedule.lose(number)
+        self._hand_out()
 
     def _miss(self, now: float) -> None:
         """Give what silent ranks have to others: their host is frozen, or cut off."""
@@ -114,17 +131,21 @@ class Dispatcher:
 
     def _keep(self, message: Message, now: float) -> None:
         """Journal what is new in a chunk's results."""
-        body, rank = message.body, self._ranks[message.rank]
-        fresh = set(self._schedule.finish(body["chunk"], body["seconds"]))
-        results = [result for result in body["results"] if result["i"] in fresh]
+        body, rank = reports.delivery(message.body), self._ranks[message.rank]
+        inputs = self._schedule.inputs(message.rank, body.chunk)
+        if inputs is None:
+            raise WireError("it does not have chunk %d" % body.chunk)
+        results = reports.results(body.results, inputs, self._outputs) if inputs else []
+        fresh = set(self._schedule.finish(body.chunk, body.seconds))
+        results = [result for result in results if result["i"] in fresh]
         if results:
             self._journal.append(message.rank, results)
             self._last_result = now
         self._done += len(results)
         self._errors += sum("error" in result for result in results)
         rank.images += len(results)
-        rank.seconds += body["seconds"]
-        rank.busy, rank.decode, rank.wait = body["busy"], body["decode"], body["wait"]
+        rank.seconds += body.seconds
+        rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
 
     def _hand_out(self, only: Optional[int] = None) -> None:
         """Give every rank, or `only` one, the chunks that it may have."""

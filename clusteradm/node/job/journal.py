@@ -5,17 +5,15 @@ It is on the shared file system, where every board can write: what is read back 
 
 import fcntl
 import json
-import math
 import os
 import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import files
+from clusteradm.node.job import files, reports
 from clusteradm.node.spec.wire import job_names
 
 # Seconds to wait for the end of rank 0 of an attempt that mpirun has lost: it may live on for a moment.
 _LOCK_SECONDS = 20.0
-_NUMBERS = (int, float)
 
 
 class JournalError(RuntimeError):
@@ -116,25 +114,17 @@ def _record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]
     error, top, outputs = result.get("error"), result.get("top"), result.get("outputs")
     if type(error) is str:
         record["error"] = error
-    elif type(top) is list and all(map(_is_pair, top)):
+    elif top is not None and reports.is_top(top):
         record["top"] = [_answer(number, score, labels) for number, score in top]
     elif type(outputs) is list:
         record["outputs"] = outputs
     else:
         raise JournalError("input %d (%s) has a result that no rank wrote" % (index, name))
     if "clipped" in result and "error" not in record:
-        if not _is_score(result["clipped"]):
+        if not reports.is_score(result["clipped"]):
             raise JournalError("input %d (%s) has a result that no rank wrote" % (index, name))
         record["clipped"] = result["clipped"]
     return record
-
-
-def _is_pair(pair: Any) -> bool:
-    return type(pair) is list and len(pair) == 2 and type(pair[0]) is int and _is_score(pair[1])
-
-
-def _is_score(value: Any) -> bool:
-    return value is None or (type(value) in _NUMBERS and math.isfinite(value))
 
 
 def _answer(number: int, score: Optional[float], labels: Sequence[str]) -> Dict[str, Any]:

@@ -32,6 +32,7 @@ class Schedule:
         self._out: Dict[int, Chunk] = {}
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._number = 0
+        self._taken_back: Dict[int, int] = {}  # chunk -> the rank that had it when it was lost
 
     @property
     def finished(self) -> bool:
@@ -58,6 +59,13 @@ class Schedule:
         self._out[chunk.number] = chunk
         return chunk
 
+    def inputs(self, rank: int, number: int) -> Optional[List[int]]:
+        """The inputs of a chunk that this rank has; none of one that was taken from it; None where it never had it."""
+        chunk = self._out.get(number)
+        if chunk is not None and chunk.rank == rank:
+            return chunk.inputs
+        return [] if self._taken_back.get(number) == rank else None
+
     def finish(self, number: int, seconds: float) -> List[int]:
         """Take a chunk back after `seconds` of its rank's work; returns those of its inputs that had no result yet.
 
@@ -79,6 +87,7 @@ class Schedule:
         self._pace.pop(rank, None)
         for chunk in sorted((c for c in self._out.values() if c.rank == rank), reverse=True):
             del self._out[chunk.number]
+            self._taken_back[chunk.number] = rank
             self._todo.extendleft(index for index in reversed(chunk.inputs) if index in self._missing)
 
     def _size(self, rank: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import queue
+import re
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ from PIL import Image
 
 from clusteradm.node.edgetpu.engine import Engine, device_path
 from clusteradm.node.edgetpu.library import Device, Library, TpuError, device_option
-from clusteradm.node.job import attendance, files, journal, pack, worker
+from clusteradm.node.job import attendance, files, journal, pack, reports, worker
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.dispatcher import dispatch
@@ -39,7 +40,7 @@ class Channel:
         self._inboxes = inboxes
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
-        self._inboxes[rank].put(Message(self.rank, tag, json.loads(json.dumps(body, default=vars))))
+        self._inboxes[rank].put(channels.read(self.rank, tag, json.dumps(body, default=vars).encode()))
 
     def poll(self) -> Message | None:
         try:
@@ -209,6 +210,139 @@ def test_a_rank_that_is_not_heard_of_any_more_costs_no_input_and_is_not_waited_f
         f"{socket.gethostname()} has not answered for 8 s",
     )
     assert aborted == [0]  # MPI itself would wait
+
+
+def _in_first(**changes: Any) -> Callable[[Any], Any]:
+    """A lie about the first result of a chunk."""
+    return lambda body: {**body, "results": [{**body["results"][0], **changes}, *body["results"][1:]]}
+
+
+def _as_output(**changes: Any) -> Callable[[Any], Any]:
+    """A lie about an output of the first result, an otherwise good one."""
+    output = {"name": "y", "shape": [1], "values": [1.0]}
+
+    def lie(body: Any) -> Any:
+        given = {key: value for key, value in {**output, **changes}.items() if value != "none"}
+        first = {"i": body["results"][0]["i"], "outputs": [given]}
+        return {**body, "results": [first, *body["results"][1:]]}
+
+    return lie
+
+
+LIES: dict[str, tuple[int, Callable[[Any], Any], str]] = {
+    "no version": (channels.READY, lambda body: {"tpu": None}, "version: missing"),
+    "a version of a megabyte": (
+        channels.READY,
+        lambda body: {"version": "x" * (1 << 20)},
+        "version: a text of 1048576",
+    ),
+    "a device that is none": (channels.READY, lambda body: {**body, "tpu": ["/dev/apex_0"]}, "tpu: no name"),
+    "a list": (channels.RESULT, lambda body: [], "expected an object, not a list"),
+    "null": (channels.RESULT, lambda body: None, "expected an object, not null"),
+    "no JSON": (channels.RESULT, lambda body: b'{"chunk":', "not a JSON document"),
+    "no UTF-8": (channels.RESULT, lambda body: b'"\xff"', "not a JSON document"),
+    "a million lists": (channels.RESULT, lambda body: b"[" * 1000000, "not a JSON document"),
+    "NaN": (channels.RESULT, lambda body: {**body, "seconds": float("nan")}, "NaN is no number of JSON"),
+    "a number of 5,000 digits": (channels.RESULT, lambda body: b"9" * 5000, "not a JSON document"),
+    "a negative time": (channels.RESULT, lambda body: {**body, "seconds": -1.0}, "seconds: no number of seconds"),
+    "a time without end": (channels.RESULT, lambda body: {**body, "busy": 1e308}, "busy: no number of seconds"),
+    "a chunk by its name": (channels.RESULT, lambda body: {**body, "chunk": "1"}, "chunk: expected a whole number"),
+    "a chunk of another rank": (channels.RESULT, lambda body: {**body, "chunk": 1}, "it does not have chunk 1"),
+    "a chunk of nobody": (channels.RESULT, lambda body: {**body, "chunk": 9999}, "it does not have chunk 9999"),
+    "no result": (channels.RESULT, lambda body: {**body, "results": []}, "not those of the inputs that it had"),
+    "results by name": (channels.RESULT, lambda body: {**body, "results": {}}, "results: expected a list"),
+    "a result that is a number": (channels.RESULT, lambda body: {**body, "results": [7]}, r"results\[0\]: no result"),
+    "an input of another": (channels.RESULT, _in_first(i=59), "not those of the inputs that it had"),
+    "an input below 0": (channels.RESULT, _in_first(i=-1), "not those of the inputs that it had"),
+    "an input that is true": (channels.RESULT, _in_first(i=True), "no result"),
+    "a second result": (
+        channels.RESULT,
+        lambda body: {**body, "results": body["results"] + body["results"][:1]},
+        "a second result of input",
+    ),
+    "an error that is a list": (channels.RESULT, _in_first(error=[]), "error: no text"),
+    "a class below 0": (channels.RESULT, _in_first(top=[[-1, 1.0]]), "neither classes nor outputs"),
+    "a class of 100 bits": (channels.RESULT, _in_first(top=[[1 << 100, 1.0]]), "more than 64 bits"),
+    "a score that is text": (channels.RESULT, _in_first(top=[[1, "high"]]), "neither classes nor outputs"),
+    "nothing": (channels.RESULT, _in_first(top=None), "neither classes nor outputs nor an error"),
+    "more than all clipped": (channels.RESULT, _in_first(clipped=1.5), "clipped: no share"),
+    "a shape that is text": (channels.RESULT, _as_output(shape="1"), "shape: no shape"),
+    "a key of its own": (channels.RESULT, _as_output(run="me"), "no output tensor"),
+    "values and a file": (channels.RESULT, _as_output(file="a"), "either values or a file"),
+    "a file of the head": (
+        channels.RESULT,
+        _as_output(values="none", file="../../etc/passwd", dtype="i1"),
+        "not the file",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_rank_that_lies_fails_alone(job: Path, lie: str) -> None:
+    kind, told, why = LIES[lie]
+
+    class Liar(Channel):
+        """Of ranks the second of which lies."""
+
+        def send(self, rank: int, tag: int, body: Any = None) -> None:
+            if self.rank == 2 and tag == kind:
+                body = told(json.loads(json.dumps(body, default=vars)))
+                if isinstance(body, bytes):
+                    self._inboxes[rank].put(channels.read(self.rank, tag, body))
+                    return
+            super().send(rank, tag, body)
+
+    progress = run(job, 2, kind=Liar)
+    assert answers(job) == expected(job)
+    delivered = [result["i"] for line in files.read_lines(str(job / job_names.JOURNAL)) for result in line["results"]]
+    assert sorted(delivered) == list(range(INPUTS))
+    honest, liar = progress.ranks
+    assert (honest.state, honest.error, honest.images) == ("ready", None, INPUTS)
+    assert (liar.state, liar.images) == ("failed", 0)
+    assert re.search(why, str(liar.error)) and str(liar.error).startswith(f"{socket.gethostname()} sends what no rank")
+    assert len(str(liar.error)) < 3000
+
+
+def test_a_message_that_is_not_its_turn_costs_the_rank_that_sends_it(job: Path) -> None:
+    class Again(Channel):
+        """Of ranks the second of which is ready twice, and goes on after it has failed."""
+
+        def send(self, rank: int, tag: int, body: Any = None) -> None:
+            super().send(rank, tag, body)
+            if self.rank == 2 and tag == channels.READY:
+                super().send(rank, tag, body)
+
+    progress = run(job, 2, kind=Again)
+    assert answers(job) == expected(job)
+    assert [rank.state for rank in progress.ranks] == ["ready", "failed"]
+    assert "a message with the tag 1, which was not its turn" in str(progress.ranks[1].error)
+
+
+def test_long_texts_of_a_rank_are_cut_or_its_result_is_an_error() -> None:
+    given = [
+        {"i": 0, "error": "x" * 9999},
+        {"i": 1, "outputs": [{"name": "y", "shape": [1], "values": ["x" * (reports.MOST_RESULT_TEXT + 1)]}]},
+    ]
+    first, second = reports.results(given, [0, 1], "outputs-1")
+    assert first == {"i": 0, "error": "x" * reports.MOST_REASON}
+    assert "more than 1048576 characters of text" in second["error"]
+    assert reports.failure({"error": "x" * 9999}) == "x" * reports.MOST_REASON
+
+
+def test_what_honest_ranks_send_is_kept_as_it_is() -> None:
+    outputs = [
+        {"name": "y", "shape": [2], "values": [0.5, None]},
+        {
+            "name": "z",
+            "shape": [1, 2000],
+            "file": "outputs-1/000007-1.npy",
+            "dtype": "int8",
+            "scale": 0.1,
+            "zero_point": 3,
+        },
+    ]
+    given = [{"i": 7, "outputs": outputs, "clipped": 0.25}, {"i": 8, "top": [[3, None], [0, 0.5]]}]
+    assert reports.results(given, [8, 7], "outputs-1") == given
 
 
 def test_when_no_rank_can_work_the_attempt_ends_and_says_why(job: Path) -> None:

@@ -1,0 +1,169 @@
+"""Reports of a rank to rank 0, checked: it runs on another host, which may be broken or lie. That costs it alone."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Sequence, Tuple
+
+from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
+
+MOST_REASON = 2000  # characters of an error that are kept
+_MOST_SECONDS = 1e9
+_MOST_CLASS = 1 << 31
+# Texts of one result, in characters: an output of text may be as long as the model likes.
+MOST_RESULT_TEXT = 1 << 20
+_OUTPUT_KEYS = {"name", "shape", "values", "file", "dtype", "scale", "zero_point"}
+
+
+@dataclass(eq=False, repr=False)
+class Ready(Record):
+    """The rank has loaded the model. `version`: of its library; `tpu`: its device, None for the CPU."""
+
+    version: str = field(metadata=limits(most=200))
+    tpu: Any = None
+
+
+@dataclass(eq=False, repr=False)
+class Failure(Record):
+    """The rank cannot work."""
+
+    error: str
+
+
+@dataclass(eq=False, repr=False)
+class Delivery(Record):
+    """The results of a chunk, and seconds: of the chunk; of the rank since its start, in the TPU, decoding, waiting."""
+
+    chunk: int
+    seconds: float
+    results: List[Any]
+    busy: float
+    decode: float
+    wait: float
+
+
+def ready(body: Any) -> Ready:
+    """A rank's word that it is ready. Raises WireError."""
+    report = decode(Ready, body)
+    if report.tpu is not None and (type(report.tpu) is not str or len(report.tpu) > 200):
+        raise WireError("no name of a device", ".tpu")
+    return report
+
+
+def failure(body: Any) -> str:
+    """Why a rank cannot work. Raises WireError."""
+    return decode(Failure, body).error[:MOST_REASON]
+
+
+def delivery(body: Any) -> Delivery:
+    """A chunk's results, each of which `result` is to check. Raises WireError."""
+    report = decode(Delivery, body)
+    for name in ("seconds", "busy", "decode", "wait"):
+        if not 0 <= getattr(report, name) <= _MOST_SECONDS:
+            raise WireError("no number of seconds", "." + name)
+    return report
+
+
+def results(given: Sequence[Any], inputs: Sequence[int], outputs: str) -> List[Dict[str, Any]]:
+    """The results of a chunk of these `inputs`: one of each, as they go to the journal. Raises WireError.
+
+    `outputs`: the name of the job's folder for large outputs.
+    """
+    found: Dict[int, Dict[str, Any]] = {}
+    for number, each in enumerate(given):
+        try:
+            checked = _result(each, outputs)
+        except WireError as error:
+            raise error.within(".results[%d]" % number) from None
+        if checked["i"] in found:
+            raise WireError("a second result of input %d" % checked["i"], ".results[%d]" % number)
+        found[checked["i"]] = checked
+    if found.keys() != set(inputs):
+        raise WireError("they are not those of the inputs that it had", ".results")
+    return list(found.values())
+
+
+def _result(given: Any, outputs: str) -> Dict[str, Any]:
+    if type(given) is not dict or type(given.get("i")) is not int:
+        raise WireError("no result")
+    index = given["i"]
+    if "error" in given:
+        if type(given["error"]) is not str:
+            raise WireError("no text", ".error")
+        # A text of half a character could not be written.
+        error = given["error"][:MOST_REASON].encode("utf-8", "replace").decode("utf-8")
+        return {"i": index, "error": error}
+    found: Dict[str, Any] = {"i": index}
+    if is_top(given.get("top")):
+        found["top"] = given["top"]
+    elif type(given.get("outputs")) is list:
+        found["outputs"] = given["outputs"]
+        names = ["%s/%06d-%d.npy" % (outputs, index, number) for number in range(len(given["outputs"]))]
+        for number, (output, name) in enumerate(zip(given["outputs"], names)):
+            try:
+                _check_output(output, name)
+            except WireError as error:
+                raise error.within(".outputs[%d]" % number) from None
+        if _text(given["outputs"]) > MOST_RESULT_TEXT:
+            return {"i": index, "error": "its outputs have more than %d characters of text" % MOST_RESULT_TEXT}
+    else:
+        raise WireError("neither classes nor outputs nor an error")
+    if "clipped" in given:
+        if not is_score(given["clipped"]) or not 0 <= (given["clipped"] or 0) <= 1:
+            raise WireError("no share", ".clipped")
+        found["clipped"] = given["clipped"]
+    return found
+
+
+def _check_output(output: Any, file: str) -> None:
+    """Raise WireError where this is no output tensor, or in another file than `file`."""
+    if type(output) is not dict or output.keys() - _OUTPUT_KEYS or type(output.get("name")) is not str:
+        raise WireError("no output tensor")
+    shape = output.get("shape")
+    if type(shape) is not list or not all(type(size) is int and 0 <= size < _MOST_CLASS for size in shape):
+        raise WireError("no shape", ".shape")
+    if ("values" in output) == ("file" in output):
+        raise WireError("either values or a file")
+    if "file" in output and (output["file"] != file or type(output.get("dtype")) is not str):
+        raise WireError("not the file %s with its type" % file, ".file")
+    if not is_score(output.get("scale")) or type(output.get("zero_point", 0)) is not int:
+        raise WireError("no scale and zero point", ".scale")
+
+
+def _text(value: Any) -> int:
+    """Characters of all texts in a value."""
+    level: Tuple[Any, ...] = (value,)
+    size = 0
+    while level:
+        deeper: List[Any] = []
+        for each in level:
+            if type(each) is str:
+                size += len(each)
+            elif type(each) is list:
+                deeper.extend(each)
+            elif type(each) is dict:
+                deeper.extend(each)
+                deeper.extend(each.values())
+        level = tuple(deeper)
+    return size
+
+
+def is_top(top: Any) -> bool:
+    """Whether this is a list of [class, score]."""
+    return type(top) is list and all(map(_is_pair, top))
+
+
+def _is_pair(pair: Any) -> bool:
+    return (
+        type(pair) is list
+        and len(pair) == 2
+        and type(pair[0]) is int
+        and 0 <= pair[0] < _MOST_CLASS
+        and is_score(pair[1])
+    )
+
+
+def is_score(value: Any) -> bool:
+    """Whether this is a number that can be reckoned with, or None."""
+    if type(value) is int:
+        return abs(value) < _MOST_CLASS
+    return value is None or (type(value) is float and math.isfinite(value))
