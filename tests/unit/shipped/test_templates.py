@@ -39,7 +39,13 @@ NETWORKS = {
         *("network networkd", "version 252", BESIDE, "origin /etc/systemd/network/10-lan.network"),
         *("keep [Network]", "keep Address=192.168.7.5/24", "keep Gateway=192.168.7.1", "gateway 192.168.7.1"),
     ],
-    "netplan": ["network networkd", "version 255", BESIDE, "netplan lan", "origin /run/systemd/network/10-netplan-lan.network"],
+    "netplan": [
+        "network networkd",
+        "version 255",
+        BESIDE,
+        "netplan lan",
+        "origin /run/systemd/network/10-netplan-lan.network",
+    ],
     "ifupdown": ["network ifupdown", BESIDE, "sourced"],
 }
 _GUARDS = {"lab": "networkmanager", "coral-dev-boards": "networkd", "pcie-8x": "ifupdown"}
