@@ -109,6 +109,6 @@ def test_a_plan_comes_back_from_its_file(tmp_path: Path, monkeypatch: pytest.Mon
     places = Places("one")
     assert places.read_plan() is None
     places.root.mkdir()
-    plan = Plan(2, 1, "bookworm", 512, "", ("/a", "/b"), (("tpu", "/c"),))
+    plan = Plan(2, 1, "bookworm", 512, "", ("networkd",), ("/a", "/b"), (("tpu", "/c"),), (("networkd", "/d"),))
     places.write_plan(plan)
     assert places.read_plan() == plan
