@@ -134,7 +134,7 @@ class PretendedHost:
             "network_fixed",
             "network_gateway",
         )
-        names += ("network_dns", "network_kept_lines", "netplan_id", "network_lines", "profile_uuid")
+        names += ("network_dns", "network_alone", "network_kept_lines", "netplan_id", "network_lines", "profile_uuid")
         text = Templates().file(
             template.read_text(encoding="utf-8"),
             str(template),
@@ -264,6 +264,12 @@ def test_what_nobody_has_configured_for_good_is_kept_where_networkd_would_flush_
     ]
     host.vars.update(cluster_ip="10.20.0.8", ansible_host="192.168.1.61")
     assert "Address=10.20.0.9/24" not in of_networkd(host)
+
+
+def test_an_interface_with_nothing_on_it(host: PretendedHost) -> None:
+    host.units("systemd-networkd")
+    host.networkd("unmanaged")
+    assert of_networkd(host) == ["Address=10.20.0.2/24", "IPv6AcceptRA=no"]
 
 
 def test_an_address_by_dhcp_that_is_the_clusters_becomes_a_fixed_one(host: PretendedHost) -> None:
