@@ -230,7 +230,7 @@ def grow(record: Record, boards: Boards, tools: Sequence[Tool], rounds: int) -> 
 def up(lab: Lab, nodes: int) -> Iterator[None]:
     """Boards without a TPU; ended however the benchmark ends."""
     try:
-        lab.up(nodes, tpus=0)
+        lab.up(nodes, tpus=0, networks=["networkmanager"])
         yield
     finally:
         lab.down()

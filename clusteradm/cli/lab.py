@@ -18,6 +18,7 @@ from clusteradm.lab.fault_kinds import FAULTS
 from clusteradm.lab.machine import require_modules
 from clusteradm.lab.plan import DEFAULT_MEMORY, DEFAULT_NAME
 from clusteradm.lab.suites import DEFAULT, SUITES
+from clusteradm.lab.topology import NETWORKS
 
 EXAMPLES = """\
 examples:
@@ -58,6 +59,13 @@ def add_arguments(parser: Parser) -> None:
         metavar="MIB",
         help="memory per board (default: %(default)s)",
     )
+    up.add_argument(
+        "--network",
+        default="",
+        metavar="TOOL,...",
+        help=f"network tools of the boards, in turn: {', '.join(NETWORKS)} (default: NetworkManager on Dev Boards, a "
+        "mixture on PCs)",
+    )
     up.add_argument("--python", default="", metavar="PATH", help="ansible_python_interpreter of the inventory")
 
     status = verb("status", "show the state of the boards", _status, _STATUS)
@@ -88,6 +96,7 @@ examples:
   clusteradm lab up                    4 boards with an Edge TPU each
   clusteradm lab up --nodes 8 --tpus 2
   clusteradm lab up --name other       a second lab
+  clusteradm lab up --network networkd,ifupdown
 """
 _STATUS = """\
 examples:
@@ -135,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _up(args: argparse.Namespace, lab: Lab) -> int:
-    lab.up(args.nodes, args.tpus, args.suite, memory=args.memory, python=args.python)
+    networks = args.network.split(",") if args.network else ()
+    lab.up(args.nodes, args.tpus, args.suite, memory=args.memory, python=args.python, networks=networks)
     show.message(f"inventory: {lab.inventory}\n  clusteradm bootstrap -i {shlex.quote(str(lab.inventory))}")
     return 0
 
@@ -150,7 +160,7 @@ def _status(args: argparse.Namespace, lab: Lab) -> int:
     width = max(len(node["fault"]) for node in (*status["nodes"].values(), {"fault": "FAULT   "}))
     show.stdout.print(f"{'BOARD':8} {'STATE':9} {'FAULT':{width}} {'ADDRESS':12} LIKE")
     for name, node in status["nodes"].items():
-        kind = "Dev Board (Mendel)" if boards[name].mendel else "PC (Debian)"
+        kind = f"{'Dev Board (Mendel)' if boards[name].mendel else 'PC (Debian)'}, {boards[name].network}"
         show.stdout.print(
             f"{name:8} {node['state']:9} {show.line(node['fault'] or '-'):{width}} {boards[name].address:12} {kind}"
         )

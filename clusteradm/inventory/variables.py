@@ -28,6 +28,13 @@ _TABLE = (
     Variable(
         "cluster_interface", "interface", "the network interface of the private network", optional=False, scope="host"
     ),
+    Variable(
+        "cluster_network",
+        "network",
+        "the tool that configures cluster_interface; auto: the one that is there, as bootstrap finds and says",
+        "auto",
+        scope="host",
+    ),
     Variable("cluster_head_computes", "bool", "whether the head's own TPUs take part in jobs", True),
     Variable("cluster_user", "user", "the user that owns models and jobs and runs the ranks", "cluster"),
     Variable("cluster_uid", "id", "its uid, the same on every host", 6600),
@@ -166,6 +173,9 @@ def _is_mount(value: Any) -> bool:
     return all(version.split(".")[0] == "4" for version in versions) and "noresvport" not in value.split(",")
 
 
+# Tools that can configure the cluster's interface, and the choice of the one that is there.
+NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
+
 # Kind of value to its name in errors, and whether a value is of it.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
@@ -215,6 +225,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         "the name of a network interface, such as eth0",
         lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}", value)),
     ),
+    "network": (f"one of {', '.join(NETWORKS)}", lambda value: isinstance(value, str) and value in NETWORKS),
     "address": ("an IPv4 address", _is_address),
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),
     "host": ("an address or a host name", _is_host),

@@ -6,26 +6,12 @@ import shutil
 import uuid
 from pathlib import Path
 
+from clusteradm.lab import networks
 from clusteradm.lab.layer import UID, USER, Layer
 from clusteradm.lab.machine import run
-from clusteradm.lab.topology import DECOY_ADDRESS, Board
+from clusteradm.lab.topology import Board
 
 KEY_TYPES = ("ed25519", "ecdsa", "rsa")
-
-_PROFILE = """\
-[connection]
-id={name}
-uuid={uuid}
-type=ethernet
-interface-name={interface}
-
-[ipv4]
-method=manual
-address1={address}
-
-[ipv6]
-method=disabled
-"""
 
 _MENDEL = """\
 PRETTY_NAME="Mendel GNU/Linux 5 (Eagle)"
@@ -52,8 +38,7 @@ def make(upper: Path, base: Path, board: Board, authorized_key: str, host_keys: 
     layer.write("etc/machine-id", uuid.uuid4().hex + "\n", 0o444)
     if board.mendel:
         layer.write("etc/os-release", _MENDEL)
-    _profile(layer, "management", board.management_interface, f"{board.address}/24")
-    _profile(layer, "gadget0", "usb0", DECOY_ADDRESS)
+    networks.configure(layer, board)
     ssh = layer.directory("etc/ssh")
     for key in sorted(_host_keys(host_keys, board).glob("ssh_host_*")):
         shutil.copy2(key, ssh)
@@ -68,11 +53,6 @@ def public_keys(upper: Path) -> list[str]:
     """The board's SSH host keys, each as "TYPE BASE64"."""
     files = (upper / "etc" / "ssh" / f"ssh_host_{kind}_key.pub" for kind in KEY_TYPES)
     return [" ".join(path.read_text(encoding="ascii").split()[:2]) for path in files]
-
-
-def _profile(layer: Layer, name: str, interface: str, address: str) -> None:
-    text = _PROFILE.format(name=name, uuid=uuid.uuid4(), interface=interface, address=address)
-    layer.write(f"etc/NetworkManager/system-connections/{name}.nmconnection", text, 0o600)
 
 
 def _host_keys(folder: Path, board: Board) -> Path:

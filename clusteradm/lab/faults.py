@@ -192,7 +192,7 @@ async def _disclaim(board: VirtualBoard) -> None:
     await board.run("ip", "address", "delete", _foreign(board), "dev", board.spec.cluster_interface)
     # NetworkManager keeps a connection for an address that it found, even after that is gone.
     name = board.spec.cluster_interface
-    found = f"nmcli -t -f DEVICE,STATE device | grep -qx '{name}:connected (externally)'"
+    found = f"nmcli -t -f DEVICE,STATE device 2>/dev/null | grep -qx '{name}:connected (externally)'"
     await board.run("sh", "-c", f"! {found} || nmcli device disconnect {name}")
 
 

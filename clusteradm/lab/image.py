@@ -5,13 +5,15 @@ Each part is built once and cached under a hash of its inputs (see cache).
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from clusteradm.lab import layer, repository, sources, tpu_package
+from clusteradm.lab import layer, networks, repository, sources, tpu_package
 from clusteradm.lab.cache import Building, Cache, Say
 from clusteradm.lab.machine import LabError, run
 from clusteradm.lab.suites import BASE, Suite
@@ -25,18 +27,21 @@ LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr
 
 @dataclass(frozen=True)
 class Image:
-    """`lower`: root file system layers, topmost first. `web`: path below the web server's root -> directory."""
+    """`lower`: root file system layers, topmost first. `web`: path below the web server's root -> directory. `layers`:
+    network tool -> the layer, above the lowest, of a board that has it.
+    """
 
     lower: tuple[Path, ...]
     web: dict[str, Path]
+    layers: dict[str, Path]
 
     @property
     def name(self) -> str:
         return self.lower[0].name
 
 
-def build(suite: Suite, cache: Cache, say: Say) -> Image:
-    """Image of `suite`; parts that are not cached are built first."""
+def build(suite: Suite, cache: Cache, say: Say, kinds: Iterable[str] = ()) -> Image:
+    """Image of `suite`, for boards with the network tools `kinds`; parts that are not cached are built first."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
     key = cache.part("key", ["1"], repository.make_key, say, "the key that signs the lab's packages")
     included = (*BASE, *suite.extra)
@@ -54,6 +59,17 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
         say,
         "the files of a board",
     )
+    layers = {
+        kind: cache.part(
+            f"{kind}-{suite.name}",
+            [base.name, _source("networks.py"), *networks.PACKAGES[kind]],
+            functools.partial(networks.build, base=base, kind=kind),
+            say,
+            f"the base system with {kind}",
+        )
+        for kind in networks.PACKAGES
+        if kind in kinds
+    }
     wanted = packages()
     debs = cache.part(
         f"debs-{suite.name}",
@@ -85,7 +101,7 @@ def build(suite: Suite, cache: Cache, say: Say) -> Image:
         "the Python wheels that bootstrap installs (half a minute)",
     )
     web = {f"debian-{suite.name}": debs, "tpu": tpu, f"wheels/{suite.name}-python": wheels}
-    return Image((board, base), web)
+    return Image((board, base), web, layers)
 
 
 def packages() -> list[str]:

@@ -57,18 +57,20 @@ class Lab:
         *,
         memory: int = DEFAULT_MEMORY,
         python: str = "",
+        networks: Sequence[str] = (),
         within: float = 120.0,
     ) -> None:
         """Start the lab, or complete one that is partly up; returns when every board has booted.
 
-        `memory`: MiB of each board; `python`: the inventory's ansible_python_interpreter; `within`: seconds to boot.
+        `memory`: MiB of each board; `python`: the inventory's ansible_python_interpreter; `networks`: the boards'
+        network tools (see topology.boards); `within`: seconds to boot.
         """
         if suite not in SUITES:
             raise UsageError(f"unknown suite {suite!r}", next_step=f"there are: {', '.join(SUITES)}")
         pythons = ("python3", *SUITES[suite].extra)
         if python and Path(python).name not in pythons:
             raise UsageError(f"a {suite} board has no {python}", next_step=f"it has: {', '.join(pythons)}")
-        wanted = Plan(nodes, tpus, suite, memory, python)
+        wanted = Plan(nodes, tpus, suite, memory, python, tuple(networks))
         wanted.check()
         require_to_boot()
         with self._lock():
@@ -99,11 +101,12 @@ class Lab:
     def _prepare(self, wanted: Plan) -> Plan:
         suite = SUITES[wanted.suite]
         cache = Cache(default_root())
-        built = image.build(suite, cache, self.say)
+        built = image.build(suite, cache, self.say, {board.network for board in wanted.boards})
         plan = dataclasses.replace(
             wanted,
             lower=tuple(str(path) for path in built.lower),
             web=tuple((path, str(place)) for path, place in built.web.items()),
+            layers=tuple((network, str(place)) for network, place in built.layers.items()),
         )
         # Left by a lab that was killed before it had a plan: nothing in it is of use.
         shutil.rmtree(self.places.root, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clusteradm import atomic
 from clusteradm.errors import UsageError
-from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, Board, boards
+from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, NETWORKS, Board, boards
 
 ROOT = Path("/var/lib/clusteradm/lab")
 DEFAULT_NAME = "lab"
@@ -21,7 +21,8 @@ DEFAULT_MEMORY = 1024
 class Plan:
     """`memory`: MiB a board. `python`: the inventory's ansible_python_interpreter, or "" for python3.
 
-    `lower` and `web` are the image's (see image.Image).
+    `networks`: the boards' network tools (see topology.boards). `lower`, `web` and `layers` are the image's (see
+    image.Image).
     """
 
     nodes: int
@@ -29,8 +30,10 @@ class Plan:
     suite: str
     memory: int
     python: str
+    networks: tuple[str, ...] = ()
     lower: tuple[str, ...] = ()
     web: tuple[tuple[str, str], ...] = ()
+    layers: tuple[tuple[str, str], ...] = ()
 
     def check(self) -> None:
         """Raise UsageError for numbers out of range."""
@@ -40,21 +43,30 @@ class Plan:
             raise UsageError(f"--tpus {self.tpus}: a board has 0 to {MAX_TPUS} Edge TPUs")
         if self.memory < 256:
             raise UsageError(f"--memory {self.memory}: a board needs at least 256 MiB")
+        for network in self.networks:
+            if network not in NETWORKS:
+                raise UsageError(f"--network: no board has {network!r}", next_step=f"there are: {', '.join(NETWORKS)}")
 
     @property
-    def wanted(self) -> tuple[int, int, str, int, str]:
+    def wanted(self) -> tuple[int, int, str, int, str, tuple[str, ...]]:
         """The options of `lab up`, to compare two plans by."""
-        return self.nodes, self.tpus, self.suite, self.memory, self.python
+        return self.nodes, self.tpus, self.suite, self.memory, self.python, self.networks
 
     @property
     def boards(self) -> tuple[Board, ...]:
-        return boards(self.nodes, self.tpus)
+        return boards(self.nodes, self.tpus, self.networks)
+
+    def lower_of(self, board: Board) -> tuple[Path, ...]:
+        """The board's root file system layers, topmost first."""
+        of_network = (place for network, place in self.layers if network == board.network)
+        return tuple(Path(place) for place in (*self.lower[:-1], *of_network, *self.lower[-1:]))
 
     def describe(self) -> str:
         each = (
             "no Edge TPU" if not self.tpus else f"{self.tpus} Edge TPU{'s' if self.tpus > 1 else ''} each (simulated)"
         )
-        return f"{self.nodes} board{'s' if self.nodes > 1 else ''}, {each}, {self.suite}, {self.memory} MiB"
+        networks = f", {', '.join(self.networks)}" if self.networks else ""
+        return f"{self.nodes} board{'s' if self.nodes > 1 else ''}, {each}, {self.suite}, {self.memory} MiB{networks}"
 
 
 @dataclass(frozen=True)
@@ -122,8 +134,10 @@ class Places:
         except FileNotFoundError:
             return None
         fields = json.loads(text)
-        fields["lower"] = tuple(fields["lower"])
-        fields["web"] = tuple((path, place) for path, place in fields["web"])
+        for name in ("lower", "networks"):
+            fields[name] = tuple(fields[name])
+        for name in ("web", "layers"):
+            fields[name] = tuple((key, place) for key, place in fields[name])
         return Plan(**fields)
 
     def write_plan(self, plan: Plan) -> None:

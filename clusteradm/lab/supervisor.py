@@ -57,16 +57,15 @@ class Supervisor:
     async def _keep_parts(self) -> None:
         """Mark the lab's cached parts as used while it runs: the cache removes unused ones (cache.KEEP_DAYS)."""
         while True:
-            for place in (*self.plan.lower, *(place for _, place in self.plan.web)):
+            for place in (*self.plan.lower, *(place for _, place in (*self.plan.web, *self.plan.layers))):
                 os.utime(place)
             await asyncio.sleep(86400)
 
     def _virtual(self, board: Board) -> VirtualBoard:
         group = self.groups.board(board.name)
-        lower = tuple(Path(path) for path in self.plan.lower)
         memory_limit = self.plan.memory * 1024 * 1024
         folder = self.places.board(board.name)
-        return VirtualBoard(board, folder, lower, group, memory_limit, self._changed.set)
+        return VirtualBoard(board, folder, self.plan.lower_of(board), group, memory_limit, self._changed.set)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MANAGEMENT = "10.77.0"
@@ -15,6 +16,11 @@ MAX_TPUS = 16
 # The USB gadget of a Dev Board: up, with the same address and the same MAC on every one of them.
 DECOY_ADDRESS = "192.168.100.2/24"
 DECOY_MAC = "02:22:78:0d:f6:df"
+
+# The tools that may configure a board's network. A Dev Board has NetworkManager; half of the PCs have systemd-networkd,
+# and the others ifupdown or NetworkManager.
+NETWORKS = ("networkmanager", "networkd", "netplan", "ifupdown")
+_PCS = ("networkd", "ifupdown", "networkd", "networkmanager")
 
 _ADJECTIVES = ("orange", "deft", "neat", "quiet", "brisk", "calm", "eager", "fancy")
 _NOUNS = ("calf", "goose", "valet", "mole", "heron", "otter", "finch", "snail")
@@ -30,12 +36,13 @@ class Tpu:
 
 @dataclass(frozen=True)
 class Board:
-    """One virtual machine. `mendel`: it presents itself as a Dev Board, else as a Debian PC."""
+    """One virtual machine. `mendel`: presented as a Dev Board, else as a Debian PC. `network`: one of NETWORKS."""
 
     name: str
     number: int
     mendel: bool
     tpus: tuple[Tpu, ...]
+    network: str = "networkmanager"
 
     @property
     def address(self) -> str:
@@ -69,12 +76,25 @@ class Board:
         return f"{prefix}:{self.number:02x}:{0x10 + (interface == self.cluster_interface):02x}"
 
 
-def boards(nodes: int, tpus: int) -> tuple[Board, ...]:
-    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second board are Dev Boards."""
+def boards(nodes: int, tpus: int, networks: Sequence[str] = ()) -> tuple[Board, ...]:
+    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second board are Dev Boards.
+
+    `networks`: the boards' network tools in turn, from the head on; with none, those that such machines have.
+    """
     return tuple(
-        Board("head" if place == 0 else f"w{place}", place + 1, place % 2 == 0, _tpus(tpus, place % 2 == 0))
+        Board(
+            "head" if place == 0 else f"w{place}",
+            place + 1,
+            place % 2 == 0,
+            _tpus(tpus, place % 2 == 0),
+            networks[place % len(networks)] if networks else _usual(place),
+        )
         for place in range(nodes)
     )
+
+
+def _usual(place: int) -> str:
+    return "networkmanager" if place % 2 == 0 else _PCS[place // 2 % len(_PCS)]
 
 
 def _tpus(count: int, mendel: bool) -> tuple[Tpu, ...]:

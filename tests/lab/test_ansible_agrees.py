@@ -93,7 +93,7 @@ def engines(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("agree")
     lab = Lab(f"pytest-{os.getpid()}-agree")
     try:
-        lab.up(8)
+        lab.up(8, networks=["networkmanager"])
         boards = list(load(lab.inventory).hosts)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda board: lab.exec(board, ["sh", "-c", ALIKE]), boards))

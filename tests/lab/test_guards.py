@@ -135,7 +135,7 @@ def sides(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Boards whose sshd takes passwords; the victims' eth0 has a profile of the cluster's."""
     lab = Lab(f"pytest-{os.getpid()}-guards")
     try:
-        lab.up(4)
+        lab.up(4, networks=["networkmanager"])
         head, w1, w2, w3 = load(lab.inventory).hosts.values()
         for host in (head, w1, w2, w3):
             lab.exec(host.name, ["sh", "-c", "rm /etc/ssh/sshd_config.d/*; systemctl reload ssh"])

@@ -22,7 +22,7 @@ def judge(cluster: Cluster, host: Host, network: Reading) -> Iterator[Finding]:
         cause = f"there is no interface {name} (there are: {', '.join(interfaces)})"
         yield error(host.name, CHECK, "NO_INTERFACE", cause, "correct cluster_interface in the inventory")
     elif interface.text("state") == "down":
-        # Checked before the address, which NetworkManager removes some seconds after the carrier is lost.
+        # Checked before the address, which NetworkManager and networkd remove some seconds after the carrier is lost.
         yield error(host.name, CHECK, "DOWN", f"{name} has no carrier", "check the cable and the switch")
     elif wanted not in (has := interface.texts("addresses") or ()):
         cause = f"{name} has {', '.join(has) or 'no address'}, not {wanted}"

@@ -27,6 +27,24 @@ def test_half_of_the_boards_are_mendels_and_no_two_share_an_address() -> None:
     assert {board.mac("usb0") for board in four} == {DECOY_MAC}
 
 
+def test_dev_boards_have_networkmanager_and_half_of_the_pcs_networkd() -> None:
+    eight = boards(8, 1)
+    assert {board.network for board in eight if board.mendel} == {"networkmanager"}
+    assert [board.network for board in eight if not board.mendel] == [
+        *("networkd", "ifupdown", "networkd", "networkmanager")
+    ]
+    assert [board.network for board in boards(3, 1, ["netplan", "ifupdown"])] == ["netplan", "ifupdown", "netplan"]
+
+
+def test_a_board_has_the_layer_of_its_tool_above_the_base(tmp_path: Path) -> None:
+    plan = Plan(4, 1, "bookworm", 1024, "", (), ("board", "base"), (), (("networkd", "n"), ("ifupdown", "i")))
+    assert [[str(path) for path in plan.lower_of(board)] for board in plan.boards] == [
+        *(["board", "base"], ["board", "n", "base"], ["board", "base"], ["board", "i", "base"])
+    ]
+    with pytest.raises(UsageError, match="--network: no board has 'connman'"):
+        Plan(4, 1, "bookworm", 1024, "", ("connman",)).check()
+
+
 def test_tpus_are_numbered_against_their_pci_order() -> None:
     two = boards(1, 2)[0].tpus
     assert [tpu.number for tpu in two] == [0, 1]
@@ -91,6 +109,6 @@ def test_a_plan_comes_back_from_its_file(tmp_path: Path, monkeypatch: pytest.Mon
     places = Places("one")
     assert places.read_plan() is None
     places.root.mkdir()
-    plan = Plan(2, 1, "bookworm", 512, "", ("/a", "/b"), (("tpu", "/c"),))
+    plan = Plan(2, 1, "bookworm", 512, "", ("networkd",), ("/a", "/b"), (("tpu", "/c"),), (("networkd", "/d"),))
     places.write_plan(plan)
     assert places.read_plan() == plan

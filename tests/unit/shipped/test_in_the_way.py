@@ -123,6 +123,19 @@ def test_an_sshd_that_lets_the_cluster_user_in(tmp_path: Path, rule: str) -> Non
     assert judged(tmp_path, "w1", w1=run_state("w1", f"login {rule}")) == []
 
 
+def test_a_wireless_interface_is_unfit(tmp_path: Path) -> None:
+    (found,) = judged(tmp_path, "w1", w1=run_state("w1", "interfaces enp1s0 enp2s0 lo", "kind 1", "kind wireless"))
+    assert found.startswith("enp2s0 on w1 is a wireless interface, which is unfit for the cluster's network")
+    assert "Set cluster_interface of w1 to a wired one (there are: enp1s0)" in found
+
+
+def test_a_tool_that_the_host_contradicts(tmp_path: Path) -> None:
+    (held,) = judged(tmp_path, "w1", w1=run_state("w1", "unfit holds ifupdown", "network networkd"))
+    assert held.startswith("cluster_network of w1 is auto, but ifupdown configures enp2s0 there.")
+    (off,) = judged(tmp_path, "w1", w1=run_state("w1", "unfit systemd-networkd does not run", "network networkd"))
+    assert "but systemd-networkd does not run there. Leave cluster_network out" in off
+
+
 def test_room_is_judged_by_file_system_and_by_what_is_missing(tmp_path: Path) -> None:
     def of(*room: str, also: tuple[str, ...] = ()) -> list[str]:
         return judged(tmp_path, "w1", w1=[*run_state("w1")[:2], *room, *also])

@@ -30,17 +30,38 @@ INVENTORIES = sorted(shipped.INVENTORY.glob("*.yml"))
 TEMPLATES = sorted(str(path.relative_to(shipped.TEMPLATES)) for path in shipped.TEMPLATES.rglob("*.j2"))
 
 # Those that are rendered from what the host said, with what is said here: a second interface that has an address of its
-# own, and a run_state of an archived release. All the other cases: test_network_profile.py and test_package_sources.py.
+# own, by whichever tool, and a run_state of an archived release. All the other cases: test_network_profile.py,
+# test_network.py and test_package_sources.py.
+BESIDE = "address 192.168.7.5/24 static"
+NETWORKS = {
+    "networkmanager": ["network networkmanager", BESIDE, "GENERAL.STATE:100 (connected)", "IP4.GATEWAY:192.168.7.1"],
+    "networkd": [
+        *("network networkd", "version 252", BESIDE, "origin /etc/systemd/network/10-lan.network"),
+        *("keep [Network]", "keep Address=192.168.7.5/24", "keep Gateway=192.168.7.1", "gateway 192.168.7.1"),
+    ],
+    "netplan": [
+        "network networkd",
+        "version 255",
+        BESIDE,
+        "netplan lan",
+        "origin /run/systemd/network/10-netplan-lan.network",
+    ],
+    "ifupdown": ["network ifupdown", BESIDE, "sourced"],
+}
+_GUARDS = {"lab": "networkmanager", "coral-dev-boards": "networkd", "pcie-8x": "ifupdown"}
+
+
+def _network(kind: str) -> dict[str, Any]:
+    return {"interface": {"stdout_lines": NETWORKS[kind]}}
+
+
 OF_A_RUN: dict[str, dict[str, Any]] = {
-    "node/etc/NetworkManager/system-connections/cluster.nmconnection.j2": {
-        "interface": {
-            "stdout_lines": [
-                "address 192.168.7.5/24 static",
-                "GENERAL.STATE:100 (connected)",
-                "IP4.GATEWAY:192.168.7.1",
-            ]
-        }
-    },
+    "node/etc/NetworkManager/system-connections/cluster.nmconnection.j2": _network("networkmanager"),
+    "node/etc/systemd/network/05-cluster.network.j2": _network("networkd"),
+    "node/etc/netplan/90-cluster.yaml.j2": _network("netplan"),
+    "node/etc/network/interfaces.d/cluster.j2": _network("ifupdown"),
+    # That of another tool for each of the inventories.
+    "node/opt/clusteradm/guard/network.j2": {},
     # Only where the inventory says so; and what the head itself has in its package sources.
     "head/etc/apt-cacher-ng/zzz_clusteradm.conf.j2": {
         "offline": True,
@@ -72,29 +93,37 @@ def compiler() -> Templates:
 
 def render(template: str, cluster: Cluster, host: Host) -> str:
     if template in OF_A_RUN:
-        return rendered_in_a_run(template, cluster, host)
+        said = OF_A_RUN[template] or _network(_GUARDS[cluster.path.stem])
+        return rendered_in_a_run(template, cluster, host, said)
     playbook = "passwords.yml" if template.endswith("/guard/sshd.j2") else "bootstrap.yml"
     return preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / playbook, cluster, host)
 
 
-def rendered_in_a_run(template: str, cluster: Cluster, host: Host) -> str:
-    """The body that the run would send to the host, had its earlier tasks registered what is written above."""
+def rendered_in_a_run(template: str, cluster: Cluster, host: Host, said: dict[str, Any]) -> str:
+    """The body that the run would send to the host, had its earlier tasks registered `said`."""
     templates = Templates()
     playbook = load_playbook(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates)
-    play, step = next(
-        (play, step)
-        for play in playbook.plays
-        for step in play.steps
-        if step.task.args.get("src") == f"../templates/{template}"
-    )
+    dest = "/" + template.removesuffix(".j2").partition("/")[2]
     run_state = RunState(cluster.hosts.values())
-    run_state.begin_play(play, cluster.hosts)
-    state = run_state.hosts[host.name]
-    state.results.update(OF_A_RUN[template])
-    run_state.advance(state, step.index)
-    planned = Planner(playbook, run_state, templates, check=False, diff=False, limit=None).plan(state, play, step)
-    (body,) = planned.blobs.values()
-    return body.decode()
+    planner = Planner(playbook, run_state, templates, check=False, diff=False, limit=None)
+    for play in playbook.plays:
+        for step in play.steps:
+            src = step.task.args.get("src")
+            literal = src == f"../templates/{template}"
+            if not literal and (step.task.module != "template" or "{{ item.path }}" not in src):
+                continue
+            run_state.begin_play(play, cluster.hosts)
+            state = run_state.hosts[host.name]
+            state.results.update(said)
+            run_state.advance(state, step.index)
+            planned = planner.plan(state, play, step)
+            if literal:
+                (body,) = planned.blobs.values()
+                return body.decode()
+            for item in (planned.request or {}).get("items") or ():
+                if item["args"]["dest"] == dest:
+                    return planned.blobs[item["args"]["blob"]].decode()
+    raise AssertionError(f"no task of bootstrap writes {dest}")
 
 
 def host_for(template: str, cluster: Cluster) -> Host:
