@@ -114,7 +114,8 @@ def test_fix_mends_what_is_safe_and_tells_the_rest(cluster: Cluster) -> None:
         document, messages = cluster.run("health", "--fix", "--json", expect=3)
     finally:
         cluster.lab.restore("head")
-    assert "repairing: clusteradm bootstrap --limit w1,w2,w3 --tags mount,tpu,user" in messages
+    repairing = next(line for line in messages.splitlines() if line.startswith("repairing: clusteradm bootstrap "))
+    assert "--limit w1,w2,w3 --tags mount,tpu,user" in repairing
     left = [each for each in json.loads(document)["findings"] if each["severity"] != "ok"]
     assert [(each["subject"], each["state"]) for each in left] == [("head", "FULL")]
     assert "apex" in cluster.on("w1", "id", "-Gn", "cluster").split()
