@@ -232,9 +232,10 @@ class Cluster:
         Raises UsageError for inputs or a model that cannot be, HostFailed for a job that failed, HostUnreachable for a
         head that is lost for long: the job goes on there.
         """
-        from clusteradm.jobs import Jobs, Plan, Results, build, resolve
+        from clusteradm.jobs import Jobs, Plan, Results, build, resolve, writable
         from clusteradm.node.spec.wire.job_names import RESULTS
 
+        into = None if output is None else writable(Path(output))
         found = resolve([os.fspath(each) for each in inputs])
         plan = Plan.make(self._connections, model, version, limit=limit, ranks=ranks, cpu=cpu)
         jobs = Jobs(self._connections, self.inventory)
@@ -252,8 +253,8 @@ class Cluster:
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, self.inventory.head.name, file)
-            if output is not None:
-                results.save(Path(output), lambda name, into: jobs.fetch(job, name, into))
+            if into is not None:
+                results.save(into, lambda name, file: jobs.fetch(job, name, file))
             return Inference(
-                job, build(job, status, None), plan.slots.left_out, () if output is not None else tuple(results.lines())
+                job, build(job, status, None), plan.slots.left_out, () if into is not None else tuple(results.lines())
             )

@@ -37,9 +37,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--reason needs a host or a TPU to drain")
     with context.connect(args, context.open_cluster(args)) as connections:
         drains = Drains(connections)
-        found = drains.all()
-        if args.subjects:
-            found = drains.drain(args.subjects, reason=args.reason, by=getpass.getuser())
+        by = getpass.getuser()
+        found = drains.drain(args.subjects, reason=args.reason, by=by) if args.subjects else drains.all()
     show_drains("drain", found, as_json=args.json)
     return 0
 

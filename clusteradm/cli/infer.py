@@ -9,7 +9,6 @@ cancels it.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, conn
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
-from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth
+from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
 from clusteradm.node.spec.wire.manifest import Feed
@@ -83,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Run a job, or follow one; 0 once every input has a result, 3 where some have an error."""
     inputs = _check(args)
     known = truth.read(args.truth) if args.truth else None
-    output = None if args.output in (None, "-") else _writable(Path(args.output))
+    output = None if args.output in (None, "-") else writable(Path(args.output))
     cluster = open_cluster(args)
     with connect(args, cluster) as connections:
         jobs = Jobs(connections, cluster)
@@ -176,7 +175,7 @@ def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
         status = watch(jobs.follow(job))
     except KeyboardInterrupt:
         show.message(f"cancelling job {job} ...")
-        _cancel(jobs, job)
+        jobs.cancel(job)
         show.message(
             f"job {job} is cancelled; its inputs and results so far are kept in {jobs.directory(job)} on the head\n"
             f"  {next_step.command(f'job remove {job}', args)}"
@@ -190,22 +189,6 @@ def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
         ) from error
     jobs.check(job, status)
     return status
-
-
-def _cancel(jobs: Jobs, job: str) -> None:
-    try:
-        jobs.cancel(job)
-    except HostUnreachable as error:
-        raise HostUnreachable(
-            error.what, where=error.where, next_step=f"the job continues; end it with: clusteradm job cancel {job}"
-        ) from error
-
-
-def _writable(output: Path) -> Path:
-    """The output file; UsageError now, not after the job, where it cannot be written."""
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise UsageError(f"cannot write {output}", next_step="--output names a file in a folder that is there")
-    return output
 
 
 def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Path | None) -> None:

@@ -4,6 +4,17 @@ from clusteradm.jobs.inputs import HeadInputs, LocalInputs, resolve
 from clusteradm.jobs.job import Jobs, Update
 from clusteradm.jobs.plan import Plan
 from clusteradm.jobs.report import JobReport, build
-from clusteradm.jobs.results import Results
+from clusteradm.jobs.results import Results, writable
 
-__all__ = ["HeadInputs", "JobReport", "Jobs", "LocalInputs", "Plan", "Results", "Update", "build", "resolve"]
+__all__ = [
+    "HeadInputs",
+    "JobReport",
+    "Jobs",
+    "LocalInputs",
+    "Plan",
+    "Results",
+    "Update",
+    "build",
+    "resolve",
+    "writable",
+]

@@ -170,11 +170,15 @@ class Jobs:
     def cancel(self, job: str) -> None:
         """End the job and wait until it has ended. Its inputs are kept until it is removed.
 
-        Over a new connection: the present one may be in the middle of an answer.
+        Over a new connection: the present one may be in the middle of an answer. Raises HostUnreachable, HostFailed.
         """
         request = CancelJob(_checked(job))
         self._connections.drop(self._head)
-        self._call(request)
+        try:
+            self._call(request)
+        except HostUnreachable as error:
+            next_step = f"the job continues; end it with: clusteradm job cancel {job}"
+            raise HostUnreachable(error.what, where=error.where, next_step=next_step) from error
 
     def remove(self, job: str) -> None:
         """Remove a job that has ended, with its inputs and results. Raises UsageError while it runs."""

@@ -7,6 +7,7 @@ the folder of the output file.
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,13 @@ from clusteradm.errors import HostFailed, UsageError
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.job_names import OUTPUTS
 from clusteradm.node.spec.wire.result import Result
+
+
+def writable(output: Path) -> Path:
+    """The file for the results; UsageError now, not after the job, where it cannot be written."""
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        raise UsageError(f"cannot write {output}", next_step="name a file, for the results, in a folder that is there")
+    return output
 
 
 class Results:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -20,6 +18,7 @@ from pathlib import PurePath
 from clusteradm.errors import UsageError
 from clusteradm.models import label_documents
 from clusteradm.models.label_documents import LabelMap, Unknown
+from clusteradm.node.spec.zips import UNSOUND
 
 # A label file of more than this is none; it also bounds what a zip inside a model may unfold to.
 MOST_BYTES = 4 << 20
@@ -221,17 +220,7 @@ def embedded(data: bytes, named: Sequence[str] | None = None) -> str | None:
                     text = _text(archive, info)
                     if text is not None and _NAMES.search(text):
                         return text
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,  # a version or a method of compression
-        RuntimeError,  # encrypted
-        ValueError,  # an offset before the beginning, a name that is not UTF-8
-        OverflowError,  # an offset of 64 bits
-        EOFError,
-        OSError,
-        struct.error,
-        zlib.error,
-    ):
+    except (*UNSOUND, OSError):
         # Weights may hold the bytes of a zip's end by chance: that is a model without labels, and no error.
         return None
     return None

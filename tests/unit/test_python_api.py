@@ -178,6 +178,8 @@ def test_infer(hosts: FakeHosts, folder: Path) -> None:
         assert done.left_out == ("w2 is left out: UNREACHABLE: no answer",)
         assert [json.loads(line)["index"] for line in Path("out.jsonl").read_text().splitlines()] == [0, 1]
         assert len(updates) == 1
+        with pytest.raises(UsageError, match=r"cannot write gone/out\.jsonl"):
+            cluster.infer("digits", ["digits"], output="gone/out.jsonl", on_update=pytest.fail)
         with pytest.raises(UsageError, match="only 1 are healthy"):
             cluster.infer("digits", ["digits"], limit="w1", ranks=2)
 

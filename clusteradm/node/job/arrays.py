@@ -9,12 +9,12 @@ import os
 import re
 import struct
 import zipfile
-import zlib
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Tuple, Union, cast
 
 from clusteradm.node.job.files import opener
+from clusteradm.node.spec.zips import UNSOUND
 
 _MAGIC = b"\x93NUMPY"
 # The numbers that an input may have: NumPy's type string without its first character, the order of bytes.
@@ -116,17 +116,7 @@ def _readable() -> Iterator[None]:
     """Whatever zipfile raises for bytes that are no sound zip, as Damaged."""
     try:
         yield
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,  # a version or a method of compression
-        RuntimeError,  # encrypted
-        ValueError,  # an offset before the beginning, a name that is not UTF-8
-        OverflowError,  # an offset of 64 bits
-        KeyError,
-        EOFError,
-        struct.error,
-        zlib.error,
-    ) as error:
+    except UNSOUND as error:
         raise Damaged("no sound .npz file: %s" % ((error.args and str(error)) or type(error).__name__)) from None
 
 

@@ -45,20 +45,23 @@ _CUT_OFF = "its supervisor ended without a result"
 
 @handles(ListJobs)
 def list_jobs(request: ListJobs) -> JobList:
-    """Every started job, the oldest first. One with damaged files is in the list all the same."""
+    """Every started job, the oldest first. One with damaged files, or without a folder, is in the list all the same."""
 
     def work() -> Dict[str, Any]:
         names = sorted(filter(_ID.fullmatch, os.listdir(os.path.join(request.shared, job_names.JOBS))))
         jobs = {name: folders.started(request.shared, name) for name in names}
         # What else is there, somebody has put there who is not this program.
-        return {name: _documents(job) for name, job in jobs.items() if os.path.isdir(job.own)}
+        found = {name: _documents(job) for name, job in jobs.items() if os.path.isdir(job.own)}
+        return {"found": found, "bereft": [name for name in folders.owned() if folders.bereft(request.shared, name)]}
 
-    found = as_user(request.user, work)
-    summaries = {job: _summary(job, documents) for job, documents in found.items()}
+    looked = as_user(request.user, work)
+    summaries = {job: _summary(job, documents) for job, documents in looked["found"].items()}
+    for job in looked["bereft"]:
+        summaries[job] = JobSummary(job, DAMAGED, error=_bereft(request.shared, job))
     unfinished = [job for job, summary in summaries.items() if summary.state in job_names.UNFINISHED]
     for job in set(unfinished) - starter.running(unfinished):
         summaries[job].state, summaries[job].error = job_names.FAILED, _CUT_OFF
-    return JobList(tuple(summaries.values()))
+    return JobList(tuple(summaries[job] for job in sorted(summaries)))
 
 
 @handles(ShowJob)
@@ -67,7 +70,7 @@ def show(request: ShowJob) -> JobDetails:
     job = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
-        _check_there(job, request.job)
+        _check_there(request.shared, request.job)
         found = _documents(job)
         found["spec"] = files.read_json(os.path.join(job.own, job_names.SPEC))
         found["bytes"] = _size(os.path.join(job.share, job_names.PACK))
@@ -86,7 +89,7 @@ def follow(request: FollowJob) -> News:
     job = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
-        _check_there(job, request.job)
+        _check_there(request.shared, request.job)
         end = time.monotonic() + request.wait
         while True:
             seen = [_stamp(os.path.join(job.run, name)) for name in (job_names.STATUS, job_names.PROGRESS)]
@@ -111,7 +114,10 @@ def remove(request: RemoveJob) -> JobRemoved:
     job = folders.started(request.shared, request.job)
     if starter.running([request.job]):
         return JobRemoved(False)
-    _check_there(job, request.job)
+    if folders.bereft(request.shared, request.job):
+        folders.remove(job)
+        return JobRemoved(True)
+    _check_there(request.shared, request.job)
     # By one rename first: no listing shows half a job. What is left after an interruption goes with the next job.
     hidden = folders.unstarted(request.shared, request.job)
     folders.rename(job.share, hidden.share)
@@ -150,7 +156,15 @@ def _read(share: str, name: str, offset: int) -> str:
         os.close(folder)
 
 
-def _check_there(job: Folders, name: str) -> None:
+def _bereft(shared: str, name: str) -> str:
+    path = folders.started(shared, name).share
+    return "its folder %s was removed; to remove the rest: clusteradm job remove %s" % (path, name)
+
+
+def _check_there(shared: str, name: str) -> None:
+    job = folders.started(shared, name)
+    if folders.bereft(shared, name):
+        raise AccountError("job %s: %s" % (name, _bereft(shared, name)))
     if os.path.islink(job.share) or not os.path.isdir(job.share) or not os.path.isdir(job.own):
         raise AccountError("there is no job %s here" % name)
 

@@ -6,8 +6,9 @@ supervisor and rank 0 write it. The first has bulk data: inputs, results, the lo
 
 import os
 import pwd
+import re
 import shutil
-from typing import NamedTuple
+from typing import List, NamedTuple
 
 from clusteradm.node import paths
 from clusteradm.node.spec.wire import job_names
@@ -39,6 +40,20 @@ def unstarted(shared: str, job: str) -> Folders:
 def own(job: str) -> str:
     """The job's folder on the head's own disk."""
     return os.path.join(state_directory(), job_names.JOBS, job)
+
+
+def owned() -> List[str]:
+    """The jobs that have a folder on the head's own disk, the oldest first."""
+    try:
+        return sorted(filter(re.compile(job_names.ID).fullmatch, os.listdir(os.path.dirname(own("")))))
+    except FileNotFoundError:
+        return []
+
+
+def bereft(shared: str, job: str) -> bool:
+    """Whether the job has a folder on the head's own disk alone: that on the share was removed by hand."""
+    there = any(os.path.lexists(one.share) for one in (started(shared, job), unstarted(shared, job)))
+    return os.path.isdir(own(job)) and not there
 
 
 def make(folders: Folders, user: str) -> None:

@@ -153,8 +153,8 @@ class PlaybookRun:
 
     def _interrupt(self, runs: list[HostRun], left: int, on_event: Callable[[Event], None]) -> None:
         self._run_state.cancel()
-        for run in runs:
-            run.cancel()
+        for run in runs:  # side by side: a host that takes nothing must not keep the others waiting
+            threading.Thread(target=run.cancel, daemon=True).start()
         deadline = time.monotonic() + _CANCEL_SECONDS
         while left:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,8 @@ class RemoteBatch:
         self._events = 0
         self._began = self._heard = time.monotonic()
         self._cancelled = False
+        self._uploading = False  # file bodies; the batch is not at the host yet
+        self._order = threading.Lock()  # of the end of the upload and of cancel()
 
     def run(self, batch: str, request: Mapping[str, Any], blobs: Mapping[str, bytes]) -> None:
         """Apply the batch and return at its end. Raises HostUnreachable if the host does not come back, HostFailed."""
@@ -65,7 +68,7 @@ class RemoteBatch:
                 if applied:
                     self._listen(node, Follow(batch, self._last))
                 else:
-                    node.put_blobs(blobs)
+                    self._upload(node, blobs)
                     self._listen(node, Apply(batch, **request))
                 return
             except NodeError:
@@ -97,9 +100,26 @@ class RemoteBatch:
 
     def cancel(self) -> None:
         """Have the node stop the batch before its next task. May be called from any thread."""
-        self._cancelled = True
-        if self._node is not None:
+        with self._order:
+            self._cancelled = True
+            uploading = self._uploading
+        if uploading:  # a message would come behind the bodies, or in the middle of one; nothing has begun on the host
+            self._connections.drop(self._host)
+        elif self._node is not None:
             self._node.send(Cancel(self._batch))
+
+    def _upload(self, node: Node, blobs: Mapping[str, bytes]) -> None:
+        """Send the file bodies that the host lacks. Raises HostFailed where the batch is cancelled meanwhile."""
+        with self._order:
+            self._uploading = True
+        try:
+            if not self._cancelled:
+                node.put_blobs(blobs)
+        finally:
+            with self._order:
+                self._uploading = False
+        if self._cancelled:
+            raise HostFailed("cancelled before its first task", where=self._host.name)
 
     def _listen(self, node: Node, request: Streaming[BatchReply, BatchEnd]) -> None:
         """Pass on the batch's events. Cancels it and raises HostFailed where one takes too long."""

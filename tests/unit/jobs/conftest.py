@@ -112,3 +112,21 @@ def pictures(tmp_path: Path) -> Path:
     for number in range(5):
         (folder / f"{number}.png").write_bytes(bytes([65 + number]) * 7)
     return folder
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file of the cluster user on the head, which no job may change or give out."""
+    path = tmp_path / "authorized_keys"
+    path.write_text("ssh-ed25519 mine\n")
+    return path
+
+
+def link(path: Path, secret: Path) -> None:
+    """Put a link to the secret in the place of a file."""
+    path.symlink_to(secret)
+
+
+def fifo(path: Path, _: Path) -> None:
+    """Put a pipe, which would be waited for, in the place of a file."""
+    os.mkfifo(path)

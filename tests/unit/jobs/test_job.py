@@ -6,16 +6,18 @@ import getpass
 import io
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clusteradm.errors import HostFailed, UsageError
+from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, Update, inputs, resolve
 from clusteradm.node.spec.wire.job import Progress, Slot
-from clusteradm.node.spec.wire.job_requests import CancelJob
+from clusteradm.node.spec.wire.job_requests import CancelJob, CreateJob
 from clusteradm.transport import NodeError
 
 
@@ -193,3 +195,44 @@ def test_a_job_is_removed_once_it_has_ended(place: Any, pictures: Path, tmp_path
     assert os.listdir(place.shared / "jobs") == []
     with pytest.raises(HostFailed, match=f"there is no job {job} here"):
         place.jobs.remove(job)
+
+
+def test_a_job_whose_folder_was_removed_by_hand_is_listed_and_can_be_removed(
+    place: Any, pictures: Path, tmp_path: Path
+) -> None:
+    jobs = [place.submit(resolve([str(pictures)]))[0] for _ in range(2)]
+    shutil.rmtree(place.folder(jobs[0]))
+    found = {job.job: job for job in place.jobs.list()}
+    assert list(found) == sorted(jobs)
+    remedy = f"its folder {place.folder(jobs[0])} was removed; to remove the rest: clusteradm job remove {jobs[0]}"
+    assert (found[jobs[0]].state, found[jobs[0]].error) == ("damaged", remedy)
+    with pytest.raises(HostFailed, match=re.escape(remedy)):
+        place.jobs.show(jobs[0])
+    with pytest.raises(UsageError, match="is running"):
+        place.jobs.remove(jobs[0])
+    (tmp_path / "active").write_text("inactive\n")
+    place.jobs.remove(jobs[0])
+    assert not place.own(jobs[0]).exists()
+    assert [job.job for job in place.jobs.list()] == [jobs[1]]
+    with pytest.raises(HostFailed, match=f"there is no job {jobs[0]} here"):
+        place.jobs.remove(jobs[0])
+
+
+def test_a_job_that_is_being_made_is_not_in_the_list(place: Any, pictures: Path) -> None:
+    job = place.jobs._call(CreateJob(str(place.shared), getpass.getuser())).job
+    assert place.own(job).exists() and place.jobs.list() == ()
+    with pytest.raises(HostFailed, match=f"there is no job {job} here"):
+        place.jobs.show(job)
+
+
+def test_a_head_that_is_gone_as_the_job_is_to_be_cancelled(
+    place: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+
+    def gone(host: object) -> None:
+        raise HostUnreachable("no route to host", where="head")
+
+    monkeypatch.setattr(place, "node", gone)
+    with pytest.raises(HostUnreachable, match=f"the job continues; end it with: clusteradm job cancel {job}"):
+        place.jobs.cancel(job)

@@ -18,6 +18,8 @@ from clusteradm.node.job import files
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status, StoredSpec
 
+from .conftest import fifo, link
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # Plays rank 0: each attempt's part of the script says which inputs it delivers, and how it ends.
@@ -179,24 +181,8 @@ def test_cancel_ends_mpirun_first(job: Path) -> None:
 ALL = {"delivers": [0, 1, 2, 3], "status": 0}
 
 
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    """A file of the cluster user on the head, which no job may change or give out."""
-    path = tmp_path / "authorized_keys"
-    path.write_text("ssh-ed25519 mine\n")
-    return path
-
-
-def link(path: Path, secret: Path) -> None:
-    path.symlink_to(secret)
-
-
 def second_name(path: Path, secret: Path) -> None:
     path.hardlink_to(secret)
-
-
-def fifo(path: Path, _: Path) -> None:
-    os.mkfifo(path)
 
 
 def folder(path: Path, _: Path) -> None:

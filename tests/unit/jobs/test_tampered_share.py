@@ -21,21 +21,7 @@ from clusteradm.node.job.feeder import Feeder
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
 
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    """A file of the cluster user on the head, which no job may change or give out."""
-    path = tmp_path / "authorized_keys"
-    path.write_text("ssh-ed25519 mine\n")
-    return path
-
-
-def link(path: Path, secret: Path) -> None:
-    path.symlink_to(secret)
-
-
-def fifo(path: Path, _: Path) -> None:
-    os.mkfifo(path)
+from .conftest import fifo, link
 
 
 def test_the_folder_is_roots_and_what_is_in_it_can_be_replaced_by_its_owner_alone(place: Any, pictures: Path) -> None:

@@ -164,6 +164,39 @@ def test_ctrl_c_stops_before_the_next_task_and_names_what_was_not_completed(
     assert log.read_text().split() in (["first"], ["first", "slow"])
 
 
+def test_ctrl_c_during_an_upload_ends_it_at_once(
+    book: Callable[[str], Playbook], connections: LocalConnections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = stream.ProcessStream.write
+    at: list[float] = []
+
+    def write(self: stream.ProcessStream, data: bytes) -> None:
+        """As over a slow line: of a body nothing more is taken once the first piece is."""
+        if len(data) < 1 << 18:
+            taken(self, data)
+            return
+        if not at:
+            at.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+        if self._process.wait(PATIENCE) is not None:  # until the connection is closed
+            raise ConnectionError("closed")
+
+    monkeypatch.setattr(stream.ProcessStream, "write", write)
+    (tmp_path / "body").write_bytes(os.urandom(1 << 20))
+    text = f"""
+    - hosts: w1
+      gather_facts: false
+      tasks:
+        - name: Copy
+          copy: {{src: {tmp_path}/body, dest: {tmp_path}/there}}
+    """
+    outcome = run(book(text), connections, lambda event: None)
+    assert time.monotonic() - at[0] < 2
+    assert list(outcome.recap.interrupted) == ["w1"]
+    assert outcome.recap.hosts["w1"].failed == outcome.recap.hosts["w1"].unreachable == 0
+    assert not (tmp_path / "there").exists()
+
+
 def test_a_task_without_output_for_too_long_is_cancelled(
     play: Play, connections: LocalConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
