@@ -29,6 +29,7 @@ _CHUNK = 1 << 18
 # A login may print a greeting; a program that prints more than this is not the node program.
 _NOISE_LINES = 100
 _NOISE_LINE = 1 << 16  # bytes
+_LARGE = 1 << 18  # bytes of an answer that only the output of a task makes so long
 _ERROR_TEXT = 4000  # characters
 # Replies to earlier requests that are passed over, and replies to one request.
 _STALE_REPLIES = 10_000
@@ -36,6 +37,9 @@ _MOST_REPLIES = 1_000_000
 # Seconds for the reply to a request, unless its caller says otherwise: storage of a board may take minutes.
 REPLY_TIMEOUT = 900.0
 _NOT_OURS = "another program answers there: check ansible_python_interpreter, and what the login's start-up files print"
+_TOO_LARGE = (
+    f"if a task has an output that large, have it written to a file on the host (COMMAND > FILE); else {_NOT_OURS}"
+)
 _START = "see what the login's start-up files on it (~/.bashrc) print and wait for"
 # The next step with a host that is there, and does not answer.
 BUSY = "it is busy, or hangs: see what keeps it busy (top), by ssh or on its console; else switch it off and on"
@@ -166,7 +170,8 @@ class Node:
         except TimeoutError:
             raise Silent(f"no answer within {max(timeout, 0):.0f} s", where=self.name, next_step=BUSY) from None
         except LineTooLong as error:
-            raise self._broken(f"its answer has a line of more than {error.most >> 10} KiB") from None
+            what = f"its answer has a line of more than {error.most >> 10} KiB"
+            raise self._broken(what, _TOO_LARGE if error.most == MOST_LINE else _NOT_OURS) from None
         except OSError as error:
             raise self._lost(str(error), noise) from None
         if line is None:
@@ -178,15 +183,17 @@ class Node:
         try:
             reply = loads(line)
         except WireError as error:
-            raise self._broken(f"unexpected output of the node program ({error}): {_excerpt(line)}") from None
+            next_step = _TOO_LARGE if len(line) > _LARGE else _NOT_OURS
+            what = f"unexpected output of the node program ({error}): {_excerpt(line)}"
+            raise self._broken(what, next_step) from None
         if not isinstance(reply, dict):
             raise self._broken(f"unexpected output of the node program: {_excerpt(line)}")
         return reply
 
-    def _broken(self, what: str) -> HostFailed:
+    def _broken(self, what: str, next_step: str = _NOT_OURS) -> HostFailed:
         """The error of a conversation that cannot go on, because what came is no part of it."""
         self.close()
-        return HostFailed(what, where=self.name, next_step=_NOT_OURS)
+        return HostFailed(what, where=self.name, next_step=next_step)
 
     def _lost(self, reason: str, noise: Sequence[str] = ()) -> HostFailed | HostUnreachable:
         """The error of an ended conversation: the end of the program's standard error, or a lost connection.
