@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -23,6 +24,8 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "vulnerabilities.md",
 }
+_LOADS = re.compile(r"""<(script|link|img|iframe|source)\b[^>]*?\s(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)""")
+_STYLE = re.compile(r"""(?:@import|url\()\s*["'(]*((?:https?:)?//[^"')\s]+)""")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -37,6 +40,20 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """The page with its links as the site needs them."""
     source = next((source for source, name in PAGES.items() if name == page.file.src_uri), f"docs/{page.file.src_uri}")
     return relink(markdown, source, {file.src_uri for file in files})
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
+    """The page, which names no file of another host to load. (The theme itself loads Mermaid: see mkdocs.yml.)"""
+    found = foreign(output)
+    if found:
+        raise PluginError(f"{page.file.src_uri} loads from another host: {', '.join(found)}")
+    return output
+
+
+def foreign(html: str) -> list[str]:
+    """Scripts, styles, fonts, pictures and frames that a page loads from another host."""
+    loads = [match[2] for match in _LOADS.finditer(html) if "canonical" not in match[0]]
+    return [*loads, *(match[1] for match in _STYLE.finditer(html))]
 
 
 def relink(markdown: str, source: str, site: set[str]) -> str:

@@ -127,6 +127,19 @@ def load(name: str) -> ModuleType:
     return module
 
 
+def test_a_page_of_the_site_that_loads_from_another_host_is_an_error() -> None:
+    pytest.importorskip("mkdocs")
+    site = load("site")
+    assert site.foreign('<script src="https://x.org/a.js">') == ["https://x.org/a.js"]
+    assert site.foreign("<link rel=stylesheet href=//x.org/a.css>") == ["//x.org/a.css"]
+    assert site.foreign('<style>@import "https://x.org/f.css"; a { src: url(https://x.org/f) }</style>') == [
+        "https://x.org/f.css",
+        "https://x.org/f",
+    ]
+    assert site.foreign('<script src="a.js"></script><a href="https://x.org">x</a>') == []
+    assert site.foreign('<link rel="canonical" href="https://x.org/page">') == []
+
+
 def test_links_of_the_site() -> None:
     pytest.importorskip("mkdocs")
     site = load("site")
