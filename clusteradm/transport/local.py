@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import pwd
 import subprocess
 from pathlib import Path
 
+from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Host
 from clusteradm.transport.stream import ProcessStream
 
@@ -20,19 +20,29 @@ class LocalConnection:
     """What a Connection is to another host: programs are started here, as the user who runs clusteradm."""
 
     def __init__(self, host: Host) -> None:
+        """Raises HostUnreachable where the user's number has no account."""
         self.inventory_host = host
-        self.user = "root" if os.geteuid() == 0 else getpass.getuser()
+        try:
+            # Not $USER, which anybody may set: whether sudo is needed depends on it.
+            account = pwd.getpwuid(os.geteuid())
+        except KeyError:
+            raise HostUnreachable(
+                f"user {os.geteuid()} has no account on this machine",
+                where=host.name,
+                next_step="run clusteradm as a user that `getent passwd` lists",
+            ) from None
+        self.user = "root" if os.geteuid() == 0 else account.pw_name
+        self._home = Path(account.pw_dir)
         self.alive = True
 
     def session(self, command: str, timeout: float) -> ProcessStream:
         """The standard streams of a shell command. `timeout`: nothing is waited for here."""
-        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
-        about = {"HOME": str(home), "USER": self.user, "LOGNAME": self.user, "PATH": _PATH}
+        about = {"HOME": str(self._home), "USER": self.user, "LOGNAME": self.user, "PATH": _PATH}
         # Where the program keeps its files; set by tests only.
         kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "CLUSTERADM_STATE") if name in os.environ}
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],
-            cwd=home if home.is_dir() else "/",
+            cwd=self._home if self._home.is_dir() else "/",
             env={**about, **kept},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

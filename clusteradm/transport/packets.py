@@ -90,11 +90,16 @@ class _BoundedPipe(BufferedPipe):  # type: ignore[type-arg]  # generic in its st
 
 @dataclass(frozen=True)
 class Heard:
-    """What a host said before a login succeeded, in one bounded line. `words`: its reason where it gave one, else the
-    banner of its login, else what came before its identification. `at_login`: whether the connection came to the login.
+    """What a host said before a login succeeded, each in one bounded line.
+
+    `goodbye`: the reason of its disconnection; `banner`: the last one of its login, which is a notice to everybody
+    (sshd's `Banner`), or what PAM says of the account; `preamble`: what came before, or instead of, its identification;
+    `at_login`: whether the connection came to the login.
     """
 
-    words: str = ""
+    goodbye: str = ""
+    banner: str = ""
+    preamble: str = ""
     at_login: bool = False
 
 
@@ -117,8 +122,12 @@ class Transport(paramiko.Transport):
         packetizer = self.packetizer
         preamble = packetizer.preamble if isinstance(packetizer, BoundedPacketizer) else b""
         before = preamble if preamble.startswith(b"SSH-") else preamble.partition(b"\nSSH-")[0]
-        words = next((text for each in (self._goodbye, banner, before) if (text := _line(each))), "")
-        return Heard("" if words.startswith("SSH-") else words, handler is not None)
+        return Heard(
+            goodbye=_line(self._goodbye),
+            banner=_line(banner),
+            preamble="" if before.startswith(b"SSH-") else _line(before),
+            at_login=handler is not None,
+        )
 
 
 def _line(data: bytes | str | None) -> str:

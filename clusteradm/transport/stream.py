@@ -8,7 +8,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import paramiko
@@ -217,6 +217,15 @@ class ChannelStream:
         return str(self._tail)
 
 
+@contextlib.contextmanager
+def _closed_is_lost() -> Iterator[None]:
+    """ConnectionError where another thread has closed the file: Python raises ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConnectionError(str(error)) from error
+
+
 class ProcessStream:
     """A process of this machine."""
 
@@ -257,16 +266,18 @@ class ProcessStream:
                 self._heard.wait(deadline - time.monotonic())
 
     def read(self, timeout: float | None) -> bytes:
-        if timeout is not None and not select.select([self._stdout], [], [], timeout)[0]:
-            raise TimeoutError
-        return os.read(self._stdout.fileno(), _CHUNK)
+        with _closed_is_lost():
+            if timeout is not None and not select.select([self._stdout], [], [], timeout)[0]:
+                raise TimeoutError
+            return os.read(self._stdout.fileno(), _CHUNK)
 
     def write(self, data: bytes) -> None:
         deadline = time.monotonic() + WRITE_SECONDS
-        while data:
-            if not select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))[1]:
-                raise TimeoutError
-            data = data[os.write(self._stdin.fileno(), data) :]
+        with _closed_is_lost():
+            while data:
+                if not select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))[1]:
+                    raise TimeoutError
+                data = data[os.write(self._stdin.fileno(), data) :]
 
     def close(self) -> None:
         """End the process. One of root's, by sudo, takes no signal: it ends with its input."""

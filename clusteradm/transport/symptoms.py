@@ -11,6 +11,7 @@ import errno
 import re
 import socket
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
@@ -85,21 +86,39 @@ CAUSES: dict[Symptom, Cause] = {
     ),
 }
 
-# Words of sshd and of pam_nologin (systemd's texts), of ssh and nc as proxy commands, and of gateways.
-_WORDS: tuple[tuple[Symptom, str], ...] = (
-    (Symptom.STARTING, r"System is (booting up|going down)|not permitted to log in (yet|anymore)"),
-    (Symptom.TOO_MANY_KEYS, r"Too many authentication failures"),
-    (Symptom.CROWDED, r"Exceeded MaxStartups|Not allowed at this time"),
+# Words that are known, by where they stand: elsewhere the same words may be part of a notice to everybody.
+_Words: TypeAlias = tuple[tuple[Symptom, str], ...]
+_STARTING = (Symptom.STARTING, r"System is (booting up|going down)|not permitted to log in (yet|anymore)")
+_CROWDED = (Symptom.CROWDED, r"Exceeded MaxStartups|Not allowed at this time")
+# The reason of a disconnection: sshd's, and Paramiko's where that is the server.
+_IN_GOODBYE: _Words = (
+    (Symptom.TOO_MANY_KEYS, r"Too many authentication failures|No more auth methods"),
+    _STARTING,
+    _CROWDED,
+)
+# The banner of a login that breaks off: systemd's and PAM's texts (pam_nologin, pam_unix, pam_faillock).
+_IN_BANNER: _Words = (_STARTING, (Symptom.REFUSED, r"Your account has expired;|The account is locked due to"))
+# What comes instead of the SSH server's identification.
+_IN_PREAMBLE: _Words = (_CROWDED,)
+# ssh and nc as proxy commands, and gateways.
+_ON_THE_WAY: _Words = (
+    _STARTING,
+    _CROWDED,
     (Symptom.NOBODY, r"Connection refused"),
     (
         Symptom.NO_NAME,
-        r"(Name|nodename) .*not known|Could not resolve|No address associated|failure in name resolution",
+        r"(Name or service|nodename nor servname).* not known|Could not resolve|No address associated"
+        r"|failure in name resolution",
     ),
-    (Symptom.SILENT, r"No route to host|Host is down|timed out|unreachable"),
+    (
+        Symptom.SILENT,
+        r"No route to host|Host is down|(Network|Host|Destination)( is| host| net)? unreachable"
+        r"|(Connection|Operation)( to \S+ port \d+)? timed out|connect to .* timed out",
+    ),
 )
 _SILENT_ERRORS = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ETIMEDOUT, errno.ENETDOWN})
 # Paramiko's messages where the peer has given no reason.
-_PLAIN = ("Authentication failed", "No existing session")
+_PLAIN = ("Authentication failed",)
 
 
 @dataclass(frozen=True)
@@ -115,34 +134,44 @@ def diagnose(error: Exception, heard: Heard, proxy_stderr: str = "") -> Diagnosi
 
     `heard`: what the host said; `proxy_stderr`: the last line of the proxy command's standard error.
     """
-    found = _in_words(heard.words)
-    if found is not None:
-        return Diagnosis(found, f'it says "{heard.words}"')
+    if found := _in_words(heard.goodbye, _IN_GOODBYE):
+        return Diagnosis(found, _quoted(heard.goodbye))
     if heard.at_login and isinstance(error, (paramiko.SSHException, EOFError, ConnectionError)):
         return _at_login(error, heard)
+    said = heard.goodbye or heard.preamble
+    if found := _in_words(heard.preamble, _IN_PREAMBLE):
+        return Diagnosis(found, _quoted(said))
     if proxy_stderr:
-        return Diagnosis(_in_words(proxy_stderr) or Symptom.PROXY, f"its proxy command says: {proxy_stderr}")
+        found = _in_words(proxy_stderr, _ON_THE_WAY) or Symptom.PROXY
+        return Diagnosis(found, f"its proxy command says: {proxy_stderr}")
     diagnosis = _before_login(error)
-    if heard.words and diagnosis.symptom in (Symptom.HUNG_UP, Symptom.NO_SSH, Symptom.OTHER):
-        return Diagnosis(diagnosis.symptom, f'it says "{heard.words}"')
+    if said and diagnosis.symptom in (Symptom.HUNG_UP, Symptom.NO_SSH, Symptom.OTHER):
+        return Diagnosis(diagnosis.symptom, _quoted(said))
     return diagnosis
 
 
-def _in_words(text: str) -> Symptom | None:
-    return next((symptom for symptom, pattern in _WORDS if re.search(pattern, text, re.IGNORECASE)), None)
+def _in_words(text: str, known: _Words) -> Symptom | None:
+    return next((symptom for symptom, pattern in known if re.search(pattern, text, re.IGNORECASE)), None)
+
+
+def _quoted(text: str) -> str:
+    return f'it says "{text}"' if text else ""
 
 
 def _at_login(error: Exception, heard: Heard) -> Diagnosis:
     text = str(error).rstrip(".")
-    said = f'it says "{heard.words}"' if heard.words else ""
+    if heard.goodbye:
+        return Diagnosis(Symptom.REFUSED, _quoted(heard.goodbye))
     if "timeout" in text.lower():
         return Diagnosis(Symptom.SLOW_LOGIN)
-    if "No existing session" in text:  # it was ended while there were more keys to try
-        return Diagnosis(Symptom.TOO_MANY_KEYS, said)
-    if "EOF" in text or not isinstance(error, paramiko.AuthenticationException):
-        # With words it is a decision (an account that has expired, the text of /etc/nologin), without them a breakdown.
-        return Diagnosis(Symptom.REFUSED if said else Symptom.DROPPED, said)
-    return Diagnosis(Symptom.REFUSED, said or ("" if text in _PLAIN else text))
+    ended = "No existing session" in text  # while there were more keys to try
+    if not ended and "EOF" not in text and isinstance(error, paramiko.AuthenticationException):
+        return Diagnosis(Symptom.REFUSED, "" if text in _PLAIN else text)
+    # sshd lets PAM say why before it hangs up. The words of others may be PAM's or a notice to everybody: they are
+    # shown, and decide nothing.
+    if found := _in_words(heard.banner, _IN_BANNER):
+        return Diagnosis(found, _quoted(heard.banner))
+    return Diagnosis(Symptom.TOO_MANY_KEYS) if ended else Diagnosis(Symptom.DROPPED, _quoted(heard.banner))
 
 
 def _before_login(error: BaseException) -> Diagnosis:
@@ -156,7 +185,9 @@ def _before_login(error: BaseException) -> Diagnosis:
     if isinstance(error, ConnectionRefusedError):
         return Diagnosis(Symptom.NOBODY)
     if isinstance(error, paramiko.ChannelException):
-        return Diagnosis(_in_words(error.text) or Symptom.OTHER, f"its gateway cannot reach it: {error.text}")
+        return Diagnosis(
+            _in_words(error.text, _ON_THE_WAY) or Symptom.OTHER, f"its gateway cannot reach it: {error.text}"
+        )
     if isinstance(error, paramiko.SSHException) and "protocol" in str(error):
         # Paramiko raises "Error reading SSH protocol banner" for all three; the cause is the context.
         if isinstance(error.__context__, (TimeoutError, EOFError, ConnectionError)):

@@ -58,6 +58,9 @@ class PlaybookRun:
         self._run_state = RunState(cluster.hosts.values())
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self.recap = Recap({host.name: HostRecap() for host in self._in_plays()})
+        # The current play, counted from 0, and the hosts that have completed it.
+        self._number = 0
+        self._completed: set[str] = set()
         planner = Planner(playbook, self._run_state, templates or Templates(), check=check, diff=diff, limit=limit)
         self._shared = Shared(
             connections=connections,
@@ -79,8 +82,21 @@ class PlaybookRun:
         and the recap names what was not completed; a second Ctrl-C does not wait for that. The same where `on_event`
         raises, which is raised again: `recap` then has what there is.
         """
-        self._connections.open(self._in_plays())
+        begun = False
+        try:
+            self._connections.open(self._in_plays())
+            begun = True
+            self._plays(on_event)
+        except BaseException as error:
+            # Ctrl-C, or an event that cannot be shown: the reader of the output has gone.
+            self._name_interrupted()
+            if not begun or not isinstance(error, KeyboardInterrupt):
+                raise
+        return self.recap
+
+    def _plays(self, on_event: Callable[[Event], None]) -> None:
         for number, play in enumerate(self._playbook.plays):
+            self._number, self._completed = number, set()
             targeted = self._of_play(play)
             hosts = [host for host in targeted if self._run_state.hosts[host.name].alive]
             for batch in batches(hosts, play.serial):
@@ -89,12 +105,19 @@ class PlaybookRun:
                 if not batch:
                     continue
                 self._run_state.begin_play(play, [host.name for host in batch], [host.name for host in targeted])
-                if not self._play(number, play, batch, on_event):
-                    return self.recap
+                self._play(number, play, batch, on_event)
                 if self._run_state.is_over():  # as in Ansible, also where a play has lost all its hosts
                     self._end_early(number, on_event)
-                    return self.recap
-        return self.recap
+                    return
+
+    def _name_interrupted(self) -> None:
+        """Put every host with a play that it has not completed into the recap."""
+        for number, play in enumerate(self._playbook.plays[self._number :], self._number):
+            for host in self._of_play(play):
+                completed = number == self._number and host.name in self._completed
+                left = not self._run_state.hosts[host.name].alive or self.recap.hosts[host.name].stopped_at
+                if not completed and not left:
+                    self.recap.interrupted.setdefault(host.name, play.name)
 
     def _install_python(self, host: Host, install: Callable[[Callable[[str], None]], None]) -> None:
         """Install python3, which no task can do without it; reported and counted as a task."""
@@ -115,8 +138,8 @@ class PlaybookRun:
         names = {host.name for play in self._playbook.plays for host in self._of_play(play)}
         return [host for host in self._hosts if host.name in names]
 
-    def _play(self, number: int, play: Play, hosts: list[Host], on_event: Callable[[Event], None]) -> bool:
-        """Run one play on these hosts; returns False if it was interrupted."""
+    def _play(self, number: int, play: Play, hosts: list[Host], on_event: Callable[[Event], None]) -> None:
+        """Run one play on these hosts. What interrupts it is raised again once the hosts have stopped."""
         runs = [HostRun(self._shared, play, number, host, self.recap.hosts[host.name]) for host in hosts]
         for run in runs:
             threading.Thread(target=run.run, name=run.host.name, daemon=True).start()
@@ -129,18 +152,12 @@ class PlaybookRun:
                 else:
                     on_event(event)
         except BaseException as error:
-            # Ctrl-C, or an event that cannot be shown: the reader of the output has gone.
             interrupted = isinstance(error, KeyboardInterrupt)
             self._interrupt(runs, left, on_event if interrupted else lambda event: None)
-            self.recap.interrupted = {run.host.name: run.task for run in runs if not run.finished}
-            for later in self._playbook.plays[number + 1 :]:
-                for host in self._of_play(later):
-                    if self._run_state.hosts[host.name].alive:
-                        self.recap.interrupted.setdefault(host.name, later.name)
-            if not interrupted:
-                raise
-            return False
-        return True
+            raise
+        finally:
+            self.recap.interrupted = {run.host.name: run.task or play.name for run in runs if not run.finished}
+            self._completed |= {run.host.name for run in runs if run.finished}
 
     def _end_early(self, number: int, on_event: Callable[[Event], None]) -> None:
         """Report every host that the remaining plays will not reach."""

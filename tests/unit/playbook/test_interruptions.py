@@ -221,3 +221,68 @@ def test_a_task_without_output_for_too_long_is_cancelled(
     while subprocess.run(["pgrep", "-f", endless], capture_output=True, check=False).stdout:
         assert time.monotonic() < deadline, f"{endless} is still running"
         time.sleep(0.05)
+
+
+THREE_PLAYS = """
+- {name: One, hosts: w1, gather_facts: false, tasks: [{name: A, command: "true"}]}
+- {name: Two, hosts: "w1:w2", serial: 1, gather_facts: false, tasks: [{name: B, command: "true"}]}
+- {name: Three, hosts: head, gather_facts: false, tasks: [{name: C, command: "true"}]}
+"""
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("header", "interrupted"),
+    [
+        (1, {"w1": "One", "w2": "Two", "head": "Three"}),
+        (2, {"w1": "Two", "w2": "Two", "head": "Three"}),
+        (3, {"w2": "Two", "head": "Three"}),  # w1 has completed the play: it was its first batch
+        (4, {"head": "Three"}),
+    ],
+)
+def test_a_run_that_ends_at_the_header_of_a_play_names_all_that_are_left(
+    book: Callable[[str], Playbook],
+    connections: LocalConnections,
+    error: type[BaseException],
+    header: int,
+    interrupted: dict[str, str],
+) -> None:
+    seen: list[PlayStarted] = []
+
+    def show(event: Event) -> None:
+        if isinstance(event, PlayStarted):
+            seen.append(event)
+            if len(seen) == header:
+                raise error
+
+    work = PlaybookRun(book(THREE_PLAYS), connections)  # type: ignore[arg-type]
+    if error is KeyboardInterrupt:
+        assert work.execute(show) is work.recap
+    else:
+        with pytest.raises(error):
+            work.execute(show)
+    assert work.recap.interrupted == interrupted
+
+
+def test_a_run_that_ends_in_a_batch_names_the_batches_after_it(
+    book: Callable[[str], Playbook], connections: LocalConnections
+) -> None:
+    def show(event: Event) -> None:
+        if begins(event, "B"):
+            raise KeyboardInterrupt
+
+    recap = PlaybookRun(book(THREE_PLAYS), connections).execute(show)  # type: ignore[arg-type]
+    assert {"w2": "Two", "head": "Three"}.items() <= recap.interrupted.items()
+
+
+def test_a_run_that_ends_before_its_first_play_names_all(
+    book: Callable[[str], Playbook], connections: LocalConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(hosts: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(connections, "open", gone)
+    work = PlaybookRun(book(THREE_PLAYS), connections)  # type: ignore[arg-type]
+    with pytest.raises(BrokenPipeError):
+        work.execute(lambda event: None)
+    assert work.recap.interrupted == {"w1": "One", "w2": "Two", "head": "Three"}

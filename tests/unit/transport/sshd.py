@@ -8,7 +8,7 @@ that keeps everybody out while it is there; `greeting`, what a login prints firs
 unless said); `password`, the one that is right; `hang_up`, whether to do that when told one; `attempts`, a file that
 gets a line for each password that was tried; `questions`, what keyboard-interactive asks, each with whether the
 answer may be seen; `closes`, what it says to whom it knows, before it hangs up, as PAM has sshd do; `slow`, seconds
-that a login takes.
+that a login takes; `notice`, what it says to everybody at the login, as sshd's `Banner`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class Server(paramiko.ServerInterface):
         self.host = host
         self.targets: dict[int, tuple[str, int]] = {}
         self.transport: paramiko.Transport | None = None
+
+    def get_banner(self) -> tuple[str | None, str | None]:
+        return self.host.get("notice"), "en-US"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         nologin = self.host.get("nologin")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from clusteradm.errors import HostFailed
+from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Cluster, Host
 from clusteradm.node.spec.wire.node import FindBlobs, Hello
 from clusteradm.transport import Connections, Password, local
@@ -48,7 +50,9 @@ def here(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     sudo.chmod(sudo.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(local, "_PATH", f"{tmp_path / 'bin'}:{local._PATH}")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(local.getpass, "getuser", lambda: "eve")
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    account = pwd.struct_passwd(("eve", "x", 1000, 1000, "", home, "/bin/sh"))
+    monkeypatch.setattr(local.pwd, "getpwuid", lambda uid: account)
     monkeypatch.setenv("CLUSTERADM_STATE", str(state))
     monkeypatch.setenv("SECRET", "not for the program")
     return Host("h", ("head",), {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}, {})
@@ -107,3 +111,47 @@ def test_a_program_that_takes_no_signal_ends_with_its_input(here: Host, monkeypa
     started = time.monotonic()
     stream.close()
     assert time.monotonic() - started < 2 and stream.exit_status() == 0
+
+
+def test_the_user_is_that_of_the_process_and_not_a_variable(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "root")
+    assert LocalConnection(here).user == "eve"
+
+
+def test_a_process_without_an_account_is_named(here: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(local.pwd, "getpwuid", unknown)
+    with pytest.raises(HostUnreachable, match="1000 has no account"):
+        LocalConnection(here)
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_stream_that_was_closed_is_a_lost_connection(here: Host, timeout: float | None) -> None:
+    """Ctrl-C closes it while the threads of its hosts read and write."""
+    stream = LocalConnection(here).session("cat", 5)
+    stream.close()
+    with pytest.raises(ConnectionError):
+        stream.read(timeout)
+    with pytest.raises(ConnectionError):
+        stream.write(b"more")
+
+
+def test_a_stream_that_is_closed_during_a_read(here: Host) -> None:
+    stream = LocalConnection(here).session("cat", 5)
+    found: list[object] = []
+
+    def read() -> None:
+        try:
+            found.append(stream.read(30))
+        except OSError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    time.sleep(0.2)
+    stream.close()
+    thread.join(10)
+    assert found and (found[0] == b"" or isinstance(found[0], OSError))

@@ -123,9 +123,9 @@ SILENT = [
 ]
 
 
-def judged(error: Exception, tmp_path: Path, proxy: str = "") -> ClusteradmError:
+def judged(error: Exception, tmp_path: Path, proxy: str = "", heard: Heard | None = None) -> ClusteradmError:
     host = Host("w2", (), {"ansible_host": "10.0.0.2"}, {})
-    return unreachable(host, KnownHosts(tmp_path / "k"), error, timeout=5, proxy_stderr=proxy, heard=Heard())
+    return unreachable(host, KnownHosts(tmp_path / "k"), error, timeout=5, proxy_stderr=proxy, heard=heard or Heard())
 
 
 @pytest.mark.parametrize("error", SILENT, ids=str)
@@ -153,3 +153,76 @@ def test_what_a_proxy_command_says_is_the_same_fact(said: str, what: str, next_s
 def test_what_a_gateway_says_is_the_same_fact(tmp_path: Path) -> None:
     found = judged(paramiko.ChannelException(2, "No route to host"), tmp_path)
     assert found.what == "no answer: its gateway cannot reach it: No route to host" and "power" in found.next_step
+
+
+# What an administrator may have sshd show to everybody before the login (`Banner`).
+NOTICES = [
+    "Idle sessions are timed out after 10 minutes",
+    "Too many authentication failures lock the account",
+    "Connection refused to all who are not named in the list",
+    "Your Name and time are logged; users not known here are reported",
+    "If a server is unreachable, call the helpdesk",
+    "The system is going down for maintenance on Friday at 18:00",
+    "Exceeded MaxStartups? Not allowed at this time",
+    "Your account has expired? Ask for a new one",
+]
+NO = paramiko.AuthenticationException("Authentication failed.")
+EOF = paramiko.AuthenticationException("Authentication failed: transport shut down or saw EOF")
+
+
+@pytest.mark.parametrize("notice", NOTICES)
+def test_a_notice_before_the_login_is_no_cause_of_a_refusal(notice: str, tmp_path: Path) -> None:
+    found = judged(NO, tmp_path, heard=Heard(banner=notice, at_login=True))
+    assert isinstance(found, LoginRefused) and "login refused" in found.what and notice not in found.what
+
+
+@pytest.mark.parametrize("notice", [*NOTICES[:5], "Authorised use only"])
+@pytest.mark.parametrize("error", [EOF, EOFError(), ConnectionResetError(104, "Connection reset by peer")], ids=repr)
+def test_a_notice_does_not_make_a_breakdown_a_refusal(error: Exception, notice: str, tmp_path: Path) -> None:
+    found = judged(error, tmp_path, heard=Heard(banner=notice, at_login=True))
+    assert type(found) is HostUnreachable and found.what.startswith("it closed the connection during the login")
+    assert notice in found.what  # it may be the text of /etc/nologin
+
+
+def test_what_pam_says_at_the_end_of_a_login_is_its_reason(tmp_path: Path) -> None:
+    for error in (EOF, paramiko.SSHException("No existing session")):
+        found = judged(error, tmp_path, heard=Heard(banner=BOOTING, at_login=True))
+        assert type(found) is HostUnreachable and "it is starting or stopping" in found.what
+        said = "Your account has expired; please contact your system administrator."
+        found = judged(error, tmp_path, heard=Heard(banner=said, at_login=True))
+        assert isinstance(found, LoginRefused) and said in found.what
+
+
+@pytest.mark.parametrize(
+    ("goodbye", "what"),
+    [("Too many authentication failures", "too many keys"), ("Change of username not allowed", "login refused for")],
+)
+@pytest.mark.parametrize("error", [EOF, paramiko.SSHException("No existing session"), EOFError()], ids=repr)
+def test_the_reason_of_a_disconnection_is_a_decision(error: Exception, goodbye: str, what: str, tmp_path: Path) -> None:
+    found = judged(error, tmp_path, heard=Heard(goodbye=goodbye, banner=NOTICES[0], at_login=True))
+    assert isinstance(found, LoginRefused) and what in found.what and goodbye in found.what
+
+
+def test_what_comes_instead_of_ssh_is_quoted_and_not_believed(tmp_path: Path) -> None:
+    error = paramiko.SSHException("Error reading SSH protocol banner")
+    found = judged(error, tmp_path, heard=Heard(preamble=NOTICES[0]))
+    assert found.what == f'something answers there, but no SSH server does: it says "{NOTICES[0]}"'
+
+
+@pytest.mark.parametrize(
+    "notice", [*NOTICES[:2], "If a server is unreachable, call us", "Name and time of a login not known here are kept"]
+)
+def test_the_notice_of_a_gateway_is_not_what_its_ssh_says(notice: str, tmp_path: Path) -> None:
+    """`ssh -W` writes its gateway's `Banner` to standard error as well."""
+    found = judged(EOFError(), tmp_path, notice)
+    assert (
+        type(found) is HostUnreachable and found.what == f"its proxy command failed: its proxy command says: {notice}"
+    )
+
+
+def test_the_banner_of_a_real_login_is_told_from_its_end(start: Start, tmp_path: Path) -> None:
+    boards = start(notice=f"{NOTICES[0]}\n")
+    key = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    error = failure(boards, boards.host(0, ansible_ssh_private_key_file=str(key)))
+    assert isinstance(error, LoginRefused) and "login refused" in error.what
