@@ -106,12 +106,13 @@ def _keep(retry: RetryFile, recap: Recap) -> tuple[str, ...]:
 
 def _say_next(args: argparse.Namespace, failed: tuple[str, ...]) -> None:
     """Say what to run next: on the hosts that failed; or on all, where these were corrected, to know each other."""
-    playbook = f" --playbook {shlex.quote(args.playbook)}" if args.playbook else ""
+    selection = (("--playbook", args.playbook), ("--tags", args.tags), ("--skip-tags", args.skip_tags))
+    options = "".join(f" {option} {shlex.quote(value)}" for option, value in selection if value)
     if failed:
-        words = next_step.command(f"bootstrap --retry-failed{playbook}", args)
+        words = next_step.command(f"bootstrap --retry-failed{options}", args)
         show.message(f"once corrected, for {', '.join(failed)}:\n  {words}")
     elif args.retry_failed:
-        words = next_step.command(f"bootstrap{playbook}", args)
+        words = next_step.command(f"bootstrap{options}", args)
         show.message(f"all hosts are completed; so that each knows all others, run it once more on all:\n  {words}")
 
 

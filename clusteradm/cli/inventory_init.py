@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
                 next_step="clusteradm inventory init --head ADDRESS --compute ADDRESS ...",
             )
         _ask(args)
+    elif args.key is None and not files() and (args.compute or args.head.rpartition("=")[2] != LOCAL):
+        args.key = _key()
     text = _skeleton(args).text()
     _check(text)
     try:
@@ -72,8 +74,19 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"cannot write {args.output}: {error.strerror}") from None
     named = "" if args.output == DEFAULT else f" -i {shlex.quote(str(args.output))}"
-    show.message(f"{args.output} is written. Look through it, then:\n  clusteradm enroll{named}")
+    make = f"  ssh-keygen -t ed25519 -f {args.key}\n" if _is_to_be_made(args.key) else ""
+    show.message(f"{args.output} is written. Look through it, then:\n{make}  clusteradm enroll{named}")
     return 0
+
+
+def _key() -> str:
+    """The first of the usual keys that is there; the first, which is to be made, where none is."""
+    return next((key for key in _KEYS if Path(key).expanduser().is_file()), _KEYS[0])
+
+
+def _is_to_be_made(key: str | None) -> bool:
+    """Whether it is the key that is proposed, and not there yet."""
+    return key == _KEYS[0] and not Path(key).expanduser().exists()
 
 
 def _skeleton(args: argparse.Namespace) -> Skeleton:
@@ -130,8 +143,7 @@ def _ask(args: argparse.Namespace) -> None:
     if args.user is None and (args.compute or args.head.rpartition("=")[2] != LOCAL):
         args.user = _variable("login user, who may use sudo", "ansible_user", kind.user or getpass.getuser())
     if args.key is None and not files():
-        there = next((key for key in _KEYS if Path(key).expanduser().is_file()), _KEYS[0])
-        args.key = _variable("your private key", "ansible_ssh_private_key_file", there)
+        args.key = _variable("your private key", "ansible_ssh_private_key_file", _key())
     args.subnet = args.subnet or _variable("private network of the cluster", "cluster_subnet", Skeleton.subnet)
     args.interface = args.interface or _variable("its interface on the hosts", "cluster_interface", kind.interface)
     if args.tpus is None:

@@ -29,6 +29,10 @@ COMMANDS = {
 _COMMAND = re.compile(rf"(?<![\w/.-])clusteradm ({'|'.join(COMMANDS)})(?![\w-])(?P<rest>[^\n;`,()]*)")
 # With these, the hosts are given: no --limit beside them.
 _OWN_HOSTS = re.compile(r"--(limit|retry-failed|attach|from)\b")
+# The words of a sentence that asks for other hosts than those of this run.
+_MORE_HOSTS = re.compile(r"[^.;\n]*\b(without --limit|on the head as well)\b")
+# Playbooks are Ansible's too, and do not name the program.
+_BOOTSTRAP = re.compile(r"\b(?:(?P<run>[Rr]un)|(?P<then>[Tt]hen)) bootstrap\b(?=(?: again| without)\b)")
 
 
 def complete(text: str, args: argparse.Namespace) -> str:
@@ -36,10 +40,11 @@ def complete(text: str, args: argparse.Namespace) -> str:
 
     def one(found: re.Match[str]) -> str:
         rest = found["rest"]
-        return " ".join(["clusteradm", found[1], *_options(found[1], rest, args)]) + rest
+        own_hosts = bool(_OWN_HOSTS.search(rest.split(". ")[0]) or _MORE_HOSTS.match(found.string, found.start("rest")))
+        return " ".join(["clusteradm", found[1], *_options(found[1], rest, args, own_hosts)]) + rest
 
-    # Playbooks are Ansible's too, and do not name the program.
-    return _COMMAND.sub(one, text.replace("run bootstrap again", "run clusteradm bootstrap again"))
+    text = _BOOTSTRAP.sub(lambda found: f"{found['run'] or found['then'] + ' run'} clusteradm bootstrap", text)
+    return _COMMAND.sub(one, text)
 
 
 def command(words: str, args: argparse.Namespace) -> str:
@@ -52,13 +57,13 @@ def again(args: argparse.Namespace) -> str:
     return shlex.join(["clusteradm", *args.typed])
 
 
-def _options(name: str, rest: str, args: argparse.Namespace) -> Iterator[str]:
+def _options(name: str, rest: str, args: argparse.Namespace, own_hosts: bool) -> Iterator[str]:
     takes = COMMANDS[name]
     inventory, limit = getattr(args, "inventory", None), getattr(args, "limit", None)
     known_hosts = getattr(args, "known_hosts", None)
     if inventory and not re.search(r"(^| )(-i|--inventory)\b", rest):
         yield f"-i {shlex.quote(str(inventory))}"
-    if "limit" in takes and limit and not _OWN_HOSTS.search(rest):
+    if "limit" in takes and limit and not own_hosts:
         yield f"--limit {shlex.quote(limit)}"
     if "known_hosts" in takes and known_hosts:
         yield f"--known-hosts {shlex.quote(known_hosts)}"

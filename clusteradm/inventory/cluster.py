@@ -160,7 +160,12 @@ class Cluster:
     @property
     def known_hosts(self) -> Path:
         """Default file of the hosts' keys: beside the inventory, as Ansible reads every file in a folder."""
-        return self.path.parent / "known_hosts"
+        return self.named_path.parent / "known_hosts"
+
+    @property
+    def named_path(self) -> Path:
+        """The path with a name of its own: `.` and `..` are resolved, so that what is beside it is not within it."""
+        return self.path if self.path.name not in ("", "..") else self.path.resolve()
 
     @property
     def head(self) -> Host:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory.ranges import expand
+from clusteradm.inventory.variables import is_host_name
 
 LOCAL = "local"
 _MOST_HOSTS = 250
@@ -85,7 +87,8 @@ class Skeleton:
 
 
 def hosts(words: Sequence[str], prefix: str, first: int) -> list[NewHost]:
-    """The hosts that words stand for: [NAME=]ADDRESS each, ranges in them. Unnamed ones are PREFIX-0, PREFIX-1, ...
+    """The hosts that words stand for: [NAME=]ADDRESS each, ranges in them. Unnamed ones are PREFIX-0, PREFIX-1, ...;
+    this machine keeps its name.
 
     `first`: the number of the first of these. Raises UsageError.
     """
@@ -98,11 +101,19 @@ def hosts(words: Sequence[str], prefix: str, first: int) -> list[NewHost]:
             raise UsageError(f"{word}: {error}") from None
         if len(found) + len(addresses) > _MOST_HOSTS:
             raise UsageError(f"more than {_MOST_HOSTS} hosts")
+        if not names and addresses == [LOCAL]:
+            names = _own_name()
         names = names or [f"{prefix}-{first + len(found) + number}" for number in range(len(addresses))]
         if len(names) != len(addresses):
             raise UsageError(f"{word}: {len(names)} names for {len(addresses)} addresses")
         found += [NewHost(*pair) for pair in zip(names, addresses, strict=True)]
     return found
+
+
+def _own_name() -> list[str]:
+    """This machine's name, as bootstrap would give it another; none where that cannot be a host's name."""
+    name = socket.gethostname().split(".")[0]
+    return [name] if is_host_name(name) and name != "localhost" else []
 
 
 def _is_in(address: str, network: ipaddress.IPv4Network) -> bool:
@@ -134,6 +145,7 @@ all:
     # Edge TPUs of each host; `clusteradm health` misses one that is not there. 0 for a host without any.
     cluster_tpus: {tpus}
   children:
+    # The name of a host becomes its host name: bootstrap sets it.
     # ansible_host: where you reach the host; an alias of ssh_config will do. cluster_ip: its address in the private
     # network. The head exports the shared file system and starts the jobs; its own TPUs compute too
     # (cluster_head_computes: false if not).

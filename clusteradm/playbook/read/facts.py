@@ -26,6 +26,7 @@ _PREFIX = "ansible_"
 # Variables of a run that are no facts.
 _MAGIC = {"ansible_facts", "ansible_check_mode", "ansible_diff_mode", "ansible_limit", "ansible_play_name"}
 _MAGIC |= {"ansible_play_hosts", "ansible_play_batch", "ansible_play_hosts_all", "ansible_loop_var"}
+_MAGIC |= {"ansible_inventory_sources"}
 # Ansible's variables about connections, which an inventory may have or not.
 _OF_CONNECTIONS = re.compile(
     r"ansible_(ssh|become|sudo|su|shell|paramiko|connection|password|pipelining|timeout|network)(_|$)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,19 +64,23 @@ class Planner:
         check: bool,
         diff: bool,
         limit: str | None,
+        host_keys: Callable[[Host], list[str]] | None = None,
     ) -> None:
+        """`host_keys`: a host's accepted ssh-ed25519 key in base64, or none; None: it is not known here."""
         self._run_state = run_state
         self._templates = templates
         self._check = check
         self._diff = diff
         cluster = playbook.cluster
         self._inventory = cluster.path
+        self._host_keys = host_keys
         names = ["all", *(name for name in cluster.groups if name != "all")]
         self._magic: dict[str, Any] = {
             "groups": {"ungrouped": [], **{name: list(cluster.members(name)) for name in names}},
             "playbook_dir": str(playbook.path.resolve().parent),
             "ansible_check_mode": check,
             "ansible_diff_mode": diff,
+            "ansible_inventory_sources": [str(cluster.path.resolve())],
         }
         if limit is not None:
             self._magic["ansible_limit"] = limit
@@ -149,6 +154,8 @@ class Planner:
             "ansible_play_hosts_all": list(self._run_state.all_members),
             "lookup": lookup(task),
         }
+        if self._host_keys is not None:
+            magic["clusteradm_accepted_keys"] = self._host_keys(host)
 
         def of_host(name: str) -> Variables:
             other = self._host_magic(self._run_state.hosts[name].host)

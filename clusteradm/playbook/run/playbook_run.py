@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import secrets
 import threading
@@ -61,7 +62,15 @@ class PlaybookRun:
         # The current play, counted from 0, and the hosts that have completed it.
         self._number = 0
         self._completed: set[str] = set()
-        planner = Planner(playbook, self._run_state, templates or Templates(), check=check, diff=diff, limit=limit)
+        planner = Planner(
+            playbook,
+            self._run_state,
+            templates or Templates(),
+            check=check,
+            diff=diff,
+            limit=limit,
+            host_keys=_accepted_keys(connections),
+        )
         self._shared = Shared(
             connections=connections,
             run_state=self._run_state,
@@ -182,6 +191,21 @@ class PlaybookRun:
                 left -= 1
             else:
                 on_event(event)
+
+
+def _accepted_keys(connections: Connections) -> Callable[[Host], list[str]]:
+    """For each host, the ssh-ed25519 key accepted of it, in base64, or none. Read once: contact comes first."""
+
+    @functools.cache
+    def of(address: str, port: int) -> tuple[str, ...]:
+        key = connections.known_hosts.of(address, port).get("ssh-ed25519")
+        return () if key is None else (key.get_base64(),)
+
+    def accepted(host: Host) -> list[str]:
+        reached = connections.resolved(host)
+        return [] if host.is_local else list(of(reached.address, reached.port))
+
+    return accepted
 
 
 def batches(hosts: list[Host], serial: Sequence[int | str]) -> Iterator[list[Host]]:

@@ -18,7 +18,8 @@ class RetryFile:
 
     def __init__(self, cluster: Cluster, playbook: Path) -> None:
         self._cluster = cluster
-        self.path = cluster.path.parent / f"{cluster.path.stem}.{playbook.stem}.retry"
+        inventory = cluster.named_path
+        self.path = inventory.parent / f"{inventory.stem}.{playbook.stem}.retry"
 
     def hosts(self) -> tuple[str, ...]:
         """The hosts in the file. Raises UsageError if there is no file, or it names hosts not in the inventory."""

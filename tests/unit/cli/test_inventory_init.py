@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import terminal
 import yaml
 
 from clusteradm import shipped
+from clusteradm.cli import inventory_init
 from clusteradm.cli.main import main
 from clusteradm.inventory import load
 from clusteradm.inventory.variables import VARIABLES
@@ -36,13 +38,62 @@ def test_from_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "is not overwritten" in capsys.readouterr().err and (tmp_path / "inventory.yml").read_text() == text
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without keys and ssh_config."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(inventory_init, "files", tuple)
+    (tmp_path / "home/.ssh").mkdir(parents=True)
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "steps"),
+    [
+        ("", [], ["  ssh-keygen -t ed25519 -f ~/.ssh/clusteradm", "  clusteradm enroll"]),
+        ("id_rsa", [], ["  clusteradm enroll"]),
+        ("", ["--key", "~/.ssh/mine"], ["  clusteradm enroll"]),
+    ],
+)
+def test_a_key_is_named(
+    key: str,
+    words: list[str],
+    steps: list[str],
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(home)
+    if key:
+        (home / ".ssh" / key).touch()
+    assert main(["inventory", "init", "--head", "192.0.2.60", *words]) == 0
+    assert capsys.readouterr().err.splitlines()[1:] == steps
+    named = words[1] if words else f"~/.ssh/{key or 'clusteradm'}"
+    assert load(home / "inventory.yml").head.vars["ansible_ssh_private_key_file"] == named
+
+
+@pytest.mark.parametrize(
+    ("own", "name"), [("desk", "desk"), ("desk.example.org", "desk"), ("my_pc", "pc-0"), ("localhost", "pc-0")]
+)
+def test_this_machine_keeps_its_name(own: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: own)
+    path = tmp_path / "new.yml"
+    assert main(["inventory", "init", "--kind", "pc", "--head", "local", "-o", str(path)]) == 0
+    assert load(path).head.name == name
+    # A name that is given is that one.
+    path.unlink()
+    assert main(["inventory", "init", "--kind", "pc", "--head", "x=local", "-o", str(path)]) == 0
+    assert load(path).head.name == "x"
+
+
 def test_a_pc_that_is_its_own_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "my site/new.yml"
     words = ["--kind", "pc", "--head", "local", "--compute", "b=10.9.0.7", "c=10.9.0.1", "--subnet", "10.9.0.0/24"]
     assert main(["inventory", "init", *words, "--cluster", "no: 1", "--tpus", "0", "-o", str(path)]) == 0
     assert capsys.readouterr().err.splitlines()[-1] == f"  clusteradm enroll -i '{path}'"
     cluster = load(path)
-    assert cluster.head.is_local and cluster.head.name == "pc-0"
+    assert cluster.head.is_local and cluster.head.name == socket.gethostname().split(".")[0]
     assert cluster.setting("cluster_name") == "no: 1" and cluster.setting("cluster_tpus") == 0
     # Hosts that are reached in the private network keep their addresses, and nobody else gets them.
     assert [host.cluster_ip for host in cluster.hosts.values()] == ["10.9.0.2", "10.9.0.7", "10.9.0.1"]

@@ -55,6 +55,28 @@ def test_options_of_the_run_are_added(text: str, shown: str) -> None:
     assert next_step.complete(text, args()) == text.replace("run bootstrap", "run clusteradm bootstrap")
 
 
+BOOTSTRAP = "clusteradm bootstrap -i 'my site.yml'"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Run bootstrap again when that is mended.", f"Run {BOOTSTRAP} --limit w1 again when that is mended."),
+        ("run X there, and then bootstrap again.", f"run X there, and then run {BOOTSTRAP} --limit w1 again."),
+        ("Mend it. Then bootstrap again", f"Mend it. Then run {BOOTSTRAP} --limit w1 again"),
+        (
+            "Run bootstrap again when that is, on the head as well.",
+            f"Run {BOOTSTRAP} again when that is, on the head as well.",
+        ),
+        ("run bootstrap again without --limit, and see", f"run {BOOTSTRAP} again without --limit, and see"),
+        ("run bootstrap without --limit first", f"run {BOOTSTRAP} without --limit first"),
+        ("run bootstrap again. x without --limit", f"run {BOOTSTRAP} --limit w1 again. x without --limit"),
+    ],
+)
+def test_sentences_of_playbooks(text: str, shown: str) -> None:
+    assert next_step.complete(text, args(inventory="my site.yml", limit="w1")) == shown
+
+
 def test_an_error_names_the_inventory(tmp_path: Path, hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "other site.yml"
     path.write_text(INVENTORY)
@@ -67,12 +89,16 @@ def test_an_error_names_the_inventory(tmp_path: Path, hosts: FakeHosts, capsys: 
 def test_a_host_that_fails_in_a_run(tmp_path: Path, hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "other.yml"
     path.write_text(INVENTORY)
-    (tmp_path / "site.yml").write_text("- {hosts: w1, tasks: [{command: x}]}\n")
+    (tmp_path / "site.yml").write_text(
+        "- {hosts: w1, tasks: [{command: x, tags: [clock]}, {command: y, tags: [user, my tag]}]}\n"
+    )
     error = HostFailed("no Python", where="w1", next_step="clusteradm bootstrap installs it")
     hosts["w1"].answer("facts", error)
     words = ["bootstrap", str(path), "--playbook", str(tmp_path / "site.yml"), "--limit", "w1"]
+    words += ["--tags", "clock", "--skip-tags", "user,my tag"]
     assert main(words) == 3
     output = capsys.readouterr()
     assert output.out.count(f"clusteradm bootstrap -i {path} --limit w1 installs it") == 2
     again = f"clusteradm bootstrap -i {path} --retry-failed --playbook {tmp_path / 'site.yml'}"
+    again += " --tags clock --skip-tags 'user,my tag'"
     assert output.err.splitlines()[-2:] == ["once corrected, for w1:", f"  {again}"]

@@ -13,6 +13,7 @@ from clusteradm.cli.inventory import listing
 from clusteradm.cli.main import main
 from clusteradm.errors import InputErrors
 from clusteradm.inventory import load
+from clusteradm.playbook import RetryFile
 
 BASE = """\
 all:
@@ -88,6 +89,22 @@ def test_a_folder_is_merged_as_by_ansible(folder: Path) -> None:
     assert cluster.hosts["c-0"].place == (str(folder / "20-more/hosts"), 4)
     # A file that clusteradm writes is none of the inventory's.
     assert cluster.known_hosts.parent == folder.parent
+
+
+@pytest.mark.parametrize(
+    ("where", "named"), [(".", "."), (".", "./"), ("20-more", ".."), ("20-more/group_vars", "../..")]
+)
+def test_what_is_beside_a_folder_is_not_in_it(
+    folder: Path, where: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / where)
+    cluster = load(Path(named))
+    assert cluster.known_hosts.resolve() == folder.parent / "known_hosts"
+    retry = RetryFile(cluster, Path("bootstrap.yml"))
+    assert retry.path.resolve() == folder.parent / f"{folder.name}.bootstrap.retry"
+    # Written, it is no part of the inventory.
+    cluster.known_hosts.write_text("192.0.2.1 ssh-ed25519 AAAA\n")
+    assert list(load(Path(named)).hosts) == list(cluster.hosts)
 
 
 def test_a_defect_names_its_file(folder: Path) -> None:

@@ -15,6 +15,7 @@ from clusteradm.inventory import Cluster, Host, load
 from clusteradm.playbook import Event, Playbook, PlaybookRun, Recap, TaskFinished
 from clusteradm.playbook import load as load_playbook
 from clusteradm.transport import Limits, Node
+from clusteradm.transport.known_hosts import KnownHosts
 
 INVENTORY = """\
 all:
@@ -50,6 +51,7 @@ class LocalConnections:
         self.gone: set[str] = set()
         self.met: list[str] = []
         self.opened = 0
+        self.known_hosts = KnownHosts(state.parent / "known_hosts")
         self._state = state
         self._nodes: dict[tuple[str, str], Node] = {}
 
@@ -61,6 +63,9 @@ class LocalConnections:
 
     def open(self, hosts: Iterable[Host]) -> None:
         self.met += [host.name for host in hosts]
+
+    def resolved(self, host: Host) -> Host:
+        return host
 
     def node(self, host: Host, guest: str = "") -> Node:
         if host.name in self.gone:
