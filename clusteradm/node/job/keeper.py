@@ -197,7 +197,7 @@ class Keeper:
         lost = set().union(*(parcel.inputs for parcel in parcels))
         found = self._process.pulse.inputs() & lost or lost
         if not self._process.kill():
-            self._fail(how + ", and its process hangs in the kernel")
+            self._fail(how + ", and its process hangs in the kernel", kill=False)
             return
         self._deaths += 1
         if not self._ready or self._deaths > MOST_DEATHS:
@@ -219,8 +219,10 @@ class Keeper:
         self._process, self._started = Process(self._words), self._clock
         self._process.pipe.send(0, channels.BEGIN, self._begin)
 
-    def _fail(self, error: str) -> None:
-        """Give the rank up: what it has goes to others."""
+    def _fail(self, error: str, kill: bool = True) -> None:
+        """Give the rank up: what it has goes to others. `kill`: its process, unless that was tried."""
         self._failed = True
-        self._process.kill()
+        # First, as the killing may take longer than rank 0 waits for a sign of life.
         self._send(channels.FAILED, {"error": error})
+        if kill:
+            self._process.kill()

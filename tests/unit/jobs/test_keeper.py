@@ -26,6 +26,7 @@ from clusteradm.node.job import pack
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.keeper import Keeper
 from clusteradm.node.job.process import Process
+from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Assignment, InputForm, ModelFile, RankPlace
 
@@ -241,3 +242,54 @@ def test_the_worker_process_ends_with_its_rank(start: Callable[..., Rank]) -> No
     process = rank.keeper._process
     rank.stop()
     assert process.death() is not None
+
+
+class Stuck:
+    """A worker process, played, that has loaded the model and then answers nothing."""
+
+    def __init__(self, channel: Channel, killable: bool = True) -> None:
+        self.pulse, self.pipe = Pulse(), self
+        self._channel, self._killable = channel, killable
+        self.killed: list[int] = []  # messages that rank 0 had got by then
+
+    def death(self) -> str | None:
+        return None
+
+    def send(self, rank: int, tag: int, body: Any = None) -> None:
+        pass
+
+    def poll(self, seconds: float = 0.0) -> Message | None:
+        return None
+
+    def stop(self, seconds: float) -> None:
+        pass
+
+    def kill(self) -> bool:
+        self.killed.append(self._channel.outbox.qsize())
+        return self._killable
+
+
+def stuck(killable: bool = True) -> tuple[Keeper, Stuck, Channel]:
+    """A keeper whose process has inputs 0 to 3 of a chunk, and begun none of them."""
+    channel = Channel()
+    process = Stuck(channel, killable)
+    keeper = Keeper(channel, [], process)  # type: ignore[arg-type]
+    keeper._ready = keeper._announced = True
+    keeper._accept({"chunk": 1, "inputs": [[n, n, 1, None] for n in range(4)]})
+    return keeper, process, channel
+
+
+def test_rank_0_is_told_before_a_process_is_killed_that_may_not_die() -> None:
+    keeper, process, channel = stuck(killable=False)
+    keeper._fail("the TPU hangs")
+    assert process.killed == [1]
+    assert channel.outbox.get().tag == channels.FAILED
+
+
+def test_what_did_not_die_is_not_killed_again() -> None:
+    keeper, process, channel = stuck(killable=False)
+    keeper._ended("the inference did not end in 5 s")
+    assert len(process.killed) == 1
+    assert channel.outbox.get().body["error"] == (
+        "the inference did not end in 5 s, and its process hangs in the kernel"
+    )
