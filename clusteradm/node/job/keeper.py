@@ -181,11 +181,18 @@ class Keeper:
                 self._moved = now
             self._step, self._since = pulse.step, now
             if self._out and now - self._moved > STALL_SECONDS:
-                self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS)
+                self._stalled()
         else:
             limit = max(LIMIT_SECONDS, LIMIT_TIMES * pulse.slowest)
             if now - self._since > limit:
                 self._ended("the inference did not end in %d s" % limit)
+
+    def _stalled(self) -> None:
+        """Of inputs none of which comes: one whose decoding has begun costs itself, others are not to be read."""
+        if any(not self._process.pulse.inputs().isdisjoint(parcel.inputs) for parcel in self._out.values()):
+            self._ended("its decoding did not end in %d s" % STALL_SECONDS)
+        else:
+            self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS)
 
     def _why(self) -> str:
         """Why the process was started again, for the text of an error."""

@@ -293,3 +293,21 @@ def test_what_did_not_die_is_not_killed_again() -> None:
     assert channel.outbox.get().body["error"] == (
         "the inference did not end in 5 s, and its process hangs in the kernel"
     )
+
+
+def test_a_decoding_that_does_not_end_is_an_error_of_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, process, channel = stuck()
+    monkeypatch.setattr(keepers, "Process", lambda words: Stuck(Channel()))
+    process.pulse.decode(0, 2)
+    keeper._watch(keepers.STALL_SECONDS - 1)
+    assert not process.killed
+    keeper._watch(keepers.STALL_SECONDS + 1)
+    assert keeper._suspects == {2: "its decoding did not end in 60 s"}
+    assert [sorted(parcel.inputs) for parcel in keeper._waiting] == [[2], [0, 1, 3]]
+    assert channel.outbox.empty()
+
+
+def test_a_share_that_cannot_be_read_is_the_ranks_failure() -> None:
+    keeper, _, channel = stuck()
+    keeper._watch(keepers.STALL_SECONDS + 1)
+    assert channel.outbox.get().body["error"] == ("no input could be read in 60 s: is the shared file system there?")
