@@ -183,7 +183,8 @@ class Keeper:
             if self._out and now - self._moved > STALL_SECONDS:
                 self._stalled()
         else:
-            limit = max(LIMIT_SECONDS, LIMIT_TIMES * pulse.slowest)
+            # One that fails loads the model anew, and tries it.
+            limit = max(LIMIT_SECONDS, LIMIT_TIMES * pulse.slowest + 2 * pulse.loading)
             if now - self._since > limit:
                 self._ended("the inference did not end in %d s" % limit)
 

@@ -311,3 +311,15 @@ def test_a_share_that_cannot_be_read_is_the_ranks_failure() -> None:
     keeper, _, channel = stuck()
     keeper._watch(keepers.STALL_SECONDS + 1)
     assert channel.outbox.get().body["error"] == ("no input could be read in 60 s: is the shared file system there?")
+
+
+def test_an_inference_may_load_the_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, process, _ = stuck()
+    monkeypatch.setattr(keepers, "Process", lambda words: Stuck(Channel()))
+    process.pulse.load(7.0)
+    process.pulse.begin(1)
+    keeper._watch(0.0)  # begun
+    keeper._watch(13.9)
+    assert not keeper._suspects
+    keeper._watch(14.1)
+    assert keeper._suspects == {1: "the inference did not end in 14 s"}
