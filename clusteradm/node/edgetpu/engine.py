@@ -53,7 +53,9 @@ class Engine:
             self.version = library.version()
             self.path = device_path(pci_address)
             self._option = device_option(self.path, library.devices())
+        started = time.perf_counter()
         self._load()
+        self.load_seconds = time.perf_counter() - started
         self.input = self._interpreter.get_input_details()[0]
         self.outputs = self._interpreter.get_output_details()
 

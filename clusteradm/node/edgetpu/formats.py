@@ -5,6 +5,7 @@ accepted or refused here, by its name, and only what every Pillow from 5.4 on de
 formats' specifications; Exif 2.32 section 4.6.4 for the orientation.
 """
 
+import re
 import struct
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
@@ -41,6 +42,8 @@ _BRANDS = (
     ((b"crx ",), "Canon raw"),
 )
 _MOST_PIECES = 100000  # chunks of a file
+_MOST_SCANS = 100  # of a JPEG; an encoder makes about ten, and a decoder goes over the whole picture for each
+_MARKER = re.compile(b"\xff+[\x01-\xcf\xd8-\xfe]")  # of a JPEG, not those within a scan (ITU-T T.81 section B.1.1)
 _ORIENTATION, _SAMPLE_FORMAT, _COMPRESSION = 0x0112, 0x0153, 0x0103
 # None, CCITT, LZW, JPEG, deflate, PackBits, deflate by its old number (TIFF 6.0 and its supplements).
 _TIFF_JPEG = 7
@@ -124,7 +127,26 @@ def _jpeg(data: bytes) -> int:
             if channels == 4 and not adobe:
                 raise Unfit("a JPEG of four inks that does not say whether they are inverted: save it in RGB")
         at += 2 + size
+    if _too_many_scans(data, at):
+        raise Unfit("a JPEG of more than %d scans, which would take very long: save it anew" % _MOST_SCANS)
     return orientation or 1
+
+
+def _too_many_scans(data: bytes, at: int) -> bool:
+    """Whether a JPEG has more than _MOST_SCANS from this place to its end; what is behind that is not looked at."""
+    scans = 0
+    for _ in range(_MOST_PIECES):
+        found = _MARKER.search(data, at)
+        marker = data[found.end() - 1] if found else 0xD9
+        if found is None or marker == 0xD9 or found.end() + 2 > len(data):
+            return False
+        at = found.end()
+        if marker not in (0x01, 0xD8):
+            at += struct.unpack_from(">H", data, at)[0]
+        scans += marker == 0xDA
+        if scans > _MOST_SCANS:
+            return True
+    return True
 
 
 def _png(data: bytes) -> int:

@@ -181,11 +181,19 @@ class Keeper:
                 self._moved = now
             self._step, self._since = pulse.step, now
             if self._out and now - self._moved > STALL_SECONDS:
-                self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS)
+                self._stalled()
         else:
-            limit = max(LIMIT_SECONDS, LIMIT_TIMES * pulse.slowest)
+            # One that fails loads the model anew, and tries it.
+            limit = max(LIMIT_SECONDS, LIMIT_TIMES * pulse.slowest + 2 * pulse.loading)
             if now - self._since > limit:
                 self._ended("the inference did not end in %d s" % limit)
+
+    def _stalled(self) -> None:
+        """Of inputs none of which comes: one whose decoding has begun costs itself, others are not to be read."""
+        if any(not self._process.pulse.inputs().isdisjoint(parcel.inputs) for parcel in self._out.values()):
+            self._ended("its decoding did not end in %d s" % STALL_SECONDS)
+        else:
+            self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS)
 
     def _why(self) -> str:
         """Why the process was started again, for the text of an error."""
@@ -197,7 +205,7 @@ class Keeper:
         lost = set().union(*(parcel.inputs for parcel in parcels))
         found = self._process.pulse.inputs() & lost or lost
         if not self._process.kill():
-            self._fail(how + ", and its process hangs in the kernel")
+            self._fail(how + ", and its process hangs in the kernel", kill=False)
             return
         self._deaths += 1
         if not self._ready or self._deaths > MOST_DEATHS:
@@ -219,8 +227,10 @@ class Keeper:
         self._process, self._started = Process(self._words), self._clock
         self._process.pipe.send(0, channels.BEGIN, self._begin)
 
-    def _fail(self, error: str) -> None:
-        """Give the rank up: what it has goes to others."""
+    def _fail(self, error: str, kill: bool = True) -> None:
+        """Give the rank up: what it has goes to others. `kill`: its process, unless that was tried."""
         self._failed = True
-        self._process.kill()
+        # First, as the killing may take longer than rank 0 waits for a sign of life.
         self._send(channels.FAILED, {"error": error})
+        if kill:
+            self._process.kill()

@@ -11,7 +11,7 @@ SIZE = mmap.PAGESIZE
 DECODERS = 8  # the most threads that say what they decode
 
 _NUMBER, _SECONDS = struct.Struct("<q"), struct.Struct("<d")
-_STEP, _INFERRED, _SLOWEST, _DECODED = 0, 8, 16, 24  # places in the page
+_STEP, _INFERRED, _SLOWEST, _LOADING, _DECODED = 0, 8, 16, 24, 32  # places in the page
 # An input's number plus one: a new page says that there is none.
 
 
@@ -21,6 +21,10 @@ class Pulse:
     def __init__(self, fd: int = -1) -> None:
         """`fd`: a file of SIZE bytes; -1 for a page of this process alone."""
         self._page = mmap.mmap(fd, SIZE)
+
+    def load(self, seconds: float) -> None:
+        """Say how long it took to load the model."""
+        _SECONDS.pack_into(self._page, _LOADING, seconds)
 
     def begin(self, index: int) -> None:
         """Say that the inference of an input begins."""
@@ -53,6 +57,11 @@ class Pulse:
     def slowest(self) -> float:
         """Seconds of the slowest inference so far."""
         return float(_SECONDS.unpack_from(self._page, _SLOWEST)[0])
+
+    @property
+    def loading(self) -> float:
+        """Seconds that it took to load the model."""
+        return float(_SECONDS.unpack_from(self._page, _LOADING)[0])
 
     def inputs(self) -> Set[int]:
         """Every input that is worked on."""

@@ -36,6 +36,7 @@ class Worker:
         feed = Preprocessor(self.engine.input, mine.model.input.feed)
         folder = mine.folder
         self._answers = Postprocessor(self.engine.outputs, mine.top, os.path.join(folder, files.outputs(folder)))
+        pulse.load(self.engine.load_seconds)
         pulse.end(self.engine.warm_up())
         threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // mine.here))
         self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.feed, threads, pulse)

@@ -26,6 +26,7 @@ from clusteradm.node.job import pack
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.keeper import Keeper
 from clusteradm.node.job.process import Process
+from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Assignment, InputForm, ModelFile, RankPlace
 
@@ -241,3 +242,84 @@ def test_the_worker_process_ends_with_its_rank(start: Callable[..., Rank]) -> No
     process = rank.keeper._process
     rank.stop()
     assert process.death() is not None
+
+
+class Stuck:
+    """A worker process, played, that has loaded the model and then answers nothing."""
+
+    def __init__(self, channel: Channel, killable: bool = True) -> None:
+        self.pulse, self.pipe = Pulse(), self
+        self._channel, self._killable = channel, killable
+        self.killed: list[int] = []  # messages that rank 0 had got by then
+
+    def death(self) -> str | None:
+        return None
+
+    def send(self, rank: int, tag: int, body: Any = None) -> None:
+        pass
+
+    def poll(self, seconds: float = 0.0) -> Message | None:
+        return None
+
+    def stop(self, seconds: float) -> None:
+        pass
+
+    def kill(self) -> bool:
+        self.killed.append(self._channel.outbox.qsize())
+        return self._killable
+
+
+def stuck(killable: bool = True) -> tuple[Keeper, Stuck, Channel]:
+    """A keeper whose process has inputs 0 to 3 of a chunk, and begun none of them."""
+    channel = Channel()
+    process = Stuck(channel, killable)
+    keeper = Keeper(channel, [], process)  # type: ignore[arg-type]
+    keeper._ready = keeper._announced = True
+    keeper._accept({"chunk": 1, "inputs": [[n, n, 1, None] for n in range(4)]})
+    return keeper, process, channel
+
+
+def test_rank_0_is_told_before_a_process_is_killed_that_may_not_die() -> None:
+    keeper, process, channel = stuck(killable=False)
+    keeper._fail("the TPU hangs")
+    assert process.killed == [1]
+    assert channel.outbox.get().tag == channels.FAILED
+
+
+def test_what_did_not_die_is_not_killed_again() -> None:
+    keeper, process, channel = stuck(killable=False)
+    keeper._ended("the inference did not end in 5 s")
+    assert len(process.killed) == 1
+    assert channel.outbox.get().body["error"] == (
+        "the inference did not end in 5 s, and its process hangs in the kernel"
+    )
+
+
+def test_a_decoding_that_does_not_end_is_an_error_of_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, process, channel = stuck()
+    monkeypatch.setattr(keepers, "Process", lambda words: Stuck(Channel()))
+    process.pulse.decode(0, 2)
+    keeper._watch(keepers.STALL_SECONDS - 1)
+    assert not process.killed
+    keeper._watch(keepers.STALL_SECONDS + 1)
+    assert keeper._suspects == {2: "its decoding did not end in 60 s"}
+    assert [sorted(parcel.inputs) for parcel in keeper._waiting] == [[2], [0, 1, 3]]
+    assert channel.outbox.empty()
+
+
+def test_a_share_that_cannot_be_read_is_the_ranks_failure() -> None:
+    keeper, _, channel = stuck()
+    keeper._watch(keepers.STALL_SECONDS + 1)
+    assert channel.outbox.get().body["error"] == ("no input could be read in 60 s: is the shared file system there?")
+
+
+def test_an_inference_may_load_the_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, process, _ = stuck()
+    monkeypatch.setattr(keepers, "Process", lambda words: Stuck(Channel()))
+    process.pulse.load(7.0)
+    process.pulse.begin(1)
+    keeper._watch(0.0)  # begun
+    keeper._watch(13.9)
+    assert not keeper._suspects
+    keeper._watch(14.1)
+    assert keeper._suspects == {1: "the inference did not end in 14 s"}

@@ -135,6 +135,22 @@ def test_a_picture_with_others_behind_it_is_the_first(tmp_path: Any) -> None:
     assert np.abs(decode(data, 16, 16, 3).astype(int) - COLOURS).mean() < 10
 
 
+def scanned(times: int) -> bytes:
+    """A progressive JPEG whose last scan is there so many times: small, and each is work of the whole picture."""
+    data = saved(RAMP, "JPEG", progressive=True)
+    at = data.rindex(b"\xff\xda")
+    return data[:at] + data[at:-2] * times + data[-2:]
+
+
+def test_the_scans_of_a_jpeg_are_those_before_its_end() -> None:
+    for data in (
+        scanned(80),
+        scanned(1) + b"\xff\xda\0\2" * 200,
+        scanned(1)[:-2] + b"\xff\0\xff\xd0" * 200 + b"\xff\xd9",
+    ):
+        assert decode(data, 16, 16, 1).shape == (16, 16, 1)
+
+
 def tiff(**tags: Any) -> bytes:
     return saved(Image.fromarray(RAMP), "TIFF", tiffinfo={int(key[1:]): value for key, value in tags.items()})
 
@@ -152,6 +168,7 @@ def tiff(**tags: Any) -> bytes:
         (b"<svg xmlns='x'/>", "the format SVG"),
         (b"%PDF-1.4", "the format PDF"),
         (b"8BPS" + bytes(20), "the format Photoshop"),
+        (scanned(200), "a JPEG of more than 100 scans"),
         (b"P2\n2 2\n255\n1 2 3 4\n", "of the form P2"),
         (b"P5\n2 2\n1023\n" + bytes(8), "whose white is 1023"),
         (b"P6\n2 2\n65535\n" + bytes(24), "whose white is 65535"),
