@@ -27,6 +27,7 @@ MOST_CHARACTERS = 1000  # of one label
 
 _LINE_END = re.compile(r"\r\n|\n|\r")  # and no other: U+2028 and a form feed are characters of a label
 _MOST_DIGITS = 9
+_FEW = 10  # of so many labels, one may be another's
 _BACKGROUND = ("background", "__background__", "???", "unlabeled")
 # The zip is searched for in so much of a model's end: its own files are labels, vocabularies and a description.
 _ARCHIVE_BYTES = 16 << 20
@@ -132,6 +133,8 @@ def _lines(text: str, classes: int | None) -> tuple[str, ...] | dict[int, str]:
     filled = [line for line in lines if line]
     found = [pair for pair in map(_number_first, filled) if pair]
     if found and len(found) == len(filled) and _are_classes(found, len(lines), classes):
+        if _tell_apart(found, filled):
+            return dict(zip((number for number, _ in found), filled, strict=True))
         return dict(found)
     found = [pair for pair in map(_number_last, filled) if pair]
     if len(found) == len(filled) > 1 and _are_every_class(found, classes) and found != sorted(found):
@@ -158,6 +161,18 @@ def _are_classes(found: list[tuple[int, str]], lines: int, classes: int | None) 
     if classes is None:
         return low == 1 and high < 2 * count
     return high < classes and lines != classes and low == 1
+
+
+def _tell_apart(found: list[tuple[int, str]], lines: list[str]) -> bool:
+    """Whether the numbers, of whatever use besides, are words of the labels: "0 items", "1 item", "2 items".
+
+    So where they are set off as words are, and more than a tenth of the labels are another's without them. Numbered
+    lists of ImageNet's 1000 classes have two labels twice.
+    """
+    if not all(re.match(r"\d+ \S", line) for line in lines):
+        return False
+    times = Counter(label for _, label in found)
+    return sum(count for count in times.values() if count > 1) * _FEW > len(found)
 
 
 def _are_every_class(found: list[tuple[int, str]], classes: int | None) -> bool:

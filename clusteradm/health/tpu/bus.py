@@ -14,6 +14,8 @@ VECTORS_PER_TPU = 13
 _GIGATRANSFERS = 5.0
 # Width of a link whose register reads all ones, as that of a card that does not answer.
 _ALL_ONES = 63
+# A link has fewer lanes than this.
+_NO_WIDTH = 32
 # Device tree of a Dev Board, whose Edge TPU is soldered on: there is nothing to reseat.
 _SOLDERED = "imx8mq-phanbell"
 # Vendors of the bridges of virtual machines: QEMU and VMware.
@@ -57,6 +59,8 @@ def slow_link(card: Card) -> str:
     """
     speed = _gigatransfers(card.link_speed)
     if speed is None or speed >= _GIGATRANSFERS:
+        return ""
+    if card.link_width is not None and not 0 < card.link_width < _NO_WIDTH:
         return ""
     able = f", of {card.max_link_speed}" if _gigatransfers(card.max_link_speed) else ""
     return f"its link runs at {speed:g} GT/s{able}: models larger than its memory are slower to run"

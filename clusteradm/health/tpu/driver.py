@@ -23,6 +23,12 @@ _ERROR = re.compile(
     r"|(gcc|clang)(-\d+)?: (command )?not found|\*\*\* No rule to make target|No space left on device"
     r"|/build: No such file"
 )
+# Beginning of a line about the signature of a module that is named.
+_OTHERS = re.compile(r"module '(?!apex|gasket)|\] (?!apex|gasket|[Ll]ockdown)[\w-]+: (module verification|Loading of)")
+# What modpost says of a symbol that the kernel does not have, as an error or, for modules built apart, as a warning.
+_UNDEFINED = re.compile(r"undefined!$")
+# Debian's kernels, whose headers bootstrap installs (playbooks/tpu.yml).
+_DEBIAN = re.compile(r"-(amd64|arm64|armmp(-lpae)?|686(-pae)?|rpi-(v[678]l?|2712))$")
 _POWER = "power the host off and on again (a reboot does not do)"
 _LOG_OF = re.compile(r"make\.log for \S+ for kernel (\S+)")
 
@@ -91,7 +97,8 @@ def _not_loaded(card: Card, facts: Facts) -> Verdict:
     """Why the module is not loaded; the cause without its beginning."""
     driver = facts.driver
     there = driver.file is not None or driver.dkms_built is True
-    match = kernel_log.explained(card, facts, ("NO_DRIVER",)) if there else None
+    # What is blacklisted is not loaded: a line about a module that was refused is of another.
+    match = _refused(card, facts) if there and not driver.blacklisted else None
     if match:
         remedy = _filled(match.pattern.remedy, driver)
         return Verdict("NO_DRIVER", match.cause, remedy, match.pattern.source)
@@ -115,7 +122,25 @@ def _not_loaded(card: Card, facts: Facts) -> Verdict:
     if _release(driver) >= _FIRST_WITHOUT_PACKAGE:
         remedy = (f"{_headers(driver)}; " if driver.headers is False else "") + _newer(driver)
         return Verdict("NO_DRIVER", cause, f"{remedy}; then clusteradm bootstrap", source)
+    if driver.headers is False and driver.kernel and not _DEBIAN.search(driver.kernel):
+        return Verdict("NO_DRIVER", cause, f"{_headers(driver)}; then clusteradm bootstrap", source)
     return Verdict("NO_DRIVER", cause, BOOTSTRAP, source)
+
+
+def _refused(card: Card, facts: Facts) -> patterns.Match | None:
+    """What the kernel's log says of the module. A line about a signature seldom names the module that it is about.
+
+    One of the distribution's kernel is signed, and without Secure Boot none has to be: then it is about another one.
+    """
+    driver = facts.driver
+    signed = driver.secure_boot is False or (driver.file or "").startswith("kernel/")
+    lines = []
+    for line in kernel_log.about(card, facts):
+        found = patterns.match("kernel", line)
+        if found and found.pattern.name == "module-signature" and (signed or _OTHERS.search(line[:2000])):
+            continue
+        lines.append(line)
+    return patterns.in_force(lines, ("NO_DRIVER",))
 
 
 def _there(driver: Driver) -> Verdict:
@@ -163,6 +188,7 @@ def _not_built(driver: Driver) -> Verdict:
 def first_error(log: tuple[str, ...]) -> str | None:
     """The first line of a build's log that says what failed; else the first of make's own, else None."""
     found = next((line for line in log if _ERROR.search(line[:2000])), None)
+    found = found or next((line for line in log if _UNDEFINED.search(line[:2000].rstrip())), None)
     return found or next((line for line in log if "*** " in line or "rror" in line), None)
 
 

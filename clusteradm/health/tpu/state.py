@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from clusteradm.health import runtimes
+from clusteradm.health import runtimes, unanswered
 from clusteradm.health.finding import BOOTSTRAP, Finding, error, ok, warning
+from clusteradm.health.reading import Reading
 from clusteradm.health.tpu import bus as tpu_bus
 from clusteradm.health.tpu import driver as tpu_driver
 from clusteradm.health.tpu import facts as tpu_facts
@@ -78,7 +79,8 @@ def judge(host: str, expected: int | None, document: object) -> Iterator[Finding
     """One finding for each TPU of the host and one for those that are missing. Raises nothing, whatever it reads."""
     facts = tpu_facts.read(document)
     if facts.error is not None:
-        yield error(host, CHECK, "UNKNOWN", f"the probe failed: {facts.error}", "report this as a defect")
+        reading = Reading(document)
+        yield unanswered.judge(host, CHECK, reading.part("tpu"), reading.part("load"))
         return
     yield from tpu_bus.judge(host, facts)
     for card in facts.cards:

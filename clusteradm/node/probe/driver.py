@@ -108,6 +108,10 @@ def _excerpt(log: str) -> List[str]:
     """The lines of a build's log that say what failed, in its order."""
     lines = log.splitlines()
     errors = [number for number, line in enumerate(lines) if _ERROR.search(line)]
+    undefined = [number for number, line in enumerate(lines) if line.endswith("undefined!")]
+    # With make's own words about it; of a build that ends with another error, they are warnings.
+    if undefined and (not errors or lines[errors[0]].startswith(("make", "Error!"))):
+        errors = undefined
     first = max(errors[0] - 2, 0) if errors else 0
     kept = {*range(_FIRST), *range(first, first + _AROUND), *range(len(lines) - _LAST, len(lines))}
     return [line[:1000] for number, line in enumerate(lines) if number in kept]

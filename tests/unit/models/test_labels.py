@@ -11,6 +11,7 @@ from clusteradm.errors import UsageError
 from clusteradm.models.labels import parse, render
 
 MONEY = "1 dollar\n2 dollar\n5 dollar\n10 dollar\n20 dollar\n50 dollar\n100 dollar\n"
+CRANES = "0 crane\n1 crane\n" + "".join(f"{n} bird of kind {n}\n" for n in range(2, 40))
 PBTXT = "".join(f"item {{\n  id: {n}\n  name: '{name}'\n}}\n" for n, name in ((1, "cat"), (2, "dog"), (3, "bird")))
 ULTRALYTICS = "{'stride': 32, 'imgsz': [640, 640], 'names': {0: 'person', 1: \"cat's\", 2: 'car'}, 'half': False}"
 
@@ -56,6 +57,16 @@ def test_what_is_rendered_is_read_back() -> None:
             4,
             ("1 dollar bill", "2 dollar bill", "5 cent", "10 cent"),
         ),
+        # What would leave equal labels is a part of them; where they all differ, it is a number.
+        ("0 euro\n1 euro coin\n2 euro coin\n", "l.txt", 3, ("0 euro", "1 euro coin", "2 euro coin")),
+        ("0 items\n1 item\n2 items\n", "l.txt", 3, ("0 items", "1 item", "2 items")),
+        ("0 items\n1 item\n2 items\n", "l.txt", None, ("0 items", "1 item", "2 items")),
+        ("1 euro\n2 euro coin\n3 euro coin\n", "l.txt", 3, ("1 euro", "2 euro coin", "3 euro coin")),
+        ("1 euro\n2 coins\n3 coins\n", "l.txt", 4, ("", "1 euro", "2 coins", "3 coins")),
+        ("0: crane\n1: tench\n2: crane\n", "l.txt", 3, ("crane", "tench", "crane")),
+        ("0  crane\n1  tench\n2  crane\n", "l.txt", 3, ("crane", "tench", "crane")),
+        (CRANES, "l.txt", 40, ("crane", "crane", *(f"bird of kind {n}" for n in range(2, 40)))),
+        ("1 cent\n2 euro\n3 pound\n", "l.txt", 3, ("cent", "euro", "pound")),
         ("2 bird\n0 cat\n1 dog\n", "l.txt", 3, ("cat", "dog", "bird")),
         ("2: bird\n0:cat\n1 :dog\n", "l.txt", 3, ("cat", "dog", "bird")),
         ("1,dog\n0,cat\n", "l.txt", 2, ("cat", "dog")),
