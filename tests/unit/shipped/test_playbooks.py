@@ -289,3 +289,24 @@ def test_the_vendors_keys_are_pinned_and_anothers_by_the_inventory() -> None:
     assert pinned and all(re.fullmatch("[0-9A-F]{40}", one) for one in pinned)
     assert _Rendered({**values, **own, "cluster_tpu_key_fingerprint": "A" * 40})["tpu_fingerprints"] == ["A" * 40]
     assert _Rendered({**values, **own})["tpu_fingerprints"] == []
+
+
+def steps_of_bootstrap() -> list[tuple[str, dict[str, Any]]]:
+    """(file, task) in the order of bootstrap; imported task files stay one task."""
+    files = [
+        each["import_playbook"]
+        for each in yaml.safe_load((shipped.PLAYBOOKS / "bootstrap.yml").read_text(encoding="utf-8"))
+    ]
+    return [
+        (file, task)
+        for file in files
+        for play in yaml.safe_load((shipped.PLAYBOOKS / file).read_text(encoding="utf-8"))
+        for task in play["tasks"]
+    ]
+
+
+def test_the_generation_of_mpi_is_looked_at_when_every_host_has_its_packages() -> None:
+    steps = steps_of_bootstrap()
+    installed = [n for n, (_, task) in enumerate(steps) if "tasks/packages.yml" in str(task)]
+    (looked,) = (n for n, (_, task) in enumerate(steps) if task.get("register") == "prterun")
+    assert len(installed) == 2 and looked > max(installed)
