@@ -310,3 +310,12 @@ def test_the_generation_of_mpi_is_looked_at_when_every_host_has_its_packages() -
     installed = [n for n, (_, task) in enumerate(steps) if "tasks/packages.yml" in str(task)]
     (looked,) = (n for n, (_, task) in enumerate(steps) if task.get("register") == "prterun")
     assert len(installed) == 2 and looked > max(installed)
+
+
+def test_a_host_that_has_its_own_way_out_again_asks_the_head_for_nothing() -> None:
+    steps = steps_of_bootstrap()
+    first = min(n for n, (_, task) in enumerate(steps) if "tasks/packages.yml" in str(task))
+    (removed,) = (
+        n for n, (_, task) in enumerate(steps) if "30clusteradm" in str(task) and "absent" in str(task)
+    )
+    assert removed < first
