@@ -100,3 +100,20 @@ def test_why_the_head_could_not_start_ranks_on_the_hosts_of_a_limited_run(tmp_pa
     assert world.unproven("w2").endswith("on the head as well.")
     world.state.hosts["w2"].results["proof_there"] = {"rc": 0, "stderr": "", "changed": True}
     assert world.unproven("w2") == ""
+
+
+def test_whatever_a_board_puts_among_the_proofs_is_removed(tmp_path: Path) -> None:
+    """A folder, a link to one, a link to nothing: the share is every board's."""
+    program = (shipped.TEMPLATES / "node/opt/clusteradm/bin/prove-cluster.j2").read_text()
+    scope: dict[str, Any] = {"__name__": "prove_cluster"}
+    exec(compile(program, "prove-cluster", "exec"), scope)
+    proofs, outside = tmp_path / "proofs", tmp_path / "outside"
+    (proofs / "folder" / "in").mkdir(parents=True)
+    (proofs / "run-1").mkdir()
+    outside.mkdir()
+    (outside / "kept").write_text("")
+    (proofs / "link").symlink_to(outside)
+    (proofs / "dangling").symlink_to(tmp_path / "nothing")
+    (proofs / "file").write_text("")
+    scope["remove"](str(proofs), lambda old: True)
+    assert [path.name for path in proofs.iterdir()] == ["run-1"] and (outside / "kept").exists()
