@@ -321,7 +321,9 @@ def test_the_proxy_is_told_of_servers_without_their_passwords(tmp_path: Path, so
     (look,) = (task for task in play["tasks"] if task.get("register") == "relayed")
     (tmp_path / "sources.list").write_text(source + "\n")
     shell = look["ansible.builtin.shell"].replace("/etc/apt/sources.list.d/*", "")
-    shell = shell.replace("/etc/apt/sources.list", str(tmp_path / "sources.list")).replace("{{ relay_packages[0] }}", "-")
+    shell = shell.replace("/etc/apt/sources.list", str(tmp_path / "sources.list")).replace(
+        "{{ relay_packages[0] }}", "-"
+    )
     said = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout.split()
     assert said == servers
 
@@ -350,7 +352,5 @@ def test_the_generation_of_mpi_is_looked_at_when_every_host_has_its_packages() -
 def test_a_host_that_has_its_own_way_out_again_asks_the_head_for_nothing() -> None:
     steps = steps_of_bootstrap()
     first = min(n for n, (_, task) in enumerate(steps) if "tasks/packages.yml" in str(task))
-    (removed,) = (
-        n for n, (_, task) in enumerate(steps) if "30clusteradm" in str(task) and "absent" in str(task)
-    )
+    (removed,) = (n for n, (_, task) in enumerate(steps) if "30clusteradm" in str(task) and "absent" in str(task))
     assert removed < first

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from clusteradm import shipped
 from clusteradm.inventory import load
 from clusteradm.playbook import Templates
@@ -31,6 +33,7 @@ class World:
         (tmp_path / "inventory.yml").write_text(INVENTORY)
         cluster = load(tmp_path / "inventory.yml")
         playbook = load_playbook(shipped.PLAYBOOKS / "proof.yml", cluster)
+        self.plays = playbook.plays
         self.play = playbook.plays[0]
         self.state = RunState(cluster.hosts.values())
         for name in hosts:
@@ -70,6 +73,35 @@ def test_what_a_run_changes_has_to_be_proven_again(tmp_path: Path) -> None:
     world.state.hosts["w2"].results["authorised"] = {"changed": True}
     ((_, args),) = world.proofs()
     assert args["creates"] not in args["cmd"].split()
+
+
+def test_what_a_run_changed_that_ended_before_its_proof_is_proven_by_the_next(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.state.hosts["w2"].results["look"] = {"stdout_lines": ["unproven"]}
+    ((_, args),) = world.proofs()
+    assert args["creates"] not in args["cmd"].split()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "there", "noted"),
+    [
+        (ALL, {}, True),
+        (("w1", "w2"), {"rc": 0}, True),
+        (("w1", "w2"), {"rc": 1}, False),
+        (("w1", "w2"), {"skipped": True}, False),
+    ],
+)
+def test_nothing_is_left_to_prove_after_a_proof_alone(
+    tmp_path: Path, hosts: tuple[str, ...], there: dict[str, Any], noted: bool
+) -> None:
+    world = World(tmp_path, hosts=hosts)
+    world.state.hosts[hosts[0]].results["proof_there"] = there
+    world.play = world.plays[1]
+    world.state.begin_play(world.play, hosts, hosts)
+    plans = [world.plan(host, world.play.steps[0]) for host in hosts]
+    assert [plan.request is not None for plan in plans] == [noted] * len(hosts)
+    if noted:
+        assert all((plan.request or {})["args"]["path"] == "/var/lib/clusteradm/unproven" for plan in plans)
 
 
 def test_a_limited_run_proves_too(tmp_path: Path) -> None:
