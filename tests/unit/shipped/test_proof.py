@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,7 @@ def test_why_the_head_could_not_start_ranks_on_the_hosts_of_a_limited_run(tmp_pa
 
 def test_whatever_a_board_puts_among_the_proofs_is_removed(tmp_path: Path) -> None:
     """A folder, a link to one, a link to nothing: the share is every board's."""
-    program = (shipped.TEMPLATES / "node/opt/clusteradm/bin/prove-cluster.j2").read_text()
-    scope: dict[str, Any] = {"__name__": "prove_cluster"}
-    exec(compile(program, "prove-cluster", "exec"), scope)
+    scope = runpy.run_path(str(shipped.TEMPLATES / "node/opt/clusteradm/bin/prove-cluster.j2"))
     proofs, outside = tmp_path / "proofs", tmp_path / "outside"
     (proofs / "folder" / "in").mkdir(parents=True)
     (proofs / "run-1").mkdir()
