@@ -57,3 +57,31 @@ def test_a_clock_is_set_where_it_is_more_than_ten_seconds_off(
 def test_nothing_believes_in_the_clock_before_it_is_set(cluster: Cluster) -> None:
     steps = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster).plays[0].steps
     assert "clock" in steps[0].task.name
+
+
+def time_plan(cluster: Cluster, lines: list[str], *, check: bool) -> set[str]:
+    """The tasks of time.yml that the node would be asked to do, where its inspection printed `lines`."""
+    playbook = load(shipped.PLAYBOOKS / "time.yml", cluster)
+    (play,) = playbook.plays
+    run_state = RunState(cluster.hosts.values())
+    run_state.begin_play(play, cluster.hosts)
+    state = run_state.hosts["w1"]
+    state.results["time"] = {"stdout_lines": lines}
+    run_state.advance(state, play.steps[-1].index)
+    planner = Planner(playbook, run_state, Templates(), check=check, diff=False, limit=None)
+    plans = [(step.task.name, planner.plan(state, play, step)) for step in play.steps[1:] if not step.handler]
+    asked = {name for name, plan in plans if plan.request is not None or not (plan.result or {}).get("skipped")}
+    # A handler: none of the skipped tasks notifies it.
+    return asked - {"Restart chrony"}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_host_without_chrony_is_asked_for_nothing_about_it(cluster: Cluster, check: bool) -> None:
+    """In check mode before the first run, and where `health --fix` sets the clock of a host that was never finished."""
+    assert time_plan(cluster, ["sets", "other"], check=check) == set()
+
+
+def test_a_unit_is_not_enabled_before_it_is_written(cluster: Cluster) -> None:
+    assert "Enable that wait" not in time_plan(cluster, ["sets", "chrony"], check=True)
+    assert "Enable that wait" in time_plan(cluster, ["sets", "chrony"], check=False)
+    assert "Enable that wait" in time_plan(cluster, ["sets", "chrony", "waits"], check=True)

@@ -109,6 +109,10 @@ def test_a_right_interface_is_not_in_the_way(tmp_path: Path, carrier: list[str])
         (["allowgroups sudo"], "(AllowGroups). Add it to AllowGroups"),
         (["denyusers clus*"], "(DenyUsers). Take it out of DenyUsers"),
         (["denygroups ape?"], "(DenyGroups). Take it out of DenyGroups"),
+        (["denyusers cluster@192.168.100.*"], "(DenyUsers). Take it out of DenyUsers"),
+        (["denyusers *@head"], "(DenyUsers). Take it out of DenyUsers"),
+        (["allowusers * !clust*"], "(AllowUsers). Add it to AllowUsers"),
+        (["allowusers cluster[12]"], "(AllowUsers). Add it to AllowUsers"),
     ],
 )
 def test_an_sshd_that_keeps_the_cluster_user_out(tmp_path: Path, rules: list[str], words: str) -> None:
@@ -118,9 +122,26 @@ def test_an_sshd_that_keeps_the_cluster_user_out(tmp_path: Path, rules: list[str
     assert judged(tmp_path, "head", head=run_state("head", *lines)) == [], "the head does not log in to itself"
 
 
-@pytest.mark.parametrize("rule", ["allowusers cl?ster@10.0.0.*", "allowgroups mendel apex", "denyusers cluster2 lust"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "allowusers cl?ster@10.0.0.*",
+        "allowgroups mendel apex",
+        "denyusers cluster2 lust",
+        "denyusers *@203.0.113.0/24",
+        "denyusers cluster@203.0.113.*",
+        "denyusers * !cluster",
+    ],
+)
 def test_an_sshd_that_lets_the_cluster_user_in(tmp_path: Path, rule: str) -> None:
     assert judged(tmp_path, "w1", w1=run_state("w1", f"login {rule}")) == []
+
+
+def test_a_group_that_the_cluster_user_has_already(tmp_path: Path) -> None:
+    lines = ["login allowgroups ssh-users", "groups cluster ssh-users"]
+    assert judged(tmp_path, "w1", w1=run_state("w1", *lines)) == []
+    (found,) = judged(tmp_path, "w1", w1=run_state("w1", "login denygroups ssh-users", lines[1]))
+    assert "(DenyGroups)" in found
 
 
 def test_a_wireless_interface_is_unfit(tmp_path: Path) -> None:

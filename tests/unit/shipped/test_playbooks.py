@@ -289,3 +289,68 @@ def test_the_vendors_keys_are_pinned_and_anothers_by_the_inventory() -> None:
     assert pinned and all(re.fullmatch("[0-9A-F]{40}", one) for one in pinned)
     assert _Rendered({**values, **own, "cluster_tpu_key_fingerprint": "A" * 40})["tpu_fingerprints"] == ["A" * 40]
     assert _Rendered({**values, **own})["tpu_fingerprints"] == []
+
+
+def test_wheels_that_could_not_be_fetched_are_the_matter_of_who_needs_them() -> None:
+    (others,) = yaml.safe_load((shipped.PLAYBOOKS / "software.yml").read_text(encoding="utf-8"))
+    (fetch,) = (task for task in others["tasks"] if "pip download" in str(task))
+    assert fetch["failed_when"] is False
+    (play,) = yaml.safe_load((shipped.PLAYBOOKS / "runtime.yml").read_text(encoding="utf-8"))
+    failed = {"item": "3.9 aarch64", "rc": 1, "stderr": "head cannot fetch them."}
+    other = {"item": "3.11 x86_64", "rc": 1, "stderr": "another matter"}
+    scope = _Rendered({**play["vars"], "through_head": True, "head": "h", "python": "3.9"})
+    scope["hostvars"] = {"h": {"wheels_for_others": {"results": [failed, other]}}}
+    assert "could not: head cannot fetch them. Then" in scope["no_wheels"] and "another" not in scope["no_wheels"]
+    scope["hostvars"] = {"h": {}}
+    assert "run bootstrap again without --limit" in scope["no_wheels"]
+
+
+@pytest.mark.parametrize(
+    ("source", "servers"),
+    [
+        ("deb https://example.org/apt stable main", ["https://example.org"]),
+        ("deb [arch=amd64] http://ann:secret@192.0.2.1:8080/apt stable main", ["http://192.0.2.1:8080"]),
+        ("deb file:/srv/repo ./", []),
+    ],
+)
+def test_the_proxy_is_told_of_servers_without_their_passwords(tmp_path: Path, source: str, servers: list[str]) -> None:
+    play = yaml.safe_load((shipped.PLAYBOOKS / "relay.yml").read_text(encoding="utf-8"))[0]
+    scope = _Rendered({**play["vars"], "tpu_source": source, "relayed": {"stdout_lines": ["installed"]}})
+    assert scope["servers"] == servers
+    # And of those that the head itself uses.
+    (look,) = (task for task in play["tasks"] if task.get("register") == "relayed")
+    (tmp_path / "sources.list").write_text(source + "\n")
+    shell = look["ansible.builtin.shell"].replace("/etc/apt/sources.list.d/*", "")
+    shell = shell.replace("/etc/apt/sources.list", str(tmp_path / "sources.list")).replace(
+        "{{ relay_packages[0] }}", "-"
+    )
+    said = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout.split()
+    assert said == servers
+
+
+def steps_of_bootstrap() -> list[tuple[str, dict[str, Any]]]:
+    """(file, task) in the order of bootstrap; imported task files stay one task."""
+    files = [
+        each["import_playbook"]
+        for each in yaml.safe_load((shipped.PLAYBOOKS / "bootstrap.yml").read_text(encoding="utf-8"))
+    ]
+    return [
+        (file, task)
+        for file in files
+        for play in yaml.safe_load((shipped.PLAYBOOKS / file).read_text(encoding="utf-8"))
+        for task in play["tasks"]
+    ]
+
+
+def test_the_generation_of_mpi_is_looked_at_when_every_host_has_its_packages() -> None:
+    steps = steps_of_bootstrap()
+    installed = [n for n, (_, task) in enumerate(steps) if "tasks/packages.yml" in str(task)]
+    (looked,) = (n for n, (_, task) in enumerate(steps) if task.get("register") == "prterun")
+    assert len(installed) == 2 and looked > max(installed)
+
+
+def test_a_host_that_has_its_own_way_out_again_asks_the_head_for_nothing() -> None:
+    steps = steps_of_bootstrap()
+    first = min(n for n, (_, task) in enumerate(steps) if "tasks/packages.yml" in str(task))
+    (removed,) = (n for n, (_, task) in enumerate(steps) if "30clusteradm" in str(task) and "absent" in str(task))
+    assert removed < first

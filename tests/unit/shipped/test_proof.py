@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from clusteradm import shipped
 from clusteradm.inventory import load
@@ -31,6 +34,7 @@ class World:
         (tmp_path / "inventory.yml").write_text(INVENTORY)
         cluster = load(tmp_path / "inventory.yml")
         playbook = load_playbook(shipped.PLAYBOOKS / "proof.yml", cluster)
+        self.plays = playbook.plays
         self.play = playbook.plays[0]
         self.state = RunState(cluster.hosts.values())
         for name in hosts:
@@ -72,6 +76,35 @@ def test_what_a_run_changes_has_to_be_proven_again(tmp_path: Path) -> None:
     assert args["creates"] not in args["cmd"].split()
 
 
+def test_what_a_run_changed_that_ended_before_its_proof_is_proven_by_the_next(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.state.hosts["w2"].results["look"] = {"stdout_lines": ["unproven"]}
+    ((_, args),) = world.proofs()
+    assert args["creates"] not in args["cmd"].split()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "there", "noted"),
+    [
+        (ALL, {}, True),
+        (("w1", "w2"), {"rc": 0}, True),
+        (("w1", "w2"), {"rc": 1}, False),
+        (("w1", "w2"), {"skipped": True}, False),
+    ],
+)
+def test_nothing_is_left_to_prove_after_a_proof_alone(
+    tmp_path: Path, hosts: tuple[str, ...], there: dict[str, Any], noted: bool
+) -> None:
+    world = World(tmp_path, hosts=hosts)
+    world.state.hosts[hosts[0]].results["proof_there"] = there
+    world.play = world.plays[1]
+    world.state.begin_play(world.play, hosts, hosts)
+    plans = [world.plan(host, world.play.steps[0]) for host in hosts]
+    assert [plan.request is not None for plan in plans] == [noted] * len(hosts)
+    if noted:
+        assert all((plan.request or {})["args"]["path"] == "/var/lib/clusteradm/unproven" for plan in plans)
+
+
 def test_a_limited_run_proves_too(tmp_path: Path) -> None:
     """Where it has changed something, or where no proof is there: a failed one leaves none."""
     for hosts, speaker, ranks in ((("head", "w2"), "head", "head:1 w2:1"), (("w1", "w2"), "w1", "w1:1 w2:1")):
@@ -100,3 +133,18 @@ def test_why_the_head_could_not_start_ranks_on_the_hosts_of_a_limited_run(tmp_pa
     assert world.unproven("w2").endswith("on the head as well.")
     world.state.hosts["w2"].results["proof_there"] = {"rc": 0, "stderr": "", "changed": True}
     assert world.unproven("w2") == ""
+
+
+def test_whatever_a_board_puts_among_the_proofs_is_removed(tmp_path: Path) -> None:
+    """A folder, a link to one, a link to nothing: the share is every board's."""
+    scope = runpy.run_path(str(shipped.TEMPLATES / "node/opt/clusteradm/bin/prove-cluster.j2"))
+    proofs, outside = tmp_path / "proofs", tmp_path / "outside"
+    (proofs / "folder" / "in").mkdir(parents=True)
+    (proofs / "run-1").mkdir()
+    outside.mkdir()
+    (outside / "kept").write_text("")
+    (proofs / "link").symlink_to(outside)
+    (proofs / "dangling").symlink_to(tmp_path / "nothing")
+    (proofs / "file").write_text("")
+    scope["remove"](str(proofs), lambda old: True)
+    assert [path.name for path in proofs.iterdir()] == ["run-1"] and (outside / "kept").exists()
