@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,15 +121,19 @@ def test_a_password_of_sudo(pc: Lab) -> None:
         assert "sudo asks for a password" in out and "-K" in out
         command = "env PYTHONPATH=/opt/admin python3 -m clusteradm health --limit head -K"
         script = f"script -qec '{command}' /dev/null"
-        process = subprocess.run(
-            pc.exec_argv("head", ["runuser", "-l", USER, "-c", script]),
-            input="geheim\n",
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert process.returncode == 0 and "geheim" not in process.stdout, process.stdout
+        argv = pc.exec_argv("head", ["runuser", "-l", USER, "-c", script])
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert process.stdin is not None and process.stdout is not None
+        said = b""
+        while b"sudo password: " not in said:
+            byte = process.stdout.read(1)
+            assert byte, said
+            said += byte
+        time.sleep(0.5)  # the prompt comes before the terminal's echo is off
+        process.stdin.write(b"geheim\n")
+        process.stdin.flush()
+        said += process.stdout.read()
+        assert process.wait(60) == 0 and b"geheim" not in said, said
     finally:
         pc.exec("head", ["rm", sudoers])
 
