@@ -63,7 +63,8 @@ class Boards:
 def boards(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boards]:
     lab = Lab(f"pytest-{os.getpid()}-offline", say=lambda text: print(text, file=sys.stderr))
     try:
-        lab.up(3)
+        # systemd-networkd takes rules of others away when it is told to read its files again.
+        lab.up(3, networks=["networkmanager"])
         for node in OFFLINE:
             on(lab, node, NO_WAY_OUT)
         yield Boards(lab, tmp_path_factory.mktemp("offline"))
