@@ -50,7 +50,7 @@ class Case:
         return self.of or (f"{self.node} {ADDRESS[self.node]}" if on_bus else self.node)
 
 
-SILENT = r"check that it is on"
+SILENT = r"check its power and its cable"
 STALE = frozenset((node, "nfs", "STALE") for node in ("w1", "w2", "w3"))
 # Each with the hosts that the next job has ranks on.
 GROUPS: list[tuple[list[Case], list[str]]] = [
