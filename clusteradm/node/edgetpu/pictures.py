@@ -14,6 +14,8 @@ from clusteradm.node.edgetpu import formats
 
 # The most pixels of a picture as it is decoded; a rank decodes up to three at once, on boards of 1 GB.
 MOST_PIXELS = 50000000
+# The longest side of a JPEG (ITU-T T.81), and more than any camera gives.
+MOST_SIDE = 65535
 _MOST_REASON = 300  # characters of an error
 
 # Numbers of Pillow's constants, whose names have moved between its versions.
@@ -60,6 +62,9 @@ def _decode(data: bytes, about: formats.About, height: int, width: int, channels
     across, down = whole if "progressive" in file.info else file.size
     if across * down > MOST_PIXELS:
         raise BadInput("a picture of %dx%d pixels, more than %d" % (across, down, MOST_PIXELS))
+    # To make one pixel of a line, Pillow weighs each of its pixels at once: lines of many millions cost gigabytes.
+    if max(whole) > MOST_SIDE:
+        raise BadInput("a picture of %dx%d pixels, a side longer than %d" % (whole[0], whole[1], MOST_SIDE))
     if about.kind == "GIF" and getattr(file, "is_animated", False):
         raise BadInput("an animation: save the pictures of it that are to be used")
     image = _converted(file, about, channels)
