@@ -2,6 +2,8 @@
 
 from typing import Dict, Set
 
+from clusteradm.node.job.running import RunningTime
+
 SILENT_SECONDS = 8.0  # a rank says that it lives every second
 # All other hosts at once are behind the head's own line, or its switch: that may come back.
 ALL_SILENT_SECONDS = 60.0
@@ -14,17 +16,16 @@ class Attendance:
     def __init__(self, hosts: Dict[int, str], head: str, now: float) -> None:
         """`hosts`: of each rank; `now`: seconds, by a monotonic clock."""
         self._hosts, self._head = hosts, head
-        self._clock, self._seen = 0.0, now
+        self._clock = RunningTime(now, _LONGEST_STEP)
         self._last = dict.fromkeys(hosts, 0.0)
 
     def pass_time(self, now: float) -> None:
         """Go on to the present. To be called often, after what has been received was told to `hear`."""
-        self._clock += min(now - self._seen, _LONGEST_STEP)
-        self._seen = now
+        self._clock.pass_to(now)
 
     def hear(self, rank: int) -> None:
         """Note a sign of life."""
-        self._last[rank] = self._clock
+        self._last[rank] = self._clock.seconds
 
     def leave(self, rank: int) -> None:
         """Forget a rank that is not waited for any more."""
@@ -32,8 +33,9 @@ class Attendance:
 
     def silent(self) -> Set[int]:
         """The ranks that count as lost."""
-        silent = {rank for rank, last in self._last.items() if self._clock - last > SILENT_SECONDS}
+        now = self._clock.seconds
+        silent = {rank for rank, last in self._last.items() if now - last > SILENT_SECONDS}
         away = {rank for rank in self._last if self._hosts[rank] != self._head}
         if away <= silent and len({self._hosts[rank] for rank in away}) > 1:
-            return {rank for rank in silent if rank not in away or self._clock - self._last[rank] > ALL_SILENT_SECONDS}
+            return {rank for rank in silent if rank not in away or now - self._last[rank] > ALL_SILENT_SECONDS}
         return silent

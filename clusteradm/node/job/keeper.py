@@ -11,6 +11,7 @@ from typing import Any, Deque, Dict, List, NamedTuple, Set
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job.channel import Channel
 from clusteradm.node.job.process import Process
+from clusteradm.node.job.running import RunningTime
 
 # An inference may take so many times the slowest so far, and no less than so many seconds.
 LIMIT_TIMES = 20.0
@@ -62,7 +63,7 @@ class Keeper:
         self._earlier = dict.fromkeys(("busy", "decode", "wait"), 0.0)  # of processes that have ended
         self._times = dict(self._earlier)
         # Time in which this process did not run, as on a frozen host, does not count.
-        self._clock, self._seen = 0.0, time.monotonic()
+        self._clock = RunningTime(time.monotonic(), _LONGEST_STEP)
         self._said = self._started = self._moved = self._since = 0.0
         self._step = 0
 
@@ -88,17 +89,15 @@ class Keeper:
         if self._failed:
             time.sleep(10 * channels.NAP)
             return
-        now = time.monotonic()
-        self._clock += min(now - self._seen, _LONGEST_STEP)
-        self._seen = now
+        self._clock.pass_to(time.monotonic())
         self._listen()
         if not self._failed:
-            self._watch(self._clock)
-        if not self._failed and self._clock - self._said >= ALIVE_SECONDS:
+            self._watch(self._clock.seconds)
+        if not self._failed and self._clock.seconds - self._said >= ALIVE_SECONDS:
             self._send(channels.ALIVE)
 
     def _send(self, tag: int, body: Any = None) -> None:
-        self._said = self._clock
+        self._said = self._clock.seconds
         self._channel.send(0, tag, body)
 
     def _accept(self, body: Dict[str, Any]) -> None:
@@ -116,7 +115,7 @@ class Keeper:
             parcel = self._waiting.popleft()
             self._parcels += 1
             if not self._out:
-                self._moved = self._clock
+                self._moved = self._clock.seconds
             self._out[self._parcels] = parcel
             self._process.pipe.send(0, channels.CHUNK, {"chunk": self._parcels, "inputs": parcel.pieces})
 
@@ -128,8 +127,8 @@ class Keeper:
         message = self._process.pipe.poll(_POLL_SECONDS)
         while message is not None:
             if message.tag == channels.READY:
-                self._ready, self._moved = True, self._clock
-                self._loading = self._loading or self._clock - self._started
+                self._ready, self._moved = True, self._clock.seconds
+                self._loading = self._loading or self._clock.seconds - self._started
                 if not self._announced:
                     self._announced = True
                     self._send(channels.READY, message.body)
@@ -146,7 +145,7 @@ class Keeper:
 
     def _settle(self, body: Dict[str, Any]) -> None:
         self._out.pop(body["chunk"], None)
-        self._deaths, self._moved = 0, self._clock
+        self._deaths, self._moved = 0, self._clock.seconds
         self._times = {name: self._earlier[name] + body[name] for name in self._earlier}
         for result in body["results"]:
             self._chunks[self._chunk_of[result["i"]]].seconds += body["seconds"] / len(body["results"])
@@ -224,7 +223,7 @@ class Keeper:
             self._deaths = 0
             self._answer({"i": index, "error": "the model fails on it, twice: " + how})
         self._ready, self._step = False, 0
-        self._process, self._started = Process(self._words), self._clock
+        self._process, self._started = Process(self._words), self._clock.seconds
         self._process.pipe.send(0, channels.BEGIN, self._begin)
 
     def _fail(self, error: str, kill: bool = True) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Optional, Tuple
 
 from clusteradm.node.job import files
+from clusteradm.node.job.running import RunningTime
 from clusteradm.node.spec.wire.job import Progress
 
 START_SECONDS = 120.0  # until rank 0 writes: every host is to be reached, and to load MPI
@@ -24,20 +25,20 @@ class Watch:
         self._path, self._attempt = progress, attempt
         self._start = START_SECONDS + inputs / INPUTS_PER_SECOND
         self._mark: Optional[Tuple[str, float]] = None
-        self._waited, self._seen = 0.0, time.monotonic()
+        self._clock, self._marked = RunningTime(time.monotonic(), _LONGEST_STEP), 0.0
 
     def overdue(self) -> Optional[str]:
         """Why the attempt is to be ended now; None where it is not. To be called often."""
-        now, mark = time.monotonic(), None
-        self._waited += min(now - self._seen, _LONGEST_STEP)
-        self._seen = now
+        self._clock.pass_to(time.monotonic())
+        mark = None
         progress = files.read(Progress, self._path)
         if progress is not None and progress.attempt == self._attempt:
             mark = (progress.phase, progress.now)
         if mark != self._mark:
-            self._mark, self._waited = mark, 0.0
+            self._mark, self._marked = mark, self._clock.seconds
+        waited = self._clock.seconds - self._marked
         if mark is None:
-            return "the ranks did not start in %d s" % self._start if self._waited > self._start else None
+            return "the ranks did not start in %d s" % self._start if waited > self._start else None
         if mark[0] == "finished":
-            return "a host did not end its ranks in %d s" % END_SECONDS if self._waited > END_SECONDS else None
-        return "rank 0 did nothing for %d s" % SILENT_SECONDS if self._waited > SILENT_SECONDS else None
+            return "a host did not end its ranks in %d s" % END_SECONDS if waited > END_SECONDS else None
+        return "rank 0 did nothing for %d s" % SILENT_SECONDS if waited > SILENT_SECONDS else None
