@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 _LOCK = "run/clusteradm-tpu.lock"
 _SHARE_LOCK = "run/clusteradm-share.lock"
@@ -19,16 +19,9 @@ _POLL_SECONDS = 0.02
 @contextmanager
 def tpu_lock(root: str, seconds: float) -> Iterator[bool]:
     """Hold the lock; yields False if the other holds it longer than `seconds`, or there is no place for the file."""
-    try:
-        descriptor = os.open(os.path.join(root, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        yield False
-        return
-    try:
-        # A POSIX lock: a child that hangs in the kernel does not keep it.
-        yield _wait(descriptor, seconds)
-    finally:
-        os.close(descriptor)
+    # A POSIX lock: a child that hangs in the kernel does not keep it.
+    with _held(os.path.join(root, _LOCK), seconds, fcntl.lockf) as acquired:
+        yield bool(acquired)
 
 
 @contextmanager
@@ -37,19 +30,26 @@ def share_lock(root: str, seconds: float) -> Iterator[bool]:
 
     Yields False if it is held for longer than `seconds`; True where there is no place for the file.
     """
+    # A BSD lock: it belongs to the open file, which a forked child has as well.
+    with _held(os.path.join(root, _SHARE_LOCK), seconds, fcntl.flock) as acquired:
+        yield acquired is not False
+
+
+@contextmanager
+def _held(path: str, seconds: float, lock: Callable[[int, int], Any]) -> Iterator[Optional[bool]]:
+    """Whether the lock was acquired; None where there is no place for the file."""
     try:
-        descriptor = os.open(os.path.join(root, _SHARE_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
-        yield True
+        yield None
         return
     try:
-        # A BSD lock: it belongs to the open file, which a forked child has as well.
-        yield _wait(descriptor, seconds, fcntl.flock)
+        yield _wait(descriptor, seconds, lock)
     finally:
         os.close(descriptor)
 
 
-def _wait(descriptor: int, seconds: float, lock: Callable[[int, int], Any] = fcntl.lockf) -> bool:
+def _wait(descriptor: int, seconds: float, lock: Callable[[int, int], Any]) -> bool:
     end = time.monotonic() + seconds
     while True:
         try:
