@@ -97,7 +97,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric has no type
             "banner_timeout": connect_timeout,
             "auth_timeout": connect_timeout,
             "channel_timeout": connect_timeout,
-            "transport_factory": packets.transport,
+            "transport_factory": packets.Transport,
         }
         if login is None and host.reach and host.reach.key_files and "ansible_ssh_private_key_file" not in host.vars:
             login = ConfiguredKeys(user_of(host), host.reach.key_files, agent=host.reach.agent)

@@ -48,7 +48,7 @@ def scan(host: Host, routes: Routes) -> Seen:
             else:
                 sock = socket.create_connection((host.address, host.port), timeout)
             stack.callback(sock.close)
-            transport = packets.transport(sock)
+            transport = packets.Transport(sock)
             stack.callback(transport.close)
             transport.banner_timeout = transport.handshake_timeout = timeout
             transport.start_client(timeout=timeout)

@@ -135,11 +135,6 @@ def _line(data: bytes | str | None) -> str:
     return " ".join(text.replace('"', "'").split())[:_MOST_WORDS]
 
 
-def transport(sock: Any, **options: Any) -> Transport:
-    """A Transport with these bounds."""
-    return Transport(sock, **options)
-
-
 def open_session(connection: paramiko.Transport, command: str, timeout: float) -> paramiko.Channel:
     """A channel that runs the command. Raises what Paramiko raises, of any kind: the peer's bytes decide."""
     channel = connection.open_session(timeout=timeout)
