@@ -111,8 +111,7 @@ def open_cluster(args: argparse.Namespace) -> Cluster:
 def say_cluster(args: argparse.Namespace, cluster: Cluster, source: str) -> None:
     """Name the cluster and the file that it was read from, on standard error; not for Nagios, which wants one line."""
     if getattr(args, "format", "") != "nagios":
-        hosts = len(cluster.hosts)
-        about = f"{hosts} host{'s' * (hosts != 1)}, {source}"
+        about = f"{show.counted(len(cluster.hosts), 'host')}, {source}"
         show.message(show.line(f'cluster "{cluster.setting("cluster_name")}" ({about})'))
 
 
