@@ -50,6 +50,12 @@ class Cluster:
     def on(self, node: str, *argv: str, check: bool = True) -> str:
         return str(self.lab.exec(node, list(argv), check=check, timeout=120).stdout)
 
+    def restore(self) -> None:
+        """Undo every fault of the boards."""
+        for name, node in self.lab.status()["nodes"].items():
+            if node["fault"] or node["state"] != "running":
+                self.lab.restore(name)
+
     @property
     def nodes(self) -> list[str]:
         return sorted(self.lab.status()["nodes"])

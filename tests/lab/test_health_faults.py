@@ -120,9 +120,7 @@ def array(tmp_path: Path) -> Path:
 def restored(cluster: Cluster) -> Iterator[None]:
     """Whatever is done to the boards, the next test finds them without faults."""
     yield
-    for name, node in cluster.lab.status()["nodes"].items():
-        if node["fault"] or node["state"] != "running":
-            cluster.lab.restore(name)
+    cluster.restore()
     # A clock follows the head's again some polls of its chrony after a fault, which health says until then.
     for name in NODES[1:]:
         cluster.on(name, "timeout", "110", "chronyc", "-n", "waitsync", "110", "10", "0", "1")

@@ -264,9 +264,7 @@ def _complete(output: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def restored(cluster: Cluster) -> Iterator[None]:
     yield
-    for name, node in cluster.lab.status()["nodes"].items():
-        if node["fault"] or node["state"] != "running":
-            cluster.lab.restore(name)
+    cluster.restore()
 
 
 def test_a_stopped_rank_and_a_frozen_host_cost_no_input_and_are_not_waited_for(

@@ -70,9 +70,7 @@ def well(cluster: Cluster) -> None:
 @pytest.fixture(autouse=True)
 def restored(cluster: Cluster) -> Iterator[None]:
     yield
-    for name, node in cluster.lab.status()["nodes"].items():
-        if node["fault"] or node["state"] != "running":
-            cluster.lab.restore(name)
+    cluster.restore()
 
 
 def test_an_sshd_that_lets_in_only_some(cluster: Cluster) -> None:
