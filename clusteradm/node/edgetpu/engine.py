@@ -102,6 +102,11 @@ class Engine:
             raise TpuError("inference fails: %s" % text)
         return 0.0
 
+    def skip_warm_up(self) -> None:
+        """Go on without: whether operators keep a state of their own is not known then, so each inference has a new
+        interpreter."""
+        self._anew = True
+
     def _run(self, tensor: Any) -> List[Any]:
         if self._anew:
             self._load()

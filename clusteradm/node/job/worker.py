@@ -37,7 +37,11 @@ class Worker:
         folder = mine.folder
         self._answers = Postprocessor(self.engine.outputs, mine.top, os.path.join(folder, files.outputs(folder)))
         pulse.load(self.engine.load_seconds)
-        pulse.end(self.engine.warm_up())
+        if mine.warm_up:
+            pulse.warm_up()
+            pulse.end(self.engine.warm_up())
+        else:
+            self.engine.skip_warm_up()
         threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // mine.here))
         self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.feed, threads, pulse)
         self._sizes: Dict[int, int] = {}

@@ -78,13 +78,15 @@ class AttemptPlan(Record):
 
 @dataclass(eq=False, repr=False)
 class Assignment(Record):
-    """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system."""
+    """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system;
+    `warm_up`: whether the model is tried on made-up input first."""
 
     place: RankPlace
     here: int
     model: ModelFile
     top: int
     folder: str
+    warm_up: bool = True
 
 
 @dataclass(eq=False, repr=False)
