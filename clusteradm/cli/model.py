@@ -1,4 +1,4 @@
-"""Show the models that are deployed on the cluster."""
+"""Show the models that are deployed on the cluster, and look into model files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, show
+from clusteradm.cli import context, model_inspect, show
 from clusteradm.cli.parser import Parser
 from clusteradm.models import advice
 from clusteradm.models.catalogue import catalogue, one_version
@@ -20,6 +20,7 @@ examples:
   clusteradm model list --json
   clusteradm model show digits
   clusteradm model show digits --version 2
+  clusteradm model inspect mobilenet_v2_1.0_224_quant.tflite
 
 A model is deployed with clusteradm deploy-model, and used with clusteradm infer.
 """
@@ -47,10 +48,13 @@ def add_arguments(parser: Parser) -> None:
     one.set_defaults(run_model=_show)
     for verb in (listing, one):
         context.add_connection_arguments(verb, limit=False, forks=False)
+    model_inspect.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the head, show."""
+    """Work on a file of this machine; or ask the head, and show."""
+    if hasattr(args, "run_local"):
+        return int(args.run_local(args))
     cluster = context.open_cluster(args)
     with context.connect(args, cluster) as connections:
         connections.open([cluster.head])

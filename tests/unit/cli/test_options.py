@@ -147,6 +147,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "deploy-model": [("{model} --name m --limit head", stores)],
     "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
     "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
+    "model inspect": [("{model}", answers("w1"))],
     "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
     "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],
     "undrain": [("w1", answers("head", "drains", reply={"drains": {"w1": {"reason": "", "by": "", "since": 0}}}))],
