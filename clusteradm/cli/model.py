@@ -1,4 +1,4 @@
-"""Models that are deployed on the cluster: shown, labelled, verified, removed."""
+"""Models that are deployed on the cluster: shown, labelled, verified, removed; and model files: looked into."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, model_change, model_verify, show
+from clusteradm.cli import context, model_change, model_inspect, model_verify, show
 from clusteradm.cli.parser import Parser
 from clusteradm.inventory import Cluster
 from clusteradm.models import Reference, Repository, advice
@@ -24,6 +24,7 @@ examples:
   clusteradm model rollback digits
   clusteradm model verify
   clusteradm model remove digits:1
+  clusteradm model inspect mobilenet_v2_1.0_224_quant.tflite
 
 A model is deployed with clusteradm deploy-model, and used with clusteradm infer.
 """
@@ -54,10 +55,13 @@ def add_arguments(parser: Parser) -> None:
         context.add_connection_arguments(verb, limit=False, forks=False)
     model_change.add_verbs(verbs)
     model_verify.add_verb(verbs)
+    model_inspect.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the head, and for some verbs the other hosts."""
+    """Work on a file of this machine; or ask the head, and for some verbs the other hosts."""
+    if hasattr(args, "run_local"):
+        return int(args.run_local(args))
     cluster = context.open_cluster(args)
     with context.connect(args, cluster) as connections:
         connections.open([cluster.head])

@@ -16,6 +16,7 @@ from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
 from clusteradm.models import labels
+from clusteradm.models.inspection.report import report
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
@@ -51,9 +52,11 @@ def _file(data: bytes, name: str = "file") -> Iterator[Path]:
 
 
 def model(data: bytes) -> None:
-    """A model's file, its labels and its manifest."""
+    """A model's file, its labels, its manifest, the report on it."""
     with suppress(ClusteradmError):
         inspect(data, "m")
+    with suppress(ClusteradmError):
+        json.dumps(report(data, "m").to_json())
     with _file(data) as path, suppress(ClusteradmError):
         prepare(path, "m")
     with suppress(ClusteradmError):
