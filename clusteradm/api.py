@@ -191,7 +191,7 @@ class Cluster:
         result, not raised.
         """
         from clusteradm.fleet.deployment import deploy
-        from clusteradm.models.repository import prepare
+        from clusteradm.models import prepare
 
         file = Path(labels) if labels is not None else None
         upload = prepare(Path(model), name, file, mean=mean, std=std, layout=layout)
@@ -199,15 +199,23 @@ class Cluster:
 
     def models(self) -> ModelList:
         """Every version of every model on the cluster, as `clusteradm model list`."""
-        from clusteradm.models.catalogue import catalogue
+        from clusteradm.models import Repository
 
-        return catalogue(self._connections, self.inventory)
+        return Repository(self._connections, self.inventory).list()
 
     def model(self, name: str, version: int | None = None) -> ListedVersion:
-        """One version of a model, by default the latest, as `clusteradm model show`. Raises UsageError for none."""
-        from clusteradm.models.catalogue import one_version
+        """One version of a model, by default the latest, as `clusteradm model show`. Raises UsageError for none.
 
-        return one_version(self._connections, self.inventory, name, version)
+        `name`: NAME, NAME:VERSION or NAME@LABEL.
+        """
+        from clusteradm.models import Reference, Repository
+        from clusteradm.node.spec.wire.repository import ListedVersion
+
+        wanted = Reference.parse(name).at(version)
+        found = Repository(self._connections, self.inventory).show(wanted, uses=False)
+        assert found.version is not None  # noqa: S101 - show has looked
+        labels = tuple(sorted(label for label, number in found.labels.items() if number == found.version))
+        return ListedVersion(wanted.name, found.version, found.path, found.manifest, labels)
 
     def infer(
         self,

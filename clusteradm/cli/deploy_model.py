@@ -16,8 +16,7 @@ from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable
 from clusteradm.fleet.deployment import Deployment, deploy
-from clusteradm.models import advice
-from clusteradm.models.repository import Stored, Upload, prepare
+from clusteradm.models import Stored, Upload, advice, prepare
 
 EXAMPLES = """\
 examples:

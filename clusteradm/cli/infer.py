@@ -19,16 +19,19 @@ from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
+from clusteradm.models import Reference
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
 from clusteradm.node.spec.wire.manifest import Feed
 from clusteradm.node.spec.wire.result import Result
+from clusteradm.node.spec.wire.versions import LATEST
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
 examples:
   clusteradm infer --model mobilenet_v2 photos/ --output results.jsonl
   clusteradm infer --model digits digits/ --truth truth.csv --output r.jsonl
+  clusteradm infer --model digits:2 digits/      version 2, or: digits@stable
   clusteradm infer --model digits head:/srv/cluster/data/digits
   clusteradm infer --model mobilenet_v2 batch.npy --top 1
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
@@ -62,8 +65,8 @@ _OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm infer`."""
     parser.add_argument("inputs", nargs="*", metavar="INPUTS", help="files, folders, arrays; head:PATH is on the head")
-    parser.add_argument("--model", metavar="NAME", help="name of a deployed model")
-    parser.add_argument("--version", metavar="N", help="version of the model (default: latest)")
+    parser.add_argument("--model", metavar="NAME[:VERSION|@LABEL]", help="a deployed model")
+    parser.add_argument("--version", metavar="N", help="version of NAME (default: latest)")
     parser.add_argument(
         "--output", default=None, metavar="FILE", help="write results to FILE (default: standard output)"
     )
@@ -137,8 +140,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         return None
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
-    if args.version not in (None, "latest") and not args.version.isdecimal():
+    if args.version not in (None, LATEST) and not args.version.isdecimal():
         raise UsageError(f"--version {args.version} is no version: a whole number, or latest")
+    Reference.parse(args.model).at(_version(args))
     inputs = resolve(args.inputs)
     if isinstance(inputs, LocalInputs) and inputs.skipped:
         names = ", ".join(path.name for path in inputs.skipped[:3])
@@ -154,10 +158,11 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
 
 def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs) -> str:
     """Start the job; its id."""
-    version = None if args.version in (None, "latest") else int(args.version)
     mean, std, layout = feed_options.values(args)
     feed = Feed(mean, std, layout, "user") if std or layout else None
-    plan = Plan.make(connections, args.model, version, limit=args.limit, ranks=args.ranks, cpu=args.cpu, feed=feed)
+    plan = Plan.make(
+        connections, args.model, _version(args), limit=args.limit, ranks=args.ranks, cpu=args.cpu, feed=feed
+    )
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
@@ -167,6 +172,11 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
     model, ranks = plan.model, counted(plan.ranks, "rank")
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
+
+
+def _version(args: argparse.Namespace) -> int | None:
+    """The version of --version; None for the latest."""
+    return None if args.version in (None, LATEST) else int(args.version)
 
 
 def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:

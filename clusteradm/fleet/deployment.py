@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from clusteradm import health
-from clusteradm.models.repository import Repository, Stored, Upload, Verified, too_old
+from clusteradm.models.repository import Repository, Stored, Verified, too_old
+from clusteradm.models.upload import Upload
 from clusteradm.transport import Connections
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from clusteradm.errors import UsageError
 from clusteradm.jobs import slots
 from clusteradm.jobs.slots import Slots
-from clusteradm.models import Repository, Stored, advice
+from clusteradm.models import Reference, Repository, Stored, advice
 from clusteradm.node.spec.wire.job import ModelFile
 from clusteradm.node.spec.wire.manifest import MODEL, Feed, Manifest
 from clusteradm.transport import Connections
@@ -33,13 +33,13 @@ class Plan:
         cpu: bool = False,
         feed: Feed | None = None,
     ) -> Plan:
-        """Find the model (None: its latest version) and the slots for it. `limit`: a pattern of hosts; `feed`: how
-        pictures are fed, where not as the model was deployed.
+        """Find the model, and the slots for it. `model`: NAME, NAME:VERSION or NAME@LABEL; `version`: of a NAME alone;
+        `limit`: a pattern of hosts; `feed`: how pictures are fed, where not as the model was deployed.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
         cluster = connections.cluster
-        stored, manifest = Repository(connections, cluster).find(model, version)
+        stored, manifest = Repository(connections, cluster).find(Reference.parse(model).at(version))
         _check_model(stored, manifest, cpu=cpu)
         chosen = {host.name for host in cluster.select(limit)} if limit else set(cluster.hosts)
         # In the order of the workers, which has the head first, as mpirun's hostfile does.

@@ -17,8 +17,8 @@ from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
 from clusteradm.models import labels
 from clusteradm.models.inspection.report import report
-from clusteradm.models.repository import prepare
 from clusteradm.models.tflite.inspect import inspect
+from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 from clusteradm.node.job import pack
 from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository

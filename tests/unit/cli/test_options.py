@@ -59,6 +59,10 @@ MANIFEST = {
 }
 SHOWN = {"models": ["m"], "versions": [1], "version": 1, "path": "/m/1", "manifest": MANIFEST}
 
+LISTED = {"versions": [{"name": "m", "version": 1, "path": "/m/1", "manifest": MANIFEST}], "left_out": 0}
+GONE = {"removed": [1], "versions": [1]}
+LABELLED = {"state": "moved", "version": 1, "before": None, "versions": [1], "labels": {"stable": 1}}
+
 Prepare = Callable[[FakeHosts], None]
 
 
@@ -147,6 +151,21 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "deploy-model": [("{model} --name m --limit head", stores)],
     "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
     "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
+    "model label": [("m 1 stable", answers("head", "repository-label", reply=LABELLED))],
+    "model unlabel": [("m stable", answers("head", "repository-label", reply=LABELLED))],
+    "model rollback": [("m --label stable", answers("head", "repository-rollback", reply=LABELLED))],
+    "model remove": [
+        ("m:1", answers("head", "repository-list", reply=LISTED)),
+        (
+            "m:1 --yes",
+            together(
+                answers("head", "repository-list", reply=LISTED), answers("head", "repository-remove", reply=GONE)
+            ),
+        ),
+    ],
+    "model verify": [
+        ("m --limit w1", together(answers("head", "repository-list", reply=LISTED), answers("w1", "repository-verify")))
+    ],
     "model inspect": [("{model}", answers("w1"))],
     "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
     "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],

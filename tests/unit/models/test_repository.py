@@ -6,6 +6,7 @@ import getpass
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from clusteradm.errors import UsageError
-from clusteradm.models.repository import prepare, too_old
+from clusteradm.models.repository import too_old
 from clusteradm.models.tflite.inspect import NotAModel
+from clusteradm.models.upload import prepare
 from clusteradm.node.models import repository
 from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.manifest import Manifest
@@ -148,7 +150,9 @@ def test_versions_count_up_and_never_change(head: Head) -> None:
         "model.tflite": 0o444,
         "labels.txt": 0o444,
         "manifest.json": 0o444,
+        "SHA256SUMS": 0o444,
     }
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
     assert folder.stat().st_mode & 0o777 == 0o555
     assert json.loads((folder / "manifest.json").read_text()) == {**MANIFEST, "version": 1}
     assert head.add(b"two")["version"] == 2
@@ -249,7 +253,7 @@ def test_a_version_whose_manifest_is_damaged_is_refused(head: Head) -> None:
     file = Path(head.add(b"one")["path"]) / "manifest.json"
     file.chmod(0o644)
     file.write_text("{}")
-    with pytest.raises(WireError, match=r"manifest\.manifest_version: missing"):
+    with pytest.raises(OSError, match="the manifest of m version 1 is damaged: clusteradm model verify m"):
         head.show()
 
 
@@ -259,7 +263,7 @@ def listed(head: Head) -> dict[str, Any]:
 
 
 def test_list_has_every_version_and_no_more(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert listed(head) == {"versions": [], "left_out": 0}
+    assert listed(head) == {"versions": [], "left_out": 0, "damaged": ()}
     for data in (b"one", b"two"):
         head.add(data)
     models = head.shared / "models"
@@ -283,7 +287,8 @@ def test_a_damaged_manifest_is_listed_as_none(head: Head, text: bytes) -> None:
     folder = head.shared / "models" / "m" / "1"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_bytes(text)
-    assert listed(head)["versions"] == [{"name": "m", "version": 1, "path": str(folder), "manifest": None}]
+    only = {"name": "m", "version": 1, "path": str(folder), "manifest": None, "labels": (), "sums": None}
+    assert listed(head)["versions"] == [only]
 
 
 def test_a_manifest_that_is_a_fifo_holds_up_nothing(head: Head) -> None:
@@ -295,4 +300,4 @@ def test_a_manifest_that_is_a_fifo_holds_up_nothing(head: Head) -> None:
 
 def test_without_a_repository_the_list_is_empty(head: Head) -> None:
     (head.shared / "models").rmdir()
-    assert listed(head) == {"versions": [], "left_out": 0}
+    assert listed(head) == {"versions": [], "left_out": 0, "damaged": ()}

@@ -6,9 +6,16 @@ from typing import Any, Dict, Optional, Tuple
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
+# The sha256 of the three, as sha256sum writes and checks it.
+SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
 METADATA = "metadata"
+
+
+def sums_text(sums: Dict[str, str]) -> str:
+    """SHA256SUMS of a version whose files have these sha256."""
+    return "".join("%s  %s\n" % (sums[name], name) for name in sorted(sums))
 
 
 @dataclass(eq=False, repr=False)

@@ -7,16 +7,18 @@ from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.manifest import NAME, Manifest
 from clusteradm.node.spec.wire.request import Request
+from clusteradm.node.spec.wire.versions import LABEL, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
-ADDED, UNCHANGED, TAKEN = "added", "unchanged", "taken"
+ADDED, REPAIRED, UNCHANGED, TAKEN = "added", "repaired", "unchanged", "taken"
 
 
 @dataclass(eq=False, repr=False)
 class Addition(Record):
-    """Outcome of an addition. "taken": that version is there with other files, and stays as it is."""
+    """Outcome of an addition. "taken": that version is there with other files, and stays as it is; "repaired": it was
+    there with these files, but they were damaged since."""
 
-    state: str = field(metadata=limits(choices=(ADDED, UNCHANGED, TAKEN)))
+    state: str = field(metadata=limits(choices=(ADDED, REPAIRED, UNCHANGED, TAKEN)))
     version: int
     path: str
 
@@ -62,42 +64,52 @@ class VerifyModel(Request[Digests]):
 
 @dataclass(eq=False, repr=False)
 class ModelFound(Record):
-    """One version; without a manifest there is no such version, and `models` and `versions` say what there is."""
+    """One version; without a manifest there is no such version, and `models`, `versions` and `labels` say what there
+    is. `uses`: of every version, where they were asked for."""
 
     models: Tuple[str, ...]
     versions: Tuple[int, ...]
     version: Optional[int]
     path: str
     manifest: Optional[Manifest]
+    labels: Dict[str, int] = field(default_factory=dict)
+    uses: Tuple[Use, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
 class ShowModel(Request[ModelFound]):
-    """Ask for a version, or the latest."""
+    """Ask for a version, the one that `label` is, or the latest; `uses`: and for what uses the model's versions."""
 
     shared: str
     user: str
     name: str = field(metadata=limits(NAME))
     version: Optional[int]
+    label: Optional[str] = field(default=None, metadata=limits(LABEL))
+    uses: bool = False
     do = names.REPOSITORY_SHOW
 
 
 @dataclass(eq=False, repr=False)
 class ListedVersion(Record):
-    """One version; `manifest`: None where it is damaged."""
+    """One version; `manifest`: None where it is damaged. `sums`: the sha256 of its files, as they were stored; {} where
+    that is damaged, None where it was never written."""
 
     name: str = field(metadata=limits(NAME))
     version: int
     path: str
     manifest: Optional[Manifest]
+    labels: Tuple[str, ...] = field(default=(), metadata=limits(LABEL))
+    sums: Optional[Dict[str, str]] = None
 
 
 @dataclass(eq=False, repr=False)
 class ModelList(Record):
-    """Versions by name and number. `left_out`: how many more there are than a reply has room for."""
+    """Versions by name and number. `left_out`: how many more there are than a reply has room for; `damaged`: files of
+    labels that cannot be read."""
 
     versions: Tuple[ListedVersion, ...]
     left_out: int
+    damaged: Tuple[str, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
