@@ -3,18 +3,20 @@
 INPUTS are pictures, folders of pictures, or NumPy arrays (.npy, .npz; each row of the first dimension is one input) on
 this machine, or head:PATH on the head (a relative PATH is below the shared directory). Results are JSON Lines, exactly
 one line per input, in the order of the inputs' names. The job runs on the head and outlives this command; Ctrl-C
-cancels it.
+cancels it, on a terminal after a question.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from clusteradm.cli import feed_options, next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
+from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
@@ -34,6 +36,7 @@ examples:
   clusteradm infer --model digits:2 digits/      version 2, or: digits@stable
   clusteradm infer --model digits head:/srv/cluster/data/digits
   clusteradm infer --model mobilenet_v2 batch.npy --top 1
+  clusteradm infer --model mobilenet_v2 photos/ --detach
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
 results:
@@ -52,14 +55,14 @@ exit status:
   2    wrong usage, or no input can be used
   3    the job failed, or the results are complete but some are errors
   4    the head is unreachable
-  130  interrupted; the job is cancelled
+  130  interrupted; the job is cancelled, or goes on, as answered
 """
 
 _MOST_WARNINGS = 10  # of one kind
 _MOST_SHOWN = 3  # failed inputs
 _TOP = 5  # classes per result
 # Options that say how a job is to be started.
-_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "limit")
+_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "limit", "detach")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
     feed_options.add_arguments(parser)
+    parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
 
@@ -91,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         jobs = Jobs(connections, cluster)
         connections.open([cluster.head])
         job = _submit(args, connections, jobs, inputs) if inputs else args.attach
+        if args.detach:
+            return _leave(args, job)
         status = _follow(args, jobs, job)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
@@ -116,6 +122,15 @@ def run(args: argparse.Namespace) -> int:
     return HostFailed.exit_code if report.errors else 0
 
 
+def _leave(args: argparse.Namespace, job: str) -> int:
+    """Say how a job that is not waited for is taken up."""
+    if args.json:
+        show.json_document("infer", {"job": job, "detached": True})
+    else:
+        show.message(f"it goes on; its results: {next_step.command(f'infer --attach {job} --output FILE', args)}")
+    return 0
+
+
 def _summary(failures: Sequence[Result], report: JobReport) -> str:
     """The line about the inputs that have no result: the first of them, each with its reason."""
     texts = [f"{show.line(result.input)}: {show.line(result.error or '')}" for result in failures]
@@ -138,6 +153,11 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
                 next_step=f"clusteradm infer --attach {args.attach}",
             )
         return None
+    if args.detach and (args.output or args.truth):
+        raise UsageError(
+            "--detach does not wait for results: without --output and --truth",
+            next_step="clusteradm infer --attach JOB --output FILE fetches them",
+        )
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
     if args.version not in (None, LATEST) and not args.version.isdecimal():
@@ -180,10 +200,13 @@ def _version(args: argparse.Namespace) -> int | None:
 
 
 def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
-    """Follow the job to its end and return its last status. Ctrl-C cancels it."""
+    """Follow the job to its end and return its last status. Ctrl-C cancels it, or leaves it to itself, as answered."""
     try:
         status = watch(jobs.follow(job))
     except KeyboardInterrupt:
+        if _detached():
+            _leave(args, job)
+            raise
         show.message(f"cancelling job {job} ...")
         jobs.cancel(job)
         show.message(
@@ -199,6 +222,16 @@ def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
         ) from error
     jobs.check(job, status)
     return status
+
+
+def _detached() -> bool:
+    """Whether the person of this terminal wants the job to go on. Ctrl-C again, or no answer, is no."""
+    if not (show.stderr.is_terminal and sys.stdin.isatty()):
+        return False
+    try:
+        return (ask("cancel the job, or leave it running? [C/l] ") or "").strip().lower() in ("l", "leave")
+    except KeyboardInterrupt:
+        return False
 
 
 def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Path | None) -> None:

@@ -17,7 +17,7 @@ _READING = ("inventory", "template show")
 _CONNECTING = (
     *("drain", "undrain", "tpu reset", "model list", "model show"),
     *("model label", "model unlabel", "model rollback", "model remove"),
-    *("job list", "job show", "job logs", "job cancel", "job remove"),
+    *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
 _LIMITED = ("bootstrap", "enroll", "health", "exporter", "infer", "deploy-model", "model verify")
 COMMANDS = {

@@ -45,6 +45,7 @@ HANDLERS = {
     names.JOB_SHOW: "clusteradm.node.job.control:show",
     names.JOB_FOLLOW: "clusteradm.node.job.control:follow",
     names.JOB_CANCEL: "clusteradm.node.job.control:cancel",
+    names.JOB_RESUME: "clusteradm.node.job.control:resume",
     names.JOB_REMOVE: "clusteradm.node.job.control:remove",
     names.JOB_FETCH: "clusteradm.node.job.control:fetch",
 }

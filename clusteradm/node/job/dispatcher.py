@@ -21,7 +21,7 @@ LOOK_EVERY = 0.1  # for silent ranks
 
 
 class Dispatcher:
-    """The state of one attempt. Times are CLOCK_MONOTONIC, which all processes of the head share."""
+    """The state of one attempt. Times that are reported are seconds since 1970: they outlive a restart of the head."""
 
     def __init__(self, folder: str, attempt: int, channel: Channel) -> None:
         self._run = os.path.join(folder, job_names.RUN)
@@ -150,7 +150,7 @@ class Dispatcher:
         """Journal results of a rank, and count them."""
         if results:
             self._journal.append(number, results)
-            self._last_result = time.monotonic()
+            self._last_result = time.time()
         self._done += len(results)
         self._errors += sum("error" in result for result in results)
         self._ranks[number].images += len(results)
@@ -162,7 +162,7 @@ class Dispatcher:
         for rank in [only] if only is not None else self._schedule.ranks:
             chunk = self._schedule.take(rank)
             while chunk is not None:
-                self._first_dispatch = self._first_dispatch or time.monotonic()
+                self._first_dispatch = self._first_dispatch or time.time()
                 pieces = [self._piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 chunk = self._schedule.take(rank)
@@ -190,7 +190,7 @@ class Dispatcher:
                 errors=self._errors,
                 first_dispatch=self._first_dispatch,
                 last_result=self._last_result,
-                now=time.monotonic(),
+                now=time.time(),
                 ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
             ),
             keep=False,

@@ -193,7 +193,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 
 
 # Looked at in tests/unit/jobs/test_job_command.py.
-ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "remove")}
+ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "resume", "remove")}
 
 
 @pytest.fixture(autouse=True)

@@ -201,7 +201,17 @@ def test_every_request_is_mangled_here() -> None:
 
     tried = {type(request) for request, _ in REPLIES}
     # Their replies are empty, or hold only what the others' do.
-    alike = {"job-cancel", "job-discard", "cancel", "blob", "job-part", "job-paths", "job-start", "repository-add"}
+    alike = {
+        "job-cancel",
+        "job-resume",
+        "job-discard",
+        "cancel",
+        "blob",
+        "job-part",
+        "job-paths",
+        "job-start",
+        "repository-add",
+    }
     assert {kind.do for kind in kinds(Request) if kind.do and kind not in tried} - alike <= {"dance"}
 
 

@@ -109,7 +109,7 @@ class RankProgress(Record):
 
 @dataclass(eq=False, repr=False)
 class Progress(Record):
-    """progress.json. Times: the head's monotonic clock; `done` counts earlier attempts too."""
+    """progress.json. Times: seconds since 1970, by the head; `done` counts earlier attempts too."""
 
     attempt: int
     phase: str = field(metadata=limits(choices=("starting", "running", "finished")))
@@ -122,9 +122,12 @@ class Progress(Record):
     ranks: Tuple[RankProgress, ...]
 
 
+CUT_OFF = -1
+
+
 @dataclass(eq=False, repr=False)
 class Attempt(Record):
-    """One run of mpirun. `status`: its exit status, None while it runs."""
+    """One run of mpirun. `status`: its exit status, None while it runs, CUT_OFF where its supervisor ended first."""
 
     attempt: int
     started: float
@@ -137,7 +140,7 @@ class Attempt(Record):
 
 @dataclass(eq=False, repr=False)
 class Status(Record):
-    """status.json. `started`: the head's monotonic clock; `images`, `errors`: of a complete job; `log`: its end."""
+    """status.json. `started`: seconds since 1970; `images`, `errors`: of a complete job; `log`: its end."""
 
     state: str = field(metadata=limits(choices=STATES))
     model: Optional[ModelFile] = None
