@@ -13,6 +13,8 @@
           LoginRefused            4   transport.errors: it refuses this user and key
           WrongPassword           4   transport.password: it refuses this password
       TooManyOpenFiles            1   this process may open no more files
+      FetchFailed                 1   fetch.errors: a file cannot be fetched
+        WrongContent              1   fetch.errors: an address gives another file than the expected one
       LabError                    1   lab.machine: this machine cannot run a lab
 
 The number is the process's exit status. Any other exception is a defect of clusteradm: "internal error", exit status 1.
