@@ -3,6 +3,7 @@
     ClusteradmError               1
       UsageError                  2   bad argument, or a request that cannot be done
         InputErrors               2   every defect of an input file
+        NotADeb                   2   fetch.deb: a file that is no Debian package
         NotAModel                 2   models.tflite.inspect: a file that is no usable TFLite model
       HostFailed                  3   work on a host failed
         NodeError                 3   transport.node: the node program answered with an error
