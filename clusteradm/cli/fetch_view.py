@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from clusteradm.cli import show
-from clusteradm.cli.display import Display
+from clusteradm.cli.display import Display, stopped
 from clusteradm.fetch import Progress as FileProgress
 
 
@@ -19,7 +19,8 @@ def showing() -> Iterator[Callable[[FileProgress], None]]:
     # Disabled, as Display draws it.
     bars = Progress(*columns, console=show.stderr, disable=True)
     name = said = ""
-    with Display(show.stderr, bars.get_renderable):
+    # In the place of the display of a playbook, which waits for the file.
+    with stopped(), Display(show.stderr, bars.get_renderable):
         task = bars.add_task("", total=None)
 
         def update(state: FileProgress) -> None:
