@@ -5,15 +5,19 @@ Open MPI's generations do not start each other's processes: a host of another ge
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from clusteradm.health import runtimes
 from clusteradm.health.finding import Finding, error, warning
 from clusteradm.health.reading import Reading
 
 CHECK = "drift"
 GENERATION = "MPI_GENERATION"
 MPI = "openmpi-bin"
+# What a rebuilt libedgetpu has at the end of its version: the release that it was built for.
+_BUILD = re.compile(r"\.(bullseye|bookworm|trixie|ubuntu[0-9.]+)\Z")
 REMEDY = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
 
 
@@ -22,22 +26,26 @@ def judge(documents: Mapping[str, object], head: str) -> Iterator[Finding]:
 
     `documents`: host -> document of its probe. `head`: the host whose generation of Open MPI counts.
     """
-    packages: dict[str, dict[str, str]] = {}
+    packages: dict[tuple[str, int | None], dict[str, str]] = {}
     kernels: dict[str | None, dict[str, str]] = {}
     for name, document in documents.items():
         system = Reading(document).part("system")
         for package, version in Reading(document).part("machine").texts_by_name("packages").items():
-            packages.setdefault(package, {})[name] = version
+            generation = None
+            if package.startswith("libedgetpu"):
+                # Each host's goes with its Python and its release; one that does not fit is the check runtime's.
+                generation, version = runtimes.registration(version), _BUILD.sub("", version)
+            packages.setdefault((package, generation), {})[name] = version
         if kernel := system.text("kernel"):
             # Kernels are compared between machines of one model: a board and a PC never have the same one.
             kernels.setdefault(system.text("model"), {})[name] = kernel
-    strangers = dict(_other_generations(packages.get(MPI, {}), head))
+    strangers = dict(_other_generations(packages.get((MPI, None), {}), head))
     for name, cause in strangers.items():
         remedy = (
             f"install the Debian release of {head} on it, or that of the other hosts on {head}: one Open MPI on all"
         )
         yield error(name, CHECK, GENERATION, cause, remedy)
-    for package, of_host in sorted(packages.items()):
+    for (package, _), of_host in sorted(packages.items(), key=lambda item: item[0][0]):
         if strangers and package == MPI:
             continue
         for name, difference in _differing(of_host):

@@ -29,10 +29,8 @@ DRIVER = f"{RELEASES}/gasket-driver/releases/download/1.0-18.4/gasket-dkms_1.0-1
 # Two that the table has hashes for.
 BOOKWORM_HASH = "#sha256=23be53c72eff4d44afc2f727700da185791d3ca0867bd0b5e082ec3a0de21925"
 
-DEBIAN_12 = ["release debian 12", "arch amd64", "python 3.11", "kernel 6.1.0-30-amd64"]
-DEBIAN_13 = ["release debian 13", "arch amd64", "python 3.13", "kernel 6.12.0-1-amd64"]
-UBUNTU_24 = ["release ubuntu 24.04", "arch arm64", "python 3.12", "kernel 6.8.0-31-generic"]
-MENDEL = ["release mendel 10.0", "arch arm64", "python 3.7", "kernel 4.14.98-imx"]
+DEBIAN_12 = ["device", "driver", "python 3.11", "release debian 12", "arch amd64", "kernel 6.1.0-30-amd64"]
+DEBIAN_13 = ["device", "python 3.13", "release debian 13", "arch amd64", "kernel 6.12.0-1-amd64"]
 ENTRY = {"sha256": "a" * 64, "package": "libx", "version": "1:2.0-1", "architecture": "amd64", "path": "/c/a"}
 
 
@@ -69,60 +67,19 @@ class Case:
         return {each.name: each.result or each.request for each in planned}
 
 
-@pytest.mark.parametrize(
-    ("lines", "wanted"),
-    [
-        (["device", *DEBIAN_12], [f"{LIBRARY}.bookworm_amd64.deb{BOOKWORM_HASH}", DRIVER]),
-        (["device", *DEBIAN_13], [f"{LIBRARY}.trixie_amd64.deb", DRIVER]),
-        (["device", "driver", *UBUNTU_24], [f"{LIBRARY}.ubuntu24.04_arm64.deb"]),
-        # Its library is there, and of the right generation.
-        (["device", "library", "driver", "package libedgetpu1-std 16.0tf2.19.1-1.bookworm", *DEBIAN_12], []),
-        (["device", "library", "driver", "package libedgetpu1-std 16.0TF2.17.1-1", *DEBIAN_12], []),
-        # Google's, which crashes the runtime of this Python.
-        (
-            ["device", "library", "driver", "package libedgetpu1-std 16.0", *DEBIAN_12],
-            [f"{LIBRARY}.bookworm_amd64.deb{BOOKWORM_HASH}"],
-        ),
-        (
-            ["device", "library", "driver", "package libedgetpu1-max 16.0", *DEBIAN_13],
-            [f"{LIBRARY}.trixie_amd64.deb"],
-        ),
-        # One that a person built: no package knows of it.
-        (["device", "library", "driver", *DEBIAN_13], []),
-        # Google's source is right for these.
-        (["device", *MENDEL], []),
-        (["device", "driver", "release debian 11", "arch amd64", "python 3.9", "kernel 5.10.0-30-amd64"], []),
-        # But not its driver for a new kernel.
-        (
-            ["device", "library", "release debian 11", "arch amd64", "python 3.9", "kernel 6.5.0-0.deb11-amd64"],
-            [DRIVER],
-        ),
-        # No TPU, no build for the release, for the architecture, no known Python.
-        (DEBIAN_12, []),
-        (["device", "driver", "release fedora 40", "arch amd64", "python 3.12", "kernel 6.8"], []),
-        (["device", "driver", "release debian 12", "arch armhf", "python 3.11", "kernel 6.1"], []),
-        (["device", "release debian 30", "arch amd64", "python 3.99", "kernel 9.1"], []),
-        (["device", "arch amd64", "python", "kernel 9.1"], []),
-    ],
-)
-def test_what_a_host_takes_of_the_table(tmp_path: Path, lines: list[str], wanted: list[str]) -> None:
-    assert Case(tmp_path, lines, known={}).wanted() == wanted
-
-
-def test_a_host_that_is_to_have_tpus_is_made_ready_for_them(tmp_path: Path) -> None:
-    assert Case(tmp_path, DEBIAN_13, "cluster_tpus: 2", {}).wanted() == [f"{LIBRARY}.trixie_amd64.deb"]
-
-
-def test_a_source_of_the_inventory_comes_before_the_table(tmp_path: Path) -> None:
-    source = "cluster_tpu_source: 'deb http://a.example/ stable main'"
-    assert Case(tmp_path, ["device", *DEBIAN_12], source, {}).wanted() == []
+def test_without_any_in_the_inventory_a_host_gets_the_table_s(tmp_path: Path) -> None:
+    """Which these are, test_choice.py has."""
+    assert Case(tmp_path, DEBIAN_12, known={}).wanted() == [f"{LIBRARY}.bookworm_amd64.deb{BOOKWORM_HASH}"]
+    assert Case(tmp_path, DEBIAN_13, known={}).wanted() == [f"{LIBRARY}.trixie_amd64.deb", DRIVER]
+    assert Case(tmp_path, DEBIAN_13[1:], known={}).wanted() == []
+    assert Case(tmp_path, DEBIAN_13[1:], "cluster_tpus: 2", {}).wanted() == [f"{LIBRARY}.trixie_amd64.deb"]
 
 
 OWN = "cluster_tpu_packages: [https://a.example/x.deb, debs/y.deb#sha256=" + "b" * 64 + "]"
 
 
 def test_packages_of_the_inventory_come_before_the_table(tmp_path: Path) -> None:
-    lines = ["device", *DEBIAN_12]
+    lines = DEBIAN_13
     own = ["https://a.example/x.deb", f"debs/y.deb#sha256={'b' * 64}"]
     assert Case(tmp_path, lines, OWN, {}).wanted() == own
     source = OWN + ", cluster_tpu_source: 'deb http://a.example/ stable main'"
@@ -130,15 +87,15 @@ def test_packages_of_the_inventory_come_before_the_table(tmp_path: Path) -> None
     assert Case(tmp_path, lines, "cluster_tpu_packages: []", {}).wanted() == []
     assert Case(tmp_path, lines, "cluster_tpu_packages: null", {}).wanted()[1:] == [DRIVER]
     # Without a TPU there is no use for them.
-    assert Case(tmp_path, DEBIAN_12, OWN, {}).wanted() == []
+    assert Case(tmp_path, DEBIAN_13[1:], OWN, {}).wanted() == []
 
 
 @pytest.mark.parametrize(
     ("line", "architecture", "needed"),
     [
-        ("package libx 1:2.0-1", "amd64", False),
-        ("package libx 1:2.0-2", "amd64", True),
-        ("package libx2 1:2.0-1", "amd64", True),
+        ("installed libx 1:2.0-1", "amd64", False),
+        ("installed libx 1:2.0-2", "amd64", True),
+        ("installed libx2 1:2.0-1", "amd64", True),
         ("", "all", True),
         ("", "arm64", False),
     ],
@@ -147,13 +104,13 @@ def test_what_is_installed_or_of_another_architecture_is_not_fetched(
     tmp_path: Path, line: str, architecture: str, needed: bool
 ) -> None:
     known = {"https://a.example/x.deb": {**ENTRY, "architecture": architecture}}
-    wanted = Case(tmp_path, ["device", line, *DEBIAN_12], OWN, known).wanted()
+    wanted = Case(tmp_path, [line, *DEBIAN_12], OWN, known).wanted()
     assert ("https://a.example/x.deb" in wanted) == needed
 
 
 def test_what_cannot_be_had_fails_the_host_with_the_reason(tmp_path: Path) -> None:
     known = {"https://a.example/x.deb": {"error": "https://a.example/x.deb: no network"}, "debs/y.deb": dict(ENTRY)}
-    results = Case(tmp_path, ["device", *DEBIAN_12], OWN, known).results()
+    results = Case(tmp_path, DEBIAN_12, OWN, known).results()
     said = results["The packages can be had"]
     assert said["failed"]
     assert said["msg"] == "w1 needs packages that cannot be had. https://a.example/x.deb: no network"
@@ -161,7 +118,7 @@ def test_what_cannot_be_had_fails_the_host_with_the_reason(tmp_path: Path) -> No
 
 def test_check_mode_names_what_it_does_not_fetch(tmp_path: Path) -> None:
     known: dict[str, Any] = {"https://a.example/x.deb": {"pending": True}, "debs/y.deb": dict(ENTRY)}
-    case = Case(tmp_path, ["device", *DEBIAN_12], OWN, known)
+    case = Case(tmp_path, DEBIAN_12, OWN, known)
     assert case.value("pending_packages") == ["https://a.example/x.deb"]
     assert case.value("had_packages") == ["debs/y.deb"]
     results = case.results()
@@ -172,20 +129,24 @@ def test_check_mode_names_what_it_does_not_fetch(tmp_path: Path) -> None:
 
 def test_what_is_fetched_is_not_asked_of_a_source(tmp_path: Path) -> None:
     address = f"{LIBRARY}.trixie_amd64.deb"
-    lines = ["device", *DEBIAN_13]
     for known in ({}, {address: {**ENTRY, "package": "libedgetpu1-std", "version": "3"}}):
-        case = Case(tmp_path, lines, known=known)
-        assert case.value("needs_library", case.tpu) is False
-        assert case.value("needs_driver", case.tpu) is False
-    case = Case(tmp_path, lines, "cluster_tpu_packages: []", {})
-    assert case.value("needs_library", case.tpu) is True
-    assert case.value("needs_driver", case.tpu) is True
+        case = Case(tmp_path, DEBIAN_13, known=known)
+        assert case.value("fetches_library", case.tpu) is True
+        assert case.value("fetches_driver", case.tpu) is True
+    case = Case(tmp_path, DEBIAN_13, "cluster_tpu_packages: []", {})
+    assert case.value("fetches_library", case.tpu) is False
+    assert case.value("fetches_driver", case.tpu) is False
+    # By their names, once they are known, and not by the address.
+    known = {"https://a.example/x.deb": {**ENTRY, "package": "libedgetpu1-max"}}
+    case = Case(tmp_path, DEBIAN_13, "cluster_tpu_packages: [https://a.example/x.deb]", known)
+    assert case.value("fetches_library", case.tpu) is True
+    assert case.value("fetches_driver", case.tpu) is False
 
 
 def test_under_ansible_the_lock_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without clusteradm_files, which Ansible does not know; lookup('env') is Ansible's alone."""
     entry = {name: value for name, value in ENTRY.items() if name != "path"}
-    lines = ["device", "package libx 1:2.0-1", *DEBIAN_12]
+    lines = ["installed libx 1:2.0-1", *DEBIAN_12]
     assert Case(tmp_path, lines, OWN).value("known_packages") == {}
     (tmp_path / "clusteradm.lock").write_text(
         json.dumps({"version": 1, "packages": {"https://a.example/x.deb": entry}})

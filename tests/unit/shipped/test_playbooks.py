@@ -135,22 +135,6 @@ def test_a_package_that_is_fetched_has_one_file_for_each_architecture_and_build(
             assert all(re.fullmatch(r"(debian|ubuntu) \d\d(\.\d\d)?", release) for release in package.get("builds", {}))
 
 
-@pytest.mark.parametrize(
-    ("libedgetpu", "runtimes"),
-    [
-        # Google's last two, built against TensorFlow 2.5: newer runtimes crash with them (google-coral/edgetpu#812).
-        ("15.0", ["pycoral 2.0.0"]),
-        ("16.0", ["pycoral 2.0.0"]),
-        # Rebuilt against a newer TensorFlow, as their version says.
-        ("16.0TF2.17.1-1.bookworm", ["ai-edge-litert 2.1.0", "ai-edge-litert 2.3.0"]),
-        ("16.0TF2.19.1-1", ["ai-edge-litert 2.1.0", "ai-edge-litert 2.3.0"]),
-        ("16.0tf2.19.1-1.trixie", ["ai-edge-litert 2.1.0", "ai-edge-litert 2.3.0"]),
-    ],
-)
-def test_which_libraries_a_runtime_can_load(libedgetpu: str, runtimes: list[str]) -> None:
-    assert [row["name"] for row in RUNTIMES if re.search(row["libedgetpu"], libedgetpu)] == runtimes
-
-
 def test_what_is_about_the_compute_nodes_is_never_about_the_head() -> None:
     of_compute = {
         play["name"]: play["hosts"]
