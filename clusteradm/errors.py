@@ -13,6 +13,7 @@
           LoginRefused            4   transport.errors: it refuses this user and key
           WrongPassword           4   transport.password: it refuses this password
       TooManyOpenFiles            1   this process may open no more files
+      ChildFailed                 1   models.convert.child: a converter's process crashed
       LabError                    1   lab.machine: this machine cannot run a lab
 
 The number is the process's exit status. Any other exception is a defect of clusteradm: "internal error", exit status 1.

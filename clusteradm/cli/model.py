@@ -1,4 +1,4 @@
-"""Show the models that are deployed on the cluster, and look into model files."""
+"""Convert and inspect model files, and show the models that are deployed on the cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, model_inspect, show
+from clusteradm.cli import context, model_convert, model_inspect, model_log, show
 from clusteradm.cli.parser import Parser
 from clusteradm.models import advice
 from clusteradm.models.catalogue import catalogue, one_version
@@ -20,6 +20,7 @@ examples:
   clusteradm model list --json
   clusteradm model show digits
   clusteradm model show digits --version 2
+  clusteradm model convert net.tflite --calibration photos/ -o int8.tflite
   clusteradm model inspect mobilenet_v2_1.0_224_quant.tflite
 
 A model is deployed with clusteradm deploy-model, and used with clusteradm infer.
@@ -49,6 +50,8 @@ def add_arguments(parser: Parser) -> None:
     for verb in (listing, one):
         context.add_connection_arguments(verb, limit=False, forks=False)
     model_inspect.add(verbs)
+    model_convert.add(verbs)
+    model_log.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
