@@ -41,7 +41,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt clusteradm/lab/PACK
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(call install_debs,$(TEST_DEBS))
-	$(PIP) -e '.[lab,dev,docs]'
+	$(PIP) -e '.[lab,convert,dev,docs]'
 	@touch $@
 
 demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, infer; prints what it measured
@@ -49,7 +49,7 @@ demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, 
 
 test: $(VENV)/.tested lint docs-site ## the whole test suite, the lab's tests included (root)
 	$(PYTEST) -n $(WORKERS) tests/unit
-	$(PYTEST) -n 3 --durations=10 tests/test_wheel.py tests/lab
+	$(PYTEST) -n 3 --durations=10 tests/test_wheel.py tests/test_convert.py tests/lab
 
 lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs on a board
 	$(BIN)/ruff format --check .

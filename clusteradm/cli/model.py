@@ -1,4 +1,4 @@
-"""Models that are deployed on the cluster: shown, labelled, verified, removed; and model files: looked into."""
+"""Models on the cluster: shown, labelled, verified, removed; and model files: converted, looked into."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, model_change, model_inspect, model_verify, show
+from clusteradm.cli import context, model_change, model_convert, model_inspect, model_log, model_verify, show
 from clusteradm.cli.parser import Parser
 from clusteradm.inventory import Cluster
 from clusteradm.models import Reference, Repository, advice
@@ -24,6 +24,7 @@ examples:
   clusteradm model rollback digits
   clusteradm model verify
   clusteradm model remove digits:1
+  clusteradm model convert net.tflite --calibration photos/ -o int8.tflite
   clusteradm model inspect mobilenet_v2_1.0_224_quant.tflite
 
 A model is deployed with clusteradm deploy-model, and used with clusteradm infer.
@@ -56,6 +57,8 @@ def add_arguments(parser: Parser) -> None:
     model_change.add_verbs(verbs)
     model_verify.add_verb(verbs)
     model_inspect.add(verbs)
+    model_convert.add(verbs)
+    model_log.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:

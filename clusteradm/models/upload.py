@@ -56,7 +56,7 @@ def prepare(
     where = regular.readable(path)
     model = inspect(data, where)
     advice.check(model, where)
-    found = _label_file(labels, model.classes) if labels is not None else None
+    found = label_file(labels, model.classes) if labels is not None else None
     problems: list[str] = []
     if found is None:
         found = _labels_inside(data, model, problems)
@@ -74,7 +74,7 @@ def prepare(
     return Upload(manifest, model, files, (*advice.warnings(manifest, model, path.name), *problems))
 
 
-def _label_file(path: Path, classes: int | None) -> tuple[str, ...]:
+def label_file(path: Path, classes: int | None) -> tuple[str, ...]:
     """The labels of a file that the user names. Raises UsageError."""
     where = regular.readable(path)
     try:

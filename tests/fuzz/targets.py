@@ -16,7 +16,7 @@ from clusteradm.health import saved
 from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
-from clusteradm.models import labels
+from clusteradm.models import compiler_log, labels
 from clusteradm.models.inspection.report import report
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.models.upload import prepare
@@ -70,6 +70,12 @@ def label_file(data: bytes) -> None:
     for classes, name in ((None, "l.txt"), (3, "l.txt"), (3, "l.json"), (3, "l.yaml"), (3, "l.csv"), (3, "l.pbtxt")):
         with suppress(ClusteradmError):
             labels.render(labels.parse(text, classes, name))
+
+
+def log(data: bytes) -> None:
+    """A log of edgetpu_compiler."""
+    with suppress(ClusteradmError):
+        json.dumps([one.to_json() for one in compiler_log.parse(data.decode("utf-8", "replace"), "log")])
 
 
 def model_zip(data: bytes) -> None:
@@ -199,6 +205,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "inventory": inventory_file,
     "labels": label_file,
     "lock": lock_file,
+    "log": log,
     "model": model,
     "model_zip": model_zip,
     "node_lines": node_lines,
@@ -230,6 +237,12 @@ def made_seeds(target: str) -> list[bytes]:
         "lock": [
             b'{"version": 1, "packages": {"https://a.example/a.deb": {"sha256": "%s", "size": 5, "origin": "x", '
             b'"package": "ab", "version": "1.0", "architecture": "all"}}}' % (b"a" * 64)
+        ],
+        "log": [
+            b"Edge TPU Compiler version 16.0.384591198\nModel compiled successfully in 17 ms.\nInput model: m.tflite\n"
+            b"Input size: 7.37MiB\nOff-chip memory used for streaming uncached model parameters: 1.70MiB\n"
+            b"Number of operations that will run on CPU: 5\nCONV_2D   3   Mapped to Edge TPU\n"
+            b"CAST   1   Operation is working on an unsupported data type\nCompilation failed: no\n"
         ],
         "labels": [b"0 cat\n2: dog\n", b"cat\ndog\n"],
         "truth": [b"input,label\na.png,cat\n", b'{"input": "a", "label": 7}\n'],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from clusteradm import shipped, transport
@@ -29,6 +30,7 @@ PLAYBOOK = """\
 """
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
+FLOATS = MODEL.with_name("digits_float.tflite")
 TPU = {
     "address": "0000:01:00.0",
     "device": "apex_0",
@@ -167,6 +169,10 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("m --limit w1", together(answers("head", "repository-list", reply=LISTED), answers("w1", "repository-verify")))
     ],
     "model inspect": [("{model}", answers("w1"))],
+    "model convert": [
+        ("{floats} --calibration {tmp}/c.npy --truth {tmp}/truth.csv --compile -o {tmp}/m.tflite", answers("w1"))
+    ],
+    "model explain-log": [("{tmp}/c.log", answers("w1"))],
     "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
     "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],
     "undrain": [("w1", answers("head", "drains", reply={"drains": {"w1": {"reason": "", "by": "", "since": 0}}}))],
@@ -201,6 +207,8 @@ ELSEWHERE |= {"packages list", "packages forget"}
 def nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No lab, no SSH; and a playbook of one task instead of the shipped ones."""
     (tmp_path / "truth.csv").write_text("input,label\na,b\n")
+    (tmp_path / "c.log").write_text("Edge TPU Compiler version 16.0\nADD 1 Mapped to Edge TPU\n")
+    np.save(tmp_path / "c.npy", np.random.default_rng(0).random((2, 28, 28, 1), np.float32))
     for name in ("bootstrap.yml", "passwords.yml"):
         (tmp_path / name).write_text(PLAYBOOK)
     monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
@@ -238,7 +246,7 @@ def test_options_are_obeyed(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         hosts = Recorder()
         hosts.read = set()
         prepare(hosts)
-        typed = [*words, *text.format(tmp=tmp_path, model=MODEL).split()]
+        typed = [*words, *text.format(tmp=tmp_path, model=MODEL, floats=FLOATS).split()]
         args = parser(typed).parse_args(typed, Recording())
         args.typed, args.read = typed, set()
         with monkeypatch.context() as patch, suppress(ClusteradmError):

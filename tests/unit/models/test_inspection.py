@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from child import measured
-from made_models import variable
+from made_models import Made, variable
 
 from clusteradm.models.inspection import cost, edge_tpu
 from clusteradm.models.inspection.published import latency
@@ -21,59 +19,10 @@ from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.inspect import NotAModel
 
 HOSTILE = Path(__file__).resolve().parents[2] / "fixtures" / "models"
-KINDS = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 
 
-class Made:
-    """A model of one graph, made tensor by tensor and operation by operation."""
-
-    def __init__(self) -> None:
-        self.model = schema.ModelT()
-        self.model.version, self.model.operatorCodes, self.model.buffers = 3, [], [schema.BufferT()]
-        self.graph = schema.SubGraphT()
-        self.graph.tensors, self.graph.operators, self.graph.inputs, self.graph.outputs = [], [], [], []
-        self.model.subgraphs = [self.graph]
-
-    def tensor(
-        self, shape: tuple[int, ...], dtype: str = "int8", data: Any = None, signature: tuple[int, ...] = ()
-    ) -> int:
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type = f"t{len(self.graph.tensors)}", list(shape), KINDS[dtype]
-        if signature:
-            tensor.shapeSignature = list(signature)
-        if data is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-            self.model.buffers.append(buffer)
-            tensor.buffer = len(self.model.buffers) - 1
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
-
-    def weights(self, *shape: int, dtype: str = "int8") -> int:
-        return self.tensor(shape, dtype, np.ones(shape, dtype))
-
-    def add(self, name: str, inputs: list[int], outputs: list[int], kind: int = 0, options: Any = None) -> None:
-        number = getattr(schema.BuiltinOperator, name, None)
-        code = schema.OperatorCodeT()
-        code.version = 1
-        code.builtinCode = schema.BuiltinOperator.CUSTOM if number is None else number
-        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        if number is None:
-            code.customCode = name
-        self.model.operatorCodes.append(code)
-        operation = schema.OperatorT()
-        operation.opcodeIndex, operation.inputs, operation.outputs = len(self.model.operatorCodes) - 1, inputs, outputs
-        operation.builtinOptionsType, operation.builtinOptions = kind, options
-        self.graph.operators.append(operation)
-
-    def content(self, inputs: list[int], outputs: list[int]) -> bytes:
-        self.graph.inputs, self.graph.outputs = inputs, outputs
-        builder = flatbuffers.Builder(0)
-        builder.Finish(self.model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
-
-    def report(self, inputs: list[int], outputs: list[int]) -> Report:
-        return report(self.content(inputs, outputs), "m.tflite")
+def report_of(made: Made, inputs: list[int], outputs: list[int]) -> Report:
+    return report(made.content(inputs, outputs), "m.tflite")
 
 
 def texts(found: Report) -> list[str]:
@@ -164,7 +113,7 @@ def test_multiply_accumulates_by_hand() -> None:
     made.add("TRANSPOSE_CONV", [made.weights(4, dtype="int32"), made.weights(5, 2, 2, 16), deep], [up])
     flat = made.tensor((1, 7))
     made.add("FULLY_CONNECTED", [up, made.weights(7, 320), -1], [flat])
-    found = made.report([picture], [flat])
+    found = report_of(made, [picture], [flat])
     assert found.macs == 8 * 8 * 16 * 27 + 4 * 4 * 16 * 9 + 4 * 4 * 16 * 5 * 4 + 7 * 320
     # The output's shape, four int32, is no parameter; the biases are.
     assert found.parameters == 16 * 27 + 16 + 9 * 16 + 16 + 5 * 4 * 16 + 7 * 320
@@ -176,7 +125,7 @@ def test_shared_weights_count_once() -> None:
     weights = made.weights(4, 4)
     made.add("FULLY_CONNECTED", [first, weights, -1], [second])
     made.add("FULLY_CONNECTED", [second, weights, -1], [first])
-    assert made.report([first], [second]).parameters == 16
+    assert report_of(made, [first], [second]).parameters == 16
 
 
 @pytest.mark.parametrize(
@@ -198,7 +147,7 @@ def test_tasks(shapes: tuple[tuple[int, ...], ...], last: str, task: str, why: s
     made = Made()
     entry, end = made.tensor(shapes[0]), made.tensor(shapes[1])
     made.add(last, [entry], [end])
-    found = made.report([entry], [end])
+    found = report_of(made, [entry], [end])
     assert (found.task.kind, why in found.task.why) == (task, True)
 
 
@@ -207,9 +156,9 @@ def test_a_detector_by_its_outputs_or_its_operation() -> None:
     entry = made.tensor((1, 300, 300, 3))
     ends = [made.tensor(shape, "float32") for shape in ((1, 10, 4), (1, 10), (1, 10), (1,))]
     made.add("TFLite_Detection_PostProcess", [entry], ends)
-    assert made.report([entry], ends).task.kind == "detector"
+    assert report_of(made, [entry], ends).task.kind == "detector"
     made.model.operatorCodes[0].customCode = "mine"
-    found = made.report([entry], [ends[2], ends[0], ends[3], ends[1]])
+    found = report_of(made, [entry], [ends[2], ends[0], ends[3], ends[1]])
     assert (found.task.kind, "four outputs" in found.task.why) == ("detector", True)
 
 
@@ -220,7 +169,7 @@ def test_obstacles_in_the_order_in_which_to_mend_them() -> None:
     made.add("FlexErf", [entry], [a])
     made.add("ADD", [a, a], [b])
     made.add("LEAKY_RELU", [b], [c])
-    found = made.report([entry], [c])
+    found = report_of(made, [entry], [c])
     assert texts(found) == [
         "FlexErf (1): operations of TensorFlow itself (Flex), which neither an Edge TPU nor the nodes' runtimes have",
         "the input 't0' has no fixed shape: the compiler places every tensor in the chip's memory beforehand",
@@ -244,7 +193,7 @@ def test_what_only_a_setting_keeps_off() -> None:
     made.add("STRIDED_SLICE", [tensors[1], *ends], [tensors[2]], options, schema.StridedSliceOptionsT())
     made.add("FULLY_CONNECTED", [tensors[2], tensors[3], -1], [tensors[4]])
     made.add("SOFTMAX", [tensors[4]], [tensors[5]])
-    found = made.report([tensors[0], tensors[3]], [tensors[5]])
+    found = report_of(made, [tensors[0], tensors[3]], [tensors[5]])
     assert sorted(one.why for one in found.obstacles[:-1]) == [
         "a pooling with an activation in it is not supported",
         "a slice with steps other than 1 is not supported",
@@ -259,7 +208,7 @@ def test_control_flow_and_sixteen_bits() -> None:
     made = Made()
     entry, end = made.tensor((1, 4), "int16"), made.tensor((1, 4), "int16")
     made.add("ADD", [entry, entry], [end])
-    assert texts(made.report([entry], [end]))[0] == "int16 numbers: ADD (1): it is quantised to 16 bits"
+    assert texts(report_of(made, [entry], [end]))[0] == "int16 numbers: ADD (1): it is quantised to 16 bits"
 
 
 def test_a_compiled_model_and_its_token(compiled: Callable[..., bytes]) -> None:
