@@ -94,16 +94,17 @@ def _document(version: ListedVersion) -> dict[str, Any]:
 
 def _table(found: ModelList) -> show.Table:
     table = show.Table()
-    for column in ("model", "version", "labelled", "bytes", "input", "output", "sha256"):
+    for column in ("model", "version", "labelled", "bytes", "task", "input", "output", "sha256"):
         right = column in ("version", "bytes")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for version in found.versions:
         row = [version.name, str(version.version), ", ".join(version.labels) or "-"]
         if version.manifest is None:
-            row += ["", "its manifest is damaged"]
+            row += ["", "", "its manifest is damaged"]
         else:
             about = version.manifest
-            row += [f"{about.bytes:,}", _shapes(about.inputs), _shapes(about.outputs), about.sha256[:_SHORT]]
+            row += [f"{about.bytes:,}", about.task or "-", _shapes(about.inputs), _shapes(about.outputs)]
+            row.append(about.sha256[:_SHORT])
         table.add_row(*row)
     return table
 
@@ -143,6 +144,8 @@ def _of_cluster(name: str, found: ModelFound, cluster: Cluster) -> Iterator[tupl
 def _of_model(about: Manifest) -> Iterator[tuple[str, str]]:
     """What is in it."""
     yield "size", f"{about.bytes:,} bytes"
+    answers = f", answers with a score of {about.threshold:g} at least" if about.threshold is not None else ""
+    yield "task", (about.task or "unknown") + answers
     yield "sha256", about.sha256
     yield from (("input", f"{tensor.name}: {tensor}") for tensor in about.inputs)
     yield from (("output", f"{tensor.name}: {tensor}") for tensor in about.outputs)

@@ -52,7 +52,7 @@ class Stored:
 @dataclass
 class Verified:
     """The hosts that read the files as they were sent, and the errors of the others. `refused`: why the runtimes of the
-    hosts that could try it cannot load the model, None for one that can."""
+    hosts that could try it cannot load the model, None for one that can; others have no runtime, or were too slow."""
 
     hosts: list[str] = field(default_factory=list)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
@@ -105,7 +105,8 @@ class Repository:
                 verified.failed[host] = HostFailed("; ".join(_difference(name, found.get(name)) for name in wrong))
             else:
                 verified.hosts.append(host)
-                verified.refused[host] = reply.refused
+                if reply.tried:
+                    verified.refused[host] = reply.refused
         return verified
 
     def list(self) -> ModelList:

@@ -66,7 +66,8 @@ def verify(request: VerifyModel) -> Digests:
         if None not in found.values() or time.monotonic() > end:
             load = request.load if found.get(MODEL) is not None else None
             model = os.path.join(request.path, MODEL)
-            return Digests(found, loading.refusal(request.user, model, load) if load else None)
+            tried = loading.trial(request.user, model, load) if load else loading.Trial(False)
+            return Digests(found, tried.tried, tried.refused)
         time.sleep(0.5)
 
 
@@ -209,7 +210,10 @@ def _keep(file: Any) -> None:
 def _is_same(path: str, request: AddModel) -> bool:
     """Whether a version is whole, has exactly these files, and is fed and read in the same way."""
     about, known = store.manifest(path), store.sums(path)
-    if about is None or about.feed != request.manifest.feed:
+    new = request.manifest
+    if about is None or (about.feed, about.threshold) != (new.feed, new.threshold):
+        return False
+    if about.task not in (None, new.task):  # None: of an earlier program, or unknown
         return False
     if not known:
         return not os.path.exists(os.path.join(path, SUMS)) and _holds(path, request.files)

@@ -18,6 +18,7 @@ from clusteradm.lab.digits import __file__ as digits_file
 from clusteradm.node import session
 from clusteradm.node.blobs import path_of
 from clusteradm.node.models import uses
+from clusteradm.node.models.loading import Trial
 from clusteradm.node.spec.wire import names
 from clusteradm.testing import FakeHosts
 from clusteradm.transport.node import NodeError
@@ -31,7 +32,7 @@ MODEL = Path(digits_file).with_name("digits.tflite")
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the models on a head whose state and share are below tmp_path."""
     monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("clusteradm.node.models.loading.refusal", lambda *args: None)
+    monkeypatch.setattr("clusteradm.node.models.loading.trial", lambda *args: Trial(True))
     monkeypatch.setattr("clusteradm.node.job.starter.running", lambda jobs: set())
     folder = tmp_path / "shared" / "models"
     folder.mkdir(parents=True)

@@ -40,9 +40,11 @@ class AddModel(Request[Addition]):
 
 @dataclass(eq=False, repr=False)
 class Digests(Record):
-    """The sha256 of each file, None where it is not there. `refused`: why the host's runtime cannot load the model."""
+    """The sha256 of each file, None where it is not there. `tried`: whether the host's runtime could try to load the
+    model; `refused`: why it cannot load it."""
 
     sha256: Dict[str, Optional[str]]
+    tried: bool = False
     refused: Optional[str] = field(default=None, metadata=limits(most=2000))
 
 
