@@ -81,7 +81,15 @@ def run(args: argparse.Namespace) -> int:
                 show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
 
         progress = shown.enter_context(transfer("sending the model"))
-        done = deploy(connections, upload, args.version, args.limit or None, progress=progress, on_stored=on_stored)
+        done = deploy(
+            connections,
+            upload,
+            args.version,
+            args.limit or None,
+            progress=progress,
+            on_stored=on_stored,
+            on_lost=lambda: show.message("the connection to the head is lost; connecting again, to send the rest ..."),
+        )
     for warning in done.warnings[len(upload.warnings) :]:
         show.message(f"warning: {warning}")
     _show(args, done)

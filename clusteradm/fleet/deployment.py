@@ -24,8 +24,8 @@ class Deployment:
     @property
     def ok(self) -> bool:
         """Whether every host sees the model as it was sent, and one of them at least can load it."""
-        refused = self.verified.refused.values()
-        return not self.verified.failed and not (refused and all(refused))
+        reasons = [self.verified.refused.get(host) for host in self.verified.hosts]
+        return not self.verified.failed and not (reasons and all(reasons))
 
 
 def deploy(
@@ -36,17 +36,19 @@ def deploy(
     *,
     progress: Callable[[int, int], None] = lambda sent, total: None,
     on_stored: Callable[[Stored], None] = lambda stored: None,
+    on_lost: Callable[[], None] = lambda: None,
 ) -> Deployment:
     """Store a model under `version`, or the next one, and verify it from every host, or from those of `limit`.
 
-    `progress`: gets bytes sent and bytes in all; `on_stored`: gets the version once it is stored. Raises UsageError
+    `progress`: gets bytes sent and bytes in all; `on_stored`: gets the version once it is stored;
+    `on_lost`: is called when the head is sought again after a lost connection. Raises UsageError
     where the version exists with other files, HostUnreachable or HostFailed for the head.
     """
     cluster = connections.cluster
     hosts = cluster.select(limit) if limit is not None else tuple(cluster.hosts.values())
     connections.open({host.name: host for host in (cluster.head, *hosts)}.values())
     repository = Repository(connections, cluster)
-    stored = repository.add(upload, version, progress)
+    stored = repository.add(upload, version, progress, on_lost)
     on_stored(stored)
     verified = repository.verify(stored, upload, hosts)
     # In the inventory's order, not in that of the answers.

@@ -164,7 +164,10 @@ class Session:
                 "boot": boot_id(),
             }
         if do == names.BLOB:
-            return blobs.receive(str(request["sha256"]), int(request["size"]), self._input.read)
+            size = int(request["size"])
+            total = request.get("total")
+            part = blobs.Part(int(request.get("offset", 0)), size, size if total is None else int(total))
+            return blobs.receive(str(request["sha256"]), part, self._input.read)
         if do == names.APPLY:
             return self._stream(batch.start(request), 0, reply)
         if do == names.FOLLOW:

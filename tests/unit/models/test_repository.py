@@ -205,6 +205,7 @@ def test_an_interrupted_upload_leaves_nothing_visible(head: Head, monkeypatch: p
 def test_a_damaged_body_never_becomes_a_version(head: Head) -> None:
     digest = head.put(b"one")
     (head.state / "blobs" / digest).write_bytes(b"two")
+    assert os.listdir(head.shared / "models") == []
     request = {"shared": str(head.shared), "user": USER, "name": "m", "version": None}
     with pytest.raises(OSError, match="arrived with sha256"):
         repository.add({**request, "files": {"model.tflite": digest}, "manifest": MANIFEST}, lambda reply: None)

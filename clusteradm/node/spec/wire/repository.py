@@ -10,22 +10,22 @@ from clusteradm.node.spec.wire.request import Request
 from clusteradm.node.spec.wire.versions import LABEL, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
-ADDED, REPAIRED, UNCHANGED, TAKEN = "added", "repaired", "unchanged", "taken"
+ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING = "added", "repaired", "unchanged", "taken", "lacking"
 
 
 @dataclass(eq=False, repr=False)
 class Addition(Record):
     """Outcome of an addition. "taken": that version is there with other files, and stays as it is; "repaired": it was
-    there with these files, but they were damaged since."""
+    there with these files, but they were damaged since; "lacking": not all bodies are here, and nothing was done."""
 
-    state: str = field(metadata=limits(choices=(ADDED, REPAIRED, UNCHANGED, TAKEN)))
+    state: str = field(metadata=limits(choices=(ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING)))
     version: int
     path: str
 
 
 @dataclass(eq=False, repr=False)
 class AddModel(Request[Addition]):
-    """Store a model whose files came as bodies (name -> sha256).
+    """Store a model whose files came as bodies (name -> sha256), which are removed then.
 
     Without a version: under the next one, or the latest where that has these very files.
     """
