@@ -113,12 +113,15 @@ def _show(args: argparse.Namespace, done: Deployment) -> None:
                 "verified": verified.hosts,
                 "loaded": _loading(done),
                 "failed": {host: str(error) for host, error in verified.failed.items()},
+                "copied": None if done.copies is None else list(done.copies.hosts),
                 "warnings": list(done.warnings),
             },
         )
     elif verified.hosts:
         show.stdout.print(f"sha256 verified from {counted(len(verified.hosts), 'host')}: {', '.join(verified.hosts)}")
         _show_trial(done)
+        if done.copies is not None:
+            show.stdout.print(f"copied to the disks of {counted(len(done.copies.hosts), 'host')}")
     for host, error in verified.failed.items():
         text = next_step.complete(str(error), args)
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")

@@ -9,7 +9,7 @@ from typing import Any
 from clusteradm.cli import context, model_change, model_inspect, model_verify, show
 from clusteradm.cli.parser import Parser
 from clusteradm.inventory import Cluster
-from clusteradm.models import Reference, Repository, advice
+from clusteradm.models import Reference, Repository, advice, copies
 from clusteradm.models.versions import uses_text
 from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.repository import ListedVersion, ModelFound, ModelList
@@ -136,6 +136,8 @@ def _of_cluster(name: str, found: ModelFound, cluster: Cluster) -> Iterator[tupl
     yield "versions", f"also {', '.join(others)}" if others else "no other"
     yield "where", f"{found.path} on {cluster.head.name}, under this path on every host"
     mine = sorted(label for label, number in found.labels.items() if number == found.version)
+    if copies.are_kept(cluster):
+        yield "copies", "on the disk of every host" if mine or latest else "none: neither the latest, nor labelled"
     other = [f"{label}: version {number}" for label, number in sorted(found.labels.items()) if label not in mine]
     yield "labelled", (", ".join(mine) or "no") + (f" ({', '.join(other)})" if other else "")
     yield "used by", uses_text([use for use in found.uses if use.version == found.version]) or "nothing that runs"

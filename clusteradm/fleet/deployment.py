@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from clusteradm import health
+from clusteradm.models.copies import Spread, are_kept, spread
 from clusteradm.models.repository import Repository, Stored, Verified, too_old
 from clusteradm.models.upload import Upload
 from clusteradm.transport import Connections
@@ -14,12 +15,13 @@ from clusteradm.transport import Connections
 @dataclass(frozen=True)
 class Deployment:
     """Result of a deployment. `verified`: the hosts that see the files as they were sent, and those that do not;
-    `warnings`: what the owner of the model should know."""
+    `warnings`: what the owner of the model should know; `copies`: on the hosts' disks, None where none are kept."""
 
     upload: Upload
     stored: Stored
     verified: Verified
     warnings: tuple[str, ...]
+    copies: Spread | None = None
 
     @property
     def ok(self) -> bool:
@@ -53,12 +55,16 @@ def deploy(
     verified = repository.verify(stored, upload, hosts)
     # In the inventory's order, not in that of the answers.
     verified.hosts.sort(key=[host.name for host in hosts].index)
+    copies = None
+    if are_kept(cluster):
+        copies = spread(connections, cluster, [cluster.hosts[name] for name in verified.hosts])
     warnings = (
         *upload.warnings,
         *_refused_warnings(verified),
         *_runtime_warnings(connections, upload, verified.hosts),
+        *(copies.warnings() if copies is not None else ()),
     )
-    return Deployment(upload, stored, verified, warnings)
+    return Deployment(upload, stored, verified, warnings, copies)
 
 
 def _refused_warnings(verified: Verified) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ HANDLERS = {
     names.REPOSITORY_LIST: "clusteradm.node.models.repository:list_versions",
     names.REPOSITORY_LABEL: "clusteradm.node.models.labels:label",
     names.REPOSITORY_ROLLBACK: "clusteradm.node.models.labels:roll_back",
+    names.REPOSITORY_COPIES: "clusteradm.node.models.copies:keep",
     names.REPOSITORY_REMOVE: "clusteradm.node.models.removal:remove",
     names.JOB_CREATE: "clusteradm.node.job.making:create",
     names.JOB_PART: "clusteradm.node.job.making:add_part",

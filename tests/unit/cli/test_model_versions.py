@@ -24,7 +24,7 @@ from clusteradm.node.spec.wire import names
 from clusteradm.testing import FakeHosts, FakeNode
 from clusteradm.transport.node import NodeError
 
-from .conftest import Run, document
+from .conftest import INVENTORY, Run, document
 
 MODEL = Path(digits_file).with_name("digits.tflite")
 
@@ -350,3 +350,43 @@ def test_what_is_there_is_not_sent_again(deployed: Path, run: Run, monkeypatch: 
     monkeypatch.setattr(FakeNode, "put_blobs", lambda *args: pytest.fail("what is there is not sent"))
     again = ("--name", "m", "--mean", "128", "--std", "127.5", "--limit", "head")
     assert "m version 2: unchanged" in run("deploy-model", MODEL, *again)
+
+
+def test_copies_are_kept_where_the_inventory_says_so(
+    inventory: Path,
+    answers: Callable[..., None],
+    hosts: FakeHosts,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    repository: Path,
+) -> None:
+    """Of the latest version, and of those with a label; on every host but the head."""
+    inventory.write_text(INVENTORY.replace("vars: {", "vars: {cluster_models: local, "))
+    answers(names.REPOSITORY_ADD, names.REPOSITORY_LIST, names.REPOSITORY_LABEL, names.REPOSITORY_SHOW)
+    answers(names.REPOSITORY_VERIFY, on=("head", "w1", "w2"))
+    wanted: list[list[str]] = []
+
+    def keep(fields: Mapping[str, Any]) -> dict[str, Any]:
+        wanted.append(sorted(path.split("/")[-2] for path in fields["models"].values()))
+        return {}
+
+    hosts["w1"].answer_always(names.REPOSITORY_COPIES, keep)
+    hosts["w2"].answer(names.REPOSITORY_COPIES, {})
+    hosts["w2"].answer(names.REPOSITORY_COPIES, {"failed": {"ab" * 32: "no room"}})
+    out = run("deploy-model", MODEL, "--name", "m")
+    assert "copied to the disks of 2 hosts" in out
+    other = MODEL.parent / "labels.txt"
+    text = said(capsys, "deploy-model", MODEL, "--name", "n", "--labels", other, status=0)
+    assert "warning: not copied to its disk: w2: no room" in text
+    assert wanted == [["1"], ["1"]]  # the same file is one copy
+    data = hashlib.sha256(MODEL.read_bytes()).hexdigest()
+    hosts["w2"].answer_always(names.REPOSITORY_COPIES, {"mended": [data]})
+    text = said(capsys, "model", "verify", status=3)
+    assert "damaged on the disk of w2, and copied again: " in text
+    assert document(run("model", "verify", "--json", "--limit", "w1"))["copies"] == {
+        "hosts": ["w1"],
+        "mended": {},
+        "failed": {},
+    }
+    run("model", "label", "m", 1, "stable")
+    assert "on the disk of every host" in run("model", "show", "m")

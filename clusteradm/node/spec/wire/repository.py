@@ -121,3 +121,23 @@ class ListModels(Request[ModelList]):
     shared: str
     user: str
     do = names.REPOSITORY_LIST
+
+
+@dataclass(eq=False, repr=False)
+class Copies(Record):
+    """The copies of models on a host, by their sha256. `mended`: those that were damaged, and are well again;
+    `removed`: how many were not wanted; `failed`: why one could not be made."""
+
+    made: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{64}"))
+    mended: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{64}"))
+    removed: int = 0
+    failed: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False, repr=False)
+class KeepCopies(Request[Copies]):
+    """Keep copies of these models (sha256 -> path on the share) on this host's disk, and of no others."""
+
+    user: str
+    models: Dict[str, str]
+    do = names.REPOSITORY_COPIES
