@@ -60,9 +60,8 @@ exit status:
 
 _MOST_WARNINGS = 10  # of one kind
 _MOST_SHOWN = 3  # failed inputs
-_TOP = 5  # classes per result
 # Options that say how a job is to be started.
-_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "limit", "detach")
+_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "threshold", "limit", "detach")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--truth", type=Path, metavar="FILE", help="right answers, to measure the accuracy")
     parser.add_argument(
-        "--top", type=_count, metavar="K", help=f"classes per result; 0: whole outputs (default: {_TOP})"
+        "--top", type=_count, metavar="K", help="classes per result; 0: whole outputs (default: 5 of a classifier)"
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
@@ -181,14 +180,21 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
     mean, std, layout = feed_options.values(args)
     feed = Feed(mean, std, layout, "user") if std or layout else None
     plan = Plan.make(
-        connections, args.model, _version(args), limit=args.limit, ranks=args.ranks, cpu=args.cpu, feed=feed
+        connections,
+        args.model,
+        _version(args),
+        limit=args.limit,
+        ranks=args.ranks,
+        cpu=args.cpu,
+        feed=feed,
+        threshold=args.threshold,
     )
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
         show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(inputs, plan, top=_TOP if args.top is None else args.top, progress=progress)
+        job, total = jobs.submit(inputs, plan, top=plan.top(args.top), progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job

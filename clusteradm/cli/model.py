@@ -9,7 +9,7 @@ from typing import Any
 from clusteradm.cli import context, model_change, model_convert, model_inspect, model_log, model_verify, show
 from clusteradm.cli.parser import Parser
 from clusteradm.inventory import Cluster
-from clusteradm.models import Reference, Repository, advice
+from clusteradm.models import Reference, Repository, advice, copies
 from clusteradm.models.versions import uses_text
 from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.repository import ListedVersion, ModelFound, ModelList
@@ -97,16 +97,17 @@ def _document(version: ListedVersion) -> dict[str, Any]:
 
 def _table(found: ModelList) -> show.Table:
     table = show.Table()
-    for column in ("model", "version", "labelled", "bytes", "input", "output", "sha256"):
+    for column in ("model", "version", "labelled", "bytes", "task", "input", "output", "sha256"):
         right = column in ("version", "bytes")
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for version in found.versions:
         row = [version.name, str(version.version), ", ".join(version.labels) or "-"]
         if version.manifest is None:
-            row += ["", "its manifest is damaged"]
+            row += ["", "", "its manifest is damaged"]
         else:
             about = version.manifest
-            row += [f"{about.bytes:,}", _shapes(about.inputs), _shapes(about.outputs), about.sha256[:_SHORT]]
+            row += [f"{about.bytes:,}", about.task or "-", _shapes(about.inputs), _shapes(about.outputs)]
+            row.append(about.sha256[:_SHORT])
         table.add_row(*row)
     return table
 
@@ -138,6 +139,8 @@ def _of_cluster(name: str, found: ModelFound, cluster: Cluster) -> Iterator[tupl
     yield "versions", f"also {', '.join(others)}" if others else "no other"
     yield "where", f"{found.path} on {cluster.head.name}, under this path on every host"
     mine = sorted(label for label, number in found.labels.items() if number == found.version)
+    if copies.are_kept(cluster):
+        yield "copies", "on the disk of every host" if mine or latest else "none: neither the latest, nor labelled"
     other = [f"{label}: version {number}" for label, number in sorted(found.labels.items()) if label not in mine]
     yield "labelled", (", ".join(mine) or "no") + (f" ({', '.join(other)})" if other else "")
     yield "used by", uses_text([use for use in found.uses if use.version == found.version]) or "nothing that runs"
@@ -146,6 +149,8 @@ def _of_cluster(name: str, found: ModelFound, cluster: Cluster) -> Iterator[tupl
 def _of_model(about: Manifest) -> Iterator[tuple[str, str]]:
     """What is in it."""
     yield "size", f"{about.bytes:,} bytes"
+    answers = f", answers with a score of {about.threshold:g} at least" if about.threshold is not None else ""
+    yield "task", (about.task or "unknown") + answers
     yield "sha256", about.sha256
     yield from (("input", f"{tensor.name}: {tensor}") for tensor in about.inputs)
     yield from (("output", f"{tensor.name}: {tensor}") for tensor in about.outputs)

@@ -9,7 +9,7 @@ from clusteradm.cli.parser import Commands, Parser
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
-from clusteradm.models import Reference, Repository
+from clusteradm.models import Reference, Repository, copies
 from clusteradm.models.manifest import check_name
 from clusteradm.models.reference import check_label, check_version
 from clusteradm.models.versions import Moved, Versions
@@ -86,17 +86,29 @@ def _add_name(parser: Parser) -> None:
 
 def _set_label(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
     _show_moved(args, Versions(connections, cluster).label(args.name, args.version, args.label))
+    _spread(connections, cluster)
     return 0
 
 
 def _take_label(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
     _show_moved(args, Versions(connections, cluster).unlabel(args.name, args.label))
+    _spread(connections, cluster)
     return 0
 
 
 def _roll_back(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
     _show_moved(args, Versions(connections, cluster).roll_back(args.name, args.label))
+    _spread(connections, cluster)
     return 0
+
+
+def _spread(connections: Connections, cluster: Cluster) -> None:
+    """Have the hosts keep copies of what they are to have now."""
+    if copies.are_kept(cluster):
+        hosts = tuple(cluster.hosts.values())
+        connections.open(hosts)
+        for text in copies.spread(connections, cluster, hosts).warnings():
+            show.message(f"warning: {text}")
 
 
 def _show_moved(args: argparse.Namespace, moved: Moved) -> None:
@@ -115,6 +127,7 @@ def _remove(args: argparse.Namespace, connections: Connections, cluster: Cluster
         show.message("nothing was removed")
         return 0
     removed = Versions(connections, cluster).remove(wanted)
+    _spread(connections, cluster)
     if args.json:
         show.json_document("model remove", {"name": wanted.name, "removed": list(removed)})
     else:

@@ -10,7 +10,8 @@ from clusteradm.cli.parser import Commands
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster
-from clusteradm.models import Reference
+from clusteradm.models import Reference, copies
+from clusteradm.models.copies import Spread
 from clusteradm.models.verification import Damage, Verification, verify
 from clusteradm.transport import Connections
 
@@ -51,8 +52,9 @@ def _verify(args: argparse.Namespace, connections: Connections, cluster: Cluster
             show.message(f"{len(done)} of {counted(len(hosts), 'host')}")
 
     result = verify(connections, cluster, wanted, hosts, tell)
+    spread = copies.spread(connections, cluster, hosts) if copies.are_kept(cluster) else None
     if args.json:
-        show.json_document("model verify", _document(result))
+        show.json_document("model verify", _document(result, spread))
     elif result.versions:
         show.stdout.print(_table(result))
     else:
@@ -60,17 +62,34 @@ def _verify(args: argparse.Namespace, connections: Connections, cluster: Cluster
     if not args.json:
         for text in _texts(result):
             show.message(next_step.complete(text, args))
+    if spread is not None:
+        _show_copies(args, spread)
     for host, error in result.failed.items():
         text = next_step.complete(str(error), args)
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
     if any(isinstance(error, HostUnreachable) for error in result.failed.values()):
         return HostUnreachable.exit_code
-    return 0 if result.ok else 3
+    return 0 if result.ok and (spread is None or not (spread.failed or spread.mended)) else 3
 
 
-def _document(result: Verification) -> dict[str, object]:
+def _show_copies(args: argparse.Namespace, spread: Spread) -> None:
+    """What became of the copies on the hosts' own disks."""
+    if not args.json:
+        show.stdout.print(f"copies on the disks of {counted(len(spread.hosts), 'host')}: as they were stored")
+    for host, versions in spread.mended.items():
+        show.message(f"damaged on the disk of {host}, and copied again: {', '.join(versions)}")
+    for text in spread.warnings():
+        show.message(f"warning: {next_step.complete(text, args)}")
+
+
+def _document(result: Verification, spread: Spread | None) -> dict[str, object]:
+    copied = None
+    if spread is not None:
+        failed = {host: str(error) for host, error in spread.failed.items()}
+        copied = {"hosts": list(spread.hosts), "mended": spread.mended, "failed": failed}
     return {
         "ok": result.ok,
+        "copies": copied,
         "hosts": list(result.hosts),
         "failed": {host: str(error) for host, error in result.failed.items()},
         "versions": [

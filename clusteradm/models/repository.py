@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clusteradm.errors import ClusteradmError, HostFailed, UsageError
+from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.models.reference import Reference
 from clusteradm.models.upload import Upload
@@ -15,6 +15,7 @@ from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.repository import (
     FOR_CPU,
     FOR_TPU,
+    LACKING,
     TAKEN,
     UNCHANGED,
     AddModel,
@@ -31,6 +32,10 @@ from clusteradm.transport import Connections
 # edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
 _RUNTIME = re.compile(r"RuntimeVersion\((\d{1,9})\)")
 
+# Seconds to seek the head after a lost connection; connections in a row that bring nothing; times that a file is sent.
+_RECONNECT = 300.0
+_MOST_IDLE = 3
+_MOST_SENT = 50
 # Seconds for an answer that needs to look at every version.
 _LISTING = 60.0
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
@@ -52,11 +57,46 @@ class Stored:
 @dataclass
 class Verified:
     """The hosts that read the files as they were sent, and the errors of the others. `refused`: why the runtimes of the
-    hosts that could try it cannot load the model, None for one that can."""
+    hosts that could try it cannot load the model, None for one that can; others have no runtime, or were too slow."""
 
     hosts: list[str] = field(default_factory=list)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
     refused: dict[str, str | None] = field(default_factory=dict)
+
+
+class _Sent:
+    """What was sent of an upload. It is worth another connection after each that has brought some of it."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None) -> None:
+        self._progress = progress
+        self._most = self._before = 0
+        self._idle = 0
+
+    def tell(self, sent: int, total: int) -> None:
+        """Note it, and pass it on."""
+        self._most = max(self._most, sent)
+        if self._progress is not None:
+            self._progress(sent, total)
+
+    def anew(self) -> bool:
+        """Whether to try another connection: unless several in a row have brought nothing."""
+        self._idle = 0 if self._most > self._before else self._idle + 1
+        self._before = self._most
+        return self._idle < _MOST_IDLE
+
+
+def _explained(error: HostFailed) -> HostFailed:
+    """The error, with what to do about it."""
+    if "arrived damaged" in error.what:
+        return HostFailed(error.what, where=error.where, next_step="nothing was stored; run the command again")
+    if "No space left on device" not in error.what:
+        return error
+    return HostFailed(
+        f"its disk is full, and nothing was stored: {error.what}",
+        where=error.where,
+        next_step="make room: remove versions (clusteradm model list, then clusteradm model remove NAME:VERSION) "
+        "or jobs (clusteradm job list)",
+    )
 
 
 class Repository:
@@ -68,16 +108,40 @@ class Repository:
         self._shared = cluster.setting("cluster_shared")
         self._user = cluster.setting("cluster_user")
 
-    def add(self, upload: Upload, version: int | None, progress: Callable[[int, int], None] | None = None) -> Stored:
-        """Store a model under `version`, or the next one. The same files again are "unchanged".
+    def add(
+        self,
+        upload: Upload,
+        version: int | None,
+        progress: Callable[[int, int], None] | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> Stored:
+        """Store a model under `version`, or the next one. The same files again are "unchanged", and are not sent.
 
-        Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and bytes in all.
+        A lost connection is sought again for five minutes, and the upload goes on where it was; `on_lost` is called
+        then. Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and in all.
         """
+        name, digests = upload.manifest.name, upload.digests
+        request = AddModel(self._shared, name, version, digests, upload.manifest)
+        bodies = {digests[file]: data for file, data in upload.files.items()}
+        sent = _Sent(progress)
+        reply = None
         node = self._connections.node(self._cluster.head)
-        digests = upload.digests
-        node.put_blobs({digests[name]: data for name, data in upload.files.items()}, progress)
-        name = upload.manifest.name
-        reply = node.call(AddModel(self._shared, name, version, digests, upload.manifest))
+        for _ in range(_MOST_SENT):
+            try:
+                reply = node.call(request)
+                if reply.state != LACKING:
+                    break
+                node.put_blobs(bodies, sent.tell)
+            except HostUnreachable:
+                if not sent.anew():
+                    raise
+                on_lost()
+                node = self._connections.reconnect(self._cluster.head, _RECONNECT)
+            except HostFailed as error:
+                raise _explained(error) from error
+        if reply is None or reply.state == LACKING:
+            what = f"it does not keep the files of the model, which were sent {_MOST_SENT} times"
+            raise HostFailed(what, where=self._cluster.head.name, next_step="see that nothing else empties its storage")
         if reply.state == TAKEN:
             raise UsageError(
                 f"version {version} of {name} is there with other content, and a version never changes",
@@ -105,7 +169,8 @@ class Repository:
                 verified.failed[host] = HostFailed("; ".join(_difference(name, found.get(name)) for name in wrong))
             else:
                 verified.hosts.append(host)
-                verified.refused[host] = reply.refused
+                if reply.tried or reply.refused:
+                    verified.refused[host] = reply.refused
         return verified
 
     def list(self) -> ModelList:

@@ -35,6 +35,7 @@ HANDLERS = {
     names.REPOSITORY_LIST: "clusteradm.node.models.repository:list_versions",
     names.REPOSITORY_LABEL: "clusteradm.node.models.labels:label",
     names.REPOSITORY_ROLLBACK: "clusteradm.node.models.labels:roll_back",
+    names.REPOSITORY_COPIES: "clusteradm.node.models.copies:keep",
     names.REPOSITORY_REMOVE: "clusteradm.node.models.removal:remove",
     names.JOB_CREATE: "clusteradm.node.job.making:create",
     names.JOB_PART: "clusteradm.node.job.making:add_part",
@@ -165,7 +166,10 @@ class Session:
                 "boot": boot_id(),
             }
         if do == names.BLOB:
-            return blobs.receive(str(request["sha256"]), int(request["size"]), self._input.read)
+            size = int(request["size"])
+            total = request.get("total")
+            part = blobs.Part(int(request.get("offset", 0)), size, size if total is None else int(total))
+            return blobs.receive(str(request["sha256"]), part, self._input.read)
         if do == names.APPLY:
             return self._stream(batch.start(request), 0, reply)
         if do == names.FOLLOW:

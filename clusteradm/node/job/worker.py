@@ -35,7 +35,8 @@ class Worker:
         self.engine = Engine(read_model(mine.model.path, mine.model.sha256), mine.place.pci_address)
         feed = Preprocessor(self.engine.input, mine.model.input.feed)
         folder = mine.folder
-        self._answers = Postprocessor(self.engine.outputs, mine.top, os.path.join(folder, files.outputs(folder)))
+        outputs = os.path.join(folder, files.outputs(folder))
+        self._answers = Postprocessor(self.engine.outputs, mine.top, outputs, mine.model.threshold)
         pulse.load(self.engine.load_seconds)
         if mine.warm_up:
             pulse.warm_up()

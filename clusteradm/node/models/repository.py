@@ -20,6 +20,7 @@ from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, SUMS, sums_text
 from clusteradm.node.spec.wire.repository import (
     ADDED,
+    LACKING,
     REPAIRED,
     TAKEN,
     UNCHANGED,
@@ -45,12 +46,12 @@ _LIST_BYTES = 4 << 20
 def add(request: AddModel) -> Addition:
     """Store a model whose files came as bodies."""
     model = store.model_folder(request.shared, request.name)
-    with ExitStack() as stack:
-        sources = {
-            name: stack.enter_context(open(blobs.path_of(digest), "rb")) for name, digest in request.files.items()
-        }
-        stack.enter_context(store.locked(model))
-        return _add(model, request, sources)
+    with store.locked(model):
+        done = _add(model, request)
+    if done.state in (ADDED, REPAIRED):
+        for digest in request.files.values():
+            blobs.drop(digest)
+    return done
 
 
 @handles(VerifyModel)
@@ -66,7 +67,8 @@ def verify(request: VerifyModel) -> Digests:
         if None not in found.values() or time.monotonic() > end:
             load = request.load if found.get(MODEL) is not None else None
             model = os.path.join(request.path, MODEL)
-            return Digests(found, loading.refusal(request.user, model, load) if load else None)
+            tried = loading.trial(request.user, model, load) if load else loading.Trial(False)
+            return Digests(found, tried.tried, tried.refused)
         time.sleep(0.5)
 
 
@@ -134,7 +136,7 @@ def _listed(shared: str) -> ModelList:
     return ModelList(tuple(found), len(every) - len(found), tuple(damaged))
 
 
-def _add(model: str, request: AddModel, sources: Dict[str, Any]) -> Addition:
+def _add(model: str, request: AddModel) -> Addition:
     there = store.versions(model)
     version = request.version
     same_as = version if version is not None else (there[-1] if there else None)
@@ -143,18 +145,34 @@ def _add(model: str, request: AddModel, sources: Dict[str, Any]) -> Addition:
         if _is_same(path, request):
             return Addition(UNCHANGED, same_as, path)
         if _was_same(path, request, same_as):
-            store.discard(store.hide(path))
-            return Addition(REPAIRED, same_as, _publish(model, request, same_as, sources))
+            return _publish(REPAIRED, model, request, same_as)
         if version is not None:
             return Addition(TAKEN, version, path)
     if version is None:
         version = max(there[-1] if there else 0, store.read_versions(model).last) + 1
-    return Addition(ADDED, version, _publish(model, request, version, sources))
+    return _publish(ADDED, model, request, version)
 
 
-def _publish(model: str, request: AddModel, version: int, sources: Dict[str, Any]) -> str:
-    """Write the version under a hidden name, verify it, have it on the disk, and rename it; its path."""
+def _publish(state: str, model: str, request: AddModel, version: int) -> Addition:
+    """Write the version under a hidden name, verify it, have it on the disk, and rename it."""
     path = os.path.join(model, str(version))
+    with ExitStack() as stack:
+        try:
+            sources = {
+                name: stack.enter_context(open(blobs.path_of(digest), "rb")) for name, digest in request.files.items()
+            }
+        except FileNotFoundError:
+            return Addition(LACKING, version, path)
+        fresh = _written(model, request, version, sources)
+    if state == REPAIRED:
+        store.discard(store.hide(path))
+    os.rename(fresh, path)
+    atomic.sync_folder(model)
+    return Addition(state, version, path)
+
+
+def _written(model: str, request: AddModel, version: int, sources: Dict[str, Any]) -> str:
+    """A hidden folder with all files of the version, on the disk."""
     fresh = store.hidden(model, "upload")
     os.mkdir(fresh)
     try:
@@ -165,12 +183,10 @@ def _publish(model: str, request: AddModel, version: int, sources: Dict[str, Any
         _write_text(os.path.join(fresh, SUMS), sums_text(_sums(request, manifest)))
         os.chmod(fresh, 0o555)  # noqa: S103 - every node reads it, nobody writes it
         atomic.sync_folder(fresh)
-        os.rename(fresh, path)
     except BaseException:
         store.discard(fresh)
         raise
-    atomic.sync_folder(model)
-    return path
+    return fresh
 
 
 def _manifest(request: AddModel, version: int) -> str:
@@ -209,7 +225,10 @@ def _keep(file: Any) -> None:
 def _is_same(path: str, request: AddModel) -> bool:
     """Whether a version is whole, has exactly these files, and is fed and read in the same way."""
     about, known = store.manifest(path), store.sums(path)
-    if about is None or about.feed != request.manifest.feed:
+    new = request.manifest
+    if about is None or (about.feed, about.threshold) != (new.feed, new.threshold):
+        return False
+    if about.task not in (None, new.task):  # None: of an earlier program, or unknown
         return False
     if not known:
         return not os.path.exists(os.path.join(path, SUMS)) and _holds(path, request.files)

@@ -28,6 +28,8 @@ MANIFEST: dict[str, Any] = {
     "tpu_operations": 1,
     "cpu_operations": {"SOFTMAX": 1},
     "min_runtime": 14,
+    "task": "classifier",
+    "threshold": 0.25,
     "description": "handwritten \x1b[31mdigits",
 }
 
@@ -41,13 +43,14 @@ def test_list(hosts: FakeHosts, run: Run) -> None:
     versions = [version("digits", 1, None), second, version("other", 1, None)]
     hosts["head"].answer_always("repository-list", {"versions": versions, "left_out": 0})
     lines = [line.split() for line in run("model", "list").splitlines()]
-    assert lines[0] == ["model", "version", "labelled", "bytes", "input", "output", "sha256"]
+    assert lines[0] == ["model", "version", "labelled", "bytes", "task", "input", "output", "sha256"]
     assert lines[2] == [
         "digits",
         "2",
         "canary,",
         "stable",
         "123,456",
+        "classifier",
         "uint8[1,28,28,1]",
         "uint8[1,10]",
         "abababababab",
@@ -106,6 +109,7 @@ def test_show(hosts: FakeHosts, run: Run) -> None:
     assert lines["sha256"].rstrip() == "ab" * 32 and lines["classes"].rstrip() == "10 labels"
     assert lines["input"].rstrip() == "image: uint8 1x28x28x1 (scale 0.5, zero 3)"
     assert lines["runtime"].rstrip() == "Edge TPU runtime 14 or newer"
+    assert lines["task"].rstrip() == "classifier, answers with a score of 0.25 at least"
     assert "1 operations; on the CPU: SOFTMAX (1)" in text and "\x1b" not in text
     found = document(run("model", "show", "digits", "--version", 2, "--json"))
     assert (found["bytes"], found["labelled"], found["all_labels"]) == (123456, ["stable"], {"canary": 1, "stable": 2})

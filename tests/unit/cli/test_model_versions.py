@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 
 from clusteradm.cli.main import main
+from clusteradm.errors import HostUnreachable
 from clusteradm.lab.digits import __file__ as digits_file
 from clusteradm.node import session
 from clusteradm.node.blobs import path_of
 from clusteradm.node.models import uses
+from clusteradm.node.models.loading import Trial
 from clusteradm.node.spec.wire import names
-from clusteradm.testing import FakeHosts
+from clusteradm.testing import FakeHosts, FakeNode
 from clusteradm.transport.node import NodeError
 
-from .conftest import Run, document
+from .conftest import INVENTORY, Run, document
 
 MODEL = Path(digits_file).with_name("digits.tflite")
 
@@ -31,7 +33,7 @@ MODEL = Path(digits_file).with_name("digits.tflite")
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the models on a head whose state and share are below tmp_path."""
     monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("clusteradm.node.models.loading.refusal", lambda *args: None)
+    monkeypatch.setattr("clusteradm.node.models.loading.trial", lambda *args: Trial(True))
     monkeypatch.setattr("clusteradm.node.job.starter.running", lambda jobs: set())
     folder = tmp_path / "shared" / "models"
     folder.mkdir(parents=True)
@@ -50,13 +52,14 @@ def answers(hosts: FakeHosts) -> Callable[..., None]:
     return add
 
 
-def handled(blobs: Mapping[str, bytes], do: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+def handled(blobs: dict[str, bytes], do: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
     """A function from a request's fields to the node program's answer; the bodies that were sent are there before."""
     module, _, function = session.HANDLERS[do].partition(":")
     handler = getattr(importlib.import_module(module), function)
 
     def answer(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        for digest, body in blobs.items():
+        while blobs:
+            digest, body = blobs.popitem()
             Path(path_of(digest)).write_bytes(body)
         # The share of this test, and no account of a board.
         own = {"shared": os.environ["CLUSTERADM_STATE"] + "/../shared", "user": getpass.getuser()}
@@ -303,3 +306,87 @@ def test_a_version_of_an_earlier_program_is_verified_by_its_manifest(
     flip(deployed / "1" / "model.tflite")
     found = document(run("model", "verify", "m:1", "--limit", "head", "--json", status=3))
     assert [damage["file"] for damage in found["damages"]] == ["model.tflite"]
+
+
+@pytest.mark.parametrize(("cuts", "brought", "status"), [(2, 0, 0), (3, 0, 4), (6, 1000, 0)])
+def test_an_upload_survives_lost_connections(
+    cuts: int,
+    brought: int,
+    status: int,
+    answers: Callable[..., None],
+    hosts: FakeHosts,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    repository: Path,
+) -> None:
+    """`brought`: bytes that each of the connections brings before it is lost."""
+    answers(names.REPOSITORY_ADD, *([] if status else [names.REPOSITORY_VERIFY]))
+    put = FakeNode.put_blobs
+    lost = []
+
+    def cut(node: FakeNode, bodies: Any, progress: Any = None) -> None:
+        if len(lost) < cuts:
+            lost.append(len(lost) + 1)
+            progress(brought * len(lost), 1 << 20)
+            raise HostUnreachable("connection lost", where="head")
+        put(node, bodies, progress)
+
+    monkeypatch.setattr(FakeNode, "put_blobs", cut)
+    text = said(capsys, "deploy-model", MODEL, "--name", "m", "--limit", "head", status=status)
+    assert text.count("the connection to the head is lost; connecting again") == (cuts if status == 0 else 2)
+    assert (repository / "m" / "1").exists() is (status == 0)
+    assert list(Path(path_of("0" * 64)).parent.iterdir()) == []  # used up, or never come
+
+
+def test_a_full_disk_says_how_to_make_room(hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:
+    full = NodeError("[Errno 28] No space left on device: '/srv/cluster/models/m/.upload-1'", where="head")
+    hosts["head"].answer(names.REPOSITORY_ADD, full)
+    text = said(capsys, "deploy-model", MODEL, "--name", "m", status=3)
+    assert "its disk is full, and nothing was stored" in text
+    assert "clusteradm model list" in text and "clusteradm model remove" in text
+
+
+def test_what_is_there_is_not_sent_again(deployed: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeNode, "put_blobs", lambda *args: pytest.fail("what is there is not sent"))
+    again = ("--name", "m", "--mean", "128", "--std", "127.5", "--limit", "head")
+    assert "m version 2: unchanged" in run("deploy-model", MODEL, *again)
+
+
+def test_copies_are_kept_where_the_inventory_says_so(
+    inventory: Path,
+    answers: Callable[..., None],
+    hosts: FakeHosts,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    repository: Path,
+) -> None:
+    """Of the latest version, and of those with a label; on every host but the head."""
+    inventory.write_text(INVENTORY.replace("vars: {", "vars: {cluster_models: local, "))
+    answers(names.REPOSITORY_ADD, names.REPOSITORY_LIST, names.REPOSITORY_LABEL, names.REPOSITORY_SHOW)
+    answers(names.REPOSITORY_VERIFY, on=("head", "w1", "w2"))
+    wanted: list[list[str]] = []
+
+    def keep(fields: Mapping[str, Any]) -> dict[str, Any]:
+        wanted.append(sorted(path.split("/")[-2] for path in fields["models"].values()))
+        return {}
+
+    hosts["w1"].answer_always(names.REPOSITORY_COPIES, keep)
+    hosts["w2"].answer(names.REPOSITORY_COPIES, {})
+    hosts["w2"].answer(names.REPOSITORY_COPIES, {"failed": {"ab" * 32: "no room"}})
+    out = run("deploy-model", MODEL, "--name", "m")
+    assert "copied to the disks of 2 hosts" in out
+    other = MODEL.parent / "labels.txt"
+    text = said(capsys, "deploy-model", MODEL, "--name", "n", "--labels", other, status=0)
+    assert "warning: not copied to its disk: w2: no room" in text
+    assert wanted == [["1"], ["1"]]  # the same file is one copy
+    data = hashlib.sha256(MODEL.read_bytes()).hexdigest()
+    hosts["w2"].answer_always(names.REPOSITORY_COPIES, {"mended": [data]})
+    text = said(capsys, "model", "verify", status=3)
+    assert "damaged on the disk of w2, and copied again: " in text
+    assert document(run("model", "verify", "--json", "--limit", "w1"))["copies"] == {
+        "hosts": ["w1"],
+        "mended": {},
+        "failed": {},
+    }
+    run("model", "label", "m", 1, "stable")
+    assert "on the disk of every host" in run("model", "show", "m")

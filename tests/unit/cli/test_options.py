@@ -150,7 +150,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
         ("--listen 192.0.2.1:1", answers("w1")),
     ],
-    "deploy-model": [("{model} --name m --limit head", stores)],
+    "deploy-model": [("{model} --name m --limit head --threshold 0.5", stores)],
     "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
     "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
     "model label": [("m 1 stable", answers("head", "repository-label", reply=LABELLED))],

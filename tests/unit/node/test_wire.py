@@ -128,6 +128,10 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
         versions.LabelVersion("/srv", "m", "stable", 2),
         [versions.LabelChange("refused", 2, 1, (1, 2), {"stable": 2}, "its files are damaged")],
     ),
+    (
+        repository.KeepCopies("u", {"0" * 64: "/m/1/model.tflite"}),
+        [repository.Copies(("0" * 64,), ("1" * 64,), 2, {"2" * 64: "no room"})],
+    ),
     (versions.RollBack("/srv", "m", "stable"), [versions.LabelChange("moved", 1, 2, (1, 2), {"stable": 1})]),
     (versions.RemoveVersions("/srv", "m", 1), [versions.Removal((), (1,), ("stable",), (versions.Use("job", ID, 1),))]),
     (repository.VerifyModel("u", "/m", ("a",), 0.0), [repository.Digests({"a": None, "b": "0" * 64})]),

@@ -28,6 +28,7 @@ class ModelFile(Record):
     path: str
     sha256: str
     input: InputForm
+    threshold: Optional[float] = None
 
 
 @dataclass(eq=False, repr=False)

@@ -10,6 +10,14 @@ MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
 SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
+# What a model is made for, where that is known.
+TASKS = CLASSIFIER, DETECTOR, SEGMENTATION, POSE, EMBEDDING = (
+    "classifier",
+    "detector",
+    "segmentation",
+    "pose",
+    "embedding",
+)
 METADATA = "metadata"
 
 
@@ -62,7 +70,10 @@ class Feed(Record):
 
 @dataclass(eq=False, repr=False)
 class Manifest(Record):
-    """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference."""
+    """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference.
+
+    `task`: None where it is not known; `threshold`: classes with a lower score are no answer.
+    """
 
     manifest_version: int
     name: str = field(metadata=limits(NAME))
@@ -81,6 +92,8 @@ class Manifest(Record):
     description: str
     version: Optional[int] = None  # None until it is stored
     feed: Optional[Feed] = None
+    task: Optional[str] = field(default=None, metadata=limits(choices=TASKS))
+    threshold: Optional[float] = None
 
     def __post_init__(self) -> None:
         if self.manifest_version != FORMAT:
@@ -94,7 +107,7 @@ class Manifest(Record):
     def to_json(self) -> Dict[str, Any]:
         """The JSON object."""
         document = asdict(self)
-        for key in ("version", "feed"):
+        for key in ("version", "feed", "task", "threshold"):
             if document[key] is None:
                 del document[key]
         return document

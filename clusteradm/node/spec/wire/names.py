@@ -19,6 +19,7 @@ REPOSITORY_SHOW = "repository-show"
 REPOSITORY_LIST = "repository-list"
 REPOSITORY_LABEL = "repository-label"
 REPOSITORY_ROLLBACK = "repository-rollback"
+REPOSITORY_COPIES = "repository-copies"
 REPOSITORY_REMOVE = "repository-remove"
 
 JOB_CREATE = "job-create"

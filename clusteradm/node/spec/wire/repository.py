@@ -10,22 +10,22 @@ from clusteradm.node.spec.wire.request import Request
 from clusteradm.node.spec.wire.versions import LABEL, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
-ADDED, REPAIRED, UNCHANGED, TAKEN = "added", "repaired", "unchanged", "taken"
+ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING = "added", "repaired", "unchanged", "taken", "lacking"
 
 
 @dataclass(eq=False, repr=False)
 class Addition(Record):
     """Outcome of an addition. "taken": that version is there with other files, and stays as it is; "repaired": it was
-    there with these files, but they were damaged since."""
+    there with these files, but they were damaged since; "lacking": not all bodies are here, and nothing was done."""
 
-    state: str = field(metadata=limits(choices=(ADDED, REPAIRED, UNCHANGED, TAKEN)))
+    state: str = field(metadata=limits(choices=(ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING)))
     version: int
     path: str
 
 
 @dataclass(eq=False, repr=False)
 class AddModel(Request[Addition]):
-    """Store a model whose files came as bodies (name -> sha256).
+    """Store a model whose files came as bodies (name -> sha256), which are removed then.
 
     Without a version: under the next one, or the latest where that has these very files.
     """
@@ -40,9 +40,11 @@ class AddModel(Request[Addition]):
 
 @dataclass(eq=False, repr=False)
 class Digests(Record):
-    """The sha256 of each file, None where it is not there. `refused`: why the host's runtime cannot load the model."""
+    """The sha256 of each file, None where it is not there. `tried`: whether the host's runtime could try to load the
+    model; `refused`: why it cannot load it."""
 
     sha256: Dict[str, Optional[str]]
+    tried: bool = False
     refused: Optional[str] = field(default=None, metadata=limits(most=2000))
 
 
@@ -119,3 +121,23 @@ class ListModels(Request[ModelList]):
     shared: str
     user: str
     do = names.REPOSITORY_LIST
+
+
+@dataclass(eq=False, repr=False)
+class Copies(Record):
+    """The copies of models on a host, by their sha256. `mended`: those that were damaged, and are well again;
+    `removed`: how many were not wanted; `failed`: why one could not be made."""
+
+    made: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{64}"))
+    mended: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{64}"))
+    removed: int = 0
+    failed: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False, repr=False)
+class KeepCopies(Request[Copies]):
+    """Keep copies of these models (sha256 -> path on the share) on this host's disk, and of no others."""
+
+    user: str
+    models: Dict[str, str]
+    do = names.REPOSITORY_COPIES
