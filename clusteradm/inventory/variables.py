@@ -58,6 +58,12 @@ _TABLE = (
     Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
     Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
+        "cluster_mpi",
+        "mpi",
+        "the Open MPI of the hosts: distribution, each its own; wheel, one for all, for hosts of several releases",
+        "distribution",
+    ),
+    Variable(
         "cluster_time_source",
         "host",
         "the NTP server, or pool of servers, that the head takes the time from where it can",
@@ -176,6 +182,9 @@ def _is_mount(value: Any) -> bool:
 # Tools that can configure the cluster's interface, and the choice of the one that is there.
 NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
 
+# Where Open MPI comes from.
+MPIS = ("distribution", "wheel")
+
 # Kind of value to its name in errors, and whether a value is of it.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
@@ -226,6 +235,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}", value)),
     ),
     "network": (f"one of {', '.join(NETWORKS)}", lambda value: isinstance(value, str) and value in NETWORKS),
+    "mpi": (f"one of {', '.join(MPIS)}", lambda value: isinstance(value, str) and value in MPIS),
     "address": ("an IPv4 address", _is_address),
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),
     "host": ("an address or a host name", _is_host),

@@ -37,6 +37,8 @@ def inventory(places: Places, plan: Plan) -> str:
         "cluster_tpu_key": f"{HTTP}/tpu/key.asc",
         "cluster_wheels": f"{HTTP}/{WHEELS}/",
     }
+    if len({board.suite for board in plan.boards}) > 1:
+        shared["cluster_mpi"] = "wheel"
     if plan.python:
         shared["ansible_python_interpreter"] = plan.python
     groups = {

