@@ -1,4 +1,4 @@
-"""Hosts of several kinds in one cluster: Debian 12 and 13, three network tools, one Open MPI for all. One lab for it."""
+"""Hosts of several kinds in one cluster: Debian 12 and 13, three network tools, one Open MPI for all. One lab."""
 
 from __future__ import annotations
 
