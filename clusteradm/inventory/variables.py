@@ -70,6 +70,12 @@ _TABLE = (
     ),
     Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
+        "cluster_mpi",
+        "mpi",
+        "the Open MPI of the hosts: distribution, each its own; wheel, one for all, for hosts of several releases",
+        "distribution",
+    ),
+    Variable(
         "cluster_time_source",
         "host",
         "the NTP server, or pool of servers, that the head takes the time from where it can",
@@ -206,6 +212,8 @@ NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
 
 # Where ranks read models.
 MODEL_PLACES = SHARED_MODELS, LOCAL_MODELS = ("shared", "local")
+# Where Open MPI comes from.
+MPIS = ("distribution", "wheel")
 
 # Kind of value to its name in errors, and whether a value is of it.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -262,6 +270,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "network": (f"one of {', '.join(NETWORKS)}", lambda value: isinstance(value, str) and value in NETWORKS),
     "models": (" or ".join(MODEL_PLACES), lambda value: isinstance(value, str) and value in MODEL_PLACES),
+    "mpi": (f"one of {', '.join(MPIS)}", lambda value: isinstance(value, str) and value in MPIS),
     "address": ("an IPv4 address", _is_address),
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),
     "host": ("an address or a host name", _is_host),
