@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, model_convert, model_inspect, model_log, show
+from clusteradm.cli import context, model_convert, model_inspect, model_log, model_split, show
 from clusteradm.cli.parser import Parser
 from clusteradm.models import advice
 from clusteradm.models.catalogue import catalogue, one_version
@@ -52,6 +52,7 @@ def add_arguments(parser: Parser) -> None:
     model_inspect.add(verbs)
     model_convert.add(verbs)
     model_log.add(verbs)
+    model_split.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
