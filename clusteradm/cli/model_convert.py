@@ -23,7 +23,7 @@ from clusteradm.models import edgetpu_compiler
 from clusteradm.models.compiler_log import Log
 from clusteradm.models.convert.conversion import ENDS, require
 from clusteradm.models.convert.source import look
-from clusteradm.models.repository import label_file
+from clusteradm.models.upload import label_file
 
 _EXAMPLES = """\
 examples:

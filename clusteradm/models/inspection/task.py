@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from clusteradm.models.tflite.graph import Graph
 from clusteradm.models.tflite.model import Model
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, POSE, SEGMENTATION
 
-CLASSIFIER, DETECTOR, SEGMENTATION = "classifier", "detector", "segmentation"
-POSE, EMBEDDING, SEGMENT, UNKNOWN = "pose", "embedding", "segment", "unknown"
+SEGMENT, UNKNOWN = "segment", "unknown"
 
 _KEYPOINTS = 17  # of a person, in COCO's annotation
 _DETECTION = "TFLite_Detection_PostProcess"
@@ -21,7 +21,7 @@ _MOST_PART = 32  # how much smaller than the picture a mask is, at most
 
 @dataclass(frozen=True)
 class Task:
-    """`kind`: one of the names above; `why`: what says so."""
+    """`kind`: one of TASKS of node/spec/wire/manifest.py, SEGMENT or UNKNOWN; `why`: what says so."""
 
     kind: str
     why: str

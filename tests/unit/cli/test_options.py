@@ -61,6 +61,10 @@ MANIFEST = {
 }
 SHOWN = {"models": ["m"], "versions": [1], "version": 1, "path": "/m/1", "manifest": MANIFEST}
 
+LISTED = {"versions": [{"name": "m", "version": 1, "path": "/m/1", "manifest": MANIFEST}], "left_out": 0}
+GONE = {"removed": [1], "versions": [1]}
+LABELLED = {"state": "moved", "version": 1, "before": None, "versions": [1], "labels": {"stable": 1}}
+
 Prepare = Callable[[FakeHosts], None]
 
 
@@ -146,9 +150,24 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
         ("--listen 192.0.2.1:1", answers("w1")),
     ],
-    "deploy-model": [("{model} --name m --limit head", stores)],
+    "deploy-model": [("{model} --name m --limit head --threshold 0.5", stores)],
     "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
     "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
+    "model label": [("m 1 stable", answers("head", "repository-label", reply=LABELLED))],
+    "model unlabel": [("m stable", answers("head", "repository-label", reply=LABELLED))],
+    "model rollback": [("m --label stable", answers("head", "repository-rollback", reply=LABELLED))],
+    "model remove": [
+        ("m:1", answers("head", "repository-list", reply=LISTED)),
+        (
+            "m:1 --yes",
+            together(
+                answers("head", "repository-list", reply=LISTED), answers("head", "repository-remove", reply=GONE)
+            ),
+        ),
+    ],
+    "model verify": [
+        ("m --limit w1", together(answers("head", "repository-list", reply=LISTED), answers("w1", "repository-verify")))
+    ],
     "model inspect": [("{model}", answers("w1"))],
     "model convert": [
         ("{floats} --calibration {tmp}/c.npy --truth {tmp}/truth.csv --compile -o {tmp}/m.tflite", answers("w1"))
@@ -180,8 +199,9 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 }
 
 
-# Looked at in tests/unit/jobs/test_job_command.py.
-ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "remove")}
+# Looked at in tests/unit/jobs/test_job_command.py and tests/unit/cli/test_packages.py.
+ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "resume", "remove")}
+ELSEWHERE |= {"packages list", "packages forget"}
 
 
 @pytest.fixture(autouse=True)
