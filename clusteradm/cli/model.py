@@ -6,7 +6,16 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, model_change, model_convert, model_inspect, model_log, model_verify, show
+from clusteradm.cli import (
+    context,
+    model_change,
+    model_convert,
+    model_inspect,
+    model_log,
+    model_split,
+    model_verify,
+    show,
+)
 from clusteradm.cli.parser import Parser
 from clusteradm.inventory import Cluster
 from clusteradm.models import Reference, Repository, advice, copies
@@ -59,6 +68,7 @@ def add_arguments(parser: Parser) -> None:
     model_inspect.add(verbs)
     model_convert.add(verbs)
     model_log.add(verbs)
+    model_split.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -141,7 +141,7 @@ def _twin(graph: Any, number: int) -> int:
     """Add the uint8 tensor that stands for an int8 one, and takes its name."""
     inner = graph.tensors[number]
     outer = schema.TensorT()
-    outer.name, inner.name = inner.name, _text(inner.name) + "_int8"
+    outer.name, inner.name = inner.name, text(inner.name) + "_int8"
     outer.shape, outer.type, outer.buffer = inner.shape, schema.TensorType.UINT8, 0
     outer.quantization = schema.QuantizationParametersT()
     outer.quantization.scale = inner.quantization.scale
@@ -150,7 +150,7 @@ def _twin(graph: Any, number: int) -> int:
     return len(graph.tensors) - 1
 
 
-def _text(name: Any) -> str:
+def text(name: Any) -> str:
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
 
 
