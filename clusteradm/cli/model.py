@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, model_change, model_inspect, model_verify, show
+from clusteradm.cli import context, model_catalogue, model_change, model_inspect, model_verify, show
 from clusteradm.cli.parser import Parser
 from clusteradm.inventory import Cluster
 from clusteradm.models import Reference, Repository, advice, copies
@@ -55,6 +55,7 @@ def add_arguments(parser: Parser) -> None:
         context.add_connection_arguments(verb, limit=False, forks=False)
     model_change.add_verbs(verbs)
     model_verify.add_verb(verbs)
+    model_catalogue.add_verb(verbs)
     model_inspect.add(verbs)
 
 

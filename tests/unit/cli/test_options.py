@@ -166,6 +166,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "model verify": [
         ("m --limit w1", together(answers("head", "repository-list", reply=LISTED), answers("w1", "repository-verify")))
     ],
+    "model catalogue": [("--task pose", answers("w1"))],
     "model inspect": [("{model}", answers("w1"))],
     "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
     "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],
