@@ -184,6 +184,9 @@ def describe(upload: Upload) -> str:
     words.append(f"{manifest.labels} labels" if manifest.labels else "no labels")
     if model.tpu_operations and not model.cpu_operations:
         words.append("all of it on the Edge TPU")
+    if model.packages:
+        kept, streamed = manifest.cached_bytes, manifest.streamed_bytes
+        words.append(f"{kept:,} bytes of parameters kept on the Edge TPU, {streamed:,} sent for every inference")
     if model.min_runtime is not None:
         words.append(f"Edge TPU runtime {model.min_runtime} or newer")
     return ", ".join(words)
