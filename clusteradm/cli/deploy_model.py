@@ -7,7 +7,8 @@ is the next one. Deploying the same files again changes nothing.
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from clusteradm.cli import feed_options, fetch_view, next_step, show
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         show.stdout.print(f"task: {upload.task.kind}: {upload.task.why}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
-    with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
+    with connect(args, open_cluster(args)) as connections, ExitStack() as shown, _keeping_what_came():
 
         def on_stored(stored: Stored) -> None:
             shown.close()
@@ -111,6 +112,18 @@ def run(args: argparse.Namespace) -> int:
     if any(isinstance(error, HostUnreachable) for error in done.verified.failed.values()):
         return HostUnreachable.exit_code
     return 0 if done.ok else 3
+
+
+@contextmanager
+def _keeping_what_came() -> Iterator[None]:
+    """On Ctrl-C, say that nothing of an upload is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        show.message(
+            "what has arrived of the model is kept on the head for a week: the same command goes on from there"
+        )
+        raise
 
 
 def _fetched(source: Source) -> Path:

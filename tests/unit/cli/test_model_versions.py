@@ -412,3 +412,16 @@ def test_without_the_head_nobody_says_that_it_reads_well(
     hosts["w1"].answer_always(names.REPOSITORY_VERIFY, {"sha256": {"model.tflite": "ab" * 32}})
     text = said(capsys, "model", "verify", "m:1", "--limit", "w1", status=3)
     assert "see whether the head reads it so, too: " in text and "the head reads it well" not in text
+
+
+def test_ctrl_c_says_that_what_has_arrived_is_kept(
+    answers: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(names.REPOSITORY_ADD)
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeNode, "put_blobs", interrupted)
+    text = said(capsys, "deploy-model", MODEL, "--name", "m", status=130)
+    assert "what has arrived of the model is kept on the head for a week" in text
