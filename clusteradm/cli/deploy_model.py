@@ -89,13 +89,14 @@ def run(args: argparse.Namespace) -> int:
         show.stdout.print(f"task: {upload.task.kind}: {upload.task.why}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
-    with connect(args, open_cluster(args)) as connections, ExitStack() as shown, _keeping_what_came():
+    with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
 
         def on_stored(stored: Stored) -> None:
             shown.close()
             if not args.json:
                 show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
 
+        shown.enter_context(_keeping_what_came())
         progress = shown.enter_context(transfer("sending the model"))
         done = deploy(
             connections,
@@ -120,9 +121,7 @@ def _keeping_what_came() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        show.message(
-            "what has arrived of the model is kept on the head for a week: the same command goes on from there"
-        )
+        show.message("what has arrived of the model is kept on the head for a week; the same command sends the rest")
         raise
 
 
