@@ -36,11 +36,14 @@ class Combination:
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of loading delegates into a runtime: bytes of a delegate's registration -> WORKS, or how it failed."""
+    """What came of loading delegates into a runtime: bytes of a delegate's registration -> WORKS, or how it failed.
+
+    "shim" -> of the oldest behind the shim (playbooks/shim.yml).
+    """
 
     runtime: str
     registration: int
-    results: Mapping[int, str]
+    results: Mapping[int | str, str]
 
 
 @functools.cache
@@ -131,7 +134,12 @@ def _proof(name: str) -> Proof | None:
 
 
 def unfit(runtime: Reading) -> str:
-    """Why the delegate of the host's libedgetpu does not fit its runtime, as was tried; empty if it does."""
+    """Why the delegate of the host's libedgetpu does not fit its runtime, as was tried; empty if it does.
+
+    Of a library behind the shim, which pads what is missing, the trial inference decides.
+    """
+    if runtime.boolean("shim"):
+        return ""
     version, name = runtime.text("package"), _of_ranks(runtime)
     size, proof = registration(version or ""), _proof(name)
     if size is None or proof is None or (result := proof.results.get(size, WORKS)) == WORKS:
@@ -156,11 +164,12 @@ def unknown(runtime: Reading) -> str:
 
 def installed(runtime: Reading) -> str:
     """Names and versions of what is installed on a host, in one line."""
+    behind = " behind a shim (experimental)" if runtime.boolean("shim") else ""
     parts = [
         "pycoral" if runtime.boolean("google_pycoral") else "",
         f"ai-edge-litert {runtime.text('litert')}" if runtime.text("litert") else "",
         f"tflite-runtime {runtime.text('tflite_runtime')}" if runtime.text("tflite_runtime") else "",
-        f"libedgetpu {library}" if (library := runtime.text("package") or runtime.text("library")) else "",
+        f"libedgetpu {library}{behind}" if (library := runtime.text("package") or runtime.text("library")) else "",
         f"Python {runtime.text('python')}" if runtime.text("python") else "",
     ]
     return ", ".join(part for part in parts if part)

@@ -56,6 +56,13 @@ _TABLE = (
     Variable("cluster_tpu_source", "source", "the deb line of the Edge TPU's package source, if not its maker's"),
     Variable("cluster_tpu_key", "url", "the URL of that source's signing key, if not the maker's"),
     Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
+    Variable(
+        "cluster_tpu_shim",
+        "bool",
+        "experimental: whether Google's libedgetpu goes with newer runtimes, behind a shim, if a trial comes through",
+        False,
+        scope="host",
+    ),
     Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
         "cluster_time_source",

@@ -70,6 +70,15 @@ def test_a_pair_that_works(found: dict[str, Any]) -> None:
     assert issue(**found) is None
 
 
+def test_behind_the_shim_the_trial_decides() -> None:
+    found = {"litert": "2.3.0", "package": "16.0", "shim": True}
+    assert issue(**found) is None
+    about = Reading({"python": "3.13.5", **found})
+    assert (
+        runtimes.installed(about) == "ai-edge-litert 2.3.0, libedgetpu 16.0 behind a shim (experimental), Python 3.13.5"
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "cause"),
     [
@@ -97,7 +106,10 @@ def test_what_bootstrap_installs_was_tried() -> None:
 
 def test_a_longer_structure_never_fits_worse() -> None:
     for proof in runtimes.proofs():
-        fits = [proof.results[size] == runtimes.WORKS for size in sorted(proof.results)]
+        sizes = sorted(size for size in proof.results if isinstance(size, int))
+        fits = [proof.results[size] == runtimes.WORKS for size in sizes]
         assert fits == sorted(fits) and fits[-1]
         # What is at least as long as the runtime's own fits: by that bootstrap chooses (playbooks/vars/choice.yml).
-        assert all(result == runtimes.WORKS for size, result in proof.results.items() if size >= proof.registration)
+        assert all(proof.results[size] == runtimes.WORKS for size in sizes if size >= proof.registration)
+        # Behind the shim any is longer.
+        assert proof.results.get("shim", runtimes.WORKS) == runtimes.WORKS
