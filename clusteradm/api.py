@@ -46,7 +46,8 @@ def open(
     """Read an inventory. No connection is made before a method needs one.
 
     `path`: the inventory, a file or a folder. `known_hosts`: host keys, by default known_hosts beside the inventory; a
-    host that is not in it is unreachable, unless `accept_new`. `forks`: how many hosts at a time. `limits`: time limits
+    host that is not in it is unreachable, unless `accept_new`, which also accepts packages that are not in
+    clusteradm.lock. `forks`: how many hosts at a time. `limits`: time limits
     in seconds. `sudo_password`: for hosts whose sudo asks for one.
 
     Raises InputErrors with every defect of the inventory.
@@ -60,7 +61,7 @@ def open(
         limits=limits,
         sudo_password=Password(sudo_password) if sudo_password is not None else None,
     )
-    return Cluster(cluster, connections)
+    return Cluster(cluster, connections, accept_new=accept_new)
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,11 @@ class Cluster:
     cannot do without.
     """
 
-    def __init__(self, cluster: inventory.Cluster, connections: transport.Connections) -> None:
+    def __init__(
+        self, cluster: inventory.Cluster, connections: transport.Connections, *, accept_new: bool = False
+    ) -> None:
         self.inventory = cluster
+        self._accept_new = accept_new
         self._connections = connections
 
     def __enter__(self) -> Cluster:
@@ -160,6 +164,7 @@ class Cluster:
         files. `on_event`: gets every event in the calling thread. Failed and unreachable hosts are in the recap, not
         raised. Raises InputErrors with every defect of the playbook.
         """
+        from clusteradm.fleet.packages import Packages
         from clusteradm.playbook import PlaybookRun, Tags, Templates, load
         from clusteradm.playbook.tags import ALL
 
@@ -167,7 +172,10 @@ class Cluster:
         path = Path(playbook) if playbook is not None else shipped.PLAYBOOKS / "bootstrap.yml"
         chosen = Tags(frozenset(tags) or ALL, frozenset(skip_tags))
         book = load(path, self.inventory, templates).only(chosen)
-        run = PlaybookRun(book, self._connections, check=check, diff=diff, limit=limit, templates=templates)
+        files = Packages(self.inventory, accept_new=self._accept_new, check=check)
+        run = PlaybookRun(
+            book, self._connections, check=check, diff=diff, limit=limit, templates=templates, files=files
+        )
         return run.execute(on_event)
 
     def deploy_model(

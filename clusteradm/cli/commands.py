@@ -24,6 +24,7 @@ COMMANDS = {
     "undrain": ("undrain", "return a host or TPU to service"),
     "tpu": ("tpu", "reset an Edge TPU"),
     "inventory": ("inventory", "write a new inventory, or show one as it was read"),
+    "packages": ("packages", "show the packages that were accepted from addresses and files"),
     "playbook": ("playbook", "show where the shipped playbooks are"),
     "template": ("template", "show a template as rendered for a host"),
     "lab": ("lab", "run a virtual cluster on this machine"),

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator
 
 # Commands that read an inventory, by what else they take. `tests/unit/cli/test_next_step.py` compares with the parsers.
-_READING = ("inventory", "template show")
+_READING = ("inventory", "template show", "packages list", "packages forget")
 _CONNECTING = (
     *("drain", "undrain", "tpu reset", "model list", "model show"),
     *("job list", "job show", "job logs", "job cancel", "job remove"),

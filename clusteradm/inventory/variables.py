@@ -63,6 +63,12 @@ _TABLE = (
         False,
         scope="host",
     ),
+    Variable(
+        "cluster_tpu_packages",
+        "packages",
+        "packages for hosts with Edge TPUs that no package source has, in place of those of the table; [] for none",
+        scope="host",
+    ),
     Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
         "cluster_time_source",
@@ -180,6 +186,22 @@ def _is_mount(value: Any) -> bool:
     return all(version.split(".")[0] == "4" for version in versions) and "noresvport" not in value.split(",")
 
 
+# As pip writes it: ADDRESS#sha256=HEX.
+_PACKAGE = re.compile(
+    r"((https?://[A-Za-z0-9.:-]+|file://)/[\w/.:@~%+?&=,-]+|[A-Za-z0-9._+@~-]*(/[A-Za-z0-9._+@~-]+)*\.deb)"
+    r"(#sha256=[0-9A-Fa-f]{64})?",
+    re.ASCII,
+)
+
+
+def _is_packages(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 32
+        and all(isinstance(each, str) and bool(_PACKAGE.fullmatch(each)) for each in value)
+    )
+
+
 # Tools that can configure the cluster's interface, and the choice of the one that is there.
 NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
 
@@ -219,6 +241,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: (
             isinstance(value, str) and bool(re.fullmatch(r"((https?|file):/)?/[\w/.:@~%+-]+", value, re.ASCII))
         ),
+    ),
+    "packages": (
+        "a list of https addresses or paths of .deb files, each with #sha256=HEX at its end where it is known",
+        _is_packages,
     ),
     "fingerprint": (
         "40 hexadecimal digits in capitals, without spaces",

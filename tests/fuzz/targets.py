@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clusteradm import inventory
 from clusteradm.errors import ClusteradmError
+from clusteradm.fetch import deb, lock
 from clusteradm.health import saved
 from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
@@ -140,6 +141,18 @@ def results(data: bytes) -> None:
             read()
 
 
+def package(data: bytes) -> None:
+    """A Debian package."""
+    with suppress(ClusteradmError):
+        deb.parse(io.BytesIO(data))
+
+
+def lock_file(data: bytes) -> None:
+    """clusteradm.lock."""
+    with _file(data) as path, suppress(ClusteradmError):
+        lock.Lock(path).read()
+
+
 def wire(data: bytes) -> None:
     """A document of the border: the spec of a job, an answer, a manifest."""
     for kind in _WIRE:
@@ -182,11 +195,13 @@ def node_lines(data: bytes) -> None:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "inventory": inventory_file,
     "labels": label_file,
+    "lock": lock_file,
     "model": model,
     "model_zip": model_zip,
     "node_lines": node_lines,
     "npy": npy,
     "npz": npz,
+    "package": package,
     "picture": picture,
     "playbook": playbook,
     "results": results,
@@ -209,6 +224,10 @@ def made_seeds(target: str) -> list[bytes]:
     }.get(target, [])
     more = {
         "inventory": [INVENTORY],
+        "lock": [
+            b'{"version": 1, "packages": {"https://a.example/a.deb": {"sha256": "%s", "size": 5, "origin": "x", '
+            b'"package": "ab", "version": "1.0", "architecture": "all"}}}' % (b"a" * 64)
+        ],
         "labels": [b"0 cat\n2: dog\n", b"cat\ndog\n"],
         "truth": [b"input,label\na.png,cat\n", b'{"input": "a", "label": 7}\n'],
         "results": [

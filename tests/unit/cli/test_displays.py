@@ -39,6 +39,27 @@ with View(show.stdout, diff=False, check=False) as view:
     show.message("a message")
 view.recap(Recap({host: HostRecap(ok=4, changed=4) for host in hosts}), "clusteradm bootstrap")
 """
+FETCH = """
+from clusteradm.cli.fetch_view import showing
+from clusteradm.cli.playbook_view import View
+from clusteradm.fetch import Progress
+from clusteradm.playbook import PlayStarted, TaskFinished, TaskStarted
+with View(show.stdout, diff=False, check=False) as view:
+    view.event(PlayStarted("Play", tuple(hosts), 1, 1, 1))
+    for host in hosts:
+        view.event(TaskStarted(host, "Play", "Task 0"))
+    time.sleep(0.3)
+    with showing() as progress:
+        for done in range(4):
+            progress(Progress("libx_1.0_all.deb", done * 1000, 4000))
+            time.sleep(0.2)
+        progress(Progress("liby_1.0_all.deb", 0, None, "timed out; trying again"))
+        time.sleep(0.3)
+    print("accepted:", confirm(question, "Accept?"))
+    for host in hosts:
+        view.event(TaskFinished(host, "Play", "Task 0", "changed", {}, "command"))
+print("done")
+"""
 INFER = """
 from clusteradm.cli.job_view import transfer, watch
 from clusteradm.jobs import Update
@@ -112,6 +133,22 @@ def test_bootstrap(width: int, answer: str) -> None:
             assert text.count(f"  {host}: changed: Task") == 4 and text.count(f"{host} : ok=4") == 1
         lines = [f"  {host}: changed: Task {number} of {'a long name ' * 8}" for number in range(4) for host in HOSTS]
         assert [line for line in text.splitlines() if "changed: " in line] == [line.rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_a_file_that_a_play_needs(width: int) -> None:
+    with terminal.command(program(FETCH), width=width) as shown:
+        watched(shown, "Task 0")
+        watched(shown, "2.0/4.0 kB")
+        text = shown.screen.text
+        assert "libx_1.0_all.deb" in text and not any(spinner in text for spinner in SPINNER)
+        watched(shown, "liby_1.0_all.deb: timed out; trying again")
+        asked(shown, "y")
+        watched(shown, "done")
+        assert shown.finish() == 0
+        text = shown.screen.text
+        assert "libx" not in text and "liby" not in text and text.count(QUESTION) == 1
+        assert all(text.count(f"  {host}: changed: Task 0") == 1 for host in HOSTS)
 
 
 @pytest.mark.parametrize("width", [60, 200])

@@ -172,8 +172,9 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 }
 
 
-# Looked at in tests/unit/jobs/test_job_command.py.
+# Looked at in tests/unit/jobs/test_job_command.py and tests/unit/cli/test_packages.py.
 ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "remove")}
+ELSEWHERE |= {"packages list", "packages forget"}
 
 
 @pytest.fixture(autouse=True)

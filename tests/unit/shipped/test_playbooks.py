@@ -340,7 +340,7 @@ def steps_of_bootstrap() -> list[tuple[str, dict[str, Any]]]:
         (file, task)
         for file in files
         for play in yaml.safe_load((shipped.PLAYBOOKS / file).read_text(encoding="utf-8"))
-        for task in play["tasks"]
+        for task in play.get("tasks", ())
     ]
 
 
