@@ -18,6 +18,11 @@ from clusteradm.health.reading import Reading
 TABLE = shipped.PLAYBOOKS / "vars" / "runtimes.yml"
 PROOFS = Path(__file__).parent / "tpu" / "delegates.yml"
 WORKS = "works"
+# In what libedgetpu says of itself (edgetpu_version): the compilers that built Google's for all machines. Rebuilt ones
+# name later compilers.
+_OF_GOOGLE = re.compile(r"COMPILER=(5\.4\.0 20160609|6\.3\.0 20170516)\b")
+_GOOGLES = 64
+_REMOVE = "remove it from the host (`ldconfig -p | grep libedgetpu` says where it is), ldconfig, then " + BOOTSTRAP
 _BY_TABLE = BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"
 
 
@@ -111,7 +116,8 @@ def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
     if tpus and runtime.has("library_error"):
         return Issue("NO_LIBRARY", f"libedgetpu: {runtime.text('library_error')}", BOOTSTRAP, "tflite#63")
     if tpus and (text := unfit(runtime)):
-        return Issue("MISMATCH", text, _BY_TABLE, "tests/delegates; google-coral/edgetpu#812", proven=True)
+        remedy = _REMOVE if _is_stray(runtime) else _BY_TABLE
+        return Issue("MISMATCH", text, remedy, "tests/delegates; google-coral/edgetpu#812", proven=True)
     if text := unknown(runtime):
         return Issue("MISMATCH", text, _BY_TABLE, "google-coral/edgetpu#812, google-coral/libedgetpu#53")
     return None
@@ -141,11 +147,20 @@ def unfit(runtime: Reading) -> str:
     if runtime.boolean("shim"):
         return ""
     version, name = runtime.text("package"), _of_ranks(runtime)
+    library = f"libedgetpu {version}"
     size, proof = registration(version or ""), _proof(name)
+    if _is_stray(runtime):
+        library, size = "a libedgetpu of Google's that is no package's", _GOOGLES
     if size is None or proof is None or (result := proof.results.get(size, WORKS)) == WORKS:
         return ""
     how = "its results can be wrong" if result == "wrong" else f"loading it crashes the process ({result})"
-    return f"{name.replace('==', ' ')} and libedgetpu {version} are of different generations: {how}"
+    return f"{name.replace('==', ' ')} and {library} are of different generations: {how}"
+
+
+def _is_stray(runtime: Reading) -> bool:
+    """Whether the library that is loaded is Google's, by its build label, and not that of the host's package."""
+    label, version = runtime.text("library"), runtime.text("package")
+    return _OF_GOOGLE.search(label or "") is not None and registration(version or "") != _GOOGLES
 
 
 def unknown(runtime: Reading) -> str:

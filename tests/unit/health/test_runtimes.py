@@ -70,6 +70,29 @@ def test_a_pair_that_works(found: dict[str, Any]) -> None:
     assert issue(**found) is None
 
 
+GOOGLES = "BuildLabel(COMPILER=6.3.0 20170516,DATE=redacted,TIME=redacted), RuntimeVersion(14)"
+REBUILT = "BuildLabel(COMPILER=14.2.0,DATE=redacted,TIME=redacted), RuntimeVersion(14)"
+
+
+@pytest.mark.parametrize("package", [None, "16.0tf2.19.1-1"])
+def test_google_s_library_is_known_by_what_it_says(package: str | None) -> None:
+    """A file that was copied to the host, or lies before the package's, has no version."""
+    found = {"litert": "2.3.0", "package": package}
+    wrong = issue(library=GOOGLES, **found)
+    assert (
+        wrong is not None
+        and wrong.proven
+        and "of Google's that is no package's" in wrong.cause
+        and CRASH in wrong.cause
+    )
+    # Nothing replaces a file of no package.
+    assert wrong.remedy.startswith("remove it from the host") and "clusteradm bootstrap" in wrong.remedy
+    assert issue(library=REBUILT, **found) is None
+    assert issue(library=GOOGLES, google_pycoral=True, tflite_runtime="2.5.0.post1", package=package) is None
+    of_package = issue(library=GOOGLES, litert="2.3.0", package="16.0")
+    assert of_package is not None and "libedgetpu 16.0 are" in of_package.cause
+
+
 def test_behind_the_shim_the_trial_decides() -> None:
     found = {"litert": "2.3.0", "package": "16.0", "shim": True}
     assert issue(**found) is None
