@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
     parser.add_argument("--task", choices=TASKS, help="what it is made for (default: what it seems)")
     feed_options.add_arguments(parser)
+    feed_options.add_threshold(parser)
     add_connection_arguments(parser)
 
 
