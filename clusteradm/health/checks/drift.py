@@ -17,7 +17,7 @@ CHECK = "drift"
 GENERATION = "MPI_GENERATION"
 MPI = "openmpi-bin"
 # Not in use where all hosts have one Open MPI.
-_MPI_PACKAGES = (MPI, "libopenmpi3", "libopenmpi40")
+_MPI_PACKAGES = (MPI, "libopenmpi3", "libopenmpi3t64", "libopenmpi40")
 REMEDY = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
 _ONE_FOR_ALL = (
     "set cluster_mpi: wheel in the inventory, which gives all hosts one Open MPI, then clusteradm bootstrap; or "
