@@ -3,6 +3,7 @@
     ClusteradmError               1
       UsageError                  2   bad argument, or a request that cannot be done
         InputErrors               2   every defect of an input file
+        NotADeb                   2   fetch.deb: a file that is no Debian package
         NotAModel                 2   models.tflite.inspect: a file that is no usable TFLite model
       HostFailed                  3   work on a host failed
         NodeError                 3   transport.node: the node program answered with an error
@@ -13,6 +14,9 @@
           LoginRefused            4   transport.errors: it refuses this user and key
           WrongPassword           4   transport.password: it refuses this password
       TooManyOpenFiles            1   this process may open no more files
+      FetchFailed                 1   fetch.errors: a file cannot be fetched
+        WrongContent              1   fetch.errors: an address gives another file than the expected one
+      ChildFailed                 1   models.convert.child: a converter's process crashed
       LabError                    1   lab.machine: this machine cannot run a lab
 
 The number is the process's exit status. Any other exception is a defect of clusteradm: "internal error", exit status 1.

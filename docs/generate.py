@@ -21,7 +21,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
+
 from clusteradm.cli.health_forms.prometheus import FAMILIES
+from clusteradm.health import runtimes as health_runtimes
 from clusteradm.inventory.variables import CONNECTION, KINDS, VARIABLES, Variable
 from clusteradm.node import spec
 from clusteradm.node.spec.facts import DATE_TIME, FACTS
@@ -234,6 +237,67 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def runtime_rows() -> str:
+    """Table of the rows of runtimes.yml."""
+    rows = (
+        (
+            ", ".join(row["python"]),
+            row["name"],
+            "the package source" if row["install"] == "apt" else "PyPI",
+            "the package source" if row["install"] == "apt" else _package(row, "libedgetpu1-std"),
+            _package(row, "gasket-dkms"),
+        )
+        for row in _runtimes()["runtimes"]
+    )
+    return _table(("Python", "runtime", "from", "libedgetpu", "driver, where it is missing"), rows)
+
+
+def _package(row: Mapping[str, Any], name: str) -> str:
+    """The version of a row's package, and the kernels that it is for."""
+    (package,) = (package for package in row["packages"] if package["name"] == name)
+    text = f"{package['version']} (rebuilt)"
+    return f"{text} from kernel {package['kernel']} on, else the package source" if "kernel" in package else text
+
+
+def runtime_files() -> str:
+    """Table of the files of the packages that runtimes.yml names: one row per build."""
+    rows: dict[str, tuple[str, ...]] = {}
+    for package in (package for row in _runtimes()["runtimes"] for package in row["packages"]):
+        builds: dict[str, list[str]] = {}
+        for release, build in package.get("builds", {"any": ""}).items():
+            builds.setdefault(build, []).append(release)
+        for build, releases in builds.items():
+            url = package["url"].replace("BUILD", build)
+            files = {arch: url.replace("ARCH", arch).rpartition("/")[2] for arch in package["arch"]}
+            known = ", ".join(arch for arch, file in files.items() if file in package.get("sha256", {}))
+            rows[url] = (", ".join(releases), ", ".join(package["arch"]), f"<{url}>", known)
+    return _table(("release of the host", "ARCH", "address", "sha256 known for"), rows.values())
+
+
+def runtime_proofs() -> str:
+    """Table of the attempts of tests/delegates: what came of a delegate of each generation in each runtime."""
+    proofs = health_runtimes.proofs()
+    sizes = sorted({size for proof in proofs for size in proof.results})
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for proof in proofs:
+        name, _, version = proof.runtime.partition("==")
+        results = (str(proof.registration), *(_result(proof.results[size]) for size in sizes))
+        groups.setdefault((name, *results), []).append(version)
+    head = ("runtime", "its own registration", *(f"delegate of {size} bytes" for size in sizes))
+    rows = ((f"{name} {', '.join(versions)}", *results) for (name, *results), versions in groups.items())
+    return _table(head, rows)
+
+
+def _result(said: str) -> str:
+    if said == health_runtimes.WORKS:
+        return said
+    return "**wrong results**" if said == "wrong" else f"**crash** ({said})"
+
+
+def _runtimes() -> Any:
+    return yaml.safe_load(health_runtimes.TABLE.read_text(encoding="utf-8"))
+
+
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "variables.md": {"cluster": lambda: variables(VARIABLES), "connection": lambda: variables(CONNECTION)},
     "playbooks.md": {
@@ -244,6 +308,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "tests": lambda: _names(sorted(TESTS)),
     },
     "exporter.md": {"metrics": metrics},
+    "runtimes.md": {"rows": runtime_rows, "files": runtime_files, "proofs": runtime_proofs},
     "design.md": {"packages": packages, "border": border},
     "../README.md": {"bootstrap": lambda: figures("bootstrap"), "health": lambda: figures("health")},
 }

@@ -66,7 +66,15 @@ def run(args: argparse.Namespace) -> int:
     limit = ",".join(retry.hosts()) if args.retry_failed else args.limit
     started = time.time()
     with context.connect(args, cluster) as connections:
-        work = PlaybookRun(playbook, connections, check=args.check, diff=args.diff, limit=limit, templates=templates)
+        work = PlaybookRun(
+            playbook,
+            connections,
+            check=args.check,
+            diff=args.diff,
+            limit=limit,
+            templates=templates,
+            files=context.packages(args, cluster, check=args.check),
+        )
         console = show.stderr if args.json else show.stdout
         with View(
             console, diff=args.diff, check=args.check, complete=lambda text: next_step.complete(text, args)

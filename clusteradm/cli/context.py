@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clusteradm import transport
 from clusteradm.cli import display, next_step, show
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, load
 from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
+
+if TYPE_CHECKING:
+    from clusteradm.fleet.packages import Packages
 
 # Connection timeout of the commands that go on without a host that does not answer.
 QUICK_SECONDS = 5.0
@@ -62,7 +66,8 @@ def add_connection_arguments(
             help="work on N hosts at a time (default: %(default)s)",
         )
     group.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
-    group.add_argument("--accept-new", action="store_true", help="accept the keys of hosts that are not known yet")
+    accepts = "the keys of hosts" + (" and the packages" if playbook else "")
+    group.add_argument("--accept-new", action="store_true", help=f"accept {accepts} that are not known yet")
     group.add_argument("-K", "--ask-become-pass", action="store_true", help="ask for the sudo password, once")
     parser.set_defaults(limit=None, forks=DEFAULT_FORKS, away_timeout=Limits.away, task_timeout=Limits.silent)
     _add_timeout(group, "connect", connect, "fail a host after S seconds without an answer")
@@ -129,9 +134,24 @@ def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password 
         known_hosts,
         forks=args.forks,
         first_contact=first_contact,
-        ask=lambda table: _ask(table, args),
+        ask=lambda table: _ask(table, args, "Accept these keys?", "the keys of hosts never seen before"),
         limits=Limits(args.connect_timeout, args.away_timeout, args.task_timeout),
         sudo_password=sudo_password,
+    )
+
+
+def packages(args: argparse.Namespace, cluster: Cluster, *, check: bool = False) -> Packages:
+    """Packages from addresses for the run of a playbook; new ones are shown in one table, with one question."""
+    # Of use to few commands, and slow to import.
+    from clusteradm.cli import fetch_view
+    from clusteradm.fleet.packages import Packages
+
+    return Packages(
+        cluster,
+        accept_new=args.accept_new,
+        ask=lambda table: _ask(table, args, "Accept these packages?", "the packages"),
+        showing=fetch_view.showing,
+        check=check,
     )
 
 
@@ -155,11 +175,11 @@ def require_terminal() -> None:
         ) from None
 
 
-def _ask(table: str, args: argparse.Namespace) -> bool:
-    """Show all fingerprints, ask once. Without a terminal the answer is no."""
+def _ask(table: str, args: argparse.Namespace, question: str, things: str) -> bool:
+    """Show all of them, ask once. Without a terminal the answer is no."""
     if not display.can_ask():
         show.message(table)
-        show.message("not a terminal: nothing accepted. To accept the keys of hosts never seen before:")
+        show.message(f"not a terminal: nothing accepted. To accept {things}:")
         show.message(f"  {next_step.again(args)} --accept-new")
         return False
-    return display.confirm(table, "Accept these keys?")
+    return display.confirm(table, question)

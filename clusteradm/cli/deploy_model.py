@@ -16,8 +16,8 @@ from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable
 from clusteradm.fleet.deployment import Deployment, deploy
-from clusteradm.models import advice
-from clusteradm.models.repository import Stored, Upload, prepare
+from clusteradm.models import Stored, Upload, advice, prepare
+from clusteradm.node.spec.wire.manifest import TASKS
 
 EXAMPLES = """\
 examples:
@@ -25,12 +25,15 @@ examples:
   clusteradm deploy-model digits_edgetpu.tflite --name digits --version 7
   clusteradm deploy-model mobilenet_v2_edgetpu.tflite --name mobilenet_v2 \\
       --labels imagenet_labels.txt
+  clusteradm deploy-model faces_edgetpu.tflite --name faces --task embedding \\
+      --mean 127.5 --std 127.5
 
 A label file has one label per line, in the order of the classes; a line may
 begin with the number of its class. JSON, YAML, CSV and label maps (.pbtxt) are
 read as well. Without --labels, the file that the model's metadata calls labels
 is used, if there is one. How pictures are fed is in the metadata too; --mean,
---std and --layout say it where that is missing or wrong.
+--std and --layout say it where that is missing or wrong. These, --task and
+--threshold are kept with the version, and infer uses them.
 
 exit status:
   0    every host has the model
@@ -47,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, metavar="NAME", help="name on the cluster: letters, digits, _ and -")
     parser.add_argument("--labels", metavar="FILE", type=Path, help="label file, one class per line")
     parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
+    parser.add_argument("--task", choices=TASKS, help="what it is made for (default: what it seems)")
     feed_options.add_arguments(parser)
     add_connection_arguments(parser)
 
@@ -54,9 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Deploy; 0 once every host sees the model as it was sent."""
     mean, std, layout = feed_options.values(args)
-    upload = prepare(args.model, args.name, args.labels, mean=mean, std=std, layout=layout)
+    upload = prepare(
+        args.model,
+        args.name,
+        args.labels,
+        mean=mean,
+        std=std,
+        layout=layout,
+        task=args.task,
+        threshold=args.threshold,
+    )
     if not args.json:
         show.stdout.print(f"{args.model}: {describe(upload)}")
+        show.stdout.print(f"task: {upload.task.kind}: {upload.task.why}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
     with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
@@ -67,7 +81,15 @@ def run(args: argparse.Namespace) -> int:
                 show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
 
         progress = shown.enter_context(transfer("sending the model"))
-        done = deploy(connections, upload, args.version, args.limit or None, progress=progress, on_stored=on_stored)
+        done = deploy(
+            connections,
+            upload,
+            args.version,
+            args.limit or None,
+            progress=progress,
+            on_stored=on_stored,
+            on_lost=lambda: show.message("the connection to the head is lost; connecting again, to send the rest ..."),
+        )
     for warning in done.warnings[len(upload.warnings) :]:
         show.message(f"warning: {warning}")
     _show(args, done)
@@ -87,16 +109,37 @@ def _show(args: argparse.Namespace, done: Deployment) -> None:
                 "state": stored.state,
                 "path": stored.path,
                 "manifest": done.upload.manifest.to_json(),
+                "task": vars(done.upload.task),
                 "verified": verified.hosts,
+                "loaded": _loading(done),
                 "failed": {host: str(error) for host, error in verified.failed.items()},
+                "copied": None if done.copies is None else list(done.copies.hosts),
                 "warnings": list(done.warnings),
             },
         )
     elif verified.hosts:
         show.stdout.print(f"sha256 verified from {counted(len(verified.hosts), 'host')}: {', '.join(verified.hosts)}")
+        _show_trial(done)
+        if done.copies is not None:
+            show.stdout.print(f"copied to the disks of {counted(len(done.copies.hosts), 'host')}")
     for host, error in verified.failed.items():
         text = next_step.complete(str(error), args)
         show.message(f"not verified: {text}" if text.startswith(host) else f"not verified: {host}: {text}")
+
+
+def _loading(done: Deployment) -> list[str]:
+    """The hosts whose runtime loads the model."""
+    return [host for host in done.verified.hosts if done.verified.refused.get(host, "") is None]
+
+
+def _show_trial(done: Deployment) -> None:
+    """What the hosts' runtimes say of the model, without a TPU; those that refuse it are in the warnings."""
+    loading = _loading(done)
+    untried = [host for host in done.verified.hosts if host not in done.verified.refused]
+    if loading:
+        show.stdout.print(f"loaded for trial, without a TPU, on {counted(len(loading), 'host')}")
+    if untried:
+        show.message(f"not tried on {', '.join(untried)}: no TensorFlow Lite runtime there, or it took too long")
 
 
 def describe(upload: Upload) -> str:

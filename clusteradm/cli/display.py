@@ -147,13 +147,14 @@ def _keep_output(fd: int, keep: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _stopped() -> Iterator[None]:
-    """No display within the block."""
-    for display in reversed(_started):
+def stopped() -> Iterator[None]:
+    """No display within the block but those that begin there."""
+    there = list(_started)
+    for display in reversed(there):
         display.stop()
     yield
     # Not after Ctrl-C: the program ends.
-    for display in _started:
+    for display in there:
         display.start()
 
 
@@ -183,7 +184,7 @@ def _await_line(fd: int) -> None:
 
 def confirm(table: str, question: str) -> bool:
     """Show the table, ask the question. No without a y, and at the end of input."""
-    with _stopped():
+    with stopped():
         show.message(table)
         # Keys typed before the question was seen are no answer to it.
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
@@ -203,7 +204,7 @@ def confirm(table: str, question: str) -> bool:
 
 def ask(question: str) -> str | None:
     """Ask for a line. None at the end of input."""
-    with _stopped():
+    with stopped():
         answer = ""
         try:
             sys.stderr.write(show.line(question))
@@ -219,7 +220,7 @@ def ask(question: str) -> str | None:
 
 def password(question: str) -> str:
     """Ask on the terminal, without echo. Empty at the end of input. Raises OSError without a terminal."""
-    with _stopped(), Path("/dev/tty").open("r+b", buffering=0) as terminal:
+    with stopped(), Path("/dev/tty").open("r+b", buffering=0) as terminal:
         # As getpass, which cannot wait for Ctrl-C. What was typed before the question is dropped.
         before = termios.tcgetattr(terminal)
         hidden = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]

@@ -1,4 +1,4 @@
-"""Options that say how pictures are fed to a model, of the commands that deploy and run one."""
+"""Options that say how a model is fed and read, of the commands that deploy and run one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHANNELS = (1, 3, 4)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --mean, --std and --layout."""
+    """Add --mean, --std, --layout and --threshold."""
     parser.add_argument(
         "--mean", type=_numbers, metavar="M", help="mean of the pixels (0 to 255), one number or one per channel: 127.5"
     )
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--std", type=_numbers, metavar="S", help="their deviation; the model is fed (pixel - mean) / deviation"
     )
     parser.add_argument("--layout", choices=("nhwc", "nchw"), help="where the model has the channels of a picture")
+    parser.add_argument("--threshold", type=_number, metavar="T", help="leave out answers with a lower score: 0.4")
 
 
 def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...], str | None]:
@@ -26,6 +27,16 @@ def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ..
     mean, std = args.mean or (), args.std or ()
     advice.check_numbers(mean, std)
     return mean, std, args.layout
+
+
+def _number(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number: 0.4")
+    return found
 
 
 def _numbers(text: str) -> tuple[float, ...]:

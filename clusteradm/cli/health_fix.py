@@ -29,7 +29,8 @@ def repair(args: argparse.Namespace, cluster: Cluster, findings: Iterable[Findin
     templates = Templates()
     playbook = load(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates).only(tags)
     with context.connect(args, cluster, password) as connections:
-        run = PlaybookRun(playbook, connections, limit=limit, templates=templates)
+        files = context.packages(args, cluster)
+        run = PlaybookRun(playbook, connections, limit=limit, templates=templates, files=files)
         with View(show.stderr, diff=False, check=False, complete=lambda text: next_step.complete(text, args)) as view:
             recap = run.execute(view.event)
         view.recap(recap, next_step.again(args))

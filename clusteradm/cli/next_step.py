@@ -13,12 +13,13 @@ import shlex
 from collections.abc import Iterator
 
 # Commands that read an inventory, by what else they take. `tests/unit/cli/test_next_step.py` compares with the parsers.
-_READING = ("inventory", "template show")
+_READING = ("inventory", "template show", "packages list", "packages forget")
 _CONNECTING = (
     *("drain", "undrain", "tpu reset", "model list", "model show"),
-    *("job list", "job show", "job logs", "job cancel", "job remove"),
+    *("model label", "model unlabel", "model rollback", "model remove"),
+    *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
-_LIMITED = ("bootstrap", "enroll", "health", "exporter", "infer", "deploy-model")
+_LIMITED = ("bootstrap", "enroll", "health", "exporter", "infer", "deploy-model", "model verify")
 COMMANDS = {
     **dict.fromkeys(_READING, ("inventory",)),
     **dict.fromkeys(_CONNECTING, ("inventory", "known_hosts", "ask_become_pass")),

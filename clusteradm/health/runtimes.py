@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -13,45 +16,74 @@ from clusteradm.health.finding import BOOTSTRAP
 from clusteradm.health.reading import Reading
 
 TABLE = shipped.PLAYBOOKS / "vars" / "runtimes.yml"
+PROOFS = Path(__file__).parent / "tpu" / "delegates.yml"
+WORKS = "works"
+_BY_TABLE = BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One row of the table. `pycoral`: installed by apt; `requirement`: of pip, such as "tflite-runtime==2.14.0".
+    """One row of the table. `requirement`: of pip, such as "ai-edge-litert==2.3.0"; "" where apt installs pycoral.
 
-    `python`: versions such as "3.9"; `libedgetpu`: regular expression on the version of its Debian package.
+    `python`: versions such as "3.9"; `registration`: bytes of the runtime's TfLiteRegistration.
     """
 
     name: str
-    pycoral: bool
     requirement: str
     python: tuple[str, ...]
-    libedgetpu: str
+    registration: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What came of loading delegates into a runtime: bytes of a delegate's registration -> WORKS, or how it failed."""
+
+    runtime: str
+    registration: int
+    results: Mapping[int, str]
 
 
 @functools.cache
 def combinations() -> tuple[Combination, ...]:
     """Rows of the table, in its order."""
     return tuple(
-        Combination(
-            row["name"],
-            row["install"] == "apt",
-            "".join(row.get("requirements", [])[:1]),
-            tuple(row["python"]),
-            row["libedgetpu"],
-        )
-        for row in yaml.safe_load(TABLE.read_text(encoding="utf-8"))["runtimes"]
+        Combination(row["name"], "".join(row.get("requirements", [])[:1]), tuple(row["python"]), row["registration"])
+        for row in _table()["runtimes"]
     )
+
+
+@functools.cache
+def proofs() -> tuple[Proof, ...]:
+    """The attempts of tests/delegates/prove.py."""
+    return tuple(
+        Proof(f"{row['name']}=={row['version']}", row["registration"], row["results"])
+        for row in yaml.safe_load(PROOFS.read_text(encoding="utf-8"))["runtimes"]
+    )
+
+
+@functools.cache
+def _table() -> Any:
+    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+
+
+def registration(version: str) -> int | None:
+    """Bytes of TfLiteRegistration of a libedgetpu, by its package's version; None for a version that is not known."""
+    return next((row["registration"] for row in _table()["libraries"] if re.search(row["version"], version)), None)
 
 
 @dataclass(frozen=True)
 class Issue:
-    """Defect of a host's runtime that keeps its ranks from using a TPU."""
+    """Defect of a host's runtime that keeps its ranks from using a TPU.
+
+    `proven`: versions that were tried and do not work together, whatever one inference says: what goes wrong depends on
+    what lies in memory.
+    """
 
     state: str
     cause: str
     remedy: str
     source: str
+    proven: bool = False
 
 
 def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
@@ -75,32 +107,50 @@ def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
         return Issue("NO_RUNTIME", cause, BOOTSTRAP, "coral.ai/docs/m2/get-started")
     if tpus and runtime.has("library_error"):
         return Issue("NO_LIBRARY", f"libedgetpu: {runtime.text('library_error')}", BOOTSTRAP, "tflite#63")
-    if text := mismatch(runtime):
-        remedy = BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"
-        return Issue("MISMATCH", text, remedy, "google-coral/edgetpu#812, google-coral/libedgetpu#53")
+    if tpus and (text := unfit(runtime)):
+        return Issue("MISMATCH", text, _BY_TABLE, "tests/delegates; google-coral/edgetpu#812", proven=True)
+    if text := unknown(runtime):
+        return Issue("MISMATCH", text, _BY_TABLE, "google-coral/edgetpu#812, google-coral/libedgetpu#53")
     return None
 
 
-def mismatch(runtime: Reading) -> str:
-    """Versions of a host's runtime that do not work together; empty if they do."""
+def _of_ranks(runtime: Reading) -> str:
+    """The runtime that ranks load for a TPU, as pip names it; pycoral's is tflite_runtime."""
+    tflite, litert = runtime.text("tflite_runtime"), runtime.text("litert")
+    return f"tflite-runtime=={tflite}" if tflite or runtime.boolean("google_pycoral") else f"ai-edge-litert=={litert}"
+
+
+def _proof(name: str) -> Proof | None:
+    """What was proven of this runtime. tflite-runtime has TensorFlow's number, and the structures of that release."""
+    for proof in proofs():
+        if proof.runtime == name:
+            return proof
+    distribution, _, version = name.partition("==")
+    size = registration(f"tf{version}") if distribution == "tflite-runtime" else None
+    return next((proof for proof in proofs() if proof.registration == size), None)
+
+
+def unfit(runtime: Reading) -> str:
+    """Why the delegate of the host's libedgetpu does not fit its runtime, as was tried; empty if it does."""
+    version, name = runtime.text("package"), _of_ranks(runtime)
+    size, proof = registration(version or ""), _proof(name)
+    if size is None or proof is None or (result := proof.results.get(size, WORKS)) == WORKS:
+        return ""
+    how = "its results can be wrong" if result == "wrong" else f"loading it crashes the process ({result})"
+    return f"{name.replace('==', ' ')} and libedgetpu {version} are of different generations: {how}"
+
+
+def unknown(runtime: Reading) -> str:
+    """Versions of a host's runtime of which it is not known whether they work together; empty if it is."""
     python = ".".join((runtime.text("python") or "").split(".")[:2])
-    if runtime.boolean("google_pycoral"):
-        candidates = [row for row in combinations() if row.pycoral]
-        has = "pycoral"
-    else:
-        litert = runtime.text("litert")
-        has = f"ai-edge-litert=={litert}" if litert else f"tflite-runtime=={runtime.text('tflite_runtime')}"
-        candidates = [row for row in combinations() if row.requirement == has]
-    if not candidates:
-        return f"{has} is not in the table of runtimes that are known to work"
-    fitting = [row for row in candidates if python in row.python]
-    if not fitting:
-        return f"{has} does not work with Python {python}"
-    version = runtime.text("package")
-    if version and not any(re.search(row.libedgetpu, version) for row in fitting):
-        return (
-            f"{fitting[0].name} and libedgetpu {version} are of different generations: loading it crashes the process"
-        )
+    version, name = runtime.text("package"), _of_ranks(runtime)
+    if _proof(name) is None:
+        return f"{name} is not in the table of runtimes that are known to work"
+    row = next((row for row in combinations() if row.requirement == name), None)
+    if row and python not in row.python:
+        return f"{name} does not work with Python {python}"
+    if version and registration(version) is None:
+        return f"it is not known which TensorFlow Lite libedgetpu {version} was built for"
     return ""
 
 

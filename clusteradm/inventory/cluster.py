@@ -163,6 +163,11 @@ class Cluster:
         return self.named_path.parent / "known_hosts"
 
     @property
+    def package_lock(self) -> Path:
+        """The packages that were accepted for the cluster (fetch/lock.py): beside the inventory, as the host keys."""
+        return self.named_path.parent / "clusteradm.lock"
+
+    @property
     def named_path(self) -> Path:
         """The path with a name of its own: `.` and `..` are resolved, so that what is beside it is not within it."""
         return self.path if self.path.name not in ("", "..") else self.path.resolve()

@@ -42,6 +42,12 @@ _TABLE = (
     Variable(
         "cluster_shared", "shared", "the directory that the head exports, the same path everywhere", "/srv/cluster"
     ),
+    Variable(
+        "cluster_models",
+        "models",
+        "where ranks read models: shared, from the head; local, from a verified copy on each host's disk",
+        "shared",
+    ),
     Variable("cluster_nfs_options", "mount", "mount options of the export", "rw,hard,vers=4.0,bg,_netdev,nofail"),
     Variable(
         "cluster_python",
@@ -56,6 +62,12 @@ _TABLE = (
     Variable("cluster_tpu_source", "source", "the deb line of the Edge TPU's package source, if not its maker's"),
     Variable("cluster_tpu_key", "url", "the URL of that source's signing key, if not the maker's"),
     Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
+    Variable(
+        "cluster_tpu_packages",
+        "packages",
+        "packages for hosts with Edge TPUs that no package source has, in place of those of the table; [] for none",
+        scope="host",
+    ),
     Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
     Variable(
         "cluster_mpi",
@@ -179,9 +191,27 @@ def _is_mount(value: Any) -> bool:
     return all(version.split(".")[0] == "4" for version in versions) and "noresvport" not in value.split(",")
 
 
+# As pip writes it: ADDRESS#sha256=HEX.
+_PACKAGE = re.compile(
+    r"((https?://[A-Za-z0-9.:-]+|file://)/[\w/.:@~%+?&=,-]+|[A-Za-z0-9._+@~-]*(/[A-Za-z0-9._+@~-]+)*\.deb)"
+    r"(#sha256=[0-9A-Fa-f]{64})?",
+    re.ASCII,
+)
+
+
+def _is_packages(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 32
+        and all(isinstance(each, str) and bool(_PACKAGE.fullmatch(each)) for each in value)
+    )
+
+
 # Tools that can configure the cluster's interface, and the choice of the one that is there.
 NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
 
+# Where ranks read models.
+MODEL_PLACES = SHARED_MODELS, LOCAL_MODELS = ("shared", "local")
 # Where Open MPI comes from.
 MPIS = ("distribution", "wheel")
 
@@ -222,6 +252,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
             isinstance(value, str) and bool(re.fullmatch(r"((https?|file):/)?/[\w/.:@~%+-]+", value, re.ASCII))
         ),
     ),
+    "packages": (
+        "a list of https addresses or paths of .deb files, each with #sha256=HEX at its end where it is known",
+        _is_packages,
+    ),
     "fingerprint": (
         "40 hexadecimal digits in capitals, without spaces",
         lambda value: isinstance(value, str) and bool(re.fullmatch(r"[0-9A-F]{40}", value)),
@@ -235,6 +269,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}", value)),
     ),
     "network": (f"one of {', '.join(NETWORKS)}", lambda value: isinstance(value, str) and value in NETWORKS),
+    "models": (" or ".join(MODEL_PLACES), lambda value: isinstance(value, str) and value in MODEL_PLACES),
     "mpi": (f"one of {', '.join(MPIS)}", lambda value: isinstance(value, str) and value in MPIS),
     "address": ("an IPv4 address", _is_address),
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),

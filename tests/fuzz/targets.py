@@ -11,13 +11,15 @@ from pathlib import Path
 
 from clusteradm import inventory
 from clusteradm.errors import ClusteradmError
+from clusteradm.fetch import deb, lock
 from clusteradm.health import saved
 from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
-from clusteradm.models import labels
-from clusteradm.models.repository import prepare
+from clusteradm.models import compiler_log, labels
+from clusteradm.models.inspection.report import report
 from clusteradm.models.tflite.inspect import inspect
+from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 from clusteradm.node.job import pack
 from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository
@@ -51,9 +53,11 @@ def _file(data: bytes, name: str = "file") -> Iterator[Path]:
 
 
 def model(data: bytes) -> None:
-    """A model's file, its labels and its manifest."""
+    """A model's file, its labels, its manifest, the report on it."""
     with suppress(ClusteradmError):
         inspect(data, "m")
+    with suppress(ClusteradmError):
+        json.dumps(report(data, "m").to_json())
     with _file(data) as path, suppress(ClusteradmError):
         prepare(path, "m")
     with suppress(ClusteradmError):
@@ -66,6 +70,12 @@ def label_file(data: bytes) -> None:
     for classes, name in ((None, "l.txt"), (3, "l.txt"), (3, "l.json"), (3, "l.yaml"), (3, "l.csv"), (3, "l.pbtxt")):
         with suppress(ClusteradmError):
             labels.render(labels.parse(text, classes, name))
+
+
+def log(data: bytes) -> None:
+    """A log of edgetpu_compiler."""
+    with suppress(ClusteradmError):
+        json.dumps([one.to_json() for one in compiler_log.parse(data.decode("utf-8", "replace"), "log")])
 
 
 def model_zip(data: bytes) -> None:
@@ -140,6 +150,18 @@ def results(data: bytes) -> None:
             read()
 
 
+def package(data: bytes) -> None:
+    """A Debian package."""
+    with suppress(ClusteradmError):
+        deb.parse(io.BytesIO(data))
+
+
+def lock_file(data: bytes) -> None:
+    """clusteradm.lock."""
+    with _file(data) as path, suppress(ClusteradmError):
+        lock.Lock(path).read()
+
+
 def wire(data: bytes) -> None:
     """A document of the border: the spec of a job, an answer, a manifest."""
     for kind in _WIRE:
@@ -182,11 +204,14 @@ def node_lines(data: bytes) -> None:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "inventory": inventory_file,
     "labels": label_file,
+    "lock": lock_file,
+    "log": log,
     "model": model,
     "model_zip": model_zip,
     "node_lines": node_lines,
     "npy": npy,
     "npz": npz,
+    "package": package,
     "picture": picture,
     "playbook": playbook,
     "results": results,
@@ -209,6 +234,16 @@ def made_seeds(target: str) -> list[bytes]:
     }.get(target, [])
     more = {
         "inventory": [INVENTORY],
+        "lock": [
+            b'{"version": 1, "packages": {"https://a.example/a.deb": {"sha256": "%s", "size": 5, "origin": "x", '
+            b'"package": "ab", "version": "1.0", "architecture": "all"}}}' % (b"a" * 64)
+        ],
+        "log": [
+            b"Edge TPU Compiler version 16.0.384591198\nModel compiled successfully in 17 ms.\nInput model: m.tflite\n"
+            b"Input size: 7.37MiB\nOff-chip memory used for streaming uncached model parameters: 1.70MiB\n"
+            b"Number of operations that will run on CPU: 5\nCONV_2D   3   Mapped to Edge TPU\n"
+            b"CAST   1   Operation is working on an unsupported data type\nCompilation failed: no\n"
+        ],
         "labels": [b"0 cat\n2: dog\n", b"cat\ndog\n"],
         "truth": [b"input,label\na.png,cat\n", b'{"input": "a", "label": 7}\n'],
         "results": [

@@ -16,17 +16,18 @@ PACKAGE = ROOT / "clusteradm"
 MAX_LINES = 400
 
 # Each room and the rooms that it may import from; every room may import those of EVERYBODY.
-EVERYBODY = {"atomic", "errors", "nearest", "regular", "shipped", "__init__"}
+EVERYBODY = {"atomic", "errors", "extras", "nearest", "regular", "shipped", "__init__"}
 ARROWS = {
     "inventory": set(),
+    "fetch": set(),
     "transport": {"inventory"},
     "health": {"transport", "inventory"},
     "playbook": {"transport", "inventory"},
-    "models": {"transport", "inventory"},
-    "fleet": {"health", "models", "playbook", "transport", "inventory"},
+    "models": {"transport", "inventory", "fetch"},
+    "fleet": {"health", "models", "playbook", "transport", "inventory", "fetch"},
     "jobs": {"fleet", "health", "models", "transport", "inventory"},
     "lab": {"models", "transport", "inventory"},
-    "cli": {"jobs", "fleet", "playbook", "models", "lab", "health", "transport", "inventory"},
+    "cli": {"fetch", "jobs", "fleet", "playbook", "models", "lab", "health", "transport", "inventory"},
     "node": set(),
 }
 # The same for modules that lie beside the rooms.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from clusteradm.health import runtimes
 from clusteradm.health.finding import Finding, error, warning
 from clusteradm.health.reading import Reading
 
@@ -32,7 +33,7 @@ def judge(documents: Mapping[str, object], head: str) -> Iterator[Finding]:
     """
     distributed: dict[str, str] = {}
     wheels: dict[str, str] = {}
-    packages: dict[str, dict[tuple[str | None, ...], dict[str, str]]] = {}
+    packages: dict[tuple[str, int | None], dict[tuple[str | None, ...], dict[str, str]]] = {}
     kernels: dict[tuple[str | None, ...], dict[str, str]] = {}
     for name, document in documents.items():
         system, machine = Reading(document).part("system"), Reading(document).part("machine")
@@ -43,14 +44,17 @@ def judge(documents: Mapping[str, object], head: str) -> Iterator[Finding]:
         for package, version in machine.texts_by_name("packages").items():
             if package == MPI:
                 distributed[name] = version
-            if not (wheel and package in _MPI_PACKAGES):
-                packages.setdefault(package, {}).setdefault(release, {})[name] = version
+            if wheel and package in _MPI_PACKAGES:
+                continue
+            # The one that goes with a host's Python; one that does not fit is the check runtime's.
+            generation = runtimes.registration(version) if package.startswith("libedgetpu") else None
+            packages.setdefault((package, generation), {}).setdefault(release, {})[name] = version
         if kernel := system.text("kernel"):
             # Kernels are compared between machines of one model: a board and a PC never have the same one.
             kernels.setdefault((system.text("model"), *release), {})[name] = kernel
     strangers = {finding.host: finding for finding in _strangers(documents, head, wheels, distributed)}
     yield from strangers.values()
-    for package, of_release in sorted(packages.items()):
+    for (package, _), of_release in sorted(packages.items(), key=lambda item: item[0][0]):
         if strangers and package == MPI:
             continue
         for of_host in of_release.values():

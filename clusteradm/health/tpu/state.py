@@ -306,10 +306,10 @@ def _did_not_load(case: _Case) -> Finding | None:
 
 
 def _runtime(case: _Case) -> Finding | None:
-    """Versions that do not work together, unless a trial inference proved that they do."""
-    if case.attempt and case.attempt.ok and case.attempt.inference:
-        return None
+    """Versions that do not work together, unless a trial inference showed that they do."""
     issue = runtimes.issue(case.facts.runtime)
+    if issue and not issue.proven and case.attempt and case.attempt.ok and case.attempt.inference:
+        return None
     return case.error("RUNTIME", issue.cause, issue.remedy, issue.source) if issue else None
 
 

@@ -5,8 +5,9 @@
  * /dev/apex_N under the caller's own rights, and runs the nodes named edgetpu-custom-op on the device.
  *
  * The few TFLite structures it needs are declared here as the C API lays them out (tensorflow/lite/core/c/common.h). Newer
- * runtimes have appended fields to two of them that are handed over by value or read by the runtime; both are passed
- * with zeros behind them, so one binary fits the old and the new.
+ * runtimes have appended fields to two of them that are handed over by value or read by the runtime. As a library that was
+ * rebuilt for such runtimes, this one passes zeros there. With OLD_STRUCTURES it is one of the time before, as Google's 16.0:
+ * what a newer runtime reads there is what happens to lie on the stack, here ones in every bit, so that it happens each time.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -250,6 +251,9 @@ static Status delegate_prepare(Context *context, Delegate *delegate) {
         .init = kernel_init, .free = kernel_free, .prepare = kernel_prepare, .invoke = kernel_invoke,
         .custom_name = "EdgeTpuDelegateForCustomOp", .version = 1,
     };
+#ifdef OLD_STRUCTURES
+    memset(registration.later_fields, 0xff, sizeof registration.later_fields);
+#endif
     Status status = kOk;
     if (count)
         status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, (IntArray *)mine, delegate);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,10 @@ class Planner:
         diff: bool,
         limit: str | None,
         host_keys: Callable[[Host], list[str]] | None = None,
+        files: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """`host_keys`: a host's accepted ssh-ed25519 key in base64, or none; None: it is not known here."""
+        """`host_keys`: a host's accepted ssh-ed25519 key in base64, or none; None: it is not known here. `files`: what
+        is known of files from addresses (run/files.py)."""
         self._run_state = run_state
         self._templates = templates
         self._check = check
@@ -84,6 +86,8 @@ class Planner:
         }
         if limit is not None:
             self._magic["ansible_limit"] = limit
+        if files is not None:
+            self._magic["clusteradm_files"] = files
 
     def plan(self, state: HostState, play: Play, step: Step) -> Planned:
         """Render a step. Raises Pending if it needs a result that is not there yet.

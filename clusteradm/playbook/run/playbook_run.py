@@ -24,6 +24,7 @@ from clusteradm.playbook.run.event import (
     TaskOutput,
     TaskStarted,
 )
+from clusteradm.playbook.run.files import Files, wanted
 from clusteradm.playbook.run.host_run import ENDED, HostRun, Shared
 from clusteradm.playbook.run.planner import Planner
 from clusteradm.playbook.state import RunState
@@ -48,8 +49,9 @@ class PlaybookRun:
         diff: bool = False,
         limit: str | None = None,
         templates: Templates | None = None,
+        files: Files | None = None,
     ) -> None:
-        """Raises UsageError if `limit` matches no host."""
+        """`files`: provides what plays want (run/files.py). Raises UsageError if `limit` matches no host."""
         self._playbook = playbook
         self._connections = connections
         cluster = playbook.cluster
@@ -70,7 +72,9 @@ class PlaybookRun:
             diff=diff,
             limit=limit,
             host_keys=_accepted_keys(connections),
+            files=files.known if files is not None else None,
         )
+        self._files = files
         self._shared = Shared(
             connections=connections,
             run_state=self._run_state,
@@ -114,10 +118,20 @@ class PlaybookRun:
                 if not batch:
                     continue
                 self._run_state.begin_play(play, [host.name for host in batch], [host.name for host in targeted])
+                self._provide(play)
                 self._play(number, play, batch, on_event)
                 if self._run_state.is_over():  # as in Ansible, also where a play has lost all its hosts
                     self._end_early(number, on_event)
                     return
+
+    def _provide(self, play: Play) -> None:
+        """Have the files at hand that the play's hosts want. In this thread: a person may be asked."""
+        if self._files is None:
+            return
+        states = [self._run_state.hosts[name] for name in self._run_state.members]
+        found = wanted(play, states, self._shared.planner)
+        if found:
+            self._files.provide(found)
 
     def _name_interrupted(self) -> None:
         """Put every host with a play that it has not completed into the recap."""

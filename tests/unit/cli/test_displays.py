@@ -39,6 +39,27 @@ with View(show.stdout, diff=False, check=False) as view:
     show.message("a message")
 view.recap(Recap({host: HostRecap(ok=4, changed=4) for host in hosts}), "clusteradm bootstrap")
 """
+FETCH = """
+from clusteradm.cli.fetch_view import showing
+from clusteradm.cli.playbook_view import View
+from clusteradm.fetch import Progress
+from clusteradm.playbook import PlayStarted, TaskFinished, TaskStarted
+with View(show.stdout, diff=False, check=False) as view:
+    view.event(PlayStarted("Play", tuple(hosts), 1, 1, 1))
+    for host in hosts:
+        view.event(TaskStarted(host, "Play", "Task 0"))
+    time.sleep(0.3)
+    with showing() as progress:
+        for done in range(4):
+            progress(Progress("libx_1.0_all.deb", done * 1000, 4000))
+            time.sleep(0.2)
+        progress(Progress("liby_1.0_all.deb", 0, None, "timed out; trying again"))
+        time.sleep(0.3)
+    print("accepted:", confirm(question, "Accept?"))
+    for host in hosts:
+        view.event(TaskFinished(host, "Play", "Task 0", "changed", {}, "command"))
+print("done")
+"""
 INFER = """
 from clusteradm.cli.job_view import transfer, watch
 from clusteradm.jobs import Update
@@ -115,6 +136,22 @@ def test_bootstrap(width: int, answer: str) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 200])
+def test_a_file_that_a_play_needs(width: int) -> None:
+    with terminal.command(program(FETCH), width=width) as shown:
+        watched(shown, "Task 0")
+        watched(shown, "2.0/4.0 kB")
+        text = shown.screen.text
+        assert "libx_1.0_all.deb" in text and not any(spinner in text for spinner in SPINNER)
+        watched(shown, "liby_1.0_all.deb: timed out; trying again")
+        asked(shown, "y")
+        watched(shown, "done")
+        assert shown.finish() == 0
+        text = shown.screen.text
+        assert "libx" not in text and "liby" not in text and text.count(QUESTION) == 1
+        assert all(text.count(f"  {host}: changed: Task 0") == 1 for host in HOSTS)
+
+
+@pytest.mark.parametrize("width", [60, 200])
 def test_infer(width: int) -> None:
     with terminal.command(program(INFER), width=width) as shown:
         watched(shown, "running")
@@ -142,6 +179,44 @@ def test_health_watch(width: int) -> None:
             assert part.count("HOSTS") == 1 and part.count("cause:") == 1 == part.count("remedy:")
             assert " ".join(f"word{number}" for number in range(40)) + " end" in " ".join(part.split())
         assert text.rstrip().endswith("clusteradm: interrupted") and shown.screen.cursor
+
+
+FOLLOW = """
+from clusteradm.cli import infer
+from clusteradm.cli.commands import parser
+from clusteradm.jobs import Update
+from clusteradm.node.spec.wire.job import Status
+class Jobs:
+    def follow(self, job):
+        while True:
+            yield Update(Status("running"))
+            time.sleep(0.1)
+    def cancel(self, job):
+        print("cancelled", flush=True)
+    def directory(self, job):
+        return "/jobs/J"
+args = parser(["infer"]).parse_args(["infer", "--model", "m", "x.png"])
+print("followed", flush=True)
+try:
+    infer._follow(args, Jobs(), "J")
+except KeyboardInterrupt:
+    print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("answer", "cancelled"), [("l\n", False), ("\n", True), ("c\n", True), ("\x03", True)])
+def test_ctrl_c_asks_what_becomes_of_the_job(answer: str, cancelled: bool) -> None:
+    with terminal.command(program(FOLLOW)) as shown:
+        watched(shown, "starting")
+        shown.type("\x03")
+        watched(shown, "or leave it running?")
+        shown.type(answer)
+        watched(shown, "left")
+        assert shown.finish() == 0
+        text = shown.screen.text
+        assert ("cancelled" in text) is cancelled
+        assert ("infer --attach J --output FILE" in text) is not cancelled
+        assert ("job remove J" in text) is cancelled
 
 
 LASTING = """

@@ -362,6 +362,22 @@ def test_drift() -> None:
     assert list(drift.judge({}, "c0")) == []
 
 
+def test_a_library_is_compared_with_those_of_its_generation() -> None:
+    """Boards with Mendel keep Google's; of a rebuilt one each release has its own build."""
+    versions = {
+        "board0": "16.0",
+        "board1": "16.0",
+        "pc0": "16.0tf2.19.1-1.bookworm",
+        "pc1": "16.0tf2.19.1-1.trixie",
+        "pc2": "16.0tf2.19.1-1.ubuntu24.04",
+        "pc3": "16.0tf2.17.1-1.bookworm",
+    }
+    documents = {name: {"machine": {"packages": {"libedgetpu1-std": version}}} for name, version in versions.items()}
+    (found,) = drift.judge(documents, "pc0")
+    assert (found.host, found.state) == ("pc3", "PACKAGES")
+    assert found.cause == "libedgetpu1-std is 16.0tf2.17.1-1 here and 16.0tf2.19.1-1 on most hosts"
+
+
 def test_generations_of_open_mpi() -> None:
     versions = {"c0": "4.1.4-3+b1", "c1": "4.1.6-7", "pc": "5.0.7-1", "none": ""}
     documents = {

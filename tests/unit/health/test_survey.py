@@ -102,7 +102,6 @@ CHANGES: list[tuple[list[str | int], Any, str, str]] = [
     (["runtime", "google_pycoral"], False, "runtime", "WRONG_PYCORAL"),
     (["runtime", "litert"], None, "runtime", "NO_RUNTIME"),
     (["runtime", "mpi4py"], None, "runtime", "NO_MPI4PY"),
-    (["runtime", "package"], "16.0", "runtime", "MISMATCH"),
     (["runtime", "python"], "3.8.10", "runtime", "MISMATCH"),
     (["runtime", "litert"], "1.0.1", "runtime", "MISMATCH"),
     (["network"], {"error": "OSError: x"}, "network", "UNKNOWN"),

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -107,6 +108,22 @@ def test_answers_are_those_of_the_cpu_and_take_the_published_time(bench: Bench) 
     assert found["same"] == 30
     assert 0.0026 <= float(str(found["best"])) < 0.0040
     assert found["owner"] == found["pid"]
+
+
+def test_the_old_library_ends_the_process_of_a_new_runtime(bench: Bench, tmp_path: Path) -> None:
+    """As Google's does, whose structures are shorter: what the verdict on a host's versions has to come before."""
+    places = {"SOCKETS": bench.folder / "sockets", "CLASS": bench.apex.parent, "DEV": bench.folder / "dev"}
+    tpu_package.compile_library(tmp_path / "old.so", places, old=True)
+    code = f"""
+        from ai_edge_litert.interpreter import Interpreter, load_delegate
+        delegate = load_delegate({str(tmp_path / "old.so")!r})
+        print("loaded", flush=True)
+        Interpreter({str(bench.folder / "compiled.tflite")!r}, experimental_delegates=[delegate])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGSEGV, "loaded\n")
 
 
 def test_the_counters_follow_and_the_device_is_free_again(bench: Bench) -> None:

@@ -1,0 +1,103 @@
+"""Verdict on the versions of a host's runtime and libedgetpu: what was tried, and what is not known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from clusteradm.health import runtimes
+from clusteradm.health.reading import Reading
+
+MISMATCH = "of different generations"
+CRASH = "crashes the process (signal 11)"
+
+
+def issue(*, tpus: bool = True, **found: Any) -> runtimes.Issue | None:
+    about = {"ok": True, "python": "3.13.5", "litert": None, "tflite_runtime": None, "google_pycoral": None, **found}
+    return runtimes.issue(Reading(about), tpus=tpus)
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [
+        (
+            {"litert": "2.3.0", "package": "16.0"},
+            f"ai-edge-litert 2.3.0 and libedgetpu 16.0 are {MISMATCH}: loading it {CRASH}",
+        ),
+        ({"litert": "2.3.0", "package": "15.0"}, CRASH),
+        ({"litert": "2.3.0", "package": "16.0-0ppa1"}, CRASH),
+        # A rebuilt one that is too old: it does not crash by necessity.
+        ({"litert": "2.3.0", "package": "16.0tf2.12.1"}, "its results can be wrong"),
+        ({"litert": "1.2.0", "package": "16.0tf2.13.1-2"}, "its results can be wrong"),
+        ({"tflite_runtime": "2.14.0", "package": "16.0TF2.11.1-1"}, "its results can be wrong"),
+        ({"tflite_runtime": "2.11.0", "package": "16.0"}, CRASH),
+        # Published with pycoral for newer Pythons.
+        ({"tflite_runtime": "2.17.1", "google_pycoral": True, "package": "16.0"}, CRASH),
+        # Of two runtimes, ranks load tflite_runtime.
+        (
+            {"tflite_runtime": "2.14.0", "litert": "2.3.0", "package": "16.0"},
+            "tflite-runtime 2.14.0 and libedgetpu 16.0",
+        ),
+    ],
+)
+def test_a_pair_that_was_tried_and_failed(found: dict[str, Any], cause: str) -> None:
+    wrong = issue(**found)
+    assert wrong is not None and wrong.state == "MISMATCH" and wrong.proven
+    assert cause in wrong.cause and "clusteradm bootstrap" in wrong.remedy
+    # Nothing loads the library on a host without TPUs, and bootstrap leaves it.
+    assert issue(tpus=False, **found) is None
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"litert": "2.3.0", "package": "16.0tf2.19.1-1"},
+        {"litert": "2.3.0", "package": "16.0tf2.19.1-1.trixie"},
+        {"litert": "2.3.0", "package": "16.0TF2.17.1-1.bookworm"},
+        {"litert": "2.3.0", "package": "16.0tf2.15.0-1"},
+        {"litert": "2.1.0", "python": "3.9.2", "package": "16.0TF2.19.1-1+lab3"},
+        {"litert": "2.3.0", "package": None},
+        {"google_pycoral": True, "tflite_runtime": "2.5.0.post1", "python": "3.7.3", "package": "16.0"},
+        {"google_pycoral": True, "tflite_runtime": "2.5.0.post1", "python": "3.7.3", "package": "14.1"},
+        {"google_pycoral": True, "tflite_runtime": "2.17.1", "python": "3.12.3", "package": "16.0tf2.17.1-1"},
+        # A delegate with longer structures than the runtime's: what it does not know it does not read.
+        {"tflite_runtime": "2.8.0", "python": "3.9.2", "package": "16.0tf2.19.1-1"},
+        {"tflite_runtime": "2.13.0", "python": "3.9.2", "package": "16.0tf2.12.1"},
+    ],
+)
+def test_a_pair_that_works(found: dict[str, Any]) -> None:
+    assert issue(**found) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [
+        ({"litert": "2.9.0", "package": "16.0tf2.19.1-1"}, "ai-edge-litert==2.9.0 is not in the table"),
+        ({"litert": "2.3.0", "python": "3.8.10", "package": None}, "does not work with Python 3.8"),
+        ({"litert": "2.3.0", "package": "17.0lts"}, "not known which TensorFlow Lite libedgetpu 17.0lts was built for"),
+        ({"litert": "2.3.0", "package": "\x1b[31m(((((" * 50}, "not known"),
+    ],
+)
+def test_what_was_not_tried_is_not_vouched_for(found: dict[str, Any], cause: str) -> None:
+    unknown = issue(**found)
+    assert unknown is not None and unknown.state == "MISMATCH" and cause in unknown.cause
+    assert not unknown.proven
+
+
+def test_what_bootstrap_installs_was_tried() -> None:
+    proofs = {proof.runtime: proof for proof in runtimes.proofs()}
+    for row in runtimes.combinations():
+        if row.requirement:
+            assert proofs[row.requirement].registration == row.registration
+    # Of the rows' own libraries each fits: the rebuilt one any runtime, Google's pycoral.
+    newest = runtimes.registration("16.0tf2.19.1-1")
+    assert newest is not None and all(proof.results[newest] == runtimes.WORKS for proof in proofs.values())
+
+
+def test_a_longer_structure_never_fits_worse() -> None:
+    for proof in runtimes.proofs():
+        fits = [proof.results[size] == runtimes.WORKS for size in sorted(proof.results)]
+        assert fits == sorted(fits) and fits[-1]
+        # What is at least as long as the runtime's own fits: by that bootstrap chooses (playbooks/vars/choice.yml).
+        assert all(result == runtimes.WORKS for size, result in proof.results.items() if size >= proof.registration)
