@@ -21,7 +21,7 @@ MPI = "openmpi-bin"
 # What a rebuilt libedgetpu has at the end of its version: the release that it was built for.
 _BUILD = re.compile(r"\.(bullseye|bookworm|trixie|ubuntu[0-9.]+)\Z")
 # Not in use where all hosts have one Open MPI.
-_MPI_PACKAGES = (MPI, "libopenmpi3", "libopenmpi40")
+_MPI_PACKAGES = (MPI, "libopenmpi3", "libopenmpi3t64", "libopenmpi40")
 REMEDY = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
 _ONE_FOR_ALL = (
     "set cluster_mpi: wheel in the inventory, which gives all hosts one Open MPI, then clusteradm bootstrap; or "
