@@ -20,6 +20,8 @@ COMMANDS = {
     "model": ("model", "convert and inspect model files, list the models on the cluster"),
     "infer": ("infer", "run a model over many inputs, on every healthy TPU"),
     "job": ("job", "list, show, cancel and remove inference jobs"),
+    "exec": ("exec", "run a shell command on hosts, all at once"),
+    "ssh": ("ssh", "log in to a host by ssh, as the inventory says"),
     "drain": ("drain", "take a host or TPU out of service"),
     "undrain": ("undrain", "return a host or TPU to service"),
     "tpu": ("tpu", "reset an Edge TPU"),

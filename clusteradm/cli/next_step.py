@@ -19,9 +19,11 @@ _CONNECTING = (
     *("model label", "model unlabel", "model rollback", "model remove"),
     *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
-_LIMITED = ("bootstrap", "enroll", "health", "exporter", "infer", "deploy-model", "model verify")
+_KNOWING = ("ssh",)
+_LIMITED = ("bootstrap", "enroll", "exec", "health", "exporter", "infer", "deploy-model", "model verify")
 COMMANDS = {
     **dict.fromkeys(_READING, ("inventory",)),
+    **dict.fromkeys(_KNOWING, ("inventory", "known_hosts")),
     **dict.fromkeys(_CONNECTING, ("inventory", "known_hosts", "ask_become_pass")),
     **dict.fromkeys(_LIMITED, ("inventory", "limit", "known_hosts", "ask_become_pass")),
 }

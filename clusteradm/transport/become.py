@@ -56,12 +56,7 @@ def as_root(
         command = sudo.command
     elif connection.user != "root":
         command = f"sudo -n -- {command}"
-    try:
-        stream = connection.session(command, timeout)
-    except Exception as error:
-        # Of any kind: Paramiko passes on whatever its reader made of the host's bytes, and a connection that was
-        # closed meanwhile has no transport.
-        raise HostUnreachable(f"connection lost: {error}", where=name) from error
+    stream = _session(name, connection, command, timeout)
     try:
         if sudo is not None:
             sudo.answer(name, stream, timeout)
@@ -69,6 +64,20 @@ def as_root(
         stream.close()
         raise
     return stream
+
+
+def as_user(name: str, connection: Shells, words: Sequence[str], timeout: float) -> ShellStream:
+    """Start a program as the login's user over the connection to the host `name`. Raises HostUnreachable."""
+    return _session(name, connection, shlex.join(words), timeout)
+
+
+def _session(name: str, connection: Shells, command: str, timeout: float) -> ShellStream:
+    try:
+        return connection.session(command, timeout)
+    except Exception as error:
+        # Of any kind: Paramiko passes on whatever its reader made of the host's bytes, and a connection that was
+        # closed meanwhile has no transport.
+        raise HostUnreachable(f"connection lost: {error}", where=name) from error
 
 
 class Sudo:

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 from clusteradm.errors import ClusteradmError, HostUnreachable
 from clusteradm.inventory import Cluster, Host
-from clusteradm.transport.become import SudoPasswords
+from clusteradm.transport.become import SudoPasswords, as_root, as_user
 from clusteradm.transport.connection import Connection, Login
 from clusteradm.transport.errors import LoginRefused, Refused
 from clusteradm.transport.fanout import DEFAULT_FORKS, Outcome, fan_out
@@ -25,6 +25,7 @@ from clusteradm.transport.password import Password
 from clusteradm.transport.python import NoPython, install_python
 from clusteradm.transport.routes import Routes, gateways_of
 from clusteradm.transport.ssh_config import with_config
+from clusteradm.transport.stream import ShellStream
 
 AnyConnection: TypeAlias = Connection | LocalConnection
 OnLine = Callable[[str], None]
@@ -159,6 +160,14 @@ class Connections:
         """The connection to the host: the open one, or a new one. Callers do not close it."""
         with self._opening_of(host):
             return self._connection(host)
+
+    def shell(self, host: Host, command: str, *, sudo: bool = False) -> ShellStream:
+        """A shell command on the host, as the login's user or as root. Raises HostUnreachable, WrongPassword."""
+        connection = self.connection(host)
+        words = ["sh", "-c", command]
+        if sudo:
+            return as_root(host.name, connection, words, self._sudo_passwords.of(host), self.limits.start)
+        return as_user(host.name, connection, words, self.limits.start)
 
     def visit(self, host: Host, login: Login | None = None) -> Connection:
         """A new connection that the caller closes. `login`: instead of the inventory's key."""

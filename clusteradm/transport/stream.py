@@ -47,6 +47,9 @@ class Stream(Protocol):
         Then part of it may be written.
         """
 
+    def end_input(self) -> None:
+        """Close its standard input."""
+
     def close(self) -> None: ...
 
     def stderr_tail(self) -> str:
@@ -200,6 +203,10 @@ class ChannelStream:
             if start < len(data) and time.monotonic() >= deadline:
                 raise TimeoutError
 
+    def end_input(self) -> None:
+        with contextlib.suppress(OSError, EOFError):  # it has ended
+            self._channel.shutdown_write()
+
     def close(self) -> None:
         self._channel.close()
 
@@ -278,6 +285,10 @@ class ProcessStream:
                 if not select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))[1]:
                     raise TimeoutError
                 data = data[os.write(self._stdin.fileno(), data) :]
+
+    def end_input(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stdin.close()
 
     def close(self) -> None:
         """End the process. One of root's, by sudo, takes no signal: it ends with its input."""
