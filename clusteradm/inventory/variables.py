@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from clusteradm.inventory import keep
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -47,6 +49,12 @@ _TABLE = (
         "models",
         "where ranks read models: shared, from the head; local, from a verified copy on each host's disk",
         "shared",
+    ),
+    Variable(
+        "cluster_jobs_keep",
+        "keep",
+        "how long, and how much of, ended jobs are kept: 30d, 20G or both; older ones go when a job is made",
+        "",
     ),
     Variable("cluster_nfs_options", "mount", "mount options of the export", "rw,hard,vers=4.0,bg,_netdev,nofail"),
     Variable(
@@ -182,6 +190,13 @@ _SYSTEM = re.compile(
 )
 
 
+def _is_keep(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(keep.parse(value) or True)
+    except ValueError:
+        return False
+
+
 def _is_path(value: Any) -> bool:
     return isinstance(value, str) and bool(_PATH.fullmatch(value)) and not {".", ".."} & set(value.split("/"))
 
@@ -237,6 +252,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= LEAST_GUARD,
     ),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "keep": (keep.FORM, _is_keep),
     "path": ("an absolute path below / (letters, digits, ._+@-)", _is_path),
     "shared": ("an absolute path below / (letters, digits, ._+@-) that is no folder of the system", _is_shared),
     "mount": ("mount options of NFS version 4 from a privileged port, joined by commas", _is_mount),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
-from clusteradm.inventory import Cluster
+from clusteradm.inventory import Cluster, keep
 from clusteradm.jobs.inputs import SUFFIXES, HeadInputs, LocalInputs, parts
 from clusteradm.jobs.plan import Plan
 from clusteradm.node.spec.wire.job import JobSpec, Progress, Status
@@ -65,6 +65,7 @@ class Jobs:
         self._head = cluster.head
         self._shared: str = cluster.setting("cluster_shared")
         self._user: str = cluster.setting("cluster_user")
+        self._keep = keep.parse(cluster.setting("cluster_jobs_keep"))
 
     def directory(self, job: str) -> str:
         """The job's directory on the head."""
@@ -84,7 +85,7 @@ class Jobs:
         no job behind. Raises UsageError, HostFailed where the plan has too few slots.
         """
         plan.check()
-        job = self._call(CreateJob(self._shared, self._user)).job
+        job = self._call(CreateJob(self._shared, self._user, self._keep.seconds, self._keep.bytes)).job
         try:
             if isinstance(inputs, LocalInputs):
                 self._send(job, inputs, progress)

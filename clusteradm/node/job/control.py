@@ -173,17 +173,11 @@ def resumable(user: str, own: str) -> bool:
 @handles(RemoveJob)
 def remove(request: RemoveJob) -> JobRemoved:
     """Remove a job that does not run, with all its files."""
-    job = folders.started(request.shared, request.job)
     if starter.running([request.job]):
         return JobRemoved(False)
-    if folders.bereft(request.shared, request.job):
-        folders.remove(job)
-        return JobRemoved(True)
-    _check_there(request.shared, request.job)
-    # By one rename first: no listing shows half a job. What is left after an interruption goes with the next job.
-    hidden = folders.unstarted(request.shared, request.job)
-    folders.rename(job.share, hidden.share)
-    folders.remove(hidden)
+    if not folders.bereft(request.shared, request.job):
+        _check_there(request.shared, request.job)
+    folders.take_away(request.shared, request.job)
     return JobRemoved(True)
 
 

@@ -81,6 +81,17 @@ def rename(before: str, after: str) -> None:
         os.rename(name, os.path.basename(after), src_dir_fd=jobs, dst_dir_fd=jobs)
 
 
+def take_away(shared: str, job: str) -> None:
+    """Remove a started job: by one rename first, so that no listing shows half a job.
+
+    What is left after an interruption goes with the next job that is made.
+    """
+    visible, hidden = started(shared, job), unstarted(shared, job)
+    if not bereft(shared, job):
+        rename(visible.share, hidden.share)
+    remove(hidden)
+
+
 def remove(folders: Folders) -> None:
     """Remove both with all that is in them; links in them are removed, not followed."""
     shutil.rmtree(folders.own, ignore_errors=True)

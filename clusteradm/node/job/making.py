@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, pack, starter
+from clusteradm.node.job import files, folders, keeping, pack, starter
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
@@ -43,6 +43,7 @@ def create(request: CreateJob) -> Created:
         with suppress(FileNotFoundError):
             if time.time() - os.lstat(os.path.join(jobs, name)).st_mtime > _ABANDONED:
                 folders.remove(folders.unstarted(request.shared, name[1:]))
+    keeping.remove(request.shared, request.user, request.keep_seconds, request.keep_bytes)
     folders.make(folders.unstarted(request.shared, job), request.user)
     return Created(job)
 

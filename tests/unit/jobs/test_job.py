@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
+from clusteradm.inventory import keep
 from clusteradm.jobs import HeadInputs, Update, inputs, resolve
 from clusteradm.node.job import boot, control
 from clusteradm.node.spec.wire.job import Progress, Slot
@@ -258,6 +260,35 @@ def test_a_job_is_removed_once_it_has_ended(place: Any, pictures: Path, tmp_path
     assert os.listdir(place.shared / "jobs") == []
     with pytest.raises(HostFailed, match=f"there is no job {job} here"):
         place.jobs.remove(job)
+
+
+def test_old_jobs_go_by_age_and_size_and_none_that_has_not_ended(place: Any, pictures: Path, tmp_path: Path) -> None:
+    old, open_, big, new = (place.submit(resolve([str(pictures)]))[0] for _ in range(4))
+    (tmp_path / "active").write_text("inactive\n" * 4)
+    now = time.time()
+    for job, hours in ((old, 50), (big, 3), (new, 1)):
+        place.complete(job)
+        os.utime(place.own(job) / "run" / "status.json", (now - hours * 3600,) * 2)
+    (place.folder(big) / "results.jsonl").write_bytes(bytes(3 << 20))
+    place.head.vars["cluster_jobs_keep"] = "2d 1M"
+    place.jobs = type(place.jobs)(place, place.cluster)
+    last, _ = place.submit(resolve([str(pictures)]))
+    assert [job.job for job in place.jobs.list()] == sorted([open_, new, last])
+    assert sorted(os.listdir(place.shared / "jobs")) == sorted([open_, new, last])
+    assert not place.own(old).exists() and not place.own(big).exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("", (None, None)), ("30d", (2592000, None)), ("2G 1w", (604800, 2 << 30)), ("0h", (0, None))]
+)
+def test_what_is_kept(text: str, found: tuple[object, object]) -> None:
+    assert keep.parse(text) == found
+
+
+@pytest.mark.parametrize("text", ["30", "d", "1d 2d", "1G 2M", "-1d", "1.5G", "30 d", "9999999d"])
+def test_what_says_not_what_is_kept(text: str) -> None:
+    with pytest.raises(ValueError):
+        keep.parse(text)
 
 
 def test_a_job_whose_folder_was_removed_by_hand_is_listed_and_can_be_removed(

@@ -31,10 +31,16 @@ class Created(Record):
 
 @dataclass(eq=False, repr=False)
 class CreateJob(Request[Created]):
-    """Make an empty job, which no listing shows until it is started."""
+    """Make an empty job, which no listing shows until it is started.
+
+    Before it, jobs that ended more than `keep_seconds` ago are removed, and then the oldest ended ones until the others
+    take no more than `keep_bytes`; None: no limit.
+    """
 
     shared: str
     user: str
+    keep_seconds: Optional[float] = None
+    keep_bytes: Optional[int] = None
     do = names.JOB_CREATE
 
 
