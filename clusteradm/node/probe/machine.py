@@ -14,6 +14,7 @@ from clusteradm.node.texts import names, number, read
 PACKAGES = (
     "openmpi-bin",
     "libopenmpi3",
+    "libopenmpi3t64",
     "libopenmpi40",
     "python3-mpi4py",
     "libedgetpu1-std",

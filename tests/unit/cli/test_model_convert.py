@@ -171,8 +171,11 @@ def test_ctrl_c_ends_the_converter(tmp_path: Path) -> None:
         [sys.executable, "-m", "clusteradm", *words], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True
     )
     assert process.stderr is not None
-    while b"calibrating" not in process.stderr.readline():
-        pass
+    said = b""
+    while b"calibrating" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
