@@ -36,7 +36,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt clusteradm/lab/PACK
 	$(call install_debs,$(DEBS))
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "clusteradm needs Python 3.10 or newer")'
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[lab]'
+	$(PIP) -e '.[lab,convert]'
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
