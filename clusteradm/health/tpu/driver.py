@@ -11,8 +11,6 @@ from clusteradm.health.tpu.facts import Card, Driver, Facts
 
 # Drivers that keep a card for a virtual machine.
 _KEEPERS = ("vfio-pci", "pci-stub", "uio_pci_generic", "pciback", "xen-pciback")
-# Google's package does not build on this kernel and later: bootstrap does not install it there (playbooks/tpu.yml).
-_FIRST_WITHOUT_PACKAGE = (6, 4)
 # DKMS's version of the packages that Fedora's repositories build from a fork's current source.
 _FORK = re.compile(r"0\.0\.git\.")
 # The lines of a build's log that say what failed, as against those that say that something did. A compiler speaks the
@@ -119,9 +117,6 @@ def _not_loaded(card: Card, facts: Facts) -> Verdict:
     cause, source = "it is not installed", "coral.ai/docs/m2/get-started; ET#808"
     if driver.headers is False:
         cause += ", and neither are the headers of this kernel that it is built with"
-    if _release(driver) >= _FIRST_WITHOUT_PACKAGE:
-        remedy = (f"{_headers(driver)}; " if driver.headers is False else "") + _newer(driver)
-        return Verdict("NO_DRIVER", cause, f"{remedy}; then clusteradm bootstrap", source)
     if driver.headers is False and driver.kernel and not _DEBIAN.search(driver.kernel):
         return Verdict("NO_DRIVER", cause, f"{_headers(driver)}; then clusteradm bootstrap", source)
     return Verdict("NO_DRIVER", cause, BOOTSTRAP, source)
@@ -226,9 +221,11 @@ def _newer(driver: Driver) -> str:
             "boot an older kernel, for which this gasket was built, or install a newer gasket, one that builds on "
             f"Linux {linux} (this is KyleGospo/gasket-dkms already; its issues and feranick/gasket-driver have patches)"
         )
+    if re.search(r"\.(fc|el)\d+", driver.kernel or ""):
+        return f"install a gasket that builds on Linux {linux} (KyleGospo/gasket-dkms), or boot an older kernel"
     return (
-        f"install a gasket-dkms that builds on Linux {linux} (feranick/gasket-driver, KyleGospo/gasket-dkms), then "
-        "dkms autoinstall; or boot an older kernel"
+        f"get a gasket-dkms that builds on Linux {linux}: apt-get purge gasket-dkms on the host, then clusteradm "
+        "bootstrap, which installs a rebuilt one (playbooks/vars/runtimes.yml); or boot an older kernel"
     )
 
 

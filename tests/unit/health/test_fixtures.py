@@ -213,3 +213,21 @@ def test_what_explains_the_others_comes_first() -> None:
         heal()
     seen += [each.state for each in judged(fixture)]
     assert seen == ["NO_NODE", "NO_PERMISSION", "LAMED", "WEDGED", "BUSY", "RUNTIME", "THROTTLED", "LINK", "OK"]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "headers", "remedy"),
+    [
+        ("5.10.0-30-amd64", True, "run clusteradm bootstrap"),
+        # Google's package does not build there; bootstrap has a rebuilt one.
+        ("6.12.41+deb13-amd64", True, "run clusteradm bootstrap"),
+        ("6.12.41+deb13-amd64", False, "run clusteradm bootstrap"),
+        ("6.8.12-4-pve", False, "apt-get install pve-headers-$(uname -r)"),
+    ],
+)
+def test_a_driver_that_is_not_installed_is_bootstraps(kernel: str, headers: bool, remedy: str) -> None:
+    fixture = load("no-driver")
+    fixture["document"]["tpu"]["driver"] |= {"kernel": kernel, "headers": headers}
+    (finding,) = judged(fixture)
+    assert finding.state == "NO_DRIVER" and "it is not installed" in finding.cause
+    assert finding.remedy.startswith(remedy) and finding.remedy.endswith("clusteradm bootstrap")

@@ -111,6 +111,9 @@ def test_a_source_of_the_inventory_is_asked_on_every_host() -> None:
             scope = host(*found, offers=offers, **own)
             assert scope["asks_source"] and scope["source_library"] == "16.0TF2.19.1-1+lab3"
             assert [file for file in scope["files"] if "libedgetpu" in file] == []
+    # Google's goes with the runtime of its time.
+    with_pycoral = host(*BULLSEYE, offers=[*both, "pycoral"], **own)
+    assert (with_pycoral["row"]["name"], with_pycoral["source_library"]) == ("pycoral 2.0.0", "16.0~lab3")
     # It has none that fits: the table's.
     assert host(*TRIXIE, offers=both[1:], **own)["files"] == [BUILDS + "trixie_amd64.deb", DRIVER]
 
