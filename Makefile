@@ -8,6 +8,8 @@ BIN    := $(VENV)/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m pytest
+# Unit tests side by side: two a core, as many of them wait.
+WORKERS := $(shell expr 2 '*' $$(nproc))
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
 # and promtool, which tests the alerting rules.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
@@ -39,15 +41,15 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt clusteradm/lab/PACK
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(call install_debs,$(TEST_DEBS))
-	$(PIP) -e '.[lab,dev,docs]'
+	$(PIP) -e '.[lab,convert,dev,docs]'
 	@touch $@
 
 demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, infer; prints what it measured
 	$(SUDO) $(BIN)/python -m clusteradm.lab.demo --nodes 4
 
 test: $(VENV)/.tested lint docs-site ## the whole test suite, the lab's tests included (root)
-	$(PYTEST) -n auto tests/unit
-	$(PYTEST) -n 3 --durations=10 tests/test_wheel.py tests/lab
+	$(PYTEST) -n $(WORKERS) tests/unit
+	$(PYTEST) -n 3 --durations=10 tests/test_wheel.py tests/test_convert.py tests/test_split.py tests/lab
 
 lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs on a board
 	$(BIN)/ruff format --check .
@@ -56,7 +58,7 @@ lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs o
 	$(BIN)/vermin --quiet --no-tips --violations --eval-annotations --backport typing -t=3.7- clusteradm/node clusteradm/__init__.py
 
 unit: $(VENV)/.tested ## only the tests that need no root (seconds)
-	$(BIN)/python -m pytest -n auto tests/unit
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit
 
 fuzz: $(VENV)/.tested ## mutated input for every reader of foreign bytes, for FUZZ_SECONDS (600); finds go to tests/fuzz/corpus
 	$(BIN)/python -m tests.fuzz.run

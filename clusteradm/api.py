@@ -181,41 +181,66 @@ class Cluster:
     def deploy_model(
         self,
         model: StrPath,
-        name: str,
+        name: str | None = None,
         *,
+        sha256: str | None = None,
         labels: StrPath | None = None,
         version: int | None = None,
         limit: str | None = None,
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         layout: str | None = None,
+        task: str | None = None,
+        threshold: float | None = None,
         progress: Callable[[int, int], None] = lambda sent, total: None,
     ) -> Deployment:
         """Store a .tflite file on the cluster and verify it on every host, as `clusteradm deploy-model`.
 
+        `model`: a path, coral:NAME, or an https address with `sha256`; these two need no `name`.
         `version`: the next one by default. `limit`: verify on these hosts only. `progress`: gets bytes sent and bytes
-        in all. `mean`, `std` (one number or one per channel), `layout` ("nhwc", "nchw"): how pictures are fed. Raises
-        NotAModel for a file that is no model, before any connection is made; hosts that do not see the model are in the
-        result, not raised.
+        in all. `mean`, `std` (one number or one per channel), `layout` ("nhwc", "nchw"): how pictures are fed; `task`,
+        `threshold` (the least score of an answer): how outputs are read. Raises NotAModel for a file that is no model,
+        before any connection is made; hosts that do not see the model are in the result, not raised.
         """
         from clusteradm.fleet.deployment import deploy
-        from clusteradm.models.repository import prepare
+        from clusteradm.models import prepare
+        from clusteradm.models.source import Source
 
+        source = Source.parse(os.fspath(model), sha256)
+        name = source.name(name)
         file = Path(labels) if labels is not None else None
-        upload = prepare(Path(model), name, file, mean=mean, std=std, layout=layout)
+        upload = prepare(
+            source.local()[0],
+            name,
+            file,
+            mean=mean,
+            std=std,
+            layout=layout,
+            task=task,
+            threshold=threshold,
+            called=source.called,
+        )
         return deploy(self._connections, upload, version, limit, progress=progress)
 
     def models(self) -> ModelList:
         """Every version of every model on the cluster, as `clusteradm model list`."""
-        from clusteradm.models.catalogue import catalogue
+        from clusteradm.models import Repository
 
-        return catalogue(self._connections, self.inventory)
+        return Repository(self._connections, self.inventory).list()
 
     def model(self, name: str, version: int | None = None) -> ListedVersion:
-        """One version of a model, by default the latest, as `clusteradm model show`. Raises UsageError for none."""
-        from clusteradm.models.catalogue import one_version
+        """One version of a model, by default the latest, as `clusteradm model show`. Raises UsageError for none.
 
-        return one_version(self._connections, self.inventory, name, version)
+        `name`: NAME, NAME:VERSION or NAME@LABEL.
+        """
+        from clusteradm.models import Reference, Repository
+        from clusteradm.node.spec.wire.repository import ListedVersion
+
+        wanted = Reference.parse(name).at(version)
+        found = Repository(self._connections, self.inventory).show(wanted, uses=False)
+        assert found.version is not None  # noqa: S101 - show has looked
+        labels = tuple(sorted(label for label, number in found.labels.items() if number == found.version))
+        return ListedVersion(wanted.name, found.version, found.path, found.manifest, labels)
 
     def infer(
         self,
@@ -225,7 +250,8 @@ class Cluster:
         version: int | None = None,
         limit: str | None = None,
         ranks: int | None = None,
-        top: int = 5,
+        top: int | None = None,
+        threshold: float | None = None,
         cpu: bool = False,
         output: StrPath | None = None,
         progress: Callable[[int, int], None] = lambda sent, total: None,
@@ -234,7 +260,8 @@ class Cluster:
         """Run a deployed model over inputs, as `clusteradm infer`, and wait for the results. Ctrl-C cancels the job.
 
         `inputs`: files and folders, or head:PATH. `version`: the latest by default. `limit`, `ranks`, `cpu`: where it
-        runs. `top`: classes of a result, 0 for whole outputs. `output`: a file for the results, with large tensors
+        runs. `top`: classes of a result, 0 for whole outputs; by default 5 of a classifier. `threshold`: the least
+        score of a class, if not as the model was deployed. `output`: a file for the results, with large tensors
         beside it. `progress`: gets bytes sent and bytes in all; `on_update`: gets every change of the job.
 
         Raises UsageError for inputs or a model that cannot be, HostFailed for a job that failed, HostUnreachable for a
@@ -245,9 +272,9 @@ class Cluster:
 
         into = None if output is None else writable(Path(output))
         found = resolve([os.fspath(each) for each in inputs])
-        plan = Plan.make(self._connections, model, version, limit=limit, ranks=ranks, cpu=cpu)
+        plan = Plan.make(self._connections, model, version, limit=limit, ranks=ranks, cpu=cpu, threshold=threshold)
         jobs = Jobs(self._connections, self.inventory)
-        job, _ = jobs.submit(found, plan, top=top, progress=progress)
+        job, _ = jobs.submit(found, plan, top=plan.top(top), progress=progress)
         try:
             status = None
             for update in jobs.follow(job):

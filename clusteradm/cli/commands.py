@@ -17,7 +17,7 @@ COMMANDS = {
     "health": ("health", "check every host and every TPU: state, cause, remedy"),
     "exporter": ("exporter", "export health metrics to Prometheus"),
     "deploy-model": ("deploy_model", "store a model on the cluster and verify it on every host"),
-    "model": ("model", "list and show the models on the cluster"),
+    "model": ("model", "convert and inspect model files, list the models on the cluster"),
     "infer": ("infer", "run a model over many inputs, on every healthy TPU"),
     "job": ("job", "list, show, cancel and remove inference jobs"),
     "drain": ("drain", "take a host or TPU out of service"),

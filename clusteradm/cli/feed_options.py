@@ -1,4 +1,4 @@
-"""Options that say how pictures are fed to a model, of the commands that deploy and run one."""
+"""Options that say how a model is fed and read, of the commands that deploy and run one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=("nhwc", "nchw"), help="where the model has the channels of a picture")
 
 
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Add --threshold."""
+    parser.add_argument("--threshold", type=_number, metavar="T", help="leave out answers with a lower score: 0.4")
+
+
 def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ...], str | None]:
     """Mean, deviation and layout; () and None for what is not given. Raises UsageError for one without the other."""
     mean, std = args.mean or (), args.std or ()
     advice.check_numbers(mean, std)
     return mean, std, args.layout
+
+
+def _number(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number: 0.4")
+    return found
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -3,34 +3,40 @@
 INPUTS are pictures, folders of pictures, or NumPy arrays (.npy, .npz; each row of the first dimension is one input) on
 this machine, or head:PATH on the head (a relative PATH is below the shared directory). Results are JSON Lines, exactly
 one line per input, in the order of the inputs' names. The job runs on the head and outlives this command; Ctrl-C
-cancels it.
+cancels it, on a terminal after a question.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from clusteradm.cli import feed_options, next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
+from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
+from clusteradm.models import Reference
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
 from clusteradm.node.spec.wire.manifest import Feed
 from clusteradm.node.spec.wire.result import Result
+from clusteradm.node.spec.wire.versions import LATEST
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
 examples:
   clusteradm infer --model mobilenet_v2 photos/ --output results.jsonl
   clusteradm infer --model digits digits/ --truth truth.csv --output r.jsonl
+  clusteradm infer --model digits:2 digits/      version 2, or: digits@stable
   clusteradm infer --model digits head:/srv/cluster/data/digits
   clusteradm infer --model mobilenet_v2 batch.npy --top 1
+  clusteradm infer --model mobilenet_v2 photos/ --detach
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
 results:
@@ -49,31 +55,32 @@ exit status:
   2    wrong usage, or no input can be used
   3    the job failed, or the results are complete but some are errors
   4    the head is unreachable
-  130  interrupted; the job is cancelled
+  130  interrupted; the job is cancelled, or goes on, as answered
 """
 
 _MOST_WARNINGS = 10  # of one kind
 _MOST_SHOWN = 3  # failed inputs
-_TOP = 5  # classes per result
 # Options that say how a job is to be started.
-_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "limit")
+_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "threshold", "limit", "detach")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm infer`."""
     parser.add_argument("inputs", nargs="*", metavar="INPUTS", help="files, folders, arrays; head:PATH is on the head")
-    parser.add_argument("--model", metavar="NAME", help="name of a deployed model")
-    parser.add_argument("--version", metavar="N", help="version of the model (default: latest)")
+    parser.add_argument("--model", metavar="NAME[:VERSION|@LABEL]", help="a deployed model")
+    parser.add_argument("--version", metavar="N", help="version of NAME (default: latest)")
     parser.add_argument(
         "--output", default=None, metavar="FILE", help="write results to FILE (default: standard output)"
     )
     parser.add_argument("--truth", type=Path, metavar="FILE", help="right answers, to measure the accuracy")
     parser.add_argument(
-        "--top", type=_count, metavar="K", help=f"classes per result; 0: whole outputs (default: {_TOP})"
+        "--top", type=_count, metavar="K", help="classes per result; 0: whole outputs (default: 5 of a classifier)"
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
     feed_options.add_arguments(parser)
+    feed_options.add_threshold(parser)
+    parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
 
@@ -88,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         jobs = Jobs(connections, cluster)
         connections.open([cluster.head])
         job = _submit(args, connections, jobs, inputs) if inputs else args.attach
+        if args.detach:
+            return _leave(args, job)
         status = _follow(args, jobs, job)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
@@ -113,6 +122,15 @@ def run(args: argparse.Namespace) -> int:
     return HostFailed.exit_code if report.errors else 0
 
 
+def _leave(args: argparse.Namespace, job: str) -> int:
+    """Say how a job that is not waited for is taken up."""
+    if args.json:
+        show.json_document("infer", {"job": job, "detached": True})
+    else:
+        show.message(f"it goes on; its results: {next_step.command(f'infer --attach {job} --output FILE', args)}")
+    return 0
+
+
 def _summary(failures: Sequence[Result], report: JobReport) -> str:
     """The line about the inputs that have no result: the first of them, each with its reason."""
     texts = [f"{show.line(result.input)}: {show.line(result.error or '')}" for result in failures]
@@ -135,10 +153,16 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
                 next_step=f"clusteradm infer --attach {args.attach}",
             )
         return None
+    if args.detach and (args.output or args.truth):
+        raise UsageError(
+            "--detach does not wait for results: without --output and --truth",
+            next_step="clusteradm infer --attach JOB --output FILE fetches them",
+        )
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
-    if args.version not in (None, "latest") and not args.version.isdecimal():
+    if args.version not in (None, LATEST) and not args.version.isdecimal():
         raise UsageError(f"--version {args.version} is no version: a whole number, or latest")
+    Reference.parse(args.model).at(_version(args))
     inputs = resolve(args.inputs)
     if isinstance(inputs, LocalInputs) and inputs.skipped:
         names = ", ".join(path.name for path in inputs.skipped[:3])
@@ -154,26 +178,42 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
 
 def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs) -> str:
     """Start the job; its id."""
-    version = None if args.version in (None, "latest") else int(args.version)
     mean, std, layout = feed_options.values(args)
     feed = Feed(mean, std, layout, "user") if std or layout else None
-    plan = Plan.make(connections, args.model, version, limit=args.limit, ranks=args.ranks, cpu=args.cpu, feed=feed)
+    plan = Plan.make(
+        connections,
+        args.model,
+        _version(args),
+        limit=args.limit,
+        ranks=args.ranks,
+        cpu=args.cpu,
+        feed=feed,
+        threshold=args.threshold,
+    )
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
         show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(inputs, plan, top=_TOP if args.top is None else args.top, progress=progress)
+        job, total = jobs.submit(inputs, plan, top=plan.top(args.top), progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
 
 
+def _version(args: argparse.Namespace) -> int | None:
+    """The version of --version; None for the latest."""
+    return None if args.version in (None, LATEST) else int(args.version)
+
+
 def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
-    """Follow the job to its end and return its last status. Ctrl-C cancels it."""
+    """Follow the job to its end and return its last status. Ctrl-C cancels it, or leaves it to itself, as answered."""
     try:
         status = watch(jobs.follow(job))
     except KeyboardInterrupt:
+        if _detached():
+            _leave(args, job)
+            raise
         show.message(f"cancelling job {job} ...")
         jobs.cancel(job)
         show.message(
@@ -189,6 +229,16 @@ def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
         ) from error
     jobs.check(job, status)
     return status
+
+
+def _detached() -> bool:
+    """Whether the person of this terminal wants the job to go on. Ctrl-C again, or no answer, is no."""
+    if not (show.stderr.is_terminal and sys.stdin.isatty()):
+        return False
+    try:
+        return (ask("cancel the job, or leave it running? [C/l] ") or "").strip().lower() in ("l", "leave")
+    except KeyboardInterrupt:
+        return False
 
 
 def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Path | None) -> None:

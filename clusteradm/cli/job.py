@@ -1,6 +1,7 @@
-"""Inference jobs on the head: list them, show one, print its log, cancel it, remove it with its inputs and results.
+"""Inference jobs on the head: list them, show one, print its log, cancel, resume or remove it.
 
-Jobs are started by `clusteradm infer`. A job keeps its inputs until it is complete or removed.
+Jobs are started by `clusteradm infer`. A job keeps its inputs until it is complete or removed. One that a restart of
+the head has interrupted goes on by itself when the head is up again.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import shutil
 import tempfile
 from dataclasses import asdict
 
-from clusteradm.cli import show
+from clusteradm.cli import next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.parser import Parser
 from clusteradm.cli.show import counted
 from clusteradm.jobs import Jobs
-from clusteradm.node.spec.wire.job import Attempt
+from clusteradm.node.spec.wire.job import CUT_OFF, Attempt
 from clusteradm.node.spec.wire.job_names import LOG
 from clusteradm.node.spec.wire.job_requests import JobDetails, JobSummary
 
@@ -25,6 +26,7 @@ examples:
   clusteradm job show 20261123-170102-3fa9c2
   clusteradm job logs 20261123-170102-3fa9c2
   clusteradm job cancel 20261123-170102-3fa9c2
+  clusteradm job resume 20261123-170102-3fa9c2
   clusteradm job remove 20261123-170102-3fa9c2
 """
 
@@ -34,6 +36,7 @@ _VERBS = {
     "show": ("show one job: state, slots, attempts and ranks", " 20261123-170102-3fa9c2"),
     "logs": ("print the output of mpirun and of the ranks of a job", " 20261123-170102-3fa9c2"),
     "cancel": ("end a job; its inputs and its results so far are kept", " 20261123-170102-3fa9c2"),
+    "resume": ("go on with a job that was interrupted, cancelled or failed", " 20261123-170102-3fa9c2"),
     "remove": ("remove jobs that have ended, with their inputs and results", " 20261123-170102-3fa9c2"),
 }
 
@@ -119,7 +122,9 @@ def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
 
 
 def _how_it_ended(attempt: Attempt) -> str:
-    return "running" if attempt.status is None else f"mpirun ended with status {attempt.status}"
+    if attempt.status is None:
+        return "running"
+    return "its supervisor ended" if attempt.status == CUT_OFF else f"mpirun ended with status {attempt.status}"
 
 
 def _table_of_ranks(attempt: Attempt, details: JobDetails) -> show.Table:
@@ -158,6 +163,15 @@ def _cancel(args: argparse.Namespace, jobs: Jobs) -> None:
         show.message(f"job {args.job} is {state}")
 
 
+def _resume(args: argparse.Namespace, jobs: Jobs) -> None:
+    jobs.resume(args.job)
+    if args.json:
+        show.json_document("job resume", {"job": args.job, "state": jobs.show(args.job).status.state})
+    else:
+        follow = next_step.command(f"infer --attach {args.job}", args)
+        show.message(f"job {args.job} goes on; follow it with: {follow}")
+
+
 def _remove(args: argparse.Namespace, jobs: Jobs) -> None:
     for job in args.jobs:
         jobs.remove(job)
@@ -167,4 +181,4 @@ def _remove(args: argparse.Namespace, jobs: Jobs) -> None:
         show.json_document("job remove", {"removed": args.jobs})
 
 
-_RUN = {"list": _list, "show": _show, "logs": _logs, "cancel": _cancel, "remove": _remove}
+_RUN = {"list": _list, "show": _show, "logs": _logs, "cancel": _cancel, "resume": _resume, "remove": _remove}

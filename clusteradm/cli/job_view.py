@@ -12,8 +12,8 @@ from clusteradm.cli import show
 from clusteradm.cli.display import Display
 from clusteradm.cli.show import counted
 from clusteradm.jobs import JobReport, Update
+from clusteradm.node.spec.wire.job import CUT_OFF, RankProgress, Status
 from clusteradm.node.spec.wire.job import Progress as JobProgress
-from clusteradm.node.spec.wire.job import RankProgress, Status
 from clusteradm.node.spec.wire.job_names import STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
@@ -68,7 +68,8 @@ def watch(updates: Iterable[Update]) -> Status:
             if attempts > attempt:
                 attempt = attempts
                 hosts = show.line(", ".join(status.attempts[-1].hosts))
-                show.message(f"mpirun ended early; attempt {attempt} on {hosts} does what is missing")
+                ended = "the job's supervisor" if status.attempts[-2].status == CUT_OFF else "mpirun"
+                show.message(f"{ended} ended early; attempt {attempt} on {hosts} does what is missing")
             if progress is None or progress.attempt != attempt:
                 continue
             for rank in progress.ranks:

@@ -51,7 +51,12 @@ def add_arguments(parser: Parser) -> None:
         "--nodes", type=context.positive, default=4, metavar="N", help="boards, with the head (%(default)s)"
     )
     up.add_argument("--tpus", type=int, default=1, metavar="N", help="Edge TPUs per board (default: %(default)s)")
-    up.add_argument("--suite", choices=list(SUITES), default=DEFAULT, help="Debian release (default: %(default)s)")
+    up.add_argument(
+        "--suite",
+        default=DEFAULT,
+        metavar="RELEASE,...",
+        help=f"Debian releases of the boards, in turn: {', '.join(SUITES)} (default: %(default)s)",
+    )
     up.add_argument(
         "--memory",
         type=context.positive,
@@ -97,6 +102,7 @@ examples:
   clusteradm lab up --nodes 8 --tpus 2
   clusteradm lab up --name other       a second lab
   clusteradm lab up --network networkd,ifupdown
+  clusteradm lab up --suite bookworm,trixie,trixie
 """
 _STATUS = """\
 examples:
@@ -145,7 +151,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _up(args: argparse.Namespace, lab: Lab) -> int:
     networks = args.network.split(",") if args.network else ()
-    lab.up(args.nodes, args.tpus, args.suite, memory=args.memory, python=args.python, networks=networks)
+    suites = args.suite.split(",")
+    lab.up(args.nodes, args.tpus, suites, memory=args.memory, python=args.python, networks=networks)
     show.message(f"inventory: {lab.inventory}\n  clusteradm bootstrap -i {shlex.quote(str(lab.inventory))}")
     return 0
 
@@ -160,10 +167,10 @@ def _status(args: argparse.Namespace, lab: Lab) -> int:
     width = max(len(node["fault"]) for node in (*status["nodes"].values(), {"fault": "FAULT   "}))
     show.stdout.print(f"{'BOARD':8} {'STATE':9} {'FAULT':{width}} {'ADDRESS':12} LIKE")
     for name, node in status["nodes"].items():
-        kind = f"{'Dev Board (Mendel)' if boards[name].mendel else 'PC (Debian)'}, {boards[name].network}"
-        show.stdout.print(
-            f"{name:8} {node['state']:9} {show.line(node['fault'] or '-'):{width}} {boards[name].address:12} {kind}"
-        )
+        board = boards[name]
+        kind = f"{'Dev Board (Mendel)' if board.mendel else 'PC (Debian)'}, {board.suite}, {board.network}"
+        fault = show.line(node["fault"] or "-")
+        show.stdout.print(f"{name:8} {node['state']:9} {fault:{width}} {board.address:12} {kind}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Show the models that are deployed on the cluster."""
+"""Models on the cluster: shown, labelled, verified, removed; and model files: converted, looked into."""
 
 from __future__ import annotations
 
@@ -6,20 +6,36 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from clusteradm.cli import context, show
+from clusteradm.cli import (
+    context,
+    model_catalogue,
+    model_change,
+    model_convert,
+    model_inspect,
+    model_log,
+    model_split,
+    model_verify,
+    show,
+)
 from clusteradm.cli.parser import Parser
-from clusteradm.models import advice
-from clusteradm.models.catalogue import catalogue, one_version
-from clusteradm.node.spec.wire.manifest import Tensor
-from clusteradm.node.spec.wire.repository import ListedVersion, ModelList
+from clusteradm.inventory import Cluster
+from clusteradm.models import Reference, Repository, advice, copies
+from clusteradm.models.versions import uses_text
+from clusteradm.node.spec.wire.manifest import Manifest, Tensor
+from clusteradm.node.spec.wire.repository import ListedVersion, ModelFound, ModelList
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
 examples:
   clusteradm model list
-  clusteradm model list --json
   clusteradm model show digits
-  clusteradm model show digits --version 2
+  clusteradm model show digits:2
+  clusteradm model label digits 2 stable
+  clusteradm model rollback digits
+  clusteradm model verify
+  clusteradm model remove digits:1
+  clusteradm model convert net.tflite --calibration photos/ -o int8.tflite
+  clusteradm model inspect mobilenet_v2_1.0_224_quant.tflite
 
 A model is deployed with clusteradm deploy-model, and used with clusteradm infer.
 """
@@ -31,7 +47,8 @@ examples:
 _SHOW = """\
 examples:
   clusteradm model show digits
-  clusteradm model show digits --version 2 --json
+  clusteradm model show digits:2 --json
+  clusteradm model show digits@stable
 """
 _SHORT = 12  # characters of a sha256 in the list
 
@@ -41,25 +58,34 @@ def add_arguments(parser: Parser) -> None:
     verbs = parser.add_commands("verb")
     listing = verbs.add("list", "list every version of every model", examples=_LIST)
     listing.set_defaults(run_model=_list)
-    one = verbs.add("show", "show one version of a model: files, inputs, outputs", examples=_SHOW)
-    one.add_argument("name", metavar="NAME", help="name of the model")
-    one.add_argument("--version", type=context.positive, metavar="N", help="version (default: the latest)")
+    one = verbs.add("show", "show one version of a model, its labels and who uses it", examples=_SHOW)
+    one.add_argument("model", metavar="NAME[:VERSION|@LABEL]", help="the model (default: its latest version)")
+    one.add_argument("--version", type=context.positive, metavar="N", help="version of NAME")
     one.set_defaults(run_model=_show)
     for verb in (listing, one):
         context.add_connection_arguments(verb, limit=False, forks=False)
+    model_change.add_verbs(verbs)
+    model_verify.add_verb(verbs)
+    model_catalogue.add_verb(verbs)
+    model_inspect.add(verbs)
+    model_convert.add(verbs)
+    model_log.add(verbs)
+    model_split.add(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the head, show."""
+    """Work on a file of this machine; or ask the head, and for some verbs the other hosts."""
+    if hasattr(args, "run_local"):
+        return int(args.run_local(args))
     cluster = context.open_cluster(args)
     with context.connect(args, cluster) as connections:
         connections.open([cluster.head])
-        args.run_model(args, connections)
-    return 0
+        status: int = args.run_model(args, connections, cluster)
+    return status
 
 
-def _list(args: argparse.Namespace, connections: Connections) -> None:
-    found = catalogue(connections, connections.cluster)
+def _list(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
+    found = Repository(connections, cluster).list()
     if args.json:
         models = [_document(version) for version in found.versions]
         show.json_document("model list", {"models": models, "left_out": found.left_out})
@@ -67,58 +93,82 @@ def _list(args: argparse.Namespace, connections: Connections) -> None:
         show.message("no models are deployed")
     else:
         show.stdout.print(_table(found))
+    for text in found.damaged:
+        show.message(f"warning: {text}")
     if found.left_out:
         show.message(f"{found.left_out} more versions are not listed: the head lists a limited number")
+    return 0
 
 
 def _document(version: ListedVersion) -> dict[str, Any]:
     """The version as JSON values; the keys of a damaged manifest are left out."""
     about = version.manifest.to_json() if version.manifest else {}
-    return {**about, "name": version.name, "version": version.version, "path": version.path}
+    own = {"name": version.name, "version": version.version, "path": version.path, "labelled": list(version.labels)}
+    return {**about, **own}
 
 
 def _table(found: ModelList) -> show.Table:
     table = show.Table()
-    for column, justify in (("model", "left"), ("version", "right"), ("bytes", "right"), ("input", "left")):
-        table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
-    for column in ("output", "sha256"):
-        table.add_column(column, no_wrap=True)
+    for column in ("model", "version", "labelled", "bytes", "task", "input", "output", "sha256"):
+        right = column in ("version", "bytes")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
     for version in found.versions:
-        row = [version.name, str(version.version)]
+        row = [version.name, str(version.version), ", ".join(version.labels) or "-"]
         if version.manifest is None:
-            row += ["", "its manifest is damaged"]
+            row += ["", "", "its manifest is damaged"]
         else:
             about = version.manifest
-            row += [f"{about.bytes:,}", _shapes(about.inputs), _shapes(about.outputs), about.sha256[:_SHORT]]
+            row += [f"{about.bytes:,}", about.task or "-", _shapes(about.inputs), _shapes(about.outputs)]
+            row.append(about.sha256[:_SHORT])
         table.add_row(*row)
     return table
 
 
-def _show(args: argparse.Namespace, connections: Connections) -> None:
-    version = one_version(connections, connections.cluster, args.name, args.version)
+def _show(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
+    wanted = Reference.parse(args.model).at(args.version)
+    found = Repository(connections, cluster).show(wanted)
+    version, about = found.version, found.manifest
+    assert version is not None and about is not None  # noqa: S101 - Repository.show has looked
+    labels = tuple(sorted(label for label, number in found.labels.items() if number == version))
     if args.json:
-        show.json_document("model show", _document(version))
-        return
+        document = _document(ListedVersion(wanted.name, version, found.path, about, labels))
+        uses = [vars(use) for use in found.uses if use.version == version]
+        body = {**document, "versions": list(found.versions), "all_labels": found.labels, "uses": uses}
+        show.json_document("model show", body)
+        return 0
     table = show.Table("", "", show_header=False, padding=(0, 2))
-    for name, text in _lines(version):
+    for name, text in (*_of_cluster(wanted.name, found, cluster), *_of_model(about)):
         table.add_row(show.text((name, "bold")), text)
     show.stdout.print(table)
+    return 0
 
 
-def _lines(version: ListedVersion) -> Iterator[tuple[str, str]]:
-    yield "model", f"{version.name} version {version.version}"
-    yield "path", f"{version.path} (on every host)"
-    about = version.manifest
-    if about is None:
-        yield "manifest", "damaged"
-        return
-    yield "sha256", about.sha256
+def _of_cluster(name: str, found: ModelFound, cluster: Cluster) -> Iterator[tuple[str, str]]:
+    """What the cluster has to do with it."""
+    latest = ", the latest" if found.version == max(found.versions, default=None) else ""
+    yield "model", f"{name} version {found.version}{latest}"
+    others = [str(number) for number in found.versions if number != found.version]
+    yield "versions", f"also {', '.join(others)}" if others else "no other"
+    yield "where", f"{found.path} on {cluster.head.name}, under this path on every host"
+    mine = sorted(label for label, number in found.labels.items() if number == found.version)
+    if copies.are_kept(cluster):
+        yield "copies", "on the disk of every host" if mine or latest else "none: neither the latest, nor labelled"
+    other = [f"{label}: version {number}" for label, number in sorted(found.labels.items()) if label not in mine]
+    yield "labelled", (", ".join(mine) or "no") + (f" ({', '.join(other)})" if other else "")
+    yield "used by", uses_text([use for use in found.uses if use.version == found.version]) or "nothing that runs"
+
+
+def _of_model(about: Manifest) -> Iterator[tuple[str, str]]:
+    """What is in it."""
     yield "size", f"{about.bytes:,} bytes"
+    answers = f", answers with a score of {about.threshold:g} at least" if about.threshold is not None else ""
+    yield "task", (about.task or "unknown") + answers
+    yield "sha256", about.sha256
     yield from (("input", f"{tensor.name}: {tensor}") for tensor in about.inputs)
     yield from (("output", f"{tensor.name}: {tensor}") for tensor in about.outputs)
     if len(about.inputs) == 1:
         yield "pictures", advice.pictures(about).partition("pictures of ")[2] or "none"
-    yield "labels", "none" if about.labels is None else str(about.labels)
+    yield "classes", "no labels" if about.labels is None else f"{about.labels} labels"
     on_cpu = ", ".join(f"{name} ({count})" for name, count in about.cpu_operations.items())
     yield "Edge TPU", f"{about.tpu_operations} operations; on the CPU: {on_cpu or 'none'}"
     if about.min_runtime is not None:

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 _READING = ("inventory", "template show", "packages list", "packages forget")
 _CONNECTING = (
     *("drain", "undrain", "tpu reset", "model list", "model show"),
-    *("job list", "job show", "job logs", "job cancel", "job remove"),
+    *("model label", "model unlabel", "model rollback", "model remove"),
+    *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
-_LIMITED = ("bootstrap", "enroll", "health", "exporter", "infer", "deploy-model")
+_LIMITED = ("bootstrap", "enroll", "health", "exporter", "infer", "deploy-model", "model verify")
 COMMANDS = {
     **dict.fromkeys(_READING, ("inventory",)),
     **dict.fromkeys(_CONNECTING, ("inventory", "known_hosts", "ask_become_pass")),

@@ -6,25 +6,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from clusteradm import health
-from clusteradm.models.repository import Repository, Stored, Upload, Verified, too_old
+from clusteradm.models.copies import Spread, are_kept, spread
+from clusteradm.models.repository import Repository, Stored, Verified, too_old
+from clusteradm.models.upload import Upload
 from clusteradm.transport import Connections
 
 
 @dataclass(frozen=True)
 class Deployment:
     """Result of a deployment. `verified`: the hosts that see the files as they were sent, and those that do not;
-    `warnings`: what the owner of the model should know."""
+    `warnings`: what the owner of the model should know; `copies`: on the hosts' disks, None where none are kept."""
 
     upload: Upload
     stored: Stored
     verified: Verified
     warnings: tuple[str, ...]
+    copies: Spread | None = None
 
     @property
     def ok(self) -> bool:
         """Whether every host sees the model as it was sent, and one of them at least can load it."""
-        refused = self.verified.refused.values()
-        return not self.verified.failed and not (refused and all(refused))
+        reasons = [self.verified.refused.get(host) for host in self.verified.hosts]
+        return not self.verified.failed and not (reasons and all(reasons))
 
 
 def deploy(
@@ -35,27 +38,33 @@ def deploy(
     *,
     progress: Callable[[int, int], None] = lambda sent, total: None,
     on_stored: Callable[[Stored], None] = lambda stored: None,
+    on_lost: Callable[[], None] = lambda: None,
 ) -> Deployment:
     """Store a model under `version`, or the next one, and verify it from every host, or from those of `limit`.
 
-    `progress`: gets bytes sent and bytes in all; `on_stored`: gets the version once it is stored. Raises UsageError
+    `progress`: gets bytes sent and bytes in all; `on_stored`: gets the version once it is stored;
+    `on_lost`: is called when the head is sought again after a lost connection. Raises UsageError
     where the version exists with other files, HostUnreachable or HostFailed for the head.
     """
     cluster = connections.cluster
     hosts = cluster.select(limit) if limit is not None else tuple(cluster.hosts.values())
     connections.open({host.name: host for host in (cluster.head, *hosts)}.values())
     repository = Repository(connections, cluster)
-    stored = repository.add(upload, version, progress)
+    stored = repository.add(upload, version, progress, on_lost)
     on_stored(stored)
     verified = repository.verify(stored, upload, hosts)
     # In the inventory's order, not in that of the answers.
     verified.hosts.sort(key=[host.name for host in hosts].index)
+    copies = None
+    if are_kept(cluster):
+        copies = spread(connections, cluster, [cluster.hosts[name] for name in verified.hosts])
     warnings = (
         *upload.warnings,
         *_refused_warnings(verified),
         *_runtime_warnings(connections, upload, verified.hosts),
+        *(copies.warnings() if copies is not None else ()),
     )
-    return Deployment(upload, stored, verified, warnings)
+    return Deployment(upload, stored, verified, warnings, copies)
 
 
 def _refused_warnings(verified: Verified) -> tuple[str, ...]:

@@ -85,6 +85,8 @@ RULES = (
     Rule("nfs", _NO_USE | {"FOREIGN"}, Reach.OWN, {"mpi": _states("OTHER_SHARE", "FAILED")}),
     Rule("runtime", ANY, Reach.OWN, {"tpu": _states("RUNTIME")}),
     Rule("runtime", _states("NO_MPI4PY", "BROKEN"), Reach.ALL, {"mpi": _states("NO_MESSAGES")}),
+    Rule("bus", _states("UNFIT"), Reach.OWN, {"tpu": ANY}),
+    Rule("bus", _states("PAGE_SIZE"), Reach.OWN, {"tpu": _states("RUNTIME")}),
     Rule("fan", ANY, Reach.OWN, {"heat": ANY}),
     Rule("reboot", ANY, Reach.OWN, {"drift": _states("KERNEL")}),
     Rule("drift", _states("MPI_GENERATION"), Reach.ALL, {"mpi": ANY}),

@@ -42,6 +42,12 @@ _TABLE = (
     Variable(
         "cluster_shared", "shared", "the directory that the head exports, the same path everywhere", "/srv/cluster"
     ),
+    Variable(
+        "cluster_models",
+        "models",
+        "where ranks read models: shared, from the head; local, from a verified copy on each host's disk",
+        "shared",
+    ),
     Variable("cluster_nfs_options", "mount", "mount options of the export", "rw,hard,vers=4.0,bg,_netdev,nofail"),
     Variable(
         "cluster_python",
@@ -57,12 +63,25 @@ _TABLE = (
     Variable("cluster_tpu_key", "url", "the URL of that source's signing key, if not the maker's"),
     Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
     Variable(
+        "cluster_tpu_shim",
+        "bool",
+        "experimental: whether Google's libedgetpu goes with newer runtimes, behind a shim, if a trial comes through",
+        False,
+        scope="host",
+    ),
+    Variable(
         "cluster_tpu_packages",
         "packages",
         "packages for hosts with Edge TPUs that no package source has, in place of those of the table; [] for none",
         scope="host",
     ),
     Variable("cluster_wheels", "place", "source of wheels (pip's --find-links) for hosts without a package index"),
+    Variable(
+        "cluster_mpi",
+        "mpi",
+        "the Open MPI of the hosts: distribution, each its own; wheel, one for all, for hosts of several releases",
+        "distribution",
+    ),
     Variable(
         "cluster_time_source",
         "host",
@@ -198,6 +217,11 @@ def _is_packages(value: Any) -> bool:
 # Tools that can configure the cluster's interface, and the choice of the one that is there.
 NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
 
+# Where ranks read models.
+MODEL_PLACES = SHARED_MODELS, LOCAL_MODELS = ("shared", "local")
+# Where Open MPI comes from.
+MPIS = ("distribution", "wheel")
+
 # Kind of value to its name in errors, and whether a value is of it.
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
@@ -252,6 +276,8 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}", value)),
     ),
     "network": (f"one of {', '.join(NETWORKS)}", lambda value: isinstance(value, str) and value in NETWORKS),
+    "models": (" or ".join(MODEL_PLACES), lambda value: isinstance(value, str) and value in MODEL_PLACES),
+    "mpi": (f"one of {', '.join(MPIS)}", lambda value: isinstance(value, str) and value in MPIS),
     "address": ("an IPv4 address", _is_address),
     "subnet": ("a network such as 10.0.0.0/24", _is_subnet),
     "host": ("an address or a host name", _is_host),

@@ -1,4 +1,4 @@
-"""Jobs on the head: submitted, listed, followed, cancelled, removed, their files fetched."""
+"""Jobs on the head: submitted, listed, followed, cancelled, resumed, removed, their files fetched."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import binascii
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
@@ -16,7 +17,7 @@ from clusteradm.inventory import Cluster
 from clusteradm.jobs.inputs import SUFFIXES, HeadInputs, LocalInputs, parts
 from clusteradm.jobs.plan import Plan
 from clusteradm.node.spec.wire.job import JobSpec, Progress, Status
-from clusteradm.node.spec.wire.job_names import CANCELLED, FAILED, ID, JOBS, LOG, PYTHON, UNFINISHED
+from clusteradm.node.spec.wire.job_names import CANCELLED, FAILED, ID, INTERRUPTED, JOBS, LOG, PYTHON, UNFINISHED
 from clusteradm.node.spec.wire.job_requests import (
     AddPart,
     AddPaths,
@@ -30,6 +31,7 @@ from clusteradm.node.spec.wire.job_requests import (
     ListJobs,
     Piece,
     RemoveJob,
+    ResumeJob,
     ShowJob,
     StartJob,
 )
@@ -38,6 +40,7 @@ from clusteradm.transport import Connections
 
 _WAIT = 1.0  # seconds that the head may hold a question when there is nothing new
 _RECONNECT = 300.0
+_RESUMED = 60.0  # seconds from the head's start until its jobs go on
 _ANSWER = 60.0  # seconds for an answer that needs no work
 _MOST_SECONDS = 7200.0  # for an answer that needs every byte of the inputs
 _MOST_LOST = 20  # connections in a row that are lost before an answer
@@ -132,10 +135,12 @@ class Jobs:
         """Every change of the job until it ends; the last update's state is "complete", "failed" or "cancelled".
 
         A lost connection is an update of its own; then the head is sought again for five minutes, and the job followed
-        further. Raises HostUnreachable where that comes to nothing too often.
+        further. After a restart of the head the job goes on by itself; "interrupted" is the last state where it has not
+        within a minute. Raises HostUnreachable where the connection is lost too often.
         """
         seen: tuple[int, ...] | None = None
         lost = 0
+        patience: float | None = None  # until when an interrupted job is waited for
         while True:
             try:
                 news = self._call(FollowJob(self._shared, self._user, _checked(job), seen, _WAIT))
@@ -148,6 +153,13 @@ class Jobs:
                 self._connections.reconnect(self._head, _RECONNECT)
                 seen = None
                 continue
+            if news.status.state != INTERRUPTED:
+                patience = None
+            else:
+                patience = patience or time.monotonic() + _RESUMED
+                if time.monotonic() < patience:
+                    time.sleep(_WAIT)
+                    continue
             ended = news.status.state not in UNFINISHED
             if news.seen != seen or ended:
                 seen = news.seen
@@ -158,7 +170,9 @@ class Jobs:
     def check(self, job: str, status: Status) -> None:
         """Raise HostFailed where the job has failed, with the end of its log, or was cancelled."""
         if status.state == CANCELLED:
-            raise HostFailed(f"job {job} was cancelled", next_step="start it again, with the same inputs")
+            raise HostFailed(f"job {job} was cancelled", next_step=f"to go on with it: clusteradm job resume {job}")
+        if status.state == INTERRUPTED:
+            raise HostFailed(f"job {job} is interrupted: {status.error}", where=self._head.name)
         if status.state == FAILED:
             lines = "".join(f"\n    {line}" for line in status.log)
             raise HostFailed(
@@ -172,13 +186,19 @@ class Jobs:
 
         Over a new connection: the present one may be in the middle of an answer. Raises HostUnreachable, HostFailed.
         """
-        request = CancelJob(_checked(job))
+        request = CancelJob(self._shared, self._user, _checked(job))
         self._connections.drop(self._head)
         try:
             self._call(request)
         except HostUnreachable as error:
             next_step = f"the job continues; end it with: clusteradm job cancel {job}"
             raise HostUnreachable(error.what, where=error.where, next_step=next_step) from error
+
+    def resume(self, job: str) -> None:
+        """Start a job again that was interrupted, cancelled or failed. Raises UsageError where it cannot go on."""
+        refused = self._call(ResumeJob(self._shared, self._user, _checked(job))).refused
+        if refused is not None:
+            raise UsageError(f"job {job} cannot be resumed: {refused}", next_step=f"clusteradm job show {job}")
 
     def remove(self, job: str) -> None:
         """Remove a job that has ended, with its inputs and results. Raises UsageError while it runs."""

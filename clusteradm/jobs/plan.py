@@ -7,19 +7,23 @@ from dataclasses import dataclass
 from clusteradm.errors import UsageError
 from clusteradm.jobs import slots
 from clusteradm.jobs.slots import Slots
-from clusteradm.models import Repository, Stored, advice
+from clusteradm.models import Reference, Repository, Stored, advice
 from clusteradm.node.spec.wire.job import ModelFile
-from clusteradm.node.spec.wire.manifest import MODEL, Feed, Manifest
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, MODEL, Feed, Manifest
 from clusteradm.transport import Connections
+
+_TOP = 5  # classes of a classifier's result
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot."""
+    """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot; `task`: the model's,
+    where it is known."""
 
     model: ModelFile
     slots: Slots
     most: int | None
+    task: str | None = None
 
     @classmethod
     def make(
@@ -32,14 +36,15 @@ class Plan:
         ranks: int | None = None,
         cpu: bool = False,
         feed: Feed | None = None,
+        threshold: float | None = None,
     ) -> Plan:
-        """Find the model (None: its latest version) and the slots for it. `limit`: a pattern of hosts; `feed`: how
-        pictures are fed, where not as the model was deployed.
+        """Find the model, and the slots for it. `model`: NAME, NAME:VERSION or NAME@LABEL; `version`: of a NAME alone;
+        `limit`: a pattern of hosts; `feed`, `threshold`: where not as the model was deployed.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
         cluster = connections.cluster
-        stored, manifest = Repository(connections, cluster).find(model, version)
+        stored, manifest = Repository(connections, cluster).find(Reference.parse(model).at(version))
         _check_model(stored, manifest, cpu=cpu)
         chosen = {host.name for host in cluster.select(limit)} if limit else set(cluster.hosts)
         # In the order of the workers, which has the head first, as mpirun's hostfile does.
@@ -48,8 +53,16 @@ class Plan:
         if feed is not None:
             form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed))
             advice.check_feed(form)
-        file = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, form)
-        return cls(file, slots.find(connections, hosts, cpu=cpu), ranks)
+        if threshold is None:
+            threshold = manifest.threshold
+        file = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, form, threshold)
+        return cls(file, slots.find(connections, hosts, cpu=cpu), ranks, manifest.task)
+
+    def top(self, wanted: int | None) -> int:
+        """Classes of a result, where it is the model's whole outputs 0. `wanted`: by the user, None for the usual."""
+        if wanted is not None:
+            return wanted
+        return _TOP if self.task in (None, CLASSIFIER) else 0
 
     @property
     def ranks(self) -> int:

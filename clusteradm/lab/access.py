@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from clusteradm.lab.image import TPU_SUITE
+from clusteradm.lab.image import TPU_SUITE, WHEELS
 from clusteradm.lab.layer import HTTP, USER
 from clusteradm.lab.plan import Places, Plan
 from clusteradm.lab.topology import CLUSTER_SUBNET, Board
@@ -35,8 +35,10 @@ def inventory(places: Places, plan: Plan) -> str:
         "cluster_tpus": plan.tpus,
         "cluster_tpu_source": f"deb {HTTP}/tpu {TPU_SUITE} main",
         "cluster_tpu_key": f"{HTTP}/tpu/key.asc",
-        "cluster_wheels": f"{HTTP}/wheels/{plan.suite}-python/",
+        "cluster_wheels": f"{HTTP}/{WHEELS}/",
     }
+    if len({board.suite for board in plan.boards}) > 1:
+        shared["cluster_mpi"] = "wheel"
     if plan.python:
         shared["ansible_python_interpreter"] = plan.python
     groups = {

@@ -9,9 +9,7 @@ believes every offset.
 
 from __future__ import annotations
 
-import io
 import struct
-import zipfile
 from pathlib import Path
 
 from flatbuffers import flexbuffers
@@ -20,6 +18,7 @@ from clusteradm import atomic, regular
 from clusteradm.errors import UsageError
 from clusteradm.lab.partition import Partition, partition
 from clusteradm.lab.rewrite import Rewrite
+from clusteradm.models import labels
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import TPU_OPERATION, inspect
 from clusteradm.models.tflite.model import EIGHT_BITS, Model
@@ -81,17 +80,7 @@ def _compiled(content: bytes, parts: Partition) -> bytes:
     mapped = whole.add_operation(code, parts.inputs, parts.outputs, _options(bytes(part.data)))
     before, after = ([operation.place for operation in side] for side in (parts.before, parts.after))
     whole.set_operations([*before, mapped, *after])
-    return bytes(whole.data) + _archive(content)
-
-
-def _archive(content: bytes) -> bytes:
-    """The zip archive at a model's end, with its labels; b"" where there is none."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            start = min((info.header_offset for info in archive.infolist()), default=len(content))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, OSError, struct.error):
-        return b""
-    return content[start:] if start >= 0 else b""
+    return bytes(whole.data) + labels.archive(content)
 
 
 def _unmapped(model: Model, where: str) -> UsageError:

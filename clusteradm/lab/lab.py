@@ -53,7 +53,7 @@ class Lab:
         self,
         nodes: int = 4,
         tpus: int = 1,
-        suite: str = DEFAULT,
+        suites: Sequence[str] = (DEFAULT,),
         *,
         memory: int = DEFAULT_MEMORY,
         python: str = "",
@@ -62,15 +62,10 @@ class Lab:
     ) -> None:
         """Start the lab, or complete one that is partly up; returns when every board has booted.
 
-        `memory`: MiB of each board; `python`: the inventory's ansible_python_interpreter; `networks`: the boards'
-        network tools (see topology.boards); `within`: seconds to boot.
+        `suites` and `networks`: the boards' Debian releases and network tools, in turn (see topology.boards); `memory`:
+        MiB of each board; `python`: the inventory's ansible_python_interpreter; `within`: seconds to boot.
         """
-        if suite not in SUITES:
-            raise UsageError(f"unknown suite {suite!r}", next_step=f"there are: {', '.join(SUITES)}")
-        pythons = ("python3", *SUITES[suite].extra)
-        if python and Path(python).name not in pythons:
-            raise UsageError(f"a {suite} board has no {python}", next_step=f"it has: {', '.join(pythons)}")
-        wanted = Plan(nodes, tpus, suite, memory, python, tuple(networks))
+        wanted = Plan(nodes, tpus, tuple(suites), memory, python, tuple(networks))
         wanted.check()
         require_to_boot()
         with self._lock():
@@ -99,14 +94,21 @@ class Lab:
             return True
 
     def _prepare(self, wanted: Plan) -> Plan:
-        suite = SUITES[wanted.suite]
         cache = Cache(default_root())
-        built = image.build(suite, cache, self.say, {board.network for board in wanted.boards})
+        kinds: dict[str, set[str]] = {}
+        for board in wanted.boards:
+            kinds.setdefault(board.suite, set()).add(board.network)
+        built = {suite: image.build(SUITES[suite], cache, self.say, networks) for suite, networks in kinds.items()}
+        web = {path: place for one in built.values() for path, place in one.web.items()}
         plan = dataclasses.replace(
             wanted,
-            lower=tuple(str(path) for path in built.lower),
-            web=tuple((path, str(place)) for path, place in built.web.items()),
-            layers=tuple((network, str(place)) for network, place in built.layers.items()),
+            lower=tuple(
+                (suite, network, tuple(map(str, layers)))
+                for suite, one in built.items()
+                for network, layers in one.lower.items()
+            ),
+            web=tuple((path, str(place)) for path, place in web.items()),
+            wheels=tuple(str(one.wheels) for one in built.values()),
         )
         # Left by a lab that was killed before it had a plan: nothing in it is of use.
         shutil.rmtree(self.places.root, ignore_errors=True)
@@ -117,13 +119,15 @@ class Lab:
         keys = {}
         for board in plan.boards:
             folder = self.places.board(board.name)
-            disk.make(folder / "upper", built.lower[-1], board, authorized, cache.root / "hostkeys")
+            disk.make(folder / "upper", plan.lower_of(board)[-1], board, authorized, cache.root / "hostkeys")
             (folder / "shared").mkdir()
             keys[board] = disk.public_keys(folder / "upper")
+        wheels = self.places.web / image.WHEELS
+        wheels.mkdir(parents=True)
         for path, place in plan.web:
-            link = self.places.web / path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(place)
+            (self.places.web / path).symlink_to(place)
+        for wheel in {wheel.name: wheel for place in plan.wheels for wheel in Path(place).iterdir()}.values():
+            (wheels / wheel.name).symlink_to(wheel)
         atomic.write(self.places.known_hosts, access.known_hosts(keys))
         atomic.write(self.places.ssh_config, access.ssh_config(self.places, plan))
         atomic.write(self.places.inventory, access.inventory(self.places, plan))

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import importlib.util
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -14,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from clusteradm import extras
 from clusteradm.errors import ClusteradmError, UsageError
 
 PACKAGES = Path(__file__).with_name("PACKAGES")
@@ -69,17 +66,7 @@ def require_modules() -> None:
 
     Without them the boards boot all the same, and each of their Edge TPUs is ill.
     """
-    missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
-    if not missing:
-        return
-    python = shlex.quote(sys.executable)
-    install = f"{python} -m pip install {shlex.join(_requirements())}"
-    if "pip" in missing:
-        install = f"{python} -m ensurepip && {install}"
-    raise UsageError(
-        f"the lab needs Python packages that are not here: {', '.join(missing)}",
-        next_step=f"install them with: {install}",
-    )
+    extras.require("lab", MODULES, "the lab")
 
 
 def require_to_boot() -> None:
@@ -94,15 +81,6 @@ def require_to_boot() -> None:
         raise UsageError("\n".join(f"{error.what}\n  {error.next_step}" for error in lacking))
     if lacking:
         raise lacking[0]
-
-
-def _requirements() -> list[str]:
-    """What setup.cfg says of the extra `lab`, as pip takes it."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        lines = (line.partition(";") for line in importlib.metadata.requires("clusteradm") or ())
-        if found := [name.strip() for name, _, condition in lines if re.search(r"""extra == ['"]lab['"]""", condition)]:
-            return found
-    return ["numpy", "pillow", "ai-edge-litert", "flatbuffers"]
 
 
 # Each board's systemd and its services take about 11 of root's inotify instances; the kernel's default is 128 in all.

@@ -11,23 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from clusteradm.models.tflite import schema
-from clusteradm.models.tflite.flatbuffer import Budget, Malformed, Table
-from clusteradm.models.tflite.inspect import operator_name, type_of
+from clusteradm.models.tflite.graph import Operation, read
 from clusteradm.models.tflite.model import EIGHT_BITS
 
 # Operations that bring an input into 8 bits, before the Edge TPU's part.
 _AHEAD = ("QUANTIZE", "CAST", "RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE", "ADD", "SUB", "MUL", "DIV")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """An operation: the place of its table in the file, its kind, its tensors; `data`: those that are computed."""
-
-    place: int
-    name: str
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    data: tuple[int, ...]
 
 
 @dataclass
@@ -43,16 +31,12 @@ class Partition:
 
 def partition(content: bytes) -> Partition:
     """The partition of the first subgraph. Raises Malformed."""
-    budget = Budget(len(content))
-    root = Table.root(memoryview(content), budget)
-    graph = root.tables(schema.Model.SUBGRAPHS)[0]
-    tensors = graph.tables(schema.SubGraph.TENSORS)
-    types = [type_of(tensor) for tensor in tensors]
+    graph = read(content)[0]
     parts = Partition()
     late: set[int] = set()  # tensors that the CPU writes after the Edge TPU
     made: set[int] = set()  # tensors that the Edge TPU writes
-    for operation in _operations(root, graph, tensors):
-        kinds = [types[number] for number in (*operation.data, *operation.outputs)]
+    for operation in graph.operations:
+        kinds = [graph.tensors[number].dtype for number in (*operation.data, *operation.outputs)]
         fits = bool(operation.data and operation.outputs) and all(kind in EIGHT_BITS for kind in kinds)
         if late.intersection(operation.data) or operation.name not in schema.OPERATORS:
             fits = False
@@ -66,31 +50,10 @@ def partition(content: bytes) -> Partition:
             parts.after.append(operation)
             late.update(operation.outputs)
     needed = {number for operation in parts.after for number in operation.data}
-    needed.update(graph.numbers(schema.SubGraph.OUTPUTS, "i"))
+    needed.update(graph.outputs)
     parts.inputs = _distinct(number for one in parts.tpu for number in one.data if number not in made)
     parts.outputs = _distinct(number for one in parts.tpu for number in one.outputs if number in needed)
     return parts
-
-
-def _operations(root: Table, graph: Table, tensors: list[Table]) -> Iterator[Operation]:
-    names = [operator_name(code) for code in root.tables(schema.Model.OPERATOR_CODES)]
-    buffers = root.tables(schema.Model.BUFFERS)
-    fixed = [_is_fixed(tensor, buffers) for tensor in tensors]
-    for table in graph.tables(schema.SubGraph.OPERATORS):
-        number = table.number(schema.Operator.OPCODE_INDEX, "<I")
-        inputs = tuple(table.numbers(schema.Operator.INPUTS, "i"))
-        outputs = tuple(table.numbers(schema.Operator.OUTPUTS, "i"))
-        if number >= len(names) or not all(-1 <= one < len(tensors) for one in (*inputs, *outputs)):
-            raise Malformed("an operation names what is not there")
-        data = tuple(one for one in inputs if one >= 0 and not fixed[one])
-        yield Operation(table.place, names[number], inputs, outputs, data)
-
-
-def _is_fixed(tensor: Table, buffers: list[Table]) -> bool:
-    """Whether a tensor is of weights, or a variable of its operation: computed by no other."""
-    number = tensor.number(schema.Tensor.BUFFER, "<I")
-    weights = number < len(buffers) and len(buffers[number].raw(schema.Buffer.DATA)) > 0
-    return weights or bool(tensor.number(schema.Tensor.IS_VARIABLE, "<B"))
 
 
 def _distinct(numbers: Iterator[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Plan of a lab (plan.json): number of boards, TPUs, suite; and the paths of its files on this machine."""
+"""Plan of a lab (plan.json): number of boards, TPUs, suites; and the paths of its files on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clusteradm import atomic
 from clusteradm.errors import UsageError
+from clusteradm.lab.suites import SUITES
 from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, NETWORKS, Board, boards
 
 ROOT = Path("/var/lib/clusteradm/lab")
@@ -21,52 +22,64 @@ DEFAULT_MEMORY = 1024
 class Plan:
     """`memory`: MiB a board. `python`: the inventory's ansible_python_interpreter, or "" for python3.
 
-    `networks`: the boards' network tools (see topology.boards). `lower`, `web` and `layers` are the image's (see
-    image.Image).
+    `suites` and `networks`: the boards' Debian releases and network tools (see topology.boards). `lower`, `web`
+    and `wheels` are those of the images (see image.Image): (suite, network tool, root file system layers), (path below
+    the web server's root, directory), directories.
     """
 
     nodes: int
     tpus: int
-    suite: str
+    suites: tuple[str, ...]
     memory: int
     python: str
     networks: tuple[str, ...] = ()
-    lower: tuple[str, ...] = ()
+    lower: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     web: tuple[tuple[str, str], ...] = ()
-    layers: tuple[tuple[str, str], ...] = ()
+    wheels: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raise UsageError for numbers out of range."""
+        """Raise UsageError for numbers out of range, and for what no board has."""
         if not 1 <= self.nodes <= MAX_NODES:
             raise UsageError(f"--nodes {self.nodes}: a lab has 1 to {MAX_NODES} boards")
         if not 0 <= self.tpus <= MAX_TPUS:
             raise UsageError(f"--tpus {self.tpus}: a board has 0 to {MAX_TPUS} Edge TPUs")
         if self.memory < 256:
             raise UsageError(f"--memory {self.memory}: a board needs at least 256 MiB")
-        for network in self.networks:
-            if network not in NETWORKS:
-                raise UsageError(f"--network: no board has {network!r}", next_step=f"there are: {', '.join(NETWORKS)}")
+        for option, chosen, there in (("--suite", self.suites, SUITES), ("--network", self.networks, NETWORKS)):
+            for each in chosen:
+                if each not in there:
+                    raise UsageError(f"{option}: no board has {each!r}", next_step=f"there are: {', '.join(there)}")
+        for suite in dict.fromkeys(board.suite for board in self.boards):
+            pythons = ("python3", *SUITES[suite].extra)
+            if self.python and Path(self.python).name not in pythons:
+                raise UsageError(f"a {suite} board has no {self.python}", next_step=f"it has: {', '.join(pythons)}")
 
     @property
-    def wanted(self) -> tuple[int, int, str, int, str, tuple[str, ...]]:
-        """The options of `lab up`, to compare two plans by."""
-        return self.nodes, self.tpus, self.suite, self.memory, self.python, self.networks
+    def wanted(self) -> tuple[tuple[Board, ...], int, str]:
+        """The boards as the options of `lab up` have them, to compare two plans by."""
+        return self.boards, self.memory, self.python
 
     @property
     def boards(self) -> tuple[Board, ...]:
-        return boards(self.nodes, self.tpus, self.networks)
+        return boards(self.nodes, self.tpus, self.networks, self.suites)
 
     def lower_of(self, board: Board) -> tuple[Path, ...]:
         """The board's root file system layers, topmost first."""
-        of_network = (place for network, place in self.layers if network == board.network)
-        return tuple(Path(place) for place in (*self.lower[:-1], *of_network, *self.lower[-1:]))
+        (layers,) = (layers for *kind, layers in self.lower if kind == [board.suite, board.network])
+        return tuple(map(Path, layers))
+
+    @property
+    def parts(self) -> frozenset[Path]:
+        """Directories of the cache that the lab uses."""
+        layers = (place for *_, places in self.lower for place in places)
+        return frozenset(map(Path, (*layers, *(place for _, place in self.web), *self.wheels)))
 
     def describe(self) -> str:
         each = (
             "no Edge TPU" if not self.tpus else f"{self.tpus} Edge TPU{'s' if self.tpus > 1 else ''} each (simulated)"
         )
-        networks = f", {', '.join(self.networks)}" if self.networks else ""
-        return f"{self.nodes} board{'s' if self.nodes > 1 else ''}, {each}, {self.suite}, {self.memory} MiB{networks}"
+        boards = f"{self.nodes} board{'s' if self.nodes > 1 else ''}"
+        return ", ".join((boards, each, *self.suites, f"{self.memory} MiB", *self.networks))
 
 
 @dataclass(frozen=True)
@@ -134,11 +147,19 @@ class Places:
         except FileNotFoundError:
             return None
         fields = json.loads(text)
-        for name in ("lower", "networks"):
-            fields[name] = tuple(fields[name])
-        for name in ("web", "layers"):
-            fields[name] = tuple((key, place) for key, place in fields[name])
-        return Plan(**fields)
+        try:
+            for name in ("suites", "networks", "wheels"):
+                fields[name] = tuple(fields[name])
+            fields["lower"] = tuple((suite, network, tuple(layers)) for suite, network, layers in fields["lower"])
+            fields["web"] = tuple((path, place) for path, place in fields["web"])
+            return Plan(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            option = "" if self.name == DEFAULT_NAME else f" --name {self.name}"
+            raise UsageError(
+                f'the lab "{self.name}" was started by another version of clusteradm',
+                where=str(self.plan),
+                next_step=f"end it with: clusteradm lab down{option}",
+            ) from error
 
     def write_plan(self, plan: Plan) -> None:
         atomic.write(self.plan, json.dumps(dataclasses.asdict(plan), indent=2) + "\n")

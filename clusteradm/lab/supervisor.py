@@ -57,7 +57,7 @@ class Supervisor:
     async def _keep_parts(self) -> None:
         """Mark the lab's cached parts as used while it runs: the cache removes unused ones (cache.KEEP_DAYS)."""
         while True:
-            for place in (*self.plan.lower, *(place for _, place in (*self.plan.web, *self.plan.layers))):
+            for place in self.plan.parts:
                 os.utime(place)
             await asyncio.sleep(86400)
 

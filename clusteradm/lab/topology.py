@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clusteradm.lab.suites import DEFAULT, SUITES
+
 MANAGEMENT = "10.77.0"
 CLUSTER = "10.78.0"
 CLUSTER_SUBNET = f"{CLUSTER}.0/24"
@@ -36,13 +38,17 @@ class Tpu:
 
 @dataclass(frozen=True)
 class Board:
-    """One virtual machine. `mendel`: presented as a Dev Board, else as a Debian PC. `network`: one of NETWORKS."""
+    """One virtual machine. `mendel`: presented as a Dev Board, else as a Debian PC. `network`: one of NETWORKS.
+
+    `suite`: its Debian release (a key of suites.SUITES).
+    """
 
     name: str
     number: int
     mendel: bool
     tpus: tuple[Tpu, ...]
     network: str = "networkmanager"
+    suite: str = DEFAULT
 
     @property
     def address(self) -> str:
@@ -76,21 +82,23 @@ class Board:
         return f"{prefix}:{self.number:02x}:{0x10 + (interface == self.cluster_interface):02x}"
 
 
-def boards(nodes: int, tpus: int, networks: Sequence[str] = ()) -> tuple[Board, ...]:
-    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second board are Dev Boards.
+def boards(
+    nodes: int, tpus: int, networks: Sequence[str] = (), suites: Sequence[str] = (DEFAULT,)
+) -> tuple[Board, ...]:
+    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second board are Dev Boards,
+    where their release is one that Dev Boards have.
 
-    `networks`: the boards' network tools in turn, from the head on; with none, those that such machines have.
+    `networks`: the boards' network tools in turn, from the head on; with none, those that such machines have. `suites`:
+    their Debian releases in turn.
     """
-    return tuple(
-        Board(
-            "head" if place == 0 else f"w{place}",
-            place + 1,
-            place % 2 == 0,
-            _tpus(tpus, place % 2 == 0),
-            networks[place % len(networks)] if networks else _usual(place),
-        )
-        for place in range(nodes)
-    )
+    return tuple(_board(place, tpus, networks, suites[place % len(suites)]) for place in range(nodes))
+
+
+def _board(place: int, tpus: int, networks: Sequence[str], suite: str) -> Board:
+    mendel = place % 2 == 0 and suite in SUITES and SUITES[suite].mendel
+    network = networks[place % len(networks)] if networks else _usual(place)
+    name = "head" if place == 0 else f"w{place}"
+    return Board(name, place + 1, mendel, _tpus(tpus, mendel), network, suite)
 
 
 def _usual(place: int) -> str:

@@ -247,3 +247,13 @@ def _text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
         return None
     with archive.open(info) as member:
         return b"".join(iter(lambda: member.read(_READ_BYTES // 2), b"")).decode("utf-8", "replace")
+
+
+def archive(data: bytes) -> bytes:
+    """The zip archive at a model's end, with its labels; b"" where there is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as members:
+            start = min((info.header_offset for info in members.infolist()), default=len(data))
+    except (*UNSOUND, OSError):
+        return b""
+    return data[start:] if start >= 0 else b""

@@ -11,9 +11,17 @@ from clusteradm.node.spec.wire.manifest import FORMAT, NAME, Feed, Manifest
 
 
 def build(
-    name: str, data: bytes, model: Model, labels: tuple[str, ...], label_file: bytes | None, feed: Feed | None
+    name: str,
+    data: bytes,
+    model: Model,
+    labels: tuple[str, ...],
+    label_file: bytes | None,
+    feed: Feed | None,
+    task: str | None = None,
+    threshold: float | None = None,
 ) -> Manifest:
-    """The manifest of the model in `data`. `label_file`: labels.txt as it is stored; `feed`: how pictures are fed."""
+    """The manifest of the model in `data`. `label_file`: labels.txt as it is stored; `feed`: how pictures are fed;
+    `task`, `threshold`: how its outputs are read."""
     return Manifest(
         manifest_version=FORMAT,
         name=name,
@@ -31,6 +39,8 @@ def build(
         streamed_bytes=sum(package.streamed_bytes for package in model.packages),
         description=model.description,
         feed=feed,
+        task=task,
+        threshold=threshold,
     )
 
 

@@ -1,31 +1,29 @@
-"""Model repository of the cluster: models prepared here, stored on the head, verified from every host."""
+"""Model repository of the cluster: models stored on the head, found, listed, verified from the hosts."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from clusteradm import regular
-from clusteradm.errors import ClusteradmError, HostFailed, UsageError
+from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster, Host
-from clusteradm.models import advice
-from clusteradm.models import labels as label_files
-from clusteradm.models.manifest import build, check_name
-from clusteradm.models.tflite.inspect import NotAModel, inspect
-from clusteradm.models.tflite.model import Model
-from clusteradm.node.spec.wire.manifest import LABELS, MODEL, Manifest
+from clusteradm.models.reference import Reference
+from clusteradm.models.upload import Upload
+from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.repository import (
     FOR_CPU,
     FOR_TPU,
+    LACKING,
     TAKEN,
     UNCHANGED,
     AddModel,
     Digests,
+    ListedVersion,
+    ListModels,
+    ModelFound,
+    ModelList,
     ShowModel,
     VerifyModel,
 )
@@ -34,11 +32,12 @@ from clusteradm.transport import Connections
 # edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
 _RUNTIME = re.compile(r"RuntimeVersion\((\d{1,9})\)")
 
-# The most bytes of a model file: it is held in memory here and on a board, and published models stay far below.
-_MOST_MODEL = 1 << 30
-# The head lists no larger one (64 KiB).
-_MOST_MANIFEST = 60 << 10
-
+# Seconds to seek the head after a lost connection; connections in a row that bring nothing; times that a file is sent.
+_RECONNECT = 300.0
+_MOST_IDLE = 3
+_MOST_SENT = 50
+# Seconds for an answer that needs to look at every version.
+_LISTING = 60.0
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
 _CACHED = 60.0
 # For the trial of a model on a board, after that.
@@ -46,22 +45,8 @@ _LOADING = 60.0
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A model ready to be stored: its manifest, its files, and warnings for its owner."""
-
-    manifest: Manifest
-    model: Model
-    files: dict[str, bytes]
-    warnings: tuple[str, ...]
-
-    @property
-    def digests(self) -> dict[str, str]:
-        return {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
-
-
-@dataclass(frozen=True)
 class Stored:
-    """One version in the repository. `state`: "added" or "unchanged"."""
+    """One version in the repository. `state`: "added", "repaired" or "unchanged"."""
 
     name: str
     version: int
@@ -72,74 +57,46 @@ class Stored:
 @dataclass
 class Verified:
     """The hosts that read the files as they were sent, and the errors of the others. `refused`: why the runtimes of the
-    hosts that could try it cannot load the model, None for one that can."""
+    hosts that could try it cannot load the model, None for one that can; others have no runtime, or were too slow."""
 
     hosts: list[str] = field(default_factory=list)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
     refused: dict[str, str | None] = field(default_factory=dict)
 
 
-def prepare(
-    path: Path,
-    name: str,
-    labels: Path | None = None,
-    *,
-    mean: tuple[float, ...] = (),
-    std: tuple[float, ...] = (),
-    layout: str | None = None,
-) -> Upload:
-    """Read and check a model file; no connection is made.
+class _Sent:
+    """What was sent of an upload. It is worth another connection after each that has brought some of it."""
 
-    Raises UsageError for what is no model (NotAModel), no name, cannot be read, or cannot be run by any node. The
-    labels are those of `labels`, else those inside the model itself; they are stored one per class. `mean`, `std`,
-    `layout`: how pictures are fed, where the model's metadata and the type of its input do not say it, or wrongly.
-    """
-    check_name(name)
-    data = regular.read(path, _MOST_MODEL)
-    where = regular.readable(path)
-    model = inspect(data, where)
-    advice.check(model, where)
-    found = _label_file(labels, model.classes) if labels is not None else None
-    problems: list[str] = []
-    if found is None:
-        found = _labels_inside(data, model, problems)
-    files = {MODEL: data}
-    if found:
-        files[LABELS] = label_files.render(found)
-    manifest = build(name, data, model, found, files.get(LABELS), advice.feed(model, mean, std, layout))
-    size = len(json.dumps(manifest.to_json(), indent=2))
-    if size > _MOST_MANIFEST:
-        raise NotAModel(
-            f"its inputs, outputs and operations take {size:,} bytes to describe, more than {_MOST_MANIFEST:,}",
-            where=where,
-            next_step="no usual model has so many of them: is it the right file?",
-        )
-    return Upload(manifest, model, files, (*advice.warnings(manifest, model, path.name), *problems))
+    def __init__(self, progress: Callable[[int, int], None] | None) -> None:
+        self._progress = progress
+        self._most = self._before = 0
+        self._idle = 0
+
+    def tell(self, sent: int, total: int) -> None:
+        """Note it, and pass it on."""
+        self._most = max(self._most, sent)
+        if self._progress is not None:
+            self._progress(sent, total)
+
+    def anew(self) -> bool:
+        """Whether to try another connection: unless several in a row have brought nothing."""
+        self._idle = 0 if self._most > self._before else self._idle + 1
+        self._before = self._most
+        return self._idle < _MOST_IDLE
 
 
-def _label_file(path: Path, classes: int | None) -> tuple[str, ...]:
-    """The labels of a file that the user names. Raises UsageError."""
-    where = regular.readable(path)
-    try:
-        text = regular.read(path, label_files.MOST_BYTES).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError("no text in UTF-8", where=where, next_step="one label per line") from error
-    found = label_files.parse(text, classes, where)
-    if not found:
-        raise UsageError("no label in it", where=where, next_step="one label per line")
-    return found
-
-
-def _labels_inside(data: bytes, model: Model, problems: list[str]) -> tuple[str, ...]:
-    """The labels inside a model; () where it has none, or none that can be its own: then `problems` says so."""
-    text = label_files.embedded(data, model.metadata.labels if model.metadata else None)
-    if text is None:
-        return ()
-    try:
-        return label_files.parse(text, model.classes)
-    except UsageError as error:
-        problems.append(f"the labels inside it are left out: {error.what}; give others by --labels")
-        return ()
+def _explained(error: HostFailed) -> HostFailed:
+    """The error, with what to do about it."""
+    if "arrived damaged" in error.what:
+        return HostFailed(error.what, where=error.where, next_step="nothing was stored; run the command again")
+    if "No space left on device" not in error.what:
+        return error
+    return HostFailed(
+        f"its disk is full, and nothing was stored: {error.what}",
+        where=error.where,
+        next_step="make room: remove versions (clusteradm model list, then clusteradm model remove NAME:VERSION) "
+        "or jobs (clusteradm job list)",
+    )
 
 
 class Repository:
@@ -151,16 +108,40 @@ class Repository:
         self._shared = cluster.setting("cluster_shared")
         self._user = cluster.setting("cluster_user")
 
-    def add(self, upload: Upload, version: int | None, progress: Callable[[int, int], None] | None = None) -> Stored:
-        """Store a model under `version`, or the next one. The same files again are "unchanged".
+    def add(
+        self,
+        upload: Upload,
+        version: int | None,
+        progress: Callable[[int, int], None] | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> Stored:
+        """Store a model under `version`, or the next one. The same files again are "unchanged", and are not sent.
 
-        Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and bytes in all.
+        A lost connection is sought again for five minutes, and the upload goes on where it was; `on_lost` is called
+        then. Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and in all.
         """
+        name, digests = upload.manifest.name, upload.digests
+        request = AddModel(self._shared, name, version, digests, upload.manifest)
+        bodies = {digests[file]: data for file, data in upload.files.items()}
+        sent = _Sent(progress)
+        reply = None
         node = self._connections.node(self._cluster.head)
-        digests = upload.digests
-        node.put_blobs({digests[name]: data for name, data in upload.files.items()}, progress)
-        name = upload.manifest.name
-        reply = node.call(AddModel(self._shared, name, version, digests, upload.manifest))
+        for _ in range(_MOST_SENT):
+            try:
+                reply = node.call(request)
+                if reply.state != LACKING:
+                    break
+                node.put_blobs(bodies, sent.tell)
+            except HostUnreachable:
+                if not sent.anew():
+                    raise
+                on_lost()
+                node = self._connections.reconnect(self._cluster.head, _RECONNECT)
+            except HostFailed as error:
+                raise _explained(error) from error
+        if reply is None or reply.state == LACKING:
+            what = f"it does not keep the files of the model, which were sent {_MOST_SENT} times"
+            raise HostFailed(what, where=self._cluster.head.name, next_step="see that nothing else empties its storage")
         if reply.state == TAKEN:
             raise UsageError(
                 f"version {version} of {name} is there with other content, and a version never changes",
@@ -188,25 +169,69 @@ class Repository:
                 verified.failed[host] = HostFailed("; ".join(_difference(name, found.get(name)) for name in wrong))
             else:
                 verified.hosts.append(host)
-                verified.refused[host] = reply.refused
+                if reply.tried or reply.refused:
+                    verified.refused[host] = reply.refused
         return verified
 
-    def find(self, name: str, version: int | None) -> tuple[Stored, Manifest]:
-        """A version (None: the latest) and its manifest. Raises UsageError, naming what there is."""
-        check_name(name)
-        request = ShowModel(self._shared, self._user, name, version)
-        reply = self._connections.node(self._cluster.head).call(request)
-        if reply.manifest is None or reply.version is None:
-            if reply.versions:
-                there = f"{name} has version " + ", ".join(str(number) for number in reply.versions)
-            else:
-                there = "deployed are: " + (", ".join(reply.models) or "none")
-            wanted = f"model {name}" if version is None else f"version {version} of model {name}"
-            raise UsageError(
-                f"there is no {wanted} on {self._cluster.head.name}; {there}",
-                next_step=f"clusteradm deploy-model FILE.tflite --name {name}",
+    def list(self) -> ModelList:
+        """Every version of every model. Raises HostUnreachable, and HostFailed for a reply that does not fit."""
+        return self._connections.node(self._cluster.head).call(ListModels(self._shared, self._user), timeout=_LISTING)
+
+    def versions(self, wanted: Reference) -> tuple[ListedVersion, ...]:
+        """The one version of a reference that names one, else all of the model, damaged ones too. Errors as for
+        `find`."""
+        return self.chosen(wanted, self.list())
+
+    def chosen(self, wanted: Reference, listed: ModelList) -> tuple[ListedVersion, ...]:
+        """The same, of a list."""
+        mine = tuple(one for one in listed.versions if one.name == wanted.name)
+        if wanted.version is not None:
+            chosen = tuple(one for one in mine if one.version == wanted.version)
+        else:
+            chosen = tuple(one for one in mine if wanted.label is None or wanted.label in one.labels)
+        if not chosen:
+            labels = {label: one.version for one in mine for label in one.labels}
+            raise self.missing(
+                wanted, [one.version for one in mine], labels, sorted({one.name for one in listed.versions})
             )
-        return Stored(name, reply.version, reply.path, UNCHANGED), reply.manifest
+        return chosen
+
+    def find(self, wanted: Reference) -> tuple[Stored, Manifest]:
+        """A version and its manifest. Raises UsageError where it is not there, naming what there is."""
+        found = self.show(wanted, uses=False)
+        assert found.version is not None and found.manifest is not None  # noqa: S101 - show has looked
+        return Stored(wanted.name, found.version, found.path, UNCHANGED), found.manifest
+
+    def show(self, wanted: Reference, *, uses: bool = True) -> ModelFound:
+        """A version that is there, with its manifest, its model's labels, and what uses the model. Errors as for
+        `find`."""
+        request = ShowModel(self._shared, self._user, wanted.name, wanted.version, wanted.label, uses)
+        found = self._connections.node(self._cluster.head).call(request, timeout=_LISTING)
+        if found.manifest is None or found.version is None:
+            raise self.missing(wanted, found.versions, found.labels, found.models)
+        return found
+
+    def missing(
+        self, wanted: Reference, versions: Sequence[int], labels: Mapping[str, int], models: Sequence[str] = ()
+    ) -> UsageError:
+        """The error for a version or a label that is not there. `models`: the others, where there is no such model."""
+        name, next_step = wanted.name, f"clusteradm deploy-model FILE.tflite --name {wanted.name}"
+        if not versions:
+            there = "deployed are: " + ", ".join(models) if models else "clusteradm model list shows those that are"
+        elif wanted.label is not None:
+            there = "its labels are " + _labels_text(labels) if labels else "it has no labels"
+            next_step = f"clusteradm model label {name} {max(versions)} {wanted.label}"
+        else:
+            there = f"{name} has version " + ", ".join(str(number) for number in versions)
+        if not versions or (wanted.version is None and wanted.label is None):
+            what = f"model {name}"
+        else:
+            what = f"version {wanted.version} of model {name}" if wanted.label is None else f"{name}@{wanted.label}"
+        return UsageError(f"there is no {what} on {self._cluster.head.name}; {there}", next_step=next_step)
+
+
+def _labels_text(labels: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} (version {version})" for name, version in sorted(labels.items()))
 
 
 def _difference(name: str, found: str | None) -> str:

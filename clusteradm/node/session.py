@@ -33,6 +33,10 @@ HANDLERS = {
     names.REPOSITORY_VERIFY: "clusteradm.node.models.repository:verify",
     names.REPOSITORY_SHOW: "clusteradm.node.models.repository:show",
     names.REPOSITORY_LIST: "clusteradm.node.models.repository:list_versions",
+    names.REPOSITORY_LABEL: "clusteradm.node.models.labels:label",
+    names.REPOSITORY_ROLLBACK: "clusteradm.node.models.labels:roll_back",
+    names.REPOSITORY_COPIES: "clusteradm.node.models.copies:keep",
+    names.REPOSITORY_REMOVE: "clusteradm.node.models.removal:remove",
     names.JOB_CREATE: "clusteradm.node.job.making:create",
     names.JOB_PART: "clusteradm.node.job.making:add_part",
     names.JOB_PATHS: "clusteradm.node.job.making:add_paths",
@@ -42,6 +46,7 @@ HANDLERS = {
     names.JOB_SHOW: "clusteradm.node.job.control:show",
     names.JOB_FOLLOW: "clusteradm.node.job.control:follow",
     names.JOB_CANCEL: "clusteradm.node.job.control:cancel",
+    names.JOB_RESUME: "clusteradm.node.job.control:resume",
     names.JOB_REMOVE: "clusteradm.node.job.control:remove",
     names.JOB_FETCH: "clusteradm.node.job.control:fetch",
 }
@@ -161,7 +166,10 @@ class Session:
                 "boot": boot_id(),
             }
         if do == names.BLOB:
-            return blobs.receive(str(request["sha256"]), int(request["size"]), self._input.read)
+            size = int(request["size"])
+            total = request.get("total")
+            part = blobs.Part(int(request.get("offset", 0)), size, size if total is None else int(total))
+            return blobs.receive(str(request["sha256"]), part, self._input.read)
         if do == names.APPLY:
             return self._stream(batch.start(request), 0, reply)
         if do == names.FOLLOW:

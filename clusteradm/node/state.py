@@ -20,6 +20,11 @@ def private(*parts: str) -> str:
     return path
 
 
+def model_copy(sha256: str) -> str:
+    """Path of a host's own copy of a model, which need not be there; everybody may read it."""
+    return os.path.join(state_directory(), "models", sha256)
+
+
 def owners(path: str, flags: int) -> int:
     """An opener for open(): a file that is made is its owner's alone, for whoever may open a file may hold its lock."""
     return os.open(path, flags, 0o600)

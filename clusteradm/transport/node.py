@@ -26,6 +26,8 @@ from clusteradm.transport.python import NoPython
 from clusteradm.transport.stream import MOST_LINE, Lines, LineTooLong, ProcessStream, Stream
 
 _CHUNK = 1 << 18
+# The most bytes of a body that are sent before the host says that it has them.
+MOST_PART = 8 << 20
 # A login may print a greeting; a program that prints more than this is not the node program.
 _NOISE_LINES = 100
 _NOISE_LINE = 1 << 16  # bytes
@@ -248,24 +250,33 @@ class Node:
             raise HostFailed(f"its reply to {request.do} is not as agreed: {error}", where=self.name) from None
 
     def put_blobs(self, blobs: Mapping[str, bytes | Path], progress: Callable[[int, int], None] | None = None) -> None:
-        """Send those bodies, named by their sha256 (hex), that the host lacks. `progress`: (bytes sent, all bytes)."""
+        """Send those bodies, named by their sha256 (hex), that the host lacks. `progress`: (bytes sent, all bytes).
+
+        Large ones go in chunks. After a lost connection, the next call goes on with what has not come.
+        """
         if not blobs:
             return
-        missing = self.call(FindBlobs(tuple(sorted(blobs)))).missing
-        sizes = {name: _size(body) for name, body in blobs.items() if name in missing}
+        found = self.call(FindBlobs(tuple(sorted(blobs))))
+        sizes = {name: _size(body) for name, body in blobs.items() if name in found.missing}
         total, sent = sum(sizes.values()), 0
-        for name in sizes:
-            number = self._request(PutBlob(name, sizes[name]))
-            before = sent
-            for piece in _pieces(blobs[name], sizes[name]):
-                self._write(piece)
-                sent += len(piece)
-                if progress:
-                    progress(sent, total)
-            if sent - before != sizes[name]:
-                self.close()  # the program waits for bytes that do not come
-                raise HostFailed(f"{blobs[name]!s} became shorter while it was sent", where=self.name)
-            self._answer(number, REPLY_TIMEOUT)
+        for name, size in sizes.items():
+            begun = found.begun.get(name, 0)
+            offset = begun if size > MOST_PART and 0 < begun < size else 0
+            sent += offset
+            while True:
+                part = min(MOST_PART, size - offset)
+                number = self._request(PutBlob(name, part, offset, size))
+                for piece in _pieces(blobs[name], offset, part):
+                    self._write(piece)
+                    offset, part, sent = offset + len(piece), part - len(piece), sent + len(piece)
+                    if progress:
+                        progress(sent, total)
+                if part:
+                    self.close()  # the program waits for bytes that do not come
+                    raise HostFailed(f"{blobs[name]!s} became shorter while it was sent", where=self.name)
+                self._answer(number, REPLY_TIMEOUT)
+                if offset >= size:
+                    break
 
     def _answer(self, number: int, timeout: float) -> dict[str, Any]:
         """The next reply to a request; those to earlier ones, for which nobody waits any more, are passed over."""
@@ -329,12 +340,14 @@ def _size(body: bytes | Path) -> int:
     return len(body) if isinstance(body, bytes) else body.stat().st_size
 
 
-def _pieces(body: bytes | Path, size: int) -> Iterator[bytes]:
-    """The first `size` bytes in pieces; a file may have grown since."""
+def _pieces(body: bytes | Path, offset: int, size: int) -> Iterator[bytes]:
+    """`size` bytes from `offset` on, in pieces; a file may have grown since."""
     if isinstance(body, bytes):
-        yield from (body[start : start + _CHUNK] for start in range(0, size, _CHUNK))
+        end = offset + size
+        yield from (body[start : min(start + _CHUNK, end)] for start in range(offset, end, _CHUNK))
         return
     with body.open("rb") as file:
+        file.seek(offset)
         while size and (piece := file.read(min(_CHUNK, size))):
             size -= len(piece)
             yield piece

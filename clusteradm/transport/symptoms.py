@@ -163,7 +163,9 @@ def _at_login(error: Exception, heard: Heard) -> Diagnosis:
     if heard.goodbye:
         return Diagnosis(Symptom.REFUSED, _quoted(heard.goodbye))
     if "timeout" in text.lower():
-        return Diagnosis(Symptom.SLOW_LOGIN)
+        # A proxy command may live on when the host has hung up (nc waits for the end of both directions).
+        found = _in_words(heard.banner, _IN_BANNER)
+        return Diagnosis(found, _quoted(heard.banner)) if found else Diagnosis(Symptom.SLOW_LOGIN)
     ended = "No existing session" in text  # while there were more keys to try
     if not ended and "EOF" not in text and isinstance(error, paramiko.AuthenticationException):
         return Diagnosis(Symptom.REFUSED, "" if text in _PLAIN else text)

@@ -16,12 +16,14 @@ from clusteradm.health import saved
 from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
-from clusteradm.models import labels
-from clusteradm.models.repository import prepare
+from clusteradm.models import Reference, compiler_log, labels
+from clusteradm.models.inspection.report import report
 from clusteradm.models.tflite.inspect import inspect
+from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 from clusteradm.node.job import pack
-from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository
+from clusteradm.node.models import store
+from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository, versions
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.playbook.read import reader as playbooks
 from clusteradm.transport.stream import Lines
@@ -40,7 +42,15 @@ INVENTORY = b"""all:
     cluster_subnet: 192.168.7.0/24
 """
 _INPUT = {"shape": (1, 2, 2, 1), "dtype": "uint8", "quantization": (0.0, 0)}
-_WIRE = (job.StoredSpec, job.Status, job.Progress, manifest.Manifest, job_requests.AddPart, repository.ModelList)
+_WIRE = (
+    job.StoredSpec,
+    job.Status,
+    job.Progress,
+    manifest.Manifest,
+    job_requests.AddPart,
+    repository.ModelList,
+    versions.VersionsFile,
+)
 
 
 @contextmanager
@@ -52,9 +62,11 @@ def _file(data: bytes, name: str = "file") -> Iterator[Path]:
 
 
 def model(data: bytes) -> None:
-    """A model's file, its labels and its manifest."""
+    """A model's file, its labels, its manifest, the report on it."""
     with suppress(ClusteradmError):
         inspect(data, "m")
+    with suppress(ClusteradmError):
+        json.dumps(report(data, "m").to_json())
     with _file(data) as path, suppress(ClusteradmError):
         prepare(path, "m")
     with suppress(ClusteradmError):
@@ -67,6 +79,12 @@ def label_file(data: bytes) -> None:
     for classes, name in ((None, "l.txt"), (3, "l.txt"), (3, "l.json"), (3, "l.yaml"), (3, "l.csv"), (3, "l.pbtxt")):
         with suppress(ClusteradmError):
             labels.render(labels.parse(text, classes, name))
+
+
+def log(data: bytes) -> None:
+    """A log of edgetpu_compiler."""
+    with suppress(ClusteradmError):
+        json.dumps([one.to_json() for one in compiler_log.parse(data.decode("utf-8", "replace"), "log")])
 
 
 def model_zip(data: bytes) -> None:
@@ -160,6 +178,21 @@ def wire(data: bytes) -> None:
             decode(kind, loads(data))
 
 
+def sums_file(data: bytes) -> None:
+    """SHA256SUMS of a version."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, manifest.SUMS).write_bytes(data)
+        found = store.sums(folder)
+    assert not found or manifest.sums_text(found).encode() == data
+
+
+def reference(data: bytes) -> None:
+    """A version as a person writes it."""
+    with suppress(ClusteradmError):
+        found = Reference.parse(data.decode("utf-8", "replace"))
+        assert Reference.parse(str(found)) == found
+
+
 class _Stream:
     """A host that sends these bytes."""
 
@@ -196,6 +229,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "inventory": inventory_file,
     "labels": label_file,
     "lock": lock_file,
+    "log": log,
     "model": model,
     "model_zip": model_zip,
     "node_lines": node_lines,
@@ -204,7 +238,9 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "package": package,
     "picture": picture,
     "playbook": playbook,
+    "reference": reference,
     "results": results,
+    "sums": sums_file,
     "survey": survey,
     "truth": truth_file,
     "wire": wire,
@@ -228,6 +264,12 @@ def made_seeds(target: str) -> list[bytes]:
             b'{"version": 1, "packages": {"https://a.example/a.deb": {"sha256": "%s", "size": 5, "origin": "x", '
             b'"package": "ab", "version": "1.0", "architecture": "all"}}}' % (b"a" * 64)
         ],
+        "log": [
+            b"Edge TPU Compiler version 16.0.384591198\nModel compiled successfully in 17 ms.\nInput model: m.tflite\n"
+            b"Input size: 7.37MiB\nOff-chip memory used for streaming uncached model parameters: 1.70MiB\n"
+            b"Number of operations that will run on CPU: 5\nCONV_2D   3   Mapped to Edge TPU\n"
+            b"CAST   1   Operation is working on an unsupported data type\nCompilation failed: no\n"
+        ],
         "labels": [b"0 cat\n2: dog\n", b"cat\ndog\n"],
         "truth": [b"input,label\na.png,cat\n", b'{"input": "a", "label": 7}\n'],
         "results": [
@@ -239,7 +281,9 @@ def made_seeds(target: str) -> list[bytes]:
         "playbook": [
             b"- hosts: all\n  become: true\n  tasks:\n    - ansible.builtin.command: 'true'\n      when: x == 1\n"
         ],
-        "wire": [_spec()],
+        "wire": [_spec(), b'{"format": 1, "last": 3, "labels": {"stable": {"version": 2, "before": [1]}}, "sum": ""}'],
+        "sums": [b"%s  manifest.json\n%s  model.tflite\n" % (b"a" * 64, b"0" * 64)],
+        "reference": [b"digits@stable", b"digits:12", b"digits"],
     }.get(target, [])
     return [path.read_bytes() for path in paths] + more + _arrays(target)
 

@@ -79,6 +79,7 @@ def _checksum(value: Any) -> str:
 
 def of_boards(plan: Plan, prepared_with: Iterable[Path]) -> list[str]:
     """What results depend on besides the case: the programs, this machine, the boards and their preparation."""
+    layers = sorted({layer for *_, layers in plan.lower for layer in layers})
     return [
         *(f"{name} {importlib.metadata.version(name)}" for name in PROGRAMS),
         platform.python_version(),
@@ -86,7 +87,7 @@ def of_boards(plan: Plan, prepared_with: Iterable[Path]) -> list[str]:
         *_hardware(),
         f"{plan.nodes} {plan.wanted}",
         # The name of a layer says what it was made of; the archive has had other versions since, perhaps.
-        *(f"{Path(layer).name} {_digest(Path(layer, 'var/lib/dpkg/status'))}" for layer in plan.lower),
+        *(f"{Path(layer).name} {_digest(Path(layer, 'var/lib/dpkg/status'))}" for layer in layers),
         *(f"{path} {Path(place).name} {_digest(*sorted(Path(place).rglob('Packages')))}" for path, place in plan.web),
         *(f"{path.name} {_digest(path)}" for path in prepared_with),
         _digest(*sorted(path for path in MADE_OF if path.is_file() and "__pycache__" not in path.parts)),

@@ -27,7 +27,7 @@ def old_lab(lab_machine: None) -> Iterator[Lab]:
     lab = Lab(f"pytest-{os.getpid()}-bullseye", say=lambda text: print(text, file=sys.stderr))
     try:
         try:
-            lab.up(2, suite="bullseye", python=PYTHON)
+            lab.up(2, suites=["bullseye"], python=PYTHON)
         except LabError as error:
             if "base-bullseye" in str(error) or "mmdebstrap" in str(error):
                 pytest.skip(f"bullseye cannot be had any more: {error}")

@@ -311,6 +311,50 @@ def test_a_killed_worker_process_costs_nothing(
     assert len(json.loads(cluster.run("job", "show", job, "--json")[0])["status"]["attempts"]) == 1
 
 
+def test_a_killed_supervisor_and_a_head_without_power_cost_no_input(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    """systemd starts the supervisor again, after its crash and at boot; the command follows all the while."""
+    process, job = long_job
+    unit = f"clusteradm-job-{job}"
+    cluster.on("head", "sh", "-c", f"kill -9 $(systemctl show --property MainPID --value {unit})")
+    _wait(lambda: len(_details(cluster, job)["status"]["attempts"]) == 2)
+    cluster.lab.fault("head", "power")
+    time.sleep(1)
+    cluster.lab.restore("head")
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    _complete(tmp_path / "many.jsonl")
+    attempts = _details(cluster, job)["status"]["attempts"]
+    assert [attempt["status"] for attempt in attempts] == [-1, -1, 0]
+    assert set(attempts[-1]["hosts"]) == set(cluster.nodes), "all were waited for"
+    log = cluster.run("job", "logs", job)[0]
+    assert log.count("the supervisor is started again") == 2
+
+
+def test_a_job_that_was_cancelled_stays_so_until_it_is_resumed(
+    cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "many.npy", np.zeros((8000, 28, 28, 1), np.uint8))
+    job = cluster.infer("--model", "digits", tmp_path / "many.npy", "--detach")["job"]
+    _wait(lambda: (_details(cluster, job)["progress"] or {}).get("done", 0) > 0)
+    assert json.loads(cluster.run("job", "cancel", job, "--json")[0])["state"] == "cancelled"
+    cluster.on("head", "systemctl", "restart", "clusteradm-jobs")
+    assert _details(cluster, job)["status"]["state"] == "cancelled"
+    cluster.run("job", "resume", job)
+    document = cluster.infer("--attach", job, "--output", tmp_path / "resumed.jsonl")
+    assert (document["images"], document["attempts"], document["errors"]) == (8000, 2, 0)
+    assert [line["index"] for line in read(tmp_path / "resumed.jsonl")] == list(range(8000))
+
+
+def _details(cluster: Cluster, job: str) -> dict[str, Any]:
+    """The job, by `job show`; nothing of it while the head does not answer."""
+    process = cluster.start("job", "show", job, "--json")
+    out, _ = process.communicate(timeout=60)
+    found: dict[str, Any] = json.loads(out) if process.returncode == 0 else {"status": {"attempts": []}}
+    return found
+
+
 def test_inputs_that_a_model_cannot_do_are_named_and_the_others_delivered(cluster: Cluster, tmp_path: Path) -> None:
     forever = np.zeros((40, 4), np.float32)
     forever[[3, 31]] = 1.0

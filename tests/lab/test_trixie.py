@@ -26,7 +26,7 @@ def trixie(lab_machine: None) -> Iterator[Cluster]:
     """A head and two compute nodes, bare."""
     lab = Lab(f"pytest-{os.getpid()}-trixie", say=lambda text: print(text, file=sys.stderr))
     try:
-        lab.up(3, suite="trixie")
+        lab.up(3, suites=["trixie"])
         yield Cluster(lab)
     finally:
         lab.down()

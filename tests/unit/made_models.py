@@ -103,3 +103,55 @@ def _packed(codes: list[int], graphs: list[Any], *buffers: bytes) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+KINDS = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
+
+
+class Made:
+    """A model of one graph, made tensor by tensor and operation by operation."""
+
+    def __init__(self) -> None:
+        self.model = schema.ModelT()
+        self.model.version, self.model.operatorCodes, self.model.buffers = 3, [], [schema.BufferT()]
+        self.graph = schema.SubGraphT()
+        self.graph.tensors, self.graph.operators, self.graph.inputs, self.graph.outputs = [], [], [], []
+        self.model.subgraphs = [self.graph]
+
+    def tensor(
+        self, shape: tuple[int, ...], dtype: str = "int8", data: Any = None, signature: tuple[int, ...] = ()
+    ) -> int:
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.type = f"t{len(self.graph.tensors)}", list(shape), KINDS[dtype]
+        if signature:
+            tensor.shapeSignature = list(signature)
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+            self.model.buffers.append(buffer)
+            tensor.buffer = len(self.model.buffers) - 1
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def weights(self, *shape: int, dtype: str = "int8") -> int:
+        return self.tensor(shape, dtype, np.ones(shape, dtype))
+
+    def add(self, name: str, inputs: list[int], outputs: list[int], kind: int = 0, options: Any = None) -> None:
+        number = getattr(schema.BuiltinOperator, name, None)
+        code = schema.OperatorCodeT()
+        code.version = 1
+        code.builtinCode = schema.BuiltinOperator.CUSTOM if number is None else number
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        if number is None:
+            code.customCode = name
+        self.model.operatorCodes.append(code)
+        operation = schema.OperatorT()
+        operation.opcodeIndex, operation.inputs, operation.outputs = len(self.model.operatorCodes) - 1, inputs, outputs
+        operation.builtinOptionsType, operation.builtinOptions = kind, options
+        self.graph.operators.append(operation)
+
+    def content(self, inputs: list[int], outputs: list[int]) -> bytes:
+        self.graph.inputs, self.graph.outputs = inputs, outputs
+        builder = flatbuffers.Builder(0)
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())

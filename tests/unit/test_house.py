@@ -16,7 +16,7 @@ PACKAGE = ROOT / "clusteradm"
 MAX_LINES = 400
 
 # Each room and the rooms that it may import from; every room may import those of EVERYBODY.
-EVERYBODY = {"atomic", "errors", "nearest", "regular", "shipped", "__init__"}
+EVERYBODY = {"atomic", "errors", "extras", "nearest", "regular", "shipped", "__init__"}
 ARROWS = {
     "inventory": set(),
     "fetch": set(),

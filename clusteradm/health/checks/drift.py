@@ -1,6 +1,8 @@
 """Version drift: packages that communicate between hosts, and kernels, in versions that differ between hosts.
 
-Open MPI's generations do not start each other's processes: a host of another generation than the head's gets no rank.
+Hosts are compared with those of their own release: another one has other versions, and no update brings them together.
+Open MPI counts between all of them: its generations do not start each other's processes. A host of another generation
+than the head's gets no rank, nor does one without the Open MPI of all hosts (cluster_mpi) where the head has that.
 """
 
 from __future__ import annotations
@@ -18,50 +20,82 @@ GENERATION = "MPI_GENERATION"
 MPI = "openmpi-bin"
 # What a rebuilt libedgetpu has at the end of its version: the release that it was built for.
 _BUILD = re.compile(r"\.(bullseye|bookworm|trixie|ubuntu[0-9.]+)\Z")
+# Not in use where all hosts have one Open MPI.
+_MPI_PACKAGES = (MPI, "libopenmpi3", "libopenmpi3t64", "libopenmpi40")
 REMEDY = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
+_ONE_FOR_ALL = (
+    "set cluster_mpi: wheel in the inventory, which gives all hosts one Open MPI, then clusteradm bootstrap; or "
+    "install the same Debian release on it and on {}"
+)
 
 
 def judge(documents: Mapping[str, object], head: str) -> Iterator[Finding]:
     """One finding for each host whose version is not that of most hosts; without a majority, for every host.
 
-    `documents`: host -> document of its probe. `head`: the host whose generation of Open MPI counts.
+    `documents`: host -> document of its probe. `head`: the host whose Open MPI counts.
     """
-    packages: dict[tuple[str, int | None], dict[str, str]] = {}
-    kernels: dict[str | None, dict[str, str]] = {}
+    distributed: dict[str, str] = {}
+    wheels: dict[str, str] = {}
+    packages: dict[str, dict[tuple[object, ...], dict[str, str]]] = {}
+    kernels: dict[tuple[str | None, ...], dict[str, str]] = {}
     for name, document in documents.items():
-        system = Reading(document).part("system")
-        for package, version in Reading(document).part("machine").texts_by_name("packages").items():
-            generation = None
+        system, machine = Reading(document).part("system"), Reading(document).part("machine")
+        release = system.text("id"), system.text("release")
+        wheel = machine.text("mpi_wheel")
+        if wheel:
+            wheels[name] = wheel
+        for package, version in machine.texts_by_name("packages").items():
+            if package == MPI:
+                distributed[name] = version
+            if wheel and package in _MPI_PACKAGES:
+                continue
+            group: tuple[object, ...] = release
             if package.startswith("libedgetpu"):
-                # Each host's goes with its Python and its release; one that does not fit is the check runtime's.
-                generation, version = runtimes.registration(version), _BUILD.sub("", version)
-            packages.setdefault((package, generation), {})[name] = version
+                # Each release has a build of the same one, that goes with the host's Python; one that does not fit is
+                # the check runtime's.
+                group, version = (runtimes.registration(version),), _BUILD.sub("", version)
+            packages.setdefault(package, {}).setdefault(group, {})[name] = version
         if kernel := system.text("kernel"):
             # Kernels are compared between machines of one model: a board and a PC never have the same one.
-            kernels.setdefault(system.text("model"), {})[name] = kernel
-    strangers = dict(_other_generations(packages.get((MPI, None), {}), head))
-    for name, cause in strangers.items():
-        remedy = (
-            f"install the Debian release of {head} on it, or that of the other hosts on {head}: one Open MPI on all"
-        )
-        yield error(name, CHECK, GENERATION, cause, remedy)
-    for (package, _), of_host in sorted(packages.items(), key=lambda item: item[0][0]):
+            kernels.setdefault((system.text("model"), *release), {})[name] = kernel
+    strangers = {finding.host: finding for finding in _strangers(documents, head, wheels, distributed)}
+    yield from strangers.values()
+    for package, groups in sorted(packages.items()):
         if strangers and package == MPI:
             continue
-        for name, difference in _differing(of_host):
-            yield warning(name, CHECK, "PACKAGES", f"{package} is {difference}", REMEDY.format(package))
+        for of_host in groups.values():
+            for name, difference in _differing(of_host):
+                yield warning(name, CHECK, "PACKAGES", f"{package} is {difference}", REMEDY.format(package))
     remedy = "update its kernel and reboot it when no job runs on it"
     for alike in kernels.values():
         for name, difference in _differing(alike):
             yield warning(name, CHECK, "KERNEL", f"the kernel is {difference} like it", remedy)
 
 
-def _other_generations(versions: Mapping[str, str], head: str) -> Iterator[tuple[str, str]]:
-    """Each host with another first number of its version than the head, with the cause in words."""
-    own = versions.get(head)
-    for name, version in versions.items():
-        if own and version.split(".")[0] != own.split(".")[0]:
-            yield name, f"Open MPI {version} here and {own} on {head}: the two do not start each other's processes"
+def _strangers(
+    hosts: Mapping[str, object], head: str, wheels: Mapping[str, str], distributed: Mapping[str, str]
+) -> Iterator[Finding]:
+    """A finding for each host on which the head's mpirun starts no process.
+
+    `wheels`: the versions of the Open MPI of all hosts; `distributed`: those of the hosts' own.
+    """
+    if head not in wheels and head not in distributed:
+        return
+    own = wheels.get(head) or distributed[head]
+    for name in (name for name in hosts if name in wheels or name in distributed):
+        version = wheels.get(name) or distributed[name]
+        pair = f"Open MPI {version}{_of_all(name in wheels)} here and {own}{_of_all(head in wheels)} on {head}"
+        cause = f"{pair}: the two do not start each other's processes"
+        if wheels.get(name) != wheels.get(head):
+            yield error(
+                name, CHECK, GENERATION, cause, "clusteradm bootstrap, which gives all hosts the one of cluster_mpi"
+            )
+        elif version.split(".")[0] != own.split(".")[0]:
+            yield error(name, CHECK, GENERATION, cause, _ONE_FOR_ALL.format(head))
+
+
+def _of_all(wheel: bool) -> str:
+    return " of cluster_mpi: wheel" if wheel else ""
 
 
 def _differing(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:

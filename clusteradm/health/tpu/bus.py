@@ -18,6 +18,10 @@ _ALL_ONES = 63
 _NO_WIDTH = 32
 # Device tree of a Dev Board, whose Edge TPU is soldered on: there is nothing to reseat.
 _SOLDERED = "imx8mq-phanbell"
+# Processors of the Raspberry Pi 4 and Compute Module 4, and of the 5 and its Compute Module, as their device trees say.
+_PI_4, _PI_5 = "brcm,bcm2711", "brcm,bcm2712"
+# Bytes of a memory page that the chip's page table is made of.
+_PAGE = 4096
 # Vendors of the bridges of virtual machines: QEMU and VMware.
 _GUESTS = {"1b36", "15ad"}
 _DEEPEST = 16  # limit of nested bridges
@@ -29,7 +33,11 @@ SIGNALS = {
 
 
 def judge(host: str, facts: Facts) -> Iterator[Finding]:
-    """Findings about the bus as a whole: lspci missing; lspci, /proc and sysfs count different numbers of Edge TPUs."""
+    """Findings about the host as a whole.
+
+    lspci missing; lspci, /proc and sysfs count different numbers of Edge TPUs; a processor or pages of memory that the
+    chip does not work with.
+    """
     if facts.lspci is None:
         yield warning(host, "bus", "NO_LSPCI", "there is no lspci on the host", "run clusteradm bootstrap")
     sources = {"lspci": facts.lspci, "/proc/bus/pci/devices": facts.proc, "sysfs": len(facts.cards)}
@@ -38,6 +46,20 @@ def judge(host: str, facts: Facts) -> Iterator[Finding]:
         cause = "different numbers of Edge TPUs: " + ", ".join(f"{name} {count}" for name, count in counts.items())
         remedy = "power-cycle the host: a card fell off the bus, or came too late"
         yield warning(host, "bus", "DISAGREES", cause, remedy)
+    if facts.cards and _PI_4 in facts.compatible:
+        # ET#280, ET#256, geerlingguy/raspberry-pi-pcie-devices#44: nobody has made it compute there.
+        cause = "its processor (BCM2711) makes no 64-bit accesses to a card on PCIe, and an Edge TPU needs them"
+        yield warning(host, "bus", "UNFIT", cause, "use the card in a Raspberry Pi 5, a Compute Module 5 or a PC")
+    if facts.cards and facts.page_size not in (None, _PAGE):
+        cause = (
+            f"the kernel has pages of {facts.page_size} bytes, and driver and library agree only on those of {_PAGE}"
+        )
+        remedy = f"boot a kernel with pages of {_PAGE} bytes"
+        if _PI_5 in facts.compatible:
+            remedy = (
+                "write kernel=kernel8.img into /boot/firmware/config.txt, reboot, and build the driver for that kernel"
+            )
+        yield warning(host, "bus", "PAGE_SIZE", cause, remedy)
 
 
 def vectors(card: Card, facts: Facts) -> str:
@@ -98,6 +120,9 @@ def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
     if _GUESTS & {bridge.name[:4] for bridge in facts.bridges}:
         return cause, "pass it through to this virtual machine, each chip of a dual card as a device of its own"
     remedy = "power the host off, reseat the module, power it on; if that does not help, try another slot or module"
+    if _PI_5 in facts.compatible:
+        # raspberrypi/linux, overlays/README: pciex1, off unless a board on the connector says otherwise.
+        remedy = f"write dtparam=pciex1 into /boot/firmware/config.txt, which turns the connector on; {remedy}"
     if missing * 2 == expected and not usb:
         remedy += "; half of a dual card needs a slot that has both of its lanes, or an adapter with a switch"
     return cause, remedy

@@ -126,8 +126,8 @@ class Facts:
     """Facts about the Edge TPUs of one host.
 
     `error`: of a probe that failed; then nothing else is set. `lspci`, `proc`: number of TPUs that each of them lists.
-    `devices`, `attempts`: by PCI address. `uptime`: seconds, on the clock of the kernel's log. `tried`: whether the
-    free TPUs were tried; `untried`: why none was, if a trial was asked for.
+    `devices`, `attempts`: by PCI address. `uptime`: seconds, on the clock of the kernel's log. `page_size`: bytes of a
+    page of memory. `tried`: whether the free TPUs were tried; `untried`: why none was, if a trial was asked for.
     """
 
     error: str | None
@@ -141,6 +141,7 @@ class Facts:
     driver: Driver
     kernel_log: tuple[str, ...]
     uptime: int | None
+    page_size: int | None
     compatible: tuple[str, ...]
     cores: Mapping[str, str]
     members: tuple[str, ...] | None
@@ -176,6 +177,7 @@ def read(document: object) -> Facts:
         # The later log: a trial may have made the driver log more.
         kernel_log=trial.texts("kernel_log") or about.texts("kernel_log") or (),
         uptime=about.integer("uptime"),
+        page_size=about.integer("page_size"),
         compatible=tree.texts("compatible") or (),
         cores=tree.texts_by_name("cores"),
         members=about.part("group").texts("members"),

@@ -1,4 +1,4 @@
-"""Train the lab's digit classifier and quantise it: writes digits.tflite, labels.txt and digits.json beside this file.
+"""Train the lab's digit classifier and quantise it: writes digits.tflite, digits_float.tflite, labels.txt, digits.json.
 
     pip install '.[lab,convert-tf]'
     python -m clusteradm.lab.digits.train
@@ -53,8 +53,9 @@ def main() -> int:
     network = _train(digits.train, args.epochs)
     float_correct = _correct(digits.held_out, lambda image: np.asarray(network(_scaled(image[None])))[0])
     _say(f"float model: {float_correct} of {len(digits.held_out)} held-out digits right")
-    content = _quantise(network, digits.train)
+    content, floats = _quantise(network, digits.train)
     args.into.mkdir(parents=True, exist_ok=True)
+    (args.into / "digits_float.tflite").write_bytes(floats)
     path = args.into / "digits.tflite"
     path.write_bytes(content)
     (args.into / "labels.txt").write_text("".join(f"{label}\n" for label in range(data.CLASSES)), encoding="utf-8")
@@ -120,8 +121,8 @@ def _train(digits: data.Digits, epochs: int) -> Any:
     return network
 
 
-def _quantise(network: Any, digits: data.Digits) -> bytes:
-    """The network as int8 .tflite with uint8 input and output and a static batch of 1."""
+def _quantise(network: Any, digits: data.Digits) -> tuple[bytes, bytes]:
+    """The network as int8 .tflite with uint8 input and output and a static batch of 1; the same as float .tflite."""
     # A batch size of None would become a dynamic dimension, which the Edge TPU compiler refuses.
     fixed = _network(1)
     fixed.set_weights(network.get_weights())
@@ -137,7 +138,8 @@ def _quantise(network: Any, digits: data.Digits) -> bytes:
     converter.inference_input_type = tf.uint8
     converter.inference_output_type = tf.uint8
     with contextlib.redirect_stdout(io.StringIO()):  # Keras prints every variable that it saves
-        return bytes(converter.convert())
+        content = bytes(converter.convert())
+        return content, bytes(tf.lite.TFLiteConverter.from_keras_model(fixed).convert())
 
 
 def _card(content: bytes, held_out: data.Digits) -> dict[str, Any]:

@@ -248,13 +248,14 @@ def _package(options: memoryview, budget: Budget) -> Package | None:
     if body is None or body[4:8] != schema.PACKAGE_IDENTIFIER:
         return None
     package = Table.root(body, budget)
-    cached = streamed = 0
+    cached = streamed = token = 0
     executables = Table.root(package.raw(schema.Package.SERIALIZED_MULTI_EXECUTABLE), budget)
     for serialised in executables.nested(schema.MultiExecutable.SERIALIZED_EXECUTABLES):
         executable = Table.root(serialised, budget)
         size = len(executable.raw(schema.Executable.PARAMETERS))
         if executable.number(schema.Executable.TYPE, "<h") == schema.PARAMETER_CACHING:
             cached += size
+            token = token or executable.number(schema.Executable.PARAMETER_CACHING_TOKEN, "<Q")
         else:
             streamed += size
     return Package(
@@ -262,4 +263,5 @@ def _package(options: memoryview, budget: Budget) -> Package | None:
         compiler=package.text(schema.Package.COMPILER_VERSION, _MOST_NAME),
         cached_bytes=cached,
         streamed_bytes=streamed,
+        token=token or None,
     )

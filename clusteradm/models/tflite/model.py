@@ -15,12 +15,16 @@ EIGHT_BITS = ("int8", "uint8")
 
 @dataclass(frozen=True)
 class Package:
-    """Contents of one edgetpu-custom-op. Bytes of parameters: kept on the chip, or streamed for every inference."""
+    """Contents of one edgetpu-custom-op. Bytes of parameters: kept on the chip, or streamed for every inference.
+
+    `token`: models with the same one were compiled together, and share the chip's memory; None where nothing is kept.
+    """
 
     min_runtime: int
     compiler: str
     cached_bytes: int
     streamed_bytes: int
+    token: int | None = None
 
 
 @dataclass(frozen=True)

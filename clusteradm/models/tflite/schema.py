@@ -81,7 +81,26 @@ class Operator(IntEnum):
     OPCODE_INDEX = 0
     INPUTS = 1
     OUTPUTS = 2
+    BUILTIN_OPTIONS = 4
     CUSTOM_OPTIONS = 5
+
+
+class Pool2DOptions(IntEnum):
+    FUSED_ACTIVATION = 5
+
+
+class ConcatenationOptions(IntEnum):
+    FUSED_ACTIVATION = 1
+
+
+class Conv2DOptions(IntEnum):
+    DILATION_W = 4
+    DILATION_H = 5
+
+
+class StridedSliceOptions(IntEnum):
+    ELLIPSIS_MASK = 2
+    NEW_AXIS_MASK = 3
 
 
 class Tensor(IntEnum):
@@ -122,3 +141,4 @@ class MultiExecutable(IntEnum):
 class Executable(IntEnum):
     PARAMETERS = 6
     TYPE = 13
+    PARAMETER_CACHING_TOKEN = 14

@@ -1,5 +1,6 @@
 """Engine: a model on one Edge TPU, or on the CPU, by pycoral if it is installed, else by a TensorFlow Lite runtime."""
 
+import contextlib
 import hashlib
 import os
 import time
@@ -10,6 +11,7 @@ import numpy as np
 from clusteradm.node.edgetpu import library as libedgetpu
 from clusteradm.node.edgetpu import operators, tflite
 from clusteradm.node.edgetpu.library import Library, TpuError, device_option
+from clusteradm.node.state import model_copy
 
 _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
 _MOST_TEXT = 300  # characters of an error
@@ -102,6 +104,11 @@ class Engine:
             raise TpuError("inference fails: %s" % text)
         return 0.0
 
+    def skip_warm_up(self) -> None:
+        """Go on without: whether operators keep a state of their own is not known then, so each inference has a new
+        interpreter."""
+        self._anew = True
+
     def _run(self, tensor: Any) -> List[Any]:
         if self._anew:
             self._load()
@@ -142,7 +149,15 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def read_model(path: str, sha256: str) -> bytes:
-    """The model file's bytes. Raises TpuError if they are not the ones that were deployed."""
+    """The model file's bytes: of this host's own copy, or where there is none, or not as it was deployed, of the share.
+
+    Raises TpuError if they are not the ones that were deployed.
+    """
+    with contextlib.suppress(OSError):
+        with open(model_copy(sha256), "rb") as file:
+            model = file.read()
+        if hashlib.sha256(model).hexdigest() == sha256:
+            return model
     with open(path, "rb") as file:
         model = file.read()
     found = hashlib.sha256(model).hexdigest()

@@ -117,9 +117,11 @@ class Preprocessor:
 
 
 class Postprocessor:
-    """Results of one model. `details`: the interpreter's of the outputs; `top`: classes in a classifier's result."""
+    """Results of one model. `details`: the interpreter's of the outputs; `top`: classes in a classifier's result, of
+    those that have a score of `threshold` at least."""
 
-    def __init__(self, details: List[Dict[str, Any]], top: int, folder: str) -> None:
+    def __init__(self, details: List[Dict[str, Any]], top: int, folder: str, threshold: Optional[float] = None) -> None:
+        self._threshold = threshold
         self._details = details
         self._folder = folder
         size = [int(n) for n in details[0]["shape"]]
@@ -135,7 +137,9 @@ class Postprocessor:
             # Of equal scores the lower class first, as argmax does. Negation would overflow in a small dtype.
             order = np.argsort(-scores.astype(np.float64), kind="stable")[: self._top]
             real = _real(scores[order], self._details[0])
-            return {"i": index, "top": [[int(n), _rounded(score)] for n, score in zip(order, real)]}
+            least = self._threshold
+            found = [(n, score) for n, score in zip(order, real) if least is None or score >= least]
+            return {"i": index, "top": [[int(n), _rounded(score)] for n, score in found]}
         return {"i": index, "outputs": [self._output(index, n, value) for n, value in enumerate(outputs)]}
 
     def _output(self, index: int, number: int, value: Any) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Started jobs: listed, shown, followed, cancelled, removed, their files given out.
+"""Started jobs: listed, shown, followed, cancelled, resumed, removed, their files given out.
 
 Every file of a job but its spec is read as the cluster user; root removes the folders, and talks to systemd.
 """
@@ -7,6 +7,7 @@ import base64
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Dict, Generator, Optional
 
@@ -32,6 +33,8 @@ from clusteradm.node.spec.wire.job_requests import (
     ListJobs,
     News,
     RemoveJob,
+    Resumed,
+    ResumeJob,
     ShowJob,
 )
 from clusteradm.node.spec.wire.node import Empty
@@ -40,7 +43,7 @@ _ID = re.compile(job_names.ID)
 _FETCHABLE = re.compile("%s|%s|%s" % (re.escape(job_names.RESULTS), job_names.LOG, job_names.OUTPUT_FILE))
 _FETCH_BYTES = 1 << 20
 _LOOK_SECONDS = 0.1
-_CUT_OFF = "its supervisor ended without a result"
+_CUT_OFF = "its supervisor ended before it, as when the head is restarted; to go on: clusteradm job resume %s"
 
 
 @handles(ListJobs)
@@ -58,9 +61,13 @@ def list_jobs(request: ListJobs) -> JobList:
     summaries = {job: _summary(job, documents) for job, documents in looked["found"].items()}
     for job in looked["bereft"]:
         summaries[job] = JobSummary(job, DAMAGED, error=_bereft(request.shared, job))
-    unfinished = [job for job, summary in summaries.items() if summary.state in job_names.UNFINISHED]
-    for job in set(unfinished) - starter.running(unfinished):
-        summaries[job].state, summaries[job].error = job_names.FAILED, _CUT_OFF
+    unfinished = [job for job, summary in summaries.items() if summary.state in job_names.OPEN]
+    running = starter.running(unfinished)
+    for job in unfinished:
+        if job not in running:
+            summaries[job].state, summaries[job].error = job_names.INTERRUPTED, _CUT_OFF % job
+        elif summaries[job].state == job_names.INTERRUPTED:
+            summaries[job].state = job_names.STARTING
     return JobList(tuple(summaries[job] for job in sorted(summaries)))
 
 
@@ -103,9 +110,64 @@ def follow(request: FollowJob) -> News:
 
 @handles(CancelJob)
 def cancel(request: CancelJob) -> Empty:
-    """Stop the job, if it still runs. Its inputs are kept until it is removed."""
+    """Stop the job, if it still runs or is to be started again. Its inputs are kept until it is removed."""
+    job = folders.started(request.shared, request.job)
+
+    def mark() -> None:
+        with suppress(FileNotFoundError), open(os.path.join(job.run, job_names.CANCEL), "wb"):
+            pass
+
+    as_user(request.user, mark)
     starter.stop(request.job)
+
+    def settle() -> None:
+        """Of a job whose supervisor did not run: nobody else writes its status."""
+        path = os.path.join(job.run, job_names.STATUS)
+        status = files.read(Status, path)
+        if status is not None and status.state in job_names.OPEN:
+            files.write_json(path, replace(status, state=job_names.CANCELLED))
+
+    as_user(request.user, settle)
     return Empty()
+
+
+@handles(ResumeJob)
+def resume(request: ResumeJob) -> Resumed:
+    """Start the supervisor of a job that has ended without all results."""
+    job = folders.started(request.shared, request.job)
+    if starter.running([request.job]):
+        return Resumed("it is running")
+
+    def work() -> Dict[str, Any]:
+        _check_there(request.shared, request.job)
+        path = os.path.join(job.run, job_names.STATUS)
+        status = files.read(Status, path)
+        if status is None or files.read_json(os.path.join(job.own, job_names.SPEC)) is None:
+            return {"refused": "its files on the head are damaged"}
+        if status.state == job_names.COMPLETE:
+            return {"refused": "it is complete"}
+        if not os.path.isfile(os.path.join(job.share, job_names.PACK)):
+            return {"refused": "its inputs are gone"}
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(job.run, job_names.CANCEL))
+        files.write_json(path, replace(status, state=job_names.STARTING, error=None, log=()))
+        return {}
+
+    resumed = Resumed(**as_user(request.user, work))
+    if resumed.refused is None:
+        starter.start(request.job, request.user, job.own)
+    return resumed
+
+
+def resumable(user: str, own: str) -> bool:
+    """Whether a job, by its folder on the head's own disk, was interrupted, and not cancelled."""
+
+    def look() -> bool:
+        status = files.read(Status, os.path.join(own, job_names.RUN, job_names.STATUS))
+        cancelled = os.path.lexists(os.path.join(own, job_names.RUN, job_names.CANCEL))
+        return status is not None and not cancelled and status.state in job_names.OPEN
+
+    return bool(as_user(user, look))
 
 
 @handles(RemoveJob)
@@ -178,14 +240,16 @@ def _documents(job: Folders) -> Dict[str, Any]:
 
 
 def _settled(user: str, name: str, job: Folders, status: Status) -> Status:
-    """The status; that of a failed job where it is unfinished and no supervisor runs any more."""
-    if status.state not in job_names.UNFINISHED or starter.running([name]):
+    """The status; that of an interrupted job where it is unfinished and no supervisor runs any more."""
+    if status.state not in job_names.OPEN:
         return status
+    if starter.running([name]):
+        return replace(status, state=job_names.STARTING) if status.state == job_names.INTERRUPTED else status
     # It may have written its last status and ended between the two looks.
     last = decode(Status, as_user(user, lambda: _documents(job)["status"]))
-    if last.state not in job_names.UNFINISHED:
+    if last.state not in job_names.OPEN:
         return last
-    return replace(last, state=job_names.FAILED, error=_CUT_OFF, log=tuple(starter.log(name)))
+    return replace(last, state=job_names.INTERRUPTED, error=_CUT_OFF % name, log=tuple(starter.log(name)))
 
 
 def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files, reports
@@ -21,7 +21,7 @@ LOOK_EVERY = 0.1  # for silent ranks
 
 
 class Dispatcher:
-    """The state of one attempt. Times are CLOCK_MONOTONIC, which all processes of the head share."""
+    """The state of one attempt. Times that are reported are seconds since 1970: they outlive a restart of the head."""
 
     def __init__(self, folder: str, attempt: int, channel: Channel) -> None:
         self._run = os.path.join(folder, job_names.RUN)
@@ -92,9 +92,10 @@ class Dispatcher:
                 self._ready_since = self._ready_since or now
                 self._hand_out()
             elif message.tag == channels.FAILED:
-                self._give_up(message.rank, reports.failure(message.body))
+                failure = reports.failure(message.body)
+                self._give_up(message.rank, failure.error, failure.suspects)
             elif message.tag == channels.RESULT:
-                self._keep(message, now)
+                self._keep(message)
                 self._hand_out(message.rank)
             elif message.tag != channels.ALIVE:
                 raise WireError("a message with the tag %d, which was not its turn" % message.tag)
@@ -102,11 +103,14 @@ class Dispatcher:
             what = str(error)[: reports.MOST_REASON]
             self._give_up(message.rank, "%s sends what no rank sends: %s" % (rank.host, what))
 
-    def _give_up(self, number: int, error: str) -> None:
-        """Take no more from a rank; others get what it has."""
+    def _give_up(self, number: int, error: str, suspects: Sequence[int] = ()) -> None:
+        """Take no more from a rank; others get what it has, but for an input with which a second rank has failed."""
         self._ranks[number].state, self._ranks[number].error = "failed", error
         self._attendance.leave(number)
-        self._schedule.lose(number)
+        spent = self._schedule.lose(number, suspects)
+        if spent:
+            what = "two ranks failed with it, the second as: %s" % error
+            self._record(number, [{"i": index, "error": what} for index in spent])
         self._hand_out()
 
     def _miss(self, now: float) -> None:
@@ -129,7 +133,7 @@ class Dispatcher:
                 self._schedule.join(number)
                 self._hand_out()
 
-    def _keep(self, message: Message, now: float) -> None:
+    def _keep(self, message: Message) -> None:
         """Journal what is new in a chunk's results."""
         body, rank = reports.delivery(message.body), self._ranks[message.rank]
         inputs = self._schedule.inputs(message.rank, body.chunk)
@@ -138,14 +142,18 @@ class Dispatcher:
         results = reports.results(body.results, inputs, self._outputs) if inputs else []
         fresh = set(self._schedule.finish(body.chunk, body.seconds))
         results = [result for result in results if result["i"] in fresh]
-        if results:
-            self._journal.append(message.rank, results)
-            self._last_result = now
-        self._done += len(results)
-        self._errors += sum("error" in result for result in results)
-        rank.images += len(results)
+        self._record(message.rank, results)
         rank.seconds += body.seconds
         rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+
+    def _record(self, number: int, results: List[Dict[str, Any]]) -> None:
+        """Journal results of a rank, and count them."""
+        if results:
+            self._journal.append(number, results)
+            self._last_result = time.time()
+        self._done += len(results)
+        self._errors += sum("error" in result for result in results)
+        self._ranks[number].images += len(results)
 
     def _hand_out(self, only: Optional[int] = None) -> None:
         """Give every rank, or `only` one, the chunks that it may have."""
@@ -154,7 +162,7 @@ class Dispatcher:
         for rank in [only] if only is not None else self._schedule.ranks:
             chunk = self._schedule.take(rank)
             while chunk is not None:
-                self._first_dispatch = self._first_dispatch or time.monotonic()
+                self._first_dispatch = self._first_dispatch or time.time()
                 pieces = [self._piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 chunk = self._schedule.take(rank)
@@ -182,7 +190,7 @@ class Dispatcher:
                 errors=self._errors,
                 first_dispatch=self._first_dispatch,
                 last_result=self._last_result,
-                now=time.monotonic(),
+                now=time.time(),
                 ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
             ),
             keep=False,

@@ -169,11 +169,11 @@ class Keeper:
         death, pulse = self._process.death(), self._process.pulse
         if death is not None:
             self._listen()  # to what it said last
-            if not self._failed:
+            if not self._failed and not self._warmed_up_in_vain():
                 self._ended("its process " + death)
         elif not self._ready:
             limit = max(2 * LIMIT_SECONDS, 4 * self._loading) if self._loading else START_SECONDS
-            if now - self._started > limit:
+            if now - self._started > limit and not self._warmed_up_in_vain():
                 self._fail("loading the model and a first inference did not end in %d s%s" % (limit, self._why()))
         elif pulse.step != self._step or pulse.inferred is None:
             if pulse.step != self._step:
@@ -204,6 +204,7 @@ class Keeper:
         lost = set().union(*(parcel.inputs for parcel in parcels))
         found = self._process.pulse.inputs() & lost or lost
         if not self._process.kill():
+            self._suspects.update(dict.fromkeys(found, how))
             self._fail(how + ", and its process hangs in the kernel", kill=False)
             return
         self._deaths += 1
@@ -222,6 +223,19 @@ class Keeper:
         for index in lost if done else ():
             self._deaths = 0
             self._answer({"i": index, "error": "the model fails on it, twice: " + how})
+        self._start_again()
+
+    def _warmed_up_in_vain(self) -> bool:
+        """Start again without a warm-up where that has ended the process, or does not end: not every model bears
+        made-up input. Only on the CPU: a TPU that does not come through it may be wedged, and no input's to blame."""
+        on_tpu = self._begin["place"]["pci_address"] is not None
+        if on_tpu or not self._process.pulse.warming_up or not self._process.kill():
+            return False
+        self._begin = dict(self._begin, warm_up=False)
+        self._start_again()
+        return True
+
+    def _start_again(self) -> None:
         self._ready, self._step = False, 0
         self._process, self._started = Process(self._words), self._clock.seconds
         self._process.pipe.send(0, channels.BEGIN, self._begin)
@@ -230,6 +244,6 @@ class Keeper:
         """Give the rank up: what it has goes to others. `kill`: its process, unless that was tried."""
         self._failed = True
         # First, as the killing may take longer than rank 0 waits for a sign of life.
-        self._send(channels.FAILED, {"error": error})
+        self._send(channels.FAILED, {"error": error, "suspects": sorted(self._suspects.keys() & self._chunk_of.keys())})
         if kill:
             self._process.kill()

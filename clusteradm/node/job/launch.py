@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 
+from clusteradm.node import child
+
 # After SIGTERM healthy ranks are gone within four seconds; mpirun itself may hang on a host that is frozen.
 _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
@@ -21,7 +23,7 @@ def command(hostfile: str, ranks: int, python: str, folder: str, attempt: int) -
     `folder`: the job's, on the head's own disk.
     """
     return [
-        *("mpirun", "--hostfile", hostfile, "--map-by", "slot", "--bind-to", "none", "--tag-output"),
+        *(child.mpirun(), "--hostfile", hostfile, "--map-by", "slot", "--bind-to", "none", "--tag-output"),
         # NumPy's own threads would only take the processor from the other ranks: they spin when they start.
         *("-np", str(ranks + 1), "-x", "PYTHONPATH", "-x", "OPENBLAS_NUM_THREADS=1", "-wdir", "/"),
         *(python, "-m", "clusteradm.node.job.rank", folder, str(attempt)),

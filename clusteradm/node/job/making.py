@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, List, Tuple
 
-from clusteradm.node import blobs
+from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
 from clusteradm.node.job import files, folders, pack, starter
@@ -115,7 +115,13 @@ def start(request: StartJob) -> Started:
         return {"inputs": count}
 
     started = Started(**_refusable(request.user, work))
-    if started.refused is None:
+    if started.refused is not None:
+        return started
+    model = request.spec.model
+    # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
+    with locks.held(locks.MODELS, shared=True):
+        if not os.path.lexists(model.path):
+            return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))
         spec = StoredSpec(job=request.job, inputs=started.inputs, folder=final.share, **vars(request.spec))
         files.write_json(os.path.join(job.own, job_names.SPEC), spec)
         folders.rename(job.share, final.share)

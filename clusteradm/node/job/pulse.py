@@ -12,7 +12,8 @@ DECODERS = 8  # the most threads that say what they decode
 
 _NUMBER, _SECONDS = struct.Struct("<q"), struct.Struct("<d")
 _STEP, _INFERRED, _SLOWEST, _LOADING, _DECODED = 0, 8, 16, 24, 32  # places in the page
-# An input's number plus one: a new page says that there is none.
+# An input's number plus one: a new page says that there is none. And in the place of the inference:
+_WARM_UP = -1
 
 
 class Pulse:
@@ -25,6 +26,10 @@ class Pulse:
     def load(self, seconds: float) -> None:
         """Say how long it took to load the model."""
         _SECONDS.pack_into(self._page, _LOADING, seconds)
+
+    def warm_up(self) -> None:
+        """Say that inferences on made-up input begin."""
+        _NUMBER.pack_into(self._page, _INFERRED, _WARM_UP)
 
     def begin(self, index: int) -> None:
         """Say that the inference of an input begins."""
@@ -54,6 +59,11 @@ class Pulse:
         return self._input(_INFERRED)
 
     @property
+    def warming_up(self) -> bool:
+        """Whether an inference on made-up input has begun and not ended."""
+        return int(_NUMBER.unpack_from(self._page, _INFERRED)[0]) == _WARM_UP
+
+    @property
     def slowest(self) -> float:
         """Seconds of the slowest inference so far."""
         return float(_SECONDS.unpack_from(self._page, _SLOWEST)[0])
@@ -70,4 +80,4 @@ class Pulse:
 
     def _input(self, place: int) -> Optional[int]:
         number = int(_NUMBER.unpack_from(self._page, place)[0])
-        return number - 1 if number else None
+        return number - 1 if number > 0 else None

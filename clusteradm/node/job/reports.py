@@ -1,7 +1,7 @@
 """Reports of a rank to rank 0, checked: it runs on another host, which may be broken or lie. That costs it alone."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Sequence, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
@@ -24,9 +24,10 @@ class Ready(Record):
 
 @dataclass(eq=False, repr=False)
 class Failure(Record):
-    """The rank cannot work."""
+    """The rank cannot work. `suspects`: the inputs that it may have failed by."""
 
     error: str
+    suspects: Tuple[int, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
@@ -49,9 +50,10 @@ def ready(body: Any) -> Ready:
     return report
 
 
-def failure(body: Any) -> str:
+def failure(body: Any) -> Failure:
     """Why a rank cannot work. Raises WireError."""
-    return decode(Failure, body).error[:MOST_REASON]
+    report = decode(Failure, body)
+    return replace(report, error=report.error[:MOST_REASON])
 
 
 def delivery(body: Any) -> Delivery:

@@ -33,6 +33,7 @@ class Schedule:
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._number = 0
         self._taken_back: Dict[int, int] = {}  # chunk -> the rank that had it when it was lost
+        self._suspects: Set[int] = set()  # inputs that a rank may have been lost by
 
     @property
     def finished(self) -> bool:
@@ -55,7 +56,7 @@ class Schedule:
         if sum(chunk.rank == rank for chunk in self._out.values()) >= CREDITS:
             return None
         self._number += 1
-        chunk = Chunk(self._number, rank, [self._todo.popleft() for _ in range(self._size(rank))])
+        chunk = Chunk(self._number, rank, self._next(self._size(rank)))
         self._out[chunk.number] = chunk
         return chunk
 
@@ -82,13 +83,32 @@ class Schedule:
             self._pace[chunk.rank] = pace if before is None else (before + pace) / 2
         return fresh
 
-    def lose(self, rank: int) -> None:
-        """Remove a rank; its chunks are the next that other ranks get."""
+    def lose(self, rank: int, suspects: Sequence[int] = ()) -> List[int]:
+        """Remove a rank; its chunks are the next that other ranks get.
+
+        `suspects`: inputs of these by which it may have been lost. Each is given to one other rank, last and alone.
+        Returns those by which a second one was lost: they are given to none.
+        """
         self._pace.pop(rank, None)
+        spent: List[int] = []
         for chunk in sorted((c for c in self._out.values() if c.rank == rank), reverse=True):
             del self._out[chunk.number]
             self._taken_back[chunk.number] = rank
-            self._todo.extendleft(index for index in reversed(chunk.inputs) if index in self._missing)
+            back = [index for index in chunk.inputs if index in self._missing]
+            again = [index for index in back if index in suspects]
+            spent += [index for index in again if index in self._suspects]
+            self._todo.extend(index for index in again if index not in self._suspects)
+            self._todo.extendleft(index for index in reversed(back) if index not in again)
+            self._suspects.update(again)
+        self._missing.difference_update(spent)
+        return spent
+
+    def _next(self, most: int) -> List[int]:
+        """Take inputs from the pending ones, up to `most`: a suspect alone."""
+        taken = [self._todo.popleft()]
+        while len(taken) < most and self._suspects.isdisjoint((taken[0], self._todo[0])):
+            taken.append(self._todo.popleft())
+        return taken
 
     def _size(self, rank: int) -> int:
         pace = self._pace[rank]

@@ -9,6 +9,7 @@ import clusteradm
 
 _RUNNING = ("active", "activating", "deactivating", "reloading")
 _LOG_LINES = 20
+_STARTS, _LIMIT_SECONDS = 5, 600  # starts of a supervisor in so many seconds
 
 
 def start(job: str, user: str, folder: str) -> None:
@@ -17,6 +18,9 @@ def start(job: str, user: str, folder: str) -> None:
     command += ["--description", "clusteradm inference job " + job]
     # The supervisor ends mpirun in order; what is left after that is ended with it.
     command += ["--property", "KillMode=mixed", "--property", "TimeoutStopSec=30"]
+    # One that crashes is started again, but not for ever.
+    command += ["--property", "Restart=on-failure", "--property", "RestartSec=1"]
+    command += ["--property", "StartLimitIntervalSec=%d" % _LIMIT_SECONDS, "--property", "StartLimitBurst=%d" % _STARTS]
     command += ["--setenv", "PYTHONPATH=" + os.path.dirname(os.path.dirname(os.path.abspath(clusteradm.__file__)))]
     command += [sys.executable, "-m", "clusteradm.node.job.supervisor", folder]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -3,6 +3,8 @@
 FOLDER is the job's on the head's own disk: what it starts comes from there, nothing from the shared file system.
 Starts mpirun; where that ends early, asks which hosts still answer and starts again on them with what the journal
 lacks; writes results.jsonl when nothing is missing. Runs as the cluster user and outlives the admin's connection.
+The job is in its files alone: a supervisor that is started anew (by systemd after a crash, at boot, or by `clusteradm
+job resume`) takes it up where the one before left it.
 """
 
 import os
@@ -21,10 +23,10 @@ from clusteradm.node.job.plan import place, render_hostfile
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
+    CUT_OFF,
     Attempt,
     AttemptPlan,
     Progress,
-    RankPlace,
     RankProgress,
     Slot,
     Status,
@@ -35,10 +37,12 @@ from clusteradm.node.spec.wire.manifest import LABELS
 # Attempts in a row that may end without a single new result.
 MOST_IDLE_ATTEMPTS = 3
 _ASK_SECONDS = 10.0
+# After a restart other hosts may start, too; and where none answers, it is perhaps the head's own line.
+_PATIENCE_SECONDS = 60.0
 
 
-class Cancelled(Exception):
-    """The unit was told to stop."""
+class Stopped(Exception):
+    """The unit was told to stop: the job is cancelled, or the head shuts down."""
 
 
 class JobFailed(Exception):
@@ -56,18 +60,22 @@ class Supervisor:
         self._run = os.path.join(folder, job_names.RUN)
         self._folder = spec.folder
         self._spec = spec
-        self._attempts: List[Attempt] = []
-        self._started = time.monotonic()
+        before = files.read(Status, os.path.join(self._run, job_names.STATUS)) or Status(job_names.STARTING)
+        self._attempts = list(before.attempts)
+        self._started = before.started or time.time()
+        if self._attempts and self._attempts[-1].status is None:
+            self._close(CUT_OFF)
 
     def run(self) -> None:
         """Run the job to its end and leave its last state in status.json."""
-        signal.signal(signal.SIGTERM, _cancel)
+        signal.signal(signal.SIGTERM, _stop)
         try:
             counts = self._attempt_until_complete()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        except Cancelled:
+        except Stopped:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            self._status(job_names.CANCELLED)
+            cancelled = os.path.lexists(os.path.join(self._run, job_names.CANCEL))
+            self._status(job_names.CANCELLED if cancelled else job_names.INTERRUPTED)
         except Exception as failure:  # what any board may have written to the journal included
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             known = isinstance(failure, (JobFailed, journals.JournalError, OSError))
@@ -82,6 +90,9 @@ class Supervisor:
     def _attempt_until_complete(self) -> Dict[str, int]:
         slots: Sequence[Slot] = self._spec.slots
         have, idle = self._have(), 0
+        if self._attempts:
+            self._say("the supervisor is started again: %d of %d inputs have a result" % (have, self._spec.inputs))
+            slots = self._answering(restarted=True)
         while have < self._spec.inputs:
             status = self._attempt(slots)
             before, have = have, self._have()
@@ -92,6 +103,9 @@ class Supervisor:
             if idle == MOST_IDLE_ATTEMPTS:
                 raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
             slots = self._answering()
+            missing = {slot.host for slot in self._spec.slots} - {slot.host for slot in slots}
+            if missing:
+                self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
         labels = os.path.join(os.path.dirname(self._spec.model.path), LABELS)
         return journals.finish(self._folder, os.path.join(self._run, job_names.INPUTS), _lines(labels))
 
@@ -114,30 +128,39 @@ class Supervisor:
         files.write_json(os.path.join(self._run, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
         files.write_text(hostfile, render_hostfile(self._spec.head, ranks))
         hosts = tuple(sorted({rank.host for rank in ranks}))
-        self._attempts.append(Attempt(number, time.monotonic(), hosts))
+        self._attempts.append(Attempt(number, time.time(), hosts))
         self._status(job_names.RUNNING)
         command = launch.command(hostfile, len(ranks), self._spec.python, self._own, number)
+        self._say("attempt %d: %s" % (number, " ".join(command)))
         with open(os.path.join(self._folder, job_names.LOG), "ab", opener=files.opener) as log:
-            os.fchmod(log.fileno(), 0o644)
-            log.write(("attempt %d: %s\n" % (number, " ".join(command))).encode("utf-8"))
-            log.flush()
             watch = Watch(os.path.join(self._run, job_names.PROGRESS), number, self._spec.inputs)
             status = launch.run(command, log, watch.overdue)
-        self._attempts[-1] = replace(self._measured(number, ranks), status=status)
+        self._close(status)
+        self._status(job_names.RUNNING)
         return status
 
-    def _measured(self, number: int, ranks: Sequence[RankPlace]) -> Attempt:
-        """The attempt with rank 0's last figures.
+    def _say(self, text: str) -> None:
+        """Add a line to the job's log."""
+        with open(os.path.join(self._folder, job_names.LOG), "ab", opener=files.opener) as log:
+            os.fchmod(log.fileno(), 0o644)
+            log.write((text + "\n").encode("utf-8"))
+
+    def _close(self, status: int) -> None:
+        """End the last attempt, with its exit status and rank 0's last figures.
 
         Rank 0 may have died up to half a second after it wrote them, so results are counted in the journal.
         """
         progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
-        attempt, figures = self._attempts[-1], [RankProgress(**vars(rank)) for rank in ranks]
+        attempt = replace(self._attempts[-1], status=status)
+        number = attempt.attempt
+        plan = files.read(AttemptPlan, os.path.join(self._run, job_names.ATTEMPT % number))
+        figures = [RankProgress(**vars(rank)) for rank in plan.ranks] if plan else []
         if progress is not None and progress.attempt == number:
             figures = list(progress.ranks)
             attempt = replace(attempt, first_dispatch=progress.first_dispatch, last_result=progress.last_result)
         images = journals.counts(self._folder, number)
-        return replace(attempt, ranks=tuple(replace(rank, images=images.get(rank.rank, 0)) for rank in figures))
+        figures = [replace(rank, images=images.get(rank.rank, 0)) for rank in figures]
+        self._attempts[-1] = replace(attempt, ranks=tuple(figures))
 
     def _give_up_if_hopeless(self, status: int) -> None:
         """Raise JobFailed where every rank has an error of its own: another attempt would end the same."""
@@ -145,8 +168,22 @@ class Supervisor:
         if status == 0 and None not in errors:
             raise JobFailed("no rank could work: " + "; ".join(sorted(str(error) for error in errors)))
 
-    def _answering(self) -> List[Slot]:
-        """The job's hosts that can be reached from the head and see the model."""
+    def _answering(self, restarted: bool = False) -> List[Slot]:
+        """The job's hosts that can be reached from the head and see the model.
+
+        Asked again for a minute: where none but the head answers; after a restart, where not all do.
+        """
+        others = {slot.host for slot in self._spec.slots} - {self._spec.head}
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            found = self._ask()
+            here = {slot.host for slot in found}
+            enough = others <= here if restarted else bool(others & here) or len(others) < 2
+            if enough or time.monotonic() > end:
+                return found
+            time.sleep(1.0)
+
+    def _ask(self) -> List[Slot]:
         # A mount whose server is gone hangs: a host with one does not answer.
         look = "timeout 5 test -r " + shlex.quote(self._spec.model.path)
         asked: List[Tuple[Slot, Optional["subprocess.Popen[bytes]"]]] = []
@@ -177,8 +214,8 @@ class Supervisor:
         files.write_json(os.path.join(self._run, job_names.STATUS), status)
 
 
-def _cancel(number: int, frame: Any) -> None:
-    raise Cancelled
+def _stop(number: int, frame: Any) -> None:
+    raise Stopped
 
 
 def _ends_well(process: "subprocess.Popen[bytes]", end: float) -> bool:

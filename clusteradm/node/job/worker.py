@@ -35,9 +35,14 @@ class Worker:
         self.engine = Engine(read_model(mine.model.path, mine.model.sha256), mine.place.pci_address)
         feed = Preprocessor(self.engine.input, mine.model.input.feed)
         folder = mine.folder
-        self._answers = Postprocessor(self.engine.outputs, mine.top, os.path.join(folder, files.outputs(folder)))
+        outputs = os.path.join(folder, files.outputs(folder))
+        self._answers = Postprocessor(self.engine.outputs, mine.top, outputs, mine.model.threshold)
         pulse.load(self.engine.load_seconds)
-        pulse.end(self.engine.warm_up())
+        if mine.warm_up:
+            pulse.warm_up()
+            pulse.end(self.engine.warm_up())
+        else:
+            self.engine.skip_warm_up()
         threads = max(1, min(MOST_THREADS, ((os.cpu_count() or 1) - 1) // mine.here))
         self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.feed, threads, pulse)
         self._sizes: Dict[int, int] = {}

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 from clusteradm.node import child
 from clusteradm.node.account import AccountError, as_user
@@ -14,30 +14,40 @@ _SECONDS = 40.0
 _MOST_TEXT = 500
 
 
-def refusal(user: str, model: str, target: str, python: str = PYTHON) -> Optional[str]:
-    """Why the runtime of `user`'s ranks cannot load the model at this path; None where it can, and where that cannot be
-    tried: without a runtime, or in time. `target`: FOR_TPU or FOR_CPU of node/spec/wire/repository.py."""
+class Trial(NamedTuple):
+    """Outcome: not `tried` without a runtime, or in time; `refused`: why the runtime cannot load the model."""
+
+    tried: bool
+    refused: Optional[str] = None
+
+
+_NOT_TRIED = Trial(False)
+
+
+def trial(user: str, model: str, target: str, python: str = PYTHON) -> Trial:
+    """Have the runtime of `user`'s ranks load the model at this path. `target`: FOR_TPU or FOR_CPU of
+    node/spec/wire/repository.py."""
     if not os.path.exists(python):
-        return None
+        return _NOT_TRIED
     command = child.command(python, "edgetpu.loading", model, target)
     try:
         ended: Dict[str, Any] = as_user(user, lambda: run_all([command], _SECONDS)[0], _SECONDS + 5)
     except AccountError:
-        return None
+        return _NOT_TRIED
     for line in reversed(ended["out"].splitlines()):
         try:
             said = json.loads(line)
         except ValueError:
             continue  # a library that writes to standard output
         if isinstance(said, dict) and "stage" in said:
-            return _refusal(said, ended)
-    return None
+            return _judged(said, ended)
+    return _NOT_TRIED
 
 
-def _refusal(said: Dict[str, Any], ended: Dict[str, Any]) -> Optional[str]:
+def _judged(said: Dict[str, Any], ended: Dict[str, Any]) -> Trial:
     if said.get("refused"):
-        return str(said["refused"])[:_MOST_TEXT]
+        return Trial(True, str(said["refused"])[:_MOST_TEXT])
     status = ended["status"]
     if said["stage"] == "load" and status is not None and status < 0 and not ended["timeout"]:
-        return "its runtime ends by signal %d when it loads the model" % -status
-    return None
+        return Trial(True, "its runtime ends by signal %d when it loads the model" % -status)
+    return Trial(said["stage"] == "done")

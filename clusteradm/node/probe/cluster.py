@@ -108,7 +108,7 @@ def _mpirun(hosts: Sequence[str], folder: str, writers: Sequence[str], seconds: 
     return [
         # mpirun answers SIGTERM by ending its processes on every host; SIGKILL would leave them.
         *("timeout", "-k", str(_GRACE), str(seconds)),
-        *("mpirun", "--bind-to", "none", "--map-by", "node", "--host", ",".join(hosts), "-np", str(len(hosts))),
+        *(child.mpirun(), "--bind-to", "none", "--map-by", "node", "--host", ",".join(hosts), "-np", str(len(hosts))),
         *("--mca", "plm_rsh_args", " ".join(_SSH_OPTIONS), "--mca", "mpi_yield_when_idle", "1"),
         *("sh", "-c", script, folder, python, child.package_folder(), " ".join(writers)),
     ]

@@ -14,6 +14,7 @@ from clusteradm.node.texts import names, number, read
 PACKAGES = (
     "openmpi-bin",
     "libopenmpi3",
+    "libopenmpi3t64",
     "libopenmpi40",
     "python3-mpi4py",
     "libedgetpu1-std",
@@ -44,6 +45,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "time": keeper(root),
         "reboot": read(root, "run/reboot-required") is not None,
         "packages": packages(),
+        "mpi_wheel": mpi_wheel(root),
     }
 
 
@@ -208,6 +210,13 @@ def packages() -> Dict[str, str]:
     said = output(["dpkg-query", "-W", "-f", form, *PACKAGES], _SECONDS) or ""
     rows = [line.split() for line in said.splitlines()]
     return {row[0]: row[2] for row in rows if len(row) == 3 and row[1] == "installed"}
+
+
+def mpi_wheel(root: str) -> Optional[str]:
+    """Version of the Open MPI that all hosts have from one wheel (playbooks/vars/mpi.yml); None where there is none."""
+    mark = "VERSION-"
+    found = [name for name in names(os.path.join(root, "opt/clusteradm/openmpi")) if name.startswith(mark)]
+    return found[0][len(mark) :] if found else None
 
 
 def _hwmon(root: str) -> List[str]:

@@ -5,7 +5,8 @@ with the second after it, and so on until that is all pairs, or, where those wou
 fourth ..., so that every host has as many links measured. All ranks go through the same list in the same order, and a
 pair begins when the one before it has ended: its first rank then gets the results so far from the first rank of that
 one, and neither waits for anything else. A rank that waits sleeps: MPI's own waiting takes a whole core, and on a board
-with a job the figure would be one of the waiting.
+with a job the figure would be one of the waiting. What ranks tell each other is JSON, not a pickle of mpi4py, which
+another Python, or another mpi4py, on the other host cannot read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SMALL_MESSAGES, LARGE_MESSAGES, LARGE_BYTES = 50, 4, 1 << 20
 # A pair takes 50 to 90 ms at a gigabit, and 0.4 s at 100 Mbit/s: what is not begun after so many seconds is left out.
 MOST_PAIRS, SECONDS = 128, 12
-_TURN, _PING, _END = 1, 2, 3
+_TURN, _PING, _END, _NAME = 1, 2, 3, 4
 _NAP = 0.001
 
 
@@ -49,16 +50,19 @@ class Rank:
 
     def run(self, name: str, write: Callable[[str], None]) -> None:
         """Measure. Rank 0 writes one line, {"pairs": [[name, name, seconds one way, bytes per second], ...]}."""
-        names = self._world.gather(name, root=0)
+        if self._world.rank:
+            self._tell(0, _NAME, name)
+        names = (
+            [name] if self._world.rank else [name, *(self._hear(rank, _NAME) for rank in range(1, self._world.size))]
+        )
         self._begun = self._clock()
         rows = self._measure_all()
         if self._world.rank:
-            self._sleep_until(_END, 0)
-            self._world.recv(source=0, tag=_END)
+            self._hear(0, _END)
             return
         write(json.dumps({"pairs": [[names[a], names[b], seconds, rate] for a, b, seconds, rate in rows]}) + "\n")
         for rank in range(1, self._world.size):
-            self._world.send(None, dest=rank, tag=_END)
+            self._tell(rank, _END, None)
 
     def _measure_all(self) -> List[Row]:
         """Take part in each turn that is this rank's. The results are those of all on rank 0 alone."""
@@ -67,10 +71,9 @@ class Rank:
         # (0, 0): the results go to rank 0 in the end.
         for a, b in [*turns(world.size), (0, 0)]:
             if me == before != a:
-                world.send(rows, dest=a, tag=_TURN)
+                self._tell(a, _TURN, rows)
             if me == a != before:
-                self._sleep_until(_TURN, before)
-                rows = world.recv(source=before, tag=_TURN)
+                rows = self._hear(before, _TURN)
             if me == a != b:
                 rows += self._measure(b)
             elif me == b != a:
@@ -112,6 +115,21 @@ class Rank:
         for _ in range(LARGE_MESSAGES):
             world.Recv(self._large, other, _PING)
         world.Send(self._answer, other, _PING)
+
+    def _tell(self, rank: int, tag: int, body: Any) -> None:
+        """Send `body` as two messages: the number of its bytes, of eight, and those."""
+        data = bytearray(json.dumps(body).encode())
+        self._world.Send(bytearray(len(data).to_bytes(8, "big")), rank, tag)
+        self._world.Send(data, rank, tag)
+
+    def _hear(self, rank: int, tag: int) -> Any:
+        """What that rank tells next."""
+        self._sleep_until(tag, rank)
+        size = bytearray(8)
+        self._world.Recv(size, rank, tag)
+        data = bytearray(int.from_bytes(size, "big"))
+        self._world.Recv(data, rank, tag)
+        return json.loads(data.decode())
 
     def _sleep_until(self, tag: int, source: int) -> None:
         while not self._world.Iprobe(source, tag):

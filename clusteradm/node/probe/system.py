@@ -21,6 +21,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     return {
         "id": release.get("ID"),
         "name": release.get("PRETTY_NAME"),
+        "release": release.get("VERSION_ID"),
         "kernel": read(root, "proc/sys/kernel/osrelease"),
         "model": (read(root, "proc/device-tree/model") or "").rstrip("\0") or None,
         "machine_id": read(root, "etc/machine-id"),

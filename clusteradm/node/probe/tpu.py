@@ -42,6 +42,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "driver": driver(root),
         "kernel_log": kernel_log(root),
         "uptime": None if seconds is None else int(seconds),
+        "page_size": os.sysconf("SC_PAGE_SIZE"),
         "device_tree": device_tree(root),
         "group": group(root, "apex"),
         "user_in_group": in_group(user, "apex"),

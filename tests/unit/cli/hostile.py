@@ -78,13 +78,18 @@ def hosts(text: str) -> FakeHosts:
         "progress": None,
         "bytes": 1,
     }
+    found = {"models": [], "versions": [], "version": 1, "path": text, "manifest": manifest}
     answers: dict[str, Any] = {
         "drains": {
             "drains": {text: {"reason": text, "by": text, "since": 0}, "w1": {"reason": text, "by": text, "since": 0}}
         },
         "tpu-reset": {"outcome": "done", "before": card, "after": card, "seconds": 1.0},
-        "repository-list": {"versions": [stored], "left_out": 0},
-        "repository-show": {"models": [], "versions": [], "version": 1, "path": text, "manifest": manifest},
+        "repository-list": {"versions": [{**stored, "sums": {text: text}}], "left_out": 0, "damaged": [text]},
+        "repository-show": {**found, "labels": {text: 1, "a": 2}},
+        "repository-label": {"state": "refused", "labels": {text: 1}, "versions": [1], "reason": text},
+        "repository-rollback": {"state": "refused", "labels": {text: 1}, "versions": [1], "reason": text},
+        "repository-remove": {"versions": [2]},
+        "repository-verify": {"sha256": {text: text}},
         "job-list": {"jobs": [summary]},
         "job-show": details,
         "probe": HostFailed(text, where="w1", next_step=text),
@@ -101,6 +106,9 @@ def hosts(text: str) -> FakeHosts:
 def commands(folder: Path, text: str) -> Iterator[list[str]]:
     yield from (["drain"], ["drain", "w1", "--reason", text], ["drain", text], ["undrain", "w1"])
     yield from (["tpu", "reset", "w1:apex_0"], ["model", "list"], ["model", "show", "m"], ["model", "show", text])
+    yield from (["model", "label", "m", "1", "a"], ["model", "label", text, "1", "a"], ["model", "unlabel", "m", "a"])
+    yield from (["model", "rollback", "m"], ["model", "remove", "m:1", "--yes"], ["model", "remove", text, "--yes"])
+    yield from (["model", "verify"], ["model", "verify", "m"], ["model", "verify", f"m@{text}"])
     yield from (["job", "list"], ["job", "show", JOB], ["job", "logs", JOB], ["job", "show", text])
     yield from (["inventory", what] for what in ("--list", "--graph", "--origin"))
     yield from (["inventory", "--host", "w1"], ["inventory", "--origin", "--json"], ["inventory", "--host", text])

@@ -64,7 +64,7 @@ def test_tpu_reset(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str
 
 def sees(fields: Mapping[str, Any]) -> dict[str, Any]:
     assert fields["path"] == "/srv/cluster/models/m/3"
-    return {"sha256": {"model.tflite": hashlib.sha256(MODEL.read_bytes()).hexdigest()}}
+    return {"sha256": {"model.tflite": hashlib.sha256(MODEL.read_bytes()).hexdigest()}, "tried": True}
 
 
 def test_deploy_model(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,9 +74,18 @@ def test_deploy_model(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[
         hosts[name].answer("repository-verify", sees)
     lines = run("deploy-model", MODEL, "--name", "m").splitlines()
     assert lines[1:] == [
+        "task: classifier: one row of 10 scores from 0 to 1",
         "m version 3: added (/srv/cluster/models/m/3)",
         "sha256 verified from 3 hosts: head, w1, w2",
+        "loaded for trial, without a TPU, on 3 hosts",
     ]
+    # Where the head has these files already, they are not sent.
+    assert hosts["head"].blobs == {}
+    hosts["head"].answer("repository-add", {"state": "lacking", "version": 3, "path": ""})
+    hosts["head"].answer("repository-add", stored)
+    hosts["head"].answer("repository-verify", {**sees({"path": stored["path"]}), "tried": False})
+    found = document(run("deploy-model", MODEL, "--name", "m", "--limit", "head", "--json"))
+    assert (found["verified"], found["loaded"]) == (["head"], [])
     assert hosts["head"].blobs == {hashlib.sha256(MODEL.read_bytes()).hexdigest(): MODEL.read_bytes()}
 
     hosts["head"].answer("repository-add", {**stored, "state": "unchanged"})

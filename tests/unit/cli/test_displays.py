@@ -181,6 +181,44 @@ def test_health_watch(width: int) -> None:
         assert text.rstrip().endswith("clusteradm: interrupted") and shown.screen.cursor
 
 
+FOLLOW = """
+from clusteradm.cli import infer
+from clusteradm.cli.commands import parser
+from clusteradm.jobs import Update
+from clusteradm.node.spec.wire.job import Status
+class Jobs:
+    def follow(self, job):
+        while True:
+            yield Update(Status("running"))
+            time.sleep(0.1)
+    def cancel(self, job):
+        print("cancelled", flush=True)
+    def directory(self, job):
+        return "/jobs/J"
+args = parser(["infer"]).parse_args(["infer", "--model", "m", "x.png"])
+print("followed", flush=True)
+try:
+    infer._follow(args, Jobs(), "J")
+except KeyboardInterrupt:
+    print("left", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("answer", "cancelled"), [("l\n", False), ("\n", True), ("c\n", True), ("\x03", True)])
+def test_ctrl_c_asks_what_becomes_of_the_job(answer: str, cancelled: bool) -> None:
+    with terminal.command(program(FOLLOW)) as shown:
+        watched(shown, "starting")
+        shown.type("\x03")
+        watched(shown, "or leave it running?")
+        shown.type(answer)
+        watched(shown, "left")
+        assert shown.finish() == 0
+        text = shown.screen.text
+        assert ("cancelled" in text) is cancelled
+        assert ("infer --attach J --output FILE" in text) is not cancelled
+        assert ("job remove J" in text) is cancelled
+
+
 LASTING = """
 import pathlib
 from rich.console import Group

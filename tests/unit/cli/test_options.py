@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from clusteradm import shipped, transport
@@ -29,6 +30,7 @@ PLAYBOOK = """\
 """
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
+FLOATS = MODEL.with_name("digits_float.tflite")
 TPU = {
     "address": "0000:01:00.0",
     "device": "apex_0",
@@ -58,6 +60,10 @@ MANIFEST = {
     "version": 1,
 }
 SHOWN = {"models": ["m"], "versions": [1], "version": 1, "path": "/m/1", "manifest": MANIFEST}
+
+LISTED = {"versions": [{"name": "m", "version": 1, "path": "/m/1", "manifest": MANIFEST}], "left_out": 0}
+GONE = {"removed": [1], "versions": [1]}
+LABELLED = {"state": "moved", "version": 1, "before": None, "versions": [1], "labels": {"stable": 1}}
 
 Prepare = Callable[[FakeHosts], None]
 
@@ -144,9 +150,31 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
         ("--listen 192.0.2.1:1", answers("w1")),
     ],
-    "deploy-model": [("{model} --name m --limit head", stores)],
+    "deploy-model": [("{model} --name m --limit head --threshold 0.5", stores)],
     "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
     "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
+    "model label": [("m 1 stable", answers("head", "repository-label", reply=LABELLED))],
+    "model unlabel": [("m stable", answers("head", "repository-label", reply=LABELLED))],
+    "model rollback": [("m --label stable", answers("head", "repository-rollback", reply=LABELLED))],
+    "model remove": [
+        ("m:1", answers("head", "repository-list", reply=LISTED)),
+        (
+            "m:1 --yes",
+            together(
+                answers("head", "repository-list", reply=LISTED), answers("head", "repository-remove", reply=GONE)
+            ),
+        ),
+    ],
+    "model verify": [
+        ("m --limit w1", together(answers("head", "repository-list", reply=LISTED), answers("w1", "repository-verify")))
+    ],
+    "model catalogue": [("--task pose", answers("w1"))],
+    "model inspect": [("{model}", answers("w1"))],
+    "model convert": [
+        ("{floats} --calibration {tmp}/c.npy --truth {tmp}/truth.csv --compile -o {tmp}/m.tflite", answers("w1"))
+    ],
+    "model split": [("{model} --segments 2 --output {tmp}", answers("w1"))],
+    "model explain-log": [("{tmp}/c.log", answers("w1"))],
     "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
     "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],
     "undrain": [("w1", answers("head", "drains", reply={"drains": {"w1": {"reason": "", "by": "", "since": 0}}}))],
@@ -173,7 +201,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 
 
 # Looked at in tests/unit/jobs/test_job_command.py and tests/unit/cli/test_packages.py.
-ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "remove")}
+ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "resume", "remove")}
 ELSEWHERE |= {"packages list", "packages forget"}
 
 
@@ -181,6 +209,8 @@ ELSEWHERE |= {"packages list", "packages forget"}
 def nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No lab, no SSH; and a playbook of one task instead of the shipped ones."""
     (tmp_path / "truth.csv").write_text("input,label\na,b\n")
+    (tmp_path / "c.log").write_text("Edge TPU Compiler version 16.0\nADD 1 Mapped to Edge TPU\n")
+    np.save(tmp_path / "c.npy", np.random.default_rng(0).random((2, 28, 28, 1), np.float32))
     for name in ("bootstrap.yml", "passwords.yml"):
         (tmp_path / name).write_text(PLAYBOOK)
     monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
@@ -218,7 +248,7 @@ def test_options_are_obeyed(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         hosts = Recorder()
         hosts.read = set()
         prepare(hosts)
-        typed = [*words, *text.format(tmp=tmp_path, model=MODEL).split()]
+        typed = [*words, *text.format(tmp=tmp_path, model=MODEL, floats=FLOATS).split()]
         args = parser(typed).parse_args(typed, Recording())
         args.typed, args.read = typed, set()
         with monkeypatch.context() as patch, suppress(ClusteradmError):

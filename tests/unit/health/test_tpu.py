@@ -121,6 +121,31 @@ def test_the_three_counts_of_the_bus_disagree(tree: Tree, probed: Probed) -> Non
     assert found[0].severity is Severity.WARNING
 
 
+@pytest.mark.parametrize(
+    ("board", "page_size", "state", "remedy"),
+    [
+        ("brcm,bcm2712", 16384, "PAGE_SIZE", "write kernel=kernel8.img into /boot/firmware/config.txt"),
+        ("rockchip,rk3588", 65536, "PAGE_SIZE", "boot a kernel with pages of 4096 bytes"),
+        ("brcm,bcm2711", 4096, "UNFIT", "use the card in a Raspberry Pi 5"),
+        ("brcm,bcm2712", 4096, None, ""),
+        ("brcm,bcm2712", None, None, ""),
+    ],
+)
+def test_a_host_that_a_tpu_does_not_work_with(
+    board: str, page_size: int | None, state: str | None, remedy: str, tree: Tree, probed: Probed
+) -> None:
+    tree.card(A, 0, DKMS_1_2)
+    document = probed()
+    document["tpu"].update(page_size=page_size, device_tree={"model": "", "compatible": [board], "cores": {}})
+    *found, one = tpu.judge("h", 1, document)
+    assert [finding.state for finding in found] == ([state] if state else [])
+    assert all(finding.severity is Severity.WARNING and finding.remedy.startswith(remedy) for finding in found)
+    assert one.state == "OK"
+    # Without a card it is no matter.
+    document["tpu"].update(pci=[], apex=[], lspci=[], proc=[])
+    assert list(tpu.judge("h", 0, document)) == []
+
+
 def test_an_empty_root_is_no_crash(probed: Probed) -> None:
     document = probed()
     assert states(document) == []

@@ -318,7 +318,7 @@ def test_what_ansible_would_look_for_by_itself_is_python3(tmp_path: Path) -> Non
 
 
 def test_the_labs_example_is_what_lab_up_writes() -> None:
-    written = yaml.safe_load(access.inventory(Places("lab"), Plan(4, 1, "bookworm", 1024, "")))
+    written = yaml.safe_load(access.inventory(Places("lab"), Plan(4, 1, ("bookworm",), 1024, "")))
     assert yaml.safe_load((shipped.INVENTORY / "lab.yml").read_text(encoding="utf-8")) == written
 
 

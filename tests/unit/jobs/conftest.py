@@ -18,7 +18,7 @@ from clusteradm.jobs.slots import Slots
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status
 from clusteradm.transport import Connections, Node
 
-MODEL = ModelFile("m", 1, "/m", "0", InputForm("uint8", (1, 2, 2, 1)))
+MODEL = ModelFile("m", 1, __file__, "0", InputForm("uint8", (1, 2, 2, 1)))
 
 # Plays systemd: notes what it was asked for, starts no supervisor.
 SYSTEMD_RUN = """#!{python}

@@ -14,7 +14,7 @@ from clusteradm.cli.main import main
 from clusteradm.jobs import resolve
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Status
 
-MODEL = ModelFile("m", 1, "/m", "0", InputForm("uint8", (1, 2, 2, 1)))
+MODEL = ModelFile("m", 1, __file__, "0", InputForm("uint8", (1, 2, 2, 1)))
 GOOD = {"input": "0.png", "index": 0, "top": [{"class": 3, "score": 0.5}]}
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, Update, inputs, resolve
+from clusteradm.node.job import boot, control
 from clusteradm.node.spec.wire.job import Progress, Slot
 from clusteradm.node.spec.wire.job_requests import CancelJob, CreateJob
 from clusteradm.transport import NodeError
@@ -134,22 +135,84 @@ def test_following_to_the_end_and_fetching(place: Any, pictures: Path) -> None:
             place.jobs.fetch(job, name, got)
 
 
-def test_a_supervisor_that_vanished_is_a_failed_job(place: Any, pictures: Path, tmp_path: Path) -> None:
+def test_a_supervisor_that_vanished_leaves_an_interrupted_job(
+    place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clusteradm.jobs.job._RESUMED", 0.0)
     job, _ = place.submit(resolve([str(pictures)]))
     (tmp_path / "active").write_text("inactive\n")
     last = list(place.jobs.follow(job))[-1].status
-    assert last is not None
-    assert (last.state, last.error) == ("failed", "its supervisor ended without a result")
-    with pytest.raises(HostFailed) as failed:
+    assert last is not None and last.state == "interrupted"
+    with pytest.raises(HostFailed, match=f"its supervisor ended before it.*clusteradm job resume {job}"):
         place.jobs.check(job, last)
-    assert "traceback" in str(failed.value)
-    assert f"{place.shared}/jobs/{job}/log" in str(failed.value)
 
 
-def test_cancel_stops_the_unit(place: Any, pictures: Path, tmp_path: Path) -> None:
+def test_a_job_that_goes_on_after_a_restart_of_the_head_is_followed_further(
+    place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clusteradm.jobs.job._WAIT", 0.01)
     job, _ = place.submit(resolve([str(pictures)]))
+    updates = place.jobs.follow(job)
+    assert state(next(updates)) == "starting"
+    (tmp_path / "active").write_text("inactive\n")
+
+    def booted(seconds: float) -> None:
+        (tmp_path / "active").write_text("active\n")
+        place.complete(job)
+
+    monkeypatch.setattr("clusteradm.jobs.job.time.sleep", booted)
+    assert [state(update) for update in updates] == ["complete"]
+
+
+def test_cancel_marks_the_job_and_stops_the_unit(place: Any, pictures: Path, tmp_path: Path) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    (tmp_path / "active").write_text("inactive\n")
     place.jobs.cancel(job)
     assert (tmp_path / "systemctl").read_text().splitlines()[-1] == f"stop clusteradm-job-{job}.service"
+    assert place.jobs.show(job).status.state == "cancelled", "no supervisor was there to say so"
+    assert not control.resumable(getpass.getuser(), str(place.own(job))), "not at boot either"
+
+
+def test_what_was_interrupted_or_cancelled_is_resumed(place: Any, pictures: Path, tmp_path: Path) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    with pytest.raises(UsageError, match=f"job {job} cannot be resumed: it is running"):
+        place.jobs.resume(job)
+    (tmp_path / "active").write_text("inactive\n")
+    assert control.resumable(getpass.getuser(), str(place.own(job)))
+    place.jobs.cancel(job)
+    (tmp_path / "unit.json").unlink()
+    place.jobs.resume(job)
+    unit = json.loads((tmp_path / "unit.json").read_text())
+    assert unit[-3:] == ["-m", "clusteradm.node.job.supervisor", str(place.own(job))]
+    assert control.resumable(getpass.getuser(), str(place.own(job))), "the mark of the cancellation is gone"
+    place.complete(job)
+    with pytest.raises(UsageError, match="it is complete"):
+        place.jobs.resume(job)
+    assert not control.resumable(getpass.getuser(), str(place.own(job)))
+
+
+def test_without_its_inputs_nothing_is_resumed(place: Any, pictures: Path, tmp_path: Path) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    (tmp_path / "active").write_text("inactive\n")
+    (place.folder(job) / "inputs.pack").unlink()
+    with pytest.raises(UsageError, match="its inputs are gone"):
+        place.jobs.resume(job)
+    with pytest.raises(HostFailed, match="there is no job 20260101-000000-abcdef here"):
+        place.jobs.resume("20260101-000000-abcdef")
+
+
+def test_at_boot_what_was_interrupted_goes_on(
+    place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted, cancelled, complete = (place.submit(resolve([str(pictures)]))[0] for _ in range(3))
+    (tmp_path / "active").write_text("inactive\n" * 3)
+    place.jobs.cancel(cancelled)
+    place.complete(complete)
+    started: list[tuple[str, str]] = []
+    monkeypatch.setattr("clusteradm.node.job.starter.start", lambda job, user, own: started.append((job, user)))
+    monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
+    boot.main()
+    assert started == [(interrupted, getpass.getuser())] and capsys.readouterr().err == ""
 
 
 def test_an_unknown_job(place: Any) -> None:
@@ -158,7 +221,7 @@ def test_an_unknown_job(place: Any) -> None:
     with pytest.raises(UsageError, match="is no job's id"):
         next(place.jobs.follow("../x"))
     with pytest.raises(NodeError, match=r"job: '\.\./x' does not match"):  # the node does not rely on that
-        place.node(place.head).call(CancelJob("../x"))
+        place.node(place.head).call(CancelJob(str(place.shared), getpass.getuser(), "../x"))
 
 
 def test_jobs_are_listed_and_shown(place: Any, pictures: Path, tmp_path: Path) -> None:
@@ -180,9 +243,9 @@ def test_jobs_are_listed_and_shown(place: Any, pictures: Path, tmp_path: Path) -
     assert (shown.spec.job, shown.spec.inputs, shown.status.images, shown.bytes) == (first, 5, 5, 35)
     assert shown.spec.slots == (Slot("w1", ("0000:01:00.0",)),)
     (tmp_path / "active").write_text("inactive\n")
-    assert place.jobs.show(second).status.state == "failed"
+    assert place.jobs.show(second).status.state == "interrupted"
     found = {job.job: job for job in place.jobs.list()}
-    assert (found[second].state, found[second].error) == ("failed", "its supervisor ended without a result")
+    assert found[second].state == "interrupted" and f"clusteradm job resume {second}" in (found[second].error or "")
 
 
 def test_a_job_is_removed_once_it_has_ended(place: Any, pictures: Path, tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ if how in ("crash", "memory"):
             os.kill(os.getpid(), signal.SIGSEGV if how == "crash" else signal.SIGKILL)
         return whole(self, tensor)
     Engine._run = run
+if how == "warm-up":
+    from clusteradm.node.edgetpu.engine import Engine
+    Engine.warm_up = lambda self: os.kill(os.getpid(), signal.SIGSEGV)
 if how == "load":
     sys.exit(3)
 if how == "import":
@@ -204,6 +207,7 @@ def test_a_process_that_hangs_when_it_is_loaded_again_is_given_up(
     assert message.body["error"] == (
         "loading the model and a first inference did not end in 2 s, after the inference did not end in 1 s"
     )
+    assert message.body["suspects"] == [5]
 
 
 def test_a_process_that_ends_while_it_loads_is_the_ranks_failure(start: Callable[..., Rank]) -> None:
@@ -288,11 +292,30 @@ def test_rank_0_is_told_before_a_process_is_killed_that_may_not_die() -> None:
 
 def test_what_did_not_die_is_not_killed_again() -> None:
     keeper, process, channel = stuck(killable=False)
+    process.pulse.begin(3)
     keeper._ended("the inference did not end in 5 s")
     assert len(process.killed) == 1
-    assert channel.outbox.get().body["error"] == (
-        "the inference did not end in 5 s, and its process hangs in the kernel"
-    )
+    assert channel.outbox.get().body == {
+        "error": "the inference did not end in 5 s, and its process hangs in the kernel",
+        "suspects": [3],
+    }
+
+
+def test_a_model_that_does_not_bear_made_up_input_gets_none(start: Callable[..., Rank]) -> None:
+    found = start(made.recurrent(), numbers(4), "warm-up").results(4)
+    assert [n for n, result in sorted(found.items()) if "error" not in result] == [0, 1, 2, 3]
+
+
+def test_a_warm_up_that_does_not_end_is_left_out_on_the_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address, again in ((None, 1), ("0000:01:00.0", 0)):
+        keeper, process, channel = stuck()
+        new: list[Any] = []
+        monkeypatch.setattr(keepers, "Process", lambda words, to=new: to.append(Stuck(Channel())) or to[-1])
+        keeper._begin, keeper._ready = {"place": {"pci_address": address}}, False
+        process.pulse.warm_up()
+        keeper._watch(keepers.START_SECONDS + 1)
+        assert (len(new), channel.outbox.qsize()) == (again, 1 - again)
+        assert keeper._begin.get("warm_up", True) is not bool(again)
 
 
 def test_a_decoding_that_does_not_end_is_an_error_of_its_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,6 +173,30 @@ def test_a_rank_whose_engine_fails_costs_no_input(job: Path, monkeypatch: pytest
     assert states == [("failed", "inference fails: the TPU has fallen off the bus"), ("ready", None), ("ready", None)]
 
 
+class Wedges(Channel):
+    """A rank whose TPU does not come through input 7, nor through being loaded again."""
+
+    def poll(self) -> Message | None:
+        message = super().poll()
+        if self.rank and message is not None and message.tag == channels.CHUNK:
+            numbers = [piece[0] for piece in message.body["inputs"]]
+            if 7 in numbers:
+                self.send(0, channels.FAILED, {"error": "the TPU hangs", "suspects": [7]})
+                return Message(0, channels.STOP, None)
+        return message
+
+
+def test_an_input_that_wedges_tpus_costs_two_of_them_and_not_the_job(job: Path) -> None:
+    progress = run(job, 4, kind=Wedges)
+    wanted = expected(job)
+    wanted[7] = None
+    assert answers(job) == wanted
+    lines = (job / job_names.RESULTS).read_text().splitlines()
+    assert json.loads(lines[7])["error"] == "two ranks failed with it, the second as: the TPU hangs"
+    assert sorted(rank.state for rank in progress.ranks) == ["failed", "failed", "ready", "ready"]
+    assert (progress.done, progress.errors) == (INPUTS, 2)
+
+
 def test_a_rank_that_is_not_heard_of_any_more_costs_no_input_and_is_not_waited_for(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,7 +350,7 @@ def test_long_texts_of_a_rank_are_cut_or_its_result_is_an_error() -> None:
     first, second = reports.results(given, [0, 1], "outputs-1")
     assert first == {"i": 0, "error": "x" * reports.MOST_REASON}
     assert "more than 1048576 characters of text" in second["error"]
-    assert reports.failure({"error": "x" * 9999}) == "x" * reports.MOST_REASON
+    assert reports.failure({"error": "x" * 9999}).error == "x" * reports.MOST_REASON
 
 
 def test_what_honest_ranks_send_is_kept_as_it_is() -> None:

@@ -111,6 +111,30 @@ def test_what_a_lost_rank_had_goes_to_the_others_first() -> None:
     assert schedule.ranks == [2]
 
 
+def test_what_a_rank_may_have_been_lost_by_is_given_to_one_other_last_and_alone() -> None:
+    schedule = Schedule(range(20))
+    for rank in (1, 2, 3):
+        schedule.join(rank)
+    first = schedule.take(1)
+    assert first is not None and len(first.inputs) > 2
+    suspects = first.inputs[1:3]
+    assert schedule.lose(1, suspects) == []
+    taken = []
+    while (chunk := schedule.take(2)) is not None:
+        taken.append(chunk.inputs)
+        if len(taken) > 1 and chunk.inputs[0] in suspects:
+            break
+        assert set(schedule.finish(chunk.number, 0.1)) == set(chunk.inputs)
+    assert sorted(index for inputs in taken[:-1] for index in inputs) == [
+        index for index in range(20) if index not in suspects
+    ]
+    assert taken[-1] == suspects[:1], "alone"
+    assert schedule.lose(2, [*suspects, 7]) == suspects[:1], "two ranks are enough"
+    last = schedule.take(3)
+    assert last is not None and last.inputs == suspects[1:]
+    assert schedule.finish(last.number, 0.1) == last.inputs and schedule.finished
+
+
 def test_a_late_result_counts_once() -> None:
     schedule = Schedule(range(4))
     schedule.join(1)

@@ -53,6 +53,7 @@ sys.exit(part["status"])
 """
 SSH = """#!/bin/sh
 for last; do :; done
+[ -e "$SSH_DEAD" ] && exit 255
 case " $SSH_DEAD " in *" $5 "*) exit 255;; esac
 eval "$last"
 """
@@ -90,12 +91,20 @@ def job(tmp_path: Path) -> Path:
     return folder
 
 
-def start(job: Path, *attempts: dict[str, Any], dead: str = "") -> subprocess.Popen[bytes]:
+PROGRAM = """
+from clusteradm.node.job import launch, supervisor
+launch._STOP_SECONDS, supervisor._PATIENCE_SECONDS = 1.0, %f
+supervisor.main()
+"""
+
+
+def start(job: Path, *attempts: dict[str, Any], dead: str = "", patience: float = 0.5) -> subprocess.Popen[bytes]:
+    """`dead`: hosts that do not answer, or a file: as long as it exists, none does."""
     (run_of(job) / "script.json").write_text(json.dumps({"attempts": attempts}))
     (run_of(job) / "running").write_text("")
     path = f"{job.parent / 'bin'}:{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "SSH_DEAD": dead, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", "clusteradm.node.job.supervisor", str(own_of(job))], env=env)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM % patience, str(own_of(job))], env=env)
 
 
 def run(job: Path, *attempts: dict[str, Any], dead: str = "") -> Status:
@@ -167,6 +176,7 @@ def test_cancel_ends_mpirun_first(job: Path) -> None:
     deadline = time.monotonic() + 10
     while not (run_of(job) / job_names.PROGRESS).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    (run_of(job) / job_names.CANCEL).touch()
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
     status = files.read(Status, str(run_of(job) / job_names.STATUS))
@@ -175,6 +185,56 @@ def test_cancel_ends_mpirun_first(job: Path) -> None:
     assert (run_of(job) / "running").exists()  # mpirun did not come to its own end
     assert not (job / job_names.RESULTS).exists()
     assert (job / job_names.PACK).exists()  # until the job is removed
+
+
+def until(found: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def attempts_of(job: Path) -> list[int | None]:
+    status = files.read(Status, str(run_of(job) / job_names.STATUS))
+    return [attempt.status for attempt in status.attempts] if status else []
+
+
+def test_a_supervisor_that_was_killed_is_followed_by_one_that_goes_on(job: Path) -> None:
+    script = ({"delivers": [0, 3], "status": 0, "lasts": 60}, {"delivers": [1, 2], "status": 0})
+    process = start(job, *script)
+    until(lambda: (run_of(job) / job_names.PROGRESS).exists())
+    process.kill()
+    process.wait()
+    status = run(job, *script)
+    assert (status.state, status.images) == ("complete", 4)
+    assert [(attempt.attempt, attempt.status) for attempt in status.attempts] == [(1, -1), (2, 0)]
+    assert status.attempts[0].ranks[0].images == 2, "by the journal"
+    assert "the supervisor is started again: 2 of 4 inputs have a result" in (job / job_names.LOG).read_text()
+
+
+def test_a_stop_that_is_no_cancellation_leaves_the_job_to_go_on(job: Path) -> None:
+    process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
+    until(lambda: (run_of(job) / job_names.PROGRESS).exists())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    status = files.read(Status, str(run_of(job) / job_names.STATUS))
+    assert status is not None and status.state == "interrupted"
+    status = run(job, {}, {"delivers": [1, 2, 3], "status": 0}, dead="w2")
+    assert (status.state, status.images, status.attempts[1].hosts) == ("complete", 4, ("w1",)), "w2 was waited for"
+
+
+def test_all_hosts_that_vanish_at_once_are_waited_for(job: Path, tmp_path: Path) -> None:
+    """The head's own line, or its switch."""
+    away = tmp_path / "away"
+    away.touch()
+    process = start(job, {"delivers": [0], "status": 205}, ALL, dead=str(away), patience=20.0)
+    until(lambda: attempts_of(job) == [205])
+    time.sleep(0.5)
+    away.unlink()
+    assert process.wait(15) == 0
+    status = files.read(Status, str(run_of(job) / job_names.STATUS))
+    assert status is not None and status.state == "complete"
+    assert status.attempts[1].hosts == ("w1", "w2")
 
 
 # What any board can do in the job's folder on the shared file system, as the cluster user.

@@ -100,6 +100,14 @@ def test_a_classifiers_answer_is_its_first_classes_in_order(tmp_path: Path) -> N
     assert low["top"] == [[1, 127.0]]
 
 
+def test_answers_below_the_threshold_are_left_out(tmp_path: Path) -> None:
+    shown = [details((1, 5), np.uint8, (0.005, 0))]
+    scores = [np.array([[10, 200, 30, 100, 0]], np.uint8)]
+    for least, classes in ((0.0, [1, 3, 2, 0]), (0.5, [1, 3]), (0.51, [1]), (1.01, [])):
+        found = Postprocessor(shown, 4, str(tmp_path), least).result(0, scores)
+        assert [number for number, _ in found["top"]] == classes
+
+
 def test_other_outputs_stand_in_the_result_or_beside_it(tmp_path: Path) -> None:
     folder = tmp_path / "outputs-x"
     small, large = np.array([[[1.5, np.nan]]], np.float32), np.arange(INLINE_NUMBERS + 1, dtype=np.int8)[None]

@@ -13,7 +13,7 @@ from clusteradm.lab import access
 from clusteradm.lab.plan import Places, Plan
 from clusteradm.lab.topology import DECOY_MAC, boards
 
-FOUR = Plan(4, 1, "bookworm", 1024, "")
+FOUR = Plan(4, 1, ("bookworm",), 1024, "")
 
 
 def test_half_of_the_boards_are_mendels_and_no_two_share_an_address() -> None:
@@ -36,13 +36,51 @@ def test_dev_boards_have_networkmanager_and_half_of_the_pcs_networkd() -> None:
     assert [board.network for board in boards(3, 1, ["netplan", "ifupdown"])] == ["netplan", "ifupdown", "netplan"]
 
 
-def test_a_board_has_the_layer_of_its_tool_above_the_base(tmp_path: Path) -> None:
-    plan = Plan(4, 1, "bookworm", 1024, "", (), ("board", "base"), (), (("networkd", "n"), ("ifupdown", "i")))
+def test_a_board_has_the_layers_of_its_release_and_tool() -> None:
+    lower = (
+        ("bookworm", "networkmanager", ("board-b", "base-b")),
+        ("trixie", "networkd", ("board-t", "networkd-t", "base-t")),
+        ("trixie", "ifupdown", ("board-t", "ifupdown-t", "base-t")),
+    )
+    plan = Plan(5, 1, ("bookworm", "trixie", "trixie"), 1024, "", ("networkmanager", "networkd", "ifupdown"), lower)
     assert [[str(path) for path in plan.lower_of(board)] for board in plan.boards] == [
-        *(["board", "base"], ["board", "n", "base"], ["board", "base"], ["board", "i", "base"])
+        *(["board-b", "base-b"], ["board-t", "networkd-t", "base-t"], ["board-t", "ifupdown-t", "base-t"]),
+        *(["board-b", "base-b"], ["board-t", "networkd-t", "base-t"]),
     ]
-    with pytest.raises(UsageError, match="--network: no board has 'connman'"):
-        Plan(4, 1, "bookworm", 1024, "", ("connman",)).check()
+    assert plan.describe().startswith(
+        "5 boards, 1 Edge TPU each (simulated), bookworm, trixie, trixie, 1024 MiB, network"
+    )
+
+
+def test_a_release_that_no_dev_board_has_makes_every_board_a_pc() -> None:
+    five = boards(5, 1, suites=["bookworm", "trixie", "trixie"])
+    assert [(board.suite, board.mendel) for board in five] == [
+        *(("bookworm", True), ("trixie", False), ("trixie", False), ("bookworm", False), ("trixie", False))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (Plan(4, 1, ("bookworm",), 1024, "", ("connman",)), "--network: no board has 'connman'"),
+        (Plan(4, 1, ("bookworm", "sid"), 1024, ""), "--suite: no board has 'sid'"),
+        (Plan(4, 1, ("",), 1024, ""), "--suite: no board has ''"),
+        (Plan(4, 1, ("bullseye", "trixie"), 1024, "/usr/bin/pypy3"), "a trixie board has no /usr/bin/pypy3"),
+    ],
+)
+def test_what_no_board_has_is_refused(plan: Plan, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        plan.check()
+
+
+def test_plans_are_compared_by_their_boards() -> None:
+    assert FOUR.wanted == Plan(4, 1, ("bookworm", "bookworm"), 1024, "").wanted
+    assert FOUR.wanted != Plan(4, 1, ("bookworm", "trixie"), 1024, "").wanted
+    # A release that no board of the lab would have makes no other lab.
+    assert (
+        Plan(1, 1, ("bullseye", "trixie"), 1024, "/usr/bin/pypy3").wanted
+        == Plan(1, 1, ("bullseye",), 1024, "/usr/bin/pypy3").wanted
+    )
 
 
 def test_tpus_are_numbered_against_their_pci_order() -> None:
@@ -64,12 +102,12 @@ def test_the_inventory_is_one_that_clusteradm_reads(tmp_path: Path) -> None:
 
 def test_a_single_board_is_a_cluster_too(tmp_path: Path) -> None:
     file = tmp_path / "inventory.yml"
-    file.write_text(access.inventory(Places("one"), Plan(1, 0, "bookworm", 1024, "")), encoding="utf-8")
+    file.write_text(access.inventory(Places("one"), Plan(1, 0, ("bookworm",), 1024, "")), encoding="utf-8")
     assert load(file).compute == ()
 
 
 def test_the_inventory_names_the_python_that_was_asked_for() -> None:
-    text = access.inventory(Places("one"), Plan(1, 1, "bullseye", 1024, "/usr/bin/pypy3"))
+    text = access.inventory(Places("one"), Plan(1, 1, ("bullseye",), 1024, "/usr/bin/pypy3"))
     assert yaml.safe_load(text)["all"]["vars"]["ansible_python_interpreter"] == "/usr/bin/pypy3"
 
 
@@ -86,11 +124,11 @@ def test_known_hosts_has_every_key_under_address_and_name() -> None:
 @pytest.mark.parametrize(
     ("plan", "option"),
     [
-        (Plan(0, 1, "bookworm", 1024, ""), "--nodes"),
-        (Plan(65, 1, "bookworm", 1024, ""), "--nodes"),
-        (Plan(1, 17, "bookworm", 1024, ""), "--tpus"),
-        (Plan(1, -1, "bookworm", 1024, ""), "--tpus"),
-        (Plan(1, 1, "bookworm", 64, ""), "--memory"),
+        (Plan(0, 1, ("bookworm",), 1024, ""), "--nodes"),
+        (Plan(65, 1, ("bookworm",), 1024, ""), "--nodes"),
+        (Plan(1, 17, ("bookworm",), 1024, ""), "--tpus"),
+        (Plan(1, -1, ("bookworm",), 1024, ""), "--tpus"),
+        (Plan(1, 1, ("bookworm",), 64, ""), "--memory"),
     ],
 )
 def test_numbers_that_no_lab_can_have_are_refused(plan: Plan, option: str) -> None:
@@ -109,6 +147,19 @@ def test_a_plan_comes_back_from_its_file(tmp_path: Path, monkeypatch: pytest.Mon
     places = Places("one")
     assert places.read_plan() is None
     places.root.mkdir()
-    plan = Plan(2, 1, "bookworm", 512, "", ("networkd",), ("/a", "/b"), (("tpu", "/c"),), (("networkd", "/d"),))
+    lower = (("bookworm", "networkd", ("/a", "/b")),)
+    plan = Plan(2, 1, ("bookworm",), 512, "", ("networkd",), lower, (("tpu", "/c"),), ("/d",))
     places.write_plan(plan)
     assert places.read_plan() == plan
+    assert {str(path) for path in plan.parts} == {"/a", "/b", "/c", "/d"}
+
+
+@pytest.mark.parametrize("text", ['{"nodes": 2, "suite": "bookworm"}', "{}", '{"suites": 7}', "[]"])
+def test_a_plan_of_another_version_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusteradm.lab.plan.ROOT", tmp_path)
+    places = Places("one")
+    places.root.mkdir()
+    places.plan.write_text(text)
+    with pytest.raises(UsageError, match="another version of clusteradm") as caught:
+        places.read_plan()
+    assert caught.value.next_step == "end it with: clusteradm lab down --name one"

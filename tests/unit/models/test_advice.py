@@ -12,7 +12,7 @@ from graphs import End, Step, build, metadata, picture_model
 from clusteradm.cli.deploy_model import describe
 from clusteradm.errors import UsageError
 from clusteradm.models import advice
-from clusteradm.models.repository import Upload, prepare
+from clusteradm.models.upload import Upload, prepare
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.manifest import Feed
 

@@ -19,9 +19,9 @@ from child import measured
 from clusteradm.errors import UsageError
 from clusteradm.lab.compiler import compile_model
 from clusteradm.models.labels import embedded, parse
-from clusteradm.models.repository import prepare
 from clusteradm.models.tflite.flatbuffer import Budget, Malformed, flex_entry
 from clusteradm.models.tflite.inspect import NotAModel, inspect
+from clusteradm.models.upload import prepare
 
 HOSTILE = Path(__file__).resolve().parents[2] / "fixtures" / "models"
 

@@ -6,15 +6,18 @@ import getpass
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from graphs import End, Step, build
 
 from clusteradm.errors import UsageError
-from clusteradm.models.repository import prepare, too_old
+from clusteradm.models.repository import too_old
 from clusteradm.models.tflite.inspect import NotAModel
+from clusteradm.models.upload import prepare
 from clusteradm.node.models import repository
 from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.manifest import Manifest
@@ -116,14 +119,13 @@ class Head:
         (blobs / digest).write_bytes(data)
         return digest
 
-    def add(
-        self, data: bytes, version: int | None = None, labels: bytes | None = None, feed: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def add(self, data: bytes, version: int | None = None, labels: bytes | None = None, **about: Any) -> dict[str, Any]:
+        """`about`: fields of the manifest."""
         files = {"model.tflite": self.put(data)}
         if labels is not None:
             files["labels.txt"] = self.put(labels)
         request = {"shared": str(self.shared), "user": USER, "name": "m", "version": version, "files": files}
-        return repository.add({**request, "manifest": {**MANIFEST, "feed": feed}}, lambda reply: None)
+        return repository.add({**request, "manifest": {**MANIFEST, **about}}, lambda reply: None)
 
     def show(self, version: int | None = None, name: str = "m") -> dict[str, Any]:
         request = {"shared": str(self.shared), "user": USER, "name": name, "version": version}
@@ -148,7 +150,9 @@ def test_versions_count_up_and_never_change(head: Head) -> None:
         "model.tflite": 0o444,
         "labels.txt": 0o444,
         "manifest.json": 0o444,
+        "SHA256SUMS": 0o444,
     }
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
     assert folder.stat().st_mode & 0o777 == 0o555
     assert json.loads((folder / "manifest.json").read_text()) == {**MANIFEST, "version": 1}
     assert head.add(b"two")["version"] == 2
@@ -201,6 +205,7 @@ def test_an_interrupted_upload_leaves_nothing_visible(head: Head, monkeypatch: p
 def test_a_damaged_body_never_becomes_a_version(head: Head) -> None:
     digest = head.put(b"one")
     (head.state / "blobs" / digest).write_bytes(b"two")
+    assert os.listdir(head.shared / "models") == []
     request = {"shared": str(head.shared), "user": USER, "name": "m", "version": None}
     with pytest.raises(OSError, match="arrived with sha256"):
         repository.add({**request, "files": {"model.tflite": digest}, "manifest": MANIFEST}, lambda reply: None)
@@ -249,7 +254,7 @@ def test_a_version_whose_manifest_is_damaged_is_refused(head: Head) -> None:
     file = Path(head.add(b"one")["path"]) / "manifest.json"
     file.chmod(0o644)
     file.write_text("{}")
-    with pytest.raises(WireError, match=r"manifest\.manifest_version: missing"):
+    with pytest.raises(OSError, match="the manifest of m version 1 is damaged: clusteradm model verify m"):
         head.show()
 
 
@@ -259,7 +264,7 @@ def listed(head: Head) -> dict[str, Any]:
 
 
 def test_list_has_every_version_and_no_more(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert listed(head) == {"versions": [], "left_out": 0}
+    assert listed(head) == {"versions": [], "left_out": 0, "damaged": ()}
     for data in (b"one", b"two"):
         head.add(data)
     models = head.shared / "models"
@@ -283,7 +288,8 @@ def test_a_damaged_manifest_is_listed_as_none(head: Head, text: bytes) -> None:
     folder = head.shared / "models" / "m" / "1"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_bytes(text)
-    assert listed(head)["versions"] == [{"name": "m", "version": 1, "path": str(folder), "manifest": None}]
+    only = {"name": "m", "version": 1, "path": str(folder), "manifest": None, "labels": (), "sums": None}
+    assert listed(head)["versions"] == [only]
 
 
 def test_a_manifest_that_is_a_fifo_holds_up_nothing(head: Head) -> None:
@@ -295,4 +301,43 @@ def test_a_manifest_that_is_a_fifo_holds_up_nothing(head: Head) -> None:
 
 def test_without_a_repository_the_list_is_empty(head: Head) -> None:
     (head.shared / "models").rmdir()
-    assert listed(head) == {"versions": [], "left_out": 0}
+    assert listed(head) == {"versions": [], "left_out": 0, "damaged": ()}
+
+
+def test_the_task_is_what_the_model_seems_or_what_the_user_says(model: Path, tmp_path: Path, digits: bytes) -> None:
+    path = tmp_path / "digits.tflite"
+    path.write_bytes(digits)
+    seen = prepare(path, "m")
+    assert (seen.task.kind, seen.manifest.task, seen.manifest.threshold) == ("classifier", "classifier", None)
+    said = prepare(path, "m", task="embedding")
+    assert said.manifest.task == "embedding"
+    assert any(text.startswith("--task embedding: it looks like a classifier, as ") for text in said.warnings)
+    assert not any("--task" in text for text in prepare(path, "m", task="classifier", threshold=0.4).warnings)
+    assert prepare(model, "m").manifest.task in (None, "classifier")
+    document = json.loads(json.dumps(prepare(path, "m", threshold=0.4).manifest.to_json()))
+    assert Manifest.from_json(document).threshold == 0.4
+
+
+def test_a_task_or_a_threshold_that_cannot_be_the_models(tmp_path: Path, digits: bytes) -> None:
+    path = tmp_path / "digits.tflite"
+    path.write_bytes(digits)
+    for threshold in (-0.1, 1.5, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="--threshold"):
+            prepare(path, "m", threshold=threshold)
+    with pytest.raises(UsageError, match="a model for embedding has no scores"):
+        prepare(path, "m", task="embedding", threshold=0.5)
+    maps = tmp_path / "maps.tflite"
+    maps.write_bytes(build([End((1, 8, 8, 3)), End((1, 8, 8, 3))], [Step("RELU", (0,), (1,))]))
+    with pytest.raises(UsageError, match="--task classifier: its output is no row of one score for each class"):
+        prepare(maps, "m", task="classifier")
+    for wrong in ({"task": "poetry"}, {"threshold": "high"}):
+        with pytest.raises(WireError, match=next(iter(wrong))):
+            Manifest.from_json({**MANIFEST, **wrong})
+
+
+def test_the_same_file_that_is_read_in_another_way_is_another_version(head: Head) -> None:
+    assert head.add(b"one", task="classifier")["version"] == 1
+    assert head.add(b"one", task="classifier")["state"] == "unchanged"
+    assert head.add(b"one", task="embedding")["version"] == 2
+    assert head.add(b"one", task="embedding", threshold=0.5)["version"] == 3
+    assert head.add(b"one", version=1, task="embedding")["state"] == "taken"

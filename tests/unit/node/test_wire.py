@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusteradm.errors import HostFailed
-from clusteradm.node.spec.wire import fleet, job, job_requests, node, repository
+from clusteradm.node.spec.wire import fleet, job, job_requests, node, repository, versions
 from clusteradm.node.spec.wire.decode import MOST_DEPTH, MOST_ITEMS, MOST_VALUES, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.request import Request, Streaming
 from clusteradm.transport.node import Node, Silent
@@ -124,6 +124,16 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
         repository.ListModels(*PLACE),
         [repository.ModelList((repository.ListedVersion("m", 1, "/srv/models/m/1", None),), 2)],
     ),
+    (
+        versions.LabelVersion("/srv", "m", "stable", 2),
+        [versions.LabelChange("refused", 2, 1, (1, 2), {"stable": 2}, "its files are damaged")],
+    ),
+    (
+        repository.KeepCopies("u", {"0" * 64: "/m/1/model.tflite"}),
+        [repository.Copies(("0" * 64,), ("1" * 64,), 2, {"2" * 64: "no room"})],
+    ),
+    (versions.RollBack("/srv", "m", "stable"), [versions.LabelChange("moved", 1, 2, (1, 2), {"stable": 1})]),
+    (versions.RemoveVersions("/srv", "m", 1), [versions.Removal((), (1,), ("stable",), (versions.Use("job", ID, 1),))]),
     (repository.VerifyModel("u", "/m", ("a",), 0.0), [repository.Digests({"a": None, "b": "0" * 64})]),
     (job_requests.CreateJob(*PLACE), [job_requests.Created(ID)]),
     (job_requests.ListJobs(*PLACE), [job_requests.JobList((job_requests.JobSummary(ID, "running", "m", 1),))]),
@@ -195,7 +205,17 @@ def test_every_request_is_mangled_here() -> None:
 
     tried = {type(request) for request, _ in REPLIES}
     # Their replies are empty, or hold only what the others' do.
-    alike = {"job-cancel", "job-discard", "cancel", "blob", "job-part", "job-paths", "job-start", "repository-add"}
+    alike = {
+        "job-cancel",
+        "job-resume",
+        "job-discard",
+        "cancel",
+        "blob",
+        "job-part",
+        "job-paths",
+        "job-start",
+        "repository-add",
+    }
     assert {kind.do for kind in kinds(Request) if kind.do and kind not in tried} - alike <= {"dance"}
 
 

@@ -24,6 +24,8 @@ NETWORK_FILES = {
     "ifupdown": "etc/network/interfaces.d/cluster",
 }
 TOOLS = ("awk", "basename", "cat", "grep", "head", "ls", "sed", "sh")
+# One for all: what it has compiled once, it keeps.
+TEMPLATES = Templates()
 LAN = "[Match]\nName=eth0\n\n[Network]\nDHCP=yes\n# a remark\n[DHCPv4]\nClientIdentifier=mac\n"
 
 
@@ -32,7 +34,7 @@ class _Rendered(dict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)
-        return Templates().string(value, self) if isinstance(value, str) and "{" in value else value
+        return TEMPLATES.string(value, self) if isinstance(value, str) and "{" in value else value
 
 
 class PretendedHost:
@@ -135,7 +137,7 @@ class PretendedHost:
             "network_gateway",
         )
         names += ("network_dns", "network_alone", "network_kept_lines", "netplan_id", "network_lines", "profile_uuid")
-        text = Templates().file(
+        text = TEMPLATES.file(
             template.read_text(encoding="utf-8"),
             str(template),
             {**self.vars, "interface": scope["interface"], **{name: scope[name] for name in names}},

@@ -19,6 +19,7 @@ from clusteradm.transport import Limits
 from clusteradm.transport.errors import LoginRefused, unreachable
 from clusteradm.transport.known_hosts import KnownHosts
 from clusteradm.transport.packets import Heard
+from clusteradm.transport.symptoms import Symptom, diagnose
 
 from .conftest import Boards, Start
 
@@ -41,6 +42,14 @@ def test_a_host_that_starts_or_stops_is_not_one_that_refuses_the_key(start: Star
     error = failure(boards, boards.host(0))
     assert not isinstance(error, LoginRefused) and "it is starting or stopping" in error.what
     assert said[:60] in error.what and "wait" in error.next_step
+
+
+@pytest.mark.parametrize("said", [BOOTING, DOWN])
+def test_a_proxy_that_outlives_the_host_s_end_of_the_connection_hides_nothing(said: str) -> None:
+    """nc as ProxyCommand goes on until its standard input ends, too; so the login runs into its limit."""
+    error = paramiko.AuthenticationException("Authentication timeout.")
+    assert diagnose(error, Heard(banner=said, at_login=True)).symptom is Symptom.STARTING
+    assert diagnose(error, Heard(banner="Welcome to all", at_login=True)).symptom is Symptom.SLOW_LOGIN
 
 
 def test_what_sshd_says_of_an_account_is_kept(start: Start) -> None:

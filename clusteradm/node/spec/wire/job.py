@@ -28,6 +28,7 @@ class ModelFile(Record):
     path: str
     sha256: str
     input: InputForm
+    threshold: Optional[float] = None
 
 
 @dataclass(eq=False, repr=False)
@@ -78,13 +79,15 @@ class AttemptPlan(Record):
 
 @dataclass(eq=False, repr=False)
 class Assignment(Record):
-    """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system."""
+    """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system;
+    `warm_up`: whether the model is tried on made-up input first."""
 
     place: RankPlace
     here: int
     model: ModelFile
     top: int
     folder: str
+    warm_up: bool = True
 
 
 @dataclass(eq=False, repr=False)
@@ -107,7 +110,7 @@ class RankProgress(Record):
 
 @dataclass(eq=False, repr=False)
 class Progress(Record):
-    """progress.json. Times: the head's monotonic clock; `done` counts earlier attempts too."""
+    """progress.json. Times: seconds since 1970, by the head; `done` counts earlier attempts too."""
 
     attempt: int
     phase: str = field(metadata=limits(choices=("starting", "running", "finished")))
@@ -120,9 +123,12 @@ class Progress(Record):
     ranks: Tuple[RankProgress, ...]
 
 
+CUT_OFF = -1
+
+
 @dataclass(eq=False, repr=False)
 class Attempt(Record):
-    """One run of mpirun. `status`: its exit status, None while it runs."""
+    """One run of mpirun. `status`: its exit status, None while it runs, CUT_OFF where its supervisor ended first."""
 
     attempt: int
     started: float
@@ -135,7 +141,7 @@ class Attempt(Record):
 
 @dataclass(eq=False, repr=False)
 class Status(Record):
-    """status.json. `started`: the head's monotonic clock; `images`, `errors`: of a complete job; `log`: its end."""
+    """status.json. `started`: seconds since 1970; `images`, `errors`: of a complete job; `log`: its end."""
 
     state: str = field(metadata=limits(choices=STATES))
     model: Optional[ModelFile] = None

@@ -17,11 +17,15 @@ attempt-N.json which rank sits where in attempt N
 hostfile       the same for mpirun
 progress.json  what rank 0 knows, twice a second
 status.json    what the supervisor knows
+cancel         there once the job is to be cancelled; without it a supervisor that is stopped is started again
 """
 
 STARTING, RUNNING, COMPLETE, FAILED, CANCELLED = "starting", "running", "complete", "failed", "cancelled"
-STATES = (STARTING, RUNNING, COMPLETE, FAILED, CANCELLED)
+# Its supervisor was stopped, by a restart of the head for one, and nobody cancelled it: it can be resumed.
+INTERRUPTED = "interrupted"
+STATES = (STARTING, RUNNING, COMPLETE, FAILED, CANCELLED, INTERRUPTED)
 UNFINISHED = (STARTING, RUNNING)
+OPEN = (*UNFINISHED, INTERRUPTED)  # of a job that has not come to its end
 
 ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
 
@@ -35,6 +39,7 @@ HOSTFILE = "hostfile"
 JOURNAL = "journal.jsonl"
 PROGRESS = "progress.json"
 STATUS = "status.json"
+CANCEL = "cancel"
 RESULTS = "results.jsonl"
 LOG = "log"
 OUTPUTS = "outputs-%s"  # the job's id

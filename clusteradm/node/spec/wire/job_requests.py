@@ -127,8 +127,27 @@ class FollowJob(Request[News]):
 class CancelJob(Request[Empty]):
     """Stop the job, if it still runs; its supervisor has ended when the reply comes."""
 
+    shared: str
+    user: str
     job: str = field(metadata=limits(ID))
     do = names.JOB_CANCEL
+
+
+@dataclass(eq=False, repr=False)
+class Resumed(Record):
+    """Outcome of ResumeJob: why the job cannot go on, or None."""
+
+    refused: Optional[str] = None
+
+
+@dataclass(eq=False, repr=False)
+class ResumeJob(Request[Resumed]):
+    """Start a job again that was interrupted, cancelled or failed: it does what has no result yet."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    do = names.JOB_RESUME
 
 
 @dataclass(eq=False, repr=False)

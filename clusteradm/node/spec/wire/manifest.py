@@ -6,9 +6,24 @@ from typing import Any, Dict, Optional, Tuple
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
+# The sha256 of the three, as sha256sum writes and checks it.
+SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
+# What a model is made for, where that is known.
+TASKS = CLASSIFIER, DETECTOR, SEGMENTATION, POSE, EMBEDDING = (
+    "classifier",
+    "detector",
+    "segmentation",
+    "pose",
+    "embedding",
+)
 METADATA = "metadata"
+
+
+def sums_text(sums: Dict[str, str]) -> str:
+    """SHA256SUMS of a version whose files have these sha256."""
+    return "".join("%s  %s\n" % (sums[name], name) for name in sorted(sums))
 
 
 @dataclass(eq=False, repr=False)
@@ -55,7 +70,10 @@ class Feed(Record):
 
 @dataclass(eq=False, repr=False)
 class Manifest(Record):
-    """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference."""
+    """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference.
+
+    `task`: None where it is not known; `threshold`: classes with a lower score are no answer.
+    """
 
     manifest_version: int
     name: str = field(metadata=limits(NAME))
@@ -74,6 +92,8 @@ class Manifest(Record):
     description: str
     version: Optional[int] = None  # None until it is stored
     feed: Optional[Feed] = None
+    task: Optional[str] = field(default=None, metadata=limits(choices=TASKS))
+    threshold: Optional[float] = None
 
     def __post_init__(self) -> None:
         if self.manifest_version != FORMAT:
@@ -87,7 +107,7 @@ class Manifest(Record):
     def to_json(self) -> Dict[str, Any]:
         """The JSON object."""
         document = asdict(self)
-        for key in ("version", "feed"):
+        for key in ("version", "feed", "task", "threshold"):
             if document[key] is None:
                 del document[key]
         return document

@@ -53,9 +53,10 @@ class GatherFacts(Request[Facts]):
 
 @dataclass(eq=False, repr=False)
 class Lacking(Record):
-    """The file bodies, by their sha256, that the host does not have."""
+    """The file bodies, by their sha256, that the host does not have. `begun`: those of which it has the first bytes."""
 
     missing: Tuple[str, ...] = field(metadata=limits(SHA256))
+    begun: Dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(eq=False, repr=False)
@@ -68,10 +69,15 @@ class FindBlobs(Request[Lacking]):
 
 @dataclass(eq=False, repr=False)
 class PutBlob(Request[Empty]):
-    """Announce a file body: `size` bytes follow the request."""
+    """Announce a file body, or a chunk of one of `total` bytes, from `offset` on: `size` bytes follow the request.
+
+    Chunks come in order. What has come of a body is kept for the next connection; the last chunk has it verified.
+    """
 
     sha256: str
     size: int
+    offset: int = 0
+    total: Optional[int] = None
     do = names.BLOB
 
 

@@ -7,23 +7,25 @@ from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.manifest import NAME, Manifest
 from clusteradm.node.spec.wire.request import Request
+from clusteradm.node.spec.wire.versions import LABEL, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
-ADDED, UNCHANGED, TAKEN = "added", "unchanged", "taken"
+ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING = "added", "repaired", "unchanged", "taken", "lacking"
 
 
 @dataclass(eq=False, repr=False)
 class Addition(Record):
-    """Outcome of an addition. "taken": that version is there with other files, and stays as it is."""
+    """Outcome of an addition. "taken": that version is there with other files, and stays as it is; "repaired": it was
+    there with these files, but they were damaged since; "lacking": not all bodies are here, and nothing was done."""
 
-    state: str = field(metadata=limits(choices=(ADDED, UNCHANGED, TAKEN)))
+    state: str = field(metadata=limits(choices=(ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING)))
     version: int
     path: str
 
 
 @dataclass(eq=False, repr=False)
 class AddModel(Request[Addition]):
-    """Store a model whose files came as bodies (name -> sha256).
+    """Store a model whose files came as bodies (name -> sha256), which are removed then.
 
     Without a version: under the next one, or the latest where that has these very files.
     """
@@ -38,9 +40,11 @@ class AddModel(Request[Addition]):
 
 @dataclass(eq=False, repr=False)
 class Digests(Record):
-    """The sha256 of each file, None where it is not there. `refused`: why the host's runtime cannot load the model."""
+    """The sha256 of each file, None where it is not there. `tried`: whether the host's runtime could try to load the
+    model; `refused`: why it cannot load it."""
 
     sha256: Dict[str, Optional[str]]
+    tried: bool = False
     refused: Optional[str] = field(default=None, metadata=limits(most=2000))
 
 
@@ -62,42 +66,52 @@ class VerifyModel(Request[Digests]):
 
 @dataclass(eq=False, repr=False)
 class ModelFound(Record):
-    """One version; without a manifest there is no such version, and `models` and `versions` say what there is."""
+    """One version; without a manifest there is no such version, and `models`, `versions` and `labels` say what there
+    is. `uses`: of every version, where they were asked for."""
 
     models: Tuple[str, ...]
     versions: Tuple[int, ...]
     version: Optional[int]
     path: str
     manifest: Optional[Manifest]
+    labels: Dict[str, int] = field(default_factory=dict)
+    uses: Tuple[Use, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
 class ShowModel(Request[ModelFound]):
-    """Ask for a version, or the latest."""
+    """Ask for a version, the one that `label` is, or the latest; `uses`: and for what uses the model's versions."""
 
     shared: str
     user: str
     name: str = field(metadata=limits(NAME))
     version: Optional[int]
+    label: Optional[str] = field(default=None, metadata=limits(LABEL))
+    uses: bool = False
     do = names.REPOSITORY_SHOW
 
 
 @dataclass(eq=False, repr=False)
 class ListedVersion(Record):
-    """One version; `manifest`: None where it is damaged."""
+    """One version; `manifest`: None where it is damaged. `sums`: the sha256 of its files, as they were stored; {} where
+    that is damaged, None where it was never written."""
 
     name: str = field(metadata=limits(NAME))
     version: int
     path: str
     manifest: Optional[Manifest]
+    labels: Tuple[str, ...] = field(default=(), metadata=limits(LABEL))
+    sums: Optional[Dict[str, str]] = None
 
 
 @dataclass(eq=False, repr=False)
 class ModelList(Record):
-    """Versions by name and number. `left_out`: how many more there are than a reply has room for."""
+    """Versions by name and number. `left_out`: how many more there are than a reply has room for; `damaged`: files of
+    labels that cannot be read."""
 
     versions: Tuple[ListedVersion, ...]
     left_out: int
+    damaged: Tuple[str, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
@@ -107,3 +121,23 @@ class ListModels(Request[ModelList]):
     shared: str
     user: str
     do = names.REPOSITORY_LIST
+
+
+@dataclass(eq=False, repr=False)
+class Copies(Record):
+    """The copies of models on a host, by their sha256. `mended`: those that were damaged, and are well again;
+    `removed`: how many were not wanted; `failed`: why one could not be made."""
+
+    made: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{64}"))
+    mended: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{64}"))
+    removed: int = 0
+    failed: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(eq=False, repr=False)
+class KeepCopies(Request[Copies]):
+    """Keep copies of these models (sha256 -> path on the share) on this host's disk, and of no others."""
+
+    user: str
+    models: Dict[str, str]
+    do = names.REPOSITORY_COPIES

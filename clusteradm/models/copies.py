@@ -1,0 +1,77 @@
+"""Copies of models on the hosts' own disks, where the inventory says so (cluster_models: local)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clusteradm.errors import ClusteradmError, HostFailed
+from clusteradm.inventory import Cluster, Host
+from clusteradm.inventory.variables import LOCAL_MODELS
+from clusteradm.models.repository import Repository
+from clusteradm.node.spec.wire.manifest import MODEL
+from clusteradm.node.spec.wire.repository import Copies, KeepCopies, ListedVersion
+from clusteradm.transport import Connections
+
+_MOST_REASONS = 3
+_SECONDS = 1800.0  # all models, over the network to a slow disk
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What became of the copies. `hosts`: those that have all of them; `mended`: by host, the versions whose copy was
+    damaged, as "NAME version N"; `failed`: the errors of the other hosts."""
+
+    hosts: tuple[str, ...]
+    mended: dict[str, tuple[str, ...]]
+    failed: dict[str, ClusteradmError]
+
+    def warnings(self) -> tuple[str, ...]:
+        """The hosts that have not all copies, and why; their ranks read from the head."""
+        texts = (
+            str(error) if str(error).startswith(host) else f"{host}: {error}" for host, error in self.failed.items()
+        )
+        return tuple(f"not copied to its disk: {text}" for text in texts)
+
+
+def are_kept(cluster: Cluster) -> bool:
+    """Whether the hosts keep copies."""
+    return bool(cluster.setting("cluster_models") == LOCAL_MODELS)
+
+
+def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) -> Spread:
+    """Have each of the hosts but the head, which has the repository itself, keep a verified copy of every version that
+    jobs use without being told to: the latest of each model, and those with a label; and of nothing else.
+
+    Raises HostUnreachable and HostFailed for the head.
+    """
+    wanted = _wanted(Repository(connections, cluster).list().versions)
+    request = KeepCopies(
+        cluster.setting("cluster_user"), {sha256: f"{one.path}/{MODEL}" for sha256, one in wanted.items()}
+    )
+
+    def keep(host: Host) -> Copies:
+        return connections.node(host).call(request, timeout=_SECONDS)
+
+    outcome = connections.each([host for host in hosts if host.name != cluster.head.name], keep)
+    failed = dict(outcome.failed)
+    mended: dict[str, tuple[str, ...]] = {}
+    for name, copies in outcome.ok.items():
+        if copies.failed:
+            reasons = list(dict.fromkeys(copies.failed.values()))
+            failed[name] = HostFailed("; ".join(reasons[:_MOST_REASONS]), where=name)
+        if copies.mended:
+            known = [wanted[each] for each in copies.mended if each in wanted]
+            mended[name] = tuple(f"{one.name} version {one.version}" for one in known)
+    whole = tuple(host.name for host in hosts if host.name in outcome.ok and host.name not in failed)
+    return Spread(whole, mended, failed)
+
+
+def _wanted(versions: Sequence[ListedVersion]) -> dict[str, ListedVersion]:
+    """The versions to copy, by their sha256; of a damaged one nobody knows what it was."""
+    latest = {one.name: one.version for one in versions}  # the list is in the order of the numbers
+    return {
+        one.manifest.sha256: one
+        for one in versions
+        if one.manifest is not None and (one.labels or latest[one.name] == one.version)
+    }

@@ -1,0 +1,66 @@
+"""Google's compiler for the Edge TPU, where it is installed: a program for x86-64 Debian."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from clusteradm import atomic, regular
+from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.models.compiler_log import MOST_BYTES, Log, parse
+
+PROGRAM = "edgetpu_compiler"
+_SECONDS = 3600  # for one model; its own limit of 180 s is too short for large ones
+_MOST_MODEL = 1 << 30
+
+
+def available() -> bool:
+    """Whether it is on the PATH."""
+    return shutil.which(PROGRAM) is not None
+
+
+def command(model: Path) -> str:
+    """The command that compiles a model, on a machine that has the compiler."""
+    return shlex.join([PROGRAM, "-s", regular.readable(model)])
+
+
+def compile_file(source: Path, target: Path) -> Log:
+    """Compile `source` to `target`, atomically.
+
+    Raises UsageError, with the reason in plain words, where the compiler refuses it.
+    """
+    with tempfile.TemporaryDirectory(prefix="clusteradm-compile-") as folder:
+        # The compiler names its output after its input.
+        model = Path(folder, "model.tflite")
+        shutil.copyfile(source, model)
+        log = parse(_run([PROGRAM, "-s", "-t", str(_SECONDS), "-o", folder, str(model)]), PROGRAM)[0]
+        made = Path(folder, "model_edgetpu.tflite")
+        if not log.compiled or not made.is_file():
+            raise UsageError(
+                f"{PROGRAM} cannot compile it: {log.failure or 'it wrote no model'}",
+                where=regular.readable(source),
+                next_step=log.mend,
+            )
+        atomic.write(target, regular.read(made, _MOST_MODEL))
+    return log
+
+
+def _run(argv: list[str]) -> str:
+    """What a program prints. Ctrl-C ends it and what it has started: the compiler works in a child of its own."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            process.wait(_SECONDS + 60)
+        except subprocess.TimeoutExpired:
+            raise ClusteradmError(f"{PROGRAM} did not end within {_SECONDS + 60} s") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        output.seek(0)
+        return output.read(MOST_BYTES).decode("utf-8", "replace")

@@ -1,0 +1,175 @@
+"""Split of a model: planned by its graph, written and proven in a child process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusteradm import atomic, extras, regular
+from clusteradm.errors import UsageError
+from clusteradm.models import labels
+from clusteradm.models.convert.child import Child
+from clusteradm.models.inspection.cost import operation_macs
+from clusteradm.models.split import plan
+from clusteradm.models.split.plan import Segment
+from clusteradm.models.tflite import graph as graphs
+from clusteradm.models.tflite.flatbuffer import Malformed
+from clusteradm.models.tflite.graph import Graph
+from clusteradm.models.tflite.inspect import NotAModel, inspect
+
+_MOST_BYTES = 1 << 30
+_MOST_PREFIXES = 24  # that are timed
+_PER_NUMBER = 8  # multiply-accumulates that take as long as a number that is written, about
+MOST_SEGMENTS = 64
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One segment as written. `names`: of its first and last operation; `milliseconds`: on this machine's CPU."""
+
+    path: Path
+    segment: Segment
+    names: tuple[str, str]
+    bytes: int
+    macs: int
+    milliseconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The piece as JSON values."""
+        one = self.segment
+        return {
+            "file": str(self.path),
+            "operations": one.last - one.first + 1,
+            "first": self.names[0],
+            "last": self.names[1],
+            "bytes": self.bytes,
+            "weight_bytes": one.weights,
+            "input_bytes": one.crossing,
+            "macs": self.macs,
+            "milliseconds": self.milliseconds,
+        }
+
+
+@dataclass(frozen=True)
+class Split:
+    """The result. `compared`: number of random inputs on which whole and segments were the same, bit by bit; 0 where
+    this machine's runtime cannot run the model, and `problem` says why."""
+
+    pieces: tuple[Piece, ...]
+    compared: int
+    problem: str = ""
+
+
+def split(source: Path, count: int, balance: str, folder: Path) -> Split:
+    """Split a model into `count` segments in `folder`, named as Google's compiler names them.
+
+    Raises UsageError for a model that cannot be split, or whose segments do not give what it gives.
+    """
+    extras.require("convert", ("numpy", "flatbuffers", "ai_edge_litert"), "the splitting of a model")
+    where = regular.readable(source)
+    content = regular.read(source, _MOST_BYTES)
+    inspect(content, where)
+    try:
+        found = graphs.read(content)
+        places = plan.check(found, count, where)
+        graph = found[0]
+        macs = [operation_macs(graph, one) for one in graph.operations]
+    except Malformed as error:
+        raise NotAModel(f"it is damaged: {error}", where=where) from error
+    with tempfile.TemporaryDirectory(prefix="clusteradm-split-") as temporary:
+        # What is inspected is what is split, whatever becomes of the file.
+        copy = Path(temporary, "whole.tflite")
+        copy.write_bytes(content)
+        with Child("clusteradm.models.split.by_schema", str(copy)) as child:
+            writer = _Writer(child, where)
+            cost: Sequence[float] = plan.weights(graph) if balance == "size" else [1.0] * len(graph.operations)
+            if balance == "latency":
+                cost = _latency(writer, graph, places, macs)
+            parts = plan.segments(graph, plan.balanced(graph, places, cost, count))
+            made = [Path(temporary, f"{number}.tflite") for number in range(count)]
+            writer.ask("written", write=[[_plan(one), str(path)] for one, path in zip(parts, made, strict=True)])
+            compared, problem = _compare(writer, made, where)
+        pieces = []
+        for number, (one, path) in enumerate(zip(parts, made, strict=True)):
+            data = path.read_bytes() + (labels.archive(content) if number == count - 1 else b"")
+            target = folder / f"{source.stem}_segment_{number}_of_{count}.tflite"
+            try:
+                atomic.write(target, data)
+            except OSError as error:
+                raise UsageError(f"cannot write the segment: {error.strerror}", where=str(target)) from error
+            names = graph.operations[one.first].name, graph.operations[one.last].name
+            spent = sum(cost[one.first : one.last + 1]) if balance == "latency" else None
+            pieces.append(Piece(target, one, names, len(data), sum(macs[one.first : one.last + 1]), spent))
+    return Split(tuple(pieces), compared, problem)
+
+
+class _Writer:
+    """The child that writes."""
+
+    def __init__(self, child: Child, where: str) -> None:
+        self._child, self._where = child, where
+        self._lines: Iterator[dict[str, Any]] = child.lines()
+        next(self._lines, None)
+
+    def ask(self, key: str, **question: Any) -> dict[str, Any]:
+        """What it answers. Raises UsageError where the runtime cannot do it."""
+        self._child.tell(question)
+        said = next(self._lines, {})
+        if key not in said:
+            raise UsageError(f"this machine's runtime cannot run it: {said.get('error', '')}", where=self._where)
+        return said
+
+
+def _plan(segment: Segment) -> dict[str, Any]:
+    return {"operations": [segment.first, segment.last + 1], "inputs": segment.inputs, "outputs": segment.outputs}
+
+
+def _compare(writer: _Writer, paths: Sequence[Path], where: str) -> tuple[int, str]:
+    try:
+        said = writer.ask("differ", compare=[str(path) for path in paths])
+    except UsageError as error:
+        return 0, error.what
+    if said["differ"]:
+        raise UsageError(
+            f"the segments in turn do not give what the model gives: {', '.join(map(str, said['differ'][:4]))}",
+            where=where,
+            next_step="split it by another --balance",
+        )
+    return int(said["samples"]), ""
+
+
+def _latency(writer: _Writer, graph: Graph, places: Sequence[int], macs: Sequence[int]) -> list[float]:
+    """Milliseconds of each operation on this machine's CPU: by the times of parts that begin at the beginning."""
+    # Between two that are timed: by multiply-accumulates, and by the numbers written, which resizing and the like take.
+    guess = [
+        1 + macs[place] + _PER_NUMBER * sum(plan.size_of(graph, number) for number in one.outputs if number >= 0)
+        for place, one in enumerate(graph.operations)
+    ]
+    step, spent = sum(guess) / _MOST_PREFIXES, 0
+    ends: list[int] = []
+    possible = set(places)
+    for place in range(1, len(graph.operations)):
+        spent += guess[place - 1]
+        if place in possible and spent >= step * (len(ends) + 1) and len(ends) < _MOST_PREFIXES - 1:
+            ends.append(place)
+    ends.append(len(graph.operations))
+    prefixes = [plan.segments(graph, [end] if end < len(graph.operations) else [])[0] for end in ends]
+    taken = writer.ask("times", times=[_plan(one) for one in prefixes])["times"]
+    cost: list[float] = []
+    before = 0.0
+    for first, end, until in zip([0, *ends[:-1]], ends, taken, strict=True):
+        # A longer part may seem to be faster, by chance.
+        span = max(float(until) - before, 0.0)
+        before = max(before, float(until))
+        share = guess[first:end]
+        cost += [span * one / sum(share) for one in share]
+    return cost
+
+
+def to_document(result: Split) -> dict[str, Any]:
+    """The result as JSON values."""
+    segments = [one.to_json() for one in result.pieces]
+    return {"segments": segments, "compared_inputs": result.compared, "problem": result.problem or None}

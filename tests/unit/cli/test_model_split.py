@@ -1,0 +1,66 @@
+"""`clusteradm model split`: files, the table, the document, and the proof on the lab's digits."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clusteradm.cli.main import main
+from clusteradm.models.convert import rewriting
+from clusteradm.models.split import by_schema
+from clusteradm.models.tflite.inspect import inspect
+
+DIGITS = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
+
+
+def test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "split", str(DIGITS), "--segments", "3", "--output", str(tmp_path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    names = [f"digits_segment_{number}_of_3.tflite" for number in range(3)]
+    assert (
+        [Path(one["file"]).name for one in document["segments"]] == names == sorted(p.name for p in tmp_path.glob("d*"))
+    )
+    assert sum(one["operations"] for one in document["segments"]) == 10
+    assert sum(one["macs"] for one in document["segments"]) == 5_532_544
+    assert (document["compared_inputs"], document["problem"]) == (3, None)
+    models = [inspect((tmp_path / name).read_bytes(), name) for name in names]
+    for before, after in itertools.pairwise(models):
+        assert {one.name for one in after.inputs} <= {one.name for one in before.outputs}
+        assert [(one.dtype, one.scale, one.zero_point) for one in after.inputs] == [
+            (one.dtype, one.scale, one.zero_point) for one in before.outputs
+        ]
+    assert models[0].inputs == inspect(DIGITS.read_bytes(), "m").inputs
+
+
+def test_the_table_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["model", "split", str(DIGITS), "--segments", "2", "--balance", "latency", "--output", str(tmp_path)]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "ms on this CPU" in lines[0] and lines[1].startswith("digits_segment_0_of_2.tflite")
+    assert lines[3] == "in turn they give what the whole model gives, bit by bit, on 3 random inputs"
+    assert lines[4] == f"next: edgetpu_compiler -s {tmp_path / 'digits_segment_0_of_2.tflite'}"
+
+
+def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for count, text in (("11", "cannot be split into 11 segments: of its 10 operations, 9 can begin a new one"),):
+        assert main(["model", "split", str(DIGITS), "--segments", count, "--output", str(tmp_path)]) == 2
+        assert text in capsys.readouterr().err
+    assert main(["model", "split", str(DIGITS), "--segments", "2", "--output", str(tmp_path / "none")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert list(tmp_path.glob("digits*")) == []
+
+
+def test_a_segment_that_differs_is_found(tmp_path: Path) -> None:
+    assert main(["model", "split", str(DIGITS), "--segments", "2", "--output", str(tmp_path)]) == 0
+    paths = [str(path) for path in sorted(tmp_path.glob("digits_segment_*"))]
+    writer = by_schema.Writer(DIGITS)
+    assert by_schema.differences(writer, paths) == []
+    model = rewriting.unpacked(Path(paths[0]).read_bytes())
+    weights = max(model.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    weights.data = np.zeros_like(weights.data)
+    Path(paths[0]).write_bytes(rewriting.packed(model))
+    assert by_schema.differences(writer, paths) == ["StatefulPartitionedCall_1:0"]

@@ -1,0 +1,86 @@
+"""Copies of models on a host's own disk: made, mended, removed, and read by the ranks before the share is."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm.node.edgetpu.engine import read_model
+from clusteradm.node.edgetpu.library import TpuError
+from clusteradm.node.models import copies
+
+ONE, TWO = b"one model", b"another model"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The share, with two models; the host's state is beside it."""
+    monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
+    folder = tmp_path / "share"
+    folder.mkdir()
+    (folder / "one").write_bytes(ONE)
+    (folder / "two").write_bytes(TWO)
+    return folder
+
+
+def keep(**models: Path) -> dict[str, Any]:
+    """The answer to a request for copies: sha256 of these bytes -> path."""
+    wanted = {digest(data): str(models[name]) for name, data in (("one", ONE), ("two", TWO)) if name in models}
+    return copies.keep({"user": getpass.getuser(), "models": wanted}, lambda part: None)
+
+
+def test_copies_are_made_mended_and_removed(share: Path, tmp_path: Path) -> None:
+    own = tmp_path / "state" / "models"
+    assert keep(one=share / "one", two=share / "two")["made"] == (digest(ONE), digest(TWO))
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == {digest(ONE): ONE, digest(TWO): TWO}
+    assert {path.stat().st_mode & 0o777 for path in own.iterdir()} == {0o444} and own.stat().st_mode & 0o777 == 0o755
+    again = keep(one=share / "one", two=share / "two")
+    assert (again["made"], again["mended"], again["removed"], again["failed"]) == ((), (), 0, {})
+    (own / digest(TWO)).chmod(0o644)
+    (own / digest(TWO)).write_bytes(TWO[:-1] + b"x")
+    (own / ".half.1234").write_bytes(b"left by a crash")
+    found = keep(two=share / "two")
+    assert (found["mended"], found["removed"]) == ((digest(TWO),), 1)
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == {digest(TWO): TWO}
+    assert keep()["removed"] == 1 and list(own.iterdir()) == []
+
+
+def test_what_cannot_be_copied_leaves_nothing(share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = keep(one=share / "two", two=share / "three")["failed"]
+    assert f"has sha256 {digest(TWO)} here, not {digest(ONE)}" in failed[digest(ONE)]
+    assert "No such file" in failed[digest(TWO)]
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert "No space left" in keep(one=share / "one")["failed"][digest(ONE)]
+    assert list((tmp_path / "state" / "models").iterdir()) == []
+    with pytest.raises(ValueError, match="not a sha256"):
+        copies.keep({"user": getpass.getuser(), "models": {"../x": str(share / "one")}}, lambda part: None)
+
+
+def test_ranks_read_their_own_copy_and_the_share_where_it_is_spoilt(share: Path, tmp_path: Path) -> None:
+    keep(one=share / "one")
+    (share / "one").unlink()  # the server is gone
+    assert read_model(str(share / "one"), digest(ONE)) == ONE
+    copy = tmp_path / "state" / "models" / digest(ONE)
+    copy.chmod(0o644)
+    copy.write_bytes(b"spoilt")
+    with pytest.raises(FileNotFoundError):
+        read_model(str(share / "one"), digest(ONE))
+    (share / "one").write_bytes(ONE)
+    assert read_model(str(share / "one"), digest(ONE)) == ONE
+    (share / "one").write_bytes(b"other")
+    with pytest.raises(TpuError, match="deploy it again"):
+        read_model(str(share / "one"), digest(ONE))
