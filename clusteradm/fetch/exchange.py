@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import queue
+import re
 import socket
 import ssl
 import threading
@@ -99,8 +100,6 @@ class Exchange:
         try:
             # The one who waits gives up first; this only ends the thread.
             response = _opener(self._address).open(self._request, timeout=2 * self._seconds)
-            if response is None:
-                raise OSError("the proxy that the environment names is of no kind that is known here")
             with response:
                 self._put(Answer(response.status, response.headers))
                 # Some versions of http.client read beyond it here.
@@ -131,7 +130,11 @@ def _opener(address: Address) -> urllib.request.OpenerDirector:
     This machine itself is asked directly: plain http to it is allowed because nobody is in between.
     """
     opener = urllib.request.OpenerDirector()
-    opener.add_handler(urllib.request.ProxyHandler({} if address.is_loopback else None))
+    proxies = _proxies(address)
+    if not all(re.match("(https?://)?[^:/]+(:[0-9]+)?/?$|https?://", proxy) for proxy in proxies.values()):
+        # urllib would speak HTTP to it.
+        raise OSError(f"{address.scheme}_proxy of the environment names a proxy of no known kind")
+    opener.add_handler(urllib.request.ProxyHandler(proxies))
     opener.add_handler(urllib.request.HTTPHandler())
     if address.scheme == "https":
         opener.add_handler(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
@@ -140,10 +143,20 @@ def _opener(address: Address) -> urllib.request.OpenerDirector:
     return opener
 
 
+def _proxies(address: Address) -> dict[str, str]:
+    """Scheme -> URL of the proxy for this address; empty without one."""
+    if address.is_loopback or urllib.request.proxy_bypass(address.host):
+        return {}
+    found = urllib.request.getproxies()
+    return {address.scheme: found[address.scheme]} if address.scheme in found else {}
+
+
 def _judged(error: BaseException, address: Address) -> Exception:
     """FetchFailed where another attempt would not help, else Broken."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     by_hand = "or fetch the file on another machine, and name its path"
+    # Its URL may have a password.
+    through = f" through {address.scheme}_proxy of the environment" if _proxies(address) else ""
     if TooManyOpenFiles.is_cause(error):
         return TooManyOpenFiles(where=address.shown)
     if isinstance(reason, ssl.SSLCertVerificationError):
@@ -154,7 +167,7 @@ def _judged(error: BaseException, address: Address) -> Exception:
         )
     if isinstance(reason, socket.gaierror):
         return FetchFailed(
-            f"the name {address.host} cannot be resolved ({reason.strerror}): no such name, or no network",
+            f"the name {address.host} cannot be resolved{through} ({reason.strerror}): no such name, or no network",
             where=address.shown,
             next_step=f"try again with a network, {by_hand}",
         )
@@ -170,7 +183,7 @@ def _judged(error: BaseException, address: Address) -> Exception:
         return FetchFailed(f"{address.host} is no name of a host", where=address.shown)
     if isinstance(reason, OSError):
         return FetchFailed(
-            f"cannot connect to {address.host}: {reason.strerror or reason}",
+            f"cannot connect to {address.host}{through}: {reason.strerror or reason}",
             where=address.shown,
             next_step=f"see that this machine has a way there, {by_hand}",
         )

@@ -17,8 +17,8 @@ from clusteradm import atomic, regular
 from clusteradm.fetch.errors import FetchFailed
 
 _CHUNK = 1 << 20
-# A power cut costs at most so much of a part: what was written after the last sync may read as zeros afterwards.
-_SYNC = 8 << 20
+# A kill or a power cut costs at most so much of a part: what is written after the last sync may read as zeros.
+_SYNC = 1 << 20
 # A part that nobody has gone on with in this time is removed.
 _KEEP_SECONDS = 14 * 24 * 3600.0
 

@@ -431,6 +431,54 @@ def test_plain_http_is_taken_with_a_sha256(cache: Path) -> None:
         fetch("http://clusteradm.invalid/x.deb", sha256=SHA, cache=cache)
 
 
+def test_the_proxy_of_the_environment_is_asked(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.address("/"))
+    found = fetch("http://files.example/x.deb", sha256=SHA, cache=cache)
+    assert found.path.read_bytes() == BODY
+    assert [(each.path, each.headers["host"]) for each in server.asked] == [
+        ("http://files.example/x.deb", "files.example")
+    ]
+
+
+def test_this_machine_is_asked_without_a_proxy(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody in between is what plain http to it is allowed for."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert fetch(server.address(), cache=cache).sha256 == SHA
+
+
+def test_a_proxy_of_an_unknown_kind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    with pytest.raises(FetchFailed, match="http_proxy of the environment names a proxy of no known kind"):
+        fetch("http://files.example/x.deb", sha256=SHA, cache=cache)
+
+
+@pytest.mark.parametrize("proxy", ["http://user:secret@127.0.0.1:1", "127.0.0.1:1"])
+def test_a_proxy_that_is_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(FetchFailed) as caught:
+        fetch("http://files.example/x.deb", sha256=SHA, cache=cache)
+    assert "cannot connect to files.example through http_proxy of the environment: Connection" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_a_killed_process_leaves_is_taken_up(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it was synced: nothing is noted at its end."""
+    server.body = BODY * 10
+    monkeypatch.setattr(store.Part, "keep", lambda part: store.Part._note(part))
+
+    def kill(state: Progress) -> None:
+        if state.done > 1_500_000:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        fetch(server.address(), cache=cache, progress=kill)
+    monkeypatch.undo()
+    notes = next((cache / "parts").glob("*.json"))
+    assert '"kept": 0' in notes.read_text()
+    found = fetch(server.address(), cache=cache)
+    assert found.path.read_bytes() == BODY * 10
+
+
 def test_a_sha256_that_is_none(cache: Path) -> None:
     with pytest.raises(UsageError, match="is no sha256"):
         fetch("https://files.example/x", sha256="abc", cache=cache)
