@@ -425,3 +425,19 @@ def test_ctrl_c_says_that_what_has_arrived_is_kept(
     monkeypatch.setattr(FakeNode, "put_blobs", interrupted)
     text = said(capsys, "deploy-model", MODEL, "--name", "m", status=130)
     assert "what has arrived of the model is kept on the head for a week" in text
+
+
+def test_a_rollback_passes_over_versions_that_are_gone_and_refuses_damaged_ones(
+    deployed: Path, answers: Callable[..., None], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(names.REPOSITORY_LABEL, names.REPOSITORY_ROLLBACK, names.REPOSITORY_REMOVE, names.REPOSITORY_LIST)
+    for mean in ("3", "4"):
+        run("deploy-model", MODEL, "--name", "m", "--mean", mean, "--std", "3", "--limit", "head")
+    for version in (1, 2, 3, 4, 3):
+        run("model", "label", "m", version, "stable")
+    run("model", "remove", "m:4", "--yes")
+    run("model", "rollback", "m")  # 3 again is no step back
+    assert json.loads((deployed / "versions.json").read_text())["labels"]["stable"] == {"version": 2, "before": [1]}
+    flip(deployed / "1" / "model.tflite")
+    text = said(capsys, "model", "rollback", "m", status=2)
+    assert "m@stable stays version 2: the files of version 1 are not as they were stored" in text
