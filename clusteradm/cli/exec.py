@@ -29,7 +29,7 @@ examples:
   clusteradm exec --limit 'coral-[1-4]' --sudo -- systemctl restart chrony
   clusteradm exec --gather -- uname -r           the same output once
   clusteradm exec --diff -- dpkg -l              what differs from most hosts
-  clusteradm exec -- 'ls /dev/apex_* | wc -l'
+  clusteradm exec -- 'ls -l /dev/apex_*'
   clusteradm exec -- 'cat >notes.txt' <notes.txt
 
 exit status: the largest of the command's on all hosts; a host on which it could

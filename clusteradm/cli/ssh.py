@@ -31,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("host", metavar="HOST", help="a host of the inventory")
     parser.add_argument("words", nargs="*", metavar="COMMAND", help="a command; after -- if it has options")
     parser.add_argument("-t", "--tty", action="store_true", help="give the command a terminal")
-    context.add_inventory_argument(parser)
-    parser.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
+    group = parser.add_argument_group("connection")
+    context.add_inventory_argument(group)
+    group.add_argument("--known-hosts", metavar="FILE", help="host keys (default: known_hosts beside the inventory)")
 
 
 def run(args: argparse.Namespace) -> int:
