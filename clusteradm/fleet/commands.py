@@ -90,7 +90,7 @@ def run(
 def _feed(stream: ShellStream, source: Source | None) -> None:
     try:
         for chunk in source.chunks() if source is not None else ():
-            stream.write(chunk, within=None)
+            stream.write(chunk, patient=True)
     except OSError:
         return  # the command has ended, or closed its input; or the host is gone, which shows where its output is read
     stream.end_input()

@@ -41,10 +41,10 @@ class Stream(Protocol):
     def read(self, timeout: float | None) -> bytes:
         """Some bytes; b"" at the end. Raises TimeoutError, or another OSError if the connection is lost."""
 
-    def write(self, data: bytes, within: float | None = WRITE_SECONDS) -> None:
-        """Write all of the data. Raises TimeoutError if it is not taken in so many seconds, or another OSError.
+    def write(self, data: bytes, patient: bool = False) -> None:
+        """Write all of the data. Raises TimeoutError if it is not taken within WRITE_SECONDS, or another OSError.
 
-        Then part of it may be written. None: as long as the program lives and the host answers.
+        Then part of it may be written. `patient`: as long as the program lives and the host answers.
         """
 
     def end_input(self) -> None:
@@ -190,8 +190,8 @@ class ChannelStream:
                 self._keep_stderr()
                 return data
 
-    def write(self, data: bytes, within: float | None = WRITE_SECONDS) -> None:
-        deadline = None if within is None else time.monotonic() + within
+    def write(self, data: bytes, patient: bool = False) -> None:
+        deadline = None if patient else time.monotonic() + WRITE_SECONDS
         start = 0
         while start < len(data):
             try:
@@ -278,8 +278,8 @@ class ProcessStream:
                 raise TimeoutError
             return os.read(self._stdout.fileno(), _CHUNK)
 
-    def write(self, data: bytes, within: float | None = WRITE_SECONDS) -> None:
-        deadline = None if within is None else time.monotonic() + within
+    def write(self, data: bytes, patient: bool = False) -> None:
+        deadline = None if patient else time.monotonic() + WRITE_SECONDS
         with _closed_is_lost():
             while data:
                 left = _SLICE if deadline is None else min(_SLICE, max(0.0, deadline - time.monotonic()))

@@ -88,8 +88,8 @@ class Slow:
     def __init__(self) -> None:
         self.taken, self.ended = bytearray(), False
 
-    def write(self, data: bytes, within: float | None = 0.0) -> None:
-        assert within is None, "there is no limit to how late a command reads"
+    def write(self, data: bytes, patient: bool = False) -> None:
+        assert patient, "there is no limit to how late a command reads"
         self.taken += data
 
     def end_input(self) -> None:
@@ -109,7 +109,7 @@ def test_what_a_command_reads_late_is_kept_on_the_disk(tmp_path: Path) -> None:
 
 def test_an_input_that_ends_by_an_error_is_no_end_of_input(tmp_path: Path) -> None:
     class Gone(Slow):
-        def write(self, data: bytes, within: float | None = 0.0) -> None:
+        def write(self, data: bytes, patient: bool = False) -> None:
             raise ConnectionError("the host stopped answering")
 
     (tmp_path / "data").write_bytes(b"x")
