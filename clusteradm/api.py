@@ -181,8 +181,9 @@ class Cluster:
     def deploy_model(
         self,
         model: StrPath,
-        name: str,
+        name: str | None = None,
         *,
+        sha256: str | None = None,
         labels: StrPath | None = None,
         version: int | None = None,
         limit: str | None = None,
@@ -195,6 +196,7 @@ class Cluster:
     ) -> Deployment:
         """Store a .tflite file on the cluster and verify it on every host, as `clusteradm deploy-model`.
 
+        `model`: a path, coral:NAME, or an https address with `sha256`; these two need no `name`.
         `version`: the next one by default. `limit`: verify on these hosts only. `progress`: gets bytes sent and bytes
         in all. `mean`, `std` (one number or one per channel), `layout` ("nhwc", "nchw"): how pictures are fed; `task`,
         `threshold` (the least score of an answer): how outputs are read. Raises NotAModel for a file that is no model,
@@ -202,9 +204,22 @@ class Cluster:
         """
         from clusteradm.fleet.deployment import deploy
         from clusteradm.models import prepare
+        from clusteradm.models.source import Source
 
+        source = Source.parse(os.fspath(model), sha256)
+        name = source.name(name)
         file = Path(labels) if labels is not None else None
-        upload = prepare(Path(model), name, file, mean=mean, std=std, layout=layout, task=task, threshold=threshold)
+        upload = prepare(
+            source.local()[0],
+            name,
+            file,
+            mean=mean,
+            std=std,
+            layout=layout,
+            task=task,
+            threshold=threshold,
+            called=source.called,
+        )
         return deploy(self._connections, upload, version, limit, progress=progress)
 
     def models(self) -> ModelList:

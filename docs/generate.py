@@ -277,20 +277,25 @@ def runtime_files() -> str:
 def runtime_proofs() -> str:
     """Table of the attempts of tests/delegates: what came of a delegate of each generation in each runtime."""
     proofs = health_runtimes.proofs()
-    sizes = sorted({size for proof in proofs for size in proof.results})
+    sizes = sorted({size for proof in proofs for size in proof.results if isinstance(size, int)})
     groups: dict[tuple[str, ...], list[str]] = {}
     for proof in proofs:
         name, _, version = proof.runtime.partition("==")
-        results = (str(proof.registration), *(_result(proof.results[size]) for size in sizes))
+        results = (str(proof.registration), *(_result(proof.results.get(size, "")) for size in (*sizes, "shim")))
         groups.setdefault((name, *results), []).append(version)
-    head = ("runtime", "its own registration", *(f"delegate of {size} bytes" for size in sizes))
+    head = (
+        "runtime",
+        "its own registration",
+        *(f"delegate of {size} bytes" for size in sizes),
+        f"{sizes[0]} behind the shim",
+    )
     rows = ((f"{name} {', '.join(versions)}", *results) for (name, *results), versions in groups.items())
     return _table(head, rows)
 
 
 def _result(said: str) -> str:
-    if said == health_runtimes.WORKS:
-        return said
+    if said in (health_runtimes.WORKS, ""):
+        return said or "not tried"
     return "**wrong results**" if said == "wrong" else f"**crash** ({said})"
 
 

@@ -7,16 +7,18 @@ is the next one. Deploying the same files again changes nothing.
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from clusteradm.cli import feed_options, next_step, show
+from clusteradm.cli import feed_options, fetch_view, next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable
 from clusteradm.fleet.deployment import Deployment, deploy
 from clusteradm.models import Stored, Upload, advice, prepare
+from clusteradm.models.source import Source
 from clusteradm.node.spec.wire.manifest import TASKS
 
 EXAMPLES = """\
@@ -27,6 +29,9 @@ examples:
       --labels imagenet_labels.txt
   clusteradm deploy-model faces_edgetpu.tflite --name faces --task embedding \\
       --mean 127.5 --std 127.5
+  clusteradm deploy-model coral:mobilenet_v2_1.0_224_quant_edgetpu
+  clusteradm deploy-model https://models.example.org/m_edgetpu.tflite \\
+      --sha256 7aad0c74c5e3c06e5eb3c827e13304fdd68a83da6087d92ee169c24ff9fd4776
 
 A label file has one label per line, in the order of the classes; a line may
 begin with the number of its class. JSON, YAML, CSV and label maps (.pbtxt) are
@@ -35,8 +40,12 @@ is used, if there is one. How pictures are fed is in the metadata too; --mean,
 --std and --layout say it where that is missing or wrong. These, --task and
 --threshold are kept with the version, and infer uses them.
 
+A file from an address is fetched once, and checked; clusteradm model catalogue
+lists the names of Coral's models.
+
 exit status:
   0    every host has the model
+  1    the file cannot be fetched, or is another one
   2    wrong usage, or not a usable model
   3    some hosts failed, or none can load the model
   4    some hosts are unreachable
@@ -46,27 +55,35 @@ exit status:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm deploy-model`."""
-    parser.add_argument("model", metavar="FILE", type=Path, help=".tflite file, compiled for the Edge TPU")
-    parser.add_argument("--name", required=True, metavar="NAME", help="name on the cluster: letters, digits, _ and -")
+    parser.add_argument(
+        "model", metavar="FILE", help=".tflite file, compiled for the Edge TPU; or an https address, or coral:NAME"
+    )
+    parser.add_argument("--name", metavar="NAME", help="name on the cluster: letters, digits, _ and -")
+    parser.add_argument("--sha256", metavar="HEX", help="what the file must have; an address is taken with it alone")
     parser.add_argument("--labels", metavar="FILE", type=Path, help="label file, one class per line")
     parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
     parser.add_argument("--task", choices=TASKS, help="what it is made for (default: what it seems)")
     feed_options.add_arguments(parser)
+    feed_options.add_threshold(parser)
     add_connection_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Deploy; 0 once every host sees the model as it was sent."""
     mean, std, layout = feed_options.values(args)
+    source = Source.parse(args.model, args.sha256)
+    name = source.name(args.name)
+    path = _fetched(source)
     upload = prepare(
-        args.model,
-        args.name,
+        path,
+        name,
         args.labels,
         mean=mean,
         std=std,
         layout=layout,
         task=args.task,
         threshold=args.threshold,
+        called=source.called,
     )
     if not args.json:
         show.stdout.print(f"{args.model}: {describe(upload)}")
@@ -80,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
             if not args.json:
                 show.stdout.print(f"{stored.name} version {stored.version}: {stored.state} ({stored.path})")
 
+        shown.enter_context(_keeping_what_came())
         progress = shown.enter_context(transfer("sending the model"))
         done = deploy(
             connections,
@@ -96,6 +114,30 @@ def run(args: argparse.Namespace) -> int:
     if any(isinstance(error, HostUnreachable) for error in done.verified.failed.values()):
         return HostUnreachable.exit_code
     return 0 if done.ok else 3
+
+
+@contextmanager
+def _keeping_what_came() -> Iterator[None]:
+    """On Ctrl-C, say that nothing of an upload is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        show.message("what has arrived of the model is kept on the head for a week; the same command sends the rest")
+        raise
+
+
+def _fetched(source: Source) -> Path:
+    """The file, with a bar while it is fetched; its sha256 is said where nobody has known it."""
+    if source.path is not None:
+        return source.local()[0]
+    with fetch_view.showing() as progress:
+        path, sha256 = source.local(progress)
+    if source.sha256 is None:
+        show.message(
+            f"warning: the catalogue does not know the sha256 of {source.called}; what came has {sha256} "
+            "(give it as --sha256 the next time)"
+        )
+    return path
 
 
 def _show(args: argparse.Namespace, done: Deployment) -> None:
@@ -155,6 +197,9 @@ def describe(upload: Upload) -> str:
     words.append(f"{manifest.labels} labels" if manifest.labels else "no labels")
     if model.tpu_operations and not model.cpu_operations:
         words.append("all of it on the Edge TPU")
+    if model.packages:
+        kept, streamed = manifest.cached_bytes, manifest.streamed_bytes
+        words.append(f"{kept:,} bytes of parameters kept on the Edge TPU, {streamed:,} sent for every inference")
     if model.min_runtime is not None:
         words.append(f"Edge TPU runtime {model.min_runtime} or newer")
     return ", ".join(words)

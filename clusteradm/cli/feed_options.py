@@ -11,7 +11,7 @@ _CHANNELS = (1, 3, 4)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --mean, --std, --layout and --threshold."""
+    """Add --mean, --std and --layout."""
     parser.add_argument(
         "--mean", type=_numbers, metavar="M", help="mean of the pixels (0 to 255), one number or one per channel: 127.5"
     )
@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--std", type=_numbers, metavar="S", help="their deviation; the model is fed (pixel - mean) / deviation"
     )
     parser.add_argument("--layout", choices=("nhwc", "nchw"), help="where the model has the channels of a picture")
+
+
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Add --threshold."""
     parser.add_argument("--threshold", type=_number, metavar="T", help="leave out answers with a lower score: 0.4")
 
 

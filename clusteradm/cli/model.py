@@ -8,6 +8,7 @@ from typing import Any
 
 from clusteradm.cli import (
     context,
+    model_catalogue,
     model_change,
     model_convert,
     model_inspect,
@@ -65,6 +66,7 @@ def add_arguments(parser: Parser) -> None:
         context.add_connection_arguments(verb, limit=False, forks=False)
     model_change.add_verbs(verbs)
     model_verify.add_verb(verbs)
+    model_catalogue.add_verb(verbs)
     model_inspect.add(verbs)
     model_convert.add(verbs)
     model_log.add(verbs)

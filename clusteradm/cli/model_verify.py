@@ -96,6 +96,7 @@ def _document(result: Verification, spread: Spread | None) -> dict[str, object]:
             {"name": one.name, "version": one.version, "damaged": result.damaged(one)} for one in result.versions
         ],
         "damages": [vars(damage) for damage in result.damages],
+        "damaged_labels": list(result.labels),
         "unrecorded": [{"name": one.name, "version": one.version} for one in result.unrecorded],
         "left_out": result.left_out,
     }
@@ -118,6 +119,8 @@ def _texts(result: Verification) -> Iterator[str]:
     """Damages, each with what to do."""
     for damage in result.damages:
         yield f"damaged: {_what(damage)}\n  {_remedy(damage)}"
+    for text in result.labels:
+        yield f"damaged: {text}"
     for one in result.unrecorded:
         yield f"{one.name} version {one.version} is of an earlier program, which did not store its manifest's sha256"
     if result.left_out:
@@ -135,11 +138,12 @@ def _what(damage: Damage) -> str:
 
 
 def _remedy(damage: Damage) -> str:
+    if damage.everywhere is None:
+        return f"see whether the head reads it so, too: clusteradm model verify {damage.name}:{damage.version}"
     if damage.everywhere:
         return (
             "the head has it so on its disk; deploy the same file again, with the same options, under its number: "
             f"clusteradm deploy-model FILE.tflite --name {damage.name} --version {damage.version}"
         )
-    return (
-        f"the head reads it well; see the mount and the disk of the host: clusteradm health --limit {damage.hosts[0]}"
-    )
+    host = damage.hosts[0]
+    return f"the head reads it well; see the mount and the disk of the host: clusteradm health --limit {host}"

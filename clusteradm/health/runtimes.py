@@ -18,6 +18,11 @@ from clusteradm.health.reading import Reading
 TABLE = shipped.PLAYBOOKS / "vars" / "runtimes.yml"
 PROOFS = Path(__file__).parent / "tpu" / "delegates.yml"
 WORKS = "works"
+# In what libedgetpu says of itself (edgetpu_version): the compilers that built Google's for all machines. Rebuilt ones
+# name later compilers.
+_OF_GOOGLE = re.compile(r"COMPILER=(5\.4\.0 20160609|6\.3\.0 20170516)\b")
+_GOOGLES = 64
+_REMOVE = "remove it from the host (`ldconfig -p | grep libedgetpu` says where it is), ldconfig, then " + BOOTSTRAP
 _BY_TABLE = BOOTSTRAP + " (it installs by playbooks/vars/runtimes.yml)"
 
 
@@ -36,11 +41,14 @@ class Combination:
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of loading delegates into a runtime: bytes of a delegate's registration -> WORKS, or how it failed."""
+    """What came of loading delegates into a runtime: bytes of a delegate's registration -> WORKS, or how it failed.
+
+    "shim" -> of the oldest behind the shim (playbooks/shim.yml).
+    """
 
     runtime: str
     registration: int
-    results: Mapping[int, str]
+    results: Mapping[int | str, str]
 
 
 @functools.cache
@@ -108,7 +116,8 @@ def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
     if tpus and runtime.has("library_error"):
         return Issue("NO_LIBRARY", f"libedgetpu: {runtime.text('library_error')}", BOOTSTRAP, "tflite#63")
     if tpus and (text := unfit(runtime)):
-        return Issue("MISMATCH", text, _BY_TABLE, "tests/delegates; google-coral/edgetpu#812", proven=True)
+        remedy = _REMOVE if _is_stray(runtime) else _BY_TABLE
+        return Issue("MISMATCH", text, remedy, "tests/delegates; google-coral/edgetpu#812", proven=True)
     if text := unknown(runtime):
         return Issue("MISMATCH", text, _BY_TABLE, "google-coral/edgetpu#812, google-coral/libedgetpu#53")
     return None
@@ -131,13 +140,27 @@ def _proof(name: str) -> Proof | None:
 
 
 def unfit(runtime: Reading) -> str:
-    """Why the delegate of the host's libedgetpu does not fit its runtime, as was tried; empty if it does."""
+    """Why the delegate of the host's libedgetpu does not fit its runtime, as was tried; empty if it does.
+
+    Of a library behind the shim, which pads what is missing, the trial inference decides.
+    """
+    if runtime.boolean("shim"):
+        return ""
     version, name = runtime.text("package"), _of_ranks(runtime)
+    library = f"libedgetpu {version}"
     size, proof = registration(version or ""), _proof(name)
+    if _is_stray(runtime):
+        library, size = "a libedgetpu of Google's that is no package's", _GOOGLES
     if size is None or proof is None or (result := proof.results.get(size, WORKS)) == WORKS:
         return ""
     how = "its results can be wrong" if result == "wrong" else f"loading it crashes the process ({result})"
-    return f"{name.replace('==', ' ')} and libedgetpu {version} are of different generations: {how}"
+    return f"{name.replace('==', ' ')} and {library} are of different generations: {how}"
+
+
+def _is_stray(runtime: Reading) -> bool:
+    """Whether the library that is loaded is Google's, by its build label, and not that of the host's package."""
+    label, version = runtime.text("library"), runtime.text("package")
+    return _OF_GOOGLE.search(label or "") is not None and registration(version or "") != _GOOGLES
 
 
 def unknown(runtime: Reading) -> str:
@@ -156,11 +179,12 @@ def unknown(runtime: Reading) -> str:
 
 def installed(runtime: Reading) -> str:
     """Names and versions of what is installed on a host, in one line."""
+    behind = " behind a shim (experimental)" if runtime.boolean("shim") else ""
     parts = [
         "pycoral" if runtime.boolean("google_pycoral") else "",
         f"ai-edge-litert {runtime.text('litert')}" if runtime.text("litert") else "",
         f"tflite-runtime {runtime.text('tflite_runtime')}" if runtime.text("tflite_runtime") else "",
-        f"libedgetpu {library}" if (library := runtime.text("package") or runtime.text("library")) else "",
+        f"libedgetpu {library}{behind}" if (library := runtime.text("package") or runtime.text("library")) else "",
         f"Python {runtime.text('python')}" if runtime.text("python") else "",
     ]
     return ", ".join(part for part in parts if part)

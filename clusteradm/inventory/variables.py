@@ -63,6 +63,13 @@ _TABLE = (
     Variable("cluster_tpu_key", "url", "the URL of that source's signing key, if not the maker's"),
     Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
     Variable(
+        "cluster_tpu_shim",
+        "bool",
+        "experimental: whether Google's libedgetpu goes with newer runtimes, behind a shim, if a trial comes through",
+        False,
+        scope="host",
+    ),
+    Variable(
         "cluster_tpu_packages",
         "packages",
         "packages for hosts with Edge TPUs that no package source has, in place of those of the table; [] for none",

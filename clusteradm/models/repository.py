@@ -180,15 +180,20 @@ class Repository:
     def versions(self, wanted: Reference) -> tuple[ListedVersion, ...]:
         """The one version of a reference that names one, else all of the model, damaged ones too. Errors as for
         `find`."""
-        listed = self.list().versions
-        mine = tuple(one for one in listed if one.name == wanted.name)
+        return self.chosen(wanted, self.list())
+
+    def chosen(self, wanted: Reference, listed: ModelList) -> tuple[ListedVersion, ...]:
+        """The same, of a list."""
+        mine = tuple(one for one in listed.versions if one.name == wanted.name)
         if wanted.version is not None:
             chosen = tuple(one for one in mine if one.version == wanted.version)
         else:
             chosen = tuple(one for one in mine if wanted.label is None or wanted.label in one.labels)
         if not chosen:
             labels = {label: one.version for one in mine for label in one.labels}
-            raise self.missing(wanted, [one.version for one in mine], labels, sorted({one.name for one in listed}))
+            raise self.missing(
+                wanted, [one.version for one in mine], labels, sorted({one.name for one in listed.versions})
+            )
         return chosen
 
     def find(self, wanted: Reference) -> tuple[Stored, Manifest]:

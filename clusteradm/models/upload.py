@@ -14,14 +14,13 @@ from clusteradm.models import labels as label_files
 from clusteradm.models.inspection.task import Task
 from clusteradm.models.inspection.task import task as task_of
 from clusteradm.models.manifest import build, check_name
+from clusteradm.models.source import MOST_BYTES
 from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import NotAModel, inspect
 from clusteradm.models.tflite.model import Model
 from clusteradm.node.spec.wire.manifest import LABELS, MODEL, TASKS, Manifest
 
-# The most bytes of a model file: it is held in memory here and on a board, and published models stay far below.
-_MOST_MODEL = 1 << 30
 # The head lists no larger one (64 KiB).
 _MOST_MANIFEST = 60 << 10
 
@@ -52,17 +51,19 @@ def prepare(
     layout: str | None = None,
     task: str | None = None,
     threshold: float | None = None,
+    called: str = "",
 ) -> Upload:
     """Read and check a model file; no connection is made.
 
     Raises UsageError for what is no model (NotAModel), no name, cannot be read, or cannot be run by any node. The
     labels are those of `labels`, else those inside the model itself; they are stored one per class. `mean`, `std`,
     `layout`: how pictures are fed, where the model's metadata and the type of its input do not say it, or wrongly.
-    `task`: what it is made for, if not what it seems; `threshold`: the least score of an answer.
+    `task`: what it is made for, if not what it seems; `threshold`: the least score of an answer. `called`: the
+    file's name where it comes from, if not that of its path.
     """
     check_name(name)
-    data = regular.read(path, _MOST_MODEL)
-    where = regular.readable(path)
+    data = regular.read(path, MOST_BYTES)
+    where = called or regular.readable(path)
     model = inspect(data, where)
     advice.check(model, where)
     seen = _task(data, model, where)
@@ -85,7 +86,7 @@ def prepare(
             where=where,
             next_step="no usual model has so many of them: is it the right file?",
         )
-    return Upload(manifest, model, made_for, files, (*advice.warnings(manifest, model, path.name), *problems))
+    return Upload(manifest, model, made_for, files, (*advice.warnings(manifest, model, called or path.name), *problems))
 
 
 def _task(data: bytes, model: Model, where: str) -> Task:

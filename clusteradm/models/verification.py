@@ -21,9 +21,11 @@ _READING = 600.0  # for one version
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a version that is not as it was stored. `found`: its sha256 there, None where it is missing;
-    `everywhere`: the head reads it so itself: its disk has it so. `wanted`: None where the file is no longer one of its
-    kind, and nobody knows what it was."""
+    """A file of a version that is not as it was stored. `found`: its sha256 there, None where it is missing.
+
+    `everywhere`: the head reads it so itself: its disk has it so; None where it was not asked. `wanted`: None where the
+    file is no longer one of its kind, and nobody knows what it was.
+    """
 
     name: str
     version: int
@@ -31,7 +33,7 @@ class Damage:
     found: str | None
     wanted: str | None
     hosts: tuple[str, ...]
-    everywhere: bool
+    everywhere: bool | None
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,13 @@ class Verification:
     failed: dict[str, ClusteradmError]
     unrecorded: tuple[ListedVersion, ...]
     left_out: int = 0
+    # Files of labels that are damaged, in words.
+    labels: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether every host has read every file as it was stored."""
-        return not self.damages and not self.failed and not self.left_out
+        return not (self.damages or self.failed or self.left_out or self.labels)
 
     def damaged(self, version: ListedVersion) -> bool:
         """Whether a host reads that version otherwise than it was stored."""
@@ -68,12 +72,10 @@ def verify(
     What was stored is what the head has in SHA256SUMS. Raises UsageError for a version that is not there,
     HostUnreachable and HostFailed for the head; the errors of other hosts are in the result.
     """
-    repository = Repository(connections, cluster)
+    listed = Repository(connections, cluster).list()
+    versions, left_out = listed.versions, listed.left_out
     if wanted is not None:
-        versions, left_out = repository.versions(wanted), 0
-    else:
-        listed = repository.list()
-        versions, left_out = listed.versions, listed.left_out
+        versions, left_out = Repository(connections, cluster).chosen(wanted, listed), 0
     expected = {(one.name, one.version): _expected(one) for one in versions}
     user = cluster.setting("cluster_user")
 
@@ -101,6 +103,7 @@ def verify(
         dict(outcome.failed),
         tuple(one for one in versions if one.sums is None),
         left_out,
+        listed.damaged,
     )
 
 
@@ -137,4 +140,5 @@ def _damages(
                 if digest != wanted:
                     seen.setdefault(digest, []).append(host)
             for digest, hosts in seen.items():
-                yield Damage(name, version, file, digest, wanted, tuple(hosts), head in hosts)
+                everywhere = head in hosts if head in read else None
+                yield Damage(name, version, file, digest, wanted, tuple(hosts), everywhere)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
 HERE = Path(__file__).resolve().parent
+SHIM = HERE.parents[1] / "templates/node/opt/clusteradm/shim"
+SHIMMED = "shim"
 TABLE = HERE.parents[1] / "clusteradm/health/tpu/delegates.yml"
 # Bytes of TfLiteRegistration in each generation: as TensorFlow Lite 2.5 had it, and with what was appended since.
 GENERATIONS = {64: 0, 72: 1, 80: 2, 88: 3}
@@ -54,6 +57,13 @@ def prepare(work: Path) -> None:
     for size, fields in GENERATIONS.items():
         target = str(work / f"delegate-{size}.so")
         subprocess.run(["gcc", *flags, f"-DFIELDS={fields}", "-o", target, str(HERE / "delegate.c")], check=True)
+    shim = (SHIM / "libedgetpu.c.j2").read_text(encoding="utf-8").replace("{{ managed }}", "")
+    (work / "shim.c").write_text(shim, encoding="utf-8")
+    # Behind it the delegate of the oldest generation, by the name that it has in the working folder.
+    library = f'-DLIBRARY="./delegate-{min(GENERATIONS)}.so"'
+    subprocess.run(
+        ["gcc", *flags, library, "-o", str(work / "delegate-shim.so"), str(work / "shim.c"), "-ldl"], check=True
+    )
     (work / "model.tflite").write_bytes(model())
     shutil.copy(HERE / "child.py", work)
 
@@ -85,9 +95,9 @@ def model() -> bytes:
     return bytes(builder.Output())
 
 
-def attempt(python: Sequence[str], runtime: str, work: Path, size: int) -> Attempt:
-    """Load the delegate with a registration of `size` bytes into `runtime`, a module, in a prepared folder."""
-    command = [*python, "child.py", runtime, f"./delegate-{size}.so", "model.tflite"]
+def attempt(python: Sequence[str], runtime: str, work: Path, delegate: int | str) -> Attempt:
+    """Load a delegate, by the bytes of its registration, or SHIMMED, into `runtime`, a module, in a prepared folder."""
+    command = [*python, "child.py", runtime, f"./delegate-{delegate}.so", "model.tflite"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False, cwd=work)
     said: dict[str, Any] = {}
     for line in done.stdout.splitlines():
@@ -100,12 +110,13 @@ def attempt(python: Sequence[str], runtime: str, work: Path, size: int) -> Attem
     return Attempt(said["result"], said["registration"])
 
 
-def prove(python: Sequence[str], runtime: str, work: Path) -> dict[int, Attempt]:
-    """One attempt for each generation, by the bytes of its registration."""
-    return {size: attempt(python, runtime, work, size) for size in GENERATIONS}
+def prove(python: Sequence[str], runtime: str, work: Path, *, shim: bool = True) -> dict[int | str, Attempt]:
+    """One attempt for each generation, by the bytes of its registration; `shim`: and for the oldest behind the shim."""
+    delegates = (*GENERATIONS, SHIMMED) if shim else tuple(GENERATIONS)
+    return {delegate: attempt(python, runtime, work, delegate) for delegate in delegates}
 
 
-def registration(attempts: Mapping[int, Attempt]) -> int:
+def registration(attempts: Mapping[int | str, Attempt]) -> int:
     """Bytes of the runtime's own TfLiteRegistration, as the attempts that did not crash have found them."""
     (size,) = {one.registration for one in attempts.values() if one.registration}
     return size
@@ -125,9 +136,9 @@ def _install(work: Path, distribution: str, version: str, python: str) -> str:
     return distribution
 
 
-def _python(packages: str, python: str, base: Path) -> list[str]:
-    """The command that starts this Python, in `work`: the machine's own, or that of the base system."""
-    if sys.version_info[:2] == tuple(map(int, python.split("."))):
+def _python(packages: str, base: Path | None) -> list[str]:
+    """The command that starts Python in the working folder: this one, or that of the base system."""
+    if base is None:
         return ["env", f"PYTHONPATH={packages}", sys.executable]
     # The mount is this command's own: the base system is an image that boards share.
     inside = f'cd /mnt && exec env PYTHONPATH={packages} python3 "$@"'
@@ -135,12 +146,13 @@ def _python(packages: str, python: str, base: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-def _document(proofs: Sequence[tuple[str, str, dict[int, Attempt]]]) -> str:
+def _document(proofs: Sequence[tuple[str, str, dict[int | str, Attempt]]]) -> str:
     lines = [
         "# Which delegate each runtime can load: written by tests/delegates/prove.py, which says how it was tried.",
         "#",
         "#   registration  bytes of the runtime's TfLiteRegistration",
-        "#   results       bytes of the delegate's: works; signal N, which ends the process; or wrong results",
+        "#   results       bytes of the delegate's: works; signal N, which ends the process; wrong results. shim: the",
+        "#                 smallest, behind templates/node/opt/clusteradm/shim/libedgetpu.c.j2",
         "runtimes:",
     ]
     for name, version, attempts in proofs:
@@ -165,10 +177,15 @@ def main() -> None:
         for distribution, (python, versions) in RUNTIMES.items():
             for version in versions:
                 packages = _install(work, distribution, version, python)
-                attempts = prove(_python(packages, python, base), distribution.replace("-", "_"), work)
+                # What is compiled here needs the C library of here.
+                here = sys.version_info[:2] == tuple(map(int, python.split(".")))
+                command = _python(packages, None if here else base)
+                attempts = prove(command, distribution.replace("-", "_"), work, shim=here)
                 proofs.append((distribution, version, attempts))
                 print(distribution, version, {size: one.result for size, one in attempts.items()}, flush=True)
                 shutil.rmtree(work / packages)
+                if not all(re.fullmatch(r"works|wrong|signal \d+", one.result) for one in attempts.values()):
+                    raise SystemExit("That proves nothing about the delegate: the table stays as it is.")
     TABLE.write_text(_document(proofs), encoding="utf-8")
 
 

@@ -16,13 +16,14 @@ from clusteradm.health import saved
 from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
-from clusteradm.models import compiler_log, labels
+from clusteradm.models import Reference, compiler_log, labels
 from clusteradm.models.inspection.report import report
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 from clusteradm.node.job import pack
-from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository
+from clusteradm.node.models import store
+from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository, versions
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.playbook.read import reader as playbooks
 from clusteradm.transport.stream import Lines
@@ -41,7 +42,15 @@ INVENTORY = b"""all:
     cluster_subnet: 192.168.7.0/24
 """
 _INPUT = {"shape": (1, 2, 2, 1), "dtype": "uint8", "quantization": (0.0, 0)}
-_WIRE = (job.StoredSpec, job.Status, job.Progress, manifest.Manifest, job_requests.AddPart, repository.ModelList)
+_WIRE = (
+    job.StoredSpec,
+    job.Status,
+    job.Progress,
+    manifest.Manifest,
+    job_requests.AddPart,
+    repository.ModelList,
+    versions.VersionsFile,
+)
 
 
 @contextmanager
@@ -169,6 +178,21 @@ def wire(data: bytes) -> None:
             decode(kind, loads(data))
 
 
+def sums_file(data: bytes) -> None:
+    """SHA256SUMS of a version."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, manifest.SUMS).write_bytes(data)
+        found = store.sums(folder)
+    assert not found or manifest.sums_text(found).encode() == data
+
+
+def reference(data: bytes) -> None:
+    """A version as a person writes it."""
+    with suppress(ClusteradmError):
+        found = Reference.parse(data.decode("utf-8", "replace"))
+        assert Reference.parse(str(found)) == found
+
+
 class _Stream:
     """A host that sends these bytes."""
 
@@ -214,7 +238,9 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "package": package,
     "picture": picture,
     "playbook": playbook,
+    "reference": reference,
     "results": results,
+    "sums": sums_file,
     "survey": survey,
     "truth": truth_file,
     "wire": wire,
@@ -255,7 +281,9 @@ def made_seeds(target: str) -> list[bytes]:
         "playbook": [
             b"- hosts: all\n  become: true\n  tasks:\n    - ansible.builtin.command: 'true'\n      when: x == 1\n"
         ],
-        "wire": [_spec()],
+        "wire": [_spec(), b'{"format": 1, "last": 3, "labels": {"stable": {"version": 2, "before": [1]}}, "sum": ""}'],
+        "sums": [b"%s  manifest.json\n%s  model.tflite\n" % (b"a" * 64, b"0" * 64)],
+        "reference": [b"digits@stable", b"digits:12", b"digits"],
     }.get(target, [])
     return [path.read_bytes() for path in paths] + more + _arrays(target)
 

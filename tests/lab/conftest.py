@@ -47,7 +47,14 @@ GROUPS = {
     # Boards that stay bare.
     "boards": ("test_enroll.py", "test_faults.py", "test_interruptions.py", "test_lab.py", "test_obstacles.py"),
     # Makes a cluster of the boards of its process, so that it comes after those that want them bare.
-    "promises": ("test_hardening.py", "test_root.py", "test_python_api.py", "test_time.py", "test_uploads.py"),
+    "promises": (
+        "test_hardening.py",
+        "test_root.py",
+        "test_python_api.py",
+        "test_time.py",
+        "test_models.py",
+        "test_uploads.py",
+    ),
 }
 
 

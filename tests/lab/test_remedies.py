@@ -16,6 +16,7 @@ import pytest
 import yaml
 from commands import SHARED, Cluster
 
+from clusteradm.lab import tpu_package
 from clusteradm.lab.topology import boards
 from clusteradm.node.edgetpu import trial_model
 
@@ -255,6 +256,25 @@ def test_a_host_without_a_tpu(cluster: Cluster, tmp_path: Path) -> None:
             "mv /run/away/* /usr/lib/$(gcc -print-multiarch 2>/dev/null || uname -m)-linux-gnu/; ldconfig",
         )
     cluster.lab.restore("w1")
+
+
+def test_a_library_that_crashes_the_runtime(cluster: Cluster) -> None:
+    """Google's, in the lab's likeness: it is found by its version, no job loads it, and bootstrap replaces it."""
+    sh(cluster, "w3", f"apt-get install -qq --allow-downgrades libedgetpu1-std={tpu_package.OLD_VERSION}")
+    try:
+        finding = the_one(cluster)
+        assert (finding["subject"], finding["check"], finding["state"]) == ("w3", "runtime", "MISMATCH")
+        assert f"libedgetpu {tpu_package.OLD_VERSION} are of different generations" in finding["cause"]
+        assert "crashes the process (signal 11)" in finding["cause"]
+        document = cluster.health(expect=3)
+        (tpu,) = [each for each in document["not_ok"] if each["check"] == "tpu"]
+        assert (tpu["subject"], tpu["state"]) == (f"w3 {ADDRESS['w3']}", "RUNTIME")
+        assert finding["remedy"].startswith("run clusteradm bootstrap")
+        status, document = bootstrap(cluster, "--limit", "w3")
+        assert (status, tasks(document, "changed", "failed")["w3"]) == (0, ["Install the library"])
+        well(cluster)
+    finally:
+        sh(cluster, "w3", f"apt-get install -qq --allow-downgrades libedgetpu1-std={tpu_package.VERSION}")
 
 
 def test_a_tpu_that_a_reset_has_left_off_the_bus(cluster: Cluster) -> None:

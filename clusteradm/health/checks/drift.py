@@ -7,6 +7,7 @@ than the head's gets no rank, nor does one without the Open MPI of all hosts (cl
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -17,6 +18,8 @@ from clusteradm.health.reading import Reading
 CHECK = "drift"
 GENERATION = "MPI_GENERATION"
 MPI = "openmpi-bin"
+# What a rebuilt libedgetpu has at the end of its version: the release that it was built for.
+_BUILD = re.compile(r"\.(bullseye|bookworm|trixie|ubuntu[0-9.]+)\Z")
 # Not in use where all hosts have one Open MPI.
 _MPI_PACKAGES = (MPI, "libopenmpi3", "libopenmpi3t64", "libopenmpi40")
 REMEDY = "apt-get update && apt-get install {} on the host, then clusteradm bootstrap"
@@ -33,7 +36,7 @@ def judge(documents: Mapping[str, object], head: str) -> Iterator[Finding]:
     """
     distributed: dict[str, str] = {}
     wheels: dict[str, str] = {}
-    packages: dict[tuple[str, int | None], dict[tuple[str | None, ...], dict[str, str]]] = {}
+    packages: dict[str, dict[tuple[object, ...], dict[str, str]]] = {}
     kernels: dict[tuple[str | None, ...], dict[str, str]] = {}
     for name, document in documents.items():
         system, machine = Reading(document).part("system"), Reading(document).part("machine")
@@ -46,18 +49,21 @@ def judge(documents: Mapping[str, object], head: str) -> Iterator[Finding]:
                 distributed[name] = version
             if wheel and package in _MPI_PACKAGES:
                 continue
-            # The one that goes with a host's Python; one that does not fit is the check runtime's.
-            generation = runtimes.registration(version) if package.startswith("libedgetpu") else None
-            packages.setdefault((package, generation), {}).setdefault(release, {})[name] = version
+            group: tuple[object, ...] = release
+            if package.startswith("libedgetpu"):
+                # Each release has a build of the same one, that goes with the host's Python; one that does not fit is
+                # the check runtime's.
+                group, version = (runtimes.registration(version),), _BUILD.sub("", version)
+            packages.setdefault(package, {}).setdefault(group, {})[name] = version
         if kernel := system.text("kernel"):
             # Kernels are compared between machines of one model: a board and a PC never have the same one.
             kernels.setdefault((system.text("model"), *release), {})[name] = kernel
     strangers = {finding.host: finding for finding in _strangers(documents, head, wheels, distributed)}
     yield from strangers.values()
-    for (package, _), of_release in sorted(packages.items(), key=lambda item: item[0][0]):
+    for package, groups in sorted(packages.items()):
         if strangers and package == MPI:
             continue
-        for of_host in of_release.values():
+        for of_host in groups.values():
             for name, difference in _differing(of_host):
                 yield warning(name, CHECK, "PACKAGES", f"{package} is {difference}", REMEDY.format(package))
     remedy = "update its kernel and reboot it when no job runs on it"

@@ -51,6 +51,11 @@ class Library:
         self._library.edgetpu_list_devices.restype = ctypes.POINTER(_Device)
         self._library.edgetpu_list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether it is a shim that pads what the library behind it hands over (playbooks/shim.yml)."""
+        return hasattr(self._library, "clusteradm_shim")
+
     def version(self) -> str:
         """As the library spells it: "BuildLabel(...), RuntimeVersion(14)"."""
         self._library.edgetpu_version.restype = ctypes.c_char_p

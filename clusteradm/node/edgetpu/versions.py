@@ -22,7 +22,8 @@ def versions() -> Dict[str, Any]:
     """Versions by name, null for what is not installed; what libedgetpu says of itself and which devices it lists.
 
     {"python", "litert", "tflite_runtime", "numpy", "pillow", "mpi4py": version, "google_pycoral": see google_pycoral(),
-    "pycoral": folders of that package, "library", "devices": paths; or "library_error": why it cannot be loaded}
+    "pycoral": folders of that package, "library", "devices": paths, "shim": whether the library is behind one; or
+    "library_error": why it cannot be loaded}
     """
     folders = [name for path in sys.path if os.path.isdir(path) for name in os.listdir(path)]
     spec = importlib.util.find_spec("pycoral")
@@ -43,6 +44,7 @@ def versions() -> Dict[str, Any]:
         about["library_error"] = error.reason
     else:
         about["library"] = library.version()
+        about["shim"] = library.is_padded
         about["devices"] = [device.path for device in library.devices()]
     return about
 

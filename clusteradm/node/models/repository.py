@@ -89,7 +89,7 @@ def show(request: ShowModel) -> ModelFound:
             version = there[-1]
         path = os.path.join(model, str(version))
         about = store.manifest(path) if version in there else None
-        if version in there and about is None:
+        if version in there and about is None and os.path.isdir(path):
             raise ValueError(
                 "the manifest of %s version %s is damaged: clusteradm model verify %s says more"
                 % (request.name, version, request.name)
@@ -124,16 +124,20 @@ def _listed(shared: str) -> ModelList:
             labels[name] = VersionsFile()
             damaged.append(str(error.strerror))
     found: List[ListedVersion] = []
-    left = _LIST_BYTES
+    left, room = len(every), _LIST_BYTES
     for name, version in every[:_LIST_COUNT]:
         path = os.path.join(store.model_folder(shared, name), str(version))
-        left -= len(store.text(path, MANIFEST))
-        if left < 0:
+        room -= len(store.text(path, MANIFEST))
+        if room < 0:
             break
+        left -= 1
+        about = store.manifest(path)
+        if about is None and not os.path.isdir(path):
+            continue  # it was removed meanwhile
         mine = tuple(sorted(word for word, label in labels[name].labels.items() if label.version == version))
         sums = store.sums(path) if os.path.lexists(os.path.join(path, SUMS)) else None
-        found.append(ListedVersion(name, version, path, store.manifest(path), mine, sums))
-    return ModelList(tuple(found), len(every) - len(found), tuple(damaged))
+        found.append(ListedVersion(name, version, path, about, mine, sums))
+    return ModelList(tuple(found), left, tuple(damaged))
 
 
 def _add(model: str, request: AddModel) -> Addition:

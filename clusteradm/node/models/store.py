@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Dict, Iterator, List, Optional
 
 from clusteradm.node import atomic, locks, paths
@@ -112,7 +113,10 @@ def read_versions(model: str) -> VersionsFile:
     if not os.path.lexists(path):
         return VersionsFile()
     try:
-        return decode(VersionsFile, loads(text(model, VERSIONS)))
+        state = decode(VersionsFile, loads(text(model, VERSIONS)))
+        if state.sum != state.right_sum():
+            raise WireError("its contents are not what its sum is of")
+        return state
     except WireError as error:
         raise OSError(
             errno.EINVAL,
@@ -122,6 +126,7 @@ def read_versions(model: str) -> VersionsFile:
 
 def write_versions(model: str, state: VersionsFile) -> None:
     """Replace versions.json, by one rename; every node may read it."""
+    state = replace(state, sum=state.right_sum())
     with atomic.replacing(os.path.join(model, VERSIONS), mode=0o644) as file:
         file.write(json.dumps(state, indent=1, sort_keys=True, default=vars).encode("utf-8") + b"\n")
 

@@ -390,3 +390,38 @@ def test_copies_are_kept_where_the_inventory_says_so(
     }
     run("model", "label", "m", 1, "stable")
     assert "on the disk of every host" in run("model", "show", "m")
+
+
+def test_a_bit_that_flips_in_the_file_of_labels_is_found(
+    deployed: Path, answers: Callable[..., None], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(names.REPOSITORY_LABEL, names.REPOSITORY_LIST, names.REPOSITORY_SHOW)
+    run("model", "label", "m", 2, "stable")
+    text = (deployed / "versions.json").read_text()
+    (deployed / "versions.json").write_text(text.replace('"version": 2', '"version": 0'))
+    assert "its contents are not what its sum is of" in said(capsys, "infer", "--model", "m@stable", MODEL, status=3)
+    found = document(run("model", "verify", "--limit", "head", "--json", status=3))
+    assert (found["ok"], found["damages"]) == (False, []) and "versions.json" in found["damaged_labels"][0]
+    assert "damaged: " in said(capsys, "model", "verify", "m:1", "--limit", "head", status=3)
+
+
+def test_without_the_head_nobody_says_that_it_reads_well(
+    deployed: Path, answers: Callable[..., None], hosts: FakeHosts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(names.REPOSITORY_LIST)
+    hosts["w1"].answer_always(names.REPOSITORY_VERIFY, {"sha256": {"model.tflite": "ab" * 32}})
+    text = said(capsys, "model", "verify", "m:1", "--limit", "w1", status=3)
+    assert "see whether the head reads it so, too: " in text and "the head reads it well" not in text
+
+
+def test_ctrl_c_says_that_what_has_arrived_is_kept(
+    answers: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers(names.REPOSITORY_ADD)
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeNode, "put_blobs", interrupted)
+    text = said(capsys, "deploy-model", MODEL, "--name", "m", status=130)
+    assert "what has arrived of the model is kept on the head for a week" in text

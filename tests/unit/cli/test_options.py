@@ -168,6 +168,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "model verify": [
         ("m --limit w1", together(answers("head", "repository-list", reply=LISTED), answers("w1", "repository-verify")))
     ],
+    "model catalogue": [("--task pose", answers("w1"))],
     "model inspect": [("{model}", answers("w1"))],
     "model convert": [
         ("{floats} --calibration {tmp}/c.npy --truth {tmp}/truth.csv --compile -o {tmp}/m.tflite", answers("w1"))

@@ -70,6 +70,38 @@ def test_a_pair_that_works(found: dict[str, Any]) -> None:
     assert issue(**found) is None
 
 
+GOOGLES = "BuildLabel(COMPILER=6.3.0 20170516,DATE=redacted,TIME=redacted), RuntimeVersion(14)"
+REBUILT = "BuildLabel(COMPILER=14.2.0,DATE=redacted,TIME=redacted), RuntimeVersion(14)"
+
+
+@pytest.mark.parametrize("package", [None, "16.0tf2.19.1-1"])
+def test_google_s_library_is_known_by_what_it_says(package: str | None) -> None:
+    """A file that was copied to the host, or lies before the package's, has no version."""
+    found = {"litert": "2.3.0", "package": package}
+    wrong = issue(library=GOOGLES, **found)
+    assert (
+        wrong is not None
+        and wrong.proven
+        and "of Google's that is no package's" in wrong.cause
+        and CRASH in wrong.cause
+    )
+    # Nothing replaces a file of no package.
+    assert wrong.remedy.startswith("remove it from the host") and "clusteradm bootstrap" in wrong.remedy
+    assert issue(library=REBUILT, **found) is None
+    assert issue(library=GOOGLES, google_pycoral=True, tflite_runtime="2.5.0.post1", package=package) is None
+    of_package = issue(library=GOOGLES, litert="2.3.0", package="16.0")
+    assert of_package is not None and "libedgetpu 16.0 are" in of_package.cause
+
+
+def test_behind_the_shim_the_trial_decides() -> None:
+    found = {"litert": "2.3.0", "package": "16.0", "shim": True}
+    assert issue(**found) is None
+    about = Reading({"python": "3.13.5", **found})
+    assert (
+        runtimes.installed(about) == "ai-edge-litert 2.3.0, libedgetpu 16.0 behind a shim (experimental), Python 3.13.5"
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "cause"),
     [
@@ -97,7 +129,10 @@ def test_what_bootstrap_installs_was_tried() -> None:
 
 def test_a_longer_structure_never_fits_worse() -> None:
     for proof in runtimes.proofs():
-        fits = [proof.results[size] == runtimes.WORKS for size in sorted(proof.results)]
+        sizes = sorted(size for size in proof.results if isinstance(size, int))
+        fits = [proof.results[size] == runtimes.WORKS for size in sizes]
         assert fits == sorted(fits) and fits[-1]
         # What is at least as long as the runtime's own fits: by that bootstrap chooses (playbooks/vars/choice.yml).
-        assert all(result == runtimes.WORKS for size, result in proof.results.items() if size >= proof.registration)
+        assert all(proof.results[size] == runtimes.WORKS for size in sizes if size >= proof.registration)
+        # Behind the shim any is longer.
+        assert proof.results.get("shim", runtimes.WORKS) == runtimes.WORKS

@@ -149,3 +149,15 @@ def test_a_host_does_without_the_maker_s_source_where_another_row_fits() -> None
     assert host(*BULLSEYE)["goes_without"]
     assert not host(*MENDEL)["goes_without"]  # nothing is built for its Python
     assert not host(*BULLSEYE, cluster_tpu_source="deb http://mirror.example/ ./")["goes_without"]  # it was asked for
+
+
+def test_with_the_shim_a_library_that_does_not_fit_is_what_is_wanted() -> None:
+    both = ["library 16.0TF2.19.1-1+lab3", "library 16.0"]
+    scope = host(*TRIXIE, offers=both, cluster_tpu_shim=True)
+    assert scope["asks_source"] and scope["source_library"] == "16.0"
+    # What is there stays, whichever it is.
+    for version in ("16.0", "16.0tf2.19.1-1"):
+        scope = host(*TRIXIE, "library", f"package {version}", offers=both, cluster_tpu_shim=True)
+        assert not scope["needs_library"], version
+    # No source has Google's: the table's, which needs no shim.
+    assert host(*TRIXIE, cluster_tpu_shim=True)["library_files"] == [BUILDS + "trixie_amd64.deb"]

@@ -1,5 +1,7 @@
 """Requests about versions of a model: their labels, their removal. versions.json: what is known of them beside them."""
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
@@ -28,15 +30,23 @@ class Label(Record):
 
 @dataclass(eq=False, repr=False)
 class VersionsFile(Record):
-    """versions.json of a model. `last`: the highest number that was removed, not to be given again by itself."""
+    """versions.json of a model. `last`: the highest number that was removed, not to be given again by itself; `sum`: of
+    all this, so that a label that a disk has changed is not believed."""
 
     format: int = FORMAT
     last: int = 0
     labels: Dict[str, Label] = field(default_factory=dict)
+    sum: str = ""
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
             raise WireError("format %d; this program reads %d" % (self.format, FORMAT), ".format")
+
+    def right_sum(self) -> str:
+        """The sha256 of its fields but `sum`, as JSON with sorted keys and without spaces."""
+        fields = {name: value for name, value in vars(self).items() if name != "sum"}
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), default=vars)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 @dataclass(eq=False, repr=False)
