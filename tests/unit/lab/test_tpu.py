@@ -25,6 +25,7 @@ import made_models
 from ai_edge_litert import schema_py_generated as schema
 from graphs import End, Step, build, metadata
 
+from clusteradm import shipped
 from clusteradm.errors import UsageError
 from clusteradm.lab import compiler, digits, hardware, tpu_package
 from clusteradm.lab.device.__main__ import Model
@@ -43,6 +44,12 @@ class Bench:
     library: Path
     apex: Path
     device: subprocess.Popen[bytes]
+
+    def wait_until_free(self) -> None:
+        """Wait until the device has noticed that its owner is gone."""
+        deadline = time.monotonic() + 30
+        while (self.apex / "is_device_owned").read_text() != "0\n" and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def run(self, code: str) -> dict[str, object]:
         """Run Python that prints one JSON document, with LIBRARY and COMPILED set."""
@@ -124,6 +131,47 @@ def test_the_old_library_ends_the_process_of_a_new_runtime(bench: Bench, tmp_pat
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (-signal.SIGSEGV, "loaded\n")
+    bench.wait_until_free()
+
+
+def test_behind_the_shim_the_old_library_answers_as_the_cpu(bench: Bench, tmp_path: Path) -> None:
+    """templates/node/opt/clusteradm/shim: what bootstrap builds where the inventory has cluster_tpu_shim."""
+    places = {"SOCKETS": bench.folder / "sockets", "CLASS": bench.apex.parent, "DEV": bench.folder / "dev"}
+    tpu_package.compile_library(tmp_path / "old.so", places, old=True)
+    source = shipped.TEMPLATES / "node/opt/clusteradm/shim/libedgetpu.c.j2"
+    (tmp_path / "shim.c").write_text(source.read_text(encoding="utf-8").replace("{{ managed }}", ""))
+    build = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden"]
+    library = f'-DLIBRARY="{tmp_path}/old.so"'
+    subprocess.run([*build, library, "-o", f"{tmp_path}/shim.so", f"{tmp_path}/shim.c", "-ldl"], check=True)
+    found = bench.run(f"""
+        import ctypes, numpy
+        SHIM = {str(tmp_path / "shim.so")!r}
+        same = 0
+        tpu = Interpreter(COMPILED, experimental_delegates=[load_delegate(SHIM, {{"device": "pci:0"}})])
+        cpu = Interpreter({str(MODEL)!r})
+        for one in (tpu, cpu):
+            one.allocate_tensors()
+        for seed in range(3):
+            answers = []
+            for one in (tpu, cpu):
+                put = one.get_input_details()[0]
+                image = numpy.random.default_rng(seed).integers(0, 128, put["shape"], put["dtype"])
+                one.set_tensor(put["index"], image)
+                one.invoke()
+                answers.append(one.get_tensor(one.get_output_details()[0]["index"]))
+            same += bool((answers[0] == answers[1]).all())
+        library = ctypes.CDLL(SHIM)
+        library.edgetpu_version.restype = ctypes.c_char_p
+        refused = False
+        try:
+            load_delegate(SHIM, {{"device": "pci:7"}})
+        except ValueError:
+            refused = True
+        version = library.edgetpu_version().decode()
+        print(json.dumps({{"same": same, "version": version, "refused": refused}}))
+    """)
+    assert (found["same"], found["refused"]) == (3, True)
+    assert "SIMULATED" in str(found["version"])
 
 
 def test_the_counters_follow_and_the_device_is_free_again(bench: Bench) -> None:
