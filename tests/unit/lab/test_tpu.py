@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("ai_edge_litert")
 
@@ -32,6 +33,7 @@ from clusteradm.lab.device.__main__ import Model
 from clusteradm.lab.topology import boards
 from clusteradm.models.labels import embedded
 from clusteradm.models.tflite.inspect import inspect
+from clusteradm.playbook import Templates
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
 
@@ -172,6 +174,37 @@ def test_behind_the_shim_the_old_library_answers_as_the_cpu(bench: Bench, tmp_pa
     """)
     assert (found["same"], found["refused"]) == (3, True)
     assert "SIMULATED" in str(found["version"])
+
+
+@pytest.mark.parametrize("padded", [True, False], ids=["comes through", "crashes"])
+def test_bootstrap_keeps_a_shim_that_comes_through_its_trial(bench: Bench, tmp_path: Path, padded: bool) -> None:
+    """The script of playbooks/shim.yml, for folders of this test; one that pads nothing shows what a crash leaves."""
+    places = {"SOCKETS": bench.folder / "sockets", "CLASS": bench.apex.parent, "DEV": bench.folder / "dev"}
+    tpu_package.compile_library(tmp_path / "old.so", places, old=True)
+    (play,) = yaml.safe_load((shipped.PLAYBOOKS / "shim.yml").read_text(encoding="utf-8"))
+    (script,) = [task["ansible.builtin.shell"] for task in play["tasks"] if task["name"].startswith("Build the shim")]
+    folder, library = tmp_path / "shim", tmp_path / "lib/libedgetpu.so.1"
+    for each in (folder, library.parent):
+        each.mkdir()
+    library.write_text("of before")
+    values = {"shim_folder": folder, "shim_library": library, "real": tmp_path / "old.so", "made_of": "5eed"}
+    script = Templates().string(script, {"user_name": "x", **{name: str(value) for name, value in values.items()}})
+    script = script.replace("runuser -u x -- ", "").replace("/opt/clusteradm/bin/python3", sys.executable)
+    for name in ("libedgetpu.c", "try.py"):
+        text = (shipped.TEMPLATES / f"node/opt/clusteradm/shim/{name}.j2").read_text(encoding="utf-8")
+        text = text.replace("/usr/share/libedgetpu1-std/trial_edgetpu.tflite", str(bench.folder / "compiled.tflite"))
+        if not padded:
+            text = text.replace("memset(&longer, 0,", "memset(&longer, 0xff,")
+        (folder / name).write_text(text.replace("{{ managed }}", ""))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert not (folder / "new").exists()
+    if padded:
+        assert done.returncode == 0, done.stderr
+        assert library.stat().st_size > 1000 and (folder / "made-of").read_text() == "5eed\n"
+    else:
+        assert done.returncode == 128 + signal.SIGSEGV
+        assert not library.exists() and not (folder / "made-of").exists()
+    bench.wait_until_free()
 
 
 def test_the_counters_follow_and_the_device_is_free_again(bench: Bench) -> None:
