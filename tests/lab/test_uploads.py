@@ -56,7 +56,7 @@ def test_an_upload_may_be_killed_at_any_moment(cluster: Cluster, large: Path) ->
         how = "power" if number == KILLS // 2 else ("admin", "node")[number % 2]
         process = cluster.start(*words(2 + number))
         if number % 4:  # from the first chunk on: while it is sent, published, verified; else while it connects
-            cluster.on("head", "timeout", "60", "sh", "-c", ARRIVES, check=False)
+            cluster.on("head", "timeout", "10", "sh", "-c", ARRIVES, check=False)
         time.sleep(chance.uniform(0, 1))
         if how == "admin":
             process.kill()
