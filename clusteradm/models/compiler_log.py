@@ -174,7 +174,7 @@ class Log:
 
 
 def parse(text: str, where: str) -> list[Log]:
-    """The compilations in a log, one for each model. Raises UsageError for what is no log, or one of too many models."""
+    """The compilations in a log, one for each model. Raises UsageError for what is no log, or of too many."""
     found: list[_Part] = []
     common = _Part()  # what a run says before its first model is about all of them
     named = False
