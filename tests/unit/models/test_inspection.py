@@ -261,3 +261,13 @@ def test_the_graph_is_that_of_the_generated_reader(digits: bytes) -> None:
     assert [one.outputs for one in found.operations] == [tuple(one.outputs) for one in other.operators]
     assert [one.shape for one in found.tensors] == [tuple(one.shape) for one in other.tensors]
     assert cost.operation_macs(found, found.operations[0]) == 0  # QUANTIZE
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_scalars_where_an_operation_takes_more(count: int) -> None:
+    names = [name for name in vars(schema.BuiltinOperator) if name.isupper() and name not in ("CUSTOM", "DELEGATE")]
+    for name in names:
+        made = Made()
+        inputs = [made.tensor((), "int8"), *(made.weights() for _ in range(count - 1))]
+        made.add(name, inputs, [made.tensor((), "int8")])
+        assert report_of(made, inputs[:1], [count]).macs in (0, 1)
