@@ -11,6 +11,8 @@ from clusteradm.node.spec.wire.versions import LABEL, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
 ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING = "added", "repaired", "unchanged", "taken", "lacking"
+# Instead of a sha256, with the reason behind it: the file is there and cannot be read.
+UNREADABLE = "unreadable"
 
 
 @dataclass(eq=False, repr=False)
