@@ -24,6 +24,7 @@ from clusteradm.node.spec.wire.repository import (
     REPAIRED,
     TAKEN,
     UNCHANGED,
+    UNREADABLE,
     Addition,
     AddModel,
     Digests,
@@ -65,7 +66,7 @@ def verify(request: VerifyModel) -> Digests:
     while True:
         found: Dict[str, Optional[str]] = as_user(request.user, work)
         if None not in found.values() or time.monotonic() > end:
-            load = request.load if found.get(MODEL) is not None else None
+            load = None if (found.get(MODEL) or UNREADABLE).startswith(UNREADABLE) else request.load
             model = os.path.join(request.path, MODEL)
             tried = loading.trial(request.user, model, load) if load else loading.Trial(False)
             return Digests(found, tried.tried, tried.refused)

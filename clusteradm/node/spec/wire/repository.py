@@ -42,8 +42,8 @@ class AddModel(Request[Addition]):
 
 @dataclass(eq=False, repr=False)
 class Digests(Record):
-    """The sha256 of each file, None where it is not there. `tried`: whether the host's runtime could try to load the
-    model; `refused`: why it cannot load it."""
+    """The sha256 of each file, None where it is not there, "unreadable: REASON" where it cannot be read. `tried`:
+    whether the host's runtime could try to load the model; `refused`: why it cannot load it."""
 
     sha256: Dict[str, Optional[str]]
     tried: bool = False
