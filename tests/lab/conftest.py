@@ -42,7 +42,6 @@ GROUPS = {
         "test_health_faults.py",
         "test_remedies.py",
         "test_infer.py",
-        "test_shim.py",
     ),
     "agreement": ("test_ansible_agrees.py",),
     # Boards that stay bare.

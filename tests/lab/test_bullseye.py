@@ -89,7 +89,7 @@ def dev_board(old_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> str:
     shared = old_lab.places.root / "nodes/w1/shared"
     shutil.copy(pycoral(tmp_path_factory.mktemp("pycoral")), shared)
     (library,) = (
-        image.build(SUITES["bullseye"], cache.Cache(cache.default_root()), print)
+        image.build(SUITES["bullseye"], cache.Cache(cache.default_root()), print, ())
         .web["tpu"]
         .glob(f"pool/*_{tpu_package.OLD_VERSION}_*.deb")
     )
@@ -132,7 +132,7 @@ def test_bootstrap_health_and_a_second_run(old_lab: Lab, dev_board: str) -> None
 def test_each_row_of_the_table_computes(old_lab: Lab, dev_board: str, tmp_path: Path) -> None:
     """The board keeps its pycoral and its library; the head has LiteRT and a rebuilt one. Both compute one job."""
     document = clusteradm(old_lab, "health")
-    runtimes = {one["subject"]: one["cause"] for one in document["findings"] if one["check"] == "runtime"}
+    runtimes = {one["subject"]: one["detail"] for one in document["findings"] if one["check"] == "runtime"}
     assert f"libedgetpu {tpu_package.OLD_VERSION}" in runtimes[dev_board] and "pycoral" in runtimes[dev_board]
     assert f"libedgetpu {tpu_package.VERSION}" in runtimes["head"] and "ai-edge-litert 2.1.0" in runtimes["head"]
     assert "crashes" not in str(document)
