@@ -33,7 +33,6 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of this test, and no pauses."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "PAUSES", (0.0,) * 4)
-    monkeypatch.setattr(download, "SECONDS", 0.2)
 
 
 def stored(hosts: FakeHosts, times: int = 1) -> None:
@@ -45,8 +44,9 @@ def stored(hosts: FakeHosts, times: int = 1) -> None:
 
 
 def test_a_model_is_fetched_once_whatever_the_server_does(
-    hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]
+    hosts: FakeHosts, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(download, "SECONDS", 1.0)  # of the silence
     stored(hosts, 2)
     # Cut off in the middle, then silent after some bytes; then it serves the rest.
     server = Server(MODEL, acts=[lies.whole(sent=20_000), lies.stall(30_000)])
