@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,21 +22,22 @@ OnLine = Callable[[Host, bytes], None]
 
 
 class Source:
-    """A file or pipe that is read once, for many readers. What was read is kept, as a host may begin later."""
+    """A file or pipe that is read once, for many readers, each at its own pace, by way of a temporary file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._chunks: list[bytes] = []
+        self._spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as somebody reads
+        self._size = 0
         self._ended = False
         self._changed = threading.Condition()
         threading.Thread(target=self._read, name="clusteradm-input", daemon=True).start()
 
     def _read(self) -> None:
-        chunk = b""
         with contextlib.suppress(OSError):
             while chunk := os.read(self._file.fileno(), _CHUNK):
+                self._spool.write(chunk)
                 with self._changed:
-                    self._chunks.append(chunk)
+                    self._size += len(chunk)
                     self._changed.notify_all()
         with self._changed:
             self._ended = True
@@ -44,12 +45,15 @@ class Source:
 
     def chunks(self) -> Iterator[bytes]:
         """All of it from the start, as it comes."""
-        for place in itertools.count():
+        place = 0
+        while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ended or len(self._chunks) > place)  # noqa: B023 - called at once
-                if len(self._chunks) <= place:
-                    return
-                chunk = self._chunks[place]
+                self._changed.wait_for(lambda: self._ended or self._size > place)  # noqa: B023 - called at once
+                left = self._size - place
+            if not left:
+                return
+            chunk = os.pread(self._spool.fileno(), min(left, _CHUNK), place)
+            place += len(chunk)
             yield chunk
 
 
@@ -84,10 +88,11 @@ def run(
 
 
 def _feed(stream: ShellStream, source: Source | None) -> None:
-    # An error: the command takes no input, or has ended; or the host is gone, which shows where its output is read.
-    with contextlib.suppress(OSError):
+    try:
         for chunk in source.chunks() if source is not None else ():
-            stream.write(chunk)
+            stream.write(chunk, patient=True)
+    except OSError:
+        return  # the command has ended, or closed its input; or the host is gone, which shows where its output is read
     stream.end_input()
 
 

@@ -16,6 +16,7 @@ from clusteradm.errors import UsageError
 MOST_BYTES = 4 << 20
 _MOST_LINES = 100_000
 _MOST_OPERATIONS = 4096
+_MOST_MODELS = 1000
 _MOST_TEXT = 300
 MAPPED = "Mapped to Edge TPU"
 
@@ -123,6 +124,8 @@ _FIELDS = {
 }
 _ROW = re.compile(r"([A-Za-z][\w.-]{0,99})[ \t]+(\d{1,9})[ \t]+(\S.*)")
 _VERSION = re.compile(r"Edge TPU Compiler version (\S{1,50})")
+_DONE = re.compile(r"compiled successfully|Compilation succeeded")
+_FAILED = re.compile(r"Compilation failed|Internal compiler error|^ERROR|Invalid model")
 # Runtime that a compiler's models need at least (libedgetpu's release notes; google-coral/edgetpu#435).
 _RUNTIMES = (("16.", 14), ("15.", 13), ("14.", 13), ("2.1.", 13), ("2.0.29", 13), ("2.0.26", 12))
 
@@ -171,18 +174,26 @@ class Log:
 
 
 def parse(text: str, where: str) -> list[Log]:
-    """The compilations in a log, one for each model. Raises UsageError for what is no log of the compiler."""
-    lines = [line.strip()[:_MOST_TEXT] for line in text.splitlines()[:_MOST_LINES]]
-    found: list[list[str]] = []
-    for line in lines:
+    """The compilations in a log, one for each model. Raises UsageError for what is no log, or of too many."""
+    found: list[_Part] = []
+    common = _Part()  # what a run says before its first model is about all of them
+    named = False
+    for whole in text.splitlines()[:_MOST_LINES]:
+        line = whole.strip()[:_MOST_TEXT]
         if _VERSION.search(line) or not found:
-            found.append([])
-        elif _begins_another(line, found[-1]):
-            # What it said before the first of them is about all.
-            first = next(number for number, one in enumerate(found[-1]) if one.startswith("Input model: "))
-            found.append(found[-1][:first])
-        found[-1].append(line)
-    logs = [_log(part) for part in found]
+            found.append(_Part())
+            named = False
+        if line.startswith("Input model: "):
+            if named:
+                found.append(common.copy())
+            else:
+                common, named = found[-1].copy(), True
+        if len(found) > _MOST_MODELS:
+            raise UsageError(
+                f"a log of more than {_MOST_MODELS:,} compilations", where=where, next_step="give a part of it"
+            )
+        found[-1].read(line)
+    logs = [part.log() for part in found]
     logs = [log for log in logs if log.compiled or log.failure or log.rows]
     if not logs:
         raise UsageError(
@@ -193,39 +204,61 @@ def parse(text: str, where: str) -> list[Log]:
     return logs
 
 
-def _begins_another(line: str, before: list[str]) -> bool:
-    """Whether a model of its own begins, of several that one run compiles."""
-    return line.startswith("Input model: ") and any(one.startswith("Input model: ") for one in before)
+class _Part:
+    """What the lines about one model say."""
 
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._rows: list[Row] = []
+        self._done = self._failed = False
+        self._reason = len(_FAILURES)  # place in _FAILURES: the first of them says most
+        self._words = ""
 
-def _log(lines: list[str]) -> Log:
-    values: dict[str, Any] = {}
-    rows: list[Row] = []
-    for line in lines:
+    def copy(self) -> _Part:
+        """The same, to be read on; without the operations, which are of one model."""
+        other = _Part()
+        other.__dict__.update(self.__dict__, _values=dict(self._values), _rows=[])
+        return other
+
+    def read(self, line: str) -> None:
+        """Take in one line more."""
+        self._done = self._done or bool(_DONE.search(line))
+        self._failed = self._failed or bool(_FAILED.search(line))
+        known = (place for place, (text, _, _) in enumerate(_FAILURES[: self._reason]) if text in line)
+        self._reason = next(known, self._reason)
+        if not self._words and line.startswith(("Compilation failed:", "ERROR")):
+            self._words = line
         version = _VERSION.search(line)
         if version:
-            values["version"] = version[1]
-            values["min_runtime"] = next((number for start, number in _RUNTIMES if version[1].startswith(start)), None)
+            runtimes = (number for start, number in _RUNTIMES if version[1].startswith(start))
+            self._values.update(version=version[1], min_runtime=next(runtimes, None))
         name, colon, value = line.partition(":")
         if colon and name in _FIELDS:
             field = _FIELDS[name]
-            known = _value(field, value.strip())
-            if known is not None:
-                values[field] = known
-            continue
+            number = _value(field, value.strip())
+            if number is not None:
+                self._values[field] = number
+            return
         row = _ROW.fullmatch(line)
-        if row and len(rows) < _MOST_OPERATIONS and not line.startswith("Model compiled"):
-            meaning, mend = _explained(row[3])
-            rows.append(Row(row[1], int(row[2]), row[3], meaning, mend))
-    whole = "\n".join(lines)
-    failed = re.search(r"Compilation failed|Internal compiler error|^ERROR|Invalid model", whole, re.MULTILINE)
-    done = re.search(r"compiled successfully|Compilation succeeded", whole) or values.get("on_tpu") is not None
-    if rows and "on_tpu" not in values:
-        values["on_tpu"] = sum(row.count for row in rows if row.mapped)
-        values["on_cpu"] = sum(row.count for row in rows if not row.mapped)
-    compiled = bool(done or (rows and not failed))
-    failure, mend = ("", "") if compiled or not failed else _failure(lines)
-    return Log(compiled=compiled, failure=failure, mend=mend, rows=tuple(rows), **values)
+        if row and len(self._rows) < _MOST_OPERATIONS and not line.startswith("Model compiled"):
+            self._rows.append(Row(row[1], int(row[2]), row[3], *_explained(row[3])))
+
+    def log(self) -> Log:
+        """The compilation."""
+        values, rows = dict(self._values), tuple(self._rows)
+        done = self._done or values.get("on_tpu") is not None
+        if rows and "on_tpu" not in values:
+            values["on_tpu"] = sum(row.count for row in rows if row.mapped)
+            values["on_cpu"] = sum(row.count for row in rows if not row.mapped)
+        compiled = done or bool(rows and not self._failed)
+        failure, mend = ("", "") if compiled or not self._failed else self._failure()
+        return Log(compiled=compiled, failure=failure, mend=mend, rows=rows, **values)
+
+    def _failure(self) -> tuple[str, str]:
+        """Why the compiler failed, and what to do: by the line that says most."""
+        if self._reason < len(_FAILURES):
+            return _FAILURES[self._reason][1:]
+        return self._words or "the compiler does not say why", "clusteradm model inspect says what it cannot map"
 
 
 def _value(field: str, text: str) -> Any:
@@ -244,15 +277,6 @@ def _explained(status: str) -> tuple[str, str]:
         if status.startswith(begin):
             return meaning, mend
     return f'the compiler says "{status}"', "look for this text in the issues of google-coral/edgetpu"
-
-
-def _failure(lines: list[str]) -> tuple[str, str]:
-    """Why the compiler failed, and what to do: by the line that says most."""
-    for text, meaning, mend in _FAILURES:
-        if any(text in line for line in lines):
-            return meaning, mend
-    words = [line for line in lines if line.startswith(("Compilation failed:", "ERROR"))]
-    return (words[0] if words else "the compiler does not say why"), "clusteradm model inspect says what it cannot map"
 
 
 def advice(log: Log) -> Iterator[str]:

@@ -41,10 +41,10 @@ class Stream(Protocol):
     def read(self, timeout: float | None) -> bytes:
         """Some bytes; b"" at the end. Raises TimeoutError, or another OSError if the connection is lost."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, patient: bool = False) -> None:
         """Write all of the data. Raises TimeoutError if it is not taken within WRITE_SECONDS, or another OSError.
 
-        Then part of it may be written.
+        Then part of it may be written. `patient`: as long as the program lives and the host answers.
         """
 
     def end_input(self) -> None:
@@ -190,8 +190,8 @@ class ChannelStream:
                 self._keep_stderr()
                 return data
 
-    def write(self, data: bytes) -> None:
-        deadline = time.monotonic() + WRITE_SECONDS
+    def write(self, data: bytes, patient: bool = False) -> None:
+        deadline = None if patient else time.monotonic() + WRITE_SECONDS
         start = 0
         while start < len(data):
             try:
@@ -200,7 +200,7 @@ class ChannelStream:
                 self._check()
             except (EOFError, paramiko.SSHException) as error:
                 raise ConnectionError(str(error)) from error
-            if start < len(data) and time.monotonic() >= deadline:
+            if start < len(data) and deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError
 
     def end_input(self) -> None:
@@ -278,13 +278,15 @@ class ProcessStream:
                 raise TimeoutError
             return os.read(self._stdout.fileno(), _CHUNK)
 
-    def write(self, data: bytes) -> None:
-        deadline = time.monotonic() + WRITE_SECONDS
+    def write(self, data: bytes, patient: bool = False) -> None:
+        deadline = None if patient else time.monotonic() + WRITE_SECONDS
         with _closed_is_lost():
             while data:
-                if not select.select([], [self._stdin], [], max(0.0, deadline - time.monotonic()))[1]:
+                left = _SLICE if deadline is None else min(_SLICE, max(0.0, deadline - time.monotonic()))
+                if select.select([], [self._stdin], [], left)[1]:
+                    data = data[os.write(self._stdin.fileno(), data) :]
+                elif deadline is not None and time.monotonic() >= deadline:
                     raise TimeoutError
-                data = data[os.write(self._stdin.fileno(), data) :]
 
     def end_input(self) -> None:
         with contextlib.suppress(OSError):

@@ -81,7 +81,7 @@ def operation_macs(graph: Graph, operation: Operation) -> int:
 def _recurrent(name: str, inputs: list[Tensor | None]) -> int:
     """Each weight matrix is used once for each step of each sequence."""
     fed = inputs[0]
-    if fed is None or not fed.size:
+    if fed is None or not fed.shape or not fed.size:  # a scalar has no steps, but a size of 1
         return 0
     steps = prod(fed.shape[:-1]) if name in _SEQUENCES else fed.shape[0]
     weights = sum(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from clusteradm.errors import UsageError
@@ -134,3 +136,25 @@ def test_a_log_without_end_is_bounded() -> None:
     (log,) = parse("Edge TPU Compiler version 16.0\n" + "CONV_2D 1 Mapped to Edge TPU\n" * 200_000, "log")
     assert len(log.rows) == 4096
     assert isinstance(log, Log) and log.to_json()["on_tpu"] == 4096
+
+
+def test_time_is_linear_in_the_length_of_a_log() -> None:
+    started = time.process_time()
+    before = "Edge TPU Compiler version 16.0\nModel compiled successfully in 1 ms.\n"
+    found = parse(before + "a\n" * 30_000 + "".join(f"Input model: m{n}.tflite\n" for n in range(1000)), "log")
+    assert [log.input for log in found] == [f"m{n}.tflite" for n in range(1000)]
+    assert all(log.compiled and log.version == "16.0" for log in found)
+    assert time.process_time() - started < 5
+
+
+def test_a_log_of_too_many_models() -> None:
+    with pytest.raises(UsageError, match=r"a log of more than 1,000 compilations"):
+        parse("a\n" * 8000 + "Input model: x\n" * 2000, "log")
+    with pytest.raises(UsageError, match=r"a log of more than 1,000 compilations"):
+        parse("Edge TPU Compiler version 16.0\nInternal compiler error\n" * 1001, "log")
+
+
+def test_operations_before_a_second_model_are_the_first_ones() -> None:
+    text = "Edge TPU Compiler version 16.0\nCONV_2D 1 Mapped to Edge TPU\nInput model: a\nInput model: b\n"
+    (log,) = parse(text, "log")
+    assert (log.input, len(log.rows)) == ("a", 1)

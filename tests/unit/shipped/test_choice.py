@@ -189,3 +189,27 @@ def test_with_the_shim_a_library_that_does_not_fit_is_what_is_wanted() -> None:
         assert not scope["needs_library"], version
     # No source has Google's: the table's, which needs no shim.
     assert host(*TRIXIE, cluster_tpu_shim=True)["library_files"] == [BUILDS + "trixie_amd64.deb"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "wants", "makes"),
+    [
+        (True, ["real /usr/lib/libedgetpu.so.1", "package 16.0"], True, True),
+        (True, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0", "made {made_of}"], True, False),
+        # Of another library, or another runtime.
+        (True, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0", "made 5eed"], True, True),
+        # What fits needs none, and a file of no package is not judged.
+        (True, ["real /usr/lib/libedgetpu.so.1", "package 16.0tf2.19.1-1"], False, False),
+        (True, ["placed", "real /usr/local/lib/libedgetpu.so.1"], False, False),
+        (True, ["package 16.0"], False, False),
+        (False, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0"], False, False),
+    ],
+)
+def test_where_the_shim_is_wanted_and_made(asked: bool, said: list[str], wants: bool, makes: bool) -> None:
+    (play,) = yaml.safe_load((shipped.PLAYBOOKS / "shim.yml").read_text(encoding="utf-8"))
+    scope = host(
+        *TRIXIE, "library", "package 16.0", cluster_tpu_shim=asked, **play["vars"], shim={"stdout_lines": said}
+    )
+    scope["shim_source"] = "source"
+    said[:] = [line.replace("{made_of}", scope["made_of"]) for line in said]
+    assert (bool(scope["wants_shim"]), bool(scope["makes_shim"])) == (wants, makes)

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from clusteradm.cli import main
+from clusteradm.fleet import commands
+from clusteradm.fleet.commands import Source
 
 from .conftest import Start
 from .test_enroll_command import inventory
@@ -78,6 +80,43 @@ def test_standard_input_goes_to_every_host_as_it_comes(file: str) -> None:
     assert subprocess.run(command, stdin=reader, cwd=ROOT, timeout=30, capture_output=True).returncode == 0
     os.close(writer)
     os.close(reader)
+
+
+class Slow:
+    """A command that takes its input slowly, and never more than a piece."""
+
+    def __init__(self) -> None:
+        self.taken, self.ended = bytearray(), False
+
+    def write(self, data: bytes, patient: bool = False) -> None:
+        assert patient, "there is no limit to how late a command reads"
+        self.taken += data
+
+    def end_input(self) -> None:
+        self.ended = True
+
+
+def test_what_a_command_reads_late_is_kept_on_the_disk(tmp_path: Path) -> None:
+    data = os.urandom(1 << 20)
+    (tmp_path / "data").write_bytes(data)
+    with open(tmp_path / "data", "rb") as file:
+        source = Source(file)
+        for _ in range(2):
+            slow = Slow()
+            commands._feed(slow, source)  # type: ignore[arg-type]
+            assert bytes(slow.taken) == data and slow.ended
+
+
+def test_an_input_that_ends_by_an_error_is_no_end_of_input(tmp_path: Path) -> None:
+    class Gone(Slow):
+        def write(self, data: bytes, patient: bool = False) -> None:
+            raise ConnectionError("the host stopped answering")
+
+    (tmp_path / "data").write_bytes(b"x")
+    with open(tmp_path / "data", "rb") as file:
+        gone = Gone()
+        commands._feed(gone, Source(file))  # type: ignore[arg-type]
+    assert not gone.ended
 
 
 def test_what_a_host_prints_is_no_command_to_the_terminal(file: str, capsys: pytest.CaptureFixture[str]) -> None:
