@@ -143,6 +143,25 @@ def test_a_source_of_the_inventory_is_asked_on_every_host() -> None:
     assert host(*TRIXIE, offers=both[1:], **own)["files"] == [BUILDS + "trixie_amd64.deb", DRIVER]
 
 
+def test_a_source_of_somebody_else_is_left_alone() -> None:
+    """On a Python that the maker's packages do not fit, its key is not fetched, and only clusteradm's file goes."""
+    (play,) = [
+        play
+        for play in yaml.safe_load((shipped.PLAYBOOKS / "tpu.yml").read_text(encoding="utf-8"))
+        if play.get("name") == "Package source of the TPUs"
+    ]
+    (removes,) = (task["when"] for task in play["tasks"] if "nothing comes from it" in task["name"])
+    for lines, asked, removed in (
+        ((*BOOKWORM, "source"), False, False),
+        ((*BOOKWORM, "source", "written"), False, True),
+        ((*BULLSEYE, "source", "written"), True, False),
+        ((*MENDEL, "written"), True, False),
+    ):
+        scope = host(*lines)
+        assert scope["needs_source"] == asked, lines
+        assert _TEMPLATES.expression(removes, scope) == removed, lines
+
+
 def test_a_release_that_nothing_is_built_for_is_told_what_helps() -> None:
     scope = host("device", "driver", "python 3.12", "release linuxmint 22", "arch amd64", "kernel 6.8.0")
     assert scope["needs_library"] and scope["files"] == []
