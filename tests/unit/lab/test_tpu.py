@@ -197,13 +197,15 @@ def test_bootstrap_keeps_a_shim_that_comes_through_its_trial(bench: Bench, tmp_p
             text = text.replace("memset(&longer, 0,", "memset(&longer, 0xff,")
         (folder / name).write_text(text.replace("{{ managed }}", ""))
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    assert not (folder / "new").exists()
+    assert not (folder / "new").exists() and not (folder / "why").exists()
     if padded:
         assert done.returncode == 0, done.stderr
         assert library.stat().st_size > 1000 and (folder / "made-of").read_text() == "5eed\n"
     else:
         assert done.returncode == 128 + signal.SIGSEGV
         assert not library.exists() and not (folder / "made-of").exists()
+        # It is not tried again, and the next run says it too.
+        assert (folder / "failed").read_text().splitlines()[:2] == ["failed 5eed", "status 139"]
     bench.wait_until_free()
 
 

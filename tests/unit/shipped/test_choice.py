@@ -143,6 +143,25 @@ def test_a_source_of_the_inventory_is_asked_on_every_host() -> None:
     assert host(*TRIXIE, offers=both[1:], **own)["files"] == [BUILDS + "trixie_amd64.deb", DRIVER]
 
 
+def test_a_source_of_somebody_else_is_left_alone() -> None:
+    """On a Python that the maker's packages do not fit, its key is not fetched, and only clusteradm's file goes."""
+    (play,) = [
+        play
+        for play in yaml.safe_load((shipped.PLAYBOOKS / "tpu.yml").read_text(encoding="utf-8"))
+        if play.get("name") == "Package source of the TPUs"
+    ]
+    (removes,) = (task["when"] for task in play["tasks"] if "nothing comes from it" in task["name"])
+    for lines, asked, removed in (
+        ((*BOOKWORM, "source"), False, False),
+        ((*BOOKWORM, "source", "written"), False, True),
+        ((*BULLSEYE, "source", "written"), True, False),
+        ((*MENDEL, "written"), True, False),
+    ):
+        scope = host(*lines)
+        assert scope["needs_source"] == asked, lines
+        assert _TEMPLATES.expression(removes, scope) == removed, lines
+
+
 def test_a_release_that_nothing_is_built_for_is_told_what_helps() -> None:
     scope = host("device", "driver", "python 3.12", "release linuxmint 22", "arch amd64", "kernel 6.8.0")
     assert scope["needs_library"] and scope["files"] == []
@@ -198,11 +217,18 @@ def test_with_the_shim_a_library_that_does_not_fit_is_what_is_wanted() -> None:
         (True, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0", "made {made_of}"], True, False),
         # Of another library, or another runtime.
         (True, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0", "made 5eed"], True, True),
+        # Taken away by somebody: only the note is there.
+        (True, ["folder", "real /usr/lib/libedgetpu.so.1", "package 16.0", "made {made_of}"], True, True),
+        # The same has failed; another has.
+        (True, ["folder", "real /usr/lib/libedgetpu.so.1", "package 16.0", "failed {made_of}"], True, False),
+        (True, ["folder", "real /usr/lib/libedgetpu.so.1", "package 16.0", "failed 5eed"], True, True),
         # What fits needs none, and a file of no package is not judged.
         (True, ["real /usr/lib/libedgetpu.so.1", "package 16.0tf2.19.1-1"], False, False),
         (True, ["placed", "real /usr/local/lib/libedgetpu.so.1"], False, False),
         (True, ["package 16.0"], False, False),
         (False, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0"], False, False),
+        # Left by one that failed.
+        (False, ["folder", "real /usr/lib/libedgetpu.so.1", "package 16.0", "failed {made_of}"], False, False),
     ],
 )
 def test_where_the_shim_is_wanted_and_made(asked: bool, said: list[str], wants: bool, makes: bool) -> None:
@@ -213,3 +239,14 @@ def test_where_the_shim_is_wanted_and_made(asked: bool, said: list[str], wants: 
     scope["shim_source"] = "source"
     said[:] = [line.replace("{made_of}", scope["made_of"]) for line in said]
     assert (bool(scope["wants_shim"]), bool(scope["makes_shim"])) == (wants, makes)
+    (removes,) = (task["when"] for task in play["tasks"] if task["name"] == "Remove a shim that is not wanted")
+    assert _TEMPLATES.expression(removes, scope) == (not wants and ("placed" in said or "folder" in said))
+    (told,) = (task["ansible.builtin.assert"] for task in play["tasks"] if "ignore_errors" in task)
+    scope["tried"] = {"skipped": True}
+    said += ["status 139", "why it crashed"]
+    has_failed = wants and "failed " + scope["made_of"] in said
+    assert _TEMPLATES.expression(told["that"], scope) == (not has_failed)
+    if has_failed:
+        text = " ".join(_TEMPLATES.string(told["fail_msg"], scope).split())
+        assert "behind the shim failed (signal 11): it crashed. The shim was taken out" in text
+        assert "rm /opt/clusteradm/shim/failed on w1, and run bootstrap again." in text

@@ -12,6 +12,7 @@ from clusteradm import shipped
 from clusteradm.inventory import load
 from clusteradm.playbook import Templates
 from clusteradm.playbook import load as load_playbook
+from clusteradm.playbook.render.conditions import all_hold
 from clusteradm.playbook.render.undefined import strict
 from clusteradm.playbook.run import files
 from clusteradm.playbook.run.planner import Planner
@@ -38,7 +39,12 @@ class Case:
     """One host, w1, whose inspection gave these lines."""
 
     def __init__(
-        self, folder: Path, lines: list[str], variables: str = "", known: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        lines: list[str],
+        variables: str = "",
+        known: dict[str, Any] | None = None,
+        check: bool = False,
     ) -> None:
         path = folder / "inventory.yml"
         path.write_text(INVENTORY % variables)
@@ -49,7 +55,7 @@ class Case:
         state.begin_play(self.play, cluster.hosts)
         self.host = state.hosts["w1"]
         self.host.results["tpu"] = {"stdout_lines": lines}
-        self.planner = Planner(playbook, state, Templates(), check=False, diff=False, limit=None, files=known)
+        self.planner = Planner(playbook, state, Templates(), check=check, diff=False, limit=None, files=known)
 
     def wanted(self) -> list[str]:
         found: list[str] = self.value(files.WANTED)
@@ -106,6 +112,83 @@ def test_what_is_installed_or_of_another_architecture_is_not_fetched(
     known = {"https://a.example/x.deb": {**ENTRY, "architecture": architecture}}
     wanted = Case(tmp_path, [line, *DEBIAN_12], OWN, known).wanted()
     assert ("https://a.example/x.deb" in wanted) == needed
+
+
+FITS = "The inventory's library fits the host's runtime"
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "lines", "variables", "fits"),
+    [
+        ("libedgetpu1-std", "16.0", DEBIAN_12, "", False),
+        ("libedgetpu1-max", "16.0tf2.13.1-1", DEBIAN_12, "", False),
+        # The run before has installed it: the finding is the same, not that a library is to be named.
+        (
+            "libedgetpu1-std",
+            "16.0",
+            [*DEBIAN_12, "library", "package 16.0", "installed libedgetpu1-std 16.0"],
+            "",
+            False,
+        ),
+        ("libedgetpu1-std", "16.0tf2.19.1-1.bookworm", DEBIAN_12, "", True),
+        ("libedgetpu1-std", "16.0", DEBIAN_12, ", cluster_tpu_shim: true", True),
+        ("libedgetpu1-std", "16.0", [*DEBIAN_12[1:]], "", True),  # no TPU
+        ("libedgetpu1-std", "16.0", ["pycoral", *DEBIAN_12[:2], "python 3.9", *DEBIAN_12[3:]], "", True),
+        ("libedgetpu-dev", "16.0", DEBIAN_12, "", True),
+    ],
+)
+def test_a_library_of_the_inventory_that_does_not_fit_is_not_installed(
+    tmp_path: Path, package: str, version: str, lines: list[str], variables: str, fits: bool
+) -> None:
+    known = {"https://a.example/x.deb": {**ENTRY, "package": package, "version": version}}
+    own = "cluster_tpu_packages: [https://a.example/x.deb]" + variables
+    said = Case(tmp_path, lines, own, known).results()[FITS]
+    assert bool(said.get("failed")) != fits
+    if not fits:
+        assert said["msg"].startswith(
+            f"w1: cluster_tpu_packages of the inventory names {package} {version} (https://a.example/x.deb), which "
+            "does not fit ai-edge-litert 2.3.0, the runtime of the host's Python 3.11"
+        )
+
+
+def test_packages_that_depend_on_each_other_are_installed_at_once(tmp_path: Path) -> None:
+    known = {"https://a.example/x.deb": dict(ENTRY), "debs/y.deb": {**ENTRY, "sha256": "b" * 64, "package": "liby"}}
+    case = Case(tmp_path, DEBIAN_12, OWN, known)
+    (task,) = (step.task for step in case.play.steps if step.task.name == "Install the packages")
+    folder = "/var/lib/clusteradm/packages"
+    assert task.loop is None and str(task.args).count("{{ paths }}") == 1
+    assert case.value("paths").split() == [f"{folder}/{'a' * 64}.deb", f"{folder}/{'b' * 64}.deb"]
+    for said, changed in (
+        ("0 upgraded, 0 newly installed, 0 to remove and 3 not upgraded.", False),
+        ("0 upgraded, 0 newly installed, 1 downgraded, 0 to remove and 3 not upgraded.", True),
+        ("1 upgraded, 0 newly installed, 0 to remove and 3 not upgraded.", True),
+        ("10 upgraded, 0 newly installed, 0 to remove and 3 not upgraded.", True),
+    ):
+        scope = {"installed": {"stdout": f"Reading...\n{said}\n"}}
+        assert all_hold(task.changed_when or (), Templates(), scope) == changed, said
+
+
+def test_headers_of_another_name_will_do(tmp_path: Path) -> None:
+    known = {DRIVER: {**ENTRY, "package": "gasket-dkms", "architecture": "all"}}
+    name = "Install the kernel's headers for the driver"
+    lines = DEBIAN_13
+    assert "skipped" not in str(Case(tmp_path, lines, known=known).results()[name])
+    assert "skipped" in str(Case(tmp_path, [*lines, "headers"], known=known).results()[name])
+
+
+def test_check_mode_does_not_name_what_a_source_may_have(tmp_path: Path) -> None:
+    """Which it has, a run sees; check mode does not add it."""
+    bullseye = ["device", "python 3.9", "release debian 11", "arch amd64", "kernel 5.10.0-30-amd64"]
+    assert Case(tmp_path, bullseye, known={}, check=True).wanted() == []
+    assert Case(tmp_path, bullseye, known={}).wanted() == [f"{LIBRARY}.bullseye_amd64.deb", DRIVER]
+    # It is there, and gives nothing.
+    there = Case(tmp_path, [*bullseye, "source"], known={}, check=True)
+    assert there.wanted() == [f"{LIBRARY}.bullseye_amd64.deb", DRIVER]
+    assert Case(tmp_path, DEBIAN_13, known={}, check=True).wanted() == [f"{LIBRARY}.trixie_amd64.deb", DRIVER]
+    # Nor does it refuse what fits the runtime that the source may have.
+    known = {"https://a.example/x.deb": {**ENTRY, "package": "libedgetpu1-std", "version": "16.0"}}
+    own = Case(tmp_path, bullseye, "cluster_tpu_packages: [https://a.example/x.deb]", known, check=True)
+    assert own.wanted() == ["https://a.example/x.deb"] and not own.results()[FITS].get("failed")
 
 
 def test_what_cannot_be_had_fails_the_host_with_the_reason(tmp_path: Path) -> None:

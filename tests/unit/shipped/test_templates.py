@@ -266,3 +266,30 @@ def test_programs_have_no_syntax_error(template: str) -> None:
     else:
         assert program.startswith("#!/opt/clusteradm/bin/python3\n")
         ast.parse(program, feature_version=(3, 7))
+
+
+def test_at_boot_the_last_program_that_has_one_starts_the_jobs(tmp_path: Path) -> None:
+    unit = (shipped.TEMPLATES / "head/etc/systemd/system/clusteradm-jobs.service.j2").read_text(encoding="utf-8")
+    (line,) = [each for each in unit.splitlines() if each.startswith("ExecStart=")]
+    programs = tmp_path / "node"
+    # systemd takes two for one.
+    command = line.removeprefix("ExecStart=").replace("$$", "$").replace("/var/lib/clusteradm/node", str(programs))
+    command = command.replace("/usr/bin/python3 -m clusteradm.node.job.boot", "pwd")
+
+    def started() -> list[str]:
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+        assert done.stderr == ""
+        return [Path(each).name for each in done.stdout.split()]
+
+    assert started() == []
+    # From the oldest to the last; the last has no program that starts jobs, and one was cut while it was sent.
+    for number, name in enumerate(("first", "second", "last", "cut")):
+        folder = programs / name / "clusteradm/node/job"
+        folder.mkdir(parents=True)
+        if name in ("first", "second"):
+            (folder / "boot.py").touch()
+        os.utime(programs / name, (number, number))
+    assert started() == ["second"]
+    (programs / "second/clusteradm/node/job/boot.py").unlink()
+    (programs / "first/clusteradm/node/job/boot.py").unlink()
+    assert started() == []
