@@ -170,8 +170,10 @@ def _labels(content: bytes, model: Model) -> tuple[str, ...]:
 
 
 def _outputs(model: Model, before: Answers, after: Answers) -> Iterator[Output]:
-    for tensor, one, other in zip(model.outputs, before.outputs, after.outputs, strict=False):
-        about = difference(one, other)
+    for number, tensor in enumerate(model.outputs):
+        if number not in before.outputs or number not in after.outputs:
+            continue
+        about = difference(before.outputs[number], after.outputs[number])
         if "mean" in about:
             yield Output(tensor.name, about["mean"], about["worst"], about["low"], about["high"])
 
@@ -200,6 +202,10 @@ def _warnings(tensors: Tensors, about: Report, plan: Plan, before: Answers) -> I
         )
     if plan.truth is not None and not truths.score(before.results, plan.truth, 1):
         yield "the truth names none of the inputs: no accuracy"
+    if before.kept < tensors.count and before.outputs:
+        yield f"only the outputs of the first {before.kept:,} inputs are compared: those of all take too many bytes"
+    elif not before.outputs:
+        yield "the outputs are not compared: they are no numbers, or those of one input take too many bytes"
     ends = {tensor.dtype for tensor in (*about.model.inputs, *about.model.outputs)} - set(EIGHT_BITS)
     if ends:
         yield f"an input or an output is of the type {', '.join(sorted(ends))}: what makes it stays on the CPU"
