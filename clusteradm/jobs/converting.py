@@ -16,8 +16,8 @@ from clusteradm.models import advice
 from clusteradm.models.convert.conversion import conversion, difference
 from clusteradm.models.convert.source import Source
 from clusteradm.models.inspection.report import Report, report
-from clusteradm.models.labels import embedded, parse
 from clusteradm.models.tflite.model import EIGHT_BITS, Model
+from clusteradm.models.upload import labels_inside
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.job import InputForm
 from clusteradm.node.spec.wire.manifest import Feed
@@ -108,7 +108,8 @@ def convert(source: Source, inputs: LocalInputs, plan: Plan, say: Say, progress:
         quantised = folder / "quantised.tflite"
         quantised.write_bytes(content)
         about = report(content, "m.tflite")
-        labels = plan.labels or _labels(content, about.model)
+        problems: list[str] = []
+        labels = plan.labels or labels_inside(content, about.model, problems)
         after_form = advice.form(about.model.inputs[0], _explicit(feed))
 
         def run(path: Path, taken: InputForm, what: str) -> Answers:
@@ -128,7 +129,7 @@ def convert(source: Source, inputs: LocalInputs, plan: Plan, say: Say, progress:
             outputs=tuple(_outputs(model, before, after)),
             same=_same(before, after),
             accuracy=_accuracy(before, after, plan),
-            warnings=tuple(_warnings(tensors, about, plan, before)),
+            warnings=(*_warnings(tensors, about, plan, before), *problems),
         )
 
 
@@ -161,12 +162,6 @@ def _options(form: InputForm, plan: Plan) -> str:
         mean, std = (",".join(f"{value:.10g}" for value in values) for values in (feed.mean or (0.0,), feed.std))
         words = [f"--mean {mean}", f"--std {std}", *words]
     return " ".join(words)
-
-
-def _labels(content: bytes, model: Model) -> tuple[str, ...]:
-    """The labels inside a model; () where it has none."""
-    text = embedded(content, model.metadata.labels if model.metadata else None)
-    return parse(text) if text else ()
 
 
 def _outputs(model: Model, before: Answers, after: Answers) -> Iterator[Output]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,24 @@ def test_what_the_compiler_refuses(inputs: Path, compiler: Path, capsys: pytest.
     assert convert(inputs, "--compile") == 2
     assert "edgetpu_compiler cannot compile it: the compiler gave up" in capsys.readouterr().err
     assert not inputs.with_name("m_edgetpu.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [("one\ntwo\n", "2 labels"), ("item { id: 1 name: 'a' }\nitem { id: 9999999 ", "labels inside it are left out")],
+)
+def test_labels_inside_that_cannot_be_its_own_are_a_warning(
+    labels: str, text: str, inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, archive = inputs.with_name("labelled.tflite"), io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr("labels.txt", labels)
+    source.write_bytes(FLOATS.read_bytes() + archive.getvalue())
+    output = str(inputs.with_name("m.tflite"))
+    assert main(["model", "convert", str(source), "--calibration", str(inputs), "-o", output]) == 0
+    told = capsys.readouterr().err
+    assert "warning: the labels inside it are left out: " in told and text in told
+    assert "give others by --labels" in told
 
 
 def test_without_a_compiler_the_command_to_run_elsewhere(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
