@@ -25,8 +25,8 @@ def available() -> bool:
 
 
 def command(model: Path) -> str:
-    """The command that compiles a model, on a machine that has the compiler."""
-    return shlex.join([PROGRAM, "-s", regular.readable(model)])
+    """The command that compiles a model, on a machine that has the compiler; what it makes is beside the model."""
+    return shlex.join([PROGRAM, "-s", "-o", regular.readable(model.parent), regular.readable(model)])
 
 
 def compile_file(source: Path, target: Path) -> Log:

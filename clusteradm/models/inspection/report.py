@@ -13,7 +13,7 @@ from typing import Any
 
 from clusteradm import regular
 from clusteradm.errors import UsageError
-from clusteradm.models import advice, labels
+from clusteradm.models import advice, edgetpu_compiler, labels
 from clusteradm.models.inspection import cost, edge_tpu, published
 from clusteradm.models.inspection.edge_tpu import Forecast, Obstacle
 from clusteradm.models.inspection.published import Latency
@@ -125,10 +125,7 @@ def report(data: bytes, path: str) -> Report:
     model = inspect(data, path)
     try:
         graphs = graph.read(data)
-        obstacles = tuple(
-            replace(one, mend=one.mend.replace(edge_tpu.FILE, shlex.quote(path)))
-            for one in edge_tpu.obstacles(model, graphs)
-        )
+        obstacles = tuple(replace(one, mend=_mend(one.mend, path)) for one in edge_tpu.obstacles(model, graphs))
         compiled = bool(model.tpu_operations)
         return Report(
             path=path,
@@ -151,6 +148,13 @@ def report(data: bytes, path: str) -> Report:
             where=path,
             next_step=f"it has {len(data)} bytes; copy or convert it again",
         ) from error
+
+
+def _mend(text: str, path: str) -> str:
+    """A remedy with the file that is inspected."""
+    if text == edge_tpu.COMPILE:
+        return edgetpu_compiler.command(Path(path))
+    return text.replace(edge_tpu.FILE, shlex.quote(path))
 
 
 def _task(model: Model, graphs: tuple[graph.Graph, ...], path: str) -> Task:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clusteradm.cli import model_convert
 from clusteradm.cli.main import main
 from clusteradm.models import edgetpu_compiler
 from clusteradm.models.tflite.inspect import inspect
@@ -76,7 +78,7 @@ def test_convert(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[3].split()[:2] == ["bytes", "285,416"]
     assert "on an Edge TPU: at most 10 of 10 operations" in lines
     assert lines[-1].startswith(
-        f"next: edgetpu_compiler -s {inputs.with_name('m.tflite')}, then clusteradm deploy-model "
+        f"next: edgetpu_compiler -s -o {inputs.parent} {inputs.with_name('m.tflite')}, then clusteradm deploy-model "
     )
     assert "warning: calibrated with 12 inputs only" in told.err
     found = inspect(inputs.with_name("m.tflite").read_bytes(), "m")
@@ -104,6 +106,17 @@ def test_what_the_compiler_refuses(inputs: Path, compiler: Path, capsys: pytest.
     assert not inputs.with_name("m_edgetpu.tflite").exists()
 
 
+def test_commands_that_are_printed_are_for_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("my models/it's.tflite")
+    first, then = model_convert._next(path, "--mean 0 --std 255").split(", then ")
+    assert shlex.split(first) == ["edgetpu_compiler", "-s", "-o", "my models", str(path)]
+    compiled = ["my models/it's_edgetpu.tflite", "--name", "NAME", "--mean", "0", "--std", "255"]
+    assert shlex.split(then) == ["clusteradm", "deploy-model", *compiled]
+    monkeypatch.setattr(model_convert, "_is_lab", lambda: True)
+    first, _ = model_convert._next(path, "").split(", then ")
+    assert shlex.split(first) == ["clusteradm", "lab", "compile-model", str(path)]
+
+
 @pytest.mark.parametrize(
     ("labels", "text"),
     [("one\ntwo\n", "2 labels"), ("item { id: 1 name: 'a' }\nitem { id: 9999999 ", "labels inside it are left out")],
@@ -126,7 +139,7 @@ def test_without_a_compiler_the_command_to_run_elsewhere(inputs: Path, capsys: p
     assert convert(inputs, "--compile") == 2
     told = capsys.readouterr().err
     assert f"m.tflite is written, but {edgetpu_compiler.PROGRAM} is not on this machine's PATH" in told
-    assert f"edgetpu_compiler -s {inputs.with_name('m.tflite')}\n" in told
+    assert f"edgetpu_compiler -s -o {inputs.parent} {inputs.with_name('m.tflite')}\n" in told
 
 
 def test_in_a_lab_its_compiler(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_real_models(test_data: Path, name: str) -> None:
     assert found.forecast is not None
     values = (found.task.kind, found.parameters, found.macs, found.forecast.mapped, found.forecast.total)
     assert values == REAL[name]
-    assert found.obstacles[-1].mend == f"edgetpu_compiler -s {name}"
+    assert found.obstacles[-1].mend == f"edgetpu_compiler -s -o . {name}"
 
 
 def test_compiled_models(test_data: Path) -> None:
@@ -101,6 +102,12 @@ def test_the_digits(digits: bytes) -> None:
     assert (found.task.kind, found.parameters, found.macs) == ("classifier", 70_122, 5_532_544)
     assert texts(found) == ["it is not compiled: an Edge TPU runs compiled models"]
     json.dumps(found.to_json())
+
+
+def test_the_command_that_compiles_is_for_a_shell_and_writes_beside_the_model(digits: bytes) -> None:
+    (obstacle,) = report(digits, "my models/it's.tflite").obstacles
+    words = ["edgetpu_compiler", "-s", "-o", "my models", "my models/it's.tflite"]
+    assert shlex.split(obstacle.mend) == words
 
 
 def test_multiply_accumulates_by_hand() -> None:
