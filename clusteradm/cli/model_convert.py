@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     _check_output(args.output)
     with _steps() as progress:
-        done = converting.convert(source, inputs, plan, show.message, progress)
+        done = converting.convert(source, inputs, plan, args.output, show.message, progress)
     try:
         atomic.write(args.output, done.content)
     except OSError as error:
@@ -101,7 +101,6 @@ def _run(args: argparse.Namespace) -> int:
     compiled, log = _compiled(args) if args.compile else (None, None)
     if args.json:
         body: dict[str, Any] = {"output": str(args.output), **done.to_json()}
-        body["model"]["file"] = str(args.output)
         body["compiled"] = str(compiled) if compiled else None
         body["log"] = log.to_json() if log else None
         show.json_document("model convert", body)

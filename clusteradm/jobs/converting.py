@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from clusteradm import regular
 from clusteradm.jobs import truth as truths
 from clusteradm.jobs.alone import Alone, Answers, Tensors
 from clusteradm.jobs.inputs import LocalInputs
@@ -91,8 +92,8 @@ class Converted:
         }
 
 
-def convert(source: Source, inputs: LocalInputs, plan: Plan, say: Say, progress: Progress) -> Converted:
-    """Convert `source`, calibrated with `inputs`.
+def convert(source: Source, inputs: LocalInputs, plan: Plan, output: Path, say: Say, progress: Progress) -> Converted:
+    """Convert `source`, calibrated with `inputs`. `output`: where the result will be, for what is said of it.
 
     Raises UsageError for a source or an input that cannot be used, or where the converter is not installed.
     """
@@ -107,7 +108,7 @@ def convert(source: Source, inputs: LocalInputs, plan: Plan, say: Say, progress:
             model = going.model
         quantised = folder / "quantised.tflite"
         quantised.write_bytes(content)
-        about = report(content, "m.tflite")
+        about = report(content, regular.readable(output))
         problems: list[str] = []
         labels = plan.labels or labels_inside(content, about.model, problems)
         after_form = advice.form(about.model.inputs[0], _explicit(feed))

@@ -27,6 +27,8 @@ COMPILER = """\
 cp "$6" "$5/model_edgetpu.tflite"
 echo "Edge TPU Compiler version 16.0.384591198"
 echo "Model compiled successfully in 17 ms."
+echo "Input model: $6"
+echo "Output model: $5/model_edgetpu.tflite"
 echo "On-chip memory used for caching model parameters: 80.00KiB"
 echo "Off-chip memory used for streaming uncached model parameters: 0.00B"
 echo "Number of operations that will run on Edge TPU: 9"
@@ -96,7 +98,21 @@ def test_the_document_and_the_compiler(inputs: Path, compiler: Path, capsys: pyt
     assert before["labelled"] == after["labelled"] == 12 and before["right"] == after["right"]
     assert document["compiled"] == str(inputs.with_name("m_edgetpu.tflite"))
     assert Path(document["compiled"]).read_bytes() == inputs.with_name("m.tflite").read_bytes()
+    compiled, output = document["compiled"], str(inputs.with_name("m.tflite"))
+    assert (document["log"]["input"], document["log"]["output"]) == (output, compiled)
+    assert document["model"]["file"] == output
+    mends = [one["mend"] for one in document["model"]["obstacles"]]
+    assert mends == [f"edgetpu_compiler -s -o {inputs.parent} {output}"]
     assert (document["log"]["on_tpu"], document["log"]["on_cpu"], document["log"]["cached_bytes"]) == (9, 1, 81920)
+
+
+def test_a_compiled_model_that_cannot_be_written(
+    inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs.with_name("m_edgetpu.tflite").mkdir()
+    assert convert(inputs, "--compile") == 2
+    assert "m_edgetpu.tflite: cannot write the compiled model: " in capsys.readouterr().err
+    assert inputs.with_name("m.tflite").is_file()
 
 
 def test_what_the_compiler_refuses(inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]) -> None:
