@@ -135,8 +135,11 @@ def _keep_output(fd: int, keep: bool) -> bool:
 
     A terminal drops it by default: the rest of a drawing, and the next one takes back lines that are not its own.
     """
-    # A process in the background would be stopped; it gets no Ctrl-C either.
-    if not os.isatty(fd) or os.tcgetpgrp(fd) != os.getpgrp():
+    # A process in the background would be stopped; it gets no Ctrl-C either. Nor does one of another session (setsid).
+    try:
+        if os.tcgetpgrp(fd) != os.getpgrp():
+            return False
+    except OSError:  # no terminal, or not this process's own
         return False
     attributes = termios.tcgetattr(fd)
     if bool(attributes[3] & termios.NOFLSH) == keep:

@@ -13,6 +13,7 @@ from clusteradm.inventory import Cluster
 from clusteradm.models import Reference, copies
 from clusteradm.models.copies import Spread
 from clusteradm.models.verification import Damage, Verification, verify
+from clusteradm.node.spec.wire.repository import UNREADABLE
 from clusteradm.transport import Connections
 
 _EXAMPLES = """\
@@ -134,6 +135,8 @@ def _what(damage: Damage) -> str:
         return f"{where} cannot be read as such a file on {hosts}"
     if damage.found is None:
         return f"{where} is not there on {hosts}"
+    if damage.found.startswith(UNREADABLE):
+        return f"{where} cannot be read on {hosts} ({damage.found.partition(': ')[2] or damage.found})"
     return f"{where} has sha256 {damage.found[:_SHORT]}... on {hosts}, and was stored with {damage.wanted[:_SHORT]}..."
 
 

@@ -78,7 +78,11 @@ class Address:
 
     def joined(self, location: str) -> Address:
         """The address that a redirection leads to. Raises UsageError."""
-        return Address.parse(urllib.parse.urljoin(self.requested, location))
+        try:
+            text = urllib.parse.urljoin(self.requested, location)
+        except ValueError as error:
+            raise UsageError(f"it is no address: {error}", where=location[:200]) from None
+        return Address.parse(text)
 
 
 def name_of(address: str) -> str:

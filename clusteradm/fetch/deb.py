@@ -94,13 +94,15 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, int]]:
         raise NotADeb("it does not begin as one")
     for number in range(_MOST_MEMBERS):
         head = file.read(60)
-        found = re.fullmatch(rb"([!-~]{1,15}?)/? {0,15}[ -~]{32}([0-9]{1,10}) {0,9}`\n", head)
-        if not found or len(head) != 60:
+        found = re.fullmatch(rb"([ -~]{16})[ -~]{32}([0-9 ]{10})`\n", head)
+        named = found and re.fullmatch(rb"([!-~]{1,15}?)/? *", found[1])
+        sized = found and re.fullmatch(rb"([0-9]+) *", found[2])
+        if not named or not sized:
             return
-        name = found[1].decode()
+        name = named[1].decode()
         if (name == "debian-binary") != (number == 0):
             raise NotADeb("its members are not in order")
-        yield name, int(head[48:58])
+        yield name, int(sized[1])
 
 
 def _gzip(packed: bytes) -> bytes:

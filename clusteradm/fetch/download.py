@@ -338,7 +338,9 @@ class _Fetch:
         )
 
     def _given_up(self, part: Part, error: Broken) -> FetchFailed:
-        kept = f"; {part.offset:,} bytes are kept, and the next run goes on from there" if part.offset else ""
+        kept = ""
+        if self._may_resume(part):
+            kept = f"; {part.offset:,} bytes are kept, and the next run goes on from there"
         return FetchFailed(
             f"{error}, {len(PAUSES) + 1} times{kept}",
             where=self._place.shown,

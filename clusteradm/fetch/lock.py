@@ -84,10 +84,16 @@ class Lock:
         return self._parse(regular.read(self.path, _MOST_BYTES))
 
     def add(self, entries: Mapping[str, Locked]) -> None:
-        """Write these entries beside those that are there. Raises UsageError; also for one that is another there.
+        """Write these entries beside those that are there.
+
+        Raises UsageError; also for one that is another there, and for one that `read` would not take.
 
         Another process may do the same at the same time: the entries of both are there afterwards.
         """
+        for address, entry in entries.items():
+            why = _misfit(address, asdict(entry))
+            if why is not None:
+                raise UsageError(f"it is not entered: {why}", where=str(self.path))
         with self._changing() as there:
             for address, entry in entries.items():
                 known = there.get(address)
@@ -117,7 +123,14 @@ class Lock:
                 yield entries
                 files = {address: asdict(entries[address]) for address in sorted(entries)}
                 document = {"version": _VERSION, "packages": files}
-                atomic.write(self.path, json.dumps(document, indent=2) + "\n")
+                text = json.dumps(document, indent=2) + "\n"
+                if len(text) > _MOST_BYTES:
+                    raise UsageError(
+                        f"it would have {len(text):,} bytes, more than {_MOST_BYTES:,}",
+                        where=str(self.path),
+                        next_step="clusteradm packages forget those that no host needs",
+                    )
+                atomic.write(self.path, text)
         except OSError as error:
             raise self._unusable("written", error) from None
 
@@ -170,14 +183,9 @@ class Lock:
         return {address: self._entry(address, entry) for address, entry in packages.items()}
 
     def _entry(self, address: str, entry: Any) -> Locked:
-        if not _text(address):
-            raise self._wrong(f"{address[:100]!r} is no address")
-        names = {field.name for field in fields(Locked)}
-        if not isinstance(entry, dict) or set(entry) != names:
-            raise self._wrong(f"the entry of {address} has not just these keys: {', '.join(sorted(names))}")
-        for name, value in entry.items():
-            if not _FITS[name](value):
-                raise self._wrong(f"the {name} of {address} is not one: {str(value)[:100]!r}")
+        why = _misfit(address, entry)
+        if why is not None:
+            raise self._wrong(why)
         return Locked(**entry)
 
     def _wrong(self, why: str) -> UsageError:
@@ -189,6 +197,19 @@ class Lock:
 
     def _unusable(self, what: str, error: OSError) -> UsageError:
         return UsageError(f"cannot be {what}: {error.strerror}", where=str(self.path))
+
+
+def _misfit(address: str, entry: Any) -> str | None:
+    """Why this is no entry of the file; None if it is one."""
+    if not _text(address):
+        return f"{address[:100]!r} is no address"
+    names = {field.name for field in fields(Locked)}
+    if not isinstance(entry, dict) or set(entry) != names:
+        return f"the entry of {address} has not just these keys: {', '.join(sorted(names))}"
+    for name, value in entry.items():
+        if not _FITS[name](value):
+            return f"the {name} of {address} is not one: {str(value)[:100]!r}"
+    return None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class Packages:
                 cache=self._cache,
                 progress=progress,
             )
-            entry = locked or _entry(found)
+            entry = locked or _entry(address, found)
         except WrongContent as error:
             step = _if_intended(address) if locked else "See that the address and the sha256 are right."
             known = f", which {self.lock.path} has" if locked else ""
@@ -135,6 +135,10 @@ class Packages:
             return None
         except ClusteradmError as error:
             self._fail(address, _one_line(error))
+            return None
+        # What a server or a file can bring about that nobody has thought of ends no other host's run.
+        except Exception as error:
+            self._fail(address, f"{address}: an internal error of clusteradm ({type(error).__name__}: {error})")
             return None
         self.known[address] = {**asdict(entry), "path": str(found.path)}
         return None if locked else entry
@@ -181,9 +185,11 @@ def table(new: Mapping[str, Locked], hosts: Mapping[str, list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _entry(found: Fetched) -> Locked:
+def _entry(address: str, found: Fetched) -> Locked:
+    """What the lock is to have of it. `origin` of a path: as it is written: another machine has another folder."""
     about = deb.read(found.path)
-    return Locked(found.sha256, found.size, found.origin[:2048], about.package, about.version, about.architecture)
+    origin = found.origin[:2048] if "://" in address else address
+    return Locked(found.sha256, found.size, origin, about.package, about.version, about.architecture)
 
 
 def _if_intended(address: str) -> str:

@@ -179,7 +179,8 @@ class Jobs:
             raise HostFailed(
                 f"job {job} failed: {status.error or 'no reason given'}{lines}",
                 where=self._head.name,
-                next_step=f"clusteradm health says what is wrong; the whole log is {self.directory(job)}/{LOG} there",
+                next_step=f"clusteradm health says what is wrong, the whole log is {self.directory(job)}/{LOG} there; "
+                f"then go on with it: clusteradm job resume {job}",
             )
 
     def cancel(self, job: str) -> None:

@@ -18,6 +18,7 @@ from clusteradm.node.spec.wire.repository import (
     LACKING,
     TAKEN,
     UNCHANGED,
+    UNREADABLE,
     AddModel,
     Digests,
     ListedVersion,
@@ -237,6 +238,8 @@ def _labels_text(labels: Mapping[str, int]) -> str:
 def _difference(name: str, found: str | None) -> str:
     if found is None:
         return f"{name} is not there: is the shared file system mounted? (clusteradm health)"
+    if found.startswith(UNREADABLE):
+        return f"{name} is {found}: its mount or the head's disk fails (clusteradm model verify)"
     return f"{name} has sha256 {found[:16]}..., not what was sent: its mount shows old or other data"
 
 

@@ -21,7 +21,8 @@ _READING = 600.0  # for one version
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of a version that is not as it was stored. `found`: its sha256 there, None where it is missing.
+    """A file of a version that is not as it was stored. `found`: its sha256 there, None where it is missing,
+    "unreadable: REASON" where it cannot be read.
 
     `everywhere`: the head reads it so itself: its disk has it so; None where it was not asked. `wanted`: None where the
     file is no longer one of its kind, and nobody knows what it was.

@@ -116,8 +116,17 @@ if not os.path.exists(d + "/.complete"):
     finally:
         shutil.rmtree(t, ignore_errors=True)
     old = sorted((x for x in os.listdir(top) if x != h), key=lambda x: -os.stat(top + "/" + x).st_mtime)
+    import glob
+    used = ""
+    # A job's supervisor, which is started again after a crash, and its ranks.
+    for unit in glob.glob("/run/systemd/transient/clusteradm-job-*.service"):
+        try:
+            used += open(unit, errors="replace").read()
+        except OSError:
+            pass
     for x in old[2:]:
-        shutil.rmtree(top + "/" + x, ignore_errors=True)
+        if x not in used:
+            shutil.rmtree(top + "/" + x, ignore_errors=True)
 else:
     os.utime(d)
 if not safe(d):

@@ -42,9 +42,17 @@ class Cluster:
         return document
 
     def health(self, *args: object, expect: int = 0) -> dict[str, Any]:
-        """The document of `health --json`, with its errors and warnings as "not_ok"."""
-        document: dict[str, Any] = json.loads(self.run("health", "--json", *args, expect=expect)[0])
-        document["not_ok"] = [finding for finding in document["findings"] if finding["severity"] != "ok"]
+        """The document of `health --json`, with its errors and warnings as "not_ok".
+
+        Without slow links: how fast they are is a matter of what else the machine does.
+        """
+        process = self.start("health", "--json", *args)
+        out, err = process.communicate(timeout=180)
+        document: dict[str, Any] = json.loads(out)
+        ill = [finding for finding in document["findings"] if finding["severity"] != "ok"]
+        document["not_ok"] = [finding for finding in ill if finding["state"] != "SLOW_LINK"]
+        only_links = bool(ill) and not document["not_ok"]
+        assert (0 if only_links else process.returncode) == expect, f"{process.returncode}\n{ill}\n{err}"
         return document
 
     def on(self, node: str, *argv: str, check: bool = True) -> str:

@@ -66,7 +66,7 @@ def test_three_faults_each_with_its_cause(trixie: Cluster) -> None:
     finally:
         for node in trixie.nodes:
             trixie.lab.restore(node)
-    assert found == {"head": "HOT", "w1": "WEDGED", "w2": "NO_PERMISSION"}
+    assert found == {"head": "THROTTLED", "w1": "WEDGED", "w2": "NO_PERMISSION"}
     assert trixie.health()["not_ok"] == []
 
 

@@ -1,4 +1,4 @@
-"""Published times of known models: what a person compares a measurement with.
+"""Published times of known models: what a person compares a measurement with. Those of the zoo are in its table.
 
 Milliseconds of one inference, of the model alone. Source: coral.ai/docs/edgetpu/benchmarks (a desktop with the USB 3
 accelerator, and the Dev Board); coral.ai/models/object-detection and pycoral's own reference where the entry says so.
@@ -10,6 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clusteradm.models import zoo
+
+_MODELS = "coral.ai/models"
 _PAGE = "coral.ai/docs/edgetpu/benchmarks"
 _ZOO = "coral.ai/models/object-detection"
 _PYTHON = "google-coral/pycoral, benchmarks/reference"
@@ -56,13 +59,20 @@ _KNOWN: Sequence[tuple[str, Latency]] = (
 _SEGMENT = re.compile(r"_segment_\d+_of_\d+")
 
 
-def latency(file_name: str, shape: Sequence[int]) -> Latency | None:
-    """What is published of a model, by its file's name and its input's size; None where either does not fit.
+def latencies(file_name: str, shape: Sequence[int]) -> tuple[Latency, ...]:
+    """What is published of a model, by its file's name and its input's size; () where either does not fit.
 
     A segment of a pipeline is no whole model. A name may lie: the answer is what to compare with, no measurement.
     """
-    name = file_name.lower().replace("-", "_")
-    if len(shape) != 4 or shape[1] != shape[2] or _SEGMENT.search(name):
-        return None
-    found = (about for pattern, about in _KNOWN if re.search(pattern, name) and about.side == shape[1])
-    return next(found, None)
+    stem = file_name.removesuffix(".tflite").removesuffix(zoo.COMPILED)
+    name = stem.lower().replace("-", "_")
+    if len(shape) != 4 or _SEGMENT.search(name):
+        return ()
+    size = f"{shape[2]}x{shape[1]}"
+    found = [
+        Latency(one.name, shape[1], one.usb, None, _MODELS)
+        for one in zoo.models()
+        if one.name == stem and one.input == size and one.usb is not None
+    ]
+    known = (about for pattern, about in _KNOWN if re.search(pattern, name))
+    return (*found, *[about for about in known if about.side == shape[1] == shape[2]][:1])

@@ -58,7 +58,7 @@ class Report:
     labels: Labels | None
     obstacles: tuple[Obstacle, ...]
     forecast: Forecast | None
-    latency: Latency | None
+    latencies: tuple[Latency, ...]
     shares: tuple[str, ...] = ()
 
     @property
@@ -92,7 +92,7 @@ class Report:
             "compiled": None,
             "forecast": asdict(self.forecast) if self.forecast else None,
             "obstacles": [{**asdict(one), "operations": dict(one.operations)} for one in self.obstacles],
-            "published": asdict(self.latency) if self.latency else None,
+            "published": [asdict(one) for one in self.latencies],
         }
         if self.compiled:
             document["compiled"] = {
@@ -140,7 +140,7 @@ def report(data: bytes, path: str) -> Report:
             labels=_labels(data, model),
             obstacles=obstacles,
             forecast=None if compiled else edge_tpu.forecast(graphs[0]),
-            latency=published.latency(Path(path).name, model.inputs[0].shape),
+            latencies=published.latencies(Path(path).name, model.inputs[0].shape),
         )
     except Malformed as error:
         raise NotAModel(

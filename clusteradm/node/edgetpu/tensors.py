@@ -159,7 +159,7 @@ class Postprocessor:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             path = os.path.join(paths.by_descriptor(folder), name)
-            # As durable as the journal's line about it, which is not on the disk either before the attempt ends.
+            # Not on the disk at once; should a power failure empty it, the journal does not count the input as done.
             with atomic.replacing(path, mode=0o644, durable=False) as file:
                 np.save(file, value)
         finally:

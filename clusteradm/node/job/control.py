@@ -18,7 +18,7 @@ from clusteradm.node.job import files, folders, starter
 from clusteradm.node.job.folders import Folders
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError, decode
-from clusteradm.node.spec.wire.job import Progress, Status
+from clusteradm.node.spec.wire.job import Progress, Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
     DAMAGED,
     CancelJob,
@@ -163,6 +163,9 @@ def resumable(user: str, own: str) -> bool:
     """Whether a job, by its folder on the head's own disk, was interrupted, and not cancelled."""
 
     def look() -> bool:
+        spec = files.read(StoredSpec, os.path.join(own, job_names.SPEC))
+        if spec is None or not os.path.isdir(spec.folder):  # it was being made
+            return False
         status = files.read(Status, os.path.join(own, job_names.RUN, job_names.STATUS))
         cancelled = os.path.lexists(os.path.join(own, job_names.RUN, job_names.CANCEL))
         return status is not None and not cancelled and status.state in job_names.OPEN

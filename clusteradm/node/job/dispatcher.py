@@ -12,7 +12,7 @@ from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.schedule import Schedule
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError
-from clusteradm.node.spec.wire.job import Assignment, AttemptPlan, Progress, RankProgress, StoredSpec
+from clusteradm.node.spec.wire.job import Assignment, AttemptPlan, Progress, RankProgress, StoredSpec, Suspects
 
 # Ranks start within seconds of each other. So that no rank's start-up counts as work, all are waited for, to a limit.
 READY_SECONDS = 30.0  # after the first is ready
@@ -37,7 +37,9 @@ class Dispatcher:
         self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
         self._journal = journals.Journal(spec.folder, attempt)
         have = journals.done(spec.folder, spec.inputs)
-        self._schedule = Schedule([index for index in range(len(self._inputs)) if index not in have])
+        earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
+        todo = [index for index in range(len(self._inputs)) if index not in have]
+        self._schedule = Schedule(todo, earlier.inputs)
         self._earlier = len(have)
         self._done = 0
         self._errors = 0
@@ -108,6 +110,9 @@ class Dispatcher:
         self._ranks[number].state, self._ranks[number].error = "failed", error
         self._attendance.leave(number)
         spent = self._schedule.lose(number, suspects)
+        if suspects:
+            path = os.path.join(self._run, job_names.SUSPECTS)
+            files.write_json(path, Suspects(tuple(self._schedule.suspects)))
         if spent:
             what = "two ranks failed with it, the second as: %s" % error
             self._record(number, [{"i": index, "error": what} for index in spent])

@@ -6,6 +6,7 @@ It is on the shared file system, where every board can write: what is read back 
 import fcntl
 import json
 import os
+import re
 import time
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
@@ -14,6 +15,7 @@ from clusteradm.node.spec.wire import job_names
 
 # Seconds to wait for the end of rank 0 of an attempt that mpirun has lost: it may live on for a moment.
 _LOCK_SECONDS = 20.0
+_OUTPUT_FILE = re.compile(job_names.OUTPUT_FILE)
 _SYNC_SECONDS = 1.0  # of results at most, a power failure costs
 
 
@@ -66,8 +68,25 @@ def _lock(fd: int) -> None:
 
 
 def done(folder: str, inputs: int) -> Set[int]:
-    """The numbers of the inputs that have a result, of a job with so many inputs. Raises JournalError."""
-    return {result["i"] for _, result in _results(folder) if 0 <= result["i"] < inputs}
+    """The numbers of the inputs that have a result, of a job with so many inputs. Raises JournalError.
+
+    One whose large outputs are gone has none: a journal survives a power failure that a file of seconds ago does not.
+    """
+    return {result["i"] for _, result in _results(folder) if 0 <= result["i"] < inputs and _whole(folder, result)}
+
+
+def _whole(folder: str, result: Dict[str, Any]) -> bool:
+    """Whether the files that the result names are there and not empty."""
+    outputs = result.get("outputs")
+    for output in outputs if type(outputs) is list else ():
+        name = output.get("file") if type(output) is dict else None
+        if type(name) is str and _OUTPUT_FILE.fullmatch(name):
+            try:
+                if not os.lstat(os.path.join(folder, name)).st_size:
+                    return False
+            except OSError:
+                return False
+    return True
 
 
 def counts(folder: str, attempt: int) -> Dict[int, int]:

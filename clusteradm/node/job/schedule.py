@@ -26,19 +26,25 @@ class Chunk(NamedTuple):
 class Schedule:
     """State of one attempt's inputs: pending, in flight, done."""
 
-    def __init__(self, todo: Sequence[int]) -> None:
-        self._todo: Deque[int] = deque(todo)
+    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = ()) -> None:
+        """`suspects`: inputs that a rank of an earlier attempt may have been lost by."""
+        self._todo: Deque[int] = deque(sorted(todo, key=frozenset(suspects).__contains__))
         self._missing: Set[int] = set(todo)
         self._out: Dict[int, Chunk] = {}
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._number = 0
         self._taken_back: Dict[int, int] = {}  # chunk -> the rank that had it when it was lost
-        self._suspects: Set[int] = set()  # inputs that a rank may have been lost by
+        self._suspects: Set[int] = set(suspects)  # inputs that a rank may have been lost by
 
     @property
     def finished(self) -> bool:
         """Whether every input has a result."""
         return not self._missing
+
+    @property
+    def suspects(self) -> List[int]:
+        """Inputs that a rank may have been lost by."""
+        return sorted(self._suspects)
 
     @property
     def ranks(self) -> List[int]:

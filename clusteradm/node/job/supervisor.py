@@ -39,6 +39,7 @@ MOST_IDLE_ATTEMPTS = 3
 _ASK_SECONDS = 10.0
 # After a restart other hosts may start, too; and where none answers, it is perhaps the head's own line.
 _PATIENCE_SECONDS = 60.0
+_LONGEST_SECONDS = 3600.0  # for any host at all
 
 
 class Stopped(Exception):
@@ -63,8 +64,6 @@ class Supervisor:
         before = files.read(Status, os.path.join(self._run, job_names.STATUS)) or Status(job_names.STARTING)
         self._attempts = list(before.attempts)
         self._started = before.started or time.time()
-        if self._attempts and self._attempts[-1].status is None:
-            self._close(CUT_OFF)
 
     def run(self) -> None:
         """Run the job to its end and leave its last state in status.json."""
@@ -90,6 +89,8 @@ class Supervisor:
     def _attempt_until_complete(self) -> Dict[str, int]:
         slots: Sequence[Slot] = self._spec.slots
         have, idle = self._have(), 0
+        if self._attempts and self._attempts[-1].status is None:
+            self._close(CUT_OFF)
         if self._attempts:
             self._say("the supervisor is started again: %d of %d inputs have a result" % (have, self._spec.inputs))
             slots = self._answering(restarted=True)
@@ -98,7 +99,8 @@ class Supervisor:
             before, have = have, self._have()
             if have == self._spec.inputs:
                 break
-            self._give_up_if_hopeless(status)
+            if have == before:
+                self._give_up_if_hopeless(status)
             idle = idle + 1 if have == before else 0
             if idle == MOST_IDLE_ATTEMPTS:
                 raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
@@ -171,16 +173,21 @@ class Supervisor:
     def _answering(self, restarted: bool = False) -> List[Slot]:
         """The job's hosts that can be reached from the head and see the model.
 
-        Asked again for a minute: where none but the head answers; after a restart, where not all do.
+        Asked again for a minute: where none but the head answers; after a restart, where not all do. For an hour where
+        there would be no slot at all.
         """
         others = {slot.host for slot in self._spec.slots} - {self._spec.head}
-        end = time.monotonic() + _PATIENCE_SECONDS
+        began, said = time.monotonic(), False
         while True:
             found = self._ask()
             here = {slot.host for slot in found}
             enough = others <= here if restarted else bool(others & here) or len(others) < 2
-            if enough or time.monotonic() > end:
+            waited = time.monotonic() - began
+            if (enough and found) or waited > (_PATIENCE_SECONDS if found else _LONGEST_SECONDS):
                 return found
+            if not said:
+                said = True
+                self._say("waiting for hosts that answer: %s" % ", ".join(sorted(others - here)))
             time.sleep(1.0)
 
     def _ask(self) -> List[Slot]:

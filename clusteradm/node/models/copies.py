@@ -3,7 +3,6 @@
 A copy is made by one rename after it was verified, so that one that is there is whole, unless its disk spoils it.
 """
 
-import contextlib
 import hashlib
 import os
 import re
@@ -36,22 +35,32 @@ def keep(request: KeepCopies) -> Copies:
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o755)  # noqa: S103 - whatever the umask: the cluster user reads there
         for sha256, path in request.models.items():
-            found = store.sha256(model_copy(sha256))
-            if found == sha256:
-                continue
             try:
+                found = store.sha256(model_copy(sha256))
+                if found == sha256:
+                    continue
+                if found is not None:
+                    store.discard(model_copy(sha256))
                 _copy(request.user, path, sha256)
             except OSError as error:
                 failed[sha256] = str(error)[:_MOST_REASON]
             else:
                 (mended if found else made).append(sha256)
-        wanted = set(request.models)
-        unwanted = [name for name in os.listdir(folder) if name not in wanted]
-        for name in unwanted:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, name))
-    removed = sum(bool(_NAME.fullmatch(name)) for name in unwanted)
+        removed = 0
+        for name in sorted(set(os.listdir(folder)) - set(request.models)):
+            try:
+                removed += _removed(os.path.join(folder, name))
+            except OSError as error:
+                failed[name] = "it cannot be removed: %s" % str(error)[:_MOST_REASON]
     return Copies(tuple(made), tuple(mended), removed, failed)
+
+
+def _removed(path: str) -> bool:
+    """Remove what is not wanted; whether it was a copy. A folder of another name is not ours (lost+found)."""
+    is_copy = bool(_NAME.fullmatch(os.path.basename(path)))
+    if is_copy or os.path.islink(path) or not os.path.isdir(path):
+        store.discard(path)
+    return is_copy
 
 
 def _copy(user: str, path: str, sha256: str) -> None:

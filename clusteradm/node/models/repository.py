@@ -24,6 +24,7 @@ from clusteradm.node.spec.wire.repository import (
     REPAIRED,
     TAKEN,
     UNCHANGED,
+    UNREADABLE,
     Addition,
     AddModel,
     Digests,
@@ -62,14 +63,25 @@ def verify(request: VerifyModel) -> Digests:
     def work() -> Dict[str, Optional[str]]:
         return {name: store.sha256(os.path.join(request.path, name)) for name in request.files}
 
-    while True:
-        found: Dict[str, Optional[str]] = as_user(request.user, work)
-        if None not in found.values() or time.monotonic() > end:
-            load = request.load if found.get(MODEL) is not None else None
-            model = os.path.join(request.path, MODEL)
-            tried = loading.trial(request.user, model, load) if load else loading.Trial(False)
-            return Digests(found, tried.tried, tried.refused)
+    # Looked for first, and hashed once: a model may have a gigabyte, and every host reads it over the network.
+    while not as_user(request.user, lambda: _are_there(request)) and time.monotonic() <= end:
         time.sleep(0.5)
+    found: Dict[str, Optional[str]] = as_user(request.user, work)
+    load = None if (found.get(MODEL) or UNREADABLE).startswith(UNREADABLE) else request.load
+    tried = loading.trial(request.user, os.path.join(request.path, MODEL), load) if load else loading.Trial(False)
+    return Digests(found, tried.tried, tried.refused)
+
+
+def _are_there(request: VerifyModel) -> bool:
+    """Whether no file is absent; one that cannot be looked at is not absent, and what reads it says why."""
+    for name in request.files:
+        try:
+            os.lstat(os.path.join(request.path, name))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            continue
+    return True
 
 
 @handles(ShowModel)

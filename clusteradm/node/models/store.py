@@ -19,6 +19,7 @@ from typing import Dict, Iterator, List, Optional
 from clusteradm.node import atomic, locks, paths
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, SUMS, Manifest, sums_text
+from clusteradm.node.spec.wire.repository import UNREADABLE
 from clusteradm.node.spec.wire.versions import VERSIONS, VersionsFile
 
 # What is being made or removed, and a versions.json that was not renamed yet.
@@ -81,7 +82,10 @@ def sums(path: str) -> Dict[str, str]:
 
 
 def sha256(path: str) -> Optional[str]:
-    """Digest of a file as its disk or its server has it, not as this host remembers it; None where it is not there."""
+    """Digest of a file as its disk or its server has it, not as this host remembers it; None where it is not there.
+
+    UNREADABLE and the reason where it cannot be read (a disk's error, a folder in its place), which is damage too.
+    """
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -91,6 +95,8 @@ def sha256(path: str) -> Optional[str]:
                 digest.update(data)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        return "%s: %s" % (UNREADABLE, error.strerror)
     return digest.hexdigest()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -217,6 +220,17 @@ def test_ctrl_c_asks_what_becomes_of_the_job(answer: str, cancelled: bool) -> No
         assert ("cancelled" in text) is cancelled
         assert ("infer --attach J --output FILE" in text) is not cancelled
         assert ("job remove J" in text) is cancelled
+
+
+def test_a_terminal_of_another_session() -> None:
+    """As under setsid, or a program that gives its child a terminal and no control of it."""
+    ours, theirs = pty.openpty()
+    text = BEGIN + "with Display(show.stdout, lambda: 'drawn'):\n    time.sleep(0.3)\nprint('done')"
+    with subprocess.Popen([sys.executable, "-c", text], stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        assert process.wait(20) == 0
+        assert b"done" in os.read(ours, 1 << 16)
+    os.close(ours)
 
 
 LASTING = """

@@ -277,6 +277,29 @@ def test_verify_finds_one_bit_in_any_file_and_deploying_again_repairs_it(
         assert "m version 2: unchanged" in run("deploy-model", MODEL, "--name", "m", *again)
 
 
+def test_a_file_that_cannot_be_read_is_damage_that_deploying_again_repairs(
+    deployed: Path, answers: Callable[..., None], hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(names.REPOSITORY_LIST, names.REPOSITORY_LABEL)
+    file = deployed / "2" / "model.tflite"
+    whole = file.read_bytes()
+    file.parent.chmod(0o755)
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # opens, and reads as a broken disk does: EIO
+    hosts["w1"].answer_always(names.REPOSITORY_VERIFY, {"sha256": {"model.tflite": "unreadable: Stale file handle"}})
+    text = said(capsys, "model", "verify", "m", "--limit", "head", status=3)
+    assert "damaged: m version 2: model.tflite cannot be read on head (Input/output error)" in text
+    assert "deploy the same file again" in text and "m version 1" not in text
+    text = said(capsys, "model", "verify", "m:1", "--limit", "w1", status=3)
+    assert "model.tflite cannot be read on w1 (Stale file handle)" in text
+    assert "its files are not as they were stored" in said(capsys, "model", "label", "m", 2, "stable", status=2)
+    again = ("--mean", "128", "--std", "127.5", "--version", "2", "--limit", "head")
+    assert "m version 2: repaired" in run("deploy-model", MODEL, "--name", "m", *again)
+    assert file.read_bytes() == whole and not file.is_symlink()
+    text = said(capsys, "deploy-model", MODEL, "--name", "m", *again[:-1], "w1", status=3)
+    assert "not verified: w1: model.tflite is unreadable: Stale file handle" in text
+
+
 def test_verify_names_the_host_that_reads_otherwise(
     deployed: Path, answers: Callable[..., None], hosts: FakeHosts, capsys: pytest.CaptureFixture[str]
 ) -> None:

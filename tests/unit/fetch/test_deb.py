@@ -29,6 +29,22 @@ def test_members_of_later_formats_are_skipped() -> None:
     assert parse(io.BytesIO(ar([BINARY, ("_odd", b"x"), control]))) == Deb("ab", "1", "all")
 
 
+def sized(text: str) -> bytes:
+    """A package whose control.tar has this size in its header, and no date: what is not there moves no column."""
+    whole = deb()
+    at = whole.index(b"control.tar")
+    return whole[: at + 16] + b" " * 12 + whole[at + 28 : at + 48] + f"{text:<10}".encode() + whole[at + 58 :]
+
+
+@pytest.mark.parametrize("size", ["-1", " -1", "+1", "1_0", " 100", "1 0", "", "0x10", "99999999-1"])
+def test_a_size_that_is_no_number_of_bytes(size: str) -> None:
+    file = io.BytesIO(sized(size))
+    with pytest.raises(NotADeb, match="it has no control"):
+        parse(file)
+    # Nothing beyond the header.
+    assert file.tell() <= 200
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [

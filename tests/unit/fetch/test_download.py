@@ -96,6 +96,17 @@ def test_the_next_run_goes_on(server: Server, cache: Path) -> None:
     assert server.ranges()[5:] == ["bytes=100000-"]
 
 
+@pytest.mark.parametrize("sha256", [None, SHA])
+def test_what_the_next_run_cannot_go_on_from_is_not_promised(server: Server, cache: Path, sha256: str | None) -> None:
+    server.etag = None
+    server.acts = [lying.whole(sent=100_000), *[lying.status(503)] * 4]
+    with pytest.raises(FetchFailed) as caught:
+        fetch(server.address(), sha256=sha256, cache=cache)
+    assert ("100,000 bytes are kept, and the next run goes on" in caught.value.what) == (sha256 is not None)
+    assert fetch(server.address(), sha256=sha256, cache=cache).path.read_bytes() == BODY
+    assert server.ranges()[5:] == [None if sha256 is None else "bytes=100000-"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -168,7 +179,9 @@ def test_a_date_is_a_sign_of_the_version(server: Server, cache: Path) -> None:
 
 
 def test_a_stall_ends(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "SECONDS", 0.1)
+    monkeypatch.setattr(download, "SECONDS", 0.3)
+    # The second attempt has all the time that a busy machine needs.
+    monkeypatch.setattr(download.time, "sleep", lambda pause: monkeypatch.setattr(download, "SECONDS", 30.0))
     server.acts = [lying.stall(70_000)]
     notes: list[str] = []
     found = fetch(server.address(), cache=cache, progress=lambda state: notes.append(state.note))
@@ -367,6 +380,7 @@ def test_redirections_are_followed(server: Server, cache: Path) -> None:
         ("http://files.example/x", "over plain http"),
         ("https://u:p@files.example/x", "with a password"),
         ("http://127.0.0.1:99999/", "it is no address"),
+        ("https://[x/", "it is no address"),
     ],
 )
 def test_redirections_elsewhere_are_refused(server: Server, cache: Path, location: str, words: str) -> None:

@@ -65,6 +65,32 @@ def test_two_at_once_lose_nothing(lock: Lock) -> None:
     assert len(lock.read()) == 40
 
 
+@pytest.mark.parametrize(
+    ("address", "changes"),
+    [
+        ("débs/x.deb", {}),
+        ("a\nb", {}),
+        (ADDRESS, {"origin": "/home/jürgen/x.deb"}),
+        (ADDRESS, {"origin": ""}),
+        (ADDRESS, {"size": 0}),
+        (ADDRESS, {"sha256": "A" * 64}),
+        (ADDRESS, {"version": "x"}),
+    ],
+)
+def test_nothing_is_written_that_would_not_be_read(lock: Lock, address: str, changes: dict[str, Any]) -> None:
+    lock.add({"b.deb": ENTRY})
+    with pytest.raises(UsageError, match="it is not entered: "):
+        lock.add({"c.deb": ENTRY, address: replace(ENTRY, **changes)})
+    assert lock.read() == {"b.deb": ENTRY}
+
+
+def test_it_does_not_grow_larger_than_is_read(lock: Lock) -> None:
+    lock.add({"b.deb": ENTRY})
+    with pytest.raises(UsageError, match="more than 1,048,576"):
+        lock.add({f"{number}.deb": replace(ENTRY, origin="x" * 2000) for number in range(500)})
+    assert lock.read() == {"b.deb": ENTRY}
+
+
 def test_what_a_killed_process_leaves_is_no_obstacle(lock: Lock) -> None:
     lock.path.touch()
     assert lock.read() == {}

@@ -160,12 +160,47 @@ def test_a_file_beside_the_inventory(cluster: Any, tmp_path: Path) -> None:
     path.write_bytes(DEB)
     person = Person()
     packages(cluster(), person).provide({"w1": ["debs/x.deb"]})
-    assert f"    debs/x.deb\n    by way of {path}\n" in person.tables[0]
+    assert f"    debs/x.deb\n    sha256 {SHA}" in person.tables[0]
     path.write_bytes(OTHER)
     found = packages(cluster(), person)
     found.provide({"w1": ["debs/x.deb"]})
     assert "it is another file" in found.known["debs/x.deb"]["error"]
     assert "clusteradm packages forget debs/x.deb" in found.known["debs/x.deb"]["error"]
+
+
+def test_the_name_of_the_inventory_s_folder_is_not_in_the_lock(cluster: Any, tmp_path: Path) -> None:
+    """Another machine has another one; and it may have characters that the lock does not take."""
+    folder = tmp_path / "Bücher"
+    folder.mkdir()
+    (folder / "x.deb").write_bytes(DEB)
+    (folder / "inventory.yml").write_text(INVENTORY % "x.deb")
+    found = packages(load(folder / "inventory.yml"), Person())
+    found.provide({"w1": ["x.deb"]})
+    assert "error" not in found.known["x.deb"]
+    assert packages(load(folder / "inventory.yml"), Person()).known["x.deb"]["origin"] == "x.deb"
+
+
+@pytest.mark.parametrize("location", ["https://[x/", "https://[::1/x", "//[/", "https://\xe9[/"])
+def test_a_redirection_to_what_is_no_address(server: Server, cluster: Any, location: str) -> None:
+    server.acts = [lying.redirect(location)]
+    found = packages(cluster(), Person())
+    found.provide({"w1": [server.address("/a"), server.address("/b")]})
+    assert "which is refused: " in found.known[server.address("/a")]["error"]
+    assert "path" in found.known[server.address("/b")]
+
+
+def test_an_error_that_nobody_thought_of_is_that_address_s(
+    server: Server, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> Any:
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr("clusteradm.fetch.deb.read", read)
+    found = packages(cluster(), Person())
+    found.provide({"w1": [server.address()]})
+    assert found.known[server.address()]["error"] == (
+        f"{server.address()}: an internal error of clusteradm (RuntimeError: oh)"
+    )
 
 
 def test_a_sha256_of_the_inventory_is_an_answer(server: Server, cluster: Any) -> None:

@@ -197,6 +197,31 @@ def test_an_input_that_wedges_tpus_costs_two_of_them_and_not_the_job(job: Path) 
     assert (progress.done, progress.errors) == (INPUTS, 2)
 
 
+def test_an_input_that_wedges_the_only_tpu_of_two_attempts_is_an_error(job: Path) -> None:
+    first = run(job, 1, kind=Wedges)
+    assert first.done < INPUTS and [rank.state for rank in first.ranks] == ["failed"]
+    run(job, 1, attempt=2, kind=Wedges)
+    assert 7 in journal.done(str(job), INPUTS), "as the second rank was lost by it"
+    assert run(job, 1, attempt=3, kind=Wedges).done == INPUTS
+    wanted = expected(job)
+    wanted[7] = None
+    assert answers(job) == wanted
+
+
+def test_a_result_whose_outputs_a_power_failure_has_emptied_is_none(job: Path) -> None:
+    folder = job / f"outputs-{job.name}"
+    folder.mkdir()
+    written = journal.Journal(str(job), 1)
+    for number, content in enumerate((b"whole", b"")):
+        name = f"{folder.name}/{number:06}-0.npy"
+        (job / name).write_bytes(content)
+        output = {"name": "y", "shape": [9], "file": name, "dtype": "uint8"}
+        written.append(1, [{"i": number, "outputs": [output]}])
+    written.append(1, [{"i": 2, "outputs": [{"name": "y", "shape": [9], "file": f"{folder.name}/000002-0.npy"}]}])
+    written.close()
+    assert journal.done(str(job), INPUTS) == {0}
+
+
 def test_a_rank_that_is_not_heard_of_any_more_costs_no_input_and_is_not_waited_for(
     job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

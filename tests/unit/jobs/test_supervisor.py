@@ -94,6 +94,7 @@ def job(tmp_path: Path) -> Path:
 PROGRAM = """
 from clusteradm.node.job import launch, supervisor
 launch._STOP_SECONDS, supervisor._PATIENCE_SECONDS = 1.0, %f
+supervisor._LONGEST_SECONDS = supervisor._PATIENCE_SECONDS + 1.0
 supervisor.main()
 """
 
@@ -221,6 +222,23 @@ def test_a_stop_that_is_no_cancellation_leaves_the_job_to_go_on(job: Path) -> No
     assert status is not None and status.state == "interrupted"
     status = run(job, {}, {"delivers": [1, 2, 3], "status": 0}, dead="w2")
     assert (status.state, status.images, status.attempts[1].hosts) == ("complete", 4, ("w1",)), "w2 was waited for"
+
+
+def test_a_journal_that_no_rank_wrote_fails_the_job_that_goes_on_with_it(job: Path) -> None:
+    process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
+    until(lambda: (run_of(job) / job_names.PROGRESS).exists())
+    process.kill()
+    process.wait()
+    with open(job / job_names.JOURNAL, "a") as file:
+        file.write('{"attempt": 1, "rank": 1, "results": [{"x": 1}]}\n')
+    status = run(job)
+    assert status.state == "failed" and "a result that no rank wrote" in str(status.error)
+
+
+def test_ranks_that_all_fail_after_results_are_given_another_attempt(job: Path) -> None:
+    lost = {"delivers": [0, 1], "status": 0, "error": "no input could be read in 60 s"}
+    status = run(job, lost, {"delivers": [2, 3], "status": 0})
+    assert (status.state, len(status.attempts)) == ("complete", 2)
 
 
 def test_all_hosts_that_vanish_at_once_are_waited_for(job: Path, tmp_path: Path) -> None:

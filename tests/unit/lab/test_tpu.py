@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("ai_edge_litert")
 
@@ -25,12 +26,14 @@ import made_models
 from ai_edge_litert import schema_py_generated as schema
 from graphs import End, Step, build, metadata
 
+from clusteradm import shipped
 from clusteradm.errors import UsageError
 from clusteradm.lab import compiler, digits, hardware, tpu_package
 from clusteradm.lab.device.__main__ import Model
 from clusteradm.lab.topology import boards
 from clusteradm.models.labels import embedded
 from clusteradm.models.tflite.inspect import inspect
+from clusteradm.playbook import Templates
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
 
@@ -43,6 +46,12 @@ class Bench:
     library: Path
     apex: Path
     device: subprocess.Popen[bytes]
+
+    def wait_until_free(self) -> None:
+        """Wait until the device has noticed that its owner is gone."""
+        deadline = time.monotonic() + 30
+        while (self.apex / "is_device_owned").read_text() != "0\n" and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def run(self, code: str) -> dict[str, object]:
         """Run Python that prints one JSON document, with LIBRARY and COMPILED set."""
@@ -124,6 +133,78 @@ def test_the_old_library_ends_the_process_of_a_new_runtime(bench: Bench, tmp_pat
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (-signal.SIGSEGV, "loaded\n")
+    bench.wait_until_free()
+
+
+def test_behind_the_shim_the_old_library_answers_as_the_cpu(bench: Bench, tmp_path: Path) -> None:
+    """templates/node/opt/clusteradm/shim: what bootstrap builds where the inventory has cluster_tpu_shim."""
+    places = {"SOCKETS": bench.folder / "sockets", "CLASS": bench.apex.parent, "DEV": bench.folder / "dev"}
+    tpu_package.compile_library(tmp_path / "old.so", places, old=True)
+    source = shipped.TEMPLATES / "node/opt/clusteradm/shim/libedgetpu.c.j2"
+    (tmp_path / "shim.c").write_text(source.read_text(encoding="utf-8").replace("{{ managed }}", ""))
+    build = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden"]
+    library = f'-DLIBRARY="{tmp_path}/old.so"'
+    subprocess.run([*build, library, "-o", f"{tmp_path}/shim.so", f"{tmp_path}/shim.c", "-ldl"], check=True)
+    found = bench.run(f"""
+        import ctypes, numpy
+        SHIM = {str(tmp_path / "shim.so")!r}
+        same = 0
+        tpu = Interpreter(COMPILED, experimental_delegates=[load_delegate(SHIM, {{"device": "pci:0"}})])
+        cpu = Interpreter({str(MODEL)!r})
+        for one in (tpu, cpu):
+            one.allocate_tensors()
+        for seed in range(3):
+            answers = []
+            for one in (tpu, cpu):
+                put = one.get_input_details()[0]
+                image = numpy.random.default_rng(seed).integers(0, 128, put["shape"], put["dtype"])
+                one.set_tensor(put["index"], image)
+                one.invoke()
+                answers.append(one.get_tensor(one.get_output_details()[0]["index"]))
+            same += bool((answers[0] == answers[1]).all())
+        library = ctypes.CDLL(SHIM)
+        library.edgetpu_version.restype = ctypes.c_char_p
+        refused = False
+        try:
+            load_delegate(SHIM, {{"device": "pci:7"}})
+        except ValueError:
+            refused = True
+        version = library.edgetpu_version().decode()
+        print(json.dumps({{"same": same, "version": version, "refused": refused}}))
+    """)
+    assert (found["same"], found["refused"]) == (3, True)
+    assert "SIMULATED" in str(found["version"])
+
+
+@pytest.mark.parametrize("padded", [True, False], ids=["comes through", "crashes"])
+def test_bootstrap_keeps_a_shim_that_comes_through_its_trial(bench: Bench, tmp_path: Path, padded: bool) -> None:
+    """The script of playbooks/shim.yml, for folders of this test; one that pads nothing shows what a crash leaves."""
+    places = {"SOCKETS": bench.folder / "sockets", "CLASS": bench.apex.parent, "DEV": bench.folder / "dev"}
+    tpu_package.compile_library(tmp_path / "old.so", places, old=True)
+    (play,) = yaml.safe_load((shipped.PLAYBOOKS / "shim.yml").read_text(encoding="utf-8"))
+    (script,) = [task["ansible.builtin.shell"] for task in play["tasks"] if task["name"].startswith("Build the shim")]
+    folder, library = tmp_path / "shim", tmp_path / "lib/libedgetpu.so.1"
+    for each in (folder, library.parent):
+        each.mkdir()
+    library.write_text("of before")
+    values = {"shim_folder": folder, "shim_library": library, "real": tmp_path / "old.so", "made_of": "5eed"}
+    script = Templates().string(script, {"user_name": "x", **{name: str(value) for name, value in values.items()}})
+    script = script.replace("runuser -u x -- ", "").replace("/opt/clusteradm/bin/python3", sys.executable)
+    for name in ("libedgetpu.c", "try.py"):
+        text = (shipped.TEMPLATES / f"node/opt/clusteradm/shim/{name}.j2").read_text(encoding="utf-8")
+        text = text.replace("/usr/share/libedgetpu1-std/trial_edgetpu.tflite", str(bench.folder / "compiled.tflite"))
+        if not padded:
+            text = text.replace("memset(&longer, 0,", "memset(&longer, 0xff,")
+        (folder / name).write_text(text.replace("{{ managed }}", ""))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert not (folder / "new").exists()
+    if padded:
+        assert done.returncode == 0, done.stderr
+        assert library.stat().st_size > 1000 and (folder / "made-of").read_text() == "5eed\n"
+    else:
+        assert done.returncode == 128 + signal.SIGSEGV
+        assert not library.exists() and not (folder / "made-of").exists()
+    bench.wait_until_free()
 
 
 def test_the_counters_follow_and_the_device_is_free_again(bench: Bench) -> None:

@@ -84,3 +84,35 @@ def test_ranks_read_their_own_copy_and_the_share_where_it_is_spoilt(share: Path,
     (share / "one").write_bytes(b"other")
     with pytest.raises(TpuError, match="deploy it again"):
         read_model(str(share / "one"), digest(ONE))
+
+
+def test_what_cannot_be_read_or_is_no_copy_holds_up_nothing(share: Path, tmp_path: Path) -> None:
+    own = tmp_path / "state" / "models"
+    own.mkdir(parents=True)
+    (own / digest(ONE)).symlink_to("/proc/self/mem")  # opens, and reads as a broken disk does: EIO
+    (own / digest(TWO)).mkdir()
+    (own / digest(TWO) / "inner").write_text("")
+    (own / ("a" * 64) / "inner").mkdir(parents=True)
+    (own / "lost+found").mkdir()
+    found = keep(one=share / "one", two=share / "two")
+    assert (found["mended"], found["removed"], found["failed"]) == ((digest(ONE), digest(TWO)), 1, {})
+    whole = {path.name: path.read_bytes() for path in own.iterdir() if path.is_file()}
+    assert whole == {digest(ONE): ONE, digest(TWO): TWO} and (own / "lost+found").is_dir()
+
+
+def test_a_copy_that_cannot_be_removed_holds_up_no_other(
+    share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "state" / "models"
+    own.mkdir(parents=True)
+    (own / digest(ONE)).write_bytes(b"spoilt")
+    (own / ("a" * 64)).write_bytes(b"")
+
+    def refused(path: str) -> None:
+        raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr(copies.store, "discard", refused)
+    found = keep(one=share / "one", two=share / "two")
+    assert found["made"] == (digest(TWO),) and found["removed"] == 0
+    assert sorted(found["failed"]) == sorted([digest(ONE), "a" * 64])
+    assert all("Read-only file system" in reason for reason in found["failed"].values())

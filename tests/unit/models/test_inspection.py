@@ -14,7 +14,7 @@ from child import measured
 from made_models import Made, variable
 
 from clusteradm.models.inspection import cost, edge_tpu
-from clusteradm.models.inspection.published import latency
+from clusteradm.models.inspection.published import latencies
 from clusteradm.models.inspection.report import Report, report, reports
 from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.inspect import NotAModel
@@ -227,17 +227,18 @@ def test_a_compiled_model_and_its_token(compiled: Callable[..., bytes]) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "expected"),
     [
-        ("mobilenet_v2_1.0_224_quant_edgetpu.tflite", (1, 224, 224, 3), 2.6),
-        ("tf2_mobilenet_v2_1.0_224_ptq.tflite", (1, 224, 224, 3), 2.6),
-        ("mobilenet_v2_1.0_224.tflite", (1, 192, 192, 3), None),
-        ("ssd_mobilenet_v2_coco_quant.tflite", (1, 300, 300, 3), 7.3),
-        ("mobilenet_v1_1.0_224_segment_0_of_2_edgetpu.tflite", (1, 224, 224, 3), None),
-        ("mine.tflite", (1, 224, 224, 3), None),
+        # 2.9 and 3.0: of the table of models; 2.6: of the benchmarks.
+        ("mobilenet_v2_1.0_224_quant_edgetpu.tflite", (1, 224, 224, 3), [2.9, 2.6]),
+        ("tf2_mobilenet_v2_1.0_224_ptq.tflite", (1, 224, 224, 3), [3.0, 2.6]),
+        ("my-mobilenet-v2-1.0.tflite", (1, 224, 224, 3), [2.6]),
+        ("mobilenet_v2_1.0_224_quant.tflite", (1, 192, 192, 3), []),
+        ("ssd_mobilenet_v2_coco_quant.tflite", (1, 300, 300, 3), [7.3]),
+        ("mobilenet_v1_1.0_224_segment_0_of_2_edgetpu.tflite", (1, 224, 224, 3), []),
+        ("mine.tflite", (1, 224, 224, 3), []),
     ],
 )
-def test_published_times(name: str, shape: tuple[int, ...], expected: float | None) -> None:
-    found = latency(name, shape)
-    assert (found and found.usb) == expected
+def test_published_times(name: str, shape: tuple[int, ...], expected: list[float]) -> None:
+    assert [found.usb for found in latencies(name, shape)] == expected
 
 
 @pytest.mark.parametrize("name", ["bomb_inputs.tflite", "bomb_pack.tflite"])

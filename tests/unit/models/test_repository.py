@@ -219,6 +219,33 @@ def test_verify_tells_what_this_host_reads(head: Head) -> None:
     assert found == {"labels.txt": None, "model.tflite": hashlib.sha256(b"one").hexdigest()}
 
 
+def test_verify_hashes_nothing_before_all_is_there(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = head.add(b"one")["path"]
+    waits: list[float] = []
+    hashed: list[str] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        assert hashed == []
+        if len(waits) == 3:  # the NFS client sees it at last
+            Path(path).chmod(0o755)
+            (Path(path) / "labels.txt").write_bytes(b"a\n")
+
+    def sha256(path: str) -> str:
+        hashed.append(os.path.basename(path))
+        return "0" * 64
+
+    monkeypatch.setattr(repository, "as_user", lambda user, work: work())
+    monkeypatch.setattr(repository.time, "sleep", wait)
+    monkeypatch.setattr(repository.store, "sha256", sha256)
+    request = {"user": USER, "path": path, "files": ["labels.txt", "model.tflite"], "within": 60}
+    repository.verify(request, lambda reply: None)
+    assert hashed == ["labels.txt", "model.tflite"] and waits == [0.5] * 3
+    hashed.clear()
+    repository.verify({**request, "files": ["model.tflite", "other"], "within": 0}, lambda reply: None)
+    assert hashed == ["model.tflite", "other"]
+
+
 def test_show_says_what_there_is(head: Head) -> None:
     head.add(b"one")
     head.add(b"two")

@@ -70,12 +70,37 @@ ARM64 = "#sha256=46ab47310d6de120bda4678febe5eb6143f5c7d7dd17c0d017ae5f6cd67dfec
         # Copied by hand: its version is not known.
         ((*JAMMY, "library"), "ai-edge-litert 2.3.0", []),
         (MENDEL, "pycoral 2.0.0", []),
+        # A pycoral that the table does not have for the host's Python is no reason for a library that does not fit.
+        ((*BOOKWORM, "driver", "pycoral"), "ai-edge-litert 2.3.0", [BUILDS + "bookworm_arm64.deb" + ARM64]),
+        (
+            (*BOOKWORM, "driver", "pycoral", "library", "package 16.0"),
+            "ai-edge-litert 2.3.0",
+            [BUILDS + "bookworm_arm64.deb" + ARM64],
+        ),
     ],
 )
 def test_what_a_host_gets_from_no_package_source(found: tuple[str, ...], row: str, files: list[str]) -> None:
     scope = host(*found)
     assert (scope["row"]["name"], scope["files"]) == (row, files)
     assert not scope["asks_source"] or "python 3.7" in found
+
+
+def test_pycoral_on_bookworm() -> None:
+    """From a source of the inventory: what it has for another Python does not count, in either playbook."""
+    own = {"cluster_tpu_source": "deb http://mirror.example/tpu stable main"}
+    scope = host(*BOOKWORM, "driver", offers=GOOGLE, **own)
+    assert scope["row"]["name"] == "ai-edge-litert 2.3.0" and scope["source_library"] == ""
+    assert scope["files"] == [BUILDS + "bookworm_arm64.deb" + ARM64]
+    runtime = yaml.safe_load((shipped.PLAYBOOKS / "runtime.yml").read_text(encoding="utf-8"))[0]["vars"]["pycoral"]
+    for python, said, pycoral in (
+        ("3.11", "pycoral", []),
+        ("3.11", "candidate", []),
+        ("3.9", "candidate", ["candidate"]),
+        ("3.7", "pycoral", ["pycoral"]),
+    ):
+        scope = host(python=python, runtime={"stdout_lines": [python, said]})
+        assert _TEMPLATES.string(runtime, scope) == pycoral, python
+    assert _TEMPLATES.string(runtime, host(python="3.7", runtime={"stdout_lines": ["3.7"]})) == []
 
 
 def test_a_host_without_tpus_gets_nothing() -> None:
@@ -164,3 +189,27 @@ def test_with_the_shim_a_library_that_does_not_fit_is_what_is_wanted() -> None:
         assert not scope["needs_library"], version
     # No source has Google's: the table's, which needs no shim.
     assert host(*TRIXIE, cluster_tpu_shim=True)["library_files"] == [BUILDS + "trixie_amd64.deb"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "wants", "makes"),
+    [
+        (True, ["real /usr/lib/libedgetpu.so.1", "package 16.0"], True, True),
+        (True, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0", "made {made_of}"], True, False),
+        # Of another library, or another runtime.
+        (True, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0", "made 5eed"], True, True),
+        # What fits needs none, and a file of no package is not judged.
+        (True, ["real /usr/lib/libedgetpu.so.1", "package 16.0tf2.19.1-1"], False, False),
+        (True, ["placed", "real /usr/local/lib/libedgetpu.so.1"], False, False),
+        (True, ["package 16.0"], False, False),
+        (False, ["placed", "real /usr/lib/libedgetpu.so.1", "package 16.0"], False, False),
+    ],
+)
+def test_where_the_shim_is_wanted_and_made(asked: bool, said: list[str], wants: bool, makes: bool) -> None:
+    (play,) = yaml.safe_load((shipped.PLAYBOOKS / "shim.yml").read_text(encoding="utf-8"))
+    scope = host(
+        *TRIXIE, "library", "package 16.0", cluster_tpu_shim=asked, **play["vars"], shim={"stdout_lines": said}
+    )
+    scope["shim_source"] = "source"
+    said[:] = [line.replace("{made_of}", scope["made_of"]) for line in said]
+    assert (bool(scope["wants_shim"]), bool(scope["makes_shim"])) == (wants, makes)

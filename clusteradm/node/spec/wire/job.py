@@ -123,6 +123,13 @@ class Progress(Record):
     ranks: Tuple[RankProgress, ...]
 
 
+@dataclass(eq=False, repr=False)
+class Suspects(Record):
+    """suspects.json: inputs that a rank may have been lost by."""
+
+    inputs: Tuple[int, ...]
+
+
 CUT_OFF = -1
 
 

@@ -17,6 +17,7 @@ attempt-N.json which rank sits where in attempt N
 hostfile       the same for mpirun
 progress.json  what rank 0 knows, twice a second
 status.json    what the supervisor knows
+suspects.json  inputs that a rank may have been lost by, for the next attempt
 cancel         there once the job is to be cancelled; without it a supervisor that is stopped is started again
 """
 
@@ -39,6 +40,7 @@ HOSTFILE = "hostfile"
 JOURNAL = "journal.jsonl"
 PROGRESS = "progress.json"
 STATUS = "status.json"
+SUSPECTS = "suspects.json"
 CANCEL = "cancel"
 RESULTS = "results.jsonl"
 LOG = "log"

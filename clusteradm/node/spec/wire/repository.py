@@ -11,6 +11,8 @@ from clusteradm.node.spec.wire.versions import LABEL, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
 ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING = "added", "repaired", "unchanged", "taken", "lacking"
+# Instead of a sha256, with the reason behind it: the file is there and cannot be read.
+UNREADABLE = "unreadable"
 
 
 @dataclass(eq=False, repr=False)
@@ -40,8 +42,8 @@ class AddModel(Request[Addition]):
 
 @dataclass(eq=False, repr=False)
 class Digests(Record):
-    """The sha256 of each file, None where it is not there. `tried`: whether the host's runtime could try to load the
-    model; `refused`: why it cannot load it."""
+    """The sha256 of each file, None where it is not there, "unreadable: REASON" where it cannot be read. `tried`:
+    whether the host's runtime could try to load the model; `refused`: why it cannot load it."""
 
     sha256: Dict[str, Optional[str]]
     tried: bool = False
