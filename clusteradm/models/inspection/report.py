@@ -13,15 +13,15 @@ from typing import Any
 
 from clusteradm import regular
 from clusteradm.errors import UsageError
-from clusteradm.models import advice, edgetpu_compiler, labels
-from clusteradm.models.inspection import cost, edge_tpu, published
+from clusteradm.models import advice, edgetpu_compiler, labels, zoo
+from clusteradm.models.inspection import cost, edge_tpu
 from clusteradm.models.inspection.edge_tpu import Forecast, Obstacle
-from clusteradm.models.inspection.published import Latency
 from clusteradm.models.inspection.task import SEGMENT, UNKNOWN, Task, task
 from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import NotAModel, inspect
 from clusteradm.models.tflite.model import Model
+from clusteradm.models.zoo import Latency
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.manifest import Feed
 
@@ -58,7 +58,7 @@ class Report:
     labels: Labels | None
     obstacles: tuple[Obstacle, ...]
     forecast: Forecast | None
-    latencies: tuple[Latency, ...]
+    latency: Latency | None
     shares: tuple[str, ...] = ()
 
     @property
@@ -92,7 +92,7 @@ class Report:
             "compiled": None,
             "forecast": asdict(self.forecast) if self.forecast else None,
             "obstacles": [{**asdict(one), "operations": dict(one.operations)} for one in self.obstacles],
-            "published": [asdict(one) for one in self.latencies],
+            "published": asdict(self.latency) if self.latency else None,
         }
         if self.compiled:
             document["compiled"] = {
@@ -140,7 +140,7 @@ def report(data: bytes, path: str) -> Report:
             labels=_labels(data, model),
             obstacles=obstacles,
             forecast=None if compiled else edge_tpu.forecast(graphs[0]),
-            latencies=published.latencies(Path(path).name, model.inputs[0].shape),
+            latency=zoo.latency(Path(path).name, model.inputs[0].shape),
         )
     except Malformed as error:
         raise NotAModel(
