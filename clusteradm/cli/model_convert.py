@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from clusteradm import atomic
+from clusteradm import atomic, regular
 from clusteradm.cli import context, feed_options, show
 from clusteradm.cli.display import Display
 from clusteradm.cli.model_log import print_log
@@ -88,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
     )
     _check_output(args.output)
     with _steps() as progress:
-        done = converting.convert(source, inputs, plan, show.message, progress)
+        done = converting.convert(source, inputs, plan, args.output, show.message, progress)
     try:
         atomic.write(args.output, done.content)
     except OSError as error:
@@ -100,7 +101,6 @@ def _run(args: argparse.Namespace) -> int:
     compiled, log = _compiled(args) if args.compile else (None, None)
     if args.json:
         body: dict[str, Any] = {"output": str(args.output), **done.to_json()}
-        body["model"]["file"] = str(args.output)
         body["compiled"] = str(compiled) if compiled else None
         body["log"] = log.to_json() if log else None
         show.json_document("model convert", body)
@@ -127,7 +127,7 @@ def _inputs(args: argparse.Namespace) -> LocalInputs:
 def _check_output(path: Path) -> None:
     """Raise UsageError for a place that cannot be written, before the work."""
     if path.suffix != ".tflite":
-        raise UsageError(f"--output {path} does not end in .tflite", next_step=f"--output {path.name}.tflite")
+        raise UsageError(f"--output {path} does not end in .tflite", next_step=f"--output {_quoted(path)}.tflite")
     if not path.absolute().parent.is_dir():
         raise UsageError("the folder of --output does not exist", where=str(path.parent))
 
@@ -207,16 +207,20 @@ def _compiled(args: argparse.Namespace) -> tuple[Path, Log | None]:
         raise UsageError(
             f"{args.output} is written, but {edgetpu_compiler.PROGRAM} is not on this machine's PATH",
             next_step=f"on an x86-64 Debian that has it: {edgetpu_compiler.command(args.output)}\n"
-            f"  then look at its log:   clusteradm model explain-log {target.with_suffix('.log')}",
+            f"  then look at its log:   clusteradm model explain-log {_quoted(target.with_suffix('.log'))}",
         )
     return target, edgetpu_compiler.compile_file(args.output, target)
 
 
 def _next(path: Path, options: str) -> str:
     compiled = path.with_name(f"{path.stem}_edgetpu.tflite")
-    lab = f"clusteradm lab compile-model {path}"
+    lab = f"clusteradm lab compile-model {_quoted(path)}"
     return f"{lab if _is_lab() else edgetpu_compiler.command(path)}, then {_deploy(compiled, options)}"
 
 
 def _deploy(path: Path, options: str) -> str:
-    return " ".join(["clusteradm deploy-model", str(path), "--name NAME", *([options] if options else [])])
+    return " ".join(["clusteradm deploy-model", _quoted(path), "--name NAME", *([options] if options else [])])
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(regular.readable(path))

@@ -73,10 +73,11 @@ def lines(one: Report) -> Iterator[tuple[str, str]]:
         name = ("not on it" if one.compiled else "to mend") if number == 1 else ""
         yield name, f"{number}. {doubt}{obstacle.what}: {obstacle.why}"
         yield "", f"   {obstacle.mend}"
-    for number, about in enumerate(one.latencies):
+    if one.latency:
+        about = one.latency
         times = ((about.dev_board, "on a Dev Board"), (about.usb, "with a USB 3 accelerator"))
         said = ", ".join(f"{ms:g} ms {where}" for ms, where in times if ms is not None)
-        yield "" if number else "published", f"{said} ({about.model}, {about.source}; told by the file's name)"
+        yield "published", f"{said} ({about.model}, {about.source}; told by the file's name)"
     if model.description:
         yield "description", model.description
     yield "sha256", one.sha256

@@ -20,7 +20,9 @@ from clusteradm.node.spec.wire.result import Result
 
 Progress = Callable[[int, int], None]
 _MODULE = "clusteradm.node.job.alone"
-_MOST_TENSORS = 8 << 30  # bytes on the disk
+# Bytes on the disk.
+_MOST_TENSORS = 8 << 30
+_MOST_OUTPUTS = 4 << 30  # of a model; those of later inputs are not kept
 
 
 @dataclass(frozen=True)
@@ -39,24 +41,36 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's answers: a result for each input, and the .npy files of its outputs, as real numbers."""
+    """A model's answers: a result for each input, and the .npy files of its outputs, as real numbers.
+
+    `outputs`: by the number of the output; one that is not of numbers has none. `kept`: the number of inputs, from the
+    first on, whose outputs are in them.
+    """
 
     results: tuple[Result, ...]
-    outputs: tuple[Path, ...]
+    outputs: Mapping[int, Path]
+    kept: int
 
 
 class Alone:
     """Inputs of this machine, packed as for a job, in a folder for files of this run."""
 
     def __init__(self, inputs: LocalInputs, folder: Path) -> None:
-        """Raises UsageError where one cannot be read."""
+        """Raises UsageError where one cannot be read, or the folder has no room for them."""
         self._folder = folder
         self._pack = folder / "inputs.pack"
         failed: dict[str, str] = {}
-        with self._pack.open("wb") as file:
-            for part in parts(inputs.files):
-                file.write(part.data)
-                failed.update(part.failed)
+        try:
+            with self._pack.open("wb") as file:
+                for part in parts(inputs.files):
+                    file.write(part.data)
+                    failed.update(part.failed)
+        except OSError as error:
+            raise UsageError(
+                f"the {inputs.bytes:,} bytes of the inputs cannot be copied: {error.strerror}",
+                where=str(folder),
+                next_step="set TMPDIR to a folder of a larger disk",
+            ) from error
         self._files = [(one.name, one.size, failed.get(one.name, one.error)) for one in inputs.files]
 
     def tensors(self, form: InputForm, progress: Progress) -> Tensors:
@@ -84,11 +98,12 @@ class Alone:
         folder = self._folder / f"outputs-{model.stem}"
         folder.mkdir(exist_ok=True)
         path = self._folder / f"results-{model.stem}.jsonl"
-        about = {"model": str(model), "output": str(path), "folder": str(folder), "top": top}
-        self._run(form, about, progress)
+        about = {"model": str(model), "output": str(path), "folder": str(folder), "top": top, "most": _MOST_OUTPUTS}
+        said = self._run(form, about, progress)
         lines = path.read_text(encoding="utf-8").splitlines()
         results = tuple(_result(json.loads(line), labels) for line in lines)
-        return Answers(results, tuple(sorted(folder.glob("output-*.npy"))))
+        outputs = {int(number): folder / f"output-{number}.npy" for number in said["outputs"]}
+        return Answers(results, outputs, int(said["kept"]))
 
     def _run(self, form: InputForm, about: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         spec = {"pack": str(self._pack), "files": self._files, "input": form, **about}

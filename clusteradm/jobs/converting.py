@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from clusteradm import regular
 from clusteradm.jobs import truth as truths
 from clusteradm.jobs.alone import Alone, Answers, Tensors
 from clusteradm.jobs.inputs import LocalInputs
@@ -16,8 +17,8 @@ from clusteradm.models import advice
 from clusteradm.models.convert.conversion import conversion, difference
 from clusteradm.models.convert.source import Source
 from clusteradm.models.inspection.report import Report, report
-from clusteradm.models.labels import embedded, parse
 from clusteradm.models.tflite.model import EIGHT_BITS, Model
+from clusteradm.models.upload import labels_inside
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.job import InputForm
 from clusteradm.node.spec.wire.manifest import Feed
@@ -91,8 +92,8 @@ class Converted:
         }
 
 
-def convert(source: Source, inputs: LocalInputs, plan: Plan, say: Say, progress: Progress) -> Converted:
-    """Convert `source`, calibrated with `inputs`.
+def convert(source: Source, inputs: LocalInputs, plan: Plan, output: Path, say: Say, progress: Progress) -> Converted:
+    """Convert `source`, calibrated with `inputs`. `output`: where the result will be, for what is said of it.
 
     Raises UsageError for a source or an input that cannot be used, or where the converter is not installed.
     """
@@ -107,8 +108,9 @@ def convert(source: Source, inputs: LocalInputs, plan: Plan, say: Say, progress:
             model = going.model
         quantised = folder / "quantised.tflite"
         quantised.write_bytes(content)
-        about = report(content, "m.tflite")
-        labels = plan.labels or _labels(content, about.model)
+        about = report(content, regular.readable(output))
+        problems: list[str] = []
+        labels = plan.labels or labels_inside(content, about.model, problems)
         after_form = advice.form(about.model.inputs[0], _explicit(feed))
 
         def run(path: Path, taken: InputForm, what: str) -> Answers:
@@ -128,7 +130,7 @@ def convert(source: Source, inputs: LocalInputs, plan: Plan, say: Say, progress:
             outputs=tuple(_outputs(model, before, after)),
             same=_same(before, after),
             accuracy=_accuracy(before, after, plan),
-            warnings=tuple(_warnings(tensors, about, plan, before)),
+            warnings=(*_warnings(tensors, about, plan, before), *problems),
         )
 
 
@@ -163,15 +165,11 @@ def _options(form: InputForm, plan: Plan) -> str:
     return " ".join(words)
 
 
-def _labels(content: bytes, model: Model) -> tuple[str, ...]:
-    """The labels inside a model; () where it has none."""
-    text = embedded(content, model.metadata.labels if model.metadata else None)
-    return parse(text) if text else ()
-
-
 def _outputs(model: Model, before: Answers, after: Answers) -> Iterator[Output]:
-    for tensor, one, other in zip(model.outputs, before.outputs, after.outputs, strict=False):
-        about = difference(one, other)
+    for number, tensor in enumerate(model.outputs):
+        if number not in before.outputs or number not in after.outputs:
+            continue
+        about = difference(before.outputs[number], after.outputs[number])
         if "mean" in about:
             yield Output(tensor.name, about["mean"], about["worst"], about["low"], about["high"])
 
@@ -200,6 +198,10 @@ def _warnings(tensors: Tensors, about: Report, plan: Plan, before: Answers) -> I
         )
     if plan.truth is not None and not truths.score(before.results, plan.truth, 1):
         yield "the truth names none of the inputs: no accuracy"
+    if before.kept < tensors.count and before.outputs:
+        yield f"only the outputs of the first {before.kept:,} inputs are compared: those of all take too many bytes"
+    elif not before.outputs:
+        yield "the outputs are not compared: they are no numbers, or those of one input take too many bytes"
     ends = {tensor.dtype for tensor in (*about.model.inputs, *about.model.outputs)} - set(EIGHT_BITS)
     if ends:
         yield f"an input or an output is of the type {', '.join(sorted(ends))}: what makes it stays on the CPU"

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from clusteradm import atomic, regular
@@ -25,14 +26,14 @@ def available() -> bool:
 
 
 def command(model: Path) -> str:
-    """The command that compiles a model, on a machine that has the compiler."""
-    return shlex.join([PROGRAM, "-s", regular.readable(model)])
+    """The command that compiles a model, on a machine that has the compiler; what it makes is beside the model."""
+    return shlex.join([PROGRAM, "-s", "-o", regular.readable(model.parent), regular.readable(model)])
 
 
 def compile_file(source: Path, target: Path) -> Log:
     """Compile `source` to `target`, atomically.
 
-    Raises UsageError, with the reason in plain words, where the compiler refuses it.
+    Raises UsageError, with the reason in plain words, where the compiler refuses it, or `target` cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="clusteradm-compile-") as folder:
         # The compiler names its output after its input.
@@ -46,8 +47,15 @@ def compile_file(source: Path, target: Path) -> Log:
                 where=regular.readable(source),
                 next_step=log.mend,
             )
-        atomic.write(target, regular.read(made, _MOST_MODEL))
-    return log
+        content = regular.read(made, _MOST_MODEL)
+    try:
+        atomic.write(target, content)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the compiled model: {error.strerror}", where=regular.readable(target)
+        ) from error
+    # What it was called in the folder for this run, which is gone, is of no use.
+    return replace(log, input=regular.readable(source), output=regular.readable(target))
 
 
 def _run(argv: list[str]) -> str:

@@ -72,7 +72,7 @@ def prepare(
     reading.check_threshold(model, made_for.kind, threshold)
     found = label_file(labels, model.classes) if labels is not None else None
     if found is None:
-        found = _labels_inside(data, model, problems)
+        found = labels_inside(data, model, problems)
     files = {MODEL: data}
     if found:
         files[LABELS] = label_files.render(found)
@@ -114,7 +114,7 @@ def label_file(path: Path, classes: int | None) -> tuple[str, ...]:
     return found
 
 
-def _labels_inside(data: bytes, model: Model, problems: list[str]) -> tuple[str, ...]:
+def labels_inside(data: bytes, model: Model, problems: list[str]) -> tuple[str, ...]:
     """The labels inside a model; () where it has none, or none that can be its own: then `problems` says so."""
     text = label_files.embedded(data, model.metadata.labels if model.metadata else None)
     if text is None:

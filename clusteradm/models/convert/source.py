@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def check_float(model: Model, content: bytes, where: str) -> None:
         raise UsageError(
             "it is quantised already",
             where=where,
-            next_step=f"what is left to do: clusteradm model inspect {where}",
+            next_step=f"what is left to do: clusteradm model inspect {shlex.quote(where)}",
         )
     if len(model.inputs) != 1:
         raise UsageError(f"it has {len(model.inputs)} inputs; model convert takes models with one", where=where)

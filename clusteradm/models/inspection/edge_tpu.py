@@ -24,7 +24,9 @@ RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT
 STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM
 """
 SUPPORTED = frozenset(_SUPPORTED.split())
-FILE = "MODEL.tflite"  # in a remedy: the file that is inspected
+# In a remedy: the file that is inspected, and the command that compiles it.
+FILE = "MODEL.tflite"
+COMPILE = "edgetpu_compiler"
 _END_TO_END = "keep 8-bit numbers from end to end"
 # What does the work of an operation that is not supported.
 _INSTEAD = {
@@ -98,7 +100,7 @@ def obstacles(model: Model, graphs: tuple[Graph, ...]) -> list[Obstacle]:
         )
     found += _limited(graph, bool(model.tpu_operations))
     if not model.tpu_operations:
-        found.append(Obstacle("it is not compiled", "an Edge TPU runs compiled models", f"edgetpu_compiler -s {FILE}"))
+        found.append(Obstacle("it is not compiled", "an Edge TPU runs compiled models", COMPILE))
     return found
 
 

@@ -13,15 +13,15 @@ from typing import Any
 
 from clusteradm import regular
 from clusteradm.errors import UsageError
-from clusteradm.models import advice, labels
-from clusteradm.models.inspection import cost, edge_tpu, published
+from clusteradm.models import advice, edgetpu_compiler, labels, zoo
+from clusteradm.models.inspection import cost, edge_tpu
 from clusteradm.models.inspection.edge_tpu import Forecast, Obstacle
-from clusteradm.models.inspection.published import Latency
 from clusteradm.models.inspection.task import SEGMENT, UNKNOWN, Task, task
 from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import NotAModel, inspect
 from clusteradm.models.tflite.model import Model
+from clusteradm.models.zoo import Latency
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.manifest import Feed
 
@@ -58,7 +58,7 @@ class Report:
     labels: Labels | None
     obstacles: tuple[Obstacle, ...]
     forecast: Forecast | None
-    latencies: tuple[Latency, ...]
+    latency: Latency | None
     shares: tuple[str, ...] = ()
 
     @property
@@ -92,7 +92,7 @@ class Report:
             "compiled": None,
             "forecast": asdict(self.forecast) if self.forecast else None,
             "obstacles": [{**asdict(one), "operations": dict(one.operations)} for one in self.obstacles],
-            "published": [asdict(one) for one in self.latencies],
+            "published": asdict(self.latency) if self.latency else None,
         }
         if self.compiled:
             document["compiled"] = {
@@ -125,10 +125,7 @@ def report(data: bytes, path: str) -> Report:
     model = inspect(data, path)
     try:
         graphs = graph.read(data)
-        obstacles = tuple(
-            replace(one, mend=one.mend.replace(edge_tpu.FILE, shlex.quote(path)))
-            for one in edge_tpu.obstacles(model, graphs)
-        )
+        obstacles = tuple(replace(one, mend=_mend(one.mend, path)) for one in edge_tpu.obstacles(model, graphs))
         compiled = bool(model.tpu_operations)
         return Report(
             path=path,
@@ -143,7 +140,7 @@ def report(data: bytes, path: str) -> Report:
             labels=_labels(data, model),
             obstacles=obstacles,
             forecast=None if compiled else edge_tpu.forecast(graphs[0]),
-            latencies=published.latencies(Path(path).name, model.inputs[0].shape),
+            latency=zoo.latency(Path(path).name, model.inputs[0].shape),
         )
     except Malformed as error:
         raise NotAModel(
@@ -151,6 +148,13 @@ def report(data: bytes, path: str) -> Report:
             where=path,
             next_step=f"it has {len(data)} bytes; copy or convert it again",
         ) from error
+
+
+def _mend(text: str, path: str) -> str:
+    """A remedy with the file that is inspected."""
+    if text == edge_tpu.COMPILE:
+        return edgetpu_compiler.command(Path(path))
+    return text.replace(edge_tpu.FILE, shlex.quote(path))
 
 
 def _task(model: Model, graphs: tuple[graph.Graph, ...], path: str) -> Task:

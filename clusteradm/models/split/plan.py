@@ -100,6 +100,14 @@ def check(graphs: Sequence[Graph], count: int, where: str) -> list[int]:
             where=where,
             next_step="split the model that it was made of, and compile each segment",
         )
+    computed = {number for one in graph.operations for number in one.outputs}
+    idle = [graph.tensors[number].name for number in graph.outputs if number not in computed]
+    if idle:
+        raise UsageError(
+            f"it cannot be split: no operation computes its output {idle[0]!r}, so that no segment gives it",
+            where=where,
+            next_step="convert the network without this output",
+        )
     wrong = obstacles(graph)
     places = [place for place in range(1, len(graph.operations)) if place not in wrong]
     if len(places) < count - 1:

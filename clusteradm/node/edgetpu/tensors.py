@@ -130,6 +130,11 @@ class Postprocessor:
         classifier = classifier and np.dtype(details[0]["dtype"]).kind in "iuf"
         self._top = min(top, size[-1]) if classifier else 0
 
+    @property
+    def classifier(self) -> bool:
+        """Whether the model is one, by its shape."""
+        return self._top > 0
+
     def result(self, index: int, outputs: List[Any]) -> Dict[str, Any]:
         """The result of input `index`, in the journal's form: "top": [[class, score], ...] or "outputs"."""
         if self._top:

@@ -4,11 +4,12 @@ Turns inputs into tensors, or runs a model over them on this machine's CPU, by t
 file; lines of JSON on standard output tell the progress.
 """
 
+import errno
 import json
 import os
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.job import InputForm
 
 _EVERY = 0.1  # seconds between two lines about the progress
+_REAL = "iufb"  # kinds of numbers that are compared
 _MOST_NAMED = 10  # inputs that cannot be used
 
 
@@ -46,7 +48,7 @@ class Alone:
             text = "the tensors of %d inputs take %d bytes, more than %d"
             raise BadInput(text % (len(self._lines), size, most))
         feed = Preprocessor(self._details(), self._form.feed)
-        rows = np.lib.format.open_memmap(path, "w+", np.dtype(self._form.dtype), (len(self._lines), *shape))
+        rows = _rows(path, np.dtype(self._form.dtype), (len(self._lines), *shape))
         refused: List[Tuple[str, str]] = []
         low, high, pixels = np.inf, -np.inf, False
         for number, (name, data, form) in enumerate(self._each()):
@@ -64,16 +66,19 @@ class Alone:
         about = {"low": low, "high": high, "pixels": pixels, "inputs": len(self._lines)}
         say(refused=refused[:_MOST_NAMED], count=len(refused), **about)
 
-    def answers(self, model: str, path: str, folder: str, top: int) -> None:
+    def answers(self, model: str, path: str, folder: str, top: int, most: int) -> None:
         """Run a model over the inputs: one result a line in the file `path`, and the outputs as rows of .npy files.
 
-        The rows are real numbers, dequantised, one file for each output, in `folder`.
+        The rows are real numbers, dequantised, one file for each output, in `folder`: output-NUMBER.npy; of as many
+        inputs, from the first on, as `most` bytes hold. The last line says how many those are (`kept`), and the numbers
+        of the outputs that have a file.
         """
         with open(model, "rb") as file:
             engine = Engine(file.read(), None)
         feed = Preprocessor(engine.input, self._form.feed)
         answers = Postprocessor(engine.outputs, top, folder)
-        rows: List[Any] = []
+        rows: Optional[Dict[int, Any]] = None
+        kept = 0
         with open(path, "w", encoding="utf-8") as results:
             for number, (name, data, form) in enumerate(self._each()):
                 try:
@@ -82,22 +87,27 @@ class Alone:
                 except (BadInput, InferenceError) as error:
                     results.write(json.dumps({"input": name, "index": number, "error": str(error)}) + "\n")
                     continue
-                found = answers.result(number, outputs) if len(outputs) == 1 else {}
+                found = answers.result(number, outputs) if answers.classifier else {}
                 line = {"input": name, "index": number, "top": found.get("top", [])}
                 results.write(json.dumps(line) + "\n")
-                if not rows:
-                    rows = [self._rows(folder, n, output) for n, output in enumerate(outputs)]
-                for row, output, details in zip(rows, outputs, engine.outputs):
-                    if row is not None and output.shape == row.shape[1:]:
-                        row[number] = _real(output, details)
-        say(inputs=len(self._lines))
+                if rows is None:
+                    numeric = {
+                        n: output for n, output in enumerate(outputs) if output.size and output.dtype.kind in _REAL
+                    }
+                    each = sum(output.size for output in numeric.values()) * np.dtype(np.float32).itemsize
+                    kept = min(len(self._lines), most // each) if each else 0
+                    rows = self._output_rows(folder, numeric, kept) if kept else {}
+                for n, row in rows.items():
+                    if number < kept and outputs[n].shape == row.shape[1:]:
+                        row[number] = _real(outputs[n], engine.outputs[n])
+        say(inputs=len(self._lines), kept=kept, outputs=list(rows or {}))
 
-    def _rows(self, folder: str, number: int, output: Any) -> Any:
-        """The file for the rows of an output; None for one that is not of numbers."""
-        if output.dtype.kind not in "iufb":
-            return None
-        path = os.path.join(folder, "output-%d.npy" % number)
-        return np.lib.format.open_memmap(path, "w+", np.float32, (len(self._lines), *output.shape))
+    def _output_rows(self, folder: str, outputs: Dict[int, Any], count: int) -> Dict[int, Any]:
+        """The file for the rows of each output."""
+        return {
+            number: _rows(os.path.join(folder, "output-%d.npy" % number), np.dtype(np.float32), (count, *output.shape))
+            for number, output in outputs.items()
+        }
 
     def _details(self) -> Dict[str, Any]:
         """What an interpreter would say of the input."""
@@ -114,6 +124,27 @@ class Alone:
                     say(done=number, total=len(self._lines))
                 file.seek(line["offset"])
                 yield line["input"], file.read(line["size"]), line["form"]
+
+
+def _rows(path: str, dtype: Any, shape: Tuple[int, ...]) -> Any:
+    """A new .npy file as an array, with all its blocks on the disk.
+
+    A disk that is full is an error here; later, a write to the mapped file would end the process by a signal.
+    """
+    folder = os.path.dirname(path)
+    size = int(np.prod(shape)) * dtype.itemsize
+    about = os.statvfs(folder)
+    room = about.f_bavail * about.f_frsize
+    try:
+        if size > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rows = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        text = "no room for %d bytes in %s: set TMPDIR to a folder of a larger disk (%d bytes are free; %s)"
+        raise BadInput(text % (size, folder, room, error.strerror)) from None
+    return rows
 
 
 def _real(output: Any, details: Dict[str, Any]) -> Any:
@@ -138,7 +169,7 @@ def main() -> None:
         if spec["model"] is None:
             work.tensors(spec["output"], spec["most"])
         else:
-            work.answers(spec["model"], spec["output"], spec["folder"], spec["top"])
+            work.answers(spec["model"], spec["output"], spec["folder"], spec["top"], spec["most"])
     except (BadInput, TpuError, pack.PackError) as error:
         say(error=str(error))
         sys.exit(2)

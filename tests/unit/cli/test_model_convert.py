@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clusteradm.cli import model_convert
 from clusteradm.cli.main import main
 from clusteradm.models import edgetpu_compiler
 from clusteradm.models.tflite.inspect import inspect
@@ -23,6 +27,8 @@ COMPILER = """\
 cp "$6" "$5/model_edgetpu.tflite"
 echo "Edge TPU Compiler version 16.0.384591198"
 echo "Model compiled successfully in 17 ms."
+echo "Input model: $6"
+echo "Output model: $5/model_edgetpu.tflite"
 echo "On-chip memory used for caching model parameters: 80.00KiB"
 echo "Off-chip memory used for streaming uncached model parameters: 0.00B"
 echo "Number of operations that will run on Edge TPU: 9"
@@ -74,7 +80,7 @@ def test_convert(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[3].split()[:2] == ["bytes", "285,416"]
     assert "on an Edge TPU: at most 10 of 10 operations" in lines
     assert lines[-1].startswith(
-        f"next: edgetpu_compiler -s {inputs.with_name('m.tflite')}, then clusteradm deploy-model "
+        f"next: edgetpu_compiler -s -o {inputs.parent} {inputs.with_name('m.tflite')}, then clusteradm deploy-model "
     )
     assert "warning: calibrated with 12 inputs only" in told.err
     found = inspect(inputs.with_name("m.tflite").read_bytes(), "m")
@@ -92,7 +98,21 @@ def test_the_document_and_the_compiler(inputs: Path, compiler: Path, capsys: pyt
     assert before["labelled"] == after["labelled"] == 12 and before["right"] == after["right"]
     assert document["compiled"] == str(inputs.with_name("m_edgetpu.tflite"))
     assert Path(document["compiled"]).read_bytes() == inputs.with_name("m.tflite").read_bytes()
+    compiled, output = document["compiled"], str(inputs.with_name("m.tflite"))
+    assert (document["log"]["input"], document["log"]["output"]) == (output, compiled)
+    assert document["model"]["file"] == output
+    mends = [one["mend"] for one in document["model"]["obstacles"]]
+    assert mends == [f"edgetpu_compiler -s -o {inputs.parent} {output}"]
     assert (document["log"]["on_tpu"], document["log"]["on_cpu"], document["log"]["cached_bytes"]) == (9, 1, 81920)
+
+
+def test_a_compiled_model_that_cannot_be_written(
+    inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs.with_name("m_edgetpu.tflite").mkdir()
+    assert convert(inputs, "--compile") == 2
+    assert "m_edgetpu.tflite: cannot write the compiled model: " in capsys.readouterr().err
+    assert inputs.with_name("m.tflite").is_file()
 
 
 def test_what_the_compiler_refuses(inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,11 +122,40 @@ def test_what_the_compiler_refuses(inputs: Path, compiler: Path, capsys: pytest.
     assert not inputs.with_name("m_edgetpu.tflite").exists()
 
 
+def test_commands_that_are_printed_are_for_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("my models/it's.tflite")
+    first, then = model_convert._next(path, "--mean 0 --std 255").split(", then ")
+    assert shlex.split(first) == ["edgetpu_compiler", "-s", "-o", "my models", str(path)]
+    compiled = ["my models/it's_edgetpu.tflite", "--name", "NAME", "--mean", "0", "--std", "255"]
+    assert shlex.split(then) == ["clusteradm", "deploy-model", *compiled]
+    monkeypatch.setattr(model_convert, "_is_lab", lambda: True)
+    first, _ = model_convert._next(path, "").split(", then ")
+    assert shlex.split(first) == ["clusteradm", "lab", "compile-model", str(path)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [("one\ntwo\n", "2 labels"), ("item { id: 1 name: 'a' }\nitem { id: 9999999 ", "labels inside it are left out")],
+)
+def test_labels_inside_that_cannot_be_its_own_are_a_warning(
+    labels: str, text: str, inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, archive = inputs.with_name("labelled.tflite"), io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr("labels.txt", labels)
+    source.write_bytes(FLOATS.read_bytes() + archive.getvalue())
+    output = str(inputs.with_name("m.tflite"))
+    assert main(["model", "convert", str(source), "--calibration", str(inputs), "-o", output]) == 0
+    told = capsys.readouterr().err
+    assert "warning: the labels inside it are left out: " in told and text in told
+    assert "give others by --labels" in told
+
+
 def test_without_a_compiler_the_command_to_run_elsewhere(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(inputs, "--compile") == 2
     told = capsys.readouterr().err
     assert f"m.tflite is written, but {edgetpu_compiler.PROGRAM} is not on this machine's PATH" in told
-    assert f"edgetpu_compiler -s {inputs.with_name('m.tflite')}\n" in told
+    assert f"edgetpu_compiler -s -o {inputs.parent} {inputs.with_name('m.tflite')}\n" in told
 
 
 def test_in_a_lab_its_compiler(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

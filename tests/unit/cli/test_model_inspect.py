@@ -30,7 +30,7 @@ def test_the_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert one["task"]["kind"] == "classifier" and one["compiled"] is None
     assert one["forecast"] == {"mapped": 10, "total": 10, "first": "", "reason": ""}
     assert one["operations"] == {"CONV_2D": 5, "QUANTIZE": 2, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
-    assert one["obstacles"][0]["mend"] == f"edgetpu_compiler -s {DIGITS}"
+    assert one["obstacles"][0]["mend"] == f"edgetpu_compiler -s -o {DIGITS.parent} {DIGITS}"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 a zip", DIGITS.read_bytes()[:5000]])

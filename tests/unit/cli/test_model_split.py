@@ -42,7 +42,7 @@ def test_the_table_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().out.splitlines()
     assert "ms on this CPU" in lines[0] and lines[1].startswith("digits_segment_0_of_2.tflite")
     assert lines[3] == "in turn they give what the whole model gives, bit by bit, on 3 random inputs"
-    assert lines[4] == f"next: edgetpu_compiler -s {tmp_path / 'digits_segment_0_of_2.tflite'}"
+    assert lines[4] == f"next: edgetpu_compiler -s -o {tmp_path} {tmp_path / 'digits_segment_0_of_2.tflite'}"
 
 
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 from child import measured
 from made_models import Made, variable
 
+from clusteradm.models import zoo
 from clusteradm.models.inspection import cost, edge_tpu
-from clusteradm.models.inspection.published import latencies
 from clusteradm.models.inspection.report import Report, report, reports
 from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.inspect import NotAModel
@@ -51,7 +52,7 @@ def test_real_models(test_data: Path, name: str) -> None:
     assert found.forecast is not None
     values = (found.task.kind, found.parameters, found.macs, found.forecast.mapped, found.forecast.total)
     assert values == REAL[name]
-    assert found.obstacles[-1].mend == f"edgetpu_compiler -s {name}"
+    assert found.obstacles[-1].mend == f"edgetpu_compiler -s -o . {name}"
 
 
 def test_compiled_models(test_data: Path) -> None:
@@ -101,6 +102,12 @@ def test_the_digits(digits: bytes) -> None:
     assert (found.task.kind, found.parameters, found.macs) == ("classifier", 70_122, 5_532_544)
     assert texts(found) == ["it is not compiled: an Edge TPU runs compiled models"]
     json.dumps(found.to_json())
+
+
+def test_the_command_that_compiles_is_for_a_shell_and_writes_beside_the_model(digits: bytes) -> None:
+    (obstacle,) = report(digits, "my models/it's.tflite").obstacles
+    words = ["edgetpu_compiler", "-s", "-o", "my models", "my models/it's.tflite"]
+    assert shlex.split(obstacle.mend) == words
 
 
 def test_multiply_accumulates_by_hand() -> None:
@@ -220,18 +227,33 @@ def test_a_compiled_model_and_its_token(compiled: Callable[..., bytes]) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "expected"),
     [
-        # 2.9 and 3.0: of the table of models; 2.6: of the benchmarks.
-        ("mobilenet_v2_1.0_224_quant_edgetpu.tflite", (1, 224, 224, 3), [2.9, 2.6]),
-        ("tf2_mobilenet_v2_1.0_224_ptq.tflite", (1, 224, 224, 3), [3.0, 2.6]),
-        ("my-mobilenet-v2-1.0.tflite", (1, 224, 224, 3), [2.6]),
-        ("mobilenet_v2_1.0_224_quant.tflite", (1, 192, 192, 3), []),
-        ("ssd_mobilenet_v2_coco_quant.tflite", (1, 300, 300, 3), [7.3]),
-        ("mobilenet_v1_1.0_224_segment_0_of_2_edgetpu.tflite", (1, 224, 224, 3), []),
-        ("mine.tflite", (1, 224, 224, 3), []),
+        ("mobilenet_v2_1.0_224_quant_edgetpu.tflite", (1, 224, 224, 3), (2.6, 2.6, "benchmarks")),
+        ("tf2_mobilenet_v2_1.0_224_ptq.tflite", (1, 224, 224, 3), (2.6, 2.6, "benchmarks")),
+        ("my-mobilenet-v2-1.0.tflite", (1, 224, 224, 3), (2.6, 2.6, "benchmarks")),
+        ("mobilenet_v2_1.0_224_inat_insect_quant.tflite", (1, 224, 224, 3), (2.7, None, "models")),
+        ("efficientnet-edgetpu-M_quant_edgetpu.tflite", (1, 240, 240, 3), (8.7, 10.6, "benchmarks")),
+        ("inception_v4_299_quant.tflite", (1, 299, 299, 3), (85, 102, "benchmarks")),
+        ("deeplabv3_mnv2_pascal_quant.tflite", (1, 513, 513, 3), (52, 241, "benchmarks")),
+        ("keras_post_training_unet_mv2_128_quant.tflite", (1, 128, 128, 3), (3.3, 5.7, "benchmarks")),
+        ("ssd_mobilenet_v1_coco_quant_postprocess.tflite", (1, 300, 300, 3), (10.0, 14.8, "reference")),
+        ("tf2_ssd_mobilenet_v2_coco17_ptq.tflite", (1, 300, 300, 3), (7.6, None, "models")),
+        ("ssd_mobilenet_v2_coco_quant.tflite", (1, 300, 300, 3), (7.3, None, "object-detection")),
+        ("mobilenet_v2_1.0_224_quant.tflite", (1, 192, 192, 3), None),
+        ("mobilenet_v1_1.0_224_segment_0_of_2_edgetpu.tflite", (1, 224, 224, 3), None),
+        ("mine.tflite", (1, 224, 224, 3), None),
     ],
 )
-def test_published_times(name: str, shape: tuple[int, ...], expected: list[float]) -> None:
-    assert [found.usb for found in latencies(name, shape)] == expected
+def test_published_times(name: str, shape: tuple[int, ...], expected: tuple[float, float | None, str] | None) -> None:
+    told = zoo.latency(name, shape)
+    assert (told and (told.usb, told.dev_board, told.source.rpartition("/")[2])) == expected
+
+
+def test_the_catalogue_and_the_inspection_say_the_same() -> None:
+    for model in zoo.models():
+        width, height = map(int, model.input.split("x"))
+        told = zoo.latency(f"{model.name}{zoo.COMPILED}.tflite", (1, height, width, 3))
+        assert (told and (told.usb, told.source)) == (model.source and (model.usb, model.source))
+    assert sum(model.usb is None for model in zoo.models()) == 2  # of which nothing is published
 
 
 @pytest.mark.parametrize("name", ["bomb_inputs.tflite", "bomb_pack.tflite"])

@@ -89,6 +89,19 @@ def test_control_flow_and_compiled_models_are_refused(tmp_path: Path) -> None:
         split(path, 2, "size", tmp_path)
 
 
+@pytest.mark.parametrize("idle", ["constant", "input", "variable"])
+def test_an_output_that_nothing_computes_is_refused_by_name(idle: str, tmp_path: Path) -> None:
+    made, tensors = chain(3)
+    number = {"constant": made.tensor((1, 4), "float32", np.ones(4, "<f4")), "input": tensors[0]}.get(idle)
+    if number is None:
+        number = made.tensor((1, 4), "float32")
+        made.graph.tensors[number].isVariable = True
+    path = tmp_path / "m.tflite"
+    path.write_bytes(made.content(tensors[:1], [tensors[-1], number]))
+    with pytest.raises(UsageError, match=rf"no operation computes its output 't{number}'"):
+        split(path, 2, "size", tmp_path)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_no_other_cuts_are_better(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311
