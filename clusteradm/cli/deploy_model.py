@@ -15,11 +15,13 @@ from clusteradm.cli import feed_options, fetch_view, next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
-from clusteradm.errors import HostUnreachable
+from clusteradm.errors import HostUnreachable, UsageError
 from clusteradm.fleet.deployment import Deployment, deploy
 from clusteradm.models import Stored, Upload, advice, prepare
+from clusteradm.models.reference import check_version
 from clusteradm.models.source import Source
 from clusteradm.node.spec.wire.manifest import TASKS
+from clusteradm.node.spec.wire.versions import MOST_VERSION
 
 EXAMPLES = """\
 examples:
@@ -206,6 +208,7 @@ def describe(upload: Upload) -> str:
 
 
 def _version(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no version: whole numbers from 1")
+    try:
+        return check_version(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}: whole numbers from 1 to {MOST_VERSION}") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster, Host
-from clusteradm.models.reference import Reference
+from clusteradm.models.reference import Reference, check_version
 from clusteradm.models.upload import Upload
 from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.repository import (
@@ -119,8 +119,11 @@ class Repository:
         """Store a model under `version`, or the next one. The same files again are "unchanged", and are not sent.
 
         A lost connection is sought again for five minutes, and the upload goes on where it was; `on_lost` is called
-        then. Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and in all.
+        then. `progress` is told bytes sent, and in all. Raises UsageError where `version` is none, or is there with
+        other files.
         """
+        if version is not None:
+            check_version(str(version))
         name, digests = upload.manifest.name, upload.digests
         request = AddModel(self._shared, name, version, digests, upload.manifest)
         bodies = {digests[file]: data for file, data in upload.files.items()}

@@ -35,7 +35,7 @@ from clusteradm.node.spec.wire.repository import (
     ShowModel,
     VerifyModel,
 )
-from clusteradm.node.spec.wire.versions import VersionsFile
+from clusteradm.node.spec.wire.versions import MOST_VERSION, VersionsFile
 
 _CHUNK = 1 << 20
 # Bounds of the reply to ListModels.
@@ -166,6 +166,10 @@ def _add(model: str, request: AddModel) -> Addition:
             return Addition(TAKEN, version, path)
     if version is None:
         version = max(there[-1] if there else 0, store.read_versions(model).last) + 1
+        if version > MOST_VERSION:
+            raise ValueError(
+                "%s has no number after version %d: name a free one (--version)" % (request.name, version - 1)
+            )
     return _publish(ADDED, model, request, version)
 
 

@@ -162,6 +162,19 @@ def test_what_cannot_be(
             each.given += 1
 
 
+@pytest.mark.parametrize("version", ["0", "99999999999", "2147483648", "\u0661", "-1", "9" * 5000, "one"])
+def test_what_is_no_version_is_refused_before_any_connection(
+    version: str, hosts: FakeHosts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("deploy-model", str(MODEL), "--name", "m"), ("infer", "--model", "m", str(MODEL))):
+        try:
+            status = main([*words, f"--version={version}"])
+        except SystemExit as end:
+            status = int(str(end.code))
+        assert status == 2 and "is no version" in capsys.readouterr().err
+    assert hosts.opened == []
+
+
 def test_no_label_goes_to_a_damaged_version(
     deployed: Path, answers: Callable[..., None], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

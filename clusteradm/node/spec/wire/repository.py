@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
-from clusteradm.node.spec.wire.decode import Record, limits
+from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.manifest import NAME, Manifest
 from clusteradm.node.spec.wire.request import Request
-from clusteradm.node.spec.wire.versions import LABEL, Use
+from clusteradm.node.spec.wire.versions import LABEL, MOST_VERSION, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
 ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING = "added", "repaired", "unchanged", "taken", "lacking"
@@ -38,6 +38,10 @@ class AddModel(Request[Addition]):
     files: Dict[str, str]
     manifest: Manifest
     do = names.REPOSITORY_ADD
+
+    def __post_init__(self) -> None:
+        if self.version is not None and not 0 < self.version <= MOST_VERSION:
+            raise WireError("no version: whole numbers from 1 to %d" % MOST_VERSION, ".version")
 
 
 @dataclass(eq=False, repr=False)

@@ -11,6 +11,7 @@ from clusteradm.node.spec.wire.manifest import NAME
 from clusteradm.node.spec.wire.request import Request
 
 VERSIONS = "versions.json"
+MOST_VERSION = (1 << 31) - 1
 # A word, so that it is never taken for a version's number.
 LABEL = "[a-zA-Z][a-zA-Z0-9_-]{0,62}"
 LATEST = "latest"  # not a label that anybody moves: the highest number
