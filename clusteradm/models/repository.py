@@ -179,12 +179,19 @@ class Repository:
 
     def list(self) -> ModelList:
         """Every version of every model. Raises HostUnreachable, and HostFailed for a reply that does not fit."""
-        return self._connections.node(self._cluster.head).call(ListModels(self._shared, self._user), timeout=_LISTING)
+        return self._list(ListModels(self._shared, self._user))
+
+    def _list(self, request: ListModels) -> ModelList:
+        return self._connections.node(self._cluster.head).call(request, timeout=_LISTING)
+
+    def list_of(self, wanted: Reference) -> ModelList:
+        """The versions that `chosen` is for: the head lists a limited number, and these may be beyond it."""
+        return self._list(ListModels(self._shared, self._user, wanted.name, wanted.version, wanted.label))
 
     def versions(self, wanted: Reference) -> tuple[ListedVersion, ...]:
         """The one version of a reference that names one, else all of the model, damaged ones too. Errors as for
         `find`."""
-        return self.chosen(wanted, self.list())
+        return self.chosen(wanted, self.list_of(wanted))
 
     def chosen(self, wanted: Reference, listed: ModelList) -> tuple[ListedVersion, ...]:
         """The same, of a list."""
@@ -194,11 +201,15 @@ class Repository:
         else:
             chosen = tuple(one for one in mine if wanted.label is None or wanted.label in one.labels)
         if not chosen:
-            labels = {label: one.version for one in mine for label in one.labels}
-            raise self.missing(
-                wanted, [one.version for one in mine], labels, sorted({one.name for one in listed.versions})
-            )
+            raise self._absent(wanted)
         return chosen
+
+    def _absent(self, wanted: Reference) -> UsageError:
+        """The error for what is not listed, with what there is instead."""
+        mine = [one for one in self.list_of(Reference(wanted.name)).versions if one.name == wanted.name]
+        labels = {label: one.version for one in mine for label in one.labels}
+        models = () if mine else sorted({one.name for one in self.list().versions})
+        return self.missing(wanted, [one.version for one in mine], labels, models)
 
     def find(self, wanted: Reference) -> tuple[Stored, Manifest]:
         """A version and its manifest. Raises UsageError where it is not there, naming what there is."""

@@ -428,6 +428,40 @@ def test_copies_are_kept_where_the_inventory_says_so(
     assert "on the disk of every host" in run("model", "show", "m")
 
 
+def test_versions_beyond_the_list_are_found_and_their_copies_stay(
+    inventory: Path,
+    deployed: Path,
+    answers: Callable[..., None],
+    hosts: FakeHosts,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clusteradm.node.models.repository._LIST_COUNT", 1)
+    answers(names.REPOSITORY_LIST, names.REPOSITORY_LABEL, names.REPOSITORY_REMOVE)
+    said(capsys, "model", "verify", "m:2", "--limit", "head", status=0)
+    run("model", "label", "m", 2, "stable")
+    said(capsys, "model", "verify", "m@stable", "--limit", "head", status=0)
+    assert "1 more version not verified" in said(capsys, "model", "verify", "m", "--limit", "head", status=3)
+    text = said(capsys, "model", "verify", "m:7", "--limit", "head", status=2)
+    assert "there is no version 7 of model m" in text
+    assert "there is no model n on head; deployed are: m" in said(capsys, "model", "verify", "n", status=2)
+    inventory.write_text(INVENTORY.replace("vars: {", "vars: {cluster_models: local, "))
+    others: list[bool] = []
+
+    def keep(fields: Mapping[str, Any]) -> dict[str, Any]:
+        others.append(fields["others"])
+        return {}
+
+    for name in ("w1", "w2"):
+        hosts[name].answer_always(names.REPOSITORY_COPIES, keep)
+    text = said(capsys, "model", "label", "m", 1, "canary", status=0)
+    assert "no copy was removed: the head lists a limited number of versions, and left out 1" in text
+    run("model", "unlabel", "m", "stable")
+    run("model", "remove", "m:2", "--yes")
+    assert others == [True] * 4 + [False] * 2
+
+
 def test_a_bit_that_flips_in_the_file_of_labels_is_found(
     deployed: Path, answers: Callable[..., None], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

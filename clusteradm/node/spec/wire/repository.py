@@ -122,10 +122,13 @@ class ModelList(Record):
 
 @dataclass(eq=False, repr=False)
 class ListModels(Request[ModelList]):
-    """Ask for every version of every model."""
+    """Ask for every version of every model; or of one, those with this number, or this label."""
 
     shared: str
     user: str
+    name: Optional[str] = field(default=None, metadata=limits(NAME))
+    version: Optional[int] = None
+    label: Optional[str] = field(default=None, metadata=limits(LABEL))
     do = names.REPOSITORY_LIST
 
 
@@ -142,8 +145,10 @@ class Copies(Record):
 
 @dataclass(eq=False, repr=False)
 class KeepCopies(Request[Copies]):
-    """Keep copies of these models (sha256 -> path on the share) on this host's disk, and of no others."""
+    """Keep copies of these models (sha256 -> path on the share) on this host's disk, and of no others; `others`: leave
+    those as they are."""
 
     user: str
     models: Dict[str, str]
+    others: bool = False
     do = names.REPOSITORY_COPIES
