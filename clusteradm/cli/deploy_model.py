@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     mean, std, layout = feed_options.values(args)
     source = Source.parse(args.model, args.sha256)
     name = source.name(args.name)
-    path = _fetched(source)
+    path, sha256 = _fetched(source)
     upload = prepare(
         path,
         name,
@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         task=args.task,
         threshold=args.threshold,
         called=source.called,
+        sha256=sha256,
     )
     if not args.json:
         show.stdout.print(f"{args.model}: {describe(upload)}")
@@ -128,10 +129,11 @@ def _keeping_what_came() -> Iterator[None]:
         raise
 
 
-def _fetched(source: Source) -> Path:
-    """The file, with a bar while it is fetched; its sha256 is said where nobody has known it."""
+def _fetched(source: Source) -> tuple[Path, str]:
+    """The file, with a bar while it is fetched, and its sha256, which is said where nobody has known it; "" for a file
+    of this machine without one."""
     if source.path is not None:
-        return source.local()[0]
+        return source.local()
     with fetch_view.showing() as progress:
         path, sha256 = source.local(progress)
     if source.sha256 is None:
@@ -139,7 +141,7 @@ def _fetched(source: Source) -> Path:
             f"warning: the catalogue does not know the sha256 of {source.called}; what came has {sha256} "
             "(give it as --sha256 the next time)"
         )
-    return path
+    return path, sha256
 
 
 def _show(args: argparse.Namespace, done: Deployment) -> None:
