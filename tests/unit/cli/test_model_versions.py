@@ -226,6 +226,31 @@ def test_remove_asks_and_numbers_are_not_given_again(
     assert "there is no model m" in said(capsys, "model", "remove", "m", "--yes", status=2)
 
 
+def test_what_is_deployed_while_the_question_stands_is_not_removed(
+    deployed: Path,
+    answers: Callable[..., None],
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers(names.REPOSITORY_REMOVE, names.REPOSITORY_LIST)
+    monkeypatch.setattr("clusteradm.cli.display.can_ask", lambda: True)
+
+    def confirm(table: str, question: str) -> bool:
+        assert question == "Remove m with 2 versions from the cluster?"
+        (deployed / "7").mkdir()
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clusteradm.cli.display.confirm", confirm)
+        text = said(capsys, "model", "remove", "m", status=2)
+    assert "nothing of m is removed: version 7 was not in the question" in text
+    assert "clusteradm model remove" in text
+    assert sorted(path.name for path in deployed.iterdir()) == ["1", "2", "7"]
+    monkeypatch.setattr("clusteradm.cli.display.confirm", lambda table, question: True)
+    assert "m: versions 1, 2, 7 removed" in said(capsys, "model", "remove", "m", status=0)
+
+
 def test_what_is_used_or_labelled_stays(
     deployed: Path,
     answers: Callable[..., None],

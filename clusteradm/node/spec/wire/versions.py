@@ -97,19 +97,25 @@ class RollBack(Request[LabelChange]):
 
 @dataclass(eq=False, repr=False)
 class Removal(Record):
-    """Outcome of a removal. Where nothing was removed: `uses` or `labels` that hold the version, or `versions`."""
+    """Outcome of a removal. Where nothing was removed: `uses` or `labels` that hold the version, `unconfirmed`
+    versions, or `versions`."""
 
     removed: Tuple[int, ...] = ()
     versions: Tuple[int, ...] = ()
     labels: Tuple[str, ...] = field(default=(), metadata=limits(LABEL))
     uses: Tuple[Use, ...] = ()
+    unconfirmed: Tuple[int, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
 class RemoveVersions(Request[Removal]):
-    """Remove a version, or the whole model with its labels; not what is used, nor a single version with a label."""
+    """Remove a version, or the whole model with its labels; not what is used, nor a single version with a label.
+
+    `confirmed`: the versions that the whole model had when somebody agreed to its removal; with others, nothing goes.
+    """
 
     shared: str
     name: str = field(metadata=limits(NAME))
     version: Optional[int]
+    confirmed: Optional[Tuple[int, ...]] = None
     do = names.REPOSITORY_REMOVE
