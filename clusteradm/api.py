@@ -209,8 +209,9 @@ class Cluster:
         source = Source.parse(os.fspath(model), sha256)
         name = source.name(name)
         file = Path(labels) if labels is not None else None
+        path, found = source.local()
         upload = prepare(
-            source.local()[0],
+            path,
             name,
             file,
             mean=mean,
@@ -219,6 +220,7 @@ class Cluster:
             task=task,
             threshold=threshold,
             called=source.called,
+            sha256=found,
         )
         return deploy(self._connections, upload, version, limit, progress=progress)
 

@@ -15,11 +15,13 @@ from clusteradm.cli import feed_options, fetch_view, next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
-from clusteradm.errors import HostUnreachable
+from clusteradm.errors import HostUnreachable, UsageError
 from clusteradm.fleet.deployment import Deployment, deploy
 from clusteradm.models import Stored, Upload, advice, prepare
+from clusteradm.models.reference import check_version
 from clusteradm.models.source import Source
 from clusteradm.node.spec.wire.manifest import TASKS
+from clusteradm.node.spec.wire.versions import MOST_VERSION
 
 EXAMPLES = """\
 examples:
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     mean, std, layout = feed_options.values(args)
     source = Source.parse(args.model, args.sha256)
     name = source.name(args.name)
-    path = _fetched(source)
+    path, sha256 = _fetched(source)
     upload = prepare(
         path,
         name,
@@ -84,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         task=args.task,
         threshold=args.threshold,
         called=source.called,
+        sha256=sha256,
     )
     if not args.json:
         show.stdout.print(f"{args.model}: {describe(upload)}")
@@ -126,10 +129,11 @@ def _keeping_what_came() -> Iterator[None]:
         raise
 
 
-def _fetched(source: Source) -> Path:
-    """The file, with a bar while it is fetched; its sha256 is said where nobody has known it."""
+def _fetched(source: Source) -> tuple[Path, str]:
+    """The file, with a bar while it is fetched, and its sha256, which is said where nobody has known it; "" for a file
+    of this machine without one."""
     if source.path is not None:
-        return source.local()[0]
+        return source.local()
     with fetch_view.showing() as progress:
         path, sha256 = source.local(progress)
     if source.sha256 is None:
@@ -137,7 +141,7 @@ def _fetched(source: Source) -> Path:
             f"warning: the catalogue does not know the sha256 of {source.called}; what came has {sha256} "
             "(give it as --sha256 the next time)"
         )
-    return path
+    return path, sha256
 
 
 def _show(args: argparse.Namespace, done: Deployment) -> None:
@@ -206,6 +210,7 @@ def describe(upload: Upload) -> str:
 
 
 def _version(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no version: whole numbers from 1")
+    try:
+        return check_version(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.what}: whole numbers from 1 to {MOST_VERSION}") from None

@@ -22,6 +22,7 @@ from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
 from clusteradm.models import Reference
+from clusteradm.models.reference import check_version
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
 from clusteradm.node.spec.wire.manifest import Feed
@@ -160,8 +161,6 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         )
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
-    if args.version not in (None, LATEST) and not args.version.isdecimal():
-        raise UsageError(f"--version {args.version} is no version: a whole number, or latest")
     Reference.parse(args.model).at(_version(args))
     inputs = resolve(args.inputs)
     if isinstance(inputs, LocalInputs) and inputs.skipped:
@@ -202,8 +201,8 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
 
 
 def _version(args: argparse.Namespace) -> int | None:
-    """The version of --version; None for the latest."""
-    return None if args.version in (None, LATEST) else int(args.version)
+    """The version of --version; None for the latest. Raises UsageError for what is no version."""
+    return None if args.version in (None, LATEST) else check_version(args.version)
 
 
 def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:

@@ -126,7 +126,8 @@ def _remove(args: argparse.Namespace, connections: Connections, cluster: Cluster
     if not args.yes and not _confirmed(args, wanted, found):
         show.message("nothing was removed")
         return 0
-    removed = Versions(connections, cluster).remove(wanted)
+    confirmed = None if args.yes else [one.version for one in found]
+    removed = Versions(connections, cluster).remove(wanted, confirmed)
     _spread(connections, cluster)
     if args.json:
         show.json_document("model remove", {"name": wanted.name, "removed": list(removed)})

@@ -20,18 +20,21 @@ _SECONDS = 1800.0  # all models, over the network to a slow disk
 @dataclass(frozen=True)
 class Spread:
     """What became of the copies. `hosts`: those that have all of them; `mended`: by host, the versions whose copy was
-    damaged, as "NAME version N"; `failed`: the errors of the other hosts."""
+    damaged, as "NAME version N"; `failed`: the errors of the other hosts; `left_out`: versions that the head did not
+    list, whose copies were left as they are."""
 
     hosts: tuple[str, ...]
     mended: dict[str, tuple[str, ...]]
     failed: dict[str, ClusteradmError]
+    left_out: int = 0
 
     def warnings(self) -> tuple[str, ...]:
-        """The hosts that have not all copies, and why; their ranks read from the head."""
+        """The hosts that have not all copies, and why; their ranks read from the head. What was left out."""
         texts = (
             str(error) if str(error).startswith(host) else f"{host}: {error}" for host, error in self.failed.items()
         )
-        return tuple(f"not copied to its disk: {text}" for text in texts)
+        left = f"no copy was removed: the head lists a limited number of versions, and left out {self.left_out}"
+        return (*(f"not copied to its disk: {text}" for text in texts), *([left] if self.left_out else []))
 
 
 def are_kept(cluster: Cluster) -> bool:
@@ -41,14 +44,16 @@ def are_kept(cluster: Cluster) -> bool:
 
 def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) -> Spread:
     """Have each of the hosts but the head, which has the repository itself, keep a verified copy of every version that
-    jobs use without being told to: the latest of each model, and those with a label; and of nothing else.
+    jobs use without being told to: the latest of each model, and those with a label; and of nothing else, unless the
+    head has more versions than it lists.
 
     Raises HostUnreachable and HostFailed for the head.
     """
-    wanted = _wanted(Repository(connections, cluster).list().versions)
-    request = KeepCopies(
-        cluster.setting("cluster_user"), {sha256: f"{one.path}/{MODEL}" for sha256, one in wanted.items()}
-    )
+    listed = Repository(connections, cluster).list()
+    wanted = _wanted(listed.versions)
+    paths = {sha256: f"{one.path}/{MODEL}" for sha256, one in wanted.items()}
+    # A version that is not in the list may be one whose copy is wanted.
+    request = KeepCopies(cluster.setting("cluster_user"), paths, others=listed.left_out > 0)
 
     def keep(host: Host) -> Copies:
         return connections.node(host).call(request, timeout=_SECONDS)
@@ -64,7 +69,7 @@ def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) ->
             known = [wanted[each] for each in copies.mended if each in wanted]
             mended[name] = tuple(f"{one.name} version {one.version}" for one in known)
     whole = tuple(host.name for host in hosts if host.name in outcome.ok and host.name not in failed)
-    return Spread(whole, mended, failed)
+    return Spread(whole, mended, failed, listed.left_out)
 
 
 def _wanted(versions: Sequence[ListedVersion]) -> dict[str, ListedVersion]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
 from clusteradm.models.manifest import check_name
-from clusteradm.node.spec.wire.versions import LABEL, LATEST
-
-_LARGEST = 1 << 31
+from clusteradm.node.spec.wire.versions import LABEL, LATEST, MOST_VERSION
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,11 @@ class Reference:
         return cls(name, check_version(rest))
 
     def at(self, version: int | None) -> Reference:
-        """The same model in the version of an option of its own. Raises UsageError where both say one."""
+        """The same model in the version of an option of its own. Raises UsageError where both say one, or for a number
+        that is none."""
         if version is None:
             return self
+        check_version(str(version))
         if self.version is not None or self.label is not None:
             raise UsageError(f"{self} says a version already: without --version {version}")
         return replace(self, version=version)
@@ -49,7 +49,7 @@ class Reference:
 
 def check_version(text: str) -> int:
     """A version's number. Raises UsageError for what is none."""
-    if text.isascii() and text.isdecimal() and len(text) < 11 and 0 < int(text) < _LARGEST:
+    if text.isascii() and text.isdecimal() and len(text) < 11 and 0 < int(text) <= MOST_VERSION:
         return int(text)
     raise UsageError(f"{text!r} is no version", next_step="versions are whole numbers from 1; a label stands behind @")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster, Host
-from clusteradm.models.reference import Reference
+from clusteradm.models.reference import Reference, check_version
 from clusteradm.models.upload import Upload
 from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.repository import (
@@ -119,8 +119,11 @@ class Repository:
         """Store a model under `version`, or the next one. The same files again are "unchanged", and are not sent.
 
         A lost connection is sought again for five minutes, and the upload goes on where it was; `on_lost` is called
-        then. Raises UsageError where `version` is there with other files. `progress` is told bytes sent, and in all.
+        then. `progress` is told bytes sent, and in all. Raises UsageError where `version` is none, or is there with
+        other files.
         """
+        if version is not None:
+            check_version(str(version))
         name, digests = upload.manifest.name, upload.digests
         request = AddModel(self._shared, name, version, digests, upload.manifest)
         bodies = {digests[file]: data for file, data in upload.files.items()}
@@ -176,12 +179,19 @@ class Repository:
 
     def list(self) -> ModelList:
         """Every version of every model. Raises HostUnreachable, and HostFailed for a reply that does not fit."""
-        return self._connections.node(self._cluster.head).call(ListModels(self._shared, self._user), timeout=_LISTING)
+        return self._list(ListModels(self._shared, self._user))
+
+    def _list(self, request: ListModels) -> ModelList:
+        return self._connections.node(self._cluster.head).call(request, timeout=_LISTING)
+
+    def list_of(self, wanted: Reference) -> ModelList:
+        """The versions that `chosen` is for: the head lists a limited number, and these may be beyond it."""
+        return self._list(ListModels(self._shared, self._user, wanted.name, wanted.version, wanted.label))
 
     def versions(self, wanted: Reference) -> tuple[ListedVersion, ...]:
         """The one version of a reference that names one, else all of the model, damaged ones too. Errors as for
         `find`."""
-        return self.chosen(wanted, self.list())
+        return self.chosen(wanted, self.list_of(wanted))
 
     def chosen(self, wanted: Reference, listed: ModelList) -> tuple[ListedVersion, ...]:
         """The same, of a list."""
@@ -191,11 +201,15 @@ class Repository:
         else:
             chosen = tuple(one for one in mine if wanted.label is None or wanted.label in one.labels)
         if not chosen:
-            labels = {label: one.version for one in mine for label in one.labels}
-            raise self.missing(
-                wanted, [one.version for one in mine], labels, sorted({one.name for one in listed.versions})
-            )
+            raise self._absent(wanted)
         return chosen
+
+    def _absent(self, wanted: Reference) -> UsageError:
+        """The error for what is not listed, with what there is instead."""
+        mine = [one for one in self.list_of(Reference(wanted.name)).versions if one.name == wanted.name]
+        labels = {label: one.version for one in mine for label in one.labels}
+        models = () if mine else sorted({one.name for one in self.list().versions})
+        return self.missing(wanted, [one.version for one in mine], labels, models)
 
     def find(self, wanted: Reference) -> tuple[Stored, Manifest]:
         """A version and its manifest. Raises UsageError where it is not there, naming what there is."""

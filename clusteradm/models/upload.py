@@ -52,6 +52,7 @@ def prepare(
     task: str | None = None,
     threshold: float | None = None,
     called: str = "",
+    sha256: str = "",
 ) -> Upload:
     """Read and check a model file; no connection is made.
 
@@ -59,11 +60,14 @@ def prepare(
     labels are those of `labels`, else those inside the model itself; they are stored one per class. `mean`, `std`,
     `layout`: how pictures are fed, where the model's metadata and the type of its input do not say it, or wrongly.
     `task`: what it is made for, if not what it seems; `threshold`: the least score of an answer. `called`: the
-    file's name where it comes from, if not that of its path.
+    file's name where it comes from, if not that of its path; `sha256`: which the bytes that are stored must have.
     """
     check_name(name)
     data = regular.read(path, MOST_BYTES)
     where = called or regular.readable(path)
+    digest = hashlib.sha256(data).hexdigest() if sha256 else ""
+    if digest != sha256:
+        raise UsageError(f"it has sha256 {digest}, not {sha256}", where=where, next_step="is it the right file?")
     model = inspect(data, where)
     advice.check(model, where)
     seen = _task(data, model, where)

@@ -73,10 +73,9 @@ def verify(
     What was stored is what the head has in SHA256SUMS. Raises UsageError for a version that is not there,
     HostUnreachable and HostFailed for the head; the errors of other hosts are in the result.
     """
-    listed = Repository(connections, cluster).list()
-    versions, left_out = listed.versions, listed.left_out
-    if wanted is not None:
-        versions, left_out = Repository(connections, cluster).chosen(wanted, listed), 0
+    repository = Repository(connections, cluster)
+    listed = repository.list() if wanted is None else repository.list_of(wanted)
+    versions = listed.versions if wanted is None else repository.chosen(wanted, listed)
     expected = {(one.name, one.version): _expected(one) for one in versions}
     user = cluster.setting("cluster_user")
 
@@ -103,7 +102,7 @@ def verify(
         tuple(damages),
         dict(outcome.failed),
         tuple(one for one in versions if one.sums is None),
-        left_out,
+        listed.left_out,
         listed.damaged,
     )
 

@@ -23,6 +23,7 @@ from clusteradm.transport import Connections
 
 # The head reads every byte of a version before a label goes there; a board's storage may be slow.
 _VERIFYING = 600.0
+_MOST_NAMED = 10  # versions in a message
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,22 @@ class Versions:
             raise self._repository.missing(wanted, change.versions, change.labels)
         return Moved(wanted.name, label, change.version, change.before, change.state != UNCHANGED)
 
-    def remove(self, wanted: Reference) -> tuple[int, ...]:
-        """Remove a version, or with none named all of them; the numbers of what was removed.
+    def remove(self, wanted: Reference, confirmed: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Remove a version, or with none named all of them; the numbers of what was removed. `confirmed`: all that
+        there were when somebody agreed.
 
-        Raises UsageError where a version is not there, is used, or has a label.
+        Raises UsageError where a version is not there, is used, or has a label, or where there are more than agreed.
         """
-        removal = self._node.call(RemoveVersions(self._shared, wanted.name, wanted.version), timeout=_VERIFYING)
+        numbers = tuple(confirmed) if confirmed is not None else None
+        removal = self._node.call(
+            RemoveVersions(self._shared, wanted.name, wanted.version, numbers), timeout=_VERIFYING
+        )
+        if removal.unconfirmed:
+            more = ", ".join(map(str, removal.unconfirmed[:_MOST_NAMED]))
+            raise UsageError(
+                f"nothing of {wanted} is removed: version {more} was not in the question",
+                next_step=f"see what there is, and be asked again: clusteradm model remove {wanted}",
+            )
         if removal.uses:
             raise UsageError(
                 f"{wanted} is not removed: it is used by {uses_text(removal.uses)}",

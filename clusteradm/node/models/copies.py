@@ -47,7 +47,7 @@ def keep(request: KeepCopies) -> Copies:
             else:
                 (mended if found else made).append(sha256)
         removed = 0
-        for name in sorted(set(os.listdir(folder)) - set(request.models)):
+        for name in sorted(set(os.listdir(folder)) - set(request.models)) if not request.others else ():
             try:
                 removed += _removed(os.path.join(folder, name))
             except OSError as error:

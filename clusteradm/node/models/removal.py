@@ -16,6 +16,10 @@ def remove(request: RemoveVersions) -> Removal:
         there = store.versions(model)
         if not there or (request.version is not None and request.version not in there):
             return Removal(versions=tuple(there))
+        if request.version is None and request.confirmed is not None:
+            unconfirmed = sorted(set(there) - set(request.confirmed))
+            if unconfirmed:
+                return Removal(versions=tuple(there), unconfirmed=tuple(unconfirmed))
         used = tuple(uses.of(request.name, request.version))
         # A file of labels that is damaged is no reason to keep a model that is to go as a whole.
         state = store.read_versions(model) if request.version is not None else None

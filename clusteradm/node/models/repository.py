@@ -35,7 +35,7 @@ from clusteradm.node.spec.wire.repository import (
     ShowModel,
     VerifyModel,
 )
-from clusteradm.node.spec.wire.versions import VersionsFile
+from clusteradm.node.spec.wire.versions import MOST_VERSION, VersionsFile
 
 _CHUNK = 1 << 20
 # Bounds of the reply to ListModels.
@@ -114,8 +114,8 @@ def show(request: ShowModel) -> ModelFound:
 
 @handles(ListModels)
 def list_versions(request: ListModels) -> ModelList:
-    """Every version of every model, up to _LIST_COUNT versions or _LIST_BYTES of manifests."""
-    return decode(ModelList, as_user(request.user, lambda: _plain(_listed(request.shared))))
+    """The versions that are asked for, up to _LIST_COUNT versions or _LIST_BYTES of manifests."""
+    return decode(ModelList, as_user(request.user, lambda: _plain(_listed(request))))
 
 
 def _plain(document: Any) -> Any:
@@ -123,18 +123,23 @@ def _plain(document: Any) -> Any:
     return json.loads(json.dumps(document, default=vars))
 
 
-def _listed(shared: str) -> ModelList:
-    every = [
-        (name, version) for name in store.names(shared) for version in store.versions(store.model_folder(shared, name))
-    ]
+def _listed(request: ListModels) -> ModelList:
+    shared = request.shared
+    models = [name for name in store.names(shared) if request.name in (None, name)]
     labels: Dict[str, VersionsFile] = {}
     damaged: List[str] = []
-    for name in sorted({name for name, _ in every}):
+    for name in models:
         try:
             labels[name] = store.read_versions(store.model_folder(shared, name))
         except OSError as error:
             labels[name] = VersionsFile()
             damaged.append(str(error.strerror))
+    every = [
+        (name, version)
+        for name in models
+        for version in store.versions(store.model_folder(shared, name))
+        if request.version in (None, version) and _is_labelled(labels[name], version, request.label)
+    ]
     found: List[ListedVersion] = []
     left, room = len(every), _LIST_BYTES
     for name, version in every[:_LIST_COUNT]:
@@ -152,6 +157,10 @@ def _listed(shared: str) -> ModelList:
     return ModelList(tuple(found), left, tuple(damaged))
 
 
+def _is_labelled(state: VersionsFile, version: int, wanted: Optional[str]) -> bool:
+    return wanted is None or (wanted in state.labels and state.labels[wanted].version == version)
+
+
 def _add(model: str, request: AddModel) -> Addition:
     there = store.versions(model)
     version = request.version
@@ -166,6 +175,10 @@ def _add(model: str, request: AddModel) -> Addition:
             return Addition(TAKEN, version, path)
     if version is None:
         version = max(there[-1] if there else 0, store.read_versions(model).last) + 1
+        if version > MOST_VERSION:
+            raise ValueError(
+                "%s has no number after version %d: name a free one (--version)" % (request.name, version - 1)
+            )
     return _publish(ADDED, model, request, version)
 
 

@@ -68,7 +68,8 @@ def test_list(hosts: FakeHosts, run: Run) -> None:
     assert (two["sha256"], two["bytes"], two["min_runtime"]) == ("ab" * 32, 123456, 14)
     assert two["inputs"] == [TENSOR] and two["cpu_operations"] == {"SOFTMAX": 1}
     request = hosts["head"].requests[0]
-    assert dict(request.fields) == {"shared": "/srv/cluster", "user": "cluster"}
+    every = {"name": None, "version": None, "label": None}
+    assert dict(request.fields) == {"shared": "/srv/cluster", "user": "cluster", **every}
 
 
 def test_nothing_and_more_than_is_listed(hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import lying_server as lies
 import pytest
@@ -110,6 +111,27 @@ def test_the_sha256_of_a_path_is_checked_too(tmp_path: Path, capsys: pytest.Capt
     assert Source.parse(str(tmp_path / "m.tflite"), SHA256).local() == (tmp_path / "m.tflite", SHA256)
     assert main(["deploy-model", str(tmp_path / "m.tflite"), "--name", "m", "--sha256", OTHER]) == 2
     assert f"it has sha256 {SHA256}, not {OTHER}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_what_is_stored_has_the_sha256_whatever_becomes_of_the_file(
+    fetched: bool, tmp_path: Path, hosts: FakeHosts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is another one between the look at its source and the reading of what is sent."""
+    path, local = tmp_path / "m.tflite", Source.local
+    path.write_bytes(MODEL)
+
+    def replaced(source: Source, *progress: Any) -> tuple[Path, str]:
+        found, sha256 = local(source, *progress)
+        found.chmod(0o644)
+        found.write_bytes(MODEL[:-1] + b"x")
+        return found, sha256
+
+    monkeypatch.setattr(Source, "local", replaced)
+    with lies.running(Server(MODEL)) as server:
+        model = server.address("/m.tflite") if fetched else str(path)
+        assert main(["deploy-model", model, "--name", "m", "--sha256", SHA256]) == 2
+    assert f", not {SHA256}" in capsys.readouterr().err and hosts.opened == []
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,19 @@ def test_what_cannot_be(
             each.given += 1
 
 
+@pytest.mark.parametrize("version", ["0", "99999999999", "2147483648", "\u0661", "-1", "9" * 5000, "one"])
+def test_what_is_no_version_is_refused_before_any_connection(
+    version: str, hosts: FakeHosts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("deploy-model", str(MODEL), "--name", "m"), ("infer", "--model", "m", str(MODEL))):
+        try:
+            status = main([*words, f"--version={version}"])
+        except SystemExit as end:
+            status = int(str(end.code))
+        assert status == 2 and "is no version" in capsys.readouterr().err
+    assert hosts.opened == []
+
+
 def test_no_label_goes_to_a_damaged_version(
     deployed: Path, answers: Callable[..., None], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +224,31 @@ def test_remove_asks_and_numbers_are_not_given_again(
     assert "m: versions 1, 3 removed" in said(capsys, "model", "remove", "m", "--yes", status=0)
     assert list(deployed.parent.iterdir()) == []
     assert "there is no model m" in said(capsys, "model", "remove", "m", "--yes", status=2)
+
+
+def test_what_is_deployed_while_the_question_stands_is_not_removed(
+    deployed: Path,
+    answers: Callable[..., None],
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers(names.REPOSITORY_REMOVE, names.REPOSITORY_LIST)
+    monkeypatch.setattr("clusteradm.cli.display.can_ask", lambda: True)
+
+    def confirm(table: str, question: str) -> bool:
+        assert question == "Remove m with 2 versions from the cluster?"
+        (deployed / "7").mkdir()
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clusteradm.cli.display.confirm", confirm)
+        text = said(capsys, "model", "remove", "m", status=2)
+    assert "nothing of m is removed: version 7 was not in the question" in text
+    assert "clusteradm model remove" in text
+    assert sorted(path.name for path in deployed.iterdir()) == ["1", "2", "7"]
+    monkeypatch.setattr("clusteradm.cli.display.confirm", lambda table, question: True)
+    assert "m: versions 1, 2, 7 removed" in said(capsys, "model", "remove", "m", status=0)
 
 
 def test_what_is_used_or_labelled_stays(
@@ -413,6 +451,40 @@ def test_copies_are_kept_where_the_inventory_says_so(
     }
     run("model", "label", "m", 1, "stable")
     assert "on the disk of every host" in run("model", "show", "m")
+
+
+def test_versions_beyond_the_list_are_found_and_their_copies_stay(
+    inventory: Path,
+    deployed: Path,
+    answers: Callable[..., None],
+    hosts: FakeHosts,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clusteradm.node.models.repository._LIST_COUNT", 1)
+    answers(names.REPOSITORY_LIST, names.REPOSITORY_LABEL, names.REPOSITORY_REMOVE)
+    said(capsys, "model", "verify", "m:2", "--limit", "head", status=0)
+    run("model", "label", "m", 2, "stable")
+    said(capsys, "model", "verify", "m@stable", "--limit", "head", status=0)
+    assert "1 more version not verified" in said(capsys, "model", "verify", "m", "--limit", "head", status=3)
+    text = said(capsys, "model", "verify", "m:7", "--limit", "head", status=2)
+    assert "there is no version 7 of model m" in text
+    assert "there is no model n on head; deployed are: m" in said(capsys, "model", "verify", "n", status=2)
+    inventory.write_text(INVENTORY.replace("vars: {", "vars: {cluster_models: local, "))
+    others: list[bool] = []
+
+    def keep(fields: Mapping[str, Any]) -> dict[str, Any]:
+        others.append(fields["others"])
+        return {}
+
+    for name in ("w1", "w2"):
+        hosts[name].answer_always(names.REPOSITORY_COPIES, keep)
+    text = said(capsys, "model", "label", "m", 1, "canary", status=0)
+    assert "no copy was removed: the head lists a limited number of versions, and left out 1" in text
+    run("model", "unlabel", "m", "stable")
+    run("model", "remove", "m:2", "--yes")
+    assert others == [True] * 4 + [False] * 2
 
 
 def test_a_bit_that_flips_in_the_file_of_labels_is_found(

@@ -100,6 +100,14 @@ def test_what_cannot_be_read_or_is_no_copy_holds_up_nothing(share: Path, tmp_pat
     assert whole == {digest(ONE): ONE, digest(TWO): TWO} and (own / "lost+found").is_dir()
 
 
+def test_where_not_every_model_is_named_no_copy_is_removed(share: Path, tmp_path: Path) -> None:
+    keep(one=share / "one")
+    request = {"user": getpass.getuser(), "models": {digest(TWO): str(share / "two")}, "others": True}
+    found = copies.keep(request, lambda part: None)
+    assert (found["made"], found["removed"]) == ((digest(TWO),), 0)
+    assert sorted(path.name for path in (tmp_path / "state" / "models").iterdir()) == sorted([digest(ONE), digest(TWO)])
+
+
 def test_a_copy_that_cannot_be_removed_holds_up_no_other(
     share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

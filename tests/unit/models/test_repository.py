@@ -15,6 +15,7 @@ import pytest
 from graphs import End, Step, build
 
 from clusteradm.errors import UsageError
+from clusteradm.models.reference import Reference
 from clusteradm.models.repository import too_old
 from clusteradm.models.tflite.inspect import NotAModel
 from clusteradm.models.upload import prepare
@@ -159,6 +160,19 @@ def test_versions_count_up_and_never_change(head: Head) -> None:
     assert head.add(b"ten", version=10)["version"] == 10
     assert head.add(b"eleven")["version"] == 11  # 11 comes after 10, not after 2
     assert sorted(os.listdir(head.shared / "models" / "m")) == ["1", "10", "11", "2"]
+
+
+def test_a_version_is_a_number_that_can_be_named(head: Head) -> None:
+    for wrong in (0, -1, 1 << 31, 99_999_999_999):
+        with pytest.raises(WireError, match="version: no version: whole numbers from 1 to 2147483647"):
+            head.add(b"one", version=wrong)
+        with pytest.raises(UsageError, match="is no version"):
+            Reference("m").at(wrong)
+    assert head.add(b"one", version=2_147_483_647)["state"] == "added"
+    assert Reference.parse("m:2147483647") == Reference("m").at(2_147_483_647)
+    with pytest.raises(ValueError, match=r"m has no number after version 2147483647: name a free one \(--version\)"):
+        head.add(b"two")
+    assert head.add(b"two", version=1)["state"] == "added"
 
 
 def test_the_same_again_is_unchanged_and_other_content_is_refused(head: Head) -> None:

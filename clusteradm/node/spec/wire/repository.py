@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
-from clusteradm.node.spec.wire.decode import Record, limits
+from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.manifest import NAME, Manifest
 from clusteradm.node.spec.wire.request import Request
-from clusteradm.node.spec.wire.versions import LABEL, Use
+from clusteradm.node.spec.wire.versions import LABEL, MOST_VERSION, Use
 
 FOR_TPU, FOR_CPU = "tpu", "cpu"
 ADDED, REPAIRED, UNCHANGED, TAKEN, LACKING = "added", "repaired", "unchanged", "taken", "lacking"
@@ -38,6 +38,10 @@ class AddModel(Request[Addition]):
     files: Dict[str, str]
     manifest: Manifest
     do = names.REPOSITORY_ADD
+
+    def __post_init__(self) -> None:
+        if self.version is not None and not 0 < self.version <= MOST_VERSION:
+            raise WireError("no version: whole numbers from 1 to %d" % MOST_VERSION, ".version")
 
 
 @dataclass(eq=False, repr=False)
@@ -118,10 +122,13 @@ class ModelList(Record):
 
 @dataclass(eq=False, repr=False)
 class ListModels(Request[ModelList]):
-    """Ask for every version of every model."""
+    """Ask for every version of every model; or of one, those with this number, or this label."""
 
     shared: str
     user: str
+    name: Optional[str] = field(default=None, metadata=limits(NAME))
+    version: Optional[int] = None
+    label: Optional[str] = field(default=None, metadata=limits(LABEL))
     do = names.REPOSITORY_LIST
 
 
@@ -138,8 +145,10 @@ class Copies(Record):
 
 @dataclass(eq=False, repr=False)
 class KeepCopies(Request[Copies]):
-    """Keep copies of these models (sha256 -> path on the share) on this host's disk, and of no others."""
+    """Keep copies of these models (sha256 -> path on the share) on this host's disk, and of no others; `others`: leave
+    those as they are."""
 
     user: str
     models: Dict[str, str]
+    others: bool = False
     do = names.REPOSITORY_COPIES

@@ -11,6 +11,7 @@ from clusteradm.node.spec.wire.manifest import NAME
 from clusteradm.node.spec.wire.request import Request
 
 VERSIONS = "versions.json"
+MOST_VERSION = (1 << 31) - 1
 # A word, so that it is never taken for a version's number.
 LABEL = "[a-zA-Z][a-zA-Z0-9_-]{0,62}"
 LATEST = "latest"  # not a label that anybody moves: the highest number
@@ -96,19 +97,25 @@ class RollBack(Request[LabelChange]):
 
 @dataclass(eq=False, repr=False)
 class Removal(Record):
-    """Outcome of a removal. Where nothing was removed: `uses` or `labels` that hold the version, or `versions`."""
+    """Outcome of a removal. Where nothing was removed: `uses` or `labels` that hold the version, `unconfirmed`
+    versions, or `versions`."""
 
     removed: Tuple[int, ...] = ()
     versions: Tuple[int, ...] = ()
     labels: Tuple[str, ...] = field(default=(), metadata=limits(LABEL))
     uses: Tuple[Use, ...] = ()
+    unconfirmed: Tuple[int, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
 class RemoveVersions(Request[Removal]):
-    """Remove a version, or the whole model with its labels; not what is used, nor a single version with a label."""
+    """Remove a version, or the whole model with its labels; not what is used, nor a single version with a label.
+
+    `confirmed`: the versions that the whole model had when somebody agreed to its removal; with others, nothing goes.
+    """
 
     shared: str
     name: str = field(metadata=limits(NAME))
     version: Optional[int]
+    confirmed: Optional[Tuple[int, ...]] = None
     do = names.REPOSITORY_REMOVE
