@@ -68,8 +68,9 @@ class Case:
         play = play or self.play
         return strict(self.planner.variables(self.host.host, play, play.steps[0].task, 0)[name])
 
-    def results(self) -> dict[str, Any]:
-        planned = (self.planner.plan(self.host, self.play, step) for step in self.play.steps)
+    def results(self, play: Any = None) -> dict[str, Any]:
+        play = play or self.play
+        planned = (self.planner.plan(self.host, play, step) for step in play.steps if not step.is_handler)
         return {each.name: each.result or each.request for each in planned}
 
 
@@ -181,6 +182,23 @@ def test_check_mode_does_not_name_what_a_source_may_have(tmp_path: Path) -> None
     bullseye = ["device", "python 3.9", "release debian 11", "arch amd64", "kernel 5.10.0-30-amd64"]
     assert Case(tmp_path, bullseye, known={}, check=True).wanted() == []
     assert Case(tmp_path, bullseye, known={}).wanted() == [f"{LIBRARY}.bullseye_amd64.deb", DRIVER]
+    # Nor does apt look for what no source has yet, or a driver fail that the rebuilt one would take the place of.
+    for kernel in ("5.10.0-30-amd64", "6.12.9"):
+        case = Case(tmp_path, [*bullseye[:-1], f"kernel {kernel}"], known={}, check=True)
+        said = case.results(case.tpu)
+        unread = said["Packages that a run would look for in the package source, once it is there"]
+        assert unread["changed"] and unread["msg"] == ["libedgetpu1-std", "gasket-dkms"]
+        for name in ("Install the library", "Install the driver"):
+            assert said[name]["skipped"]
+        for name in (
+            "A library for the host's runtime can be had",
+            "The driver's package can be built for this kernel",
+        ):
+            assert not said[name].get("failed")
+    case = Case(tmp_path, bullseye, known={})
+    assert case.results(case.tpu)["Packages that a run would look for in the package source, once it is there"][
+        "skipped"
+    ]
     # It is there, and gives nothing.
     there = Case(tmp_path, [*bullseye, "source"], known={}, check=True)
     assert there.wanted() == [f"{LIBRARY}.bullseye_amd64.deb", DRIVER]
