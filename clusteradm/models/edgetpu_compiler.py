@@ -38,7 +38,14 @@ def compile_file(source: Path, target: Path) -> Log:
     with tempfile.TemporaryDirectory(prefix="clusteradm-compile-") as folder:
         # The compiler names its output after its input.
         model = Path(folder, "model.tflite")
-        shutil.copyfile(source, model)
+        try:
+            shutil.copyfile(source, model)
+        except OSError as error:
+            raise UsageError(
+                f"cannot copy the model to compile it: {error.strerror}",
+                where=regular.readable(model),
+                next_step="TMPDIR may name a folder of a larger disk",
+            ) from error
         log = parse(_run([PROGRAM, "-s", "-t", str(_SECONDS), "-o", folder, str(model)]), PROGRAM)[0]
         made = Path(folder, "model_edgetpu.tflite")
         if not log.compiled or not made.is_file():
@@ -61,7 +68,10 @@ def compile_file(source: Path, target: Path) -> Log:
 def _run(argv: list[str]) -> str:
     """What a program prints. Ctrl-C ends it and what it has started: the compiler works in a child of its own."""
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError as error:
+            raise UsageError(f"cannot start {PROGRAM}: {error.strerror}", where=shutil.which(PROGRAM) or "") from error
         try:
             process.wait(_SECONDS + 60)
         except subprocess.TimeoutExpired:

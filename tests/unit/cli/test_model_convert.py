@@ -17,6 +17,7 @@ import pytest
 
 from clusteradm.cli import model_convert
 from clusteradm.cli.main import main
+from clusteradm.errors import UsageError
 from clusteradm.models import edgetpu_compiler
 from clusteradm.models.tflite.inspect import inspect
 
@@ -113,6 +114,12 @@ def test_a_compiled_model_that_cannot_be_written(
     assert convert(inputs, "--compile") == 2
     assert "m_edgetpu.tflite: cannot write the compiled model: " in capsys.readouterr().err
     assert inputs.with_name("m.tflite").is_file()
+
+
+def test_a_compiler_that_cannot_be_started(inputs: Path, compiler: Path) -> None:
+    compiler.write_text("no program")
+    with pytest.raises(UsageError, match=r"edgetpu_compiler: cannot start edgetpu_compiler: Exec format error"):
+        edgetpu_compiler.compile_file(FLOATS, inputs.with_name("m_edgetpu.tflite"))
 
 
 def test_what_the_compiler_refuses(inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]) -> None:
