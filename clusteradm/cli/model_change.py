@@ -44,7 +44,7 @@ examples:
 
 A version that a running job uses is not removed, nor one that has a label,
 unless the whole model goes. The number of a removed version is not given again
-by itself.
+by itself; that of a model that went as a whole is: its name begins anew, with 1.
 """
 
 
@@ -146,6 +146,10 @@ def _confirmed(args: argparse.Namespace, wanted: Reference, found: tuple[ListedV
         size = f"{one.manifest.bytes:,} bytes" if one.manifest else "damaged"
         labels = f", labelled {', '.join(one.labels)}" if one.labels else ""
         lines.append(f"{one.name} version {one.version}: {size}{labels} ({one.path})")
+    if wanted.version is None:
+        lines.append(
+            f"Its labels and its numbers go too: the next model that is named {wanted.name} begins with version 1."
+        )
     what = str(wanted) if wanted.version is not None else f"{wanted.name} with {counted(len(found), 'version')}"
     return display.confirm(show.visible("\n".join(lines)), f"Remove {what} from the cluster?")
 

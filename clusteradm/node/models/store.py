@@ -65,9 +65,8 @@ def manifest(path: str) -> Optional[Manifest]:
 def text(path: str, name: str) -> bytes:
     """A small file of a version; b"" where it cannot be read or is larger than such a file is."""
     try:
-        # Not blocking: a folder from before may be another user's, who may have put a FIFO there.
-        fd = os.open(os.path.join(path, name), os.O_RDONLY | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
+        # A folder from before may be another user's, who may have put a FIFO there.
+        with open(os.path.join(path, name), "rb", opener=_open_at_once) as file:
             found = file.read(_MOST_TEXT + 1)
     except OSError:
         return b""
@@ -81,6 +80,11 @@ def sums(path: str) -> Dict[str, str]:
     return found if sums_text(found) == record else {}
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """An opener for open() that waits for no writer of a FIFO, which reads as an empty file then."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def sha256(path: str) -> Optional[str]:
     """Digest of a file as its disk or its server has it, not as this host remembers it; None where it is not there.
 
@@ -88,7 +92,7 @@ def sha256(path: str) -> Optional[str]:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             for data in iter(lambda: file.read(_CHUNK), b""):

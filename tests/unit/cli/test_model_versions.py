@@ -224,6 +224,12 @@ def test_remove_asks_and_numbers_are_not_given_again(
     assert "m: versions 1, 3 removed" in said(capsys, "model", "remove", "m", "--yes", status=0)
     assert list(deployed.parent.iterdir()) == []
     assert "there is no model m" in said(capsys, "model", "remove", "m", "--yes", status=2)
+    # What went as a whole has left no numbers, as the question says.
+    run("deploy-model", MODEL, "--name", "m", "--limit", "head")
+    assert [path.name for path in deployed.iterdir()] == ["1"]
+    said(capsys, "model", "remove", "m", status=0)
+    assert "the next model that is named m begins with version 1." in asked[-1]
+    assert "begins with version 1" not in asked[0]
 
 
 def test_what_is_deployed_while_the_question_stands_is_not_removed(

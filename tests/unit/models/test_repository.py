@@ -233,6 +233,20 @@ def test_verify_tells_what_this_host_reads(head: Head) -> None:
     assert found == {"labels.txt": None, "model.tflite": hashlib.sha256(b"one").hexdigest()}
 
 
+def test_what_is_no_file_is_damage_and_holds_up_nothing(head: Head) -> None:
+    folder = Path(head.add(b"one")["path"])
+    folder.chmod(0o755)
+    (folder / "model.tflite").unlink()
+    os.mkfifo(folder / "model.tflite")
+    (folder / "labels.txt").mkdir()
+    request = {"user": USER, "path": str(folder), "files": ["labels.txt", "model.tflite"], "within": 0, "load": "cpu"}
+    found = repository.verify(request, lambda reply: None)
+    assert found["sha256"]["labels.txt"] == "unreadable: Is a directory"
+    assert found["sha256"]["model.tflite"] != hashlib.sha256(b"one").hexdigest()
+    assert head.add(b"one", version=1)["state"] == "repaired"
+    assert (folder / "model.tflite").read_bytes() == b"one" and not (folder / "labels.txt").exists()
+
+
 def test_verify_hashes_nothing_before_all_is_there(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     path = head.add(b"one")["path"]
     waits: list[float] = []

@@ -31,8 +31,8 @@ class Label(Record):
 
 @dataclass(eq=False, repr=False)
 class VersionsFile(Record):
-    """versions.json of a model. `last`: the highest number that was removed, not to be given again by itself; `sum`: of
-    all this, so that a label that a disk has changed is not believed."""
+    """versions.json of a model. `last`: the highest number that was removed, not to be given again by itself, unless
+    the whole model is removed; `sum`: of all this, so that a label that a disk has changed is not believed."""
 
     format: int = FORMAT
     last: int = 0
