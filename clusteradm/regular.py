@@ -61,6 +61,14 @@ class NotAFile(OSError):
         super().__init__(errno.EINVAL, f"it is {what}, not a file")
 
 
+def is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is the one that the path leads to, and not one that was there before."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def opened(path: Path) -> BinaryIO:
     """The file, open for reading. Raises NotAFile, another OSError, or ValueError for a name that no file can have."""
     # The opening of a device may do something to it, so that it is looked at before.

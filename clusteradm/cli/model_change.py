@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from clusteradm.cli import context, display, next_step, show
-from clusteradm.cli.parser import Commands, Parser
+from clusteradm.cli.parser import Commands, Parser, checked
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
@@ -52,24 +52,26 @@ def add_verbs(verbs: Commands) -> None:
     """Add the verbs and their arguments."""
     label = _verb(verbs, "label", "make a label the name of a version", _LABEL)
     _add_name(label)
-    label.add_argument("version", metavar="VERSION", type=_version, help="number of the version")
-    label.add_argument("label", metavar="LABEL", type=_label, help="a word: stable, canary")
+    label.add_argument("version", metavar="VERSION", type=checked(check_version), help="number of the version")
+    label.add_argument("label", metavar="LABEL", type=checked(check_label), help="a word: stable, canary")
     label.set_defaults(run_model=_set_label)
 
     unlabel = _verb(verbs, "unlabel", "take a label away", _UNLABEL)
     _add_name(unlabel)
-    unlabel.add_argument("label", metavar="LABEL", type=_label, help="the label")
+    unlabel.add_argument("label", metavar="LABEL", type=checked(check_label), help="the label")
     unlabel.set_defaults(run_model=_take_label)
 
     rollback = _verb(verbs, "rollback", "return a label to the version that it was before", _ROLLBACK)
     _add_name(rollback)
     rollback.add_argument(
-        "--label", metavar="LABEL", type=_label, default=STABLE, help="which label (default: %(default)s)"
+        "--label", metavar="LABEL", type=checked(check_label), default=STABLE, help="which label (default: %(default)s)"
     )
     rollback.set_defaults(run_model=_roll_back)
 
     remove = _verb(verbs, "remove", "remove a version, or a model with all its versions", _REMOVE)
-    remove.add_argument("model", metavar="NAME[:VERSION]", type=_removable, help="the version, or the whole model")
+    remove.add_argument(
+        "model", metavar="NAME[:VERSION]", type=checked(_removable), help="the version, or the whole model"
+    )
     remove.add_argument("--yes", action="store_true", help="do not ask")
     remove.set_defaults(run_model=_remove)
 
@@ -81,7 +83,7 @@ def _verb(verbs: Commands, name: str, summary: str, examples: str) -> Parser:
 
 
 def _add_name(parser: Parser) -> None:
-    parser.add_argument("name", metavar="NAME", type=_name, help="name of the model")
+    parser.add_argument("name", metavar="NAME", type=checked(check_name), help="name of the model")
 
 
 def _set_label(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
@@ -154,32 +156,8 @@ def _confirmed(args: argparse.Namespace, wanted: Reference, found: tuple[ListedV
     return display.confirm(show.visible("\n".join(lines)), f"Remove {what} from the cluster?")
 
 
-def _name(text: str) -> str:
-    try:
-        return check_name(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(error.what) from None
-
-
-def _version(text: str) -> int:
-    try:
-        return check_version(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(error.what) from None
-
-
-def _label(text: str) -> str:
-    try:
-        return check_label(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(error.what) from None
-
-
 def _removable(text: str) -> Reference:
-    try:
-        wanted = Reference.parse(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(error.what) from None
+    wanted = Reference.parse(text)
     if wanted.label is not None or (wanted.version is None and text != wanted.name):
-        raise argparse.ArgumentTypeError(f"{text!r}: name the version by its number")
+        raise UsageError(f"{text!r}: name the version by its number")
     return wanted

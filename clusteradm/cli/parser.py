@@ -5,16 +5,31 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from clusteradm.cli.escape import visible
+from clusteradm.errors import UsageError
 from clusteradm.nearest import nearest
 
 USAGE_STATUS = 2
 _USAGE_WIDTH = 72
 # Column where the help of an option begins.
 _HELP_COLUMN = 28
+
+T = TypeVar("T")
+
+
+def checked(check: Callable[[str], T]) -> Callable[[str], T]:
+    """The type of an argument that is read by `check`, whose UsageError is one of this argument."""
+
+    def read(text: str) -> T:
+        try:
+            return check(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(error.what) from None
+
+    return read
 
 
 class Formatter(argparse.HelpFormatter):

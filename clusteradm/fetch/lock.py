@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from clusteradm import atomic, regular
 from clusteradm.errors import UsageError
@@ -143,7 +143,7 @@ class Lock:
         while True:
             with self.path.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                if not self._is_still(file):
+                if not regular.is_at(file.fileno(), self.path):
                     continue
                 empty = os.fstat(file.fileno()).st_size == 0
                 try:
@@ -153,12 +153,6 @@ class Lock:
                         self.path.unlink(missing_ok=True)
                     raise
                 return
-
-    def _is_still(self, file: BinaryIO) -> bool:
-        try:
-            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
-        except FileNotFoundError:
-            return False
 
     def _parse(self, data: bytes) -> dict[str, Locked]:
         if not data:

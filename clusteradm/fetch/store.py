@@ -211,10 +211,8 @@ def _locked(path: Path, waiting: Callable[[], None]) -> FileIO:
                     waiting()
                 said = True
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(handle), path.stat()):
+            if regular.is_at(handle, path):
                 return os.fdopen(handle, "r+b", buffering=0)
-        except FileNotFoundError:
-            pass
         except BaseException:
             os.close(handle)
             raise

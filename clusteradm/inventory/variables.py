@@ -191,10 +191,13 @@ _SYSTEM = re.compile(
 
 
 def _is_keep(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and bool(keep.parse(value) or True)
+        keep.parse(value)
     except ValueError:
         return False
+    return True
 
 
 def _is_path(value: Any) -> bool:

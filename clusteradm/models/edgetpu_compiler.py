@@ -13,11 +13,12 @@ from pathlib import Path
 
 from clusteradm import atomic, regular
 from clusteradm.errors import ClusteradmError, UsageError
-from clusteradm.models.compiler_log import MOST_BYTES, Log, parse
+from clusteradm.models import compiler_log
+from clusteradm.models.compiler_log import Log, parse
+from clusteradm.models.tflite.model import MOST_BYTES
 
 PROGRAM = "edgetpu_compiler"
 _SECONDS = 3600  # for one model; its own limit of 180 s is too short for large ones
-_MOST_MODEL = 1 << 30
 
 
 def available() -> bool:
@@ -54,7 +55,7 @@ def compile_file(source: Path, target: Path) -> Log:
                 where=regular.readable(source),
                 next_step=log.mend,
             )
-        content = regular.read(made, _MOST_MODEL)
+        content = regular.read(made, MOST_BYTES)
     try:
         atomic.write(target, content)
     except OSError as error:
@@ -81,4 +82,4 @@ def _run(argv: list[str]) -> str:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         output.seek(0)
-        return output.read(MOST_BYTES).decode("utf-8", "replace")
+        return output.read(compiler_log.MOST_BYTES).decode("utf-8", "replace")

@@ -40,7 +40,7 @@ _MOST_SENT = 50
 # Seconds for an answer that needs to look at every version.
 _LISTING = 60.0
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
-_CACHED = 60.0
+CACHED = 60.0
 # For the trial of a model on a board, after that.
 _LOADING = 60.0
 
@@ -161,8 +161,8 @@ class Repository:
         load = FOR_TPU if upload.model.tpu_operations else FOR_CPU
 
         def look(host: Host) -> Digests:
-            request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), _CACHED, load)
-            return self._connections.node(host).call(request, timeout=_CACHED + _LOADING + 60)
+            request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), CACHED, load)
+            return self._connections.node(host).call(request, timeout=CACHED + _LOADING + 60)
 
         outcome = self._connections.each(hosts, look)
         verified = Verified(failed=dict(outcome.failed))

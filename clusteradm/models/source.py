@@ -11,11 +11,10 @@ from clusteradm.errors import UsageError
 from clusteradm.fetch import Progress, fetch, name_of
 from clusteradm.models import zoo
 from clusteradm.models.manifest import check_name
+from clusteradm.models.tflite.model import MOST_BYTES
 from clusteradm.models.zoo import COMPILED
 
 ZOO = "coral:"
-# The most bytes of a model file.
-MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -14,11 +15,10 @@ from clusteradm.models import labels as label_files
 from clusteradm.models.inspection.task import Task
 from clusteradm.models.inspection.task import task as task_of
 from clusteradm.models.manifest import build, check_name
-from clusteradm.models.source import MOST_BYTES
 from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import NotAModel, inspect
-from clusteradm.models.tflite.model import Model
+from clusteradm.models.tflite.model import MOST_BYTES, Model
 from clusteradm.node.spec.wire.manifest import LABELS, MODEL, TASKS, Manifest
 
 # The head lists no larger one (64 KiB).
@@ -36,8 +36,9 @@ class Upload:
     files: dict[str, bytes]
     warnings: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def digests(self) -> dict[str, str]:
+        """The sha256 of each file."""
         return {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
 
 

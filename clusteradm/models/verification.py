@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from clusteradm.errors import ClusteradmError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.models.reference import Reference
-from clusteradm.models.repository import Repository
+from clusteradm.models.repository import CACHED, Repository
 from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, SUMS, sums_text
 from clusteradm.node.spec.wire.repository import ListedVersion, VerifyModel
 from clusteradm.transport import Connections
 
-# An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
-_CACHED = 60.0
 _READING = 600.0  # for one version
 
 
@@ -81,7 +79,7 @@ def verify(
 
     def look(host: Host) -> dict[tuple[str, int], dict[str, str | None]]:
         node = connections.node(host)
-        found, within = {}, _CACHED
+        found, within = {}, CACHED
         for one in versions:
             files = tuple(sorted(expected[one.name, one.version]))
             read = node.call(VerifyModel(user, one.path, files, within), timeout=within + _READING).sha256

@@ -56,7 +56,7 @@ def as_root(
         command = sudo.command
     elif connection.user != "root":
         command = f"sudo -n -- {command}"
-    stream = _session(name, connection, command, timeout)
+    stream = as_user(name, connection, command, timeout)
     try:
         if sudo is not None:
             sudo.answer(name, stream, timeout)
@@ -66,12 +66,8 @@ def as_root(
     return stream
 
 
-def as_user(name: str, connection: Shells, words: Sequence[str], timeout: float) -> ShellStream:
-    """Start a program as the login's user over the connection to the host `name`. Raises HostUnreachable."""
-    return _session(name, connection, shlex.join(words), timeout)
-
-
-def _session(name: str, connection: Shells, command: str, timeout: float) -> ShellStream:
+def as_user(name: str, connection: Shells, command: str, timeout: float) -> ShellStream:
+    """Start a shell command as the login's user over the connection to the host `name`. Raises HostUnreachable."""
     try:
         return connection.session(command, timeout)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -167,7 +168,7 @@ class Connections:
         words = ["sh", "-c", command]
         if sudo:
             return as_root(host.name, connection, words, self._sudo_passwords.of(host), self.limits.start)
-        return as_user(host.name, connection, words, self.limits.start)
+        return as_user(host.name, connection, shlex.join(words), self.limits.start)
 
     def visit(self, host: Host, login: Login | None = None) -> Connection:
         """A new connection that the caller closes. `login`: instead of the inventory's key."""

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
+from clusteradm import regular
 from clusteradm.errors import UsageError
 
 
@@ -76,15 +77,9 @@ class KnownHosts:
             # As ssh makes it: for its owner alone. Whoever may open a file may also hold its lock.
             with open(self.path, "a+b", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                if self._is_still(file):
+                if regular.is_at(file.fileno(), self.path):
                     yield file
                     return
-
-    def _is_still(self, file: BinaryIO) -> bool:
-        try:
-            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
-        except FileNotFoundError:
-            return False
 
     def _read(self) -> None:
         try:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lost_host
 import pytest
 from commands import Cluster
 
 from clusteradm.lab import Lab
-from clusteradm.lab.digits import data
 
 pytestmark = pytest.mark.lab
 
-MODEL = Path(data.__file__).with_name("digits.tflite")
 SUITES, NETWORKS = ("bookworm", "trixie", "trixie"), ("networkmanager", "networkd", "ifupdown")
 ONE_FOR_ALL = "    cluster_mpi: wheel\n"
 
@@ -88,32 +86,5 @@ def test_with_one_they_become_a_cluster_and_a_second_run_changes_nothing(mixed: 
 
 
 def test_every_result_is_right_also_without_a_host_that_lost_its_power(mixed: Cluster, tmp_path: Path) -> None:
-    digits = data.load().held_out
-    images, truth, compiled = tmp_path / "images", tmp_path / "truth.csv", tmp_path / "digits_edgetpu.tflite"
-    data.write_images(digits, images, truth)
-    for copy in range(9):
-        shutil.copytree(images, tmp_path / f"more-{copy}", copy_function=os.link)
-    mixed.run("lab", "compile-model", MODEL, "--output", compiled)
-    mixed.run("deploy-model", compiled, "--name", "digits", "--labels", MODEL.with_name("labels.txt"))
-    whole = mixed.infer("--model", "digits", images, "--truth", truth, "--output", tmp_path / "whole.jsonl")
-    assert whole["accuracy"]["right"] / len(digits.images) > 0.95
+    whole = lost_host.check(mixed, tmp_path)
     assert sorted(rank["host"] for rank in whole["ranks"] if rank["images"]) == ["head", "w1", "w2"]
-
-    many = [images, *(tmp_path / f"more-{copy}" for copy in range(9))]
-    job = mixed.start("infer", "--model", "digits", *many, "--output", tmp_path / "lost.jsonl", "--json")
-    journal = "cat /srv/cluster/jobs/*/journal.jsonl | wc -l"
-    done = int(mixed.on("head", "sh", "-c", journal))
-    try:
-        while int(mixed.on("head", "sh", "-c", journal)) < done + 50:
-            assert job.poll() is None
-        mixed.lab.fault("w2", "power")
-        out, err = job.communicate(timeout=90)
-    finally:
-        job.kill()
-        mixed.lab.restore("w2")
-    assert job.returncode == 0, err
-    document = json.loads(out)
-    assert document["attempts"] == 2 and document["images"] == 10 * len(digits.images)
-    answers = [json.loads(line)["top"][0]["label"] for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
-    alone = [json.loads(line)["top"][0]["label"] for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
-    assert answers == alone * 10

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import lost_host
 import pytest
 from commands import Cluster
 
 from clusteradm.lab import Lab
-from clusteradm.lab.digits import data
 
 pytestmark = pytest.mark.lab
 
-MODEL = Path(data.__file__).with_name("digits.tflite")
 SERVER = "/etc/ganesha/ganesha.conf"
 
 
@@ -71,34 +69,7 @@ def test_three_faults_each_with_its_cause(trixie: Cluster) -> None:
 
 
 def test_a_job_goes_on_without_a_host_that_lost_its_power(trixie: Cluster, tmp_path: Path) -> None:
-    digits = data.load().held_out
-    images, truth, compiled = tmp_path / "images", tmp_path / "truth.csv", tmp_path / "digits_edgetpu.tflite"
-    data.write_images(digits, images, truth)
-    for copy in range(9):
-        shutil.copytree(images, tmp_path / f"more-{copy}", copy_function=os.link)
-    trixie.run("lab", "compile-model", MODEL, "--output", compiled)
-    trixie.run("deploy-model", compiled, "--name", "digits", "--labels", MODEL.with_name("labels.txt"))
-    whole = trixie.infer("--model", "digits", images, "--truth", truth, "--output", tmp_path / "whole.jsonl")
-    assert whole["accuracy"]["right"] / len(digits.images) > 0.95 and len(whole["ranks"]) == 3
-
-    many = [images, *(tmp_path / f"more-{copy}" for copy in range(9))]
-    job = trixie.start("infer", "--model", "digits", *many, "--output", tmp_path / "lost.jsonl", "--json")
-    journal = "cat /srv/cluster/jobs/*/journal.jsonl | wc -l"
-    done = int(trixie.on("head", "sh", "-c", journal))
-    try:
-        while int(trixie.on("head", "sh", "-c", journal)) < done + 50:
-            assert job.poll() is None
-        trixie.lab.fault("w2", "power")
-        out, err = job.communicate(timeout=90)
-    finally:
-        job.kill()
-        trixie.lab.restore("w2")
-    assert job.returncode == 0, err
-    document = json.loads(out)
-    assert document["attempts"] == 2 and document["images"] == 10 * len(digits.images)
-    answers = [json.loads(line)["top"][0]["label"] for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
-    alone = [json.loads(line)["top"][0]["label"] for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
-    assert answers == alone * 10
+    assert len(lost_host.check(trixie, tmp_path)["ranks"]) == 3
 
 
 # The last: what was running counts on the server for some time after a restart.

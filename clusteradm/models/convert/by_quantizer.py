@@ -6,8 +6,6 @@ their order.
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from ai_edge_quantizer import calibrator, quantizer, recipe, recipe_manager
 from ai_edge_quantizer.utils import qsv_utils, tfl_interpreter_utils
 
 from clusteradm.models.convert import rewriting
-from clusteradm.models.convert.channel import Channel, Rows, words
+from clusteradm.models.convert.channel import Channel, Rows, run, words
 
 
 def convert(channel: Channel, source: Path, floats: Path, output: Path, ends: str) -> None:
@@ -59,12 +57,5 @@ def _calibrated(channel: Channel, content: bytes, plan: Any, rows: Any) -> Any:
     return calibration.get_model_qsvs()
 
 
-def main() -> None:
-    """The program."""
-    channel = Channel()
-    source, floats, output, ends = json.loads(sys.argv[1])
-    convert(channel, Path(source), Path(floats), Path(output), ends)
-
-
 if __name__ == "__main__":
-    main()
+    run(convert)

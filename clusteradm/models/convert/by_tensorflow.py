@@ -6,16 +6,14 @@ Edge TPU's compiler refuses.
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clusteradm.models.convert.channel import Channel, Rows, words
+from clusteradm.models.convert.channel import Channel, Rows, run, words
 
 _MOST_KINDS = 8
 
@@ -125,12 +123,5 @@ def _explained(error: Exception) -> tuple[str, str]:
     return f"TensorFlow cannot convert it: {words(error)}", ""
 
 
-def main() -> None:
-    """The program."""
-    channel = Channel()
-    source, floats, output, ends = json.loads(sys.argv[1])
-    convert(channel, Path(source), Path(floats), Path(output), ends)
-
-
 if __name__ == "__main__":
-    main()
+    run(convert)

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 _EVERY = 0.1  # seconds between two lines about the progress
@@ -38,6 +39,13 @@ class Channel:
         if not line:
             sys.exit(2)
         return dict(json.loads(line))
+
+
+def run(convert: Callable[[Channel, Path, Path, Path, str], None]) -> None:
+    """The program of a converter. Its argument is JSON: the source, the float model, the 8-bit one, and its ends."""
+    channel = Channel()
+    source, floats, output, ends = json.loads(sys.argv[1])
+    convert(channel, Path(source), Path(floats), Path(output), ends)
 
 
 class Rows:

@@ -12,9 +12,9 @@ from clusteradm import extras, regular
 from clusteradm.errors import UsageError
 from clusteradm.models import labels
 from clusteradm.models.convert.child import Child
-from clusteradm.models.convert.source import FLOAT, MOST_BYTES, Source, check_float
+from clusteradm.models.convert.source import FLOAT, Source, check_float
 from clusteradm.models.tflite.inspect import inspect
-from clusteradm.models.tflite.model import Model
+from clusteradm.models.tflite.model import MOST_BYTES, Model
 
 ENDS = ("uint8", "int8")
 Say = Callable[[str], None]

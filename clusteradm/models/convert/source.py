@@ -12,9 +12,8 @@ from clusteradm.errors import UsageError
 from clusteradm.models.tflite import graph, schema
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import NotAModel, inspect
-from clusteradm.models.tflite.model import Model
+from clusteradm.models.tflite.model import MOST_BYTES, Model
 
-MOST_BYTES = 1 << 30
 FLOAT, KERAS, SAVED_MODEL = "float .tflite", "Keras", "SavedModel"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BEGIN = 16

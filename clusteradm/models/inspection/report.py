@@ -20,12 +20,11 @@ from clusteradm.models.inspection.task import SEGMENT, UNKNOWN, Task, task
 from clusteradm.models.tflite import graph
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import NotAModel, inspect
-from clusteradm.models.tflite.model import Model
+from clusteradm.models.tflite.model import MOST_BYTES, Model
 from clusteradm.models.zoo import Latency
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.manifest import Feed
 
-_MOST_BYTES = 1 << 30
 _SEGMENT = re.compile(r"_segment_(\d+)_of_(\d+)")  # how edgetpu_compiler names the files of a pipeline
 
 
@@ -110,7 +109,7 @@ class Report:
 
 def reports(paths: Sequence[Path]) -> list[Report]:
     """A report on each file. Raises UsageError for one that cannot be read or is no model."""
-    found = [report(regular.read(path, _MOST_BYTES), regular.readable(path)) for path in paths]
+    found = [report(regular.read(path, MOST_BYTES), regular.readable(path)) for path in paths]
     return [_with_shares(one, found) for one in found]
 
 

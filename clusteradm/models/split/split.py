@@ -19,8 +19,8 @@ from clusteradm.models.tflite import graph as graphs
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.graph import Graph
 from clusteradm.models.tflite.inspect import NotAModel, inspect
+from clusteradm.models.tflite.model import MOST_BYTES
 
-_MOST_BYTES = 1 << 30
 _MOST_PREFIXES = 24  # that are timed
 _PER_NUMBER = 8  # multiply-accumulates that take as long as a number that is written, about
 MOST_SEGMENTS = 64
@@ -70,7 +70,7 @@ def split(source: Path, count: int, balance: str, folder: Path) -> Split:
     """
     extras.require("convert", ("numpy", "flatbuffers", "ai_edge_litert"), "the splitting of a model")
     where = regular.readable(source)
-    content = regular.read(source, _MOST_BYTES)
+    content = regular.read(source, MOST_BYTES)
     inspect(content, where)
     try:
         found = graphs.read(content)

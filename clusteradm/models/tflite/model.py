@@ -11,6 +11,7 @@ from clusteradm.node.spec.feeding import FLOATS, INTEGERS
 from clusteradm.node.spec.wire.manifest import Tensor
 
 EIGHT_BITS = ("int8", "uint8")
+MOST_BYTES = 1 << 30  # of a model's file
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ class Supervisor:
             before, have = have, self._have()
             if have == self._spec.inputs:
                 break
+            self._status(job_names.RUNNING)  # with the end of the attempt: the next one may be an hour away
             if have == before:
                 self._give_up_if_hopeless(status)
             idle = idle + 1 if have == before else 0
@@ -138,7 +139,6 @@ class Supervisor:
             watch = Watch(os.path.join(self._run, job_names.PROGRESS), number, self._spec.inputs)
             status = launch.run(command, log, watch.overdue)
         self._close(status)
-        self._status(job_names.RUNNING)
         return status
 
     def _say(self, text: str) -> None:
