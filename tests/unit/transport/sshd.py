@@ -36,6 +36,7 @@ class Server(paramiko.ServerInterface):
     def __init__(self, host: dict[str, Any]) -> None:
         self.host = host
         self.targets: dict[int, tuple[str, int]] = {}
+        self.accepted: threading.Thread | None = None  # what runs the command of the request that is being answered
         self.transport: paramiko.Transport | None = None
 
     def get_banner(self) -> tuple[str | None, str | None]:
@@ -91,7 +92,7 @@ class Server(paramiko.ServerInterface):
         return 0
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self.run, args=(channel, command.decode()), daemon=True).start()
+        self.accepted = threading.Thread(target=self.run, args=(channel, command.decode()), daemon=True)
         return True
 
     def run(self, channel: paramiko.Channel, command: str) -> None:
@@ -128,6 +129,18 @@ class Server(paramiko.ServerInterface):
                 process.stdin.flush()
         with contextlib.suppress(OSError):
             process.stdin.close()
+
+
+def answer_request(channel: paramiko.Channel, message: paramiko.Message) -> None:
+    """Paramiko's own answer, then the command: one that ends at once must not close its channel before the answer."""
+    channel._handle_request(message)
+    server = channel.get_transport().server_object
+    accepted, server.accepted = server.accepted, None
+    if accepted is not None:
+        accepted.start()
+
+
+paramiko.Transport._channel_handler_table[paramiko.common.MSG_CHANNEL_REQUEST] = answer_request
 
 
 def copy(source: Any, write: Any) -> None:
