@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m pytest
+PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m tests.suite
 # Unit tests side by side: two a core, as many of them wait.
 WORKERS := $(shell expr 2 '*' $$(nproc))
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
