@@ -11,7 +11,7 @@ from typing import Any
 from clusteradm import atomic, extras, regular
 from clusteradm.errors import UsageError
 from clusteradm.models import labels
-from clusteradm.models.convert.child import Child
+from clusteradm.models.child import Child
 from clusteradm.models.inspection.cost import operation_macs
 from clusteradm.models.split import plan
 from clusteradm.models.split.plan import Segment

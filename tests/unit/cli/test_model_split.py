@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from clusteradm.cli.main import main
-from clusteradm.models.convert import rewriting
 from clusteradm.models.split import by_schema
+from clusteradm.models.tflite import rewriting
 from clusteradm.models.tflite.inspect import inspect
 
 DIGITS = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
