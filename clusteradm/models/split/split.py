@@ -172,4 +172,10 @@ def _latency(writer: _Writer, graph: Graph, places: Sequence[int], macs: Sequenc
 def to_document(result: Split) -> dict[str, Any]:
     """The result as JSON values."""
     segments = [one.to_json() for one in result.pieces]
-    return {"segments": segments, "compared_inputs": result.compared, "problem": result.problem or None}
+    timed = any(one.milliseconds is not None for one in result.pieces)
+    return {
+        "segments": segments,
+        "measured_on": "this machine's CPU" if timed else None,
+        "compared_inputs": result.compared,
+        "problem": result.problem or None,
+    }
