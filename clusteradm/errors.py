@@ -16,7 +16,7 @@
       TooManyOpenFiles            1   this process may open no more files
       FetchFailed                 1   fetch.errors: a file cannot be fetched
         WrongContent              1   fetch.errors: an address gives another file than the expected one
-      ChildFailed                 1   models.convert.child: a converter's process crashed
+      ChildFailed                 1   models.child: a process of this machine that converts or computes crashed
       LabError                    1   lab.machine: this machine cannot run a lab
 
 The number is the process's exit status. Any other exception is a defect of clusteradm: "internal error", exit status 1.

@@ -20,12 +20,19 @@ NAMES = (
 )
 
 
-@pytest.mark.parametrize("name", ["digits", "digits_float", *NAMES])
+# A detector of several outputs, which its last segments give together.
+FOLDERS = {
+    "digits": Path(digits.__file__).parent,
+    "digits_float": Path(digits.__file__).parent,
+    "detector": Path(__file__).parent / "fixtures" / "tflite",
+}
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, *NAMES])
 def test_segments_give_what_the_model_gives(name: str, tmp_path: Path) -> None:
-    folder = Path(digits.__file__).parent if name.startswith("digits") else Path(DATA or "")
     if not DATA and name in NAMES:
         pytest.skip("CLUSTERADM_TEST_DATA names no folder with real models")
-    source = folder / f"{name}.tflite"
+    source = FOLDERS.get(name, Path(DATA or "")) / f"{name}.tflite"
     for count, balance in ((2, "size"), (3, "latency"), (4, "operations")):
         done = split(source, count, balance, tmp_path)
         # The child compares whole and segments itself, and an output that differs is an error.

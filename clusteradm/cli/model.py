@@ -88,10 +88,11 @@ def _list(args: argparse.Namespace, connections: Connections, cluster: Cluster) 
     found = Repository(connections, cluster).list()
     if args.json:
         models = [_document(version) for version in found.versions]
-        show.json_document("model list", {"models": models, "left_out": found.left_out})
-    elif not found.versions:
+        body = {"models": models, "left_out": found.left_out, "damaged": list(found.damaged)}
+        show.json_document("model list", body)
+    elif not found.versions and not found.damaged:
         show.message("no models are deployed")
-    else:
+    elif found.versions:
         show.stdout.print(_table(found))
     for text in found.damaged:
         show.message(f"warning: {text}")

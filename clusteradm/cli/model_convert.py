@@ -79,14 +79,9 @@ def _run(args: argparse.Namespace) -> int:
     require(source)
     inputs = _inputs(args)
     mean, std, layout = feed_options.values(args)
-    plan = Plan(
-        args.ends,
-        mean,
-        std,
-        layout,
-        label_file(args.labels, None) if args.labels else (),
-        truth.read(args.truth) if args.truth else None,
-    )
+    if args.labels:
+        label_file(args.labels, None)  # whether they are as many as the classes shows when the network is read
+    plan = Plan(args.ends, mean, std, layout, args.labels, truth.read(args.truth) if args.truth else None)
     _check_output(args.output)
     with _steps() as progress:
         done = converting.convert(source, inputs, plan, args.output, show.message, progress)

@@ -82,5 +82,10 @@ def _print(done: Split) -> None:
     if done.compared:
         inputs = show.counted(done.compared, "random input")
         show.stdout.print(f"in turn they give what the whole model gives, bit by bit, on {inputs}")
+    if timed:
+        show.stdout.print(
+            "the times are of this machine's CPU, by which the segments are balanced: on Edge TPUs they differ, and "
+            "the slowest segment there sets the pace of the pipeline"
+        )
     for one in done.pieces:
         show.stdout.print(f"next: {edgetpu_compiler.command(one.path)}")

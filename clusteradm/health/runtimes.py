@@ -110,8 +110,10 @@ def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
         cause = "the installed `pycoral` is not Google's but a tool for coral reefs of the same name"
         cause += "".join(f" ({where})" for where in (runtime.texts("pycoral") or ())[:1])
         return Issue("WRONG_PYCORAL", cause, "pip uninstall pycoral on the host", "no pycoral.utils.edgetpu; PyPI")
-    if not (pycoral or tflite):
+    if not (tflite or (pycoral and _has_pycoral(runtime))):
         cause = "neither pycoral nor a TFLite runtime is installed"
+        if pycoral:
+            cause = f"no TFLite runtime is installed, and pycoral is not used with Python {_python(runtime)}"
         return Issue("NO_RUNTIME", cause, BOOTSTRAP, "coral.ai/docs/m2/get-started")
     if tpus and runtime.has("library_error"):
         return Issue("NO_LIBRARY", f"libedgetpu: {runtime.text('library_error')}", BOOTSTRAP, "tflite#63")
@@ -123,10 +125,23 @@ def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
     return None
 
 
+def _python(runtime: Reading) -> str:
+    """The host's Python as the table has it, such as "3.11"; "" where that is not known."""
+    return ".".join((runtime.text("python") or "").split(".")[:2])
+
+
+def _has_pycoral(runtime: Reading) -> bool:
+    """Whether the table has pycoral for the host's Python; ranks load it there alone (node/edgetpu/tflite.py)."""
+    python = _python(runtime)
+    return not python or any(not row.requirement and python in row.python for row in combinations())
+
+
 def _of_ranks(runtime: Reading) -> str:
-    """The runtime that ranks load for a TPU, as pip names it; pycoral's is tflite_runtime."""
+    """The runtime that ranks load for a TPU, as pip names it: LiteRT first where the table has no pycoral, whose
+    runtime is tflite_runtime."""
     tflite, litert = runtime.text("tflite_runtime"), runtime.text("litert")
-    return f"tflite-runtime=={tflite}" if tflite or runtime.boolean("google_pycoral") else f"ai-edge-litert=={litert}"
+    older = bool(tflite or runtime.boolean("google_pycoral")) if _has_pycoral(runtime) else litert is None
+    return f"tflite-runtime=={tflite}" if older else f"ai-edge-litert=={litert}"
 
 
 def _proof(name: str) -> Proof | None:
@@ -165,7 +180,7 @@ def _is_stray(runtime: Reading) -> bool:
 
 def unknown(runtime: Reading) -> str:
     """Versions of a host's runtime of which it is not known whether they work together; empty if it is."""
-    python = ".".join((runtime.text("python") or "").split(".")[:2])
+    python = _python(runtime)
     version, name = runtime.text("package"), _of_ranks(runtime)
     if _proof(name) is None:
         return f"{name} is not in the table of runtimes that are known to work"

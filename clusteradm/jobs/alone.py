@@ -14,7 +14,7 @@ from typing import Any
 from clusteradm import regular
 from clusteradm.errors import UsageError
 from clusteradm.jobs.inputs import LocalInputs, parts
-from clusteradm.models.convert.child import Child
+from clusteradm.models.child import Child
 from clusteradm.node.spec.wire.job import InputForm
 from clusteradm.node.spec.wire.result import Result
 

@@ -18,7 +18,7 @@ from clusteradm.models.convert.conversion import conversion, difference
 from clusteradm.models.convert.source import Source
 from clusteradm.models.inspection.report import Report, report
 from clusteradm.models.tflite.model import EIGHT_BITS, Model
-from clusteradm.models.upload import labels_inside
+from clusteradm.models.upload import label_file, labels_inside
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.job import InputForm
 from clusteradm.node.spec.wire.manifest import Feed
@@ -34,13 +34,13 @@ _BY_TYPE = Feed((127.5,), (127.5,), None, "user")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. `mean`, `std`, `layout`: how pictures are fed; `labels`: of the classes, for the truth."""
+    """What is asked for. `mean`, `std`, `layout`: how pictures are fed; `labels`: their file, for the truth."""
 
     ends: str = "uint8"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     layout: str | None = None
-    labels: tuple[str, ...] = ()
+    labels: Path | None = None
     truth: Mapping[str, str] | None = None
 
 
@@ -95,13 +95,14 @@ class Converted:
 def convert(source: Source, inputs: LocalInputs, plan: Plan, output: Path, say: Say, progress: Progress) -> Converted:
     """Convert `source`, calibrated with `inputs`. `output`: where the result will be, for what is said of it.
 
-    Raises UsageError for a source or an input that cannot be used, or where the converter is not installed.
+    Raises UsageError for a source, an input or labels that cannot be used, or where the converter is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="clusteradm-convert-") as name:
         folder = Path(name)
         with conversion(source, folder, plan.ends, say) as going:
             feed = advice.feed(going.model, plan.mean, plan.std, plan.layout)
             form = advice.form(going.model.inputs[0], feed)
+            named = label_file(plan.labels, going.model.classes) if plan.labels else ()
             alone = Alone(inputs, folder)
             tensors = alone.tensors(form, lambda done, total: progress("reading the inputs", done, total))
             content = going.quantise(tensors.path, lambda done, total: progress("calibrating", done, total))
@@ -110,7 +111,7 @@ def convert(source: Source, inputs: LocalInputs, plan: Plan, output: Path, say: 
         quantised.write_bytes(content)
         about = report(content, regular.readable(output))
         problems: list[str] = []
-        labels = plan.labels or labels_inside(content, about.model, problems)
+        labels = named or labels_inside(content, about.model, problems)
         after_form = advice.form(about.model.inputs[0], _explicit(feed))
 
         def run(path: Path, taken: InputForm, what: str) -> Answers:

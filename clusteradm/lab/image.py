@@ -84,6 +84,7 @@ def build(suite: Suite, cache: Cache, say: Say, kinds: Collection[str]) -> Image
             _source("tpu_package.py"),
             _source("repository.py"),
             _source("device/libedgetpu.c"),
+            _source("device/tflite.h"),
             _source("compiler.py"),
         ],
         lambda building: _tpu(building, key),

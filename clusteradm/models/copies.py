@@ -21,20 +21,25 @@ _SECONDS = 1800.0  # all models, over the network to a slow disk
 class Spread:
     """What became of the copies. `hosts`: those that have all of them; `mended`: by host, the versions whose copy was
     damaged, as "NAME version N"; `failed`: the errors of the other hosts; `left_out`: versions that the head did not
-    list, whose copies were left as they are."""
+    list; `unread`: whether it cannot read a part of its repository. Other copies were left as they are then."""
 
     hosts: tuple[str, ...]
     mended: dict[str, tuple[str, ...]]
     failed: dict[str, ClusteradmError]
     left_out: int = 0
+    unread: bool = False
 
     def warnings(self) -> tuple[str, ...]:
         """The hosts that have not all copies, and why; their ranks read from the head. What was left out."""
         texts = (
             str(error) if str(error).startswith(host) else f"{host}: {error}" for host, error in self.failed.items()
         )
-        left = f"no copy was removed: the head lists a limited number of versions, and left out {self.left_out}"
-        return (*(f"not copied to its disk: {text}" for text in texts), *([left] if self.left_out else []))
+        left = ""
+        if self.left_out:
+            left = f"no copy was removed: the head lists a limited number of versions, and left out {self.left_out}"
+        elif self.unread:
+            left = "no copy was removed: the head cannot read all versions (clusteradm model verify says which)"
+        return (*(f"not copied to its disk: {text}" for text in texts), *([left] if left else []))
 
 
 def are_kept(cluster: Cluster) -> bool:
@@ -45,15 +50,16 @@ def are_kept(cluster: Cluster) -> bool:
 def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) -> Spread:
     """Have each of the hosts but the head, which has the repository itself, keep a verified copy of every version that
     jobs use without being told to: the latest of each model, and those with a label; and of nothing else, unless the
-    head has more versions than it lists.
+    head has more versions than it lists, or such that it cannot read.
 
     Raises HostUnreachable and HostFailed for the head.
     """
     listed = Repository(connections, cluster).list()
     wanted = _wanted(listed.versions)
     paths = {sha256: f"{one.path}/{MODEL}" for sha256, one in wanted.items()}
-    # A version that is not in the list may be one whose copy is wanted.
-    request = KeepCopies(cluster.setting("cluster_user"), paths, others=listed.left_out > 0)
+    # A version that is not in the list, or has lost its manifest or label, may be one whose copy is wanted.
+    unread = bool(listed.damaged) or any(one.manifest is None for one in listed.versions)
+    request = KeepCopies(cluster.setting("cluster_user"), paths, others=unread or listed.left_out > 0)
 
     def keep(host: Host) -> Copies:
         return connections.node(host).call(request, timeout=_SECONDS)
@@ -69,7 +75,7 @@ def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) ->
             known = [wanted[each] for each in copies.mended if each in wanted]
             mended[name] = tuple(f"{one.name} version {one.version}" for one in known)
     whole = tuple(host.name for host in hosts if host.name in outcome.ok and host.name not in failed)
-    return Spread(whole, mended, failed, listed.left_out)
+    return Spread(whole, mended, failed, listed.left_out, unread)
 
 
 def _wanted(versions: Sequence[ListedVersion]) -> dict[str, ListedVersion]:

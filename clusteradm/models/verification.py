@@ -46,7 +46,7 @@ class Verification:
     failed: dict[str, ClusteradmError]
     unrecorded: tuple[ListedVersion, ...]
     left_out: int = 0
-    # Files of labels that are damaged, in words.
+    # Files of labels that are damaged, and folders of models that cannot be read, in words.
     labels: tuple[str, ...] = ()
 
     @property

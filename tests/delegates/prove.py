@@ -24,6 +24,8 @@ from typing import Any
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 
+from clusteradm.lab import tpu_package
+
 HERE = Path(__file__).resolve().parent
 SHIM = HERE.parents[1] / "templates/node/opt/clusteradm/shim"
 SHIMMED = "shim"
@@ -53,7 +55,7 @@ class Attempt:
 
 def prepare(work: Path) -> None:
     """Write to the folder what an attempt uses: a delegate of each generation, the model, and the program."""
-    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", f"-I{tpu_package.SOURCE}"]
     for size, fields in GENERATIONS.items():
         target = str(work / f"delegate-{size}.so")
         subprocess.run(["gcc", *flags, f"-DFIELDS={fields}", "-o", target, str(HERE / "delegate.c")], check=True)

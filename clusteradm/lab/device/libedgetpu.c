@@ -4,10 +4,12 @@
  * the protocol). This library does what the real one does on the board's side: it lists /sys/class/apex, opens
  * /dev/apex_N under the caller's own rights, and runs the nodes named edgetpu-custom-op on the device.
  *
- * The few TFLite structures it needs are declared here as the C API lays them out (tensorflow/lite/core/c/common.h). Newer
- * runtimes have appended fields to two of them that are handed over by value or read by the runtime. As a library that was
- * rebuilt for such runtimes, this one passes zeros there. With OLD_STRUCTURES it is one of the time before, as Google's 16.0:
- * what a newer runtime reads there is what happens to lie on the stack, here ones in every bit, so that it happens each time.
+ * The few TFLite structures that it needs are in tflite.h. As a library that was rebuilt for newer runtimes, this one passes
+ * zeros in the fields that these have appended. With OLD_STRUCTURES it is one of the time before, as Google's 16.0: what a
+ * newer runtime reads there is what happens to lie on the stack, here ones in every bit, so that it happens each time.
+ *
+ * It is compiled on the lab's machine, which may have a newer C library than its boards: no name in here may be newer than
+ * theirs. (The strtoul and sscanf of glibc 2.38 are.)
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -35,67 +37,14 @@
 #define MAX_DEVICES 64
 #define MAX_TENSORS 32
 
-/* ---- TFLite's C structures, as far as they are used ---- */
+/* The structures' generation: with all appended fields, or of the time before them. */
+#ifdef OLD_STRUCTURES
+#define FIELDS 0
+#else
+#define FIELDS 3
+#endif
+#include "tflite.h"
 
-typedef enum { kOk = 0, kError = 1 } Status;
-typedef struct { int size; int data[]; } IntArray;
-typedef struct Context Context;
-typedef struct Delegate Delegate;
-typedef struct {
-    int type;
-    void *data;
-    IntArray *dims;
-    struct { float scale; int32_t zero_point; } params;
-    int allocation_type;
-    size_t bytes;
-    const void *allocation;
-    const char *name;
-    Delegate *delegate;
-    int buffer_handle;
-    bool data_is_stale, is_variable;
-    struct { int type; void *params; } quantization;
-    void *sparsity;
-    const IntArray *dims_signature;
-} Tensor;
-typedef struct {
-    IntArray *inputs, *outputs, *intermediates, *temporaries;
-    void *user_data, *builtin_data;
-    const void *custom_initial_data;
-    int custom_initial_data_size;
-    Delegate *delegate;
-    bool might_have_side_effect;
-} Node;
-typedef struct {
-    void *(*init)(Context *, const char *, size_t);
-    void (*free)(Context *, void *);
-    Status (*prepare)(Context *, Node *);
-    Status (*invoke)(Context *, Node *);
-    const char *(*profiling_string)(const Context *, const Node *);
-    int32_t builtin_code;
-    const char *custom_name;
-    int version;
-    void *later_fields[8];
-} Registration;
-struct Context {
-    size_t tensors_size;
-    Status (*GetExecutionPlan)(Context *, IntArray **);
-    Tensor *tensors;
-    void *impl;
-    Status (*ResizeTensor)(Context *, Tensor *, IntArray *);
-    void (*ReportError)(Context *, const char *, ...);
-    Status (*AddTensors)(Context *, int, int *);
-    Status (*GetNodeAndRegistration)(Context *, int, Node **, Registration **);
-    Status (*ReplaceNodeSubsetsWithDelegateKernels)(Context *, Registration, const IntArray *, Delegate *);
-};
-struct Delegate {
-    void *data;
-    Status (*Prepare)(Context *, Delegate *);
-    Status (*CopyFromBufferHandle)(Context *, Delegate *, int, Tensor *);
-    Status (*CopyToBufferHandle)(Context *, Delegate *, int, Tensor *);
-    void (*FreeBufferHandle)(Context *, Delegate *, int *);
-    int64_t flags;
-    void *later_fields[8];
-};
 typedef struct { Delegate *delegate; IntArray *nodes_to_replace, *input_tensors, *output_tensors; } DelegateParams;
 
 /* ---- the device ---- */
@@ -192,7 +141,7 @@ static void *kernel_init(Context *context, const char *buffer, size_t length) {
     (void)length;
     const DelegateParams *params = (const void *)buffer;
     Node *node;
-    Registration *registration;
+    First *registration;
     Kernel *kernel = calloc(1, sizeof *kernel);
     kernel->device = params->delegate->data;
     if (params->nodes_to_replace->size != 1 ||
@@ -241,18 +190,18 @@ static Status delegate_prepare(Context *context, Delegate *delegate) {
     int *mine = malloc(sizeof(int) * (size_t)(plan->size + 1)), count = 0;
     for (int i = 0; i < plan->size; i++) {
         Node *node;
-        Registration *registration;
+        First *registration;
         if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration) != kOk) continue;
         if (registration->custom_name && !strcmp(registration->custom_name, "edgetpu-custom-op"))
             mine[++count] = plan->data[i];
     }
     mine[0] = count;
-    Registration registration = {
+    Registration registration = {.first = {
         .init = kernel_init, .free = kernel_free, .prepare = kernel_prepare, .invoke = kernel_invoke,
         .custom_name = "EdgeTpuDelegateForCustomOp", .version = 1,
-    };
+    }};
 #ifdef OLD_STRUCTURES
-    memset(registration.later_fields, 0xff, sizeof registration.later_fields);
+    memset(registration.behind, 0xff, sizeof registration.behind);
 #endif
     Status status = kOk;
     if (count)
@@ -322,8 +271,9 @@ EXPORT Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_
     for (size_t i = 0; i < count; i++)
         if (!strcmp(keys[i], "device")) wanted = values[i];
     if (strncmp(wanted, "pci", 3) == 0) wanted += 3;
-    size_t known, number = *wanted == ':' ? (size_t)strtoul(wanted + 1, NULL, 10) : 0;
+    size_t known, number = 0;
     if (*wanted && *wanted != ':') return NULL;
+    while (*wanted && *++wanted >= '0' && *wanted <= '9' && number < MAX_DEVICES) number = 10 * number + (size_t)(*wanted - '0');
     edgetpu_device *list = edgetpu_list_devices(&known);
     Delegate *delegate = number < known ? delegate_for(list[number].path) : NULL;
     edgetpu_free_devices(list);

@@ -13,8 +13,9 @@ import numpy as np
 from ai_edge_quantizer import calibrator, quantizer, recipe, recipe_manager
 from ai_edge_quantizer.utils import qsv_utils, tfl_interpreter_utils
 
-from clusteradm.models.convert import rewriting
-from clusteradm.models.convert.channel import Channel, Rows, run, words
+from clusteradm.models.channel import Channel, words
+from clusteradm.models.convert.rows import Rows, run
+from clusteradm.models.tflite import rewriting
 
 
 def convert(channel: Channel, source: Path, floats: Path, output: Path, ends: str) -> None:

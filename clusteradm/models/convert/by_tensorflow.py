@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from clusteradm.models.convert.channel import Channel, Rows, run, words
+from clusteradm.models.channel import Channel, words
+from clusteradm.models.convert.rows import Rows, run
 
 _MOST_KINDS = 8
 

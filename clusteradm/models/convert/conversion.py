@@ -11,7 +11,7 @@ from typing import Any
 from clusteradm import extras, regular
 from clusteradm.errors import UsageError
 from clusteradm.models import labels
-from clusteradm.models.convert.child import Child
+from clusteradm.models.child import Child
 from clusteradm.models.convert.source import FLOAT, Source, check_float
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.models.tflite.model import MOST_BYTES, Model

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from clusteradm.models.convert import rewriting
-from clusteradm.models.convert.channel import Channel, words
+from clusteradm.models.channel import Channel, words
+from clusteradm.models.tflite import rewriting
 
 _RUNS = 5  # of each prefix; the fastest counts
 _SAMPLES = 3  # inputs that whole and segments are compared on

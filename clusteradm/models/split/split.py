@@ -11,7 +11,7 @@ from typing import Any
 from clusteradm import atomic, extras, regular
 from clusteradm.errors import UsageError
 from clusteradm.models import labels
-from clusteradm.models.convert.child import Child
+from clusteradm.models.child import Child
 from clusteradm.models.inspection.cost import operation_macs
 from clusteradm.models.split import plan
 from clusteradm.models.split.plan import Segment
@@ -172,4 +172,10 @@ def _latency(writer: _Writer, graph: Graph, places: Sequence[int], macs: Sequenc
 def to_document(result: Split) -> dict[str, Any]:
     """The result as JSON values."""
     segments = [one.to_json() for one in result.pieces]
-    return {"segments": segments, "compared_inputs": result.compared, "problem": result.problem or None}
+    timed = any(one.milliseconds is not None for one in result.pieces)
+    return {
+        "segments": segments,
+        "measured_on": "this machine's CPU" if timed else None,
+        "compared_inputs": result.compared,
+        "problem": result.problem or None,
+    }

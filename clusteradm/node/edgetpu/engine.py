@@ -1,4 +1,4 @@
-"""Engine: a model on one Edge TPU, or on the CPU, by pycoral if it is installed, else by a TensorFlow Lite runtime."""
+"""Engine: a model on one Edge TPU, or on the CPU, by a TensorFlow Lite runtime, or pycoral where the table has it."""
 
 import contextlib
 import hashlib
@@ -179,13 +179,14 @@ def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
 
 
 def _on_tpu(model: bytes, option: str) -> Any:
-    try:
-        # Not `import pycoral`: another project on PyPI has that name and no pycoral.utils.
-        from pycoral.utils import edgetpu
-    except ImportError:
-        pass
-    else:
-        return edgetpu.make_interpreter(model, device=option)
+    if tflite.HAS_PYCORAL:
+        try:
+            # Not `import pycoral`: another project on PyPI has that name and no pycoral.utils.
+            from pycoral.utils import edgetpu
+        except ImportError:
+            pass
+        else:
+            return edgetpu.make_interpreter(model, device=option)
     runtime = tflite.interpreter_module(*tflite.FOR_TPU)
     delegate = runtime.load_delegate(libedgetpu.NAME, {"device": option})
     return runtime.Interpreter(model_content=model, experimental_delegates=[delegate])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 from clusteradm.node.edgetpu.library import TpuError
 
@@ -10,8 +11,14 @@ TYPE_CHECKING = False  # not imported from typing, which takes a quarter of this
 if TYPE_CHECKING:
     from typing import Any
 
-# On CPUs LiteRT is up to 20 times as fast; with a TPU the older one fits more libraries.
-FOR_TPU, FOR_CPU = ("tflite_runtime", "ai_edge_litert"), ("ai_edge_litert", "tflite_runtime")
+# The last Python for which the table of runtimes (playbooks/vars/runtimes.yml) has pycoral, whose runtime is the older
+# one. On later ones LiteRT is the table's; a pycoral that is there is somebody's rebuild for another runtime.
+LAST_WITH_PYCORAL = (3, 9)
+HAS_PYCORAL = sys.version_info[:2] <= LAST_WITH_PYCORAL
+
+# On CPUs LiteRT is up to 20 times as fast.
+FOR_CPU = ("ai_edge_litert", "tflite_runtime")
+FOR_TPU = ("tflite_runtime", "ai_edge_litert") if HAS_PYCORAL else FOR_CPU
 
 
 def interpreter_module(*names: str) -> Any:

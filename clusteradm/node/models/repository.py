@@ -10,7 +10,7 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node import atomic, blobs
 from clusteradm.node.account import as_user
@@ -101,7 +101,7 @@ def show(request: ShowModel) -> ModelFound:
             version = there[-1]
         path = os.path.join(model, str(version))
         about = store.manifest(path) if version in there else None
-        if version in there and about is None and os.path.isdir(path):
+        if version in there and about is None and store.is_there(path):
             raise ValueError(
                 "the manifest of %s version %s is damaged: clusteradm model verify %s says more"
                 % (request.name, version, request.name)
@@ -125,21 +125,28 @@ def _plain(document: Any) -> Any:
 
 def _listed(request: ListModels) -> ModelList:
     shared = request.shared
-    models = [name for name in store.names(shared) if request.name in (None, name)]
     labels: Dict[str, VersionsFile] = {}
     damaged: List[str] = []
-    for name in models:
+    every: List[Tuple[str, int]] = []
+    for name in store.names(shared):
+        if request.name not in (None, name):
+            continue
+        model = store.model_folder(shared, name)
+        labels[name] = VersionsFile()
         try:
-            labels[name] = store.read_versions(store.model_folder(shared, name))
+            there = store.versions(model)
         except OSError as error:
-            labels[name] = VersionsFile()
+            damaged.append("the model %s cannot be listed: %s, on %s" % (name, error.strerror, model))
+            continue
+        try:
+            labels[name] = store.read_versions(model)
+        except OSError as error:
             damaged.append(str(error.strerror))
-    every = [
-        (name, version)
-        for name in models
-        for version in store.versions(store.model_folder(shared, name))
-        if request.version in (None, version) and _is_labelled(labels[name], version, request.label)
-    ]
+        every += [
+            (name, version)
+            for version in there
+            if request.version in (None, version) and _is_labelled(labels[name], version, request.label)
+        ]
     found: List[ListedVersion] = []
     left, room = len(every), _LIST_BYTES
     for name, version in every[:_LIST_COUNT]:
@@ -149,7 +156,7 @@ def _listed(request: ListModels) -> ModelList:
             break
         left -= 1
         about = store.manifest(path)
-        if about is None and not os.path.isdir(path):
+        if about is None and not store.is_there(path):
             continue  # it was removed meanwhile
         mine = tuple(sorted(word for word, label in labels[name].labels.items() if label.version == version))
         sums = store.sums(path) if os.path.lexists(os.path.join(path, SUMS)) else None

@@ -40,18 +40,36 @@ def model_folder(shared: str, name: str) -> str:
 
 
 def names(shared: str) -> List[str]:
-    """The models that have a version."""
+    """The models that have a version, or whose folder cannot be read."""
     models = models_folder(shared)
     there = sorted(os.listdir(models)) if os.path.isdir(models) else []
-    return [name for name in there if re.fullmatch(NAME, name) and versions(os.path.join(models, name))]
+    return [name for name in there if re.fullmatch(NAME, name) and _is_model(os.path.join(models, name))]
+
+
+def _is_model(path: str) -> bool:
+    try:
+        return bool(versions(path))
+    except OSError:
+        return True
 
 
 def versions(model: str) -> List[int]:
-    """The numbers of a model's versions; none where there is no such model."""
+    """The numbers of a model's versions; none where there is no such model. Raises OSError where it cannot be read."""
     try:
         return sorted(int(name) for name in os.listdir(model) if name.isdecimal() and str(int(name)) == name)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def is_there(path: str) -> bool:
+    """Whether there is anything at this path, also what cannot be read."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def manifest(path: str) -> Optional[Manifest]:

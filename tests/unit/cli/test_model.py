@@ -82,6 +82,16 @@ def test_nothing_and_more_than_is_listed(hosts: FakeHosts, capsys: pytest.Captur
     assert capsys.readouterr().err.splitlines()[1].startswith("7 more versions are not listed")
 
 
+def test_a_model_that_the_head_cannot_read_is_a_warning(hosts: FakeHosts, capsys: pytest.CaptureFixture[str]) -> None:
+    ill = "the model m cannot be listed: Input/output error, on /srv/cluster/models/m"
+    hosts["head"].answer_always("repository-list", {"versions": [], "left_out": 0, "damaged": [ill]})
+    assert main(["model", "list"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.splitlines()[1:] == [f"warning: {ill}"]
+    assert main(["model", "list", "--json"]) == 0
+    assert document(capsys.readouterr().out)["damaged"] == [ill]
+
+
 @pytest.mark.parametrize(
     "answer",
     [{}, {"versions": 1, "left_out": 0}, {"versions": [{}], "left_out": 0}, {"versions": [], "left_out": 1e999}],

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from clusteradm.cli import model_convert
 from clusteradm.cli.main import main
@@ -138,6 +139,36 @@ def test_commands_that_are_printed_are_for_a_shell(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(model_convert, "_is_lab", lambda: True)
     first, _ = model_convert._next(path, "").split(", then ")
     assert shlex.split(first) == ["clusteradm", "lab", "compile-model", str(path)]
+
+
+def test_labels_are_those_of_the_network_s_classes(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = inputs.with_name("labels.txt")
+    truth = inputs.with_name("truth.csv")
+    labels.write_text("zero\none\ntwo\n")
+    assert convert(inputs, "--labels", str(labels)) == 2
+    assert "3 labels, but the model has 10 classes" in capsys.readouterr().err
+    assert not inputs.with_name("m.tflite").exists()
+    # Numbered from 1 on, as label maps are: class 0 has the first.
+    labels.write_text("".join(f"{number} digit-{number - 1}\n" for number in range(1, 11)))
+    answers = run_floats(inputs)
+    lines = [f"inputs.npy[{row}],digit-{answer}\n" for row, answer in enumerate(answers)]
+    truth.write_text("".join(["input,label\n", *lines]))
+    capsys.readouterr()
+    assert convert(inputs, "--labels", str(labels), "--truth", str(truth), "--json") == 0
+    found = json.loads(capsys.readouterr().out)["accuracy"]["float"]
+    assert (found["labelled"], found["right"]) == (12, 12)
+
+
+def run_floats(inputs: Path) -> list[int]:
+    """The first answer of the float network to each input."""
+    interpreter = Interpreter(model_path=str(FLOATS))
+    interpreter.allocate_tensors()
+    found = []
+    for row in np.load(inputs):
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], row[None])
+        interpreter.invoke()
+        found.append(int(np.argmax(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))))
+    return found
 
 
 @pytest.mark.parametrize(

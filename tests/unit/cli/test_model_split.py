@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from clusteradm.cli.main import main
-from clusteradm.models.convert import rewriting
 from clusteradm.models.split import by_schema
+from clusteradm.models.tflite import rewriting
 from clusteradm.models.tflite.inspect import inspect
 
 DIGITS = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
@@ -27,6 +27,7 @@ def test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(one["operations"] for one in document["segments"]) == 10
     assert sum(one["macs"] for one in document["segments"]) == 5_532_544
     assert (document["compared_inputs"], document["problem"]) == (3, None)
+    assert document["measured_on"] is None
     models = [inspect((tmp_path / name).read_bytes(), name) for name in names]
     for before, after in itertools.pairwise(models):
         assert {one.name for one in after.inputs} <= {one.name for one in before.outputs}
@@ -38,11 +39,14 @@ def test_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_table_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["model", "split", str(DIGITS), "--segments", "2", "--balance", "latency", "--output", str(tmp_path)]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["measured_on"] == "this machine's CPU"
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "ms on this CPU" in lines[0] and lines[1].startswith("digits_segment_0_of_2.tflite")
     assert lines[3] == "in turn they give what the whole model gives, bit by bit, on 3 random inputs"
-    assert lines[4] == f"next: edgetpu_compiler -s -o {tmp_path} {tmp_path / 'digits_segment_0_of_2.tflite'}"
+    note = lines.index(f"next: edgetpu_compiler -s -o {tmp_path} {tmp_path / 'digits_segment_0_of_2.tflite'}")
+    assert " ".join(lines[4:note]).startswith("the times are of this machine's CPU, by which the segments are balanced")
 
 
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -493,6 +493,28 @@ def test_versions_beyond_the_list_are_found_and_their_copies_stay(
     assert others == [True] * 4 + [False] * 2
 
 
+def test_copies_of_what_the_head_cannot_read_stay(
+    inventory: Path, deployed: Path, answers: Callable[..., None], hosts: FakeHosts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(names.REPOSITORY_LIST, names.REPOSITORY_LABEL)
+    inventory.write_text(INVENTORY.replace("vars: {", "vars: {cluster_models: local, "))
+    others: list[bool] = []
+
+    def keep(fields: Mapping[str, Any]) -> dict[str, Any]:
+        others.append(fields["others"])
+        return {}
+
+    for name in ("w1", "w2"):
+        hosts[name].answer_always(names.REPOSITORY_COPIES, keep)
+    assert "no copy was removed" not in said(capsys, "model", "label", "m", 1, "stable", status=0)
+    manifest = deployed / "2" / "manifest.json"
+    manifest.parent.chmod(0o755)
+    manifest.unlink()
+    text = said(capsys, "model", "unlabel", "m", "stable", status=0)
+    assert "no copy was removed: the head cannot read all versions" in text and "clusteradm model verify" in text
+    assert others == [False] * 2 + [True] * 2
+
+
 def test_a_bit_that_flips_in_the_file_of_labels_is_found(
     deployed: Path, answers: Callable[..., None], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from clusteradm.health import runtimes
 from clusteradm.health.reading import Reading
+from clusteradm.node.edgetpu import tflite
 
 MISMATCH = "of different generations"
 CRASH = "crashes the process (signal 11)"
@@ -34,9 +35,13 @@ def issue(*, tpus: bool = True, **found: Any) -> runtimes.Issue | None:
         ({"tflite_runtime": "2.11.0", "package": "16.0"}, CRASH),
         # Published with pycoral for newer Pythons.
         ({"tflite_runtime": "2.17.1", "google_pycoral": True, "package": "16.0"}, CRASH),
-        # Of two runtimes, ranks load tflite_runtime.
+        # Of two runtimes, ranks load the table's for their Python: LiteRT, or tflite_runtime where it has pycoral.
         (
-            {"tflite_runtime": "2.14.0", "litert": "2.3.0", "package": "16.0"},
+            {"tflite_runtime": "2.14.0", "litert": "2.3.0", "package": "16.0", "google_pycoral": True},
+            "ai-edge-litert 2.3.0 and libedgetpu 16.0",
+        ),
+        (
+            {"tflite_runtime": "2.14.0", "litert": "2.1.0", "package": "16.0", "python": "3.9.2"},
             "tflite-runtime 2.14.0 and libedgetpu 16.0",
         ),
     ],
@@ -61,6 +66,8 @@ def test_a_pair_that_was_tried_and_failed(found: dict[str, Any], cause: str) -> 
         {"google_pycoral": True, "tflite_runtime": "2.5.0.post1", "python": "3.7.3", "package": "16.0"},
         {"google_pycoral": True, "tflite_runtime": "2.5.0.post1", "python": "3.7.3", "package": "14.1"},
         {"google_pycoral": True, "tflite_runtime": "2.17.1", "python": "3.12.3", "package": "16.0tf2.17.1-1"},
+        # Somebody's pycoral and its runtime, which alone would not fit: ranks load neither.
+        {"google_pycoral": True, "tflite_runtime": "9.9", "litert": "2.3.0", "package": "16.0tf2.19.1-1"},
         # A delegate with longer structures than the runtime's: what it does not know it does not read.
         {"tflite_runtime": "2.8.0", "python": "3.9.2", "package": "16.0tf2.19.1-1"},
         {"tflite_runtime": "2.13.0", "python": "3.9.2", "package": "16.0tf2.12.1"},
@@ -115,6 +122,15 @@ def test_what_was_not_tried_is_not_vouched_for(found: dict[str, Any], cause: str
     unknown = issue(**found)
     assert unknown is not None and unknown.state == "MISMATCH" and cause in unknown.cause
     assert not unknown.proven
+
+
+def test_a_pycoral_that_the_table_does_not_have_is_no_runtime() -> None:
+    alone = issue(google_pycoral=True)
+    assert alone is not None and alone.state == "NO_RUNTIME" and "not used with Python 3.13" in alone.cause
+    assert issue(google_pycoral=True, tflite_runtime="2.5.0.post1", python="3.9.2", package="16.0") is None
+    (maker,) = [row for row in runtimes.combinations() if not row.requirement]
+    last = ".".join(map(str, tflite.LAST_WITH_PYCORAL))
+    assert maker.python[-1] == last and max(maker.python, key=lambda text: int(text[2:])) == last
 
 
 def test_what_bootstrap_installs_was_tried() -> None:

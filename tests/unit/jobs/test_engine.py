@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from clusteradm.models.tflite import schema
-from clusteradm.node.edgetpu import operators
+from clusteradm.node.edgetpu import engine as engine_module
+from clusteradm.node.edgetpu import operators, tflite
 from clusteradm.node.edgetpu.engine import Engine, InferenceError
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Postprocessor
@@ -147,3 +149,38 @@ def test_a_large_string_output_is_a_file_that_holds_no_objects(tmp_path: Path) -
     result = Postprocessor(details, 5, str(tmp_path / "outputs-x")).result(0, [value])
     loaded = np.load(tmp_path / "outputs-x" / Path(result["outputs"][0]["file"]).name)  # without pickles
     assert loaded[1999] == "w1999"
+
+
+@pytest.mark.parametrize("has_pycoral", [True, False])
+def test_pycoral_is_loaded_only_where_the_table_of_runtimes_has_it(
+    has_pycoral: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebuilt pycoral for a newer Python is of another runtime than the one that was tried."""
+    folder = tmp_path / "pycoral" / "utils"
+    folder.mkdir(parents=True)
+    (folder / "edgetpu.py").write_text("def make_interpreter(model, device):\n    return ['pycoral', model, device]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    asked: list[str] = []
+
+    class Runtime:
+        @staticmethod
+        def load_delegate(library: str, options: dict[str, str]) -> str:
+            return f"{library} {options['device']}"
+
+        @staticmethod
+        def Interpreter(model_content: bytes, experimental_delegates: list[str]) -> list[Any]:
+            return ["runtime", model_content, *experimental_delegates]
+
+    def module(*names: str) -> type[Runtime]:
+        asked.extend(names)
+        return Runtime
+
+    monkeypatch.setattr(tflite, "HAS_PYCORAL", has_pycoral)
+    monkeypatch.setattr(tflite, "interpreter_module", module)
+    made_of = engine_module._on_tpu(b"m", "pci:1")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pycoral"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert made_of == (["pycoral", b"m", "pci:1"] if has_pycoral else ["runtime", b"m", "libedgetpu.so.1 pci:1"])
+    assert asked == ([] if has_pycoral else list(tflite.FOR_TPU))
+    # The tests run on a Python for which the table has LiteRT.
+    assert tflite.FOR_TPU == ("ai_edge_litert", "tflite_runtime")

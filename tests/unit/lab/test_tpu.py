@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     yield Bench(folder, folder / "libedgetpu.so.1", apex, device)
     device.terminate()
     device.wait()
+
+
+def test_boards_have_an_older_c_library_than_the_machine_that_compiles(bench: Bench) -> None:
+    """Debian 11's is 2.31; with a name of a newer one, such as Debian 13's __isoc23_strtoul, no board loads it."""
+    names = subprocess.run(["objdump", "-T", str(bench.library)], capture_output=True, text=True, check=True).stdout
+    needed = re.findall(r"\(?GLIBC_(\d+)\.(\d+)[.\d]*\)? +(\w+)", names)
+    assert len(needed) > 10
+    assert [name for one, two, name in needed if (int(one), int(two)) > (2, 31)] == []
 
 
 def test_answers_are_those_of_the_cpu_and_take_the_published_time(bench: Bench) -> None:

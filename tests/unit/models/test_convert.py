@@ -15,11 +15,11 @@ from made_models import Made, variable
 
 from clusteradm import extras
 from clusteradm.errors import UsageError
-from clusteradm.models.convert import rewriting
-from clusteradm.models.convert.child import Child, ChildFailed
+from clusteradm.models.child import Child, ChildFailed
 from clusteradm.models.convert.conversion import conversion, difference, require
 from clusteradm.models.convert.source import FLOAT, KERAS, SAVED_MODEL, look
 from clusteradm.models.labels import archive
+from clusteradm.models.tflite import rewriting
 from clusteradm.models.tflite.inspect import inspect
 
 DIGITS = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits"

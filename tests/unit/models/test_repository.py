@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import hashlib
 import json
@@ -352,6 +353,40 @@ def test_a_manifest_that_is_a_fifo_holds_up_nothing(head: Head) -> None:
     folder.mkdir(parents=True)
     os.mkfifo(folder / "manifest.json")
     assert [one["manifest"] for one in listed(head)["versions"]] == [None]
+
+
+def test_a_folder_that_cannot_be_listed_costs_its_own_model_alone(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk's error (EIO), which a test cannot have: os.listdir and os.lstat give it for one folder."""
+    head.add(b"one")
+    head.add(b"two")
+    models = head.shared / "models"
+    for name in ("ill", "other"):
+        (models / name / "1").mkdir(parents=True)
+    ill, second = str(models / "ill"), str(models / "m" / "2")
+    real = {name: getattr(os, name) for name in ("listdir", "stat", "lstat", "open")}
+
+    def broken(name: str) -> Any:
+        def call(path: Any, *args: Any, **options: Any) -> Any:
+            if f"{path}/".startswith(f"{second}/") or (str(path) == ill and name == "listdir"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+            return real[name](path, *args, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in real:
+            patch.setattr(os, name, broken(name))
+        found = listed(head)
+        assert [(one["name"], one["version"], one["manifest"] is None) for one in found["versions"]] == [
+            ("m", 1, False),
+            ("m", 2, True),
+            ("other", 1, True),
+        ]
+        assert found["damaged"] == (f"the model ill cannot be listed: Input/output error, on {ill}",)
+        # It does not stand in the way of another model; of itself it is said what is wrong.
+        assert head.show(version=1)["manifest"].version == 1
+        with pytest.raises(OSError, match="the manifest of m version 2 is damaged"):
+            head.show(version=2)
 
 
 def test_without_a_repository_the_list_is_empty(head: Head) -> None:

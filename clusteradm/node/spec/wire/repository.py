@@ -113,7 +113,7 @@ class ListedVersion(Record):
 @dataclass(eq=False, repr=False)
 class ModelList(Record):
     """Versions by name and number. `left_out`: how many more there are than a reply has room for; `damaged`: files of
-    labels that cannot be read."""
+    labels and folders of models that cannot be read, in words."""
 
     versions: Tuple[ListedVersion, ...]
     left_out: int
