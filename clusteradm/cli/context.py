@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clusteradm import transport
 from clusteradm.cli import display, next_step, show
 from clusteradm.errors import UsageError
-from clusteradm.inventory import Cluster, load
+from clusteradm.inventory import Cluster, Host, load
 from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
 
 if TYPE_CHECKING:
@@ -111,6 +111,14 @@ def open_cluster(args: argparse.Namespace) -> Cluster:
         args.cluster = cluster
         say_cluster(args, cluster, str(cluster.path))
     return cluster
+
+
+def select(args: argparse.Namespace, cluster: Cluster) -> tuple[Host, ...]:
+    """The hosts of --limit, all without it. Raises UsageError where there is none."""
+    hosts = cluster.select(args.limit or "all")
+    if not hosts:
+        raise UsageError(f"no host matches {args.limit}", next_step="clusteradm inventory --list shows them")
+    return hosts
 
 
 def say_cluster(args: argparse.Namespace, cluster: Cluster, source: str) -> None:

@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json and (args.gather or args.diff):
         raise UsageError("--json has each host's output by itself: without --gather and --diff")
     cluster = context.open_cluster(args)
-    hosts = cluster.select(args.limit or "all")
-    if not hosts:
-        raise UsageError(f"no host matches {args.limit}", next_step="clusteradm inventory --list shows them")
+    hosts = context.select(args, cluster)
     output = _Output(hosts, live=not (args.json or args.gather or args.diff))
     source = None if args.no_input or sys.stdin.isatty() else Source(sys.stdin.buffer)
     with context.connect(args, cluster) as connections:

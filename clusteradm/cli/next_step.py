@@ -20,7 +20,10 @@ _CONNECTING = (
     *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
 _KNOWING = ("ssh",)
-_LIMITED = ("bootstrap", "enroll", "exec", "health", "exporter", "infer", "deploy-model", "model verify")
+_LIMITED = (
+    *("bootstrap", "enroll", "exec", "push", "pull", "reboot", "poweroff", "health", "exporter", "infer"),
+    *("deploy-model", "model verify"),
+)
 COMMANDS = {
     **dict.fromkeys(_READING, ("inventory",)),
     **dict.fromkeys(_KNOWING, ("inventory", "known_hosts")),

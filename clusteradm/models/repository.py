@@ -29,14 +29,11 @@ from clusteradm.node.spec.wire.repository import (
     VerifyModel,
 )
 from clusteradm.transport import Connections
+from clusteradm.transport.sending import MOST_SENT, RECONNECT, Sent
 
 # edgetpu_version() of libedgetpu: "BuildLabel(...), RuntimeVersion(14)".
 _RUNTIME = re.compile(r"RuntimeVersion\((\d{1,9})\)")
 
-# Seconds to seek the head after a lost connection; connections in a row that bring nothing; times that a file is sent.
-_RECONNECT = 300.0
-_MOST_IDLE = 3
-_MOST_SENT = 50
 # Seconds for an answer that needs to look at every version.
 _LISTING = 60.0
 # An NFS client may remember for this long (Linux: acdirmax) that a folder lacks a name. Seconds.
@@ -63,27 +60,6 @@ class Verified:
     hosts: list[str] = field(default_factory=list)
     failed: dict[str, ClusteradmError] = field(default_factory=dict)
     refused: dict[str, str | None] = field(default_factory=dict)
-
-
-class _Sent:
-    """What was sent of an upload. It is worth another connection after each that has brought some of it."""
-
-    def __init__(self, progress: Callable[[int, int], None] | None) -> None:
-        self._progress = progress
-        self._most = self._before = 0
-        self._idle = 0
-
-    def tell(self, sent: int, total: int) -> None:
-        """Note it, and pass it on."""
-        self._most = max(self._most, sent)
-        if self._progress is not None:
-            self._progress(sent, total)
-
-    def anew(self) -> bool:
-        """Whether to try another connection: unless several in a row have brought nothing."""
-        self._idle = 0 if self._most > self._before else self._idle + 1
-        self._before = self._most
-        return self._idle < _MOST_IDLE
 
 
 def _explained(error: HostFailed) -> HostFailed:
@@ -127,10 +103,10 @@ class Repository:
         name, digests = upload.manifest.name, upload.digests
         request = AddModel(self._shared, name, version, digests, upload.manifest)
         bodies = {digests[file]: data for file, data in upload.files.items()}
-        sent = _Sent(progress)
+        sent = Sent(progress)
         reply = None
         node = self._connections.node(self._cluster.head)
-        for _ in range(_MOST_SENT):
+        for _ in range(MOST_SENT):
             try:
                 reply = node.call(request)
                 if reply.state != LACKING:
@@ -140,11 +116,11 @@ class Repository:
                 if not sent.anew():
                     raise
                 on_lost()
-                node = self._connections.reconnect(self._cluster.head, _RECONNECT)
+                node = self._connections.reconnect(self._cluster.head, RECONNECT)
             except HostFailed as error:
                 raise _explained(error) from error
         if reply is None or reply.state == LACKING:
-            what = f"it does not keep the files of the model, which were sent {_MOST_SENT} times"
+            what = f"it does not keep the files of the model, which were sent {MOST_SENT} times"
             raise HostFailed(what, where=self._cluster.head.name, next_step="see that nothing else empties its storage")
         if reply.state == TAKEN:
             raise UsageError(

@@ -1,11 +1,10 @@
 """reboot: restart the host, a moment after the reply. The admin side waits until it is back."""
 
-import subprocess
 import time
 from typing import Any, Dict
 
-from clusteradm.node.context import Context, ModuleFailed
-from clusteradm.node.state import boot_id
+from clusteradm.node.context import Context
+from clusteradm.node.fleet import power
 
 
 def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
@@ -13,14 +12,4 @@ def run(options: Dict[str, Any], context: Context) -> Dict[str, Any]:
     if context.check:
         return {"changed": True, "elapsed": 0, "rebooted": True}
     time.sleep(options["pre_reboot_delay"])
-    done = context.run(["systemctl", "is-system-running"])
-    if "offline" in done.stdout:
-        raise ModuleFailed("systemd does not run here: the host cannot be rebooted by it")
-    subprocess.Popen(
-        ["sh", "-c", 'sleep 1; wall "$0"; exec systemctl reboot', options["msg"]],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    return {"changed": True, "boot": boot_id()}
+    return {"changed": True, "boot": power.begin("reboot", options["msg"])}

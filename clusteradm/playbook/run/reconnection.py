@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from clusteradm.errors import ClusteradmError
+from clusteradm.errors import ClusteradmError, HostFailed
 from clusteradm.inventory import Host
 from clusteradm.node.spec.modules import normalise
 from clusteradm.node.spec.wire.node import Hello
@@ -50,22 +50,33 @@ def reboot(
         return begun
     options = normalise("reboot", (planned.request or {})["args"])
     started = time.monotonic()
-    deadline = started + options["reboot_timeout"]
-    result: dict[str, Any] = {"changed": True, "rebooted": True}
+    try:
+        await_boot(connections, host, str(begun.get("boot")), options["reboot_timeout"], pause)
+    except ClusteradmError as error:
+        return {**results.failed(f"Timed out waiting for the reboot: {error}"), "rebooted": False}
+    pause(float(options["post_reboot_delay"]))
+    return {"changed": True, "rebooted": True, "elapsed": _since(started)}
+
+
+def await_boot(connections: Connections, host: Host, boot: str, seconds: float, pause: Pause) -> None:
+    """Wait until the host answers from another boot than the one with the kernel's id `boot`.
+
+    Raises, after `seconds`, the error with which it did not answer; HostFailed where it has not shut down.
+    """
+    deadline = time.monotonic() + seconds
     while True:
+        failure: ClusteradmError
         try:
             pause(1.0)
             connections.drop(host)
             node = connections.reconnect(host, within=max(1.0, deadline - time.monotonic()))
-            if node.call(Hello(), timeout=10).boot != begun.get("boot"):
-                break
-            reason = "the host has not shut down"
+            if node.call(Hello(), timeout=10).boot != boot:
+                return
+            failure = HostFailed("the host has not shut down", where=host.name)
         except ClusteradmError as error:
-            reason = str(error)
+            failure = error
         if time.monotonic() > deadline:
-            return {**results.failed(f"Timed out waiting for the reboot: {reason}"), "rebooted": False}
-    pause(float(options["post_reboot_delay"]))
-    return {**result, "elapsed": _since(started)}
+            raise failure
 
 
 def _since(started: float) -> int:

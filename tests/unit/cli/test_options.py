@@ -200,10 +200,10 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 }
 
 
-# Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_packages.py and test_ssh.py, and
-# tests/unit/transport/test_exec.py.
+# Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_packages.py, test_ssh.py and test_reboot.py, and
+# tests/unit/transport/test_exec.py and test_copying.py.
 ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "resume", "remove")}
-ELSEWHERE |= {"packages list", "packages forget", "exec", "ssh"}
+ELSEWHERE |= {"packages list", "packages forget", "exec", "ssh", "push", "pull", "reboot", "poweroff"}
 
 
 @pytest.fixture(autouse=True)

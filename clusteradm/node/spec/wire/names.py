@@ -12,6 +12,10 @@ CLUSTER_PROBE = "cluster-probe"
 
 DRAINS = "drains"
 TPU_RESET = "tpu-reset"
+PUSH_FILES = "push-files"
+FIND_FILES = "find-files"
+READ_FILE = "read-file"
+CHANGE_POWER = "change-power"
 
 REPOSITORY_ADD = "repository-add"
 REPOSITORY_VERIFY = "repository-verify"

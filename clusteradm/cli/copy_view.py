@@ -1,0 +1,35 @@
+"""What push and pull show: a table of hosts, one document, the errors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clusteradm.cli import next_step, show
+from clusteradm.inventory import Host
+from clusteradm.transport import Outcome
+
+
+def table(hosts: Sequence[Host], counts: Mapping[str, tuple[int, int]]) -> None:
+    """A line for each host: files that were written, and those that were there already."""
+    rows = show.Table("host", "copied", "unchanged")
+    for host in hosts:
+        if host.name in counts:
+            rows.add_row(host.name, *(f"{count:,}" for count in counts[host.name]))
+    if counts:
+        show.stdout.print(rows)
+
+
+def document(command: str, found: Mapping[str, Any], outcome: Outcome[Any]) -> None:
+    """The one document of a --json run."""
+    failed = {name: {"error": str(error)} for name, error in outcome.failed.items()}
+    show.json_document(command, {"hosts": {**found, **failed}})
+
+
+def errors(args: argparse.Namespace, outcome: Outcome[Any]) -> int:
+    """Say what failed; the exit status."""
+    for name, error in outcome.failed.items():
+        text = next_step.complete(str(error), args)
+        show.message(f"error: {text}" if error.where else f"error: {name}: {text}")
+    return max((error.exit_code for error in outcome.failed.values()), default=0)
