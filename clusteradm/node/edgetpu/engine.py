@@ -40,9 +40,13 @@ class InferenceError(Exception):
 class Engine:
     """A loaded model, whose answer to an input does not depend on the inputs before. For one thread at a time."""
 
-    def __init__(self, model: bytes, pci_address: Optional[str]) -> None:
-        """Load `model` onto the TPU in that PCI slot; onto the CPU where `pci_address` is None. Raises TpuError."""
+    def __init__(self, model: bytes, pci_address: Optional[str], threads: int = 1) -> None:
+        """Load `model` onto the TPU in that PCI slot; onto so many threads of the CPU where `pci_address` is None.
+
+        Raises TpuError.
+        """
         self.path: Optional[str] = None
+        self._threads = threads
         self._model = model
         self._option = ""
         # What resetting the interpreter's variables leaves as it was: then each input gets an interpreter of its own.
@@ -128,7 +132,7 @@ class Engine:
         self._interpreter: Any = None  # the one before closes its TPU first
         if self.path is None:
             runtime = tflite.interpreter_module(*tflite.FOR_CPU)
-            self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=os.cpu_count() or 1)
+            self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=self._threads)
         else:
             self._interpreter = _open_on_tpu(self._model, self.path, self._option)
         try:
