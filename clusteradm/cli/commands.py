@@ -22,6 +22,8 @@ COMMANDS = {
     "job": ("job", "list, show, cancel and remove inference jobs"),
     "exec": ("exec", "run a shell command on hosts, all at once"),
     "ssh": ("ssh", "log in to a host by ssh, as the inventory says"),
+    "discover": ("discover", "find boards on the network"),
+    "locate": ("locate", "have a host blink or beep"),
     "push": ("push", "copy files and folders to hosts"),
     "pull": ("pull", "copy files and folders of hosts to this machine"),
     "reboot": ("reboot", "reboot hosts, all at once or in turns"),

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clusteradm.cli import display, show
+from clusteradm.cli import discover, display, show
 from clusteradm.cli.parser import Parser
 from clusteradm.errors import InputErrors, UsageError
+from clusteradm.fleet import discovery
 from clusteradm.inventory import load
 from clusteradm.inventory.skeleton import KINDS, LOCAL, Skeleton, hosts
 from clusteradm.inventory.variables import CONNECTION, VARIABLES, Variable, complaint
@@ -22,6 +23,7 @@ EXAMPLES = """\
 examples:
   clusteradm inventory init                    asks, and writes inventory.yml
   clusteradm inventory init --head 192.168.1.60 --compute '192.168.1.[61:63]'
+  clusteradm inventory init --discover         of the boards on the network
   clusteradm inventory init --kind pc --head local --output site.yml \\
       --compute pc-1=192.168.1.71 --interface enp3s0 --tpus 8
 
@@ -41,6 +43,10 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--head", metavar="HOST", help="the head: [NAME=]ADDRESS, or local for this machine")
     parser.add_argument("--compute", nargs="+", metavar="HOST", help="the compute nodes")
+    parser.add_argument(
+        "--discover", action="store_true", help="find the hosts: boards that announce themselves by mDNS"
+    )
+    discover.add_search_arguments(parser)
     parser.add_argument("--kind", choices=list(KINDS), default="dev-board", help="machines (default: %(default)s)")
     parser.add_argument("--cluster", metavar="NAME", help="name of the cluster (default: cluster)")
     parser.add_argument("--user", metavar="USER", help="login user (default: mendel for dev-board)")
@@ -56,6 +62,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"{args.output} exists, and is not overwritten", next_step="name another file, or edit that one"
         )
+    if args.discover:
+        _discover(args)
+    elif args.scan:
+        raise UsageError("--scan is for --discover")
     if args.head is None:
         if not display.can_ask():
             raise UsageError(
@@ -77,6 +87,31 @@ def run(args: argparse.Namespace) -> int:
     make = f"  ssh-keygen -t ed25519 -f {args.key}\n" if _is_to_be_made(args.key) else ""
     show.message(f"{args.output} is written. Look through it, then:\n{make}  clusteradm enroll{named}")
     return 0
+
+
+def _discover(args: argparse.Namespace) -> None:
+    """Find the hosts, as if they had been given: the head first, unless it was named. Raises UsageError."""
+    if args.compute:
+        raise UsageError("--discover finds the compute nodes: without --compute")
+    boards = discover.search(args)
+    chosen = [board for board in boards if {"mdt", discovery.SCANNED} & {*board.how} and board.key]
+    if boards:
+        discover.show_table(boards)
+    for board in boards:
+        if board not in chosen:
+            show.message(f"{board.address} is left out: nothing says that it is a board; {board.note or 'name it'}")
+    named = args.head.rpartition("=")[2] if args.head else None
+    chosen = [board for board in chosen if board.address != named]
+    if not chosen:
+        raise UsageError("no board was found", next_step="scan a range: --discover --scan 192.168.1.0/24, or name them")
+    names = [board.name for board in chosen]
+    # A name that two have, and a range's brackets, are no names.
+    words = [
+        f"{board.name}={board.address}" if board.name and names.count(board.name) == 1 else board.address
+        for board in chosen
+    ]
+    args.head = args.head or words.pop(0)
+    args.compute = words
 
 
 def _key() -> str:

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 # Commands that read an inventory, by what else they take. `tests/unit/cli/test_next_step.py` compares with the parsers.
 _READING = ("inventory", "template show", "packages list", "packages forget")
 _CONNECTING = (
-    *("drain", "undrain", "tpu reset", "model list", "model show"),
+    *("drain", "undrain", "locate", "tpu reset", "model list", "model show"),
     *("model label", "model unlabel", "model rollback", "model remove"),
     *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
-_KNOWING = ("ssh",)
+_KNOWING = ("ssh", "discover")
 _LIMITED = (
     *("bootstrap", "enroll", "exec", "push", "pull", "reboot", "poweroff", "health", "exporter", "infer"),
     *("deploy-model", "model verify"),

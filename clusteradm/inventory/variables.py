@@ -67,6 +67,8 @@ _TABLE = (
     Variable(
         "cluster_tpus", "int", "how many Edge TPUs the host has; health misses one that is not there", scope="host"
     ),
+    Variable("cluster_rack", "label", "the rack that the host is in; health and top group hosts by it", scope="host"),
+    Variable("cluster_slot", "int", "its place in the rack, counted from the top", scope="host"),
     Variable("cluster_tpu_source", "source", "the deb line of the Edge TPU's package source, if not its maker's"),
     Variable("cluster_tpu_key", "url", "the URL of that source's signing key, if not the maker's"),
     Variable("cluster_tpu_key_fingerprint", "fingerprint", "the fingerprint of that key; no other key is accepted"),
@@ -244,6 +246,10 @@ MPIS = ("distribution", "wheel")
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and value != ""),
     "secret": ("a string", lambda value: isinstance(value, str) and value != ""),
+    "label": (
+        "a line of up to 40 characters",
+        lambda value: isinstance(value, str) and 0 < len(value) <= 40 and value.isprintable(),
+    ),
     "text": ("a string", lambda value: isinstance(value, str)),
     "int": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0),
     "id": (

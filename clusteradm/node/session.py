@@ -33,6 +33,7 @@ HANDLERS = {
     names.FIND_FILES: "clusteradm.node.fleet.pull:find",
     names.READ_FILE: "clusteradm.node.fleet.pull:read",
     names.CHANGE_POWER: "clusteradm.node.fleet.power:run",
+    names.LOCATE: "clusteradm.node.fleet.locate:run",
     names.REPOSITORY_ADD: "clusteradm.node.models.repository:add",
     names.REPOSITORY_VERIFY: "clusteradm.node.models.repository:verify",
     names.REPOSITORY_SHOW: "clusteradm.node.models.repository:show",

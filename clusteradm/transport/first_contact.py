@@ -28,10 +28,11 @@ class FirstContact(enum.Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """A host and the key that it presented."""
+    """A host and the key that it presented. `banner`: what it says of its SSH server."""
 
     host: Host
     key: paramiko.PKey
+    banner: str = ""
 
 
 def scan(host: Host, routes: Routes) -> Seen:
@@ -52,7 +53,7 @@ def scan(host: Host, routes: Routes) -> Seen:
             stack.callback(transport.close)
             transport.banner_timeout = transport.handshake_timeout = timeout
             transport.start_client(timeout=timeout)
-            return Seen(host, transport.get_remote_server_key())
+            return Seen(host, transport.get_remote_server_key(), transport.remote_version)
         except Exception as error:
             stderr = tunnel.stderr() if tunnel is not None else ""
             heard = transport.heard if transport is not None else packets.Heard()

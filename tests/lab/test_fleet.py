@@ -51,6 +51,21 @@ def test_files_to_boards_and_back(boards: Cluster, tmp_path: Path) -> None:
     assert [host["unchanged"] for host in json.loads(out)["hosts"].values()] == [2, 2, 2]
 
 
+def test_boards_are_found_by_a_scan(boards: Cluster) -> None:
+    """Of the lab's own network alone, and nobody is asked by multicast."""
+    names = ("head", "w1", "w2")
+    inventory = json.loads(boards.run("inventory", "--list")[0])["_meta"]["hostvars"]
+    address = {name: inventory[name]["ansible_host"] for name in names}
+    where = f"{address['head']}/28"
+    out = boards.run("discover", "--seconds", 0, "--scan", where, "--json")[0]
+    found = {board["host"]: board for board in json.loads(out)["boards"] if board["host"]}
+    for name in names:
+        kind = {"ssh-ed25519": "ed25519", "ecdsa-sha2-nistp256": "ecdsa", "ssh-rsa": "rsa"}[found[name]["key_type"]]
+        printed = boards.on(name, "ssh-keygen", "-lf", f"/etc/ssh/ssh_host_{kind}_key.pub")
+        assert found[name]["key"] == printed.split()[1] and found[name]["address"] == address[name]
+        assert "OpenSSH" in found[name]["banner"] and not found[name]["note"]
+
+
 def test_boards_in_turns_and_one_that_does_not_come_back(boards: Cluster) -> None:
     def boot(name: str) -> str:
         return boards.on(name, "cat", "/proc/sys/kernel/random/boot_id")

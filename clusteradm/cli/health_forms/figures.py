@@ -22,6 +22,7 @@ class Family:
 # Names by Prometheus' convention: quantity, then base unit.
 FAMILIES = {
     "host_info": Family("gauge", "The host's kernel and system; always 1.", ("host", "kernel", "os", "model")),
+    "host_place": Family("gauge", "The host's rack and slot, by the inventory; always 1.", ("host", "rack", "slot")),
     "host_uptime_seconds": Family("gauge", "Time since the host started."),
     "host_clock_skew_seconds": Family("gauge", "Offset of the host's clock from the admin's; positive if ahead."),
     "host_memory_total_bytes": Family("gauge", "Memory of the host."),
@@ -67,8 +68,14 @@ def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
     # A host that does not answer has its TPUs all the same.
     for each in cluster.hosts.values():
         expected = as_number(cluster.setting("cluster_tpus", each))
-        if expected is not None and (each.name in survey.documents or each.name in survey.errors):
+        if each.name not in survey.documents and each.name not in survey.errors:
+            continue
+        if expected is not None:
             yield Figure("host_tpus_expected", {"host": each.name}, expected)
+        rack, slot = (cluster.setting(name, each) for name in ("cluster_rack", "cluster_slot"))
+        if rack is not None or slot is not None:
+            place = {"rack": str(rack or ""), "slot": "" if slot is None else str(slot)}
+            yield Figure("host_place", {"host": each.name, **place}, 1)
     for name, raw in survey.documents.items():
         document, host = Reading(raw), {"host": name}
         for figure, value in _host(document):

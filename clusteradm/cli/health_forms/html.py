@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from clusteradm import __version__
 from clusteradm.cli.escape import visible
 from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, tpu_of
+from clusteradm.health import Finding, Severity
 
 # Hosts choose the names of their units and programs: no text of theirs may become markup, or turn a line around.
 _ENVIRONMENT = Environment(
@@ -19,37 +23,84 @@ _ENVIRONMENT = Environment(
 )
 
 
+_LETTERS = {Severity.OK: "o", Severity.WARNING: "W", Severity.ERROR: "E"}
+
+
 def html(report: HealthReport) -> str:
     """The whole page."""
-    temperatures = {
-        (figure.labels["host"], figure.labels["tpu"]): figure.value
-        for figure in report.figures
-        if figure.name == "tpu_temperature_celsius"
-    }
-    tpus = [
-        {"finding": each, "address": tpu_of(each), "temperature": temperatures.get((each.host, tpu_of(each)))}
-        for each in report.findings
-        if each.check == TPU
-    ]
-    hosts = []
-    for name in report.hosts:
-        findings = report.of_host(name)
-        mine = report.count(name)
-        states = list(dict.fromkeys(each.state for each in findings if not each.ok))
-        hosts.append(
-            {
-                "name": name,
-                "worst": max(each.severity for each in findings).name.lower(),
-                "states": ", ".join(states) or "ok",
-                "tpus": f"{mine.good} of {mine.of}" if mine.of else "",
-                "checks": [each for each in findings if each.check != TPU],
-            }
-        )
+    hosts = {name: _host(report, name, number) for number, name in enumerate(report.hosts)}
+    checks = list(dict.fromkeys(each.check for each in report.findings))
     return _ENVIRONMENT.get_template("report.html.j2").render(
         report=report,
         worst=report.worst.name.lower(),
         hosts=hosts,
-        tpus=tpus,
+        racks=[(rack, [hosts[name] for name in names]) for rack, names in report.racks.items()],
+        checks=checks,
+        matrix=[(host, [_cell(host["findings"], check) for check in checks]) for host in hosts.values()],
+        tpus=[_tpu(report, each) for each in report.findings if each.check == TPU],
         groups=groups(report),
         version=__version__,
     )
+
+
+def _host(report: HealthReport, name: str, number: int) -> dict[str, Any]:
+    findings = report.of_host(name)
+    mine = report.count(name)
+    states = list(dict.fromkeys(each.state for each in findings if not each.ok))
+    worst = max(each.severity for each in findings)
+    return {
+        "name": name,
+        "number": number,
+        "slot": report.slot(name),
+        "worst": worst.name.lower(),
+        "letter": _LETTERS[worst],
+        "states": ", ".join(states) or "ok",
+        "tpus": f"{mine.good} of {mine.of}" if mine.of else "",
+        "findings": findings,
+        "checks": [each for each in findings if each.check != TPU],
+    }
+
+
+def _cell(findings: Sequence[Finding], check: str) -> tuple[str, str, str]:
+    """Letter, severity and states of a host by a check; of several TPUs, the worst and all states."""
+    mine = [each for each in findings if each.check == check]
+    if not mine:
+        return "", "", f"{check}: not checked"
+    worst = max(each.severity for each in mine)
+    return _LETTERS[worst], worst.name.lower(), f"{check}: {', '.join(dict.fromkeys(each.state for each in mine))}"
+
+
+def _tpu(report: HealthReport, finding: Finding) -> dict[str, Any]:
+    address = tpu_of(finding)
+    mine = [
+        each for each in report.figures if (each.labels.get("host"), each.labels.get("tpu")) == (finding.host, address)
+    ]
+    temperature = next((each.value for each in mine if each.name == "tpu_temperature_celsius"), None)
+    trips = sorted(each.value for each in mine if each.name == "tpu_trip_point_celsius")
+    return {"finding": finding, "address": address, "temperature": temperature, "scale": _scale(temperature, trips)}
+
+
+class Scale(NamedTuple):
+    """Places on a scale of temperatures, in percent of its width: the TPU's, and those of its trip points."""
+
+    here: float
+    trips: list[tuple[float, float]]
+    severity: str
+
+
+def _scale(temperature: float | None, trips: Sequence[float]) -> Scale | None:
+    """None for what no TPU has: the driver reports less than -50 °C where the chip does not answer."""
+    low, high = _SCALE
+    if temperature is None or temperature < -50:
+        return None
+
+    def place(celsius: float) -> float:
+        return 100 * (min(max(celsius, low), high) - low) / (high - low)
+
+    over = sum(temperature >= trip for trip in trips)
+    severity = "ok" if not over else "warning" if over < len(trips) else "error"
+    return Scale(place(temperature), [(trip, place(trip)) for trip in trips], severity)
+
+
+# Ends of the scale, in °C: a chip at rest in a cool room, and one that is switched off by its board.
+_SCALE = (20.0, 110.0)

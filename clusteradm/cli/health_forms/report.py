@@ -43,6 +43,24 @@ class HealthReport:
         return list(dict.fromkeys(finding.host for finding in self.findings))
 
     @property
+    def racks(self) -> dict[str, list[str]]:
+        """The hosts by rack, each rack's in the order of their slots; "": those without a rack, at the end."""
+        places = {each.labels["host"]: each.labels for each in self.figures if each.name == "host_place"}
+        found: dict[str, list[str]] = {}
+        for host in self.hosts:
+            found.setdefault(places[host]["rack"] if host in places else "", []).append(host)
+        for hosts in found.values():
+            hosts.sort(key=lambda host: int(self.slot(host) or 1 << 31))
+        return dict(sorted(found.items(), key=lambda item: (not item[0], item[0])))
+
+    def slot(self, host: str) -> str:
+        """The host's place in its rack; "" where the inventory does not say it."""
+        return next(
+            (each.labels["slot"] for each in self.figures if each.name == "host_place" and each.labels["host"] == host),
+            "",
+        )
+
+    @property
     def unanswered(self) -> list[str]:
         """Hosts whose probe returned no document."""
         return [finding.host for finding in self.findings if finding.check == "ssh" and not finding.ok]

@@ -38,19 +38,21 @@ def _columns(*names: str) -> show.Table:
 
 
 def _folded(report: HealthReport) -> show.Table:
-    alike: dict[tuple[str, Severity, bool], list[str]] = {}
+    alike: dict[tuple[str, str, Severity, bool], list[str]] = {}
     simulated_hosts = report.simulated
-    for host in report.hosts:
+    racks = report.racks
+    for rack, host in ((rack, host) for rack, hosts in racks.items() for host in hosts):
         findings = report.of_host(host)
         states = dict.fromkeys(each.state for each in sorted(findings, key=lambda each: -each.severity) if not each.ok)
         worst = max(each.severity for each in findings)
-        alike.setdefault((", ".join(states) or "ok", worst, host in simulated_hosts), []).append(host)
-    rows = _columns("HOSTS", "STATE", "EDGE TPUS")
-    for (state, worst, simulated), hosts in alike.items():
+        alike.setdefault((rack, ", ".join(states) or "ok", worst, host in simulated_hosts), []).append(host)
+    in_racks = any(racks)
+    rows = _columns(*["RACK"] * in_racks, "HOSTS", "STATE", "EDGE TPUS")
+    for (rack, state, worst, simulated), hosts in alike.items():
         tpus = report.count(*hosts)
         count = f"{tpus.good} ok" if tpus.good == tpus.of else f"{tpus.good} of {tpus.of} ok"
         count = (count if tpus.of else "" if state == "UNREACHABLE" else "none") + (", SIMULATED" if simulated else "")
-        rows.add_row(",".join(fold(hosts)), text((line(state), STYLES[worst])), count)
+        rows.add_row(*[rack or "-"] * in_racks, ",".join(fold(hosts)), text((line(state), STYLES[worst])), count)
     return rows
 
 

@@ -194,6 +194,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
             "--head a=192.0.2.1 --compute b=192.0.2.2 --kind pc --cluster c --user u --key k -o {tmp}/new.yml",
             answers("w1"),
         ),
+        ("--discover --seconds 0 --scan 127.0.0.2/32 -o {tmp}/found.yml", answers("w1")),
         ("--subnet 10.0.0.0/24 --interface e --tpus 1", answers("w1")),
     ],
     "playbook path": [("bootstrap", answers("w1"))],
@@ -201,9 +202,20 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 
 
 # Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_packages.py, test_ssh.py and test_reboot.py, and
-# tests/unit/transport/test_exec.py and test_copying.py.
+# tests/unit/transport: test_exec.py, test_copying.py and test_discovery.py.
 ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "resume", "remove")}
-ELSEWHERE |= {"packages list", "packages forget", "exec", "ssh", "push", "pull", "reboot", "poweroff"}
+ELSEWHERE |= {
+    "packages list",
+    "packages forget",
+    "exec",
+    "ssh",
+    "push",
+    "pull",
+    "reboot",
+    "poweroff",
+    "discover",
+    "locate",
+}
 
 
 @pytest.fixture(autouse=True)

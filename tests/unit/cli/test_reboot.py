@@ -1,4 +1,4 @@
-"""reboot and poweroff as they are typed, on fake hosts: what they ask, say and return."""
+"""reboot, poweroff and locate as they are typed, on fake hosts: what they ask, say and return."""
 
 from __future__ import annotations
 
@@ -90,3 +90,12 @@ def test_in_turns(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]
     assert list(drained) == found["drained"] == ["w1"]
     assert main(["reboot", "--hand-on"]) == 2
     assert "--hand-on is for --rolling" in capsys.readouterr().err
+
+
+def test_locate(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    hosts["w1"].answer("locate", {}, {"by": "led", "device": "ACT\x1b", "leds": ["ACT"]})
+    assert main(["locate", "w1", "--seconds", "5000"]) == 0
+    assert "w1 blinks, by its LED ACT\\x1b, for 600 s" in capsys.readouterr().err
+    hosts["w1"].answer("locate", {}, {"by": None})
+    assert main(["locate", "w1"]) == 3
+    assert "no LED of its own, and no beeper" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from clusteradm.cli.health_forms import prometheus as exposition
 from clusteradm.cli.health_forms.figures import Figure
-from clusteradm.cli.health_forms.html import html
+from clusteradm.cli.health_forms.html import _scale, html
 from clusteradm.cli.health_forms.nagios import nagios, unknown
 from clusteradm.cli.health_forms.prometheus import prometheus
 from clusteradm.cli.health_forms.report import HealthReport, groups, subjects
@@ -119,7 +119,7 @@ def test_what_is_absent_or_silent_counts_against_what_is_declared() -> None:
     assert "3 of 8 ok" in text and "UNREACHABLE  0 of 1 ok" in text and "3 of 10 Edge TPUs OK" in text
     assert "3 of 10 Edge TPUs OK" in nagios(report)[1] and "tpus=3;;;0;10" in nagios(report)[1]
     page = html(report)
-    assert "3 of 8</td>" in page and "0 of 1</td>" in page and "3 of 10 Edge TPUs OK" in page
+    assert "TPUs 3 of 8<" in page and "TPUs 0 of 1<" in page and "3 of 10 Edge TPUs OK" in page
     metrics = prometheus(report)
     assert 'clusteradm_host_tpus_ok{cluster="c",host="w1"} 3' in metrics
     assert 'clusteradm_host_tpus_ok{cluster="c",host="w2"} 0' in metrics
@@ -230,7 +230,13 @@ class Page(HTMLParser):
 def test_the_page_needs_nothing_but_itself(report: HealthReport) -> None:
     text = html(report)
     page = Page(text)
-    assert page.refers == [] and not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+    assert {place[:6] for _, place in page.refers if place} == {"#host-"} and not {
+        "script",
+        "link",
+        "iframe",
+        "img",
+        "object",
+    } & set(page.tags)
     assert not re.search(r"url\(|@import|https?:", text)
     assert "@media print" in text and "default-src 'none'" in text
 
@@ -242,6 +248,54 @@ def test_the_page_says_everything_and_nothing_of_it_is_markup(report: HealthRepo
         for said in (finding.host, finding.state, finding.cause, finding.remedy):
             assert " ".join(said.split()) in words
     assert "2025-11-2" in words and "44.5 °C" in words and '<script>alert("x")</script>' in page.text
+
+
+def in_racks(report: HealthReport) -> HealthReport:
+    """coral-0 to coral-4 in the rack "A <b>", from the bottom up, coral-5 and 6 in B, the others in none."""
+    places = [(f"coral-{number}", "A <b>", str(5 - number)) for number in range(5)]
+    places += [("coral-5", "B", ""), ("coral-6", "B", "1")]
+    figures = [Figure("host_place", {"host": host, "rack": rack, "slot": slot}, 1) for host, rack, slot in places]
+    return dataclasses.replace(report, figures=[*figures, *report.figures])
+
+
+def test_hosts_by_rack_and_slot(report: HealthReport) -> None:
+    placed = in_racks(report)
+    rest = [host for host in report.hosts if host not in {f"coral-{number}" for number in range(7)}]
+    assert placed.racks == {
+        "A <b>": ["coral-4", "coral-3", "coral-2", "coral-1", "coral-0"],
+        "B": ["coral-6", "coral-5"],
+        "": rest,
+    }
+    assert report.racks == {"": report.hosts}
+    lines = shown(placed).splitlines()
+    assert lines[0].split()[:2] == ["RACK", "HOSTS"]
+    racks = [line.split("  ")[0] for line in lines[1:] if line.split("  ")[0] in ("A <b>", "B", "-")]
+    assert racks == sorted(racks, key=["A <b>", "B", "-"].index) and len(set(racks)) == 3
+    page = html(placed)
+    assert "rack A &lt;b&gt;" in page and "in no rack" in page and page.index("rack A") < page.index("rack B")
+    assert page.index(">1: coral-4<") < page.index(">5: coral-0<")
+    assert 'rack="A <b>",slot="5"' in prometheus(placed)
+    assert "in no rack" not in html(report) and "RACK" not in shown(report)
+
+
+def test_the_scale_of_a_temperature() -> None:
+    assert _scale(None, []) is None and _scale(-89.7, [85.0]) is None
+    assert _scale(65.0, [65.0, 110.0]) == (50.0, [(65.0, 50.0), (110.0, 100.0)], "warning")
+    assert [_scale(number, [85.0, 90.0]).severity for number in (84.9, 85.0, 90.0)] == ["ok", "warning", "error"]  # type: ignore[union-attr]
+    assert _scale(500.0, []).here == 100 and _scale(0.0, []).here == 0  # type: ignore[union-attr]
+
+
+def test_the_matrix_has_a_letter_for_every_host_and_check(report: HealthReport) -> None:
+    body = re.search(r'<table id="matrix">(.*?)</table>', html(report), re.DOTALL)
+    assert body is not None
+    head, *rows = body[1].split("<tr>")[1:]
+    checks = re.findall(r"<span>([\w-]+)</span>", head)
+    assert checks == list(dict.fromkeys(each.check for each in report.findings)) and len(rows) == len(report.hosts)
+    for host, row in zip(report.hosts, rows, strict=True):
+        letters = re.findall(r'<td class="cell (\w*)" title="[^"]*">(\w?)</td>', row)
+        for check, (severity, letter) in zip(checks, letters, strict=True):
+            mine = [each.severity for each in report.of_host(host) if each.check == check]
+            assert (severity, letter) == ((max(mine).name.lower(), "oWE"[max(mine)]) if mine else ("", ""))
 
 
 def test_what_is_simulated_says_so_in_every_form(report: HealthReport) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from clusteradm.cli.health_forms.html import html
 
-from .test_forms import load
+from .test_forms import in_racks, load
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html(load()), encoding="utf-8")
+    path.write_text(html(in_racks(load())), encoding="utf-8")
     return path
 
 
@@ -42,7 +42,9 @@ def test_what_a_browser_makes_of_it(page: Path) -> None:
     """Every row is in its table, and no name of a host became an element."""
     shown = chromium(page, "--dump-dom")
     tables = dict(re.findall(r'<table id="(\w+)">(.*?)</table>', shown, re.DOTALL))
-    assert {name: body.count("<tr>") - 1 for name, body in tables.items()} == {"hosts": 10, "tpus": 9, "checks": 46}
+    assert {name: body.count("<tr>") - 1 for name, body in tables.items()} == {"matrix": 10, "tpus": 9}
+    assert shown.count('<ul class="rack">') == 3 and len(re.findall(r"<li ", shown)) == 10
+    assert len(re.findall(r"<details id=", shown)) == 10 and shown.count("<details open") + shown.count(" open") >= 1
     assert "<script" not in shown and "&lt;script&gt;" in shown
 
 
@@ -55,6 +57,22 @@ def test_how_it_looks(page: Path) -> None:
     pixels = numpy.asarray(picture, dtype=int)
     red = (pixels[..., 0] > 180) & (pixels[..., 1] < 90) & (pixels[..., 2] < 100)
     assert red.sum() > 300 and numpy.median(pixels) > 200 and pixels[:, 1100].min() < 250
+
+
+def test_it_fits_a_window_and_a_telephone(page: Path) -> None:
+    """At no width is the page wider than its window: what is wide scrolls by itself. Chromium's window has a least
+    width, so that a frame stands for it, and a script around it measures."""
+    text = page.read_text(encoding="utf-8").replace("&", "&amp;").replace('"', "&quot;")
+    around = page.with_name("around.html")
+    frames = "".join(
+        f'<iframe srcdoc="{text}" style="border:0;height:900px;width:{width}px"></iframe>' for width in (1200, 400)
+    )
+    page_of = "one.contentDocument.documentElement"
+    script = f"""onload = () => document.body.append([...document.querySelectorAll("iframe")].map(
+        one => {page_of}.scrollWidth - {page_of}.clientWidth).join(" "))"""
+    around.write_text(f"<!DOCTYPE html><body>{frames}<script>{script}</script>", encoding="utf-8")
+    shown = chromium(around, "--virtual-time-budget=5000", "--dump-dom")
+    assert shown.rpartition("</script>")[2].split("<")[0].strip() == "0 0"
 
 
 def test_on_paper(page: Path) -> None:

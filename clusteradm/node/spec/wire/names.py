@@ -16,6 +16,7 @@ PUSH_FILES = "push-files"
 FIND_FILES = "find-files"
 READ_FILE = "read-file"
 CHANGE_POWER = "change-power"
+LOCATE = "locate"
 
 REPOSITORY_ADD = "repository-add"
 REPOSITORY_VERIFY = "repository-verify"

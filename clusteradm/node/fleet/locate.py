@@ -1,0 +1,103 @@
+"""Signal by which a person finds the board: an LED that blinks, else a beep.
+
+Kernel: Documentation/leds/leds-class.rst (trigger, brightness), Documentation/input/event-codes.rst (EV_SND, SND_TONE).
+"""
+
+import contextlib
+import os
+import re
+import struct
+import time
+from typing import Generator, Iterator, List, Optional
+
+from clusteradm.node.handler import handles
+from clusteradm.node.spec.wire.locate import BEEP, LED, Locate, Located, Signal
+from clusteradm.node.texts import names, read
+
+_MOST_SECONDS = 600.0
+_HALF = 0.15  # seconds that the LED is on, and that it is off
+# The first of these that a board has. An LED of a keyboard, a disk or a network card is another's.
+_WANTED = ("identify", "locate", "uid", "status", "user", "act", "led", "sys", "heartbeat", "pwr", "power", "")
+_NOT = re.compile(
+    r"^input\d|::(capslock|numlock|scrolllock|kana|compose|mute|micmute|kbd_backlight)|^mmc\d|^enp|^eth|^wl|phy"
+)
+_BEEPER = "dev/input/by-path/platform-pcspkr-event-spkr"
+# linux/input-event-codes.h
+_EV_SND, _SND_TONE, _HERTZ = 0x12, 0x02, 1000
+
+
+@handles(Locate)
+def run(request: Locate) -> Generator[Signal, None, Located]:
+    """Give the signal until its time is over; then everything is as before."""
+    seconds = min(max(request.seconds, 0.0), _MOST_SECONDS)
+    found = leds(request.root)
+    beeper = os.path.join(request.root, _BEEPER)
+    try:
+        if found:
+            yield Signal(LED, found[0], tuple(found))
+            with _kept(os.path.join(request.root, "sys/class/leds", found[0])) as folder:
+                _blink(folder, seconds)
+        elif os.path.exists(beeper):
+            yield Signal(BEEP, beeper)
+            _beep(beeper, seconds)
+        else:
+            yield Signal(None, "", tuple(names(os.path.join(request.root, "sys/class/leds"))))
+    except OSError as error:
+        return Located(str(error))
+    return Located()
+
+
+def leds(root: str) -> List[str]:
+    """The board's own LEDs, the most fitting first."""
+    there = [name for name in names(os.path.join(root, "sys/class/leds")) if not _NOT.search(name.lower())]
+    return sorted(there, key=lambda name: next(place for place, word in enumerate(_WANTED) if word in name.lower()))
+
+
+@contextlib.contextmanager
+def _kept(folder: str) -> Iterator[str]:
+    """The LED, without its trigger; trigger and brightness are as before at the end."""
+    trigger = _chosen(read(folder, "trigger") or "")
+    brightness = read(folder, "brightness") or "0"
+    try:
+        if trigger is not None:
+            _write(folder, "trigger", "none")
+        yield folder
+    finally:
+        # A trigger sets the brightness itself.
+        _write(folder, "brightness", brightness)
+        if trigger is not None:
+            _write(folder, "trigger", trigger)
+
+
+def _chosen(triggers: str) -> Optional[str]:
+    """The one in brackets: "none [heartbeat] timer"."""
+    found = re.search(r"\[([^\]]+)\]", triggers)
+    return found.group(1) if found else None
+
+
+def _blink(folder: str, seconds: float) -> None:
+    most = read(folder, "max_brightness") or "1"
+    end = time.monotonic() + seconds
+    on = True
+    while time.monotonic() < end:
+        _write(folder, "brightness", most if on else "0")
+        on = not on
+        time.sleep(_HALF)
+
+
+def _beep(device: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    tone = _HERTZ
+    with open(device, "wb", buffering=0) as file:
+        try:
+            while time.monotonic() < end:
+                file.write(struct.pack("llHHi", 0, 0, _EV_SND, _SND_TONE, tone))
+                tone = 0 if tone else _HERTZ
+                time.sleep(2 * _HALF)
+        finally:
+            file.write(struct.pack("llHHi", 0, 0, _EV_SND, _SND_TONE, 0))
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    with open(os.path.join(folder, name), "w") as file:
+        file.write(text)
