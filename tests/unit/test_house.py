@@ -41,6 +41,8 @@ NODE_DATA = "clusteradm.node.spec"
 # Third-party imports of the inference ranks and of the probe that runs as MPI ranks, and of nothing else on a board.
 RANK_PROBE = PACKAGE / "node" / "probe" / "pairs.py"
 RANK_IMPORTS = {"numpy", "PIL", "mpi4py", "pycoral", "tflite_runtime", "ai_edge_litert"}
+# Of the servers, the protocols' own besides.
+FRONT_IMPORTS = RANK_IMPORTS | {"aiohttp", "grpc", "google", "orjson", "zmq"}
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,13 @@ def test_the_node_needs_nothing_but_the_standard_library() -> None:
     for module in modules():
         if module.room != "node":
             continue
-        allowed = RANK_IMPORTS if module.path.parent.name in {"job", "edgetpu"} or module.path == RANK_PROBE else set()
+        allowed = {
+            "job": RANK_IMPORTS,
+            "edgetpu": RANK_IMPORTS,
+            "tasks": RANK_IMPORTS,
+            "serve": RANK_IMPORTS,
+            "fronts": FRONT_IMPORTS,
+        }.get(module.path.parent.name, RANK_IMPORTS if module.path == RANK_PROBE else set())
         for each in module.imports:
             top = each.target.split(".")[0]
             if top != "clusteradm" and top not in sys.stdlib_module_names and top not in allowed:
