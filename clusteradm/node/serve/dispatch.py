@@ -64,6 +64,7 @@ class Dispatch(Plane):
             reply.queued,
             reply.seconds,
             signature.result(reply.outputs, request.parameters) if request.answer else None,
+            reply.batch,
         )
 
     def _check(self, request: Request, entry: Entry) -> None:

@@ -6,11 +6,12 @@ from clusteradm.node.serve.loaded import Loaded
 
 
 class Reply(NamedTuple):
-    """Outputs of an inference; `queued` and `seconds`: before it and in it."""
+    """Outputs of an inference; `queued` and `seconds`: before it and in it; `batch`: requests that it answered."""
 
     outputs: List[Any]
     queued: float
     seconds: float
+    batch: int = 1
 
 
 class EngineGone(Exception):

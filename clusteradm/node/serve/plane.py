@@ -57,7 +57,8 @@ class Request(NamedTuple):
 
 class Answer(NamedTuple):
     """Outputs of an inference. `result`: of the model's task, as node/edgetpu/tasks gives it, where it was wanted;
-    `device`: "0000:01:00.0", or "cpu"; `seconds`: queued, and in the model."""
+    `device`: "0000:01:00.0", or "cpu"; `seconds`: queued, and in the model; `batch`: the requests that
+    the same inference answered."""
 
     model: str
     version: int
@@ -69,6 +70,7 @@ class Answer(NamedTuple):
     queued_seconds: float
     seconds: float
     result: Optional[Dict[str, Any]] = None
+    batch: int = 1
 
 
 class Refusal(Exception):

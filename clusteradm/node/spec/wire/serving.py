@@ -125,7 +125,7 @@ class ServeConfig(Record):
     head: Optional[str] = None
     fronts: int = 2
     tpus: Optional[Tuple[Optional[str], ...]] = None
-    cache: str = "/var/cache/clusteradm-serve"
+    cache: str = "/var/lib/clusteradm-serve"
 
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port", "zmq_port"):
