@@ -41,6 +41,7 @@ class EngineLink(Link):
         self._layouts: Dict[Tuple[int, int], Layout] = {}
         self._seconds: Dict[int, float] = {}
         self._next = 0
+        self._count()  # the front process before this one may have ended with requests
 
     @property
     def ready(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import NOT_FOUND, UNAVAILABLE, Refusal
 from clusteradm.node.serve.signature import Signature
-from clusteradm.node.spec.wire.serving import AVAILABLE, VersionState
+from clusteradm.node.spec.wire.serving import END, LOADING, START, VersionState
 
 
 class Entry(NamedTuple):
@@ -61,7 +61,8 @@ class Routing:
     def _refused(self, model: str, version: Optional[int], text: str) -> Refusal:
         """NOT_FOUND; but UNAVAILABLE, with the reason, for what is to be served and is not yet, or cannot be."""
         for state in self.states:
-            if state.name == model and version in (None, state.version) and state.state != AVAILABLE:
+            waits = state.state in (START, LOADING) or (state.state == END and state.reason)
+            if state.name == model and version in (None, state.version) and waits:
                 reason = state.reason or "it is in the state %s" % state.state
                 return Refusal(UNAVAILABLE, "model %s version %d: %s" % (model, state.version, reason), 1.0)
         return Refusal(NOT_FOUND, text)

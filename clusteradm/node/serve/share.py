@@ -68,7 +68,7 @@ class Share:
             os.mkdir(temporary)
             self._copy(source, temporary)
             if not store.whole(temporary):
-                return {"error": "its files are not as they were deployed: run clusteradm model verify %s" % name}
+                return {"error": "its files are not as they were deployed: deploy it again"}
             if os.path.isdir(target):
                 store.discard(target)
             os.rename(temporary, target)
