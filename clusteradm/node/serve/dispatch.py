@@ -7,6 +7,7 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tup
 
 import numpy as np
 
+from clusteradm.node.edgetpu.tensors import Fed
 from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.plane import (
     DEADLINE,
@@ -47,7 +48,12 @@ class Dispatch(Plane):
         signature.check_outputs(request.outputs)
         self._check(request, entry)
         pictures = signature.encoded(request)
-        arrays = signature.arrays(request) if pictures is None else [await self._decoded(entry, pictures)]
+        picture: Optional[Tuple[int, int]] = None
+        if pictures is None:
+            arrays = signature.arrays(request)
+        else:
+            fed = await self._decoded(entry, pictures)
+            arrays, picture = [fed.tensor], fed.size
         size = len(arrays[0]) if arrays and request.rows and signature.rows else 0
         if size > max(1, entry.loaded.batches):
             link, reply = await self._rows(entry, arrays, size, request)
@@ -63,7 +69,7 @@ class Dispatch(Plane):
             link.simulated,
             reply.queued,
             reply.seconds,
-            signature.result(reply.outputs, request.parameters) if request.answer else None,
+            signature.result(reply.outputs, picture, request.parameters) if request.answer else None,
             reply.batch,
         )
 
@@ -78,13 +84,13 @@ class Dispatch(Plane):
             )
             raise Refusal(INVALID, "model %s %s: send no sequence_id" % (request.model, state))
 
-    async def _decoded(self, entry: Entry, pictures: Sequence[bytes]) -> Any:
+    async def _decoded(self, entry: Entry, pictures: Sequence[bytes]) -> Fed:
         if len(pictures) > _MOST_ROWS:
             raise Refusal(INVALID, "%d pictures, more than %d" % (len(pictures), _MOST_ROWS))
         loop = asyncio.get_event_loop()
         work = [loop.run_in_executor(self._decoders, entry.signature.decoded, data) for data in pictures]
         found = await asyncio.gather(*work)
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        return found[0] if len(found) == 1 else Fed(np.concatenate([each.tensor for each in found]))
 
     async def _rows(self, entry: Entry, arrays: List[Any], size: int, request: Request) -> Tuple[Link, Reply]:
         """The rows one by one, or as many at once as the model takes; over all engines that are free."""

@@ -1,18 +1,21 @@
 """Signature of a loaded version: a client's tensors to the model's, and back."""
 
+import base64
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from clusteradm.node.edgetpu.tensors import BadInput, Postprocessor, Preprocessor
+from clusteradm.node.edgetpu.tasks import NoReading, Reader
+from clusteradm.node.edgetpu.tasks.reader import TOP
+from clusteradm.node.edgetpu.tensors import BadInput, Fed, Preprocessor
 from clusteradm.node.serve.loaded import Loaded
-from clusteradm.node.serve.plane import BYTES, DATATYPES, INVALID, Refusal, Request, Tensor, TensorInfo
+from clusteradm.node.serve.plane import BYTES, DATATYPES, INTERNAL, INVALID, Refusal, Request, Tensor, TensorInfo
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire import manifest
 from clusteradm.node.spec.wire.job import InputForm
 
 KSERVE = {dtype: name for name, dtype in DATATYPES.items()}
-_TOP = 5  # classes of a classifier's result, where the request does not say how many
+_MOST_TOP = 100  # classes of a classifier's result that a request may ask for
 
 
 class Signature:
@@ -22,10 +25,12 @@ class Signature:
         self.loaded = loaded
         self.inputs = [_info(each, loaded.batches > 1) for each in loaded.inputs]
         self.outputs = [_info(each, loaded.batches > 1) for each in loaded.outputs]
+        self._readers: Dict[int, Optional[Reader]] = {}
         self._picture: Optional[Preprocessor] = None
         if len(loaded.inputs) == 1 and _takes_pictures(loaded):
-            self._picture = Preprocessor(_details(loaded.inputs[0]), loaded.feed)
-        self._answers = Postprocessor([_details(each) for each in loaded.outputs], 1 << 30, "", loaded.threshold)
+            reader = self._reader(TOP)
+            fit = {} if reader is None else {"fit": reader.fit}
+            self._picture = Preprocessor(_details(loaded.inputs[0]), loaded.feed, **fit)
 
     @property
     def picture(self) -> bool:
@@ -51,12 +56,12 @@ class Signature:
             raise Refusal(INVALID, "%d pictures in a request; %s takes one" % (len(tensor.data), self._who()))
         return list(tensor.data)
 
-    def decoded(self, data: bytes) -> Any:
-        """The tensor of one picture. Raises Refusal. Takes milliseconds."""
+    def decoded(self, data: bytes) -> Fed:
+        """The tensor of one picture, and the picture's size. Raises Refusal. Takes milliseconds."""
         if self._picture is None:
             raise Refusal(INVALID, "%s takes no pictures" % self._who())
         try:
-            return self._picture.tensor(data, None)
+            return self._picture.feed(data, None)
         except BadInput as error:
             raise Refusal(INVALID, "%s" % error) from None
 
@@ -110,24 +115,41 @@ class Signature:
                 text = "%s has no output %s, only %s" % (self._who(), name[:100], ", ".join(names))
                 raise Refusal(INVALID, text)
 
-    def result(self, outputs: Sequence[Any], parameters: Dict[str, Any]) -> Optional[Dict[str, Any]]:
-        """The result of the model's task; None where it has none that is known. `parameters`: "top", how many classes.
-
-        Raises Refusal.
+    def result(
+        self, outputs: Sequence[Any], size: Optional[Tuple[int, int]], parameters: Dict[str, Any]
+    ) -> Optional[Dict[str, Any]]:
+        """The result of the model's task; None where it has none that is known. `size`: width and height of the picture
+        that was given; `parameters`: "top", how many classes. Raises Refusal.
         """
-        if not self._answers.classifier:
+        most = parameters.get("top", TOP)
+        if type(most) is not int or not 1 <= most <= _MOST_TOP:
+            raise Refusal(INVALID, "top is the number of classes, from 1 to %d" % _MOST_TOP)
+        reader = self._reader(most)
+        if reader is None or reader.task == manifest.RAW:
             return None
-        most = parameters.get("top", _TOP)
-        if type(most) is not int or most < 1:
-            raise Refusal(INVALID, "top is the number of classes, from 1 on")
-        names = self.loaded.class_names
-        found = self._answers.result(0, list(outputs))["top"][:most]
-        return {
-            "top": [
-                {"class": number, "label": names[number] if number < len(names) else "", "score": score}
-                for number, score in found
-            ]
-        }
+        try:
+            return reader.result(outputs, size, _kept)
+        except (ValueError, TypeError, OverflowError) as error:
+            text = "the outputs of %s make no result: %s"
+            raise Refusal(INTERNAL, text % (self._who(), " ".join(str(error).split())[:300])) from None
+
+    def _reader(self, top: int) -> Optional[Reader]:
+        """The reader of the outputs; None where they are not those of the model's task."""
+        if top not in self._readers:
+            loaded, outputs = self.loaded, [_details(each) for each in self.loaded.outputs]
+            try:
+                self._readers[top] = Reader(
+                    outputs,
+                    _details(loaded.inputs[0]),
+                    loaded.task,
+                    threshold=loaded.threshold,
+                    top=top,
+                    labels=loaded.class_names,
+                    feed=loaded.feed,
+                )
+            except NoReading:
+                self._readers[top] = None
+        return self._readers[top]
 
     def _check_name(self, name: str) -> None:
         if all(each.name != name for each in self.inputs):
@@ -154,6 +176,12 @@ def _details(tensor: manifest.Tensor) -> Dict[str, Any]:
         "dtype": tensor.dtype,
         "quantization": (tensor.scale or 0.0, tensor.zero_point),
     }
+
+
+def _kept(name: str, data: bytes) -> str:
+    """What a result has for a large tensor: a class map, which is a PNG, in itself."""
+    kind = "image/png" if name.endswith(".png") else "application/octet-stream"
+    return "data:%s;base64,%s" % (kind, base64.b64encode(data).decode("ascii"))
 
 
 def _takes_pictures(loaded: Loaded) -> bool:
