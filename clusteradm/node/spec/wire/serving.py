@@ -1,4 +1,7 @@
-"""Serving: the state that the head wants, CLUSTER_SHARED/serving/desired.json, and what a board says of its own."""
+"""Serving: the state that the head wants, CLUSTER_SHARED/serving/desired.json, and what a board says of its own.
+
+The requests about it are in serving_requests.py.
+"""
 
 from dataclasses import dataclass, field
 from typing import Optional, Tuple
@@ -10,6 +13,8 @@ from clusteradm.node.spec.wire.versions import LABEL
 SERVING, DESIRED = "serving", "desired.json"
 # Ports of a board's server: every protocol over HTTP; both gRPC services; Frigate's detector over ZeroMQ.
 HTTP_PORT, GRPC_PORT, ZMQ_PORT = 8000, 8001, 5555
+# The same on the head, where HAProxy has the first two.
+HEAD_HTTP_PORT, HEAD_GRPC_PORT = 18000, 18001
 LATEST, SPECIFIC, ALL = "latest", "specific", "all"
 # As TensorFlow Serving's ModelVersionStatus.State.
 STATES = START, LOADING, AVAILABLE, UNLOADING, END = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")
@@ -59,12 +64,16 @@ class BoardTpus(Record):
 
 @dataclass(eq=False, repr=False)
 class DesiredState(Record):
-    """desired.json. `revision` grows with every change; `drained`: hosts that are to get no new requests."""
+    """desired.json. `revision` grows with every change; `drained`: hosts that are to get no new requests.
+
+    `out_of_service`: the drains of the whole cluster, HOST or HOST:PCI-ADDRESS, which hold for serving as well.
+    """
 
     revision: int
     models: Tuple[ServedModel, ...] = ()
     boards: Tuple[BoardTpus, ...] = ()
     drained: Tuple[str, ...] = ()
+    out_of_service: Tuple[str, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
