@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
 from clusteradm.health import Tpu, collect
@@ -58,6 +58,7 @@ class Drains:
     def _ask(self, request: ChangeDrains) -> tuple[Drain, ...]:
         head = self._cluster.head
         self._connections.open([head])
+        request = replace(request, shared=self._cluster.setting("cluster_shared"))
         reply = self._connections.node(head).call(request, timeout=30.0)
         return tuple(_drain(subject, entry) for subject, entry in sorted(reply.drains.items()))
 

@@ -7,6 +7,7 @@ import time
 
 from clusteradm.node import atomic, files
 from clusteradm.node.handler import handles
+from clusteradm.node.serve import desired
 from clusteradm.node.spec.wire.decode import decode, loads
 from clusteradm.node.spec.wire.fleet import ChangeDrains, DrainEntry, DrainTable
 from clusteradm.node.state import owners, private
@@ -35,4 +36,6 @@ def change(request: ChangeDrains) -> DrainTable:
             text = json.dumps(drains, indent=1, sort_keys=True, default=vars)
             with atomic.replacing(path) as file:
                 file.write(text.encode("utf-8") + b"\n")
+        if request.shared is not None:
+            desired.take_out(request.shared, list(drains))
     return DrainTable(drains)

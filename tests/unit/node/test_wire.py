@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusteradm.errors import HostFailed
-from clusteradm.node.spec.wire import fleet, job, job_requests, node, repository, versions
+from clusteradm.node.spec.wire import fleet, job, job_requests, node, repository, serving, serving_requests, versions
 from clusteradm.node.spec.wire.decode import MOST_DEPTH, MOST_ITEMS, MOST_VALUES, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.request import Request, Streaming
 from clusteradm.transport.node import Node, Silent
@@ -106,6 +106,17 @@ EVENT = node.BatchEvent(1, "result", 0, "changed", {"stdout": "x", "results": [{
 
 PLACE = ("/srv", "cluster")
 ID = "20260101-000000-abcdef"
+SERVED = serving.ServedModel(
+    "m", serving.VersionPolicy("specific", versions=(1,)), "1", serving.Canary(2, 5.0), ("w1",)
+)
+DESIRED = serving.DesiredState(3, (SERVED,), (serving.BoardTpus("w1", ("0000:01:00.0", None)),), ("w2",), ("w3",))
+BOARD = serving.BoardState(
+    "w1",
+    3,
+    True,
+    (serving.VersionState("m", 1, "AVAILABLE", "", ("stable",), ("0000:01:00.0",), 0.5),),
+    (serving.EngineState("0000:01:00.0", "ready", "", True, 51.5, 1, 200),),
+)
 REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (node.Hello(), [node.Identity(1, "3.7.3", 1.5, "b")]),
     (node.GatherFacts(), [node.Facts({"hostname": "w1", "nested": {"a": [1]}})]),
@@ -135,6 +146,13 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (versions.RollBack("/srv", "m", "stable"), [versions.LabelChange("moved", 1, 2, (1, 2), {"stable": 1})]),
     (versions.RemoveVersions("/srv", "m", 1), [versions.Removal((), (1,), ("stable",), (versions.Use("job", ID, 1),))]),
     (repository.VerifyModel("u", "/m", ("a",), 0.0), [repository.Digests({"a": None, "b": "0" * 64})]),
+    (serving_requests.ShowServing("/srv"), [serving_requests.Desired(DESIRED, ready=True)]),
+    (serving_requests.StoreServing("/srv", DESIRED), [serving_requests.Desired(DESIRED, True, "no HAProxy")]),
+    (
+        serving_requests.AskServing({"w1": "10.0.0.1:8000"}),
+        [serving_requests.ServingStatus({"w1": serving_requests.BoardSaid(BOARD, "", "UP", 1, 2)}, "", 262144)],
+    ),
+    (serving_requests.AskServingLog(5), [serving_requests.ServingLog(("a line",))]),
     (job_requests.CreateJob(*PLACE), [job_requests.Created(ID)]),
     (job_requests.ListJobs(*PLACE), [job_requests.JobList((job_requests.JobSummary(ID, "running", "m", 1),))]),
     (job_requests.ShowJob(*PLACE, ID), [job_requests.JobDetails(SPEC, STATUS, PROGRESS, 8)]),

@@ -38,10 +38,12 @@ class DrainTable(Record):
 
 @dataclass(eq=False, repr=False)
 class ChangeDrains(Request[DrainTable]):
-    """Take subjects out of service, return others to it; with neither, only ask."""
+    """Take subjects out of service, return others to it; with neither, only ask. `shared`: where the servers of the
+    boards are told."""
 
     drain: Dict[str, DrainReason] = field(default_factory=dict)
     undrain: Tuple[str, ...] = ()
+    shared: Optional[str] = None
     do = names.DRAINS
 
 

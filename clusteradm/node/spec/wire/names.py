@@ -39,3 +39,8 @@ JOB_FETCH = "job-fetch"
 JOB_LIST = "job-list"
 JOB_SHOW = "job-show"
 JOB_REMOVE = "job-remove"
+
+SERVING_SHOW = "serving-show"
+SERVING_STORE = "serving-store"
+SERVING_STATUS = "serving-status"
+SERVING_LOG = "serving-log"

@@ -1,0 +1,155 @@
+"""HAProxy on the head: its maps for canaries, changed live and kept over a reload; what it says of the boards."""
+
+import contextlib
+import csv
+import os
+import re
+import socket
+from typing import Dict, Iterator, NamedTuple, Optional
+
+from clusteradm.node import atomic
+from clusteradm.node.spec.wire.serving import DesiredState
+
+# As templates/head/etc/haproxy/haproxy.cfg.j2 has them.
+CONFIGURATION = "/etc/haproxy/haproxy.cfg"
+SOCKET = "/run/haproxy/clusteradm.sock"
+MAPS = "/etc/haproxy/clusteradm"
+VERSIONS, PERCENTS = "canary-version.map", "canary-percent.map"
+BACKENDS = ("boards", "boards_grpc")
+_SECONDS = 5.0
+_MOST_BYTES = 8 << 20
+_BUFFER = re.compile(r"^\s*tune\.bufsize\s+([0-9]{1,10})\s*$", re.MULTILINE)
+_MINE = "clusteradm"
+
+
+class BalancerError(Exception):
+    """HAProxy does not answer, or refuses a command."""
+
+
+class Server(NamedTuple):
+    """A board as HAProxy sees it. `sessions` and `rate`: requests now, and a second."""
+
+    status: str
+    sessions: int
+    rate: int
+
+
+def is_set_up() -> bool:
+    """Whether this host has HAProxy with a configuration of clusteradm's."""
+    return os.path.isdir(MAPS) and _configuration() is not None
+
+
+def buffer() -> Optional[int]:
+    """The bytes of a request that HAProxy keeps to send it again; None where it is not set up."""
+    found = _BUFFER.search(_configuration() or "")
+    return int(found.group(1)) if found else None
+
+
+def follow(state: DesiredState) -> str:
+    """Have HAProxy divide requests as the state says; why it does not, or "".
+
+    The files are what HAProxy reads at its start and at a reload; the socket changes what it has now.
+    """
+    if not is_set_up():
+        return ""
+    wanted = canaries(state)
+    try:
+        for name, entries in wanted.items():
+            with atomic.replacing(os.path.join(MAPS, name), 0o644) as file:
+                file.write("".join("%s %s\n" % item for item in sorted(entries.items())).encode("ascii"))
+        # The version first: no request is to be sent to a version that is not named yet. And with the percentage first
+        # where a canary ends.
+        for name in (VERSIONS, PERCENTS):
+            _add(os.path.join(MAPS, name), wanted[name])
+        for name in (PERCENTS, VERSIONS):
+            _remove(os.path.join(MAPS, name), wanted[name])
+    except (BalancerError, OSError) as error:
+        return "HAProxy does not divide the requests as it should: %s" % error
+    return ""
+
+
+def canaries(state: DesiredState) -> Dict[str, Dict[str, str]]:
+    """The entries of each map, by model: the canary's version, and its requests among 10,000."""
+    found: Dict[str, Dict[str, str]] = {VERSIONS: {}, PERCENTS: {}}
+    for model in state.models:
+        if model.canary is not None and model.canary.percent > 0:
+            found[VERSIONS][model.name] = str(model.canary.version)
+            found[PERCENTS][model.name] = str(round(model.canary.percent * 100))
+    return found
+
+
+def servers() -> Dict[str, Server]:
+    """The boards, by host. Raises BalancerError."""
+    found: Dict[str, Server] = {}
+    lines = command("show stat").lstrip("# ").splitlines()
+    for row in csv.DictReader(lines):
+        name = row.get("svname") or ""
+        if row.get("pxname") in BACKENDS and name not in ("FRONTEND", "BACKEND", ""):
+            old = found.get(name)
+            found[name] = Server(
+                str(row.get("status"))[:50] if old is None else old.status,
+                _number(row.get("scur")) + (old.sessions if old else 0),
+                _number(row.get("rate")) + (old.rate if old else 0),
+            )
+    return found
+
+
+def command(text: str) -> str:
+    """The answer to a command on HAProxy's socket. Raises BalancerError."""
+    try:
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+            connection.settimeout(_SECONDS)
+            connection.connect(SOCKET)
+            connection.sendall(text.encode("ascii") + b"\n")
+            return b"".join(_pieces(connection)).decode("utf-8", "replace")
+    except OSError as error:
+        raise BalancerError(
+            "%s: %s (systemctl status haproxy on the head)" % (SOCKET, error.strerror or error)
+        ) from None
+
+
+def _pieces(connection: socket.socket) -> Iterator[bytes]:
+    total = 0
+    while total < _MOST_BYTES:
+        data = connection.recv(1 << 16)
+        if not data:
+            return
+        total += len(data)
+        yield data
+
+
+def _add(path: str, entries: Dict[str, str]) -> None:
+    there = _entries(path)
+    for name, value in sorted(entries.items()):
+        if there.get(name) != value:
+            _do("%s map %s %s %s" % ("set" if name in there else "add", path, name, value))
+
+
+def _remove(path: str, entries: Dict[str, str]) -> None:
+    for name in sorted(set(_entries(path)) - set(entries)):
+        _do("del map %s %s" % (path, name))
+
+
+def _entries(path: str) -> Dict[str, str]:
+    """What HAProxy has of a map: lines "0x55d ... KEY VALUE"."""
+    words = [line.split() for line in command("show map %s" % path).splitlines()]
+    return {each[1]: each[2] for each in words if len(each) == 3}
+
+
+def _do(text: str) -> None:
+    answer = command(text).strip()
+    if answer:
+        raise BalancerError("%r: %s" % (text, answer[:200]))
+
+
+def _configuration() -> Optional[str]:
+    try:
+        with open(CONFIGURATION, encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_BYTES)
+    except OSError:
+        return None
+    return text if _MINE in text else None
+
+
+def _number(text: Optional[str]) -> int:
+    return int(text) if text is not None and text.isdigit() else 0

@@ -1,0 +1,80 @@
+"""Desired state of serving on the head, CLUSTER_SHARED/serving/desired.json: root's, exported read-only.
+
+Whoever changes it has read it before: a state is stored only as the successor of the one that it was made of.
+"""
+
+import json
+import os
+import stat
+from dataclasses import replace
+from typing import Sequence
+
+from clusteradm.node import atomic, locks, paths
+from clusteradm.node.handler import handles
+from clusteradm.node.serve import balancer
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.serving import DESIRED, SERVING, DesiredState
+from clusteradm.node.spec.wire.serving_requests import Desired, ShowServing, StoreServing
+
+_LOCK = "serving"
+_MOST_BYTES = 16 << 20
+
+
+def path_of(shared: str) -> str:
+    """The file's path."""
+    return os.path.join(shared, SERVING, DESIRED)
+
+
+def read(shared: str) -> DesiredState:
+    """The state; revision 0 where none was ever stored. Raises OSError, and WireError for a file that is none."""
+    path = path_of(shared)
+    try:
+        with open(path, "rb", opener=paths.opener) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise WireError("no regular file")
+            return decode(DesiredState, loads(file.read(_MOST_BYTES)))
+    except FileNotFoundError:
+        return DesiredState(0)
+    except WireError as error:
+        raise WireError(
+            "%s cannot be read (%s). Move it away, and deploy the models anew: nothing is forgotten in silence"
+            % (path, error)
+        ) from None
+
+
+@handles(ShowServing)
+def show(request: ShowServing) -> Desired:
+    """The state as it is."""
+    return Desired(read(request.shared), ready=balancer.is_set_up())
+
+
+@handles(StoreServing)
+def store(request: StoreServing) -> Desired:
+    """Store the next state, and have HAProxy follow it."""
+    with locks.held(_LOCK):
+        old = read(request.shared)
+        if old.revision != request.state.revision:
+            return Desired(old, ready=balancer.is_set_up())
+        new = replace(request.state, revision=old.revision + 1, out_of_service=old.out_of_service)
+        _write(request.shared, new)
+        return Desired(new, True, balancer.follow(new), balancer.is_set_up())
+
+
+def take_out(shared: str, subjects: Sequence[str]) -> None:
+    """Make these, and no others, what is out of service in the whole cluster; only where something is served."""
+    if not os.path.exists(path_of(shared)):
+        return
+    with locks.held(_LOCK):
+        old = read(shared)
+        wanted = tuple(sorted(subjects))
+        if old.out_of_service != wanted:
+            _write(shared, replace(old, revision=old.revision + 1, out_of_service=wanted))
+
+
+def _write(shared: str, state: DesiredState) -> None:
+    path = path_of(shared)
+    if not os.path.isdir(os.path.dirname(path)):
+        os.mkdir(os.path.dirname(path), 0o755)
+        os.chmod(os.path.dirname(path), 0o755)  # noqa: S103 - every board reads it
+    with atomic.replacing(path, 0o644) as file:
+        file.write(json.dumps(vars(state), indent=1, sort_keys=True, default=vars).encode("utf-8") + b"\n")

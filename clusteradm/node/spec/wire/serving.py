@@ -1,0 +1,144 @@
+"""Serving: the state that the head wants, CLUSTER_SHARED/serving/desired.json, and what a board says of its own.
+
+The requests about it are in serving_requests.py.
+"""
+
+from dataclasses import dataclass, field
+from typing import Optional, Tuple
+
+from clusteradm.node.spec.wire.decode import Record, WireError, limits
+from clusteradm.node.spec.wire.manifest import NAME
+from clusteradm.node.spec.wire.versions import LABEL
+
+SERVING, DESIRED = "serving", "desired.json"
+# Ports of a board's server: every protocol over HTTP; both gRPC services; Frigate's detector over ZeroMQ.
+HTTP_PORT, GRPC_PORT, ZMQ_PORT = 8000, 8001, 5555
+# The same on the head, where HAProxy has the first two.
+HEAD_HTTP_PORT, HEAD_GRPC_PORT = 18000, 18001
+LATEST, SPECIFIC, ALL = "latest", "specific", "all"
+# As TensorFlow Serving's ModelVersionStatus.State.
+STATES = START, LOADING, AVAILABLE, UNLOADING, END = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")
+FORMAT = 1
+
+
+@dataclass(eq=False, repr=False)
+class VersionPolicy(Record):
+    """Versions to serve: the `latest` N, those that are named, or all. Labelled versions are served besides."""
+
+    kind: str = field(default=LATEST, metadata=limits(choices=(LATEST, SPECIFIC, ALL)))
+    latest: int = 1
+    versions: Tuple[int, ...] = ()
+
+
+@dataclass(eq=False, repr=False)
+class Canary(Record):
+    """A version that gets `percent` of the requests that name none."""
+
+    version: int
+    percent: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percent <= 100:
+            raise WireError("no percentage", ".percent")
+
+
+@dataclass(eq=False, repr=False)
+class ServedModel(Record):
+    """One model to serve. `default`: the label or version (as text) of requests that name none, None for the highest
+    version that is available; `hosts`: none for all."""
+
+    name: str = field(metadata=limits(NAME))
+    policy: VersionPolicy
+    default: Optional[str] = field(default=None, metadata=limits("(%s|[0-9]{1,10})" % LABEL))
+    canary: Optional[Canary] = None
+    hosts: Tuple[str, ...] = ()
+
+
+@dataclass(eq=False, repr=False)
+class BoardTpus(Record):
+    """The TPUs of one host that serving has, by PCI address; None: its CPU. `infer` does not use them meanwhile."""
+
+    host: str
+    tpus: Tuple[Optional[str], ...]
+
+
+@dataclass(eq=False, repr=False)
+class DesiredState(Record):
+    """desired.json. `revision` grows with every change; `drained`: hosts that are to get no new requests.
+
+    `out_of_service`: the drains of the whole cluster, HOST or HOST:PCI-ADDRESS, which hold for serving as well.
+    """
+
+    revision: int
+    models: Tuple[ServedModel, ...] = ()
+    boards: Tuple[BoardTpus, ...] = ()
+    drained: Tuple[str, ...] = ()
+    out_of_service: Tuple[str, ...] = ()
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise WireError("format %d; this program reads %d" % (self.format, FORMAT), ".format")
+
+
+@dataclass(eq=False, repr=False)
+class VersionState(Record):
+    """A version on a board. `reason`: why it is not available, in words; `tpus`: by PCI address, "cpu" for the CPU."""
+
+    name: str = field(metadata=limits(NAME))
+    version: int
+    state: str = field(metadata=limits(choices=STATES))
+    reason: str = field(default="", metadata=limits(most=2000))
+    labels: Tuple[str, ...] = field(default=(), metadata=limits(LABEL))
+    tpus: Tuple[str, ...] = ()
+    load_seconds: Optional[float] = None
+
+
+@dataclass(eq=False, repr=False)
+class EngineState(Record):
+    """One engine process. `state`: ready, starting, or failed with a reason; `temperature`: degrees Celsius."""
+
+    pci_address: Optional[str]
+    state: str = field(metadata=limits(choices=("starting", "ready", "failed")))
+    reason: str = field(default="", metadata=limits(most=2000))
+    simulated: bool = False
+    temperature: Optional[float] = None
+    queued: int = 0
+    requests: int = 0
+
+
+@dataclass(eq=False, repr=False)
+class BoardState(Record):
+    """GET /clusteradm/state of a board. `revision`: of the desired state that it has followed to the end;
+    `balance`: whether it wants new requests."""
+
+    host: str
+    revision: int
+    balance: bool
+    versions: Tuple[VersionState, ...] = ()
+    engines: Tuple[EngineState, ...] = ()
+    error: str = field(default="", metadata=limits(most=2000))
+
+
+@dataclass(eq=False, repr=False)
+class ServeConfig(Record):
+    """/etc/clusteradm/serve.json of a board. `address`: the only one to listen on; `fronts`: processes for HTTP;
+    `tpus`: as BoardTpus has them, None for every one there is, or the CPU of a host without; `cache`: of the models."""
+
+    host: str
+    address: str
+    shared: str
+    http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
+    zmq_port: int = ZMQ_PORT
+    head: Optional[str] = None
+    fronts: int = 2
+    tpus: Optional[Tuple[Optional[str], ...]] = None
+    cache: str = "/var/lib/clusteradm-serve"
+
+    def __post_init__(self) -> None:
+        for name in ("http_port", "grpc_port", "zmq_port"):
+            if not 0 <= getattr(self, name) < 1 << 16:
+                raise WireError("no port", "." + name)
+        if not 1 <= self.fronts <= 64:
+            raise WireError("no number of processes from 1 to 64", ".fronts")
