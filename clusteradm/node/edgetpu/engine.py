@@ -10,7 +10,7 @@ import numpy as np
 
 from clusteradm.node.edgetpu import library as libedgetpu
 from clusteradm.node.edgetpu import operators, tflite
-from clusteradm.node.edgetpu.library import Library, TpuError, device_option
+from clusteradm.node.edgetpu.library import DeviceError, Library, TpuError, device_option
 from clusteradm.node.state import model_copy
 
 _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
@@ -28,7 +28,7 @@ def device_path(pci_address: str, root: str = "/") -> str:
                     return "/dev/" + name
         except OSError:
             continue
-    raise TpuError(
+    raise DeviceError(
         "no Edge TPU with the PCI address %s (of %d here): see clusteradm health" % (pci_address, len(names))
     )
 
@@ -193,7 +193,7 @@ def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
             return _on_tpu(model, option)
         except ValueError as error:
             if time.monotonic() > end:
-                raise TpuError(_refused(path, error)) from None
+                raise DeviceError(_refused(path, error)) from None
             time.sleep(0.5)
 
 
