@@ -121,7 +121,7 @@ class Supervisor:
             turn += 1
             if turn % _TPU_EVERY == 0:
                 self._set_engines()
-            out = set(getattr(self._convergence.desired, "out_of_service", ()))
+            out = set(self._convergence.desired.out_of_service)
             for engine in self._engines.values():
                 before = engine.open
                 engine.watch()
@@ -138,14 +138,16 @@ class Supervisor:
         self._temperatures[engine.number] = found.temperature
         engine.close("tpu", found.reason)
         drained = "%s:%s" % (self._config.host, address) in out
-        engine.close("drain", "it is drained: clusteradm undrain returns it" if drained else None)
+        engine.hold("it is drained: clusteradm undrain returns it" if drained else None)
 
     @property
     def _balance(self) -> bool:
-        """Whether this board wants new requests: it is not drained, does not end, and has an engine that serves."""
+        """Whether this board wants new requests: it has what it is to serve, at least since its
+        start, and an engine; it is not drained, and does not end."""
         desired, host = self._convergence.desired, self._config.host
-        drained = host in desired.drained or host in getattr(desired, "out_of_service", ())
-        return not self._leaving and not drained and any(engine.open for engine in self._engines.values())
+        drained = host in desired.drained or host in desired.out_of_service
+        has_engine = any(engine.open for engine in self._engines.values())
+        return self._convergence.joined and has_engine and not self._leaving and not drained
 
     def board(self) -> BoardState:
         """What the board says of itself."""
