@@ -25,7 +25,7 @@ from clusteradm.models import Reference
 from clusteradm.models.reference import check_version
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
-from clusteradm.node.spec.wire.manifest import Feed
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, Feed
 from clusteradm.node.spec.wire.result import Result
 from clusteradm.node.spec.wire.versions import LATEST
 from clusteradm.transport import Connections
@@ -62,7 +62,21 @@ exit status:
 _MOST_WARNINGS = 10  # of one kind
 _MOST_SHOWN = 3  # failed inputs
 # Options that say how a job is to be started.
-_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "threshold", "limit", "detach")
+_OF_A_NEW_JOB = (
+    "model",
+    "version",
+    "task",
+    "top",
+    "ranks",
+    "cpu",
+    "mean",
+    "std",
+    "layout",
+    "fit",
+    "threshold",
+    "limit",
+    "detach",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +93,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
+    feed_options.add_task(parser, raw=True)
     feed_options.add_arguments(parser)
+    feed_options.add_fit(parser)
     feed_options.add_threshold(parser)
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
@@ -178,7 +194,7 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
 def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs) -> str:
     """Start the job; its id."""
     mean, std, layout = feed_options.values(args)
-    feed = Feed(mean, std, layout, "user") if std or layout else None
+    feed = Feed(mean, std, layout, "user", fit=args.fit) if std or layout or args.fit else None
     plan = Plan.make(
         connections,
         args.model,
@@ -188,13 +204,19 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
         cpu=args.cpu,
         feed=feed,
         threshold=args.threshold,
+        task=args.task,
+        top=args.top,
     )
+    if args.truth and plan.model.task != CLASSIFIER:
+        raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
+    for note in plan.notes:
+        show.message(f"warning: {note}")
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
         show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(inputs, plan, top=plan.top(args.top), progress=progress)
+        job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
