@@ -13,9 +13,10 @@ upper left corner; "size" is the picture's width and height. A score is null for
 """
 
 import math
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from clusteradm.node.spec.reading import KEYPOINTS
+from clusteradm.node.spec.wire.decode import WireError
 
 TOP, OBJECTS, SEGMENTS, POSES, VECTOR, OUTPUTS = "top", "objects", "segments", "poses", "embedding", "outputs"
 MAP, SIZE = "map", "size"
@@ -88,6 +89,26 @@ def kind(short: Dict[str, Any]) -> Optional[str]:
     return kinds[0]
 
 
+def check(answer: Mapping[str, Any]) -> None:
+    """Raise WireError for a user's form, its lists being any sequences of objects, that is not one."""
+    for name, keys in _LISTS.items():
+        for number, one in enumerate(answer.get(name, ())):
+            label = one.get("label")
+            short = [one.get(key) for key in keys]
+            if name == OBJECTS:
+                short = [*short[:2], *(short[2] if type(short[2]) is list else ())]
+            elif name == POSES:
+                points = short[1] if type(short[1]) is list else []
+                short[1] = [
+                    [point.get(key) for key in "xy"] + [point.get("score")] for point in points if type(point) is dict
+                ]
+            if not (_FITS[name](short) and (label is None or type(label) is str)):
+                raise WireError("no answer", ".%s[%d]" % (name, number))
+    size = answer.get(SIZE)
+    if size is not None and not is_size(list(size)):
+        raise WireError("no width and height", "." + SIZE)
+
+
 def is_size(value: Any) -> bool:
     """Whether this is [width, height]."""
     return type(value) is list and len(value) == 2 and all(type(one) is int and 0 < one < _MOST_PLACE for one in value)
@@ -140,6 +161,12 @@ def _is_anything(value: Any) -> bool:
     return True
 
 
+_LISTS = {
+    TOP: ("class", "score"),
+    OBJECTS: ("class", "score", "box"),
+    SEGMENTS: ("class", "share"),
+    POSES: ("score", "keypoints"),
+}
 _FITS = {
     TOP: _is_pair,
     OBJECTS: _is_object,

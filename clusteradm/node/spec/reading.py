@@ -22,6 +22,7 @@ KEYPOINTS = 17  # of a person, in COCO's annotation
 _PERSON = 3 * KEYPOINTS + 5  # MoveNet's row of a person among several: y, x, score of each point, a box, its score
 # Strides of the grids of YOLO's heads: of most models, and of those for large pictures (P6).
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
+_DETECTION = "TFLite_Detection_PostProcess"
 _ANCHORS = 3  # of a place of a grid, in YOLO v5
 
 # Heads: what an output, or several together, hold.
@@ -149,6 +150,8 @@ def _postprocessed(outputs: Sequence[Output]) -> Optional[Tuple[int, ...]]:
     The operator writes them in this order. A converter that names outputs by a signature may sort them: of the names
     output_0 to output_3 (StatefulPartitionedCall:0 to :3) the first is the number, then scores, classes and boxes.
     """
+    if [one.name for one in outputs] == [_DETECTION + end for end in ("", ":1", ":2", ":3")]:
+        return 0, 1, 2, 3  # a file may leave their shapes to the operator
     boxes = [n for n, one in enumerate(outputs) if len(one.shape) == 3 and one.shape[0] == 1 and one.shape[2] == 4]
     counts = [n for n, one in enumerate(outputs) if one.shape in ((), (1,))]
     if len(boxes) != 1 or len(counts) != 1:
@@ -158,7 +161,7 @@ def _postprocessed(outputs: Sequence[Output]) -> Optional[Tuple[int, ...]]:
     if len(rows) != 2:
         return None
     ends = [one.name.rpartition(":") for one in outputs]
-    named = {end: n for n, (start, _, end) in enumerate(ends) if start and "PostProcess" not in start}
+    named = {end: n for n, (start, _, end) in enumerate(ends) if start and start != _DETECTION}
     if set(named) == set("0123") and (named["0"], named["3"]) == (counts[0], boxes[0]):
         return named["3"], named["2"], named["1"], named["0"]
     order = (boxes[0], counts[0])

@@ -54,14 +54,21 @@ class Reader:
 
         `outputs`: the output tensors; `size`: width and height of the picture, upright, None for an input that was none
         (places are then pixels of the input). `keep(name, data)` stores the bytes of a large tensor and returns what
-        the result is to call it; without it, all numbers are in the result.
+        the result is to call it; without it, all numbers are in the result. Raises ValueError, TypeError or
+        OverflowError for outputs that cannot be read so.
         """
         return answers.full(self.short(outputs, size, keep), self._labels)
 
     def short(
         self, outputs: Sequence[Any], size: Optional[Tuple[int, int]] = None, keep: Optional[Keep] = None
     ) -> Dict[str, Any]:
-        """The result in the short form of node/spec/answers.py, without labels."""
+        """The result in the short form of node/spec/answers.py, without labels. As `result`."""
+        try:
+            return self._short(outputs, size, keep)
+        except IndexError as error:  # an output that is not of the shape that the interpreter told
+            raise ValueError(str(error)) from None
+
+    def _short(self, outputs: Sequence[Any], size: Optional[Tuple[int, int]], keep: Optional[Keep]) -> Dict[str, Any]:
         kind = self._reading.task
         if kind == RAW:
             return {

@@ -12,6 +12,7 @@ class OutputTensor(Record):
     """An output tensor, or a map of classes. `file`: where it lies if it is too large for the line."""
 
     name: str = ""
+    values: Any = None
     file: Optional[str] = field(default=None, metadata=limits(OUTPUT_FILE))
 
 
