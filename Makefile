@@ -13,9 +13,9 @@ WORKERS := $(shell expr 2 '*' $$(nproc))
 # The model of benchmarks/infer.py: a .tflite that takes 224x224 pixels, as MobileNet v2 does.
 BENCH_MODEL ?= $(CLUSTERADM_TEST_DATA)/tf2_mobilenet_v2_1.0_224_ptq.tflite
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
-# promtool, which tests the alerting rules, and the shells whose completion is tested.
+# promtool, which tests the alerting rules, the shells whose completion is tested, and HAProxy, before boards of a test.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
-TEST_DEBS := chromium prometheus zsh fish
+TEST_DEBS := chromium haproxy prometheus zsh fish
 
 define install_debs
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
