@@ -37,6 +37,7 @@ HANDLERS = {
     names.REPOSITORY_ROLLBACK: "clusteradm.node.models.labels:roll_back",
     names.REPOSITORY_COPIES: "clusteradm.node.models.copies:keep",
     names.REPOSITORY_REMOVE: "clusteradm.node.models.removal:remove",
+    names.MODEL_TIMES: "clusteradm.node.models.times:measure",
     names.JOB_CREATE: "clusteradm.node.job.making:create",
     names.JOB_PART: "clusteradm.node.job.making:add_part",
     names.JOB_PATHS: "clusteradm.node.job.making:add_paths",

@@ -135,6 +135,7 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (versions.RollBack("/srv", "m", "stable"), [versions.LabelChange("moved", 1, 2, (1, 2), {"stable": 1})]),
     (versions.RemoveVersions("/srv", "m", 1), [versions.Removal((), (1,), ("stable",), (versions.Use("job", ID, 1),))]),
     (repository.VerifyModel("u", "/m", ("a",), 0.0), [repository.Digests({"a": None, "b": "0" * 64})]),
+    (repository.TimeModels("u", ("0" * 64,)), [repository.ModelTimes((1.5,), "its runtime ends by signal 11")]),
     (job_requests.CreateJob(*PLACE), [job_requests.Created(ID)]),
     (job_requests.ListJobs(*PLACE), [job_requests.JobList((job_requests.JobSummary(ID, "running", "m", 1),))]),
     (job_requests.ShowJob(*PLACE, ID), [job_requests.JobDetails(SPEC, STATUS, PROGRESS, 8)]),
