@@ -189,15 +189,16 @@ def _latency(graph: Graph, places: Sequence[int], macs: Sequence[int], times: _T
             ends.append(place)
     ends.append(len(graph.operations))
     prefixes = [plan.segments(graph, [end] if end < len(graph.operations) else [])[0] for end in ends]
-    taken = times(prefixes)
+    taken = [float(one) for one in times(prefixes)]
+    # A longer part may seem to be faster, as chance only ever makes one slower: then the shorter one takes no longer.
+    for place in reversed(range(len(taken) - 1)):
+        taken[place] = min(taken[place], taken[place + 1])
     cost: list[float] = []
     before = 0.0
     for first, end, until in zip([0, *ends[:-1]], ends, taken, strict=True):
-        # A longer part may seem to be faster, by chance.
-        span = max(float(until) - before, 0.0)
-        before = max(before, float(until))
         share = guess[first:end]
-        cost += [span * one / sum(share) for one in share]
+        cost += [(until - before) * one / sum(share) for one in share]
+        before = until
     return cost
 
 

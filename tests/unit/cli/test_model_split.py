@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from clusteradm.cli.main import main
 from clusteradm.models.split import by_schema
+from clusteradm.models.split.split import Elsewhere, split
 from clusteradm.models.tflite import rewriting
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.node.spec.wire import names
@@ -85,6 +86,18 @@ def test_times_of_another_host(
     assert "no such host: w7" in capsys.readouterr().err
     assert main(["model", "split", str(DIGITS), "--segments", "2", "--host", "w1"]) == 2
     assert "--host is of use with --balance latency alone, not size" in capsys.readouterr().err
+
+
+def test_a_part_that_chance_made_slow_says_nothing_about_the_later_ones(tmp_path: Path) -> None:
+    def times(parts: Sequence[bytes], slow: int = -1) -> list[float]:
+        counts = [sum(inspect(part, "m").cpu_operations.values()) for part in parts]
+        return [99.0 if number == slow else float(count) for number, count in enumerate(counts)]
+
+    right = split(DIGITS, 2, "latency", tmp_path, Elsewhere("w1", times))
+    assert sum(one.milliseconds or 0 for one in right.pieces) == 10
+    disturbed = split(DIGITS, 2, "latency", tmp_path, Elsewhere("w1", lambda parts: times(parts, slow=1)))
+    assert sum(one.milliseconds or 0 for one in disturbed.pieces) == 10
+    assert [one.segment for one in disturbed.pieces] == [one.segment for one in right.pieces]
 
 
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
