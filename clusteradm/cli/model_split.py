@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clusteradm.cli import context, show
 from clusteradm.cli.parser import Commands
 from clusteradm.errors import UsageError
-from clusteradm.models import edgetpu_compiler
+from clusteradm.inventory import Cluster, Host
+from clusteradm.models import edgetpu_compiler, times
 from clusteradm.models.split.plan import BALANCES
-from clusteradm.models.split.split import MOST_SEGMENTS, Split, split, to_document
+from clusteradm.models.split.split import MOST_SEGMENTS, Elsewhere, Split, split, to_document
+from clusteradm.transport import Connections
 
 _EXAMPLES = """\
 examples:
   clusteradm model split inception_v4_quant.tflite --segments 3
   clusteradm model split m.tflite --segments 2 --balance latency --output out/
+  clusteradm model split m.tflite --segments 2 --balance latency --host w1
 
 Writes NAME_segment_0_of_3.tflite and so on, which run one after the other:
 a segment takes what those before it give, by name. They are run against the
@@ -33,10 +37,11 @@ def add(verbs: Commands) -> None:
         "--balance",
         choices=BALANCES,
         default=BALANCES[0],
-        help="what the segments shall share evenly: bytes of weights, operations, or time on this CPU (%(default)s)",
+        help="what the segments shall share evenly: bytes of weights, operations, or time on a CPU (%(default)s)",
     )
+    verb.add_argument("--host", metavar="HOST", help="measure the times on this host's CPU, not on this machine's")
     verb.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where to write them (default: beside FILE)")
-    context.add_json_argument(verb)
+    context.add_connection_arguments(verb, limit=False, forks=False)
     verb.set_defaults(run_local=_run)
 
 
@@ -51,7 +56,22 @@ def _run(args: argparse.Namespace) -> int:
     folder: Path = args.output or args.file.absolute().parent
     if not folder.is_dir():
         raise UsageError("there is no such folder", where=str(folder))
-    done = split(args.file, args.segments, args.balance, folder)
+    if args.host and args.balance != "latency":
+        raise UsageError(f"--host is of use with --balance latency alone, not {args.balance}")
+    if args.host:
+        cluster = context.open_cluster(args)
+        host = cluster.host(args.host)
+        with context.connect(args, cluster) as connections:
+            connections.open([host])
+            done = split(
+                args.file,
+                args.segments,
+                args.balance,
+                folder,
+                Elsewhere(host.name, _measure(connections, cluster, host)),
+            )
+    else:
+        done = split(args.file, args.segments, args.balance, folder)
     if args.json:
         show.json_document("model split", to_document(done))
     else:
@@ -61,14 +81,22 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _measure(connections: Connections, cluster: Cluster, host: Host) -> Callable[[Sequence[bytes]], Sequence[float]]:
+    def measured(parts: Sequence[bytes]) -> Sequence[float]:
+        show.message(f"measuring {len(parts)} parts on {host.name}, {sum(map(len, parts)):,} bytes ...")
+        return times.on_host(connections, cluster, host, parts, lambda sent, total: None)
+
+    return measured
+
+
 def _print(done: Split) -> None:
     table = show.Table(padding=(0, 2, 0, 0))
     table.add_column("segment", no_wrap=True)
     for name in ("operations", "weights, bytes", "million MACs", "takes, bytes"):
         table.add_column(name, justify="right", no_wrap=True)
-    timed = any(one.milliseconds is not None for one in done.pieces)
+    timed = done.measured_on
     if timed:
-        table.add_column("ms on this CPU", justify="right", no_wrap=True)
+        table.add_column("ms on a CPU", justify="right", no_wrap=True)
     table.add_column("from")
     table.add_column("to")
     for one in done.pieces:
@@ -84,8 +112,8 @@ def _print(done: Split) -> None:
         show.stdout.print(f"in turn they give what the whole model gives, bit by bit, on {inputs}")
     if timed:
         show.stdout.print(
-            "the times are of this machine's CPU, by which the segments are balanced: on Edge TPUs they differ, and "
-            "the slowest segment there sets the pace of the pipeline"
+            f"the times are of {timed}'s CPU, by which the segments are balanced: on Edge TPUs they differ, and the "
+            "slowest segment there sets the pace of the pipeline"
         )
     for one in done.pieces:
         show.stdout.print(f"next: {edgetpu_compiler.command(one.path)}")

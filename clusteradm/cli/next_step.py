@@ -16,7 +16,7 @@ from collections.abc import Iterator
 _READING = ("inventory", "template show", "packages list", "packages forget")
 _CONNECTING = (
     *("drain", "undrain", "locate", "tpu reset", "model list", "model show"),
-    *("model label", "model unlabel", "model rollback", "model remove"),
+    *("model label", "model unlabel", "model rollback", "model remove", "model split"),
     *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
 _KNOWING = ("ssh", "discover")

@@ -42,7 +42,7 @@ def packages() -> tuple[str, ...]:
 def require() -> None:
     """Raise UsageError, with the command to run next, unless the lab can run here."""
     if sys.platform != "linux":
-        raise UsageError("the lab needs Linux", next_step="use a Debian 12 machine, virtual or not")
+        raise UsageError("the lab needs Linux", next_step="use a Debian 12 or 13 machine, virtual or not")
     if os.geteuid() != 0:
         again = shlex.join(["sudo", *sys.argv])
         raise UsageError("the lab needs root (it makes network namespaces and containers)", next_step=f"try: {again}")

@@ -46,6 +46,7 @@ HANDLERS = {
     names.SERVING_STORE: "clusteradm.node.serve.desired:store",
     names.SERVING_STATUS: "clusteradm.node.serve.status:status",
     names.SERVING_LOG: "clusteradm.node.serve.log:log",
+    names.MODEL_TIMES: "clusteradm.node.models.times:measure",
     names.JOB_CREATE: "clusteradm.node.job.making:create",
     names.JOB_PART: "clusteradm.node.job.making:add_part",
     names.JOB_PATHS: "clusteradm.node.job.making:add_paths",

@@ -158,3 +158,12 @@ def test_sums_are_those_of_the_boards_own_tool(cluster: Cluster, versions: str) 
             node, ["sh", "-c", f"cd {versions}/1 && sha256sum --check --strict SHA256SUMS"], check=False
         )
         assert done.returncode == 0 and done.stdout.count(": OK") == 2
+
+
+def test_a_split_is_balanced_by_the_times_of_a_board(cluster: Cluster, tmp_path: Path) -> None:
+    model = Path(data.__file__).with_name("digits.tflite")
+    words = ["--segments", 2, "--balance", "latency", "--host", "w1", "--output", tmp_path, "--json"]
+    found = json.loads(cluster.run("model", "split", model, *words)[0])
+    assert found["measured_on"] == "w1's CPU" and found["compared_inputs"] == 3
+    assert all(one["milliseconds"] > 0 for one in found["segments"])
+    assert cluster.on("w1", "sh", "-c", "ls -d /tmp/clusteradm-times-* || true").strip() == ""

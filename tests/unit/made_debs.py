@@ -14,7 +14,7 @@ CONTROL = "Package: {package}\nVersion: {version}\nArchitecture: {architecture}\
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
-    ".xz": lzma.compress,
+    ".xz": lambda data: lzma.compress(data, preset=0),
     ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import BuiltinMethodType, TracebackType
+from types import BuiltinMethodType, CodeType, TracebackType
 from typing import Any
 
 import jinja2
@@ -172,6 +172,22 @@ def _with_escaped_backslashes(tokens: Iterable[tuple[int, str, str]]) -> Iterato
         yield line, kind, text.replace("\\", "\\\\") if inside and kind == "string" else text
 
 
+# The code of templates, for all runs of a process: in every environment of a kind a text has the same.
+_CODE: dict[tuple[bool, bool, bool, bool, str], CodeType] = {}
+_MOST_CODE = 4096
+
+
+def _compiled(environment: jinja2.Environment, text: str, *, strings: bool) -> jinja2.Template:
+    """The template of a text, whose code is compiled only once. Raises what Jinja raises."""
+    key = (strings, environment.finalize is None, environment.trim_blocks, environment.lstrip_blocks, text)
+    code = _CODE.get(key)
+    if code is None:
+        if len(_CODE) >= _MOST_CODE:
+            _CODE.clear()
+        code = _CODE[key] = environment.compile(text)
+    return environment.template_class.from_code(environment, code, environment.make_globals(None), None)
+
+
 class Templates:
     """Compiles and renders templates. One for a whole run, shared by all of its threads."""
 
@@ -217,7 +233,7 @@ class Templates:
         key = ("string" if environment is self._strings else name, text, syntax)
         if key not in self._compiled:
             try:
-                self._compiled[key] = environment.from_string(text)
+                self._compiled[key] = _compiled(environment, text, strings=environment is self._strings)
             except jinja2.TemplateSyntaxError as error:
                 raise TemplateProblem(error.message or "syntax error", error.lineno) from None
             except (RecursionError, MemoryError, SyntaxError):

@@ -19,7 +19,10 @@ from ai_edge_litert.interpreter import Interpreter
 from clusteradm.cli import model_convert
 from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
+from clusteradm.jobs import LocalInputs, converting, resolve
+from clusteradm.jobs.converting import Converted, Plan
 from clusteradm.models import edgetpu_compiler
+from clusteradm.models.convert.source import look
 from clusteradm.models.tflite.inspect import inspect
 
 FLOATS = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits_float.tflite"
@@ -66,6 +69,24 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """A real conversion."""
+    path = tmp_path_factory.mktemp("converted") / "inputs.npy"
+    np.save(path, np.random.default_rng(0).random((12, 28, 28, 1), np.float32))
+    inputs = resolve([str(path)])
+    assert isinstance(inputs, LocalInputs)
+    return converting.convert(
+        look(FLOATS), inputs, Plan(), path.with_name("m.tflite"), lambda text: None, lambda what, done, total: None
+    )
+
+
+@pytest.fixture
+def at_once(converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what comes after a conversion: it has been done."""
+    monkeypatch.setattr(converting, "convert", lambda *arguments: converted)
+
+
 def convert(inputs: Path, *more: str) -> int:
     output = inputs.with_name("m.tflite")
     return main(["model", "convert", str(FLOATS), "--calibration", str(inputs), "--output", str(output), *more])
@@ -109,7 +130,7 @@ def test_the_document_and_the_compiler(inputs: Path, compiler: Path, capsys: pyt
 
 
 def test_a_compiled_model_that_cannot_be_written(
-    inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]
+    at_once: None, inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs.with_name("m_edgetpu.tflite").mkdir()
     assert convert(inputs, "--compile") == 2
@@ -123,7 +144,9 @@ def test_a_compiler_that_cannot_be_started(inputs: Path, compiler: Path) -> None
         edgetpu_compiler.compile_file(FLOATS, inputs.with_name("m_edgetpu.tflite"))
 
 
-def test_what_the_compiler_refuses(inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_compiler_refuses(
+    at_once: None, inputs: Path, compiler: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     compiler.write_text(FAILING)
     assert convert(inputs, "--compile") == 2
     assert "edgetpu_compiler cannot compile it: the compiler gave up" in capsys.readouterr().err
@@ -189,14 +212,16 @@ def test_labels_inside_that_cannot_be_its_own_are_a_warning(
     assert "give others by --labels" in told
 
 
-def test_without_a_compiler_the_command_to_run_elsewhere(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_compiler_the_command_to_run_elsewhere(
+    at_once: None, inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert convert(inputs, "--compile") == 2
     told = capsys.readouterr().err
     assert f"m.tflite is written, but {edgetpu_compiler.PROGRAM} is not on this machine's PATH" in told
     assert f"edgetpu_compiler -s -o {inputs.parent} {inputs.with_name('m.tflite')}\n" in told
 
 
-def test_in_a_lab_its_compiler(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_lab_its_compiler(at_once: None, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clusteradm.cli.model_convert.LABS", tmp_path)  # the inventory of the tests is in there
     assert convert(inputs, "--compile") == 0
     assert inspect(inputs.with_name("m_edgetpu.tflite").read_bytes(), "m").tpu_operations == 1

@@ -173,7 +173,13 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "model convert": [
         ("{floats} --calibration {tmp}/c.npy --truth {tmp}/truth.csv --compile -o {tmp}/m.tflite", answers("w1"))
     ],
-    "model split": [("{model} --segments 2 --output {tmp}", answers("w1"))],
+    "model split": [
+        ("{model} --segments 2 --output {tmp}", answers("w1")),
+        (
+            "{model} --segments 2 --balance latency --host w1 --output {tmp}",
+            answers("w1", "model-times", reply={"milliseconds": [], "refused": "no room"}),
+        ),
+    ],
     "model explain-log": [("{tmp}/c.log", answers("w1"))],
     "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
     "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],

@@ -161,11 +161,16 @@ def test_only_a_trigger_that_means_the_tpus_is_heard(arguments: str, heard: bool
 
 
 def tree(view: Path) -> dict[str, object]:
-    """Every file, link and folder of a view, and what is in it."""
-    return {
-        str(path.relative_to(view)): path.readlink() if path.is_symlink() else path.is_dir() or path.read_bytes()
-        for path in view.rglob("*")
-    }
+    """Every file, link and folder of a view, and what is in it; of what may only be written the size."""
+
+    def inside(path: Path) -> object:
+        if path.is_symlink():
+            return path.readlink()
+        if path.is_dir():
+            return True
+        return path.read_bytes() if path.stat().st_mode & 0o400 else path.stat().st_size
+
+    return {str(path.relative_to(view)): inside(path) for path in view.rglob("*")}
 
 
 def test_removed_from_the_bus_nothing_of_it_is_left_and_found_again_it_is_as_at_boot(view: Path) -> None:

@@ -153,6 +153,7 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
         [serving_requests.ServingStatus({"w1": serving_requests.BoardSaid(BOARD, "", "UP", 1, 2)}, "", 262144)],
     ),
     (serving_requests.AskServingLog(5), [serving_requests.ServingLog(("a line",))]),
+    (repository.TimeModels("u", ("0" * 64,)), [repository.ModelTimes((1.5,), "its runtime ends by signal 11")]),
     (job_requests.CreateJob(*PLACE), [job_requests.Created(ID)]),
     (job_requests.ListJobs(*PLACE), [job_requests.JobList((job_requests.JobSummary(ID, "running", "m", 1),))]),
     (job_requests.ShowJob(*PLACE, ID), [job_requests.JobDetails(SPEC, STATUS, PROGRESS, 8)]),

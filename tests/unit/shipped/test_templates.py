@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import os
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from clusteradm import shipped
 from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host, load
+from clusteradm.playbook.model import Playbook
 from clusteradm.playbook.preview import preview
 from clusteradm.playbook.read.reader import load as load_playbook
 from clusteradm.playbook.render.jinja import Templates
@@ -82,15 +84,28 @@ OF_A_RUN: dict[str, dict[str, Any]] = {
 }
 
 
+@functools.cache
+def of_inventory(path: Path) -> Cluster:
+    """The cluster of an example, which no case changes."""
+    return load(path)
+
+
+@functools.cache
+def of_playbook(path: Path, inventory: Path) -> Playbook:
+    """A shipped playbook for the cluster of an example, which no case changes: it takes ten times as long as a case."""
+    return load_playbook(path, of_inventory(inventory))
+
+
 @pytest.fixture(autouse=True)
-def one_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Templates) -> None:
-    """The playbook is the same in every case: its expressions are compiled once."""
-    monkeypatch.setattr("clusteradm.playbook.preview.Templates", lambda: compiler)
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Previews of the shipped playbooks take what has been read."""
 
+    def read(path: Path, cluster: Cluster, templates: Templates) -> Playbook:
+        if path.is_relative_to(shipped.PLAYBOOKS) and cluster is of_inventory(cluster.path):
+            return of_playbook(path, cluster.path)
+        return load_playbook(path, cluster, templates)
 
-@pytest.fixture(scope="module")
-def compiler() -> Templates:
-    return Templates()
+    monkeypatch.setattr("clusteradm.playbook.preview.load", read)
 
 
 def render(template: str, cluster: Cluster, host: Host) -> str:
@@ -109,7 +124,7 @@ def playbook_of(template: str) -> str:
 def rendered_in_a_run(template: str, cluster: Cluster, host: Host, said: dict[str, Any]) -> str:
     """The body that the run would send to the host, had its earlier tasks registered `said`."""
     templates = Templates()
-    playbook = load_playbook(shipped.PLAYBOOKS / playbook_of(template), cluster, templates)
+    playbook = of_playbook(shipped.PLAYBOOKS / playbook_of(template), cluster.path)
     dest = "/" + template.removesuffix(".j2").partition("/")[2]
     run_state = RunState(cluster.hosts.values())
     planner = Planner(playbook, run_state, templates, check=False, diff=False, limit=None)
@@ -141,7 +156,7 @@ def host_for(template: str, cluster: Cluster) -> Host:
 @pytest.mark.parametrize("inventory", INVENTORIES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_golden(template: str, inventory: Path) -> None:
-    cluster = load(inventory)
+    cluster = of_inventory(inventory)
     rendered = render(template, cluster, host_for(template, cluster))
     golden = GOLDEN / inventory.stem / template.removesuffix(".j2")
     if os.environ.get("CLUSTERADM_UPDATE_GOLDEN") == "1":
@@ -158,7 +173,7 @@ def test_every_template_has_its_golden_files_and_none_is_left_over() -> None:
 
 @pytest.mark.parametrize("template", OF_A_RUN)
 def test_the_others_are_not_shown_without_a_run(template: str) -> None:
-    cluster = load(INVENTORIES[0])
+    cluster = of_inventory(INVENTORIES[0])
     with pytest.raises(UsageError, match=r"only a run knows (the result of the task|the items of the task's loop)"):
         preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / playbook_of(template), cluster, cluster.head)
 
@@ -260,14 +275,14 @@ def test_a_missing_variable_is_named_with_template_and_line_and_where_to_set_it(
 
 @pytest.mark.parametrize("template", [name for name in TEMPLATES if name != "node/etc/apt/sources.list.j2"])
 def test_whoever_finds_the_file_on_a_node_reads_where_it_comes_from(template: str) -> None:
-    cluster = load(INVENTORIES[0])
+    cluster = of_inventory(INVENTORIES[0])
     writer = "clusteradm serve up" if template.endswith(OF_SERVING) else "clusteradm bootstrap"
     assert writer in render(template, cluster, host_for(template, cluster))
 
 
 @pytest.mark.parametrize("template", [name for name in TEMPLATES if "/bin/" in name])
 def test_programs_have_no_syntax_error(template: str) -> None:
-    cluster = load(INVENTORIES[0])
+    cluster = of_inventory(INVENTORIES[0])
     program = render(template, cluster, host_for(template, cluster))
     if program.startswith("#!/bin/sh\n"):
         subprocess.run(["sh", "-n"], input=program, text=True, check=True)

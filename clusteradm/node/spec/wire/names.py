@@ -26,6 +26,7 @@ REPOSITORY_LABEL = "repository-label"
 REPOSITORY_ROLLBACK = "repository-rollback"
 REPOSITORY_COPIES = "repository-copies"
 REPOSITORY_REMOVE = "repository-remove"
+MODEL_TIMES = "model-times"
 
 JOB_CREATE = "job-create"
 JOB_PART = "job-part"

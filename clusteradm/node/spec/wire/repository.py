@@ -152,3 +152,22 @@ class KeepCopies(Request[Copies]):
     models: Dict[str, str]
     others: bool = False
     do = names.REPOSITORY_COPIES
+
+
+@dataclass(eq=False, repr=False)
+class ModelTimes(Record):
+    """Milliseconds of one inference of each model, in the order of the request; fewer where one cannot be run, and
+    `refused` says why."""
+
+    milliseconds: Tuple[float, ...]
+    refused: Optional[str] = field(default=None, metadata=limits(most=2000))
+
+
+@dataclass(eq=False, repr=False)
+class TimeModels(Request[ModelTimes]):
+    """Ask what one inference takes of each of these models, which came as bodies (sha256) and are removed then, on the
+    CPU of this host."""
+
+    user: str
+    models: Tuple[str, ...] = field(metadata=limits("[0-9a-f]{64}"))
+    do = names.MODEL_TIMES
