@@ -36,6 +36,7 @@ COMMANDS = {
     "playbook": ("playbook", "show where the shipped playbooks are"),
     "template": ("template", "show a template as rendered for a host"),
     "lab": ("lab", "run a virtual cluster on this machine"),
+    "completion": ("completion", "write the script that completes commands in a shell"),
     "help": ("help", "show the help of a command"),
 }
 

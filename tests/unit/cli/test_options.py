@@ -189,6 +189,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "lab down": [("", answers("w1"))],
     "lab compile-model": [("m.tflite", answers("w1"))],
     "help": [("", answers("w1"))],
+    "completion": [("fish", answers("w1"))],
     "inventory init": [
         (
             "--head a=192.0.2.1 --compute b=192.0.2.2 --kind pc --cluster c --user u --key k -o {tmp}/new.yml",
