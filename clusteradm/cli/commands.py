@@ -15,6 +15,7 @@ COMMANDS = {
     "bootstrap": ("bootstrap", "make a cluster of the hosts in the inventory; idempotent"),
     "enroll": ("enroll", "verify host keys, install your SSH key, turn passwords off"),
     "health": ("health", "check every host and every TPU: state, cause, remedy"),
+    "top": ("top", "watch hosts, TPUs and jobs on one live screen"),
     "exporter": ("exporter", "export health metrics to Prometheus"),
     "deploy-model": ("deploy_model", "store a model on the cluster and verify it on every host"),
     "model": ("model", "convert and inspect model files, list the models on the cluster"),
