@@ -27,7 +27,7 @@ define install_debs
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit fuzz docs docs-tables docs-site bench down clean
+.PHONY: help install demo test lint unit fuzz docs docs-tables docs-site man bench down clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ docs: docs-tables ## write the generated tables and pictures of the documentatio
 
 docs-tables: $(VENV)/.tested ## write only the tables, from what the program itself goes by
 	$(BIN)/python docs/generate.py
+
+man: $(VENV)/.installed ## write the manual pages in build/man, from the command line's own parsers
+	$(BIN)/python docs/man.py build/man
 
 docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -15,6 +15,7 @@ COMMANDS = {
     "bootstrap": ("bootstrap", "make a cluster of the hosts in the inventory; idempotent"),
     "enroll": ("enroll", "verify host keys, install your SSH key, turn passwords off"),
     "health": ("health", "check every host and every TPU: state, cause, remedy"),
+    "top": ("top", "watch hosts, TPUs and jobs on one live screen"),
     "exporter": ("exporter", "export health metrics to Prometheus"),
     "deploy-model": ("deploy_model", "store a model on the cluster and verify it on every host"),
     "model": ("model", "convert and inspect model files, list the models on the cluster"),
@@ -36,6 +37,7 @@ COMMANDS = {
     "playbook": ("playbook", "show where the shipped playbooks are"),
     "template": ("template", "show a template as rendered for a host"),
     "lab": ("lab", "run a virtual cluster on this machine"),
+    "completion": ("completion", "write the script that completes commands in a shell"),
     "help": ("help", "show the help of a command"),
 }
 

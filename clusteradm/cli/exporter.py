@@ -16,8 +16,9 @@ from pathlib import Path
 
 from clusteradm import atomic
 from clusteradm.cli import context, next_step, show
-from clusteradm.cli.health import ask, judged, seconds
+from clusteradm.cli.health import seconds
 from clusteradm.cli.health_forms.prometheus import CONTENT_TYPE, prometheus
+from clusteradm.cli.measuring import measure
 from clusteradm.errors import ClusteradmError, UsageError
 
 EXAMPLES = """\
@@ -84,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     def take() -> str:
         # The inventory is read each time: a new host needs no restart.
         cluster = context.open_cluster(args)
-        return prometheus(judged(args, cluster, ask(args, cluster, password, again=True)))
+        with context.connect(args, cluster, password) as connections:
+            return prometheus(measure(args, connections, cluster))
 
     if args.textfile:
         write(Path(args.textfile), take())

@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "_ARGCOMPLETE" in os.environ and "COMP_LINE" in os.environ:
+        from clusteradm.cli import completers  # of use to a shell alone
+
+        completers.answer(os.environ["COMP_LINE"], int(os.environ.get("COMP_POINT", "0")))
     # Modules imported here live until the exit. Collecting them again and again took a quarter of the processor time of
     # a rerun that changes nothing.
     gc.disable()

@@ -21,7 +21,7 @@ _CONNECTING = (
 )
 _KNOWING = ("ssh", "discover")
 _LIMITED = (
-    *("bootstrap", "enroll", "exec", "push", "pull", "reboot", "poweroff", "health", "exporter", "infer"),
+    *("bootstrap", "enroll", "exec", "push", "pull", "reboot", "poweroff", "health", "top", "exporter", "infer"),
     *("deploy-model", "model verify"),
 )
 COMMANDS = {

@@ -6,7 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from clusteradm.cli.escape import visible
 from clusteradm.errors import UsageError
@@ -66,7 +66,12 @@ def _filled(paragraph: str, width: int) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser of the program, of a command or of a verb."""
+    """Parser of the program, of a command or of a verb.
+
+    `lenient`: words are missing as long as a shell completes them; nothing is refused then.
+    """
+
+    lenient: ClassVar[bool] = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, "formatter_class": Formatter, **options})
@@ -100,6 +105,8 @@ class Parser(argparse.ArgumentParser):
         An option that is not known is reported before an argument that is missing.
         """
         words = list(sys.argv[1:] if args is None else args)
+        if self.lenient:
+            return super().parse_known_args(words, namespace)
         if self.children and not words:
             self.print_help(sys.stderr)
             self.exit(USAGE_STATUS)

@@ -36,7 +36,7 @@ _MOST_ANNOUNCED = 1000
 _MOST_TEXT = 120  # characters of a model or banner
 _FORKS = 64
 _CONNECT_SECONDS = 1.0
-_KEY_SECONDS = 5.0
+_KEY_SECONDS = 20.0
 # The network of a board's USB gadget: the same on every board.
 _GADGET = ipaddress.IPv4Network("192.168.100.0/23")
 

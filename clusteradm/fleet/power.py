@@ -181,7 +181,7 @@ def _change(connections: Connections, host: Host, action: str, waits: Waits, say
     say(host.name, "rebooting" if action == REBOOT else "switching off")
     if action == POWEROFF:
         _await_off(connections, host, boot)
-        say(host.name, "off")
+        say(host.name, "does not answer any more")
     else:
         try:
             await_boot(connections, host, boot, waits.boot, time.sleep)

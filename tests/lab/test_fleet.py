@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,4 +88,7 @@ def test_boards_in_turns_and_one_that_does_not_come_back(boards: Cluster) -> Non
 
 def test_a_board_is_switched_off(boards: Cluster) -> None:
     boards.run("poweroff", "--limit", "w2", "--yes")
-    assert boards.lab.status()["nodes"]["w2"]["state"] != "running"
+    end = time.monotonic() + 60
+    while boards.lab.status()["nodes"]["w2"]["state"] == "running":
+        assert time.monotonic() < end
+        time.sleep(0.5)

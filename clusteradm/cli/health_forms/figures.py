@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from clusteradm.health import Survey
+from clusteradm.health import Survey, tpu
 from clusteradm.health.reading import Reading, as_number
+from clusteradm.health.tpu import facts
 from clusteradm.inventory import Cluster
+from clusteradm.node.spec.wire.job_requests import JobDetails
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ FAMILIES = {
     "host_info": Family("gauge", "The host's kernel and system; always 1.", ("host", "kernel", "os", "model")),
     "host_place": Family("gauge", "The host's rack and slot, by the inventory; always 1.", ("host", "rack", "slot")),
     "host_uptime_seconds": Family("gauge", "Time since the host started."),
+    "host_load": Family("gauge", "Load average of the host over one minute."),
+    "host_processors": Family("gauge", "Processors of the host."),
     "host_clock_skew_seconds": Family("gauge", "Offset of the host's clock from the admin's; positive if ahead."),
     "host_memory_total_bytes": Family("gauge", "Memory of the host."),
     "host_memory_available_bytes": Family("gauge", "Memory available to programs."),
@@ -49,9 +53,17 @@ FAMILIES = {
     "tpu_trip_point_celsius": Family(
         "gauge", "Temperature above which the driver slows the TPU down, by number.", ("host", "tpu", "point")
     ),
+    "tpu_clock_hertz": Family("gauge", "Clock of the TPU, as its driver sets it by the temperature.", ("host", "tpu")),
     "tpu_owned": Family("gauge", "1 if a process has the TPU open.", ("host", "tpu")),
     "tpu_interrupts_total": Family("counter", "Interrupts of the TPU since its driver was loaded.", ("host", "tpu")),
+    # Of the running jobs; a rank without a TPU has tpu="cpu".
+    "job_inputs": Family("gauge", "Inputs of a running job.", ("job", "model")),
+    "job_inputs_done": Family("gauge", "Inputs of a running job that have a result.", ("job", "model")),
+    "rank_images_total": Family("counter", "Inputs that a rank has processed in this attempt.", ("job", "host", "tpu")),
+    "rank_seconds_total": Family("counter", "Working time of a rank in this attempt.", ("job", "host", "tpu")),
+    "rank_busy_seconds_total": Family("counter", "Time of that in which its TPU computed.", ("job", "host", "tpu")),
 }
+CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -96,14 +108,19 @@ def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
                 yield Figure("host_temperature_celsius", {**host, "zone": zone.text("type") or ""}, millidegrees / 1000)
         for device in document.part("tpu").parts("apex"):
             yield from _tpu(name, device)
+        for address, about in facts.read(raw).devices.items():
+            if (megahertz := tpu.clock(about)) is not None:
+                yield Figure("tpu_clock_hertz", {**host, "tpu": address}, megahertz * 1e6)
 
 
 def _host(document: Reading) -> Iterator[tuple[str, float | None]]:
-    clock, system, machine, tpu = (document.part(name) for name in ("clock", "system", "machine", "tpu"))
+    clock, system, machine, edge = (document.part(name) for name in ("clock", "system", "machine", "tpu"))
     head, use = document.part("links").part("head"), document.part("share").part("use")
-    units, cards, reboot = system.values("failed_units"), tpu.values("pci"), machine.boolean("reboot")
+    units, cards, reboot = system.values("failed_units"), edge.values("pci"), machine.boolean("reboot")
     milliseconds = head.number("milliseconds")
     yield "host_uptime_seconds", system.number("uptime")
+    yield "host_load", system.number("load")
+    yield "host_processors", system.number("processors")
     yield "host_clock_skew_seconds", clock.number("skew")
     yield "host_memory_total_bytes", system.number("memory_total")
     yield "host_memory_available_bytes", system.number("memory_available")
@@ -137,3 +154,19 @@ def _tpu(host: str, device: Reading) -> Iterator[Figure]:
     counts = [as_number(line.partition(":")[2]) for line in (device.text("interrupt_counts") or "").splitlines()]
     if counts and None not in counts:
         yield Figure("tpu_interrupts_total", labels, sum(count for count in counts if count is not None))
+
+
+def of_jobs(jobs: Iterable[JobDetails]) -> Iterator[Figure]:
+    """Figures of running jobs and of their ranks."""
+    for details in jobs:
+        status, progress, job = details.status, details.progress, details.spec.job
+        labels = {"job": job, "model": f"{details.spec.model.name}:{details.spec.model.version}"}
+        yield Figure("job_inputs", labels, status.total)
+        if progress is None:
+            continue
+        yield Figure("job_inputs_done", labels, progress.done)
+        for rank in progress.ranks:
+            place = {"job": job, "host": rank.host, "tpu": rank.pci_address or CPU}
+            yield Figure("rank_images_total", place, rank.images)
+            yield Figure("rank_seconds_total", place, rank.seconds)
+            yield Figure("rank_busy_seconds_total", place, rank.busy)

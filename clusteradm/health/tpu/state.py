@@ -329,6 +329,14 @@ def _hot(case: _Case) -> Finding | None:
     return case.warning("THROTTLED", f"{cause}: it runs at {CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
 
 
+def clock(device: Device) -> float | None:
+    """Its clock in MHz, as the driver sets it at the trip points; None where that is not known, or it does not."""
+    temperature = device.temperature
+    if not device.poll_interval or not device.trips or temperature is None or temperature <= WEDGED_MILLIDEGREES:
+        return None
+    return CLOCKS_MHZ[_step(device)]
+
+
 def _step(device: Device) -> int:
     """Number of trip points that its temperature has reached."""
     temperature = device.temperature
@@ -366,8 +374,8 @@ def _detail(case: _Case) -> str:
     parts.append("temperature n/a" if temperature is None else f"{temperature / 1000:.1f} °C")
     if device.poll_interval == 0:
         parts.append("does not throttle (temp_poll_interval 0)")
-    elif device.poll_interval and device.trips and temperature is not None and temperature > WEDGED_MILLIDEGREES:
-        parts.append(f"{CLOCKS_MHZ[_step(device)]:g} MHz")
+    elif (megahertz := clock(device)) is not None:
+        parts.append(f"{megahertz:g} MHz")
     if device.unique_id:
         parts.append(f"id {device.unique_id}")
     if facts.untried and not device.owned:

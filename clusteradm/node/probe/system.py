@@ -26,6 +26,8 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "model": (read(root, "proc/device-tree/model") or "").rstrip("\0") or None,
         "machine_id": read(root, "etc/machine-id"),
         "uptime": uptime(root),
+        "load": load(root),
+        "processors": os.cpu_count(),
         "memory_total": memory.get("MemTotal"),
         "memory_available": memory.get("MemAvailable"),
         "tmp": attempt(options["user"], _TMP_SECONDS, write_to_tmp) if options.get("user") else None,
@@ -63,6 +65,15 @@ def uptime(root: str) -> Optional[float]:
     except (IndexError, ValueError):
         return None
     return seconds if math.isfinite(seconds) else None
+
+
+def load(root: str) -> Optional[float]:
+    """The load average over one minute, from /proc/loadavg."""
+    try:
+        average = float((read(root, "proc/loadavg") or "").split()[0])
+    except (IndexError, ValueError):
+        return None
+    return average if math.isfinite(average) else None
 
 
 def shared(options: Dict[str, Any]) -> List[str]:

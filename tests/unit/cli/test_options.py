@@ -22,6 +22,8 @@ from clusteradm.lab import digits
 from clusteradm.testing import FakeConnections, FakeHosts
 from clusteradm.transport import Limits, Outcome
 
+from .test_top import JOB, job
+
 PLAYBOOK = """\
 - hosts: all
   gather_facts: false
@@ -116,6 +118,12 @@ def answers(name: str, *requests: str, reply: Any = None) -> Prepare:
     return prepare
 
 
+def measured(hosts: FakeHosts) -> None:
+    answers("head", "probe", reply={"document": {}})(hosts)
+    answers("head", "job-list", reply={"jobs": [{"job": JOB, "state": "running"}]})(hosts)
+    answers("head", "job-show", reply=job(100, 1.0, 2.0))(hosts)
+
+
 def together(*steps: Prepare) -> Prepare:
     def prepare(hosts: FakeHosts) -> None:
         for step in steps:
@@ -146,6 +154,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("--limit w1 --fix --save {tmp}/saved --html {tmp}/page", together(playbook_breaks, answers("w1", "hello"))),
         ("--limit w1 --format nagios", answers("w1", "hello")),
     ],
+    "top": [("--limit head --once --sort load --only busy --interval 0.1", measured)],
     "exporter": [
         ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
         ("--listen 192.0.2.1:1", answers("w1")),
@@ -195,6 +204,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "lab down": [("", answers("w1"))],
     "lab compile-model": [("m.tflite", answers("w1"))],
     "help": [("", answers("w1"))],
+    "completion": [("fish", answers("w1"))],
     "inventory init": [
         (
             "--head a=192.0.2.1 --compute b=192.0.2.2 --kind pc --cluster c --user u --key k -o {tmp}/new.yml",

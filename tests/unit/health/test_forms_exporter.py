@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from clusteradm.cli import exporter
+from clusteradm.cli import exporter, measuring
 from clusteradm.cli.exporter import Cache
 from clusteradm.cli.main import main
 from clusteradm.errors import ClusteradmError, UsageError
@@ -143,7 +143,8 @@ def test_a_port_that_is_taken() -> None:
 
 
 def test_textfile(cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "ask", lambda *arguments, **options: survey)
+    monkeypatch.setattr(measuring.health, "collect", lambda *arguments, **options: survey)
+    monkeypatch.setattr(measuring, "running", lambda jobs: [])
     path = tmp_path / "clusteradm.prom"
     path.write_text("old")
     survey.documents["c"]["runtime"]["mpi4py"] = None
