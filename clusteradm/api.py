@@ -254,6 +254,7 @@ class Cluster:
         ranks: int | None = None,
         top: int | None = None,
         threshold: float | None = None,
+        task: str | None = None,
         cpu: bool = False,
         output: StrPath | None = None,
         progress: Callable[[int, int], None] = lambda sent, total: None,
@@ -263,7 +264,8 @@ class Cluster:
 
         `inputs`: files and folders, or head:PATH. `version`: the latest by default. `limit`, `ranks`, `cpu`: where it
         runs. `top`: classes of a result, 0 for whole outputs; by default 5 of a classifier. `threshold`: the least
-        score of a class, if not as the model was deployed. `output`: a file for the results, with large tensors
+        score of an answer, and `task`: classifier, detector, segmentation, pose, embedding or raw, if not as the model
+        was deployed. `output`: a file for the results, with large tensors
         beside it. `progress`: gets bytes sent and bytes in all; `on_update`: gets every change of the job.
 
         Raises UsageError for inputs or a model that cannot be, HostFailed for a job that failed, HostUnreachable for a
@@ -274,9 +276,19 @@ class Cluster:
 
         into = None if output is None else writable(Path(output))
         found = resolve([os.fspath(each) for each in inputs])
-        plan = Plan.make(self._connections, model, version, limit=limit, ranks=ranks, cpu=cpu, threshold=threshold)
+        plan = Plan.make(
+            self._connections,
+            model,
+            version,
+            limit=limit,
+            ranks=ranks,
+            cpu=cpu,
+            threshold=threshold,
+            task=task,
+            top=top,
+        )
         jobs = Jobs(self._connections, self.inventory)
-        job, _ = jobs.submit(found, plan, top=plan.top(top), progress=progress)
+        job, _ = jobs.submit(found, plan, top=plan.top, progress=progress)
         try:
             status = None
             for update in jobs.follow(job):

@@ -20,7 +20,6 @@ from clusteradm.fleet.deployment import Deployment, deploy
 from clusteradm.models import Stored, Upload, advice, prepare
 from clusteradm.models.reference import check_version
 from clusteradm.models.source import Source
-from clusteradm.node.spec.wire.manifest import TASKS
 from clusteradm.node.spec.wire.versions import MOST_VERSION
 
 EXAMPLES = """\
@@ -64,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sha256", metavar="HEX", help="what the file must have; an address is taken with it alone")
     parser.add_argument("--labels", metavar="FILE", type=Path, help="label file, one class per line")
     parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
-    parser.add_argument("--task", choices=TASKS, help="what it is made for (default: what it seems)")
+    feed_options.add_task(parser)
     feed_options.add_arguments(parser)
+    feed_options.add_fit(parser)
     feed_options.add_threshold(parser)
     add_connection_arguments(parser)
 
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         mean=mean,
         std=std,
         layout=layout,
+        fit=args.fit,
         task=args.task,
         threshold=args.threshold,
         called=source.called,

@@ -6,8 +6,15 @@ import argparse
 import math
 
 from clusteradm.models import advice
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, FITS, RAW, SEGMENTATION, TASKS
 
 _CHANNELS = (1, 3, 4)
+_VERBS = {
+    "classify": CLASSIFIER,
+    "detect": DETECTOR,
+    "segment": SEGMENTATION,
+    "embed": EMBEDDING,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +28,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=("nhwc", "nchw"), help="where the model has the channels of a picture")
 
 
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Add --fit."""
+    parser.add_argument(
+        "--fit",
+        choices=FITS,
+        help="how a picture gets the size of the input: stretched (default), with black right of it or below, or in "
+        "the middle of grey (default of YOLO)",
+    )
+
+
+def add_task(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
+    """Add --task. `raw`: whether it may be no task at all."""
+    words = (*TASKS, *((RAW,) if raw else ()))
+    parser.add_argument(
+        "--task",
+        type=_task,
+        choices=words,
+        metavar="TASK",
+        help=f"what it is made for: {', '.join(words)} (default: "
+        + ("as it was deployed)" if raw else "what it seems)"),
+    )
+
+
 def add_threshold(parser: argparse.ArgumentParser) -> None:
     """Add --threshold."""
     parser.add_argument("--threshold", type=_number, metavar="T", help="leave out answers with a lower score: 0.4")
@@ -31,6 +61,11 @@ def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ..
     mean, std = args.mean or (), args.std or ()
     advice.check_numbers(mean, std)
     return mean, std, args.layout
+
+
+def _task(text: str) -> str:
+    """The task; its verb is taken as well."""
+    return _VERBS.get(text, text)
 
 
 def _number(text: str) -> float:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from clusteradm.cli import feed_options, next_step, show
+from clusteradm.cli import feed_options, infer_output, next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
@@ -25,7 +25,7 @@ from clusteradm.models import Reference
 from clusteradm.models.reference import check_version
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
-from clusteradm.node.spec.wire.manifest import Feed
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW, Feed
 from clusteradm.node.spec.wire.result import Result
 from clusteradm.node.spec.wire.versions import LATEST
 from clusteradm.transport import Connections
@@ -62,7 +62,21 @@ exit status:
 _MOST_WARNINGS = 10  # of one kind
 _MOST_SHOWN = 3  # failed inputs
 # Options that say how a job is to be started.
-_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "threshold", "limit", "detach")
+_OF_A_NEW_JOB = (
+    "model",
+    "version",
+    "task",
+    "top",
+    "ranks",
+    "cpu",
+    "mean",
+    "std",
+    "layout",
+    "fit",
+    "threshold",
+    "limit",
+    "detach",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
+    feed_options.add_task(parser, raw=True)
     feed_options.add_arguments(parser)
+    feed_options.add_fit(parser)
     feed_options.add_threshold(parser)
+    infer_output.add_arguments(parser)
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
@@ -88,24 +105,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run a job, or follow one; 0 once every input has a result, 3 where some have an error."""
-    inputs = _check(args)
+    asked, inputs = infer_output.wanted(args, _check(args))
     known = truth.read(args.truth) if args.truth else None
     output = None if args.output in (None, "-") else writable(Path(args.output))
     cluster = open_cluster(args)
     with connect(args, cluster) as connections:
         jobs = Jobs(connections, cluster)
         connections.open([cluster.head])
-        job = _submit(args, connections, jobs, inputs) if inputs else args.attach
+        job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)
         status = _follow(args, jobs, job)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
+            task = _task(status)
+            asked.check(task)
             accuracy = truth.score(results.lines(), known, status.top) if known else None
             if known and accuracy is None:
                 show.message("warning: the truth names none of the inputs: no accuracy")
-            _deliver(args, jobs, results, output)
+            _deliver(args, jobs, results, output, asked, task)
+            infer_output.draw(asked, jobs, results)
+            ranked = infer_output.ranking(asked, results)
             failures = results.failures(_MOST_SHOWN)
             _warn_of_clipped(results)
             # They go nowhere else.
@@ -115,12 +136,22 @@ def run(args: argparse.Namespace) -> int:
         show.message(_summary(failures, report))
     if args.json:
         body = {**report.to_json(), "output": str(output) if output else None, "results": lines}
+        if args.similar:
+            body["similar"] = [vars(one) for one in ranked]
         show.json_document("infer", body)
     else:
-        print_report(report, show.stderr if output is None else show.stdout)
+        console = show.stderr if output is None else show.stdout
+        print_report(report, console)
+        infer_output.print_ranking(ranked, console)
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
     return HostFailed.exit_code if report.errors else 0
+
+
+def _task(status: Status) -> str:
+    """What the results of a job are of; a job of an earlier program says it by its number of classes alone."""
+    said = status.model.task if status.model else None
+    return said or (CLASSIFIER if status.top else RAW)
 
 
 def _leave(args: argparse.Namespace, job: str) -> int:
@@ -175,10 +206,16 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     return inputs
 
 
-def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inputs: LocalInputs | HeadInputs) -> str:
+def _submit(
+    args: argparse.Namespace,
+    connections: Connections,
+    jobs: Jobs,
+    inputs: LocalInputs | HeadInputs,
+    asked: infer_output.Wanted,
+) -> str:
     """Start the job; its id."""
     mean, std, layout = feed_options.values(args)
-    feed = Feed(mean, std, layout, "user") if std or layout else None
+    feed = Feed(mean, std, layout, "user", fit=args.fit) if std or layout or args.fit else None
     plan = Plan.make(
         connections,
         args.model,
@@ -188,13 +225,20 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
         cpu=args.cpu,
         feed=feed,
         threshold=args.threshold,
+        task=args.task,
+        top=args.top,
     )
+    if args.truth and plan.model.task != CLASSIFIER:
+        raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
+    asked.check(plan.model.task)
+    for note in plan.notes:
+        show.message(f"warning: {note}")
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in plan.slots.left_out:
         show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(inputs, plan, top=plan.top(args.top), progress=progress)
+        job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
@@ -240,14 +284,25 @@ def _detached() -> bool:
         return False
 
 
-def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Path | None) -> None:
+def _deliver(
+    args: argparse.Namespace,
+    jobs: Jobs,
+    results: Results,
+    output: Path | None,
+    asked: infer_output.Wanted,
+    task: str,
+) -> None:
     """Write the results, and the large tensors beside them, where the options say."""
     if output is not None:
-        results.save(output, lambda name, file: jobs.fetch(results.job, name, file))
+        results.save(
+            output,
+            lambda name, file: jobs.fetch(results.job, name, file),
+            lambda file: asked.write(results, task, file),
+        )
         return
     if not args.json:
         stream = show.data_stream()
-        results.copy(stream)
+        asked.write(results, task, stream)
         stream.flush()
     large = results.tensor_files()
     if large:

@@ -30,6 +30,16 @@ def transfer(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda sent, total: progress.update(task, completed=sent, total=total)
 
 
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for things on a terminal, nothing elsewhere: call it with how many are done, and how many in all."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    progress = Progress(*columns, console=show.stderr, disable=True)
+    with Display(show.stderr, progress.get_renderable):
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 class Rates:
     """Images/s of each host since the update before."""
 

@@ -8,22 +8,24 @@ from clusteradm.errors import UsageError
 from clusteradm.jobs import slots
 from clusteradm.jobs.slots import Slots
 from clusteradm.models import Reference, Repository, Stored, advice
+from clusteradm.node.spec import reading
 from clusteradm.node.spec.wire.job import ModelFile
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, MODEL, Feed, Manifest
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, MODEL, RAW, Feed, Manifest
 from clusteradm.transport import Connections
 
-_TOP = 5  # classes of a classifier's result
+TOP = 5  # classes of a classifier's result
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot; `task`: the model's,
-    where it is known."""
+    """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot; `top`: classes of a
+    result, 0 where the model is read as no classifier; `notes`: what the user should know of how it is read."""
 
     model: ModelFile
     slots: Slots
     most: int | None
-    task: str | None = None
+    top: int = TOP
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def make(
@@ -37,9 +39,12 @@ class Plan:
         cpu: bool = False,
         feed: Feed | None = None,
         threshold: float | None = None,
+        task: str | None = None,
+        top: int | None = None,
     ) -> Plan:
         """Find the model, and the slots for it. `model`: NAME, NAME:VERSION or NAME@LABEL; `version`: of a NAME alone;
-        `limit`: a pattern of hosts; `feed`, `threshold`: where not as the model was deployed.
+        `limit`: a pattern of hosts; `feed`, `threshold`, `task`: where not as the model was deployed, the task one of
+        TASKS of node/spec/wire/manifest.py or RAW; `top`: classes of a classifier's result, 0 for RAW.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
@@ -57,14 +62,11 @@ class Plan:
             advice.check_feed(form)
         if threshold is None:
             threshold = manifest.threshold
-        file = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, form, threshold)
-        return cls(file, slots.find(connections, hosts, cpu=cpu), ranks, manifest.task)
-
-    def top(self, wanted: int | None) -> int:
-        """Classes of a result, where it is the model's whole outputs 0. `wanted`: by the user, None for the usual."""
-        if wanted is not None:
-            return wanted
-        return _TOP if self.task in (None, CLASSIFIER) else 0
+        kind, notes = _task(manifest, form.feed, task, top)
+        path = f"{stored.path}/{MODEL}"
+        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind)
+        classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
+        return cls(file, slots.find(connections, hosts, cpu=cpu), ranks, classes, notes)
 
     @property
     def ranks(self) -> int:
@@ -76,6 +78,28 @@ class Plan:
         self.slots.check()
         if self.most is not None and self.most > self.slots.count:
             raise UsageError(f"--ranks {self.most}: only {self.slots.count} are healthy and free")
+
+
+def _task(manifest: Manifest, feed: Feed | None, wanted: str | None, top: int | None) -> tuple[str, tuple[str, ...]]:
+    """What the outputs are read as, and what is to be said of it. Raises UsageError where they cannot be what the user
+    says."""
+    if top == 0:
+        return RAW, ()
+    if top is not None:
+        if wanted not in (None, CLASSIFIER):
+            raise UsageError(f"--top is of a classifier's result, and --task says {wanted}")
+        wanted = CLASSIFIER
+    kind = wanted or manifest.task
+    outputs = [reading.Output(tensor.name, tensor.shape, tensor.dtype) for tensor in manifest.outputs]
+    try:
+        return reading.find(kind, manifest.inputs[0].shape, outputs, feed).task, ()
+    except reading.NoReading as error:
+        if kind == DETECTOR and not all(tensor.shape for tensor in manifest.outputs):
+            return DETECTOR, ()  # the operator gives its outputs their shapes when it runs
+        if wanted is None:
+            return RAW, (f"the results are whole tensors: {error}",)
+        option = "--top" if top is not None else f"--task {wanted}"
+        raise UsageError(f"{option}: {error}", next_step="leave it out; --task raw gives the whole outputs") from None
 
 
 def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool) -> None:

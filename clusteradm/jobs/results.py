@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from clusteradm import atomic
 from clusteradm.errors import HostFailed, UsageError
+from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.job_names import OUTPUTS
 from clusteradm.node.spec.wire.result import Result
@@ -59,7 +60,8 @@ class Results:
         for number, line in self._numbered():
             if b'"file"' not in line:
                 continue  # nearly every line: decoding them all would cost more than to copy them
-            for tensor in self._decoded(number, line).outputs:
+            result = self._decoded(number, line)
+            for tensor in (*result.outputs, *((result.map,) if result.map else ())):
                 if tensor.file is not None:
                     if not tensor.file.startswith(folder):
                         raise self._damaged(number, f"{tensor.file} is a file of another job")
@@ -79,10 +81,16 @@ class Results:
         self._file.seek(0)
         shutil.copyfileobj(self._file, into)
 
-    def save(self, output: Path, fetch: Callable[[str, BinaryIO], None]) -> None:
+    def save(
+        self,
+        output: Path,
+        fetch: Callable[[str, BinaryIO], None],
+        write: Callable[[BinaryIO], None] | None = None,
+    ) -> None:
         """Write the results to `output` and the large tensors below its folder, each file whole or not at all.
 
-        `fetch` copies a file of the job. Raises HostFailed; UsageError where something else has the folder's name.
+        `fetch` copies a file of the job; `write` writes the results where not as they are. Raises HostFailed;
+        UsageError where something else has the folder's name.
         """
         names = self.tensor_files()
         folder = output.parent / (OUTPUTS % self.job)
@@ -97,7 +105,7 @@ class Results:
             with atomic.replacing(path) as file:
                 fetch(name, file)
         with atomic.replacing(output) as file:
-            self.copy(file)
+            (write or self.copy)(file)
 
     def _numbered(self) -> Iterator[tuple[int, bytes]]:
         self._file.seek(0)
@@ -105,7 +113,9 @@ class Results:
 
     def _decoded(self, number: int, line: bytes) -> Result:
         try:
-            return decode(Result, loads(line))
+            result = decode(Result, loads(line))
+            answers.check(vars(result))
+            return result
         except WireError as error:
             raise self._damaged(number, str(error)) from None
 

@@ -71,7 +71,9 @@ def check(model: Model, where: str) -> None:
             )
 
 
-def feed(model: Model, mean: tuple[float, ...], std: tuple[float, ...], layout: str | None) -> Feed | None:
+def feed(
+    model: Model, mean: tuple[float, ...], std: tuple[float, ...], layout: str | None, fit: str | None = None
+) -> Feed | None:
     """How the model's pictures are fed: by what the user says, else by its metadata; None where neither says anything.
 
     Raises UsageError for options that its input cannot have.
@@ -79,14 +81,15 @@ def feed(model: Model, mean: tuple[float, ...], std: tuple[float, ...], layout: 
     check_numbers(mean, std)
     about = model.metadata
     # What the user says of pictures says that it takes some.
-    pictures = None if about is None or about.content is None or std or layout else about.content != OTHER
+    said = bool(std or layout or fit)
+    pictures = None if about is None or about.content is None or said else about.content != OTHER
     if std:
-        found = Feed(mean, std, layout, "user", pictures)
+        found = Feed(mean, std, layout, "user", pictures, fit)
     elif about is not None and about.std and max(len(about.mean), len(about.std)) <= max(feeding.CHANNELS):
-        found = Feed(about.mean, about.std, layout, METADATA, pictures)
+        found = Feed(about.mean, about.std, layout, METADATA, pictures, fit)
     else:
-        found = Feed((), (), layout, "", pictures)
-    if std or layout:
+        found = Feed((), (), layout, "", pictures, fit)
+    if said:
         check_feed(form(model.inputs[0], found))
     elif found.std and found.pictures is not False:
         try:
@@ -110,15 +113,15 @@ def overridden(deployed: Feed | None, feed: Feed) -> Feed:
     """How pictures are fed to a job that was given `feed`: the rest as the model was deployed."""
     before = deployed or Feed()
     normal = feed if feed.std else before
-    return Feed(normal.mean, normal.std, feed.layout or before.layout, normal.source)
+    return Feed(normal.mean, normal.std, feed.layout or before.layout, normal.source, fit=feed.fit or before.fit)
 
 
 def check_feed(input_form: InputForm) -> None:
-    """Raise UsageError where a mean, a deviation or a layout that the user gave is not one of the input's."""
+    """Raise UsageError where a mean, a deviation, a layout or a fit that the user gave is not one of the input's."""
     try:
         feeding.rule(input_form)
     except feeding.NoRule as error:
-        raise UsageError(f"--mean, --std and --layout do not fit the model: {error}") from None
+        raise UsageError(f"--mean, --std, --layout and --fit do not fit the model: {error}") from None
 
 
 def form(tensor: Tensor, how: Feed | None) -> InputForm:

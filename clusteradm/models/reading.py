@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from clusteradm.errors import UsageError
 from clusteradm.models.inspection.task import Task
 from clusteradm.models.tflite.model import Model
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, EMBEDDING, SEGMENTATION, TASKS
+from clusteradm.node.spec import reading
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, EMBEDDING, SEGMENTATION, TASKS, Feed
 
 
 def task_problems(model: Model, task: Task, seen: Task) -> Iterator[str]:
@@ -21,6 +22,16 @@ def task_problems(model: Model, task: Task, seen: Task) -> Iterator[str]:
         )
     if task.kind != seen.kind and seen.kind in TASKS:
         yield f"--task {task.kind}: it looks like a {seen.kind}, as {seen.why}"
+
+
+def reading_problems(model: Model, task: str | None, feed: Feed | None) -> Iterator[str]:
+    """Why the outputs cannot be read as the task says."""
+    outputs = [reading.Output(tensor.name, tensor.shape, tensor.dtype) for tensor in model.outputs]
+    if len(model.inputs) == 1 and all(tensor.shape for tensor in model.outputs):
+        try:
+            reading.find(task, model.inputs[0].shape, outputs, feed)
+        except reading.NoReading as error:
+            yield f"infer gives its whole outputs: {error}"
 
 
 def check_threshold(model: Model, task: str, threshold: float | None) -> None:

@@ -34,6 +34,7 @@ class Step:
     outputs: tuple[int, ...]
     version: int = 1
     options: tuple[str, Any] | None = None
+    custom: bytes = b""  # options of a custom one
 
 
 def build(
@@ -78,6 +79,8 @@ def build(
         if step.options:
             operation.builtinOptionsType = getattr(schema.BuiltinOptions, step.options[0])
             operation.builtinOptions = step.options[1]
+        if step.custom:
+            operation.customOptions = np.frombuffer(step.custom, np.uint8)
         model.operatorCodes.append(code)
         graph.operators.append(operation)
     graph.inputs, graph.outputs = list(inputs), [number % len(tensors) for number in outputs]

@@ -14,17 +14,20 @@ from typing import Any, Dict, List, Optional
 
 from clusteradm.node.edgetpu.engine import Engine, read_model
 from clusteradm.node.edgetpu.library import TpuError
-from clusteradm.node.edgetpu.tensors import Postprocessor, Preprocessor
+from clusteradm.node.edgetpu.tasks import Reader
+from clusteradm.node.edgetpu.tensors import Preprocessor
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.feeder import Feeder
 from clusteradm.node.job.inference import Answer, Inference
+from clusteradm.node.job.outputs import Outputs
 from clusteradm.node.job.pipe import Pipe
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.job import Assignment
+from clusteradm.node.spec.wire.manifest import RAW
 
 # Decoding gains from up to three threads (measured, 224 and 640 pixel JPEGs), and loses from more than the cores.
 MOST_THREADS = 3
@@ -38,12 +41,18 @@ class Worker:
         """`events`: what rank 0 sends; what the inference thread makes of it comes to it, too."""
         self._link, self._pulse, self._events = link, pulse, events
         cores = len(os.sched_getaffinity(0))
-        model = read_model(mine.model.path, mine.model.sha256)
-        self.engine = Engine(model, mine.place.pci_address, max(1, cores // mine.here))
-        feed = Preprocessor(self.engine.input, mine.model.input.feed)
-        folder = mine.folder
-        outputs = os.path.join(folder, files.outputs(folder))
-        self._answers = Postprocessor(self.engine.outputs, mine.top, outputs, mine.model.threshold)
+        model, folder = mine.model, mine.folder
+        self.engine = Engine(read_model(model.path, model.sha256), mine.place.pci_address, max(1, cores // mine.here))
+        self._reader = Reader(
+            self.engine.outputs,
+            self.engine.input,
+            model.task or (None if mine.top else RAW),
+            threshold=model.threshold,
+            top=mine.top,
+            feed=model.input.feed,
+        )
+        feed = Preprocessor(self.engine.input, model.input.feed, self._reader.fit)
+        self._outputs = Outputs(os.path.join(folder, files.outputs(folder)))
         pulse.load(self.engine.load_seconds)
         self.pace = 0.0  # of one inference, where one was tried
         if mine.warm_up:
@@ -99,9 +108,10 @@ class Worker:
         if answer.outputs is None:
             return {"i": item.input, "error": answer.error}
         try:
-            result = self._answers.result(item.input, answer.outputs)
+            read = self._reader.short(answer.outputs, item.size, self._outputs.keep(item.input))
         except (TypeError, ValueError, OverflowError) as error:
             return {"i": item.input, "error": "its result cannot be written: %s" % " ".join(str(error).split())[:300]}
+        result: Dict[str, Any] = {"i": item.input, **read}
         if item.clipped:
             result["clipped"] = round(item.clipped, 6)
         return result
@@ -126,6 +136,8 @@ def work(link: Pipe, pulse: Optional[Pulse] = None) -> None:
     events: "SimpleQueue[Any]" = SimpleQueue()
     threading.Thread(target=_listen, args=(link, events), name="messages", daemon=True).start()
     first = events.get()
+    if isinstance(first, BaseException):
+        raise first
     if first.tag == channels.STOP:
         return
     mine = decode(Assignment, first.body)

@@ -23,7 +23,7 @@ MODEL = str(Path(digits.__file__).with_name("digits.tflite"))
         (["--mean", "nan", "--std", "1"], "'nan' is not one number"),
         (["--mean", "x", "--std", "1"], "'x' is not one number"),
         (["--mean", "1,2,3", "--std", "1"], "a mean and a deviation for 3 channels; its pictures have 1"),
-        (["--layout", "nchw"], "--mean, --std and --layout do not fit the model"),
+        (["--layout", "nchw"], "--mean, --std, --layout and --fit do not fit the model"),
         (["--layout", "up"], "invalid choice"),
     ],
 )

@@ -49,7 +49,7 @@ MANIFEST = {
     "labels": None,
     "labels_sha256": None,
     "inputs": [TENSOR],
-    "outputs": [TENSOR],
+    "outputs": [{**TENSOR, "shape": [1, 4]}],
     "tpu_operations": 0,
     "cpu_operations": {},
     "min_runtime": None,

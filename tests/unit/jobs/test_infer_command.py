@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from clusteradm.cli import infer as command
+from clusteradm.cli import infer_output
 from clusteradm.cli.main import main
-from clusteradm.jobs import resolve
+from clusteradm.errors import UsageError
+from clusteradm.jobs import LocalInputs, Results, resolve
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Status
 
 MODEL = ModelFile("m", 1, __file__, "0", InputForm("uint8", (1, 2, 2, 1)))
@@ -76,3 +83,58 @@ def test_a_name_that_is_not_utf_8_is_in_the_results_as_ascii(attach: Any, capsys
     named = {**GOOD, "input": "caf\\udce9.png"}
     assert attach([named], "--json") == 0
     assert json.loads(capsys.readouterr().out)["results"] == [named]
+
+
+def test_results_in_another_format(attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert attach([GOOD, bad(1)], "--format", "csv") == 3
+    assert capsys.readouterr().out.splitlines() == [
+        "input,index,error,class,label,score",
+        "0.png,0,,3,,0.5",
+        "1.png,1,not a picture that can be read: 1,,,",
+    ]
+    assert attach([GOOD], "--format", "npy", "--output", str(tmp_path / "r.npy")) == 0
+    assert np.load(tmp_path / "r.npy")["class"].tolist() == [3]
+    assert attach([GOOD], "--format", "csv", "--output", str(tmp_path / "r.csv"), "--json") == 0
+    assert (tmp_path / "r.csv").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "npy"], "--format npy is written to a file"),
+        (["--format", "csv", "--json"], "--format csv is written to a file"),
+        (["--annotate", "a"], "--annotate takes a new job's inputs"),
+        (["--similar", "a"], "--similar takes a new job's inputs"),
+    ],
+)
+def test_what_cannot_be_made_of_results_ends_before_the_work(
+    attach: Any, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert attach([GOOD], *words) == 2
+    shown = capsys.readouterr()
+    assert said in " ".join(shown.err.split()) and shown.out == ""
+
+
+def test_pictures_are_drawn_and_inputs_ranked(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 20)).save(tmp_path / "photos" / f"{name}.png")
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    args = parser.parse_args(["--annotate", "out/drawn", "--similar", "photos/b.png", "photos"])
+    asked, inputs = infer_output.wanted(args, resolve(args.inputs))
+    assert isinstance(inputs, LocalInputs) and asked.query == "b.png"
+    text = "".join(
+        json.dumps({"input": name, "index": n, "size": [40, 20], "objects": [], "embedding": [n, 1]}) + "\n"
+        for n, name in enumerate(("a.png", "b.png"))
+    )
+    results = Results("20260101-000000-abcdef", "head", io.BytesIO(text.encode()))
+    infer_output.draw(asked, place.jobs, results)
+    assert sorted(path.name for path in (tmp_path / "out" / "drawn").iterdir()) == ["000000-a.jpg", "000001-b.jpg"]
+    shown = io.StringIO()
+    infer_output.print_ranking(infer_output.ranking(asked, results), Console(file=shown))
+    assert ["0.7071", "a.png"] in [line.split() for line in shown.getvalue().splitlines()]
+    for task, said in (("detector", "--similar compares embeddings"), ("embedding", "--annotate draws")):
+        with pytest.raises(UsageError, match=said):
+            asked.check(task)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import clusteradm
+from clusteradm.errors import UsageError
 from clusteradm.jobs import Plan
 from clusteradm.node.spec.wire.manifest import TASKS
 from clusteradm.testing import FakeHosts
@@ -45,7 +47,22 @@ def test_a_model_is_read_as_it_was_deployed(task: str | None, tmp_path: Path) ->
     with hosts.installed(), clusteradm.open(tmp_path / "inventory.yml") as cluster:
         plan = Plan.make(cluster._connections, "m@stable", cpu=True)
         assert (plan.model.version, plan.model.threshold) == (3, 0.25)
-        assert plan.top(None) == (5 if task in (None, "classifier") else 0)
-        assert (plan.top(0), plan.top(3)) == (0, 3)
+        # Its output is a row of numbers: of boxes, maps or key points it is none.
+        kind = {None: "classifier", "classifier": "classifier", "embedding": "embedding"}.get(task, "raw")
+        assert (plan.model.task, plan.top) == (kind, 5 if kind == "classifier" else 0)
+        assert [f"none of a model for the task {task}" in note for note in plan.notes] == [True] * (kind == "raw")
+
+        def make(**options: Any) -> tuple[str | None, int]:
+            made = Plan.make(cluster._connections, "m", cpu=True, **options)
+            assert made.notes == ()
+            return made.model.task, made.top
+
+        assert make(top=0) == make(task="raw") == ("raw", 0)
+        assert make(top=3) == make(task="classifier", top=3) == ("classifier", 3)
+        assert make(task="embedding") == ("embedding", 0)
+        with pytest.raises(UsageError, match=r"--task pose: its outputs .uint8 1x8. are none of a model for the task"):
+            make(task="pose")
+        with pytest.raises(UsageError, match="--top is of a classifier's result, and --task says pose"):
+            make(task="pose", top=3)
         assert Plan.make(cluster._connections, "m", cpu=True, threshold=0.0).model.threshold == 0.0
     assert hosts["head"].requests[0].fields["label"] == "stable"

@@ -178,7 +178,7 @@ def test_an_input_of_sound_takes_no_pictures(prepared: Any) -> None:
     ],
 )
 def test_options_that_do_not_fit_are_refused(prepared: Any, options: Any, shape: tuple[int, ...], said: str) -> None:
-    with pytest.raises(UsageError, match=f"--mean, --std and --layout do not fit the model: .*{said}"):
+    with pytest.raises(UsageError, match=f"--mean, --std, --layout and --fit do not fit the model: .*{said}"):
         prepared(picture_model("float32", None, shape=shape), **options)
 
 

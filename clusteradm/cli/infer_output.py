@@ -1,0 +1,122 @@
+"""What `infer` makes of a job's results: another format, annotated pictures, an order by similarity."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from clusteradm.cli import show
+from clusteradm.cli.job_view import counting
+from clusteradm.cli.show import counted
+from clusteradm.errors import UsageError
+from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Results, annotate, formats, similar
+from clusteradm.node.spec.wire.manifest import EMBEDDING
+
+_MOST_SHOWN = 10  # similar inputs
+_MOST_WARNINGS = 3  # pictures that were not drawn
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options ask for. `pictures`: the files of the inputs by name; `query`: what the results call the file of
+    --similar."""
+
+    form: str
+    folder: Path | None = None
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    query: str | None = None
+
+    def write(self, results: Results, task: str | None, into: BinaryIO) -> None:
+        """Write the results in the format that is asked for."""
+        if self.form == formats.JSONL:
+            results.copy(into)
+        else:
+            formats.write(self.form, task, results.lines, into)
+
+    def check(self, task: str | None) -> None:
+        """Raise UsageError where the results of a task cannot be had so, or packages are missing."""
+        formats.check(self.form, task)
+        if self.folder is not None:
+            annotate.require(task)
+        if self.query is not None and task != EMBEDDING:
+            raise UsageError(
+                f"--similar compares embeddings, and the results are those of the task {task or 'raw'}",
+                next_step="--task embed, if the model's output is one",
+            )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --format, --annotate and --similar."""
+    parser.add_argument(
+        "--format", choices=formats.FORMATS, default=formats.JSONL, help="of the results (default: JSON Lines)"
+    )
+    parser.add_argument("--annotate", type=Path, metavar="DIR", help="write the pictures to DIR with what was found")
+    parser.add_argument("--similar", metavar="FILE", help="of embeddings: rank the inputs by similarity to FILE")
+
+
+def wanted(
+    args: argparse.Namespace, inputs: LocalInputs | HeadInputs | None
+) -> tuple[Wanted, LocalInputs | HeadInputs | None]:
+    """What the options ask for, and the inputs with the file of --similar. Raises UsageError for what cannot be."""
+    for name in ("annotate", "similar"):
+        if getattr(args, name) is not None and not isinstance(inputs, LocalInputs):
+            raise UsageError(f"--{name} takes a new job's inputs, which are files of this machine")
+        if getattr(args, name) is not None and args.detach:
+            raise UsageError(f"--detach does not wait for results: without --{name}")
+    if args.format != formats.JSONL:
+        formats.require(args.format)
+        if args.output in (None, "-") and (args.json or args.format != formats.CSV):
+            raise UsageError(f"--format {args.format} is written to a file", next_step="--output FILE")
+    query = None
+    if args.similar is not None and isinstance(inputs, LocalInputs):
+        inputs, query = similar.with_query(inputs, args.similar)
+    if args.annotate is not None:
+        try:
+            args.annotate.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--annotate: cannot write to {args.annotate}: {error.strerror}") from None
+    pictures = {file.name: file.path for file in inputs.files} if isinstance(inputs, LocalInputs) else {}
+    return Wanted(args.format, args.annotate, pictures, query), inputs
+
+
+def draw(asked: Wanted, jobs: Jobs, results: Results) -> None:
+    """Write the annotated pictures, and say how many."""
+    if asked.folder is None:
+        return
+
+    def fetch(name: str, into: BinaryIO) -> None:
+        jobs.fetch(results.job, name, into)
+
+    drawn, failed = 0, []
+    total = len(asked.pictures)
+    with counting("drawing the pictures") as progress:
+        for result, why in annotate.draw(results.lines(), asked.pictures, asked.folder, fetch):
+            drawn += why is None
+            if why is not None:
+                failed.append(f"{show.line(result.input)}: {show.line(why)}")
+            progress(drawn + len(failed), total)
+    for text in failed[:_MOST_WARNINGS]:
+        show.message(f"warning: not drawn: {text}")
+    if len(failed) > _MOST_WARNINGS:
+        show.message(f"warning: not drawn: {len(failed) - _MOST_WARNINGS} more")
+    show.message(f"{counted(drawn, 'picture')} in {asked.folder}")
+
+
+def ranking(asked: Wanted, results: Results) -> list[similar.Similar]:
+    """The inputs by similarity; none if that is not asked for."""
+    if asked.query is None:
+        return []
+    return similar.rank(results.lines, asked.query)
+
+
+def print_ranking(ranked: list[similar.Similar], console: Any) -> None:
+    """Print the most similar inputs."""
+    if not ranked:
+        return
+    table = show.Table("similarity", "input")
+    for one in ranked[:_MOST_SHOWN]:
+        table.add_row("-" if one.similarity is None else f"{one.similarity:.4f}", show.line(one.input))
+    console.print(table)

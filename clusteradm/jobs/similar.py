@@ -1,0 +1,68 @@
+"""Inputs by their similarity to one of them: the cosine of the angle between their embeddings."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clusteradm import regular
+from clusteradm.errors import UsageError
+from clusteradm.jobs.inputs import LocalInputs, resolve
+from clusteradm.node.spec.wire.result import Result
+
+
+@dataclass(frozen=True)
+class Similar:
+    """One input. `similarity`: from -1 to 1; None where it or the query has no vector, or one of zeros."""
+
+    input: str
+    index: int
+    similarity: float | None
+
+
+def with_query(inputs: LocalInputs, path: str) -> tuple[LocalInputs, str]:
+    """The inputs with the query among them, and what the results call it. Raises UsageError where it is not there."""
+    query = resolve([path])
+    if not isinstance(query, LocalInputs) or len(query.files) != 1 or Path(path).is_dir():
+        raise UsageError("--similar is one file of this machine", where=regular.readable(path))
+    (file,) = query.files
+    place = file.path.resolve()
+    for one in inputs.files:
+        if one.path.name == file.path.name and one.path.resolve() == place:
+            return inputs, one.name
+    if any(one.name == file.name for one in inputs.files):
+        file = replace(file, name=regular.readable(place))
+    files = sorted((*inputs.files, file), key=lambda one: one.name)
+    return replace(inputs, files=tuple(files)), file.name
+
+
+def rank(results: Callable[[], Iterable[Result]], query: str) -> list[Similar]:
+    """Every other input, the most similar first, those without a similarity last.
+
+    Each call of `results` gives them from the first on. Raises UsageError where the query has no vector.
+    """
+    found = next((result for result in results() if result.input == query), None)
+    if found is None or not found.embedding:
+        why = found.error if found and found.error else "it has no result"
+        raise UsageError(f"--similar: the file has no vector: {why}", where=query)
+    wanted, length = found.embedding, _length(found.embedding)
+    others = [
+        Similar(one.input, one.index, _cosine(wanted, length, one.embedding)) for one in results() if one.input != query
+    ]
+    return sorted(others, key=lambda one: (one.similarity is None, -(one.similarity or 0.0), one.index))
+
+
+def _length(vector: tuple[float | None, ...]) -> float:
+    """The length of a vector; 0 where it has numbers that are none."""
+    return 0.0 if None in vector else math.hypot(*(value or 0.0 for value in vector))
+
+
+def _cosine(one: tuple[float | None, ...], length: float, other: tuple[float | None, ...]) -> float | None:
+    size = _length(other)
+    if not (length and size) or len(one) != len(other):
+        return None
+    product: float = sum(map(operator.mul, one, other))
+    return round(product / length / size, 6)
