@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import os
 import time
 from typing import Any, List, Optional, Sequence
@@ -13,6 +14,8 @@ from clusteradm.node.edgetpu import operators, tflite
 from clusteradm.node.edgetpu.library import DeviceError, Library, TpuError, device_option
 from clusteradm.node.state import model_copy
 
+# Not `pycoral`: another project on PyPI has that name and no pycoral.utils.
+_PYCORAL = "pycoral.utils.edgetpu"
 _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
 _MOST_TEXT = 300  # characters of an error
 
@@ -201,15 +204,24 @@ def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
             time.sleep(0.5)
 
 
+def preload() -> None:
+    """Import the runtime that a rank of this host is likely to need. What fails here will say so where it is needed."""
+    on_tpu = os.path.isdir("/sys/class/apex")
+    with contextlib.suppress(Exception):
+        if on_tpu and tflite.HAS_PYCORAL:
+            importlib.import_module(_PYCORAL)
+    with contextlib.suppress(Exception):
+        tflite.interpreter_module(*(tflite.FOR_TPU if on_tpu else tflite.FOR_CPU))
+
+
 def _on_tpu(model: bytes, option: str) -> Any:
     if tflite.HAS_PYCORAL:
         try:
-            # Not `import pycoral`: another project on PyPI has that name and no pycoral.utils.
-            from pycoral.utils import edgetpu
+            pycoral = importlib.import_module(_PYCORAL)
         except ImportError:
             pass
         else:
-            return edgetpu.make_interpreter(model, device=option)
+            return pycoral.make_interpreter(model, device=option)
     runtime = tflite.interpreter_module(*tflite.FOR_TPU)
     delegate = runtime.load_delegate(libedgetpu.NAME, {"device": option})
     return runtime.Interpreter(model_content=model, experimental_delegates=[delegate])

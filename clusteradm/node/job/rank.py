@@ -49,10 +49,12 @@ def work(descriptor: int) -> None:
     # As long as a thread may keep the others waiting for Python's lock: by default longer than an inference takes.
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
+        from clusteradm.node.edgetpu import engine
         from clusteradm.node.job import worker
     except ImportError as error:
         pipe.send(0, FAILED, {"error": "%s: run clusteradm bootstrap" % error})
     else:
+        engine.preload()  # while MPI starts
         worker.work(pipe, pulse)
 
 

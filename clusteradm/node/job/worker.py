@@ -108,10 +108,10 @@ class Worker:
         if answer.outputs is None:
             return {"i": item.input, "error": answer.error}
         try:
-            short = self._reader.short(answer.outputs, item.size, self._outputs.keep(item.input))
-            result: Dict[str, Any] = {"i": item.input, **short}
+            read = self._reader.short(answer.outputs, item.size, self._outputs.keep(item.input))
         except (TypeError, ValueError, OverflowError) as error:
             return {"i": item.input, "error": "its result cannot be written: %s" % " ".join(str(error).split())[:300]}
+        result: Dict[str, Any] = {"i": item.input, **read}
         if item.clipped:
             result["clipped"] = round(item.clipped, 6)
         return result
@@ -136,6 +136,8 @@ def work(link: Pipe, pulse: Optional[Pulse] = None) -> None:
     events: "SimpleQueue[Any]" = SimpleQueue()
     threading.Thread(target=_listen, args=(link, events), name="messages", daemon=True).start()
     first = events.get()
+    if isinstance(first, BaseException):
+        raise first
     if first.tag == channels.STOP:
         return
     mine = decode(Assignment, first.body)
