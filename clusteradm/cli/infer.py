@@ -62,7 +62,21 @@ exit status:
 _MOST_WARNINGS = 10  # of one kind
 _MOST_SHOWN = 3  # failed inputs
 # Options that say how a job is to be started.
-_OF_A_NEW_JOB = ("model", "version", "top", "ranks", "cpu", "mean", "std", "layout", "threshold", "limit", "detach")
+_OF_A_NEW_JOB = (
+    "model",
+    "version",
+    "top",
+    "ranks",
+    "cpu",
+    "mean",
+    "std",
+    "layout",
+    "threshold",
+    "limit",
+    "wait",
+    "share",
+    "detach",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
     feed_options.add_arguments(parser)
     feed_options.add_threshold(parser)
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--wait", action="store_true", help="queue behind the jobs that have the TPUs")
+    others.add_argument(
+        "--share", action="store_true", help="use the TPUs that other jobs leave, without a warning (default: with one)"
+    )
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
@@ -105,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
             accuracy = truth.score(results.lines(), known, status.top) if known else None
             if known and accuracy is None:
                 show.message("warning: the truth names none of the inputs: no accuracy")
-            _deliver(args, jobs, results, output)
+            deliver(args, jobs, results, output)
             failures = results.failures(_MOST_SHOWN)
             _warn_of_clipped(results)
             # They go nowhere else.
@@ -121,6 +140,12 @@ def run(args: argparse.Namespace) -> int:
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
     return HostFailed.exit_code if report.errors else 0
+
+
+def attach(args: argparse.Namespace) -> int:
+    """Follow args.job, as --attach does."""
+    of_a_new_job = dict.fromkeys(_OF_A_NEW_JOB)
+    return run(argparse.Namespace(**{**of_a_new_job, "inputs": [], **vars(args), "attach": args.job}))
 
 
 def _leave(args: argparse.Namespace, job: str) -> int:
@@ -159,6 +184,8 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
             "--detach does not wait for results: without --output and --truth",
             next_step="clusteradm infer --attach JOB --output FILE fetches them",
         )
+    if args.wait and args.cpu:
+        raise UsageError("--wait queues for TPUs, and --cpu uses none", next_step="leave one of the two out")
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
     Reference.parse(args.model).at(_version(args))
@@ -188,10 +215,11 @@ def _submit(args: argparse.Namespace, connections: Connections, jobs: Jobs, inpu
         cpu=args.cpu,
         feed=feed,
         threshold=args.threshold,
+        wait=args.wait,
     )
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
-    for text in plan.slots.left_out:
+    for text in (*plan.slots.left_out, *(() if args.share else plan.slots.taken)):
         show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top(args.top), progress=progress)
@@ -240,7 +268,7 @@ def _detached() -> bool:
         return False
 
 
-def _deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Path | None) -> None:
+def deliver(args: argparse.Namespace, jobs: Jobs, results: Results, output: Path | None) -> None:
     """Write the results, and the large tensors beside them, where the options say."""
     if output is not None:
         results.save(output, lambda name, file: jobs.fetch(results.job, name, file))

@@ -18,12 +18,13 @@ _TOP = 5  # classes of a classifier's result
 @dataclass(frozen=True)
 class Plan:
     """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot; `task`: the model's,
-    where it is known."""
+    where it is known; `wait`: the job waits for other jobs that have its TPUs."""
 
     model: ModelFile
     slots: Slots
     most: int | None
     task: str | None = None
+    wait: bool = False
 
     @classmethod
     def make(
@@ -37,9 +38,11 @@ class Plan:
         cpu: bool = False,
         feed: Feed | None = None,
         threshold: float | None = None,
+        wait: bool = False,
     ) -> Plan:
         """Find the model, and the slots for it. `model`: NAME, NAME:VERSION or NAME@LABEL; `version`: of a NAME alone;
-        `limit`: a pattern of hosts; `feed`, `threshold`: where not as the model was deployed.
+        `limit`: a pattern of hosts; `feed`, `threshold`: where not as the model was deployed; `wait`: with the
+        TPUs that other jobs have, for which this one waits.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
@@ -56,7 +59,7 @@ class Plan:
         if threshold is None:
             threshold = manifest.threshold
         file = ModelFile(stored.name, stored.version, f"{stored.path}/{MODEL}", manifest.sha256, form, threshold)
-        return cls(file, slots.find(connections, hosts, cpu=cpu), ranks, manifest.task)
+        return cls(file, slots.find(connections, hosts, cpu=cpu, wait=wait), ranks, manifest.task, wait)
 
     def top(self, wanted: int | None) -> int:
         """Classes of a result, where it is the model's whole outputs 0. `wanted`: by the user, None for the usual."""

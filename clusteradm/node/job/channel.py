@@ -7,6 +7,7 @@ same time would wait for ever.
 """
 
 import json
+from contextlib import suppress
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import WireError, loads
@@ -50,8 +51,16 @@ class Channel:
     def send(self, rank: int, tag: int, body: Any = None) -> None:
         """Send one message; its body may hold dataclasses of node/spec/wire."""
         data = json.dumps(body, separators=(",", ":"), default=vars).encode("utf-8")
-        self._sent = [entry for entry in self._sent if not entry[0].Test()]
-        self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
+        self._sent = [entry for entry in self._sent if not self._over(entry[0])]
+        # To a rank that has died: whoever waits for its answer misses it.
+        with suppress(self._mpi.Exception):
+            self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
+
+    def _over(self, request: Any) -> bool:
+        try:
+            return bool(request.Test())
+        except self._mpi.Exception:
+            return True
 
     def poll(self) -> Optional[Message]:
         """The next message; None where there is none now. Only rank 0 hears others than rank 0."""

@@ -265,6 +265,7 @@ def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:
         done=done,
         attempts=len(status.attempts),
         error=status.error,
+        ahead=status.ahead,
     )
 
 

@@ -33,7 +33,7 @@ class Schedule:
         self._out: Dict[int, Chunk] = {}
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._number = 0
-        self._taken_back: Dict[int, int] = {}  # chunk -> the rank that had it when it was lost
+        self._taken_back: Dict[int, Chunk] = {}  # from ranks that were lost, which may deliver them yet
         self._suspects: Set[int] = set(suspects)  # inputs that a rank may have been lost by
 
     @property
@@ -57,6 +57,8 @@ class Schedule:
 
     def take(self, rank: int) -> Optional[Chunk]:
         """The next chunk for this rank; None where it has CREDITS chunks, or nothing is left."""
+        while self._todo and self._todo[0] not in self._missing:  # its first rank has delivered it after all
+            self._todo.popleft()
         if rank not in self._pace or not self._todo:
             return None
         if sum(chunk.rank == rank for chunk in self._out.values()) >= CREDITS:
@@ -66,19 +68,21 @@ class Schedule:
         self._out[chunk.number] = chunk
         return chunk
 
+    def busy(self, rank: int) -> bool:
+        """Whether this rank has a chunk."""
+        return any(chunk.rank == rank for chunk in self._out.values())
+
     def inputs(self, rank: int, number: int) -> Optional[List[int]]:
-        """The inputs of a chunk that this rank has; none of one that was taken from it; None where it never had it."""
-        chunk = self._out.get(number)
-        if chunk is not None and chunk.rank == rank:
-            return chunk.inputs
-        return [] if self._taken_back.get(number) == rank else None
+        """The inputs of a chunk that this rank has, or had when it was lost; None where it never had it."""
+        chunk = self._out.get(number) or self._taken_back.get(number)
+        return chunk.inputs if chunk is not None and chunk.rank == rank else None
 
     def finish(self, number: int, seconds: float) -> List[int]:
         """Take a chunk back after `seconds` of its rank's work; returns those of its inputs that had no result yet.
 
         Of a chunk that was given to other ranks meanwhile, that is what they have not delivered.
         """
-        chunk = self._out.pop(number, None)
+        chunk = self._out.pop(number, None) or self._taken_back.pop(number, None)
         if chunk is None:
             return []
         fresh = [index for index in chunk.inputs if index in self._missing]
@@ -99,7 +103,7 @@ class Schedule:
         spent: List[int] = []
         for chunk in sorted((c for c in self._out.values() if c.rank == rank), reverse=True):
             del self._out[chunk.number]
-            self._taken_back[chunk.number] = rank
+            self._taken_back[chunk.number] = chunk
             back = [index for index in chunk.inputs if index in self._missing]
             again = [index for index in back if index in suspects]
             spent += [index for index in again if index in self._suspects]
@@ -112,8 +116,10 @@ class Schedule:
     def _next(self, most: int) -> List[int]:
         """Take inputs from the pending ones, up to `most`: a suspect alone."""
         taken = [self._todo.popleft()]
-        while len(taken) < most and self._suspects.isdisjoint((taken[0], self._todo[0])):
-            taken.append(self._todo.popleft())
+        while len(taken) < most and self._todo and self._suspects.isdisjoint((taken[0], self._todo[0])):
+            index = self._todo.popleft()
+            if index in self._missing:
+                taken.append(index)
         return taken
 
     def _size(self, rank: int) -> int:

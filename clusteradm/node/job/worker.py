@@ -27,6 +27,10 @@ Link = Union[Channel, Pipe]
 _GET_SECONDS = 0.02  # seconds to wait for a decoded input before the next look for a message
 
 
+class Misplaced(Exception):
+    """The rank is not where it was to be; the text says what is wrong."""
+
+
 class Worker:
     """State of one worker. Times in seconds, by the monotonic clock of this host."""
 
@@ -128,20 +132,20 @@ def work(channel: Link, pulse: Optional[Pulse] = None) -> None:
     mine = decode(Assignment, first.body)
     try:
         if here.split(".")[0] != mine.place.host.split(".")[0]:
-            raise TpuError("rank %d was to run on %s but runs on %s" % (mine.place.rank, mine.place.host, here))
+            raise Misplaced("rank %d was to run on %s but runs on %s" % (mine.place.rank, mine.place.host, here))
         if not os.path.isdir(mine.folder):
-            raise TpuError("%s is missing on %s: is the shared file system mounted?" % (mine.folder, here))
+            raise Misplaced("%s is missing on %s: is the shared file system mounted?" % (mine.folder, here))
         worker = Worker(channel, mine, pulse or Pulse())
         channel.send(0, channels.READY, {"version": worker.engine.version, "tpu": worker.engine.path})
         worker.run()
     except Exception as error:
         text = str(error)
-        if not isinstance(error, TpuError):
+        if not isinstance(error, (TpuError, Misplaced)):
             text = "%s: %s" % (type(error).__name__, text)
             traceback.print_exc()
         sys.stderr.write("rank %d: %s\n" % (mine.place.rank, text))
         sys.stderr.flush()
-        channel.send(0, channels.FAILED, {"error": text})
+        channel.send(0, channels.FAILED, {"error": text, "tpu": isinstance(error, TpuError)})
         _wait_for_stop(channel)
 
 

@@ -202,7 +202,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 
 # Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_packages.py and test_ssh.py, and
 # tests/unit/transport/test_exec.py.
-ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "logs", "cancel", "resume", "remove")}
+ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "attach", "results", "logs", "cancel", "resume", "remove")}
 ELSEWHERE |= {"packages list", "packages forget", "exec", "ssh"}
 
 

@@ -149,6 +149,32 @@ def test_a_late_result_counts_once() -> None:
     assert schedule.finish(late.number, 0.01) == []
 
 
+def test_what_a_late_rank_delivers_after_all_is_done_by_no_other() -> None:
+    schedule = Schedule(range(12))
+    for rank in (1, 2):
+        schedule.join(rank)
+    late = schedule.take(1)
+    assert late is not None
+    schedule.lose(1)
+    assert schedule.inputs(1, late.number) == late.inputs and schedule.inputs(2, late.number) is None
+    assert schedule.finish(late.number, 9.0) == late.inputs
+    taken = []
+    while (chunk := schedule.take(2)) is not None:
+        taken += schedule.finish(chunk.number, 0.1)
+    assert sorted(taken + late.inputs) == list(range(12)) and schedule.finished
+    # One whose second rank has it already: whoever is first counts.
+    schedule = Schedule(range(4))
+    schedule.join(1)
+    first = schedule.take(1)
+    assert first is not None
+    schedule.lose(1)
+    schedule.join(2)
+    second = schedule.take(2)
+    assert second is not None and set(second.inputs) <= set(first.inputs)
+    assert schedule.finish(first.number, 9.0) == first.inputs
+    assert schedule.finish(second.number, 0.1) == []
+
+
 def test_ranks_that_die_cost_no_input() -> None:
     _, done, got = simulate(500, dict.fromkeys(range(1, 5), 0.0026), dies={1: 0.05, 3: 0.2})
     assert sorted(got) == list(range(500))
