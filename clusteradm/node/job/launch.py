@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 from clusteradm.node import child
+from clusteradm.node.job import room
 
 # After SIGTERM healthy ranks are gone within a second or two; mpirun itself may hang on a host that is frozen. Once it
 # is killed, its daemons on the other hosts miss it, and end their ranks.
@@ -63,8 +64,8 @@ def run(words: Sequence[str], log: Any, overdue: Callable[[], Optional[str]]) ->
             except subprocess.TimeoutExpired:
                 why = overdue()
             if why is not None:
-                log.write(("the attempt is ended: %s\n" % why).encode("utf-8"))
-                log.flush()
+                with room.unless_full():
+                    log.write(("the attempt is ended: %s\n" % why).encode("utf-8"))
                 _end(process)
                 return int(process.returncode)
     finally:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import files, launch, queue
+from clusteradm.node.job import files, launch, queue, room
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.plan import place, render_hostfile
 from clusteradm.node.job.regain import Regain
@@ -26,6 +26,7 @@ from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
     CUT_OFF,
+    SILENT,
     Attempt,
     AttemptPlan,
     Progress,
@@ -121,8 +122,9 @@ class Supervisor:
             before, have = have, self._have()
             if have == self._spec.inputs:
                 break
+            full = room.wait((self._folder, self._run), self._say)
             self._status(job_names.RUNNING)  # with the end of the attempt: the next one may be an hour away
-            if have == before and not self._attempts[-1].back:
+            if have == before and not (full or self._attempts[-1].back):
                 self._give_up_if_hopeless(status)
                 idle += 1
             else:
@@ -134,7 +136,8 @@ class Supervisor:
             if missing:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
         labels = os.path.join(os.path.dirname(self._spec.model.path), LABELS)
-        return journals.finish(self._folder, os.path.join(self._run, job_names.INPUTS), _lines(labels))
+        index = os.path.join(self._run, job_names.INPUTS)
+        return room.insist(lambda: journals.finish(self._folder, index, _lines(labels)))
 
     def _have(self) -> int:
         return len(journals.done(self._folder, self._spec.inputs))
@@ -164,7 +167,7 @@ class Supervisor:
         self._regain.begin()
         command = launch.command(hostfile, len(ranks), self._spec.python, self._own, number)
         self._say("attempt %d: %s" % (number, " ".join(command)))
-        with open(os.path.join(self._folder, job_names.LOG), "ab", opener=files.opener) as log:
+        with open(os.path.join(self._folder, job_names.LOG), "ab", buffering=0, opener=files.opener) as log:
             alive = partial(journals.written, self._folder)
             path = os.path.join(self._run, job_names.PROGRESS)
             watch = Watch(path, number, self._spec.inputs, os.path.join(self._folder, job_names.LOG), alive)
@@ -173,11 +176,12 @@ class Supervisor:
                 progress = watch.progress
                 cost = (progress.first_dispatch or began) - began if progress else 0.0
                 back = self._regain.due(progress, cost)
-                self._tell_of_tpus()
+                with room.unless_full():
+                    self._tell_of_tpus()
                 if back is not None and not os.path.lexists(recall):
                     self._say("attempt %d is ended to take back: %s" % (number, back))
                     self._attempts[-1] = replace(self._attempts[-1], back=back)
-                    with open(recall, "wb"):
+                    with room.unless_full(), open(recall, "wb"):
                         pass
                 return watch.overdue()
 
@@ -196,7 +200,8 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         """Add a line to the job's log."""
-        with open(os.path.join(self._folder, job_names.LOG), "ab", opener=files.opener) as log:
+        path = os.path.join(self._folder, job_names.LOG)
+        with room.unless_full(), open(path, "ab", buffering=0, opener=files.opener) as log:
             os.fchmod(log.fileno(), 0o644)
             log.write((text + "\n").encode("utf-8"))
 
@@ -219,8 +224,9 @@ class Supervisor:
 
     def _give_up_if_hopeless(self, status: int) -> None:
         """Raise JobFailed where every rank has an error of its own: another attempt would end the same."""
-        errors = {rank.error for rank in self._attempts[-1].ranks}
-        if status == 0 and None not in errors:
+        ranks = self._attempts[-1].ranks
+        errors = {rank.error for rank in ranks}
+        if status == 0 and None not in errors and all(rank.fault != SILENT for rank in ranks):
             raise JobFailed("no rank could work: " + "; ".join(sorted(str(error) for error in errors)))
 
     def _answering(self, restarted: bool = False) -> List[Slot]:
@@ -271,7 +277,7 @@ class Supervisor:
             attempts=tuple(self._attempts),
             **more,
         )
-        files.write_json(os.path.join(self._run, job_names.STATUS), status)
+        room.insist(lambda: files.write_json(os.path.join(self._run, job_names.STATUS), status))
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -108,8 +108,10 @@ def job(tmp_path: Path) -> Path:
 PROGRAM = """
 from clusteradm.node.job import launch, supervisor
 launch._STOP_SECONDS, supervisor._PATIENCE_SECONDS = 1.0, %f
-from clusteradm.node.job import regain
-regain._RATE_SECONDS = 0.5
+from clusteradm.node.job import regain, room
+regain._RATE_SECONDS, room._LOOK_SECONDS = 0.5, 0.05
+import os, sys
+room.lacking = lambda folders: [name for name in folders if os.path.exists(name + "/full")]
 supervisor._LONGEST_SECONDS = supervisor._PATIENCE_SECONDS + 1.0
 supervisor.main()
 """
@@ -200,6 +202,23 @@ def test_a_host_that_is_well_again_is_taken_back_and_a_tpu_that_failed_is_not(jo
     assert [(rank["host"], rank["pci_address"]) for rank in plan["ranks"]] == [("w1", "a"), ("w2", "a")]
     told = json.loads((run_of(job) / job_names.TPUS).read_text())
     assert told == {"ill": {"w1:b": "it hangs"}, "well": []}
+
+
+def test_a_full_disk_is_waited_for(job: Path) -> None:
+    """As rank 0 dies by it, attempts without a result follow each other."""
+    empty, full = {"delivers": [], "status": 1}, run_of(job) / "full"
+    full.touch()
+    process = start(job, *[empty] * 4, {"delivers": [0, 1, 2, 3], "status": 0})
+    until(lambda: "no space left in" in _log(job))
+    full.unlink()
+    assert process.wait(30) == 0
+    status = files.read(Status, str(run_of(job) / job_names.STATUS))
+    assert status is not None
+    assert (status.state, len(status.attempts)) == ("failed", 4), "one of them counts for nothing"
+
+
+def _log(job: Path) -> str:
+    return (job / job_names.LOG).read_text() if (job / job_names.LOG).exists() else ""
 
 
 def test_cancel_ends_mpirun_first(job: Path) -> None:
