@@ -87,8 +87,8 @@ class Dispatcher:
                 reported = time.monotonic()
         for rank in self._ranks:
             self._channel.send(rank, channels.STOP)
-        self._journal.close()
         self._report("finished")
+        self._journal.close()
         if self._silent:  # MPI would wait for them at its end
             self._channel.abort()
 

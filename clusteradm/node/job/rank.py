@@ -41,6 +41,8 @@ def main(folder: str, attempt: int) -> None:
     except BaseException:
         # Without abort() the other ranks would wait in MPI_Finalize for a rank that died in Python.
         traceback.print_exc()
+        if channel.rank == 0:
+            sys.stderr.write(job_names.NOT_BEGUN + "\n")
         sys.stderr.flush()
         channel.abort()
 

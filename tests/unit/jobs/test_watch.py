@@ -47,7 +47,7 @@ def test_ranks_that_never_start(tmp_path: Path, clock: Clock) -> None:
     write(path, 1, "running", 5.0)  # of the attempt before
     observer = Watch(str(path), 2, 10, LOG, lambda: True)
     assert after(observer, clock, watch.START_SECONDS - 1) is None
-    assert after(observer, clock, 5) == "the ranks did not start in 120 s"
+    assert after(observer, clock, 5) == "the ranks did not start in 60 s"
     # With five million inputs, rank 0 reads for long before it writes.
     assert after(Watch(str(path), 2, 5_000_000, LOG, lambda: True), clock, 600) is None
 
@@ -83,6 +83,16 @@ def test_a_rank_0_that_has_died(tmp_path: Path, clock: Clock) -> None:
     assert after(observer, clock, 1) is None
 
 
+def test_a_rank_0_that_has_died_before_it_wrote(tmp_path: Path, clock: Clock) -> None:
+    alive = [False]
+    observer = Watch(str(tmp_path / "progress.json"), 1, 10, LOG, lambda: alive[0])
+    assert after(observer, clock, 5) is None, "it starts"
+    alive[0] = True
+    assert after(observer, clock, 1) is None
+    alive[0] = False
+    assert after(observer, clock, 1) == "rank 0 has ended"
+
+
 def test_a_lost_rank_is_not_waited_for_at_the_end(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "progress.json"
     observer = Watch(str(path), 1, 10, LOG, lambda: False)
@@ -97,10 +107,12 @@ def test_a_rank_that_could_not_begin_ends_the_attempt_at_once(tmp_path: Path, cl
     observer = Watch(str(tmp_path / "progress.json"), 2, 10, str(log), lambda: False)
     assert after(observer, clock, 2) is None
     with log.open("a") as file:
-        file.write("[1,2]<stderr>:ModuleNotFoundError: No module named 'mpi4py'\n[1,2]<stderr>:this rank could")
+        file.write(
+            "[1,2]<stderr>:ModuleNotFoundError: No module named 'mpi4py'\n[1,2]<stderr>:" + job_names.NOT_BEGUN[:15]
+        )
     assert after(observer, clock, 1) is None
     with log.open("a") as file:
-        file.write(" not begin: the attempt cannot, either\n")
+        file.write(job_names.NOT_BEGUN[15:] + "\n")
     assert after(observer, clock, 1) == "a rank could not begin"
 
 

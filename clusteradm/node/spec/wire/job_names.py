@@ -49,7 +49,7 @@ RECALL = "recall"
 CANCEL = "cancel"
 RESULTS = "results.jsonl"
 LOG = "log"
-NOT_BEGUN = "this rank could not begin: the attempt cannot, either"  # a line of the log
+NOT_BEGUN = "this rank has ended: the attempt cannot begin without it"  # a line of the log
 OUTPUTS = "outputs-%s"  # the job's id
 # The name of an output tensor's file, as results.jsonl has it: the folder of its job, input and output by number.
 OUTPUT_FILE = "outputs-" + ID + "/[0-9]{1,12}-[0-9]{1,4}[.]npy"
