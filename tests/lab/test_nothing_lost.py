@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Cluster
+from commands import SHARED, Cluster
 from jobs import OWN, complete, delivered, details, journal_lines, killed, read, wait
 
 pytestmark = pytest.mark.lab
@@ -153,6 +153,18 @@ def test_the_heads_network_and_the_nfs_server_away_for_a_while_cost_no_input(
     assert process.returncode == 0, said
     complete(tmp_path / "many.jsonl")
     assert set(details(cluster, job)["status"]["attempts"][-1]["hosts"]) == set(cluster.nodes)
+
+
+def test_a_full_disk_of_the_head_is_waited_for(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, job = long_job
+    cluster.lab.fault("head", "disk")
+    wait(lambda: "no space left in" in cluster.on("head", "cat", f"{SHARED}/jobs/{job}/log"))
+    cluster.lab.restore("head")
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
 
 
 def test_two_jobs_at_once_queue_or_share(

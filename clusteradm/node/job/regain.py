@@ -68,6 +68,7 @@ class Regain:
         self._lost: Dict[Place, Loss] = {}
         self._losses: Dict[Place, int] = {}
         self._done: Deque[Tuple[float, int]] = deque()
+        self._working: Set[Place] = set()
 
     def usable(self, slots: Sequence[Slot]) -> List[Slot]:
         """These slots, without the TPUs that have failed by themselves and were not well since; all where no other is
@@ -81,7 +82,12 @@ class Regain:
         return found or list(slots)
 
     def ill(self) -> Dict[str, str]:
-        """The TPUs that have failed by themselves and were not well since: HOST:PCI-ADDRESS -> why."""
+        """The TPUs that have failed by themselves and were not well since: HOST:PCI-ADDRESS -> why.
+
+        None where no other works either: that is the model's doing, say.
+        """
+        if not self._working:
+            return {}
         found = {one: loss for one, loss in self._lost.items() if loss.fault == TPU and not loss.well}
         return {"%s:%s" % one: loss.error for one, loss in found.items() if one.pci_address}
 
@@ -103,7 +109,7 @@ class Regain:
         self._done.append((now, progress.done))
         while len(self._done) > 2 and now - self._done[1][0] > _RATE_SECONDS:
             self._done.popleft()
-        working = self._notice(progress.ranks, now)
+        working = self._working = self._notice(progress.ranks, now)
         well = [one for one in self._wanted if one in self._lost and self._look(one, now)]
         if not well or now - self._done[0][0] < _RATE_SECONDS:
             return None

@@ -105,6 +105,7 @@ def test_where_every_tpu_has_failed_all_are_tried_again(job: Job) -> None:
         job.lose(number, "tpu")
     job.passes(1)
     assert job.regain.usable(SPEC.slots) == list(SPEC.slots)
+    assert job.regain.ill() == {}, "it is the model, and no TPU is drained"
 
 
 def test_what_is_lost_again_and_again_is_looked_at_less_and_less(job: Job) -> None:
