@@ -148,18 +148,19 @@ class Dispatcher:
             self._silent[number] = rank.state
             why = "%s has not answered for %d s" % (rank.host, SILENT_SECONDS)
             rank.state, rank.error, rank.fault = "failed", why, SILENT
-            self._pass_over(number, why)
+            self._schedule.lose(number)
+            self._leave_out(number, why)
         for number, seconds in self._deadlines.late().items():
             rank = self._ranks[number]
             self._late.add(number)
             rank.error = "%s has not come on with its inputs for %d s" % (rank.host, seconds)
-            self._pass_over(number, rank.error)
+            self._schedule.pass_over(number)
+            self._leave_out(number, rank.error)
 
-    def _pass_over(self, number: int, why: str) -> None:
-        """Give what a rank has to others. What it delivers of that after all counts all the same."""
+    def _leave_out(self, number: int, why: str) -> None:
+        """Others get what a rank has. What it delivers of that after all counts all the same."""
         self._say("%s is left out: %s" % (_place(self._ranks[number]), why))
         self._deadlines.leave(number)
-        self._schedule.lose(number)
         self._hand_out()
 
     def _hear(self, number: int) -> None:

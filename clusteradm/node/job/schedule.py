@@ -13,6 +13,7 @@ CREDITS = 2
 CHUNK_SECONDS = 0.05
 FIRST_CHUNK = 4  # inputs, before a worker's pace is known
 LARGEST_CHUNK = 512
+_MOST_LATE = 2  # ranks that are late with the same input, or were lost by it
 
 
 class Chunk(NamedTuple):
@@ -34,6 +35,7 @@ class Schedule:
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._number = 0
         self._taken_back: Dict[int, Chunk] = {}  # from ranks that were lost, which may deliver them yet
+        self._late: Dict[int, Set[int]] = {}  # input -> ranks that were passed over with it
         self._suspects: Set[int] = set(suspects)  # inputs that a rank may have been lost by
 
     @property
@@ -93,6 +95,19 @@ class Schedule:
             self._pace[chunk.rank] = pace if before is None else (before + pace) / 2
         return fresh
 
+    def pass_over(self, rank: int) -> None:
+        """Give the chunks of a rank that is late to one other rank. It may deliver them yet, and joins again then.
+
+        Of an input with which a second rank is late no third is to be lost: it waits for what becomes of these two.
+        """
+        self._pace.pop(rank, None)
+        for chunk in self._leave(rank):
+            for index in reversed([index for index in chunk.inputs if index in self._missing]):
+                late = self._late.setdefault(index, set())
+                late.add(rank)
+                if len(late) + (index in self._suspects) < _MOST_LATE:
+                    self._todo.appendleft(index)
+
     def lose(self, rank: int, suspects: Sequence[int] = ()) -> List[int]:
         """Remove a rank; its chunks are the next that other ranks get.
 
@@ -100,18 +115,38 @@ class Schedule:
         Returns those by which a second one was lost: they are given to none.
         """
         self._pace.pop(rank, None)
+        passed = [chunk for chunk in self._taken_back.values() if chunk.rank == rank]
+        had = [index for chunk in self._leave(rank) for index in reversed(chunk.inputs)]
+        for index in (index for chunk in passed for index in chunk.inputs):
+            self._late.get(index, set()).discard(rank)
+        elsewhere = self._elsewhere() if passed else set()
+        had += [index for chunk in passed for index in reversed(chunk.inputs)]
         spent: List[int] = []
-        for chunk in sorted((c for c in self._out.values() if c.rank == rank), reverse=True):
+        again: List[int] = []
+        for index in had:
+            if index not in self._missing:
+                continue
+            if index in suspects:
+                (spent if index in self._suspects else again).append(index)
+            elif index not in elsewhere:
+                self._todo.appendleft(index)
+        self._todo.extend(index for index in reversed(again) if index not in elsewhere)
+        self._suspects.update(again)
+        self._missing.difference_update(spent)
+        return sorted(spent)
+
+    def _leave(self, rank: int) -> List[Chunk]:
+        """Take the rank's chunks from it, the last first."""
+        chunks = sorted((chunk for chunk in self._out.values() if chunk.rank == rank), reverse=True)
+        for chunk in chunks:
             del self._out[chunk.number]
             self._taken_back[chunk.number] = chunk
-            back = [index for index in chunk.inputs if index in self._missing]
-            again = [index for index in back if index in suspects]
-            spent += [index for index in again if index in self._suspects]
-            self._todo.extend(index for index in again if index not in self._suspects)
-            self._todo.extendleft(index for index in reversed(back) if index not in again)
-            self._suspects.update(again)
-        self._missing.difference_update(spent)
-        return spent
+        return chunks
+
+    def _elsewhere(self) -> Set[int]:
+        """Inputs that are pending, that a rank has, or that one is late with."""
+        late = {index for index, ranks in self._late.items() if ranks}
+        return late.union(self._todo, *(chunk.inputs for chunk in self._out.values()))
 
     def _next(self, most: int) -> List[int]:
         """Take inputs from the pending ones, up to `most`: a suspect alone."""
