@@ -31,7 +31,7 @@ from clusteradm.node.spec.wire.node import Empty
 
 _PIECES = "pieces.jsonl"  # while the job is being made: the names and sizes of the files in the pack
 _HIDDEN = re.compile("[.]" + job_names.ID)
-_TAKEN = "job %s has TPUs that this one was to have: --wait queues behind it"
+_TAKEN = "job %s has the TPUs by now: --wait queues behind it"
 _ABANDONED = 24 * 3600.0  # seconds after which a job that was never started is removed
 
 
@@ -125,12 +125,13 @@ def start(request: StartJob) -> Started:
     model = request.spec.model
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
     with locks.held(locks.JOBS), locks.held(locks.MODELS, shared=True):
-        others = [] if request.wait else queue.ahead(request.spec, request.job)
-        if others:
-            return Started(refused=_TAKEN % ", ".join(others))
+        slots = request.spec.slots if request.wait else queue.left(request.spec, request.job)
+        if not slots:
+            return Started(refused=_TAKEN % ", ".join(queue.ahead(request.spec, request.job)))
         if not os.path.lexists(model.path):
             return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))
-        spec = StoredSpec(job=request.job, inputs=started.inputs, folder=final.share, **vars(request.spec))
+        known = {"job": request.job, "inputs": started.inputs, "folder": final.share, "slots": slots}
+        spec = StoredSpec(**{**vars(request.spec), **known})
         files.write_json(os.path.join(job.own, job_names.SPEC), spec)
         folders.rename(job.share, final.share)
         starter.start(request.job, request.user, final.own)

@@ -5,27 +5,40 @@ waits for none.
 """
 
 import os
-from typing import List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 from clusteradm.node.job import files, folders, starter
 from clusteradm.node.job.plan import place
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.spec.wire.job import JobSpec, Status, StoredSpec
+from clusteradm.node.spec.wire.job import JobSpec, Slot, Status, StoredSpec
 
 
 def ahead(spec: JobSpec, job: str) -> List[str]:
     """The jobs that `job`, started or about to be, has to wait for: the one at work and then those before it."""
+    return list(_ahead(spec, job))
+
+
+def left(spec: JobSpec, job: str) -> Tuple[Slot, ...]:
+    """The slots that the jobs leave which `job` would have to wait for."""
+    taken = set().union(*_ahead(spec, job).values())
+    slots = [Slot(slot.host, tuple(tpu for tpu in slot.tpus if (slot.host, tpu) not in taken)) for slot in spec.slots]
+    return tuple(slot for slot in slots if slot.tpus)
+
+
+def _ahead(spec: JobSpec, job: str) -> Dict[str, Set[Tuple[str, str]]]:
+    """The jobs, each with its TPUs."""
     mine, turn = _tpus(spec), _turn(job)
     found = []
     for other in folders.owned():
         theirs = None if other == job else files.read(StoredSpec, os.path.join(folders.own(other), job_names.SPEC))
-        if theirs is None or mine.isdisjoint(_tpus(theirs)):
+        tpus = set() if theirs is None else _tpus(theirs)
+        if mine.isdisjoint(tpus):
             continue
         before = _turn(other)
         if _works(other) or turn is None or (before is not None and before < turn):
-            found.append((before or (0, other), other))
-    running = starter.running([other for _, other in found]) if found else set()
-    return [other for _, other in sorted(found) if other in running]
+            found.append((before or (0, other), other, tpus))
+    running = starter.running([other for _, other, _ in found]) if found else set()
+    return {other: tpus for _, other, tpus in sorted(found) if other in running}
 
 
 def _tpus(spec: JobSpec) -> Set[Tuple[str, str]]:

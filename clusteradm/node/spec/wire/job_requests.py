@@ -101,7 +101,7 @@ class Started(Record):
 class StartJob(Request[Started]):
     """Index the inputs, make the job visible, start its supervisor.
 
-    `wait`: the job may wait for others that have its TPUs; else it is refused where there are any.
+    `wait`: the job waits for others that have some of its TPUs; else it gets those that they leave.
     """
 
     shared: str
