@@ -65,7 +65,7 @@ class Channel:
     def poll(self) -> Optional[Message]:
         """The next message; None where there is none now. Only rank 0 hears others than rank 0."""
         status = self._mpi.Status()
-        if not self._comm.Iprobe(0 if self.rank else self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
+        if not self._probe(0 if self.rank else self._mpi.ANY_SOURCE, status):
             return None
         rank, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._mpi.BYTE)
         data = bytearray(min(max(size, 0), MOST_BYTES))
@@ -74,6 +74,14 @@ class Channel:
         except self._mpi.Exception as error:
             return Message(rank, tag, None, "%d bytes: %s" % (size, error))
         return read(rank, tag, bytes(data))
+
+    def _probe(self, source: int, status: Any) -> bool:
+        """Whether there is a message from `source`. Open MPI 5 may answer for all of them no more once one has died."""
+        try:
+            return bool(self._comm.Iprobe(source, self._mpi.ANY_TAG, status))
+        except self._mpi.Exception:
+            others = range(self.size) if source == self._mpi.ANY_SOURCE else ()
+            return any(self._probe(rank, status) for rank in others if rank != self.rank)
 
     def abort(self) -> None:
         """End every rank of the job, this one included."""
