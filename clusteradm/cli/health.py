@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from clusteradm.cli.health_forms.prometheus import prometheus
 from clusteradm.cli.health_forms.report import HealthReport
 from clusteradm.cli.health_forms.table import table
 from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.fleet.drains import Drains
 from clusteradm.health import Survey, saved
 from clusteradm.health.anonymous import anonymous
 from clusteradm.inventory import Cluster
-from clusteradm.transport import Password
+from clusteradm.transport import Connections, Password
 
 EXAMPLES = """\
 examples:
@@ -177,9 +179,19 @@ def ask(
     """Survey of the hosts that the command line selects. `again`: only the sections that do not disturb jobs."""
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     with context.connect(args, cluster, sudo_password) as connections:
-        return health.collect(
+        survey = health.collect(
             connections, hosts, sections=health.LIGHT if again else (), together=not again, progress=progress
         )
+        if not again and cluster.head.name in survey.documents:
+            _return_well(connections, survey)
+    return survey
+
+
+def _return_well(connections: Connections, survey: Survey) -> None:
+    """Return the TPUs to service that failed in a job, and were found well now."""
+    with contextlib.suppress(ClusteradmError):  # what is wrong with the head, the survey says
+        for drain in Drains(connections).return_well(survey, health.judge(connections.cluster, survey)):
+            show.message(f"{show.line(drain.subject)} works again: it is no longer drained ({show.line(drain.by)})")
 
 
 def judged(args: argparse.Namespace, cluster: Cluster, survey: Survey) -> HealthReport:

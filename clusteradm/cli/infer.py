@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from clusteradm.cli import feed_options, infer_output, next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
@@ -75,6 +76,8 @@ _OF_A_NEW_JOB = (
     "fit",
     "threshold",
     "limit",
+    "wait",
+    "share",
     "detach",
 )
 
@@ -98,6 +101,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     feed_options.add_fit(parser)
     feed_options.add_threshold(parser)
     infer_output.add_arguments(parser)
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--wait", action="store_true", help="queue behind the jobs that have the TPUs")
+    others.add_argument(
+        "--share", action="store_true", help="use the TPUs that other jobs leave, without a warning (default: with one)"
+    )
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
@@ -124,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
             accuracy = truth.score(results.lines(), known, status.top) if known else None
             if known and accuracy is None:
                 show.message("warning: the truth names none of the inputs: no accuracy")
-            _deliver(args, jobs, results, output, asked, task)
+            deliver(args, jobs, results, output, lambda file: asked.write(results, task, file))
             infer_output.draw(asked, jobs, results)
             ranked = infer_output.ranking(asked, results)
             failures = results.failures(_MOST_SHOWN)
@@ -152,6 +160,12 @@ def _task(status: Status) -> str:
     """What the results of a job are of; a job of an earlier program says it by its number of classes alone."""
     said = status.model.task if status.model else None
     return said or (CLASSIFIER if status.top else RAW)
+
+
+def attach(args: argparse.Namespace) -> int:
+    """Follow args.job, as --attach does."""
+    of_a_new_job = dict.fromkeys(_OF_A_NEW_JOB)
+    return run(argparse.Namespace(**{**of_a_new_job, "inputs": [], **vars(args), "attach": args.job}))
 
 
 def _leave(args: argparse.Namespace, job: str) -> int:
@@ -190,6 +204,8 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
             "--detach does not wait for results: without --output and --truth",
             next_step="clusteradm infer --attach JOB --output FILE fetches them",
         )
+    if args.wait and args.cpu:
+        raise UsageError("--wait queues for TPUs, and --cpu uses none", next_step="leave one of the two out")
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
     Reference.parse(args.model).at(_version(args))
@@ -227,6 +243,7 @@ def _submit(
         threshold=args.threshold,
         task=args.task,
         top=args.top,
+        wait=args.wait,
     )
     if args.truth and plan.model.task != CLASSIFIER:
         raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
@@ -235,7 +252,7 @@ def _submit(
         show.message(f"warning: {note}")
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
-    for text in plan.slots.left_out:
+    for text in (*plan.slots.left_out, *(() if args.share else plan.slots.taken)):
         show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
@@ -284,25 +301,24 @@ def _detached() -> bool:
         return False
 
 
-def _deliver(
+def deliver(
     args: argparse.Namespace,
     jobs: Jobs,
     results: Results,
     output: Path | None,
-    asked: infer_output.Wanted,
-    task: str,
+    write: Callable[[BinaryIO], None] | None = None,
 ) -> None:
-    """Write the results, and the large tensors beside them, where the options say."""
+    """Write the results, and the large tensors beside them, where the options say; `write`: where not as they are."""
     if output is not None:
         results.save(
             output,
             lambda name, file: jobs.fetch(results.job, name, file),
-            lambda file: asked.write(results, task, file),
+            write,
         )
         return
     if not args.json:
         stream = show.data_stream()
-        asked.write(results, task, stream)
+        (write or results.copy)(stream)
         stream.flush()
     large = results.tensor_files()
     if large:

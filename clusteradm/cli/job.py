@@ -10,20 +10,24 @@ import argparse
 import shutil
 import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
-from clusteradm.cli import next_step, show
+from clusteradm.cli import infer, next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.parser import Parser
 from clusteradm.cli.show import counted
-from clusteradm.jobs import Jobs
-from clusteradm.node.spec.wire.job import CUT_OFF, Attempt
-from clusteradm.node.spec.wire.job_names import LOG
+from clusteradm.errors import UsageError
+from clusteradm.jobs import Jobs, Results, writable
+from clusteradm.node.spec.wire.job import CUT_OFF, Attempt, Status
+from clusteradm.node.spec.wire.job_names import COMPLETE, LOG, RESULTS
 from clusteradm.node.spec.wire.job_requests import JobDetails, JobSummary
 
 EXAMPLES = """\
 examples:
   clusteradm job list
   clusteradm job show 20261123-170102-3fa9c2
+  clusteradm job attach 20261123-170102-3fa9c2 --output results.jsonl
+  clusteradm job results 20261123-170102-3fa9c2 --output results.jsonl
   clusteradm job logs 20261123-170102-3fa9c2
   clusteradm job cancel 20261123-170102-3fa9c2
   clusteradm job resume 20261123-170102-3fa9c2
@@ -34,6 +38,8 @@ examples:
 _VERBS = {
     "list": ("list every job on the head, the oldest first", ""),
     "show": ("show one job: state, slots, attempts and ranks", " 20261123-170102-3fa9c2"),
+    "attach": ("follow a job to its end, and fetch its results", " 20261123-170102-3fa9c2 --output results.jsonl"),
+    "results": ("fetch the results of a complete job again", " 20261123-170102-3fa9c2 --output results.jsonl"),
     "logs": ("print the output of mpirun and of the ranks of a job", " 20261123-170102-3fa9c2"),
     "cancel": ("end a job; its inputs and its results so far are kept", " 20261123-170102-3fa9c2"),
     "resume": ("go on with a job that was interrupted, cancelled or failed", " 20261123-170102-3fa9c2"),
@@ -51,11 +57,17 @@ def add_arguments(parser: Parser) -> None:
             verb.add_argument("jobs", nargs="+", metavar="JOB", help="ids of the jobs")
         elif name != "list":
             verb.add_argument("job", metavar="JOB", help="id of the job")
+        if name in ("attach", "results"):
+            verb.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
+        if name == "attach":
+            verb.add_argument("--truth", type=Path, metavar="FILE", help="right answers, to measure the accuracy")
         add_connection_arguments(verb, limit=False, forks=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb."""
+    if args.verb == "attach":
+        return infer.attach(args)
     cluster = open_cluster(args)
     with connect(args, cluster) as connections:
         connections.open([cluster.head])
@@ -81,7 +93,8 @@ def _table_of_jobs(jobs: tuple[JobSummary, ...]) -> show.Table:
     for job in jobs:
         model = f"{job.model} {job.version}" if job.model else "-"
         error = (job.error or "").partition("\n")[0]
-        table.add_row(job.job, job.state, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
+        state = f"{job.state}, number {len(job.ahead) + 1}" if job.ahead else job.state
+        table.add_row(job.job, state, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
     return table
 
 
@@ -113,7 +126,7 @@ def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
     places = ", ".join(f"{slot.host} ({len(slot.tpus)})" for slot in spec.slots)
     return [
         ("job", spec.job),
-        ("state", status.state + (f": {status.error}" if status.error else "")),
+        ("state", status.state + _why(status)),
         ("model", f"{spec.model.name} version {spec.model.version}"),
         ("inputs", f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")),
         ("slots", places + (f", at most {counted(spec.ranks, 'rank')}" if spec.ranks else "")),
@@ -121,9 +134,17 @@ def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
     ]
 
 
+def _why(status: Status) -> str:
+    if status.ahead:
+        return f" behind {counted(len(status.ahead), 'job')}: {', '.join(status.ahead)}"
+    return f": {status.error}" if status.error else ""
+
+
 def _how_it_ended(attempt: Attempt) -> str:
     if attempt.status is None:
         return "running"
+    if attempt.back:
+        return f"ended to take back {attempt.back}"
     return "its supervisor ended" if attempt.status == CUT_OFF else f"mpirun ended with status {attempt.status}"
 
 
@@ -154,6 +175,25 @@ def _logs(args: argparse.Namespace, jobs: Jobs) -> None:
             stream.flush()
 
 
+def _results(args: argparse.Namespace, jobs: Jobs) -> None:
+    output = None if args.output in (None, "-") else writable(Path(args.output))
+    state = jobs.show(args.job).status.state
+    if state != COMPLETE:
+        attach = next_step.command(f"job attach {args.job}", args)
+        raise UsageError(f"job {args.job} is {state}: it has no results yet", next_step=attach)
+    with tempfile.TemporaryFile() as file:
+        jobs.fetch(args.job, RESULTS, file)
+        results = Results(args.job, jobs.head, file)
+        lines = results.documents() if args.json and output is None else None
+        if output is not None or lines is None:
+            infer.deliver(args, jobs, results, output)
+    if args.json:
+        body = {"job": args.job, "output": str(output) if output else None, "results": lines}
+        show.json_document("job results", body)
+    elif output is not None:
+        show.message(f"the results are in {output}")
+
+
 def _cancel(args: argparse.Namespace, jobs: Jobs) -> None:
     jobs.cancel(args.job)
     state = jobs.show(args.job).status.state
@@ -168,7 +208,7 @@ def _resume(args: argparse.Namespace, jobs: Jobs) -> None:
     if args.json:
         show.json_document("job resume", {"job": args.job, "state": jobs.show(args.job).status.state})
     else:
-        follow = next_step.command(f"infer --attach {args.job}", args)
+        follow = next_step.command(f"job attach {args.job}", args)
         show.message(f"job {args.job} goes on; follow it with: {follow}")
 
 
@@ -181,4 +221,12 @@ def _remove(args: argparse.Namespace, jobs: Jobs) -> None:
         show.json_document("job remove", {"removed": args.jobs})
 
 
-_RUN = {"list": _list, "show": _show, "logs": _logs, "cancel": _cancel, "resume": _resume, "remove": _remove}
+_RUN = {
+    "list": _list,
+    "show": _show,
+    "results": _results,
+    "logs": _logs,
+    "cancel": _cancel,
+    "resume": _resume,
+    "remove": _remove,
+}

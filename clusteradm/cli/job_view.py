@@ -64,7 +64,8 @@ def watch(updates: Iterable[Update]) -> Status:
     """Show a job while it runs: a live line on a terminal, plain ones elsewhere. Its last status."""
     status = Status(STARTING)
     rates, attempt, said = Rates(), 1, 0.0
-    lost: set[tuple[int, str]] = set()
+    ahead: tuple[str, ...] = ()
+    lost: dict[str, str] = {}  # what is left out, and why
     phase, speeds = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[rates]"))
     bar = Progress(phase, BarColumn(), MofNCompleteColumn(), speeds, console=show.stderr, disable=True)
     with Display(show.stderr, bar.get_renderable):
@@ -74,18 +75,28 @@ def watch(updates: Iterable[Update]) -> Status:
                 show.message("the connection to the head is lost; the job continues there. Connecting again ...")
                 continue
             status, progress = update.status, update.progress
+            if status.ahead != ahead:
+                ahead = status.ahead
+                if ahead:
+                    show.message(f"queued behind {counted(len(ahead), 'job')}: {show.line(', '.join(ahead))}")
             attempts = len(status.attempts)
             if attempts > attempt:
                 attempt = attempts
                 hosts = show.line(", ".join(status.attempts[-1].hosts))
-                ended = "the job's supervisor" if status.attempts[-2].status == CUT_OFF else "mpirun"
-                show.message(f"{ended} ended early; attempt {attempt} on {hosts} does what is missing")
+                before = status.attempts[-2]
+                ended = f"{'the supervisor' if before.status == CUT_OFF else 'mpirun'} ended early"
+                why = f"{show.line(before.back)} can work again" if before.back else ended
+                show.message(f"{why}: attempt {attempt} on {hosts} does what is missing")
             if progress is None or progress.attempt != attempt:
                 continue
             for rank in progress.ranks:
-                if rank.error and (rank.rank, rank.error) not in lost:
-                    lost.add((rank.rank, rank.error))
-                    show.message(f"warning: {show.line(_place(rank))} is left out: {show.line(rank.error)}")
+                place = show.line(_place(rank))
+                if rank.error and lost.get(place) != rank.error:
+                    lost[place] = rank.error
+                    show.message(f"warning: {place} is left out: {show.line(rank.error)}")
+                elif rank.state == "ready" and not rank.error and place in lost:
+                    del lost[place]
+                    show.message(f"{place} is back")
             by_host = rates.update(progress)
             rated = "  ".join(f"{show.line(host)} {rate:,.0f}" for host, rate in by_host.items())
             text = f"images/s: {rated}" if rated else ""

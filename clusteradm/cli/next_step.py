@@ -17,7 +17,7 @@ _READING = ("inventory", "template show", "packages list", "packages forget")
 _CONNECTING = (
     *("drain", "undrain", "locate", "tpu reset", "model list", "model show"),
     *("model label", "model unlabel", "model rollback", "model remove", "model split"),
-    *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
+    *("job list", "job show", "job attach", "job results", "job logs", "job cancel", "job resume", "job remove"),
 )
 _KNOWING = ("ssh", "discover")
 _LIMITED = (

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
-from clusteradm.health import Tpu, collect
+from clusteradm.health import Finding, Survey, Tpu, collect
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.inventory import Cluster
-from clusteradm.node.spec.wire.fleet import ChangeDrains, DrainEntry, DrainReason
+from clusteradm.node.spec.wire.fleet import BY_JOB, ChangeDrains, DrainEntry, DrainReason
 from clusteradm.transport import Connections
 
 
@@ -54,6 +54,24 @@ class Drains:
                 drained = f"drained: {', '.join(sorted(there))}" if there else "nothing is drained"
                 raise UsageError(f"{name} is not drained", next_step=drained)
         return self._ask(ChangeDrains(undrain=tuple(names)))
+
+    def return_well(self, survey: Survey, findings: Iterable[Finding]) -> tuple[Drain, ...]:
+        """Return the TPUs to service that a job has drained and that were tried and found well by now; these.
+
+        `findings`: of the survey, which has to have the trials of the TPUs.
+        """
+        ill = {finding.subject for finding in findings if not finding.ok}
+        well = []
+        for drain in self.all():
+            host, address = drain.host, drain.pci_address
+            if not (drain.by.startswith(BY_JOB) and address and host in survey.documents):
+                continue
+            attempt = tpu_facts.read(survey.documents[host]).attempts.get(address)
+            if f"{host} {address}" not in ill and attempt is not None and attempt.ok:
+                well.append(drain)
+        if well:
+            self._ask(ChangeDrains(undrain=tuple(drain.subject for drain in well)))
+        return tuple(well)
 
     def _ask(self, request: ChangeDrains) -> tuple[Drain, ...]:
         head = self._cluster.head

@@ -6,7 +6,7 @@ from clusteradm.health.fixes import fixes
 from clusteradm.health.judgement import judge
 from clusteradm.health.survey import FOR_JOBS, LIGHT, Survey
 from clusteradm.health.tpu import Tpu
-from clusteradm.health.usable import blocks_jobs, slots
+from clusteradm.health.usable import blocks_jobs, may_pass, slots
 
 __all__ = [
     "FOR_JOBS",
@@ -19,5 +19,6 @@ __all__ = [
     "collect",
     "fixes",
     "judge",
+    "may_pass",
     "slots",
 ]

@@ -11,14 +11,23 @@ from clusteradm.health.survey import Survey
 from clusteradm.health.tpu import Tpu
 
 
-def slots(survey: Survey, findings: Iterable[Finding]) -> dict[str, tuple[Tpu, ...]]:
+def slots(survey: Survey, findings: Iterable[Finding], *, of_jobs: bool = False) -> dict[str, tuple[Tpu, ...]]:
     """Host -> its healthy TPUs that are not in use, for every host that answered and can use the shared directory.
 
     `findings`: those of the survey, which has to have the sections FOR_JOBS. A rank on a host that cannot use the share
-    would hold up all of MPI.
+    would hold up all of MPI. `of_jobs`: also TPUs that jobs of this cluster have.
     """
     blocked = {each.host for each in findings if blocks_jobs(each)}
-    return {name: tpu.healthy(name, document) for name, document in survey.documents.items() if name not in blocked}
+    return {
+        name: tpu.healthy(name, document, of_jobs=of_jobs)
+        for name, document in survey.documents.items()
+        if name not in blocked
+    }
+
+
+def may_pass(finding: Finding) -> bool:
+    """Whether it keeps jobs off its host and may be that of a busy moment: another look is worth it."""
+    return not finding.ok and finding.check == share.CHECK and finding.state in share.SLOW
 
 
 def blocks_jobs(finding: Finding) -> bool:

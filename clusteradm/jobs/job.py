@@ -67,6 +67,11 @@ class Jobs:
         self._user: str = cluster.setting("cluster_user")
         self._keep = keep.parse(cluster.setting("cluster_jobs_keep"))
 
+    @property
+    def head(self) -> str:
+        """The head's name."""
+        return self._head.name
+
     def directory(self, job: str) -> str:
         """The job's directory on the head."""
         return f"{self._shared}/{JOBS}/{job}"
@@ -93,7 +98,7 @@ class Jobs:
                 request = AddPaths(self._shared, self._user, job, inputs.paths, SUFFIXES)
                 _accepted(self._call(request, timeout=_MOST_SECONDS).refused)
             spec = JobSpec(plan.model, self._head.name, plan.slots.usable, plan.most, top, PYTHON)
-            started = self._call(StartJob(self._shared, self._user, job, spec), timeout=_MOST_SECONDS)
+            started = self._call(StartJob(self._shared, self._user, job, spec, plan.wait), timeout=_MOST_SECONDS)
             _accepted(started.refused)
         except BaseException:
             # Also on Ctrl-C, after which the conversation is in the middle of a reply: begin a new one.

@@ -19,13 +19,15 @@ TOP = 5  # classes of a classifier's result
 @dataclass(frozen=True)
 class Plan:
     """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot; `top`: classes of a
-    result, 0 where the model is read as no classifier; `notes`: what the user should know of how it is read."""
+    result, 0 where the model is read as no classifier; `notes`: what the user should know of how it is read; `wait`:
+    the job waits for other jobs that have its TPUs."""
 
     model: ModelFile
     slots: Slots
     most: int | None
     top: int = TOP
     notes: tuple[str, ...] = ()
+    wait: bool = False
 
     @classmethod
     def make(
@@ -41,10 +43,12 @@ class Plan:
         threshold: float | None = None,
         task: str | None = None,
         top: int | None = None,
+        wait: bool = False,
     ) -> Plan:
         """Find the model, and the slots for it. `model`: NAME, NAME:VERSION or NAME@LABEL; `version`: of a NAME alone;
         `limit`: a pattern of hosts; `feed`, `threshold`, `task`: where not as the model was deployed, the task one of
-        TASKS of node/spec/wire/manifest.py or RAW; `top`: classes of a classifier's result, 0 for RAW.
+        TASKS of node/spec/wire/manifest.py or RAW; `top`: classes of a classifier's result, 0 for RAW; `wait`: with the
+        TPUs that other jobs have, for which this one waits.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
@@ -66,7 +70,7 @@ class Plan:
         path = f"{stored.path}/{MODEL}"
         file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind)
         classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
-        return cls(file, slots.find(connections, hosts, cpu=cpu), ranks, classes, notes)
+        return cls(file, slots.find(connections, hosts, cpu=cpu, wait=wait), ranks, classes, notes, wait)
 
     @property
     def ranks(self) -> int:

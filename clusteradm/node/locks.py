@@ -9,6 +9,8 @@ from clusteradm.node.state import owners, private
 
 # Of the model repository: whoever changes it has it alone, whoever needs a version to stay shares it.
 MODELS = "models"
+# Of the start of jobs: two that are started at once do not get the same TPUs.
+JOBS = "jobs"
 # Of the copies of models on this host.
 COPIES = "copies"
 

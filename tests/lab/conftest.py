@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import Cluster
+from jobs import progress, wait
 from xdist.scheduler import LoadScopeScheduling
 
 from clusteradm.errors import ClusteradmError
@@ -42,6 +44,7 @@ GROUPS = {
         "test_health_faults.py",
         "test_remedies.py",
         "test_infer.py",
+        "test_nothing_lost.py",
     ),
     "agreement": ("test_ansible_agrees.py",),
     # Boards that stay bare.
@@ -181,3 +184,33 @@ def _end_orphans() -> None:
         found = re.fullmatch(r"pytest-(\d+)(-.*)?", name)
         if found and not Path(f"/proc/{found[1]}").exists():
             Lab(name).down()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Handwritten digits as files, and one file that is none; truth.csv beside the folder."""
+    folder = tmp_path_factory.mktemp("digits") / "images"
+    data.write_images(data.load().held_out, folder, folder.parent / "truth.csv")
+    (folder / "digit-0500x.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    return folder
+
+
+@pytest.fixture
+def long_job(cluster: Cluster, digits_model: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A job of many inputs that has begun to work: the command that follows it, and its id."""
+    images = data.load().held_out.images
+    np.save(tmp_path / "many.npy", np.concatenate([images] * 16))
+    process = cluster.start("infer", "--model", "digits", tmp_path / "many.npy", "--output", tmp_path / "many.jsonl")
+    assert process.stderr is not None
+    job = next(line for line in process.stderr if line.startswith("job ")).split()[1].rstrip(":")
+    wait(lambda: progress(cluster, job).get("done", 0) > 200)
+    yield process, job
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def restored(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.restore()

@@ -8,15 +8,14 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from commands import SHARED, Cluster
+from jobs import OWN, read
 from PIL import Image
 
 from clusteradm.lab.digits import data
@@ -25,17 +24,7 @@ pytestmark = pytest.mark.lab
 
 MODEL = Path(data.__file__).with_name("digits.tflite")
 LABELS = MODEL.with_name("labels.txt")
-OWN = "/var/lib/clusteradm/jobs"  # on the head
 SMALL = Path(__file__).resolve().parents[1] / "fixtures" / "tflite"
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Handwritten digits as files, and one file that is none; truth.csv beside the folder."""
-    folder = tmp_path_factory.mktemp("digits") / "images"
-    data.write_images(data.load().held_out, folder, folder.parent / "truth.csv")
-    (folder / "digit-0500x.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
-    return folder
 
 
 def on_cpu(model: Path, pictures: list[Path]) -> list[int | None]:
@@ -59,10 +48,6 @@ def on_cpu(model: Path, pictures: list[Path]) -> list[int | None]:
         interpreter.invoke()
         found.append(int(np.argmax(interpreter.get_tensor(result["index"]))))
     return found
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_every_node_has_the_model_as_it_was_sent(cluster: Cluster, digits_model: Path) -> None:
@@ -182,34 +167,6 @@ def test_arrays_and_inputs_on_the_head(cluster: Cluster, digits_model: Path, pic
     assert [(line["input"], line["top"][0]["class"]) for line in lines] == list(zip(names[:3], expected, strict=False))
 
 
-@pytest.fixture
-def long_job(cluster: Cluster, digits_model: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A job of many inputs that has begun to work: the command that follows it, and its id."""
-    images = data.load().held_out.images
-    np.save(tmp_path / "many.npy", np.concatenate([images] * 16))
-    process = cluster.start("infer", "--model", "digits", tmp_path / "many.npy", "--output", tmp_path / "many.jsonl")
-    assert process.stderr is not None
-    job = next(line for line in process.stderr if line.startswith("job ")).split()[1].rstrip(":")
-    _wait(lambda: _progress(cluster, job).get("done", 0) > 200)
-    yield process, job
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-
-
-def _progress(cluster: Cluster, job: str) -> dict[str, Any]:
-    text = cluster.on("head", "cat", f"{OWN}/{job}/run/progress.json", check=False)
-    document: dict[str, Any] = json.loads(text) if text else {}
-    return document
-
-
-def _wait(until: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
-
-
 def _ranks(cluster: Cluster) -> list[str]:
     """The ranks that run anywhere, by the nodes' own ps."""
     return [
@@ -218,11 +175,6 @@ def _ranks(cluster: Cluster) -> list[str]:
         for line in cluster.on(node, "ps", "-eo", "user:20,args").splitlines()
         if "clusteradm.node.job.rank" in line and "mpirun" not in line
     ]
-
-
-def _killed(cluster: Cluster, node: str, how: str, words: str) -> None:
-    """Send a signal to every process on a node with these words in its command."""
-    cluster.on(node, "pkill", how, "-f", words)
 
 
 def test_the_ranks_are_the_cluster_users_and_ctrl_c_ends_them(
@@ -246,119 +198,6 @@ def test_the_ranks_are_the_cluster_users_and_ctrl_c_ends_them(
     assert _ranks(cluster) == []
     assert cluster.on("head", "systemctl", "is-active", f"clusteradm-job-{job}", check=False).strip() == "inactive"
     assert "results.jsonl" not in cluster.on("head", "ls", f"{SHARED}/jobs/{job}")
-
-
-def test_a_job_outlives_the_command_and_is_taken_up_again(
-    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path
-) -> None:
-    process, job = long_job
-    process.kill()
-    process.wait()
-    document = cluster.infer("--attach", job, "--output", tmp_path / "taken-up.jsonl")
-    assert (document["job"], document["images"], document["attempts"]) == (job, 16000, 1)
-    assert [line["index"] for line in read(tmp_path / "taken-up.jsonl")] == list(range(16000))
-
-
-def _complete(output: Path) -> list[dict[str, Any]]:
-    """The results of the long job: every input once, as undisturbed."""
-    results = read(output)
-    assert [line["index"] for line in results] == list(range(16000))
-    assert [line["top"] for line in results[:1000]] * 16 == [line["top"] for line in results]
-    return results
-
-
-@pytest.fixture
-def restored(cluster: Cluster) -> Iterator[None]:
-    yield
-    cluster.restore()
-
-
-def test_a_stopped_rank_and_a_frozen_host_cost_no_input_and_are_not_waited_for(
-    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
-) -> None:
-    process, job = long_job
-    cluster.lab.fault("w1", "freeze")
-    _killed(cluster, "w2", "-STOP", "clusteradm.node.job.rank")
-    begun = time.monotonic()
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert time.monotonic() - begun < 60
-    _complete(tmp_path / "many.jsonl")
-    for node in ("w1", "w2"):
-        assert f"{node} has not answered for 8 s" in " ".join(said.split())
-    log = json.loads(cluster.run("job", "show", job, "--json")[0])
-    assert len(log["status"]["attempts"]) == 1
-    # Nor is a stopped rank left, which would have its TPU.
-    _wait(lambda: "clusteradm.node.job.rank" not in cluster.on("w2", "ps", "-eo", "args"))
-
-
-def test_a_tpu_that_wedges_in_the_middle_costs_no_input_and_is_named(
-    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
-) -> None:
-    process, job = long_job
-    cluster.lab.fault("w3", "wedged")
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    _complete(tmp_path / "many.jsonl")
-    address = json.loads(cluster.run("job", "show", job, "--json")[0])["spec"]["slots"][-1]["tpus"][0]
-    text = " ".join(said.split())
-    assert f"w3 {address} is left out: " in text and "the inference did not end in 5 s" in text
-
-
-def test_a_killed_worker_process_costs_nothing(
-    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path
-) -> None:
-    process, job = long_job
-    # The worker's command has one word more than its rank's.
-    _killed(cluster, "w1", "-KILL", f"job.rank {OWN}/{job} 1 [0-9]")
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    _complete(tmp_path / "many.jsonl")
-    assert len(json.loads(cluster.run("job", "show", job, "--json")[0])["status"]["attempts"]) == 1
-
-
-def test_a_killed_supervisor_and_a_head_without_power_cost_no_input(
-    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
-) -> None:
-    """systemd starts the supervisor again, after its crash and at boot; the command follows all the while."""
-    process, job = long_job
-    unit = f"clusteradm-job-{job}"
-    cluster.on("head", "sh", "-c", f"kill -9 $(systemctl show --property MainPID --value {unit})")
-    _wait(lambda: len(_details(cluster, job)["status"]["attempts"]) == 2)
-    cluster.lab.fault("head", "power")
-    time.sleep(1)
-    cluster.lab.restore("head")
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said
-    _complete(tmp_path / "many.jsonl")
-    attempts = _details(cluster, job)["status"]["attempts"]
-    assert [attempt["status"] for attempt in attempts] == [-1, -1, 0]
-    assert set(attempts[-1]["hosts"]) == set(cluster.nodes), "all were waited for"
-    log = cluster.run("job", "logs", job)[0]
-    assert log.count("the supervisor is started again") == 2
-
-
-def test_a_job_that_was_cancelled_stays_so_until_it_is_resumed(
-    cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path
-) -> None:
-    np.save(tmp_path / "many.npy", np.zeros((8000, 28, 28, 1), np.uint8))
-    job = cluster.infer("--model", "digits", tmp_path / "many.npy", "--detach")["job"]
-    _wait(lambda: (_details(cluster, job)["progress"] or {}).get("done", 0) > 0)
-    assert json.loads(cluster.run("job", "cancel", job, "--json")[0])["state"] == "cancelled"
-    cluster.on("head", "systemctl", "restart", "clusteradm-jobs")
-    assert _details(cluster, job)["status"]["state"] == "cancelled"
-    cluster.run("job", "resume", job)
-    document = cluster.infer("--attach", job, "--output", tmp_path / "resumed.jsonl")
-    assert (document["images"], document["attempts"], document["errors"]) == (8000, 2, 0)
-    assert [line["index"] for line in read(tmp_path / "resumed.jsonl")] == list(range(8000))
-
-
-def _details(cluster: Cluster, job: str) -> dict[str, Any]:
-    """The job, by `job show`; nothing of it while the head does not answer."""
-    process = cluster.start("job", "show", job, "--json")
-    out, _ = process.communicate(timeout=60)
-    found: dict[str, Any] = json.loads(out) if process.returncode == 0 else {"status": {"attempts": []}}
-    return found
 
 
 def test_inputs_that_a_model_cannot_do_are_named_and_the_others_delivered(cluster: Cluster, tmp_path: Path) -> None:

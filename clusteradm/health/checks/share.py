@@ -12,6 +12,8 @@ CHECK = "nfs"
 TYPES = ("nfs4", "fuse.nfs4")
 # States of a host that cannot use the share; the others are about access that should not be possible.
 UNFIT = frozenset({"NOT_MOUNTED", "FOREIGN", "STALE", "UNUSABLE", "UNKNOWN", "BUSY"})
+# Those of them that a busy machine brings about, too: its probe has a time limit.
+SLOW = frozenset({"STALE", "UNKNOWN", "BUSY"})
 
 
 def judge(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False) -> Iterator[Finding]:

@@ -4,12 +4,14 @@ import fcntl
 import json
 import os
 import time
+from typing import Dict
 
 from clusteradm.node import atomic, files
 from clusteradm.node.handler import handles
+from clusteradm.node.job import tpus
 from clusteradm.node.serve import desired
 from clusteradm.node.spec.wire.decode import decode, loads
-from clusteradm.node.spec.wire.fleet import ChangeDrains, DrainEntry, DrainTable
+from clusteradm.node.spec.wire.fleet import BY_JOB, ChangeDrains, DrainEntry, DrainReason, DrainTable
 from clusteradm.node.state import owners, private
 
 _FILE = "drains.json"
@@ -19,6 +21,7 @@ _FILE = "drains.json"
 def change(request: ChangeDrains) -> DrainTable:
     """Take subjects out of service, return others to it. A subject that is drained already keeps its time.
 
+    TPUs that have failed in a job are drained with the reason, and returned where they have worked again in it.
     Raises ValueError for a file that can no longer be read: nothing is forgotten in silence.
     """
     path = os.path.join(private("cluster"), _FILE)
@@ -27,7 +30,15 @@ def change(request: ChangeDrains) -> DrainTable:
         data = files.read(path)
         table = decode(DrainTable, {"drains": {} if data is None else loads(data)})
         drains = dict(table.drains)
-        for subject, about in request.drain.items():
+        wanted: Dict[str, DrainReason] = {}
+        for word in tpus.take():
+            by = BY_JOB + word.job
+            wanted.update((tpu, DrainReason(why, by)) for tpu, why in word.ill.items() if tpu not in drains)
+            for tpu in word.well:
+                if tpu in drains and drains[tpu].by == by:
+                    del drains[tpu]
+        wanted.update(request.drain)
+        for subject, about in wanted.items():
             since = drains[subject].since if subject in drains else int(time.time())
             drains[subject] = DrainEntry(about.reason, about.by, since)
         for subject in request.undrain:

@@ -7,6 +7,7 @@ same time would wait for ever.
 """
 
 import json
+from contextlib import suppress
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import WireError, loads
@@ -52,13 +53,21 @@ class Channel:
     def send(self, rank: int, tag: int, body: Any = None) -> None:
         """Send one message; its body may hold dataclasses of node/spec/wire."""
         data = json.dumps(body, separators=(",", ":"), default=vars).encode("utf-8")
-        self._sent = [entry for entry in self._sent if not entry[0].Test()]
-        self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
+        self._sent = [entry for entry in self._sent if not self._over(entry[0])]
+        # To a rank that has died: whoever waits for its answer misses it.
+        with suppress(self._mpi.Exception):
+            self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
+
+    def _over(self, request: Any) -> bool:
+        try:
+            return bool(request.Test())
+        except self._mpi.Exception:
+            return True
 
     def poll(self) -> Optional[Message]:
         """The next message; None where there is none now. Only rank 0 hears others than rank 0."""
         status = self._status
-        if not self._comm.Iprobe(0 if self.rank else self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
+        if not self._probe(0 if self.rank else self._mpi.ANY_SOURCE, status):
             return None
         rank, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._mpi.BYTE)
         data = bytearray(min(max(size, 0), MOST_BYTES))
@@ -67,6 +76,14 @@ class Channel:
         except self._mpi.Exception as error:
             return Message(rank, tag, None, "%d bytes: %s" % (size, error))
         return read(rank, tag, bytes(data))
+
+    def _probe(self, source: int, status: Any) -> bool:
+        """Whether there is a message from `source`. Open MPI 5 may answer for all of them no more once one has died."""
+        try:
+            return bool(self._comm.Iprobe(source, self._mpi.ANY_TAG, status))
+        except self._mpi.Exception:
+            others = range(self.size) if source == self._mpi.ANY_SOURCE else ()
+            return any(self._probe(rank, status) for rank in others if rank != self.rank)
 
     def abort(self) -> None:
         """End every rank of the job, this one included."""

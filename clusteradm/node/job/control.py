@@ -66,6 +66,7 @@ def list_jobs(request: ListJobs) -> JobList:
     for job in unfinished:
         if job not in running:
             summaries[job].state, summaries[job].error = job_names.INTERRUPTED, _CUT_OFF % job
+            summaries[job].ahead = ()
         elif summaries[job].state == job_names.INTERRUPTED:
             summaries[job].state = job_names.STARTING
     return JobList(tuple(summaries[job] for job in sorted(summaries)))
@@ -246,7 +247,8 @@ def _settled(user: str, name: str, job: Folders, status: Status) -> Status:
     last = decode(Status, as_user(user, lambda: _documents(job)["status"]))
     if last.state not in job_names.OPEN:
         return last
-    return replace(last, state=job_names.INTERRUPTED, error=_CUT_OFF % name, log=tuple(starter.log(name)))
+    error = _CUT_OFF % name
+    return replace(last, state=job_names.INTERRUPTED, error=error, log=tuple(starter.log(name)), ahead=())
 
 
 def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:
@@ -265,6 +267,7 @@ def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:
         done=done,
         attempts=len(status.attempts),
         error=status.error,
+        ahead=status.ahead,
     )
 
 

@@ -1,21 +1,34 @@
 """Rank 0: hands out chunks, journals their results."""
 
 import os
+import sys
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files, reports
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
+from clusteradm.node.job.deadlines import Deadlines
 from clusteradm.node.job.schedule import Schedule
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError
-from clusteradm.node.spec.wire.job import Assignment, AttemptPlan, Progress, RankProgress, StoredSpec, Suspects
+from clusteradm.node.spec.wire.job import (
+    OTHER,
+    SILENT,
+    TPU,
+    Assignment,
+    AttemptPlan,
+    Progress,
+    RankProgress,
+    StoredSpec,
+    Suspects,
+)
 
 # Ranks start within seconds of each other. So that no rank's start-up counts as work, all are waited for, to a limit.
 READY_SECONDS = 30.0  # after the first is ready
+READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fault
 PROGRESS_EVERY = 0.5
 LOOK_EVERY = 0.1  # for silent ranks
 
@@ -47,16 +60,18 @@ class Dispatcher:
         self._first_dispatch: Optional[float] = None
         self._last_result: Optional[float] = None
         self._ranks = {rank.rank: RankProgress(**vars(rank)) for rank in plan.ranks}
-        hosts = {rank.rank: rank.host for rank in plan.ranks}
-        self._attendance = Attendance(hosts, spec.head, time.monotonic())
+        self._attendance = Attendance(self._ranks, time.monotonic())
+        self._deadlines = Deadlines(time.monotonic())
         self._silent: Dict[int, str] = {}  # rank -> its state before
+        self._late: Set[int] = set()
+        self._recalled = False
 
     def run(self) -> None:
-        """Work until every input has a result, or no rank is left that could work."""
+        """Work until every input has a result, no rank is left that could work, or the attempt is recalled."""
         self._report("starting")
         reported = looked = time.monotonic()
         nap = channels.NAP
-        while not self._schedule.finished and not self._nobody_left():
+        while not (self._schedule.finished or self._nobody_left() or self._recalled):
             message = self._channel.poll()
             if message is not None:
                 self._take(message)
@@ -71,11 +86,12 @@ class Dispatcher:
                 self._miss(looked)
             if time.monotonic() - reported >= PROGRESS_EVERY:
                 self._report("running" if self._first_dispatch else "starting")
+                self._recalled = os.path.lexists(os.path.join(self._run, job_names.RECALL))
                 reported = time.monotonic()
         for rank in self._ranks:
             self._channel.send(rank, channels.STOP)
-        self._journal.close()
         self._report("finished")
+        self._journal.close()
         if self._silent:  # MPI would wait for them at its end
             self._channel.abort()
 
@@ -98,7 +114,8 @@ class Dispatcher:
                 self._hand_out()
             elif message.tag == channels.FAILED:
                 failure = reports.failure(message.body)
-                self._give_up(message.rank, failure.error, failure.suspects)
+                fault = TPU if failure.tpu and rank.state == "ready" else OTHER
+                self._give_up(message.rank, failure.error, failure.suspects, fault)
             elif message.tag == channels.RESULT:
                 self._keep(message)
                 self._hand_out(message.rank)
@@ -108,10 +125,14 @@ class Dispatcher:
             what = str(error)[: reports.MOST_REASON]
             self._give_up(message.rank, "%s sends what no rank sends: %s" % (rank.host, what))
 
-    def _give_up(self, number: int, error: str, suspects: Sequence[int] = ()) -> None:
+    def _give_up(self, number: int, error: str, suspects: Sequence[int] = (), fault: str = OTHER) -> None:
         """Take no more from a rank; others get what it has, but for an input with which a second rank has failed."""
-        self._ranks[number].state, self._ranks[number].error = "failed", error
+        rank = self._ranks[number]
+        rank.state, rank.error, rank.fault = "failed", error, fault
+        self._say("%s fails: %s" % (_place(rank), error))
         self._attendance.leave(number)
+        self._deadlines.leave(number)
+        self._late.discard(number)
         spent = self._schedule.lose(number, suspects)
         if suspects:
             path = os.path.join(self._run, job_names.SUSPECTS)
@@ -122,24 +143,45 @@ class Dispatcher:
         self._hand_out()
 
     def _miss(self, now: float) -> None:
-        """Give what silent ranks have to others: their host is frozen, or cut off."""
+        """Give to others what silent ranks have, whose host is frozen or cut off, and late ones, whose worker is."""
         self._attendance.pass_time(now)
+        self._deadlines.pass_time(now)
         for number in self._attendance.silent() - self._silent.keys():
             rank = self._ranks[number]
             self._silent[number] = rank.state
-            rank.state, rank.error = "failed", "%s has not answered for %d s" % (rank.host, SILENT_SECONDS)
+            why = "%s has not answered for %d s" % (rank.host, SILENT_SECONDS)
+            rank.state, rank.error, rank.fault = "failed", why, SILENT
             self._schedule.lose(number)
-            self._hand_out()
+            self._leave_out(number, why)
+        for number, seconds in self._deadlines.late().items():
+            rank = self._ranks[number]
+            self._late.add(number)
+            rank.error = "%s has not come on with its inputs for %d s" % (rank.host, seconds)
+            self._schedule.pass_over(number)
+            self._leave_out(number, rank.error)
+
+    def _leave_out(self, number: int, why: str) -> None:
+        """Others get what a rank has. What it delivers of that after all counts all the same."""
+        self._say("%s is left out: %s" % (_place(self._ranks[number]), why))
+        self._deadlines.leave(number)
+        self._hand_out()
 
     def _hear(self, number: int) -> None:
         """Note that a rank lives; take one back that was silent."""
         self._attendance.hear(number)
         state = self._silent.pop(number, None)
         if state is not None:
-            self._ranks[number].state, self._ranks[number].error = state, None
-            if state == "ready":
-                self._schedule.join(number)
-                self._hand_out()
+            rank = self._ranks[number]
+            rank.state, rank.error, rank.fault = state, None, None
+            if state == "ready" and number not in self._late:
+                self._take_back(number)
+
+    def _take_back(self, number: int) -> None:
+        """Give a rank work again."""
+        self._ranks[number].error = None
+        self._say("%s is back" % _place(self._ranks[number]))
+        self._schedule.join(number)
+        self._hand_out()
 
     def _keep(self, message: Message) -> None:
         """Journal what is new in a chunk's results."""
@@ -147,12 +189,16 @@ class Dispatcher:
         inputs = self._schedule.inputs(message.rank, body.chunk)
         if inputs is None:
             raise WireError("it does not have chunk %d" % body.chunk)
-        results = reports.results(body.results, inputs, self._outputs) if inputs else []
+        results = reports.results(body.results, inputs, self._outputs)
         fresh = set(self._schedule.finish(body.chunk, body.seconds))
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
         rank.seconds += body.seconds
         rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+        self._deadlines.deliver(message.rank, self._schedule.busy(message.rank))
+        if message.rank in self._late:
+            self._late.discard(message.rank)
+            self._take_back(message.rank)
 
     def _record(self, number: int, results: List[Dict[str, Any]]) -> None:
         """Journal results of a rank, and count them."""
@@ -173,6 +219,7 @@ class Dispatcher:
                 self._first_dispatch = self._first_dispatch or time.time()
                 pieces = [self._piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
+                self._deadlines.begin(rank)
                 chunk = self._schedule.take(rank)
 
     def _may_start(self) -> bool:
@@ -181,7 +228,13 @@ class Dispatcher:
         if self._ready_since is None:
             return False
         starting = any(rank.state == "starting" for rank in self._ranks.values())
-        return not starting or time.monotonic() - self._ready_since > READY_SECONDS
+        patience = READY_SECONDS if self._journal.attempt == 1 else READY_AGAIN_SECONDS
+        return not starting or time.monotonic() - self._ready_since > patience
+
+    def _say(self, text: str) -> None:
+        """Add a line to the job's log, by way of mpirun."""
+        sys.stderr.write("%s %s\n" % (time.strftime("%H:%M:%S"), text))
+        sys.stderr.flush()
 
     def _piece(self, index: int) -> List[Any]:
         entry = self._inputs[index]
@@ -203,6 +256,10 @@ class Dispatcher:
             ),
             keep=False,
         )
+
+
+def _place(rank: RankProgress) -> str:
+    return "rank %d (%s %s)" % (rank.rank, rank.host, rank.pci_address or "CPU")
 
 
 def dispatch(folder: str, attempt: int, channel: Channel) -> None:

@@ -82,6 +82,13 @@ def read_lines(path: str) -> Iterator[Dict[str, Any]]:
                 yield entry
 
 
+def sync(path: str) -> None:
+    """Have the file and its name on the disk."""
+    with open(path, "rb", opener=opener) as file:
+        os.fsync(file.fileno())
+    atomic.sync_folder(os.path.dirname(path))
+
+
 def tail(path: str, lines: int = 20) -> List[str]:
     """The last lines of a text file."""
     try:
@@ -91,6 +98,23 @@ def tail(path: str, lines: int = 20) -> List[str]:
     except FileNotFoundError:
         return []
     return text.splitlines()[-lines:]
+
+
+def size(path: str) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def part(path: str, start: int, most: int = 1 << 20) -> bytes:
+    """Bytes of a file from `start` on; none where there is no file."""
+    try:
+        with open(path, "rb", opener=opener) as file:
+            return os.pread(file.fileno(), most, start)
+    except FileNotFoundError:
+        return b""
 
 
 def line(entry: Any) -> str:

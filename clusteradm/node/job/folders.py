@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import shutil
+from contextlib import suppress
 from typing import List, NamedTuple
 
 from clusteradm.node import paths
@@ -79,6 +80,8 @@ def rename(before: str, after: str) -> None:
     above, name = os.path.split(before)
     with paths.folder(above) as jobs:
         os.rename(name, os.path.basename(after), src_dir_fd=jobs, dst_dir_fd=jobs)
+        with suppress(OSError):  # not every file system can
+            os.fsync(jobs)
 
 
 def take_away(shared: str, job: str) -> None:

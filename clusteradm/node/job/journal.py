@@ -68,6 +68,18 @@ def _lock(fd: int) -> None:
             time.sleep(0.1)
 
 
+def written(folder: str) -> bool:
+    """Whether a rank 0 has it open, and so lives."""
+    try:
+        with open(os.path.join(folder, job_names.JOURNAL), "rb", opener=files.opener) as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def done(folder: str, inputs: int) -> Set[int]:
     """The numbers of the inputs that have a result, of a job with so many inputs. Raises JournalError.
 

@@ -6,7 +6,7 @@ which the process has ended is tried once more, alone; where that ends it again,
 
 import time
 from collections import deque
-from typing import Any, Deque, Dict, List, NamedTuple, Set
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job.channel import Channel
@@ -136,7 +136,7 @@ class Keeper:
                     self._send(channels.READY, message.body)
                 self._pump()
             elif message.tag == channels.FAILED:
-                self._fail(message.body["error"])
+                self._fail(message.body["error"], tpu=bool(message.body.get("tpu")))
                 return
             elif message.tag == channels.RESULT:
                 self._settle(message.body)
@@ -194,7 +194,7 @@ class Keeper:
         if any(not self._process.pulse.inputs().isdisjoint(parcel.inputs) for parcel in self._out.values()):
             self._ended("its decoding did not end in %d s" % STALL_SECONDS)
         else:
-            self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS)
+            self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS, tpu=False)
 
     def _why(self) -> str:
         """Why the process was started again, for the text of an error."""
@@ -230,22 +230,27 @@ class Keeper:
     def _warmed_up_in_vain(self) -> bool:
         """Start again without a warm-up where that has ended the process, or does not end: not every model bears
         made-up input. Only on the CPU: a TPU that does not come through it may be wedged, and no input's to blame."""
-        on_tpu = self._begin["place"]["pci_address"] is not None
-        if on_tpu or not self._process.pulse.warming_up or not self._process.kill():
+        if self._begin is None or self._on_tpu() or not self._process.pulse.warming_up or not self._process.kill():
             return False
         self._begin = dict(self._begin, warm_up=False)
         self._start_again()
         return True
+
+    def _on_tpu(self) -> bool:
+        return self._begin is not None and self._begin["place"]["pci_address"] is not None
 
     def _start_again(self) -> None:
         self._ready, self._step = False, 0
         self._process, self._started = Process(self._words), self._clock.seconds
         self._process.pipe.send(0, channels.BEGIN, self._begin)
 
-    def _fail(self, error: str, kill: bool = True) -> None:
-        """Give the rank up: what it has goes to others. `kill`: its process, unless that was tried."""
+    def _fail(self, error: str, kill: bool = True, tpu: Optional[bool] = None) -> None:
+        """Give the rank up: what it has goes to others. `kill`: its process, unless that was tried; `tpu`: whether the
+        TPU is to blame, by default where the rank has one."""
         self._failed = True
+        tpu = self._on_tpu() if tpu is None else tpu
+        suspects = sorted(self._suspects.keys() & self._chunk_of.keys())
         # First, as the killing may take longer than rank 0 waits for a sign of life.
-        self._send(channels.FAILED, {"error": error, "suspects": sorted(self._suspects.keys() & self._chunk_of.keys())})
+        self._send(channels.FAILED, {"error": error, "suspects": suspects, "tpu": tpu})
         if kill:
             self._process.kill()

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, keeping, pack, starter
+from clusteradm.node.job import files, folders, keeping, pack, queue, starter
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
@@ -31,6 +31,7 @@ from clusteradm.node.spec.wire.node import Empty
 
 _PIECES = "pieces.jsonl"  # while the job is being made: the names and sizes of the files in the pack
 _HIDDEN = re.compile("[.]" + job_names.ID)
+_TAKEN = "job %s has the TPUs by now: --wait queues behind it"
 _ABANDONED = 24 * 3600.0  # seconds after which a job that was never started is removed
 
 
@@ -111,6 +112,9 @@ def start(request: StartJob) -> Started:
         entries = [entry._replace(error=failed.get(entry.name)) for entry in entries]
         lines = pack.index(whole, entries, pack.wanted(request.spec.model.input))
         count = pack.write_index(os.path.join(job.run, job_names.INPUTS), lines)
+        # A job that was started is there after a power failure.
+        for path in (whole, os.path.join(job.run, job_names.INPUTS)):
+            files.sync(path)
         os.unlink(os.path.join(job.run, _PIECES))
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))
         return {"inputs": count}
@@ -120,10 +124,14 @@ def start(request: StartJob) -> Started:
         return started
     model = request.spec.model
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
-    with locks.held(locks.MODELS, shared=True):
+    with locks.held(locks.JOBS), locks.held(locks.MODELS, shared=True):
+        slots = request.spec.slots if request.wait else queue.left(request.spec, request.job)
+        if not slots:
+            return Started(refused=_TAKEN % ", ".join(queue.ahead(request.spec, request.job)))
         if not os.path.lexists(model.path):
             return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))
-        spec = StoredSpec(job=request.job, inputs=started.inputs, folder=final.share, **vars(request.spec))
+        known = {"job": request.job, "inputs": started.inputs, "folder": final.share, "slots": slots}
+        spec = StoredSpec(**{**vars(request.spec), **known})
         files.write_json(os.path.join(job.own, job_names.SPEC), spec)
         folders.rename(job.share, final.share)
         starter.start(request.job, request.user, final.own)

@@ -9,21 +9,28 @@ import os
 import sys
 import traceback
 
+from clusteradm.node.spec.wire import job_names
+
 _SWITCH_SECONDS = 0.0002
 
 
 def main(folder: str, attempt: int) -> None:
     """Run this rank."""
-    from clusteradm.node.job.process import Process
-
     words = [sys.executable, "-m", "clusteradm.node.job.rank", folder, str(attempt)]
-    # Before MPI begins: the worker process imports its libraries meanwhile.
-    process = None if os.environ.get("OMPI_COMM_WORLD_RANK") == "0" else Process(words)
-    from mpi4py import MPI
+    try:
+        from clusteradm.node.job.process import Process
 
-    from clusteradm.node.job.channel import Channel
+        # Before MPI begins: the worker process imports its libraries meanwhile.
+        process = None if os.environ.get("OMPI_COMM_WORLD_RANK") == "0" else Process(words)
+        from mpi4py import MPI
 
-    channel = Channel(MPI)
+        from clusteradm.node.job.channel import Channel
+
+        channel = Channel(MPI)
+    except BaseException:
+        # The others wait for it in MPI_Init, and mpirun is told to let them: the supervisor reads this in the log.
+        traceback.print_exc()
+        sys.exit(job_names.NOT_BEGUN)
     try:
         if channel.rank == 0:
             from clusteradm.node.job.dispatcher import dispatch
@@ -36,6 +43,8 @@ def main(folder: str, attempt: int) -> None:
     except BaseException:
         # Without abort() the other ranks would wait in MPI_Finalize for a rank that died in Python.
         traceback.print_exc()
+        if channel.rank == 0:
+            sys.stderr.write(job_names.NOT_BEGUN + "\n")
         sys.stderr.flush()
         channel.abort()
 

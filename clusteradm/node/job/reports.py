@@ -27,10 +27,11 @@ class Ready(Record):
 
 @dataclass(eq=False, repr=False)
 class Failure(Record):
-    """The rank cannot work. `suspects`: the inputs that it may have failed by."""
+    """The rank cannot work. `suspects`: the inputs that it may have failed by; `tpu`: it is its TPU that fails."""
 
     error: str
     suspects: Tuple[int, ...] = ()
+    tpu: bool = False
 
 
 @dataclass(eq=False, repr=False)

@@ -15,6 +15,7 @@ CHUNK_SECONDS = 0.05
 LEAST = 4  # inputs
 FIRST_CHUNK = 4  # inputs, before a worker's pace is known
 LARGEST_CHUNK = 512
+_MOST_LATE = 2  # ranks that are late with the same input, or were lost by it
 
 
 class Chunk(NamedTuple):
@@ -36,7 +37,8 @@ class Schedule:
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._begun: Set[int] = set()  # ranks that have had a chunk
         self._number = 0
-        self._taken_back: Dict[int, int] = {}  # chunk -> the rank that had it when it was lost
+        self._taken_back: Dict[int, Chunk] = {}  # from ranks that were lost, which may deliver them yet
+        self._late: Dict[int, Set[int]] = {}  # input -> ranks that were passed over with it
         self._suspects: Set[int] = set(suspects)  # inputs that a rank may have been lost by
 
     @property
@@ -60,6 +62,8 @@ class Schedule:
 
     def take(self, rank: int) -> Optional[Chunk]:
         """The next chunk for this rank; None where it has CREDITS chunks, or nothing is left for it."""
+        while self._todo and self._todo[0] not in self._missing:  # its first rank has delivered it after all
+            self._todo.popleft()
         if rank not in self._pace or not self._todo:
             return None
         if sum(chunk.rank == rank for chunk in self._out.values()) >= CREDITS:
@@ -73,19 +77,21 @@ class Schedule:
         self._out[chunk.number] = chunk
         return chunk
 
+    def busy(self, rank: int) -> bool:
+        """Whether this rank has a chunk."""
+        return any(chunk.rank == rank for chunk in self._out.values())
+
     def inputs(self, rank: int, number: int) -> Optional[List[int]]:
-        """The inputs of a chunk that this rank has; none of one that was taken from it; None where it never had it."""
-        chunk = self._out.get(number)
-        if chunk is not None and chunk.rank == rank:
-            return chunk.inputs
-        return [] if self._taken_back.get(number) == rank else None
+        """The inputs of a chunk that this rank has, or had when it was lost; None where it never had it."""
+        chunk = self._out.get(number) or self._taken_back.get(number)
+        return chunk.inputs if chunk is not None and chunk.rank == rank else None
 
     def finish(self, number: int, seconds: float) -> List[int]:
         """Take a chunk back after `seconds` of its rank's work; returns those of its inputs that had no result yet.
 
         Of a chunk that was given to other ranks meanwhile, that is what they have not delivered.
         """
-        chunk = self._out.pop(number, None)
+        chunk = self._out.pop(number, None) or self._taken_back.pop(number, None)
         if chunk is None:
             return []
         fresh = [index for index in chunk.inputs if index in self._missing]
@@ -96,6 +102,19 @@ class Schedule:
             self._pace[chunk.rank] = pace if before is None else (before + pace) / 2
         return fresh
 
+    def pass_over(self, rank: int) -> None:
+        """Give the chunks of a rank that is late to one other rank. It may deliver them yet, and joins again then.
+
+        Of an input with which a second rank is late no third is to be lost: it waits for what becomes of these two.
+        """
+        self._pace.pop(rank, None)
+        for chunk in self._leave(rank):
+            for index in reversed([index for index in chunk.inputs if index in self._missing]):
+                late = self._late.setdefault(index, set())
+                late.add(rank)
+                if len(late) + (index in self._suspects) < _MOST_LATE:
+                    self._todo.appendleft(index)
+
     def lose(self, rank: int, suspects: Sequence[int] = ()) -> List[int]:
         """Remove a rank; its chunks are the next that other ranks get.
 
@@ -104,24 +123,46 @@ class Schedule:
         """
         self._pace.pop(rank, None)
         self._begun.discard(rank)
+        passed = [chunk for chunk in self._taken_back.values() if chunk.rank == rank]
+        had = [index for chunk in self._leave(rank) for index in reversed(chunk.inputs)]
+        for index in (index for chunk in passed for index in chunk.inputs):
+            self._late.get(index, set()).discard(rank)
+        elsewhere = self._elsewhere() if passed else set()
+        had += [index for chunk in passed for index in reversed(chunk.inputs)]
         spent: List[int] = []
-        for chunk in sorted((c for c in self._out.values() if c.rank == rank), reverse=True):
-            del self._out[chunk.number]
-            self._taken_back[chunk.number] = rank
-            back = [index for index in chunk.inputs if index in self._missing]
-            again = [index for index in back if index in suspects]
-            spent += [index for index in again if index in self._suspects]
-            self._todo.extend(index for index in again if index not in self._suspects)
-            self._todo.extendleft(index for index in reversed(back) if index not in again)
-            self._suspects.update(again)
+        again: List[int] = []
+        for index in had:
+            if index not in self._missing:
+                continue
+            if index in suspects:
+                (spent if index in self._suspects else again).append(index)
+            elif index not in elsewhere:
+                self._todo.appendleft(index)
+        self._todo.extend(index for index in reversed(again) if index not in elsewhere)
+        self._suspects.update(again)
         self._missing.difference_update(spent)
-        return spent
+        return sorted(spent)
+
+    def _leave(self, rank: int) -> List[Chunk]:
+        """Take the rank's chunks from it, the last first."""
+        chunks = sorted((chunk for chunk in self._out.values() if chunk.rank == rank), reverse=True)
+        for chunk in chunks:
+            del self._out[chunk.number]
+            self._taken_back[chunk.number] = chunk
+        return chunks
+
+    def _elsewhere(self) -> Set[int]:
+        """Inputs that are pending, that a rank has, or that one is late with."""
+        late = {index for index, ranks in self._late.items() if ranks}
+        return late.union(self._todo, *(chunk.inputs for chunk in self._out.values()))
 
     def _next(self, most: int) -> List[int]:
         """Take inputs from the pending ones, up to `most`: a suspect alone."""
         taken = [self._todo.popleft()]
-        while len(taken) < most and self._suspects.isdisjoint((taken[0], self._todo[0])):
-            taken.append(self._todo.popleft())
+        while len(taken) < most and self._todo and self._suspects.isdisjoint((taken[0], self._todo[0])):
+            index = self._todo.popleft()
+            if index in self._missing:
+                taken.append(index)
         return taken
 
     def _size(self, rank: int) -> int:

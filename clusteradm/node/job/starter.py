@@ -19,7 +19,7 @@ def start(job: str, user: str, folder: str) -> None:
     # The supervisor ends mpirun in order; what is left after that is ended with it.
     command += ["--property", "KillMode=mixed", "--property", "TimeoutStopSec=30"]
     # One that crashes is started again, but not for ever.
-    command += ["--property", "Restart=on-failure", "--property", "RestartSec=1"]
+    command += ["--property", "Restart=on-failure", "--property", "RestartSec=0.2"]
     command += ["--property", "StartLimitIntervalSec=%d" % _LIMIT_SECONDS, "--property", "StartLimitBurst=%d" % _STARTS]
     command += ["--setenv", "PYTHONPATH=" + os.path.dirname(os.path.dirname(os.path.abspath(clusteradm.__file__)))]
     command += [sys.executable, "-m", "clusteradm.node.job.supervisor", folder]

@@ -15,15 +15,18 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from functools import partial
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import files, launch
+from clusteradm.node.job import files, launch, queue, room
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.plan import place, render_hostfile
+from clusteradm.node.job.regain import Regain
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
     CUT_OFF,
+    SILENT,
     Attempt,
     AttemptPlan,
     Progress,
@@ -31,6 +34,7 @@ from clusteradm.node.spec.wire.job import (
     Slot,
     Status,
     StoredSpec,
+    TpusOfJob,
 )
 from clusteradm.node.spec.wire.manifest import LABELS
 
@@ -39,6 +43,7 @@ MOST_IDLE_ATTEMPTS = 3
 _ASK_SECONDS = 10.0
 # After a restart other hosts may start, too; and where none answers, it is perhaps the head's own line.
 _PATIENCE_SECONDS = 60.0
+_TURN_SECONDS = 1.0  # between two looks at the jobs that are before this one
 _LONGEST_SECONDS = 3600.0  # for any host at all
 
 
@@ -64,11 +69,15 @@ class Supervisor:
         before = files.read(Status, os.path.join(self._run, job_names.STATUS)) or Status(job_names.STARTING)
         self._attempts = list(before.attempts)
         self._started = before.started or time.time()
+        self._regain = Regain(spec)
+        self._ill: Dict[str, str] = {}  # TPU -> why it has failed
+        self._told: Set[str] = set()
 
     def run(self) -> None:
         """Run the job to its end and leave its last state in status.json."""
         signal.signal(signal.SIGTERM, _stop)
         try:
+            self._wait_for_turn()
             counts = self._attempt_until_complete()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         except Stopped:
@@ -86,6 +95,20 @@ class Supervisor:
             with suppress(OSError):
                 os.unlink(os.path.join(self._folder, job_names.PACK))
 
+    def _wait_for_turn(self) -> None:
+        """Wait for the jobs that have this one's TPUs, or are before it."""
+        said: List[str] = []
+        ahead = queue.ahead(self._spec, self._spec.job)
+        while ahead:
+            if ahead != said:
+                self._say("waiting for job %s" % ", ".join(ahead))
+                self._status(job_names.QUEUED, ahead=tuple(ahead))
+            said = ahead
+            time.sleep(_TURN_SECONDS)
+            ahead = queue.ahead(self._spec, self._spec.job)
+        if said:
+            self._status(job_names.STARTING)
+
     def _attempt_until_complete(self) -> Dict[str, int]:
         slots: Sequence[Slot] = self._spec.slots
         have, idle = self._have(), 0
@@ -99,10 +122,13 @@ class Supervisor:
             before, have = have, self._have()
             if have == self._spec.inputs:
                 break
+            full = room.wait((self._folder, self._run), self._say)
             self._status(job_names.RUNNING)  # with the end of the attempt: the next one may be an hour away
-            if have == before:
+            if have == before and not (full or self._attempts[-1].back):
                 self._give_up_if_hopeless(status)
-            idle = idle + 1 if have == before else 0
+                idle += 1
+            else:
+                idle = 0
             if idle == MOST_IDLE_ATTEMPTS:
                 raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
             slots = self._answering()
@@ -110,7 +136,8 @@ class Supervisor:
             if missing:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
         labels = os.path.join(os.path.dirname(self._spec.model.path), LABELS)
-        return journals.finish(self._folder, os.path.join(self._run, job_names.INPUTS), _lines(labels))
+        index = os.path.join(self._run, job_names.INPUTS)
+        return room.insist(lambda: journals.finish(self._folder, index, _lines(labels)))
 
     def _have(self) -> int:
         return len(journals.done(self._folder, self._spec.inputs))
@@ -124,26 +151,57 @@ class Supervisor:
     def _attempt(self, slots: Sequence[Slot]) -> int:
         """Run mpirun once, on these hosts. Its exit status."""
         number = len(self._attempts) + 1
-        ranks = place(slots, self._spec.ranks)
+        ranks = place(self._regain.usable(slots), self._spec.ranks)
         if not ranks:
             raise JobFailed("no host with a slot answers any more")
         hostfile = os.path.join(self._run, job_names.HOSTFILE)
         files.write_json(os.path.join(self._run, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
         files.write_text(hostfile, render_hostfile(self._spec.head, ranks))
         hosts = tuple(sorted({rank.host for rank in ranks}))
-        self._attempts.append(Attempt(number, time.time(), hosts))
+        began = time.time()
+        self._attempts.append(Attempt(number, began, hosts))
         self._status(job_names.RUNNING)
+        recall = os.path.join(self._run, job_names.RECALL)
+        with suppress(FileNotFoundError):
+            os.unlink(recall)
+        self._regain.begin()
         command = launch.command(hostfile, len(ranks), self._spec.python, self._own, number)
         self._say("attempt %d: %s" % (number, " ".join(command)))
-        with open(os.path.join(self._folder, job_names.LOG), "ab", opener=files.opener) as log:
-            watch = Watch(os.path.join(self._run, job_names.PROGRESS), number, self._spec.inputs)
-            status = launch.run(command, log, watch.overdue)
+        with open(os.path.join(self._folder, job_names.LOG), "ab", buffering=0, opener=files.opener) as log:
+            alive = partial(journals.written, self._folder)
+            path = os.path.join(self._run, job_names.PROGRESS)
+            watch = Watch(path, number, self._spec.inputs, os.path.join(self._folder, job_names.LOG), alive)
+
+            def overdue() -> Optional[str]:
+                progress = watch.progress
+                cost = (progress.first_dispatch or began) - began if progress else 0.0
+                back = self._regain.due(progress, cost)
+                with room.unless_full():
+                    self._tell_of_tpus()
+                if back is not None and not os.path.lexists(recall):
+                    self._say("attempt %d is ended to take back: %s" % (number, back))
+                    self._attempts[-1] = replace(self._attempts[-1], back=back)
+                    with room.unless_full(), open(recall, "wb"):
+                        pass
+                return watch.overdue()
+
+            status = launch.run(command, log, overdue)
         self._close(status)
         return status
 
+    def _tell_of_tpus(self) -> None:
+        """Leave word for root, who keeps the list of drains, of the TPUs that have failed."""
+        ill = self._regain.ill()
+        if ill != self._ill:
+            well = tuple(subject for subject in self._told if subject not in ill)
+            self._told |= ill.keys()
+            self._ill = ill
+            files.write_json(os.path.join(self._run, job_names.TPUS), TpusOfJob(ill, well))
+
     def _say(self, text: str) -> None:
         """Add a line to the job's log."""
-        with open(os.path.join(self._folder, job_names.LOG), "ab", opener=files.opener) as log:
+        path = os.path.join(self._folder, job_names.LOG)
+        with room.unless_full(), open(path, "ab", buffering=0, opener=files.opener) as log:
             os.fchmod(log.fileno(), 0o644)
             log.write((text + "\n").encode("utf-8"))
 
@@ -166,8 +224,9 @@ class Supervisor:
 
     def _give_up_if_hopeless(self, status: int) -> None:
         """Raise JobFailed where every rank has an error of its own: another attempt would end the same."""
-        errors = {rank.error for rank in self._attempts[-1].ranks}
-        if status == 0 and None not in errors:
+        ranks = self._attempts[-1].ranks
+        errors = {rank.error for rank in ranks}
+        if status == 0 and None not in errors and all(rank.fault != SILENT for rank in ranks):
             raise JobFailed("no rank could work: " + "; ".join(sorted(str(error) for error in errors)))
 
     def _answering(self, restarted: bool = False) -> List[Slot]:
@@ -198,7 +257,7 @@ class Supervisor:
             if slot.host == self._spec.head:
                 asked.append((slot, None))
                 continue
-            command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2", slot.host, look]
+            command = [*launch.SSH, slot.host, look]
             asked.append((slot, subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)))
         end = time.monotonic() + _ASK_SECONDS
         found = []
@@ -218,7 +277,7 @@ class Supervisor:
             attempts=tuple(self._attempts),
             **more,
         )
-        files.write_json(os.path.join(self._run, job_names.STATUS), status)
+        room.insist(lambda: files.write_json(os.path.join(self._run, job_names.STATUS), status))
 
 
 def _stop(number: int, frame: Any) -> None:

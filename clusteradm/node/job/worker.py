@@ -34,6 +34,10 @@ MOST_THREADS = 3
 _END_SECONDS = 1.0  # for the last inference, before the TPU is closed
 
 
+class Misplaced(Exception):
+    """The rank is not where it was to be; the text says what is wrong."""
+
+
 class Worker:
     """State of one worker. Times in seconds, by the monotonic clock of this host."""
 
@@ -143,21 +147,21 @@ def work(link: Pipe, pulse: Optional[Pulse] = None) -> None:
     mine = decode(Assignment, first.body)
     try:
         if here.split(".")[0] != mine.place.host.split(".")[0]:
-            raise TpuError("rank %d was to run on %s but runs on %s" % (mine.place.rank, mine.place.host, here))
+            raise Misplaced("rank %d was to run on %s but runs on %s" % (mine.place.rank, mine.place.host, here))
         if not os.path.isdir(mine.folder):
-            raise TpuError("%s is missing on %s: is the shared file system mounted?" % (mine.folder, here))
+            raise Misplaced("%s is missing on %s: is the shared file system mounted?" % (mine.folder, here))
         worker = Worker(link, mine, pulse or Pulse(), events)
         about = {"version": worker.engine.version, "tpu": worker.engine.path, "pace": worker.pace}
         link.send(0, channels.READY, about)
         worker.run()
     except Exception as error:
         text = str(error)
-        if not isinstance(error, TpuError):
+        if not isinstance(error, (TpuError, Misplaced)):
             text = "%s: %s" % (type(error).__name__, text)
             traceback.print_exc()
         sys.stderr.write("rank %d: %s\n" % (mine.place.rank, text))
         sys.stderr.flush()
-        link.send(0, channels.FAILED, {"error": text})
+        link.send(0, channels.FAILED, {"error": text, "tpu": isinstance(error, TpuError)})
         _wait_for_stop(events)
 
 

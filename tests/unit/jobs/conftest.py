@@ -70,9 +70,14 @@ class Place:
             self._node.close()
         self._node = None
 
-    def submit(self, what: LocalInputs | HeadInputs) -> tuple[str, int]:
+    def submit(
+        self,
+        what: LocalInputs | HeadInputs,
+        wait: bool = True,
+        slots: tuple[Slot, ...] = (Slot("w1", ("0000:01:00.0",)),),
+    ) -> tuple[str, int]:
         self.sent: list[tuple[int, int]] = []
-        plan = Plan(MODEL, Slots((Slot("w1", ("0000:01:00.0",)),), (), ()), None)
+        plan = Plan(MODEL, Slots(slots, (), ()), None, wait=wait)
         return self.jobs.submit(what, plan, top=5, progress=lambda sent, total: self.sent.append((sent, total)))
 
     def folder(self, job: str) -> Path:

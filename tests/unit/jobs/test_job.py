@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ import pytest
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import keep
 from clusteradm.jobs import HeadInputs, Update, inputs, resolve
-from clusteradm.node.job import boot, control
-from clusteradm.node.spec.wire.job import Progress, Slot
+from clusteradm.node.job import boot, control, files, queue
+from clusteradm.node.spec.wire.job import Progress, Slot, Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import CancelJob, CreateJob
 from clusteradm.transport import NodeError
 
@@ -116,6 +117,42 @@ def test_a_damaged_array_is_one_error_of_the_job(place: Any, pictures: Path) -> 
     lines = [json.loads(line) for line in (place.own(job) / "run" / "inputs.jsonl").read_text().splitlines()]
     assert [line["input"] for line in lines if line["form"] is not None] == ["a.npy"]
     assert "not an input that can be read" in lines[-1]["form"]["error"]
+
+
+def test_two_jobs_do_not_get_the_same_tpu(
+    place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTERADM_STATE", str(place.state))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    inputs = resolve([str(pictures)])
+    first, _ = place.submit(inputs, wait=False)
+    with pytest.raises(UsageError, match=f"job {first} has the TPUs by now: --wait queues behind it"):
+        place.submit(inputs, wait=False)
+    assert os.listdir(place.shared / "jobs") == [first]
+    # Of two TPUs, the one that is left.
+    two = (Slot("w1", ("0000:01:00.0", "0000:02:00.0")),)
+    third, _ = place.submit(inputs, wait=False, slots=two)
+    assert json.loads((place.own(third) / "spec.json").read_text())["slots"] == [
+        {"host": "w1", "tpus": ["0000:02:00.0"]}
+    ]
+    second, _ = place.submit(inputs)
+
+    def ahead(job: str) -> list[str]:
+        spec = files.read(StoredSpec, str(place.own(job) / "spec.json"))
+        assert spec is not None
+        return queue.ahead(spec, job)
+
+    assert (ahead(first), ahead(second)) == ([], [first])
+    # One that was resumed waits for the one that is at work, whichever was started first.
+    status = Status("running", None, total=5)
+    files.write_json(str(place.own(second) / "run" / "status.json"), status)
+    assert ahead(first) == [second]
+    (tmp_path / "active").write_text("inactive\n")
+    assert (ahead(first), ahead(second)) == ([], [])
+    waits = replace(status, state="queued", ahead=(first,))
+    files.write_json(str(place.own(second) / "run" / "status.json"), waits)
+    (tmp_path / "active").write_text("active\nactive\n")
+    assert {job.job: job.ahead for job in place.jobs.list() if job.job != third} == {first: (), second: (first,)}
 
 
 def test_following_to_the_end_and_fetching(place: Any, pictures: Path) -> None:

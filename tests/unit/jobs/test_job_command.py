@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clusteradm.cli import infer
 from clusteradm.cli import job as command
 from clusteradm.cli.main import main
 from clusteradm.jobs import resolve
@@ -17,6 +18,8 @@ from clusteradm.jobs import resolve
 def run(place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(command, "open_cluster", lambda args: place.cluster)
     monkeypatch.setattr(command, "connect", lambda args, cluster: place)
+    monkeypatch.setattr(infer, "open_cluster", lambda args: place.cluster)
+    monkeypatch.setattr(infer, "connect", lambda args, cluster: place)
     return lambda *words: main(["job", *words])
 
 
@@ -43,6 +46,17 @@ def test_the_life_of_a_job(
     assert (document["spec"]["inputs"], document["status"]["state"], document["bytes"]) == (5, "complete", 35)
     assert run("logs", job) == 0
     assert capsys.readouterr().out == "attempt 1: mpirun\n"
+    line = {"input": "0.png", "index": 0, "top": [{"class": 3, "score": 0.5}]}
+    (place.folder(job) / "results.jsonl").write_text(json.dumps(line) + "\n")
+    output = tmp_path / "again.jsonl"
+    assert run("results", job) == run("results", job, "--output", str(output)) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads(output.read_text()) == line
+    assert str(output) in "".join(shown.err.split())
+    assert run("results", job, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["results"] == [line]
+    assert run("attach", job, "--output", str(output)) == 0
+    assert "5 results in" in capsys.readouterr().out
     assert run("remove", job) == 2
     assert f"end it first: clusteradm job cancel {job}" in capsys.readouterr().err
     assert run("cancel", job) == 0
@@ -52,6 +66,20 @@ def test_the_life_of_a_job(
     assert not place.folder(job).exists()
     assert run("show", job) == 3
     assert f"there is no job {job} here" in capsys.readouterr().err
+
+
+def test_a_queued_job_says_behind_which(
+    run: Any, place: Any, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    status = {"state": "queued", "total": 5, "ahead": ["20260101-000000-abcdef", "20260101-000001-abcdef"]}
+    (place.own(job) / "run" / "status.json").write_text(json.dumps(status))
+    assert run("list") == 0
+    assert "queued, number 3" in capsys.readouterr().out
+    assert run("show", job) == 0
+    assert "queued behind 2 jobs: 20260101-000000-abcdef, 20260101-000001-abcdef" in capsys.readouterr().out
+    assert run("results", job) == 2
+    assert f"job {job} is queued: it has no results yet" in capsys.readouterr().err
 
 
 def test_what_is_no_job(run: Any, capsys: pytest.CaptureFixture[str]) -> None:

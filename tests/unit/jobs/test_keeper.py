@@ -298,6 +298,7 @@ def test_what_did_not_die_is_not_killed_again() -> None:
     assert channel.outbox.get().body == {
         "error": "the inference did not end in 5 s, and its process hangs in the kernel",
         "suspects": [3],
+        "tpu": False,
     }
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from clusteradm.node.edgetpu.engine import Engine, device_path
 from clusteradm.node.edgetpu.library import Device, Library, TpuError, device_option
-from clusteradm.node.job import attendance, files, journal, pack, reports, worker
+from clusteradm.node.job import attendance, deadlines, files, journal, pack, reports, worker
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.dispatcher import dispatch
@@ -261,7 +261,7 @@ def test_a_rank_that_is_not_heard_of_any_more_costs_no_input_and_is_not_waited_f
     assert answers(job) == expected(job)
     assert [(rank.state, rank.error) for rank in progress.ranks][1] == (
         "failed",
-        f"{socket.gethostname()} has not answered for 8 s",
+        f"{socket.gethostname()} has not answered for 5 s",
     )
     assert aborted == [0]  # MPI itself would wait
 
@@ -330,6 +330,34 @@ LIES: dict[str, tuple[int, Callable[[Any], Any], str]] = {
         "not the file",
     ),
 }
+
+
+def test_a_rank_that_does_not_come_on_is_not_waited_for(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(deadlines, "SECONDS", 0.5)
+    monkeypatch.setattr(deadlines, "FIRST_SECONDS", 0.5)
+    released = threading.Event()
+
+    class Slow(Channel):
+        """Of ranks of which one keeps its first results until the other has done everything."""
+
+        def send(self, rank: int, tag: int, body: Any = None) -> None:
+            if self.rank == 2 and tag == channels.RESULT:
+                released.wait(60)
+            super().send(rank, tag, body)
+
+        def poll(self) -> Message | None:
+            message = super().poll()
+            if self.rank == 1 and message is not None and message.tag == channels.STOP:
+                released.set()
+            return message
+
+    progress = run(job, 2, kind=Slow)
+    assert answers(job) == expected(job)
+    said = capsys.readouterr().err
+    assert f"rank 2 ({socket.gethostname()} CPU) is left out: {socket.gethostname()} has not come on with its" in said
+    assert [(rank.state, rank.images) for rank in progress.ranks] == [("ready", INPUTS), ("ready", 0)]
 
 
 @pytest.mark.parametrize("lie", LIES)

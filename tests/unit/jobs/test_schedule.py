@@ -190,6 +190,99 @@ def test_a_late_result_counts_once() -> None:
     assert schedule.finish(late.number, 0.01) == []
 
 
+def test_what_a_late_rank_delivers_after_all_is_done_by_no_other() -> None:
+    schedule = Schedule(range(12))
+    for rank in (1, 2):
+        schedule.join(rank)
+    late = schedule.take(1)
+    assert late is not None
+    schedule.lose(1)
+    assert schedule.inputs(1, late.number) == late.inputs and schedule.inputs(2, late.number) is None
+    assert schedule.finish(late.number, 9.0) == late.inputs
+    taken = []
+    while (chunk := schedule.take(2)) is not None:
+        taken += schedule.finish(chunk.number, 0.1)
+    assert sorted(taken + late.inputs) == list(range(12)) and schedule.finished
+    # One whose second rank has it already: whoever is first counts.
+    schedule = Schedule(range(4))
+    schedule.join(1)
+    first = schedule.take(1)
+    assert first is not None
+    schedule.lose(1)
+    schedule.join(2)
+    second = schedule.take(2)
+    assert second is not None and set(second.inputs) <= set(first.inputs)
+    assert schedule.finish(first.number, 9.0) == first.inputs
+    assert schedule.finish(second.number, 0.1) == []
+
+
+def _late(count: int, ranks: int) -> tuple[Schedule, list[list[int]]]:
+    """A schedule in which two ranks, one after the other, were late with the same inputs; what each had."""
+    schedule = Schedule(range(count))
+    for rank in range(1, ranks + 1):
+        schedule.join(rank)
+    had = []
+    for rank in (1, 2):
+        chunk = schedule.take(rank)
+        assert chunk is not None
+        had.append(chunk.inputs)
+        schedule.pass_over(rank)
+    return schedule, had
+
+
+def test_an_input_with_which_two_ranks_are_late_takes_no_third() -> None:
+    schedule, (first, second) = _late(40, 4)
+    assert first == second
+    taken = [index for _ in range(CREDITS) for index in _inputs(schedule, 3)]
+    assert set(taken).isdisjoint(first)
+    # Both fail with the same one: it is an error. The others are given to the next.
+    assert schedule.lose(1, [first[1]]) == []
+    assert set(_inputs(schedule, 4)).isdisjoint(first)
+    assert schedule.lose(2, [first[1]]) == [first[1]]
+    rest = _inputs(schedule, 4)
+    assert set(first) - set(rest) == {first[1]}
+
+
+def test_what_two_late_ranks_had_is_done_by_others_if_both_are_lost() -> None:
+    schedule, (first, _) = _late(12, 3)
+    schedule.lose(1)
+    schedule.lose(2)
+    taken: list[int] = []
+    while (chunk := schedule.take(3)) is not None:
+        assert schedule.finish(chunk.number, 0.01) == chunk.inputs
+        taken += chunk.inputs
+    assert sorted(taken) == list(range(12)) and schedule.finished and set(first) <= set(taken)
+
+
+def test_a_rank_that_was_late_and_fails_has_its_inputs_done_once() -> None:
+    schedule = Schedule(range(12))
+    schedule.join(1)
+    first = _inputs(schedule, 1)
+    schedule.pass_over(1)
+    schedule.join(2)
+    taken = _inputs(schedule, 2)  # one of those, by now
+    assert set(taken) & set(first)
+    assert schedule.lose(1, first[:1]) == []
+    assert schedule.suspects == first[:1]
+    done = list(taken)
+    while (chunk := schedule.take(2)) is not None:
+        done += chunk.inputs
+        schedule.finish(chunk.number, 0.01)
+    assert sorted(done) == list(range(12)), "none is given out twice"
+
+
+def test_a_late_rank_after_one_that_was_lost_by_the_same_input_takes_no_third() -> None:
+    schedule = Schedule(range(20), suspects=[19])
+    for rank in (1, 2):
+        schedule.join(rank)
+    while (chunk := schedule.take(1)) is not None and chunk.inputs != [19]:
+        schedule.finish(chunk.number, 0.01)
+    assert chunk is not None
+    schedule.pass_over(1)
+    assert schedule.take(2) is None and not schedule.finished
+    assert schedule.lose(1, [19]) == [19] and schedule.finished
+
+
 def test_ranks_that_die_cost_no_input() -> None:
     _, done, got = simulate(500, dict.fromkeys(range(1, 5), 0.0026), dies={1: 0.05, 3: 0.2})
     assert sorted(got) == list(range(500))

@@ -8,7 +8,7 @@ from clusteradm.errors import HostFailed
 from clusteradm.fleet.drains import Drain
 from clusteradm.health import Tpu
 from clusteradm.health.finding import error, ok, warning
-from clusteradm.jobs.slots import choose, left_out
+from clusteradm.jobs.slots import choose, left_out, taken
 from clusteradm.node.spec.wire.job import Slot
 
 A, B = "0000:01:00.0", "0000:02:00.0"
@@ -29,9 +29,10 @@ def test_what_is_said() -> None:
     assert list(left_out(FINDINGS, able, cpu=False)) == [
         "w1 is left out: UNREACHABLE: no answer within 5 s",
         "w2 is left out: STALE: /srv/cluster does not answer",
-        f"w3 {A} is left out: /dev/apex_0, in use by job J1",
         "w3 lacks an Edge TPU: ABSENT: 1 of 3 Edge TPUs (cluster_tpus) are not on the PCI bus",
     ]
+    assert list(taken(FINDINGS, able)) == [f"w3 {A} is left out: /dev/apex_0, in use by job J1"]
+    assert list(taken(FINDINGS, {"w3": (Tpu(A, "/dev/apex_0"), Tpu(B, "/dev/apex_1"))})) == [], "it is waited for"
 
 
 def test_a_job_on_the_cpus_minds_no_tpu() -> None:

@@ -24,15 +24,21 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # Plays rank 0: each attempt's part of the script says which inputs it delivers, and how it ends.
 MPIRUN = """#!{python}
-import json, os, signal, subprocess, sys, time
+import ctypes, fcntl, json, os, signal, subprocess, sys, time
+if sys.argv[1:] == ["--version"]:
+    print("mpirun (Open MPI) 4.1.4")
+    sys.exit()
 own, attempt = sys.argv[-2], int(sys.argv[-1])
 run, folder = own + "/run", json.load(open(own + "/spec.json"))["folder"]
 script = json.load(open(run + "/script.json"))
 part = script["attempts"][min(attempt, len(script["attempts"])) - 1]
-with open(folder + "/journal.jsonl", "a") as journal:
-    for index in part["delivers"]:
-        result = {{"i": index, "top": [[index, 1.0]]}}
-        journal.write(json.dumps({{"attempt": attempt, "rank": 1, "results": [result]}}) + "\\n")
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: what systemd does
+journal = open(folder + "/journal.jsonl", "a")
+fcntl.flock(journal, fcntl.LOCK_EX)
+for index in part["delivers"]:
+    result = {{"i": index, "top": [[index, 1.0]]}}
+    journal.write(json.dumps({{"attempt": attempt, "rank": 1, "results": [result]}}) + "\\n")
+journal.flush()
 plan = json.load(open(run + "/attempt-%d.json" % attempt))
 ranks = [dict(rank, images=0, error=part.get("error")) for rank in plan["ranks"]]
 progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks}}
@@ -47,6 +53,14 @@ if part.get("hangs"):  # on a host that is frozen; the rank of this host is stop
     open(run + "/rank", "w").write(str(rank.pid))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(60)
+if part.get("until"):  # it is recalled
+    for rank, fault in zip(ranks, part["faults"]):
+        rank.update(fault and {{"state": "failed", "fault": fault, "error": "it hangs"}} or {{"state": "ready"}})
+    while not os.path.exists(run + "/" + part["until"]):
+        progress.update(first_dispatch=1.0, now=time.time(), done=len(part["delivers"]), total=1000)
+        json.dump(progress, open(run + "/new", "w"))
+        os.rename(run + "/new", run + "/progress.json")
+        time.sleep(0.1)
 time.sleep(part.get("lasts", 0))
 os.unlink(run + "/running") if part.get("lasts") else None
 sys.exit(part["status"])
@@ -94,6 +108,10 @@ def job(tmp_path: Path) -> Path:
 PROGRAM = """
 from clusteradm.node.job import launch, supervisor
 launch._STOP_SECONDS, supervisor._PATIENCE_SECONDS = 1.0, %f
+from clusteradm.node.job import regain, room
+regain._RATE_SECONDS, room._LOOK_SECONDS = 0.5, 0.05
+import os, sys
+room.lacking = lambda folders: [name for name in folders if os.path.exists(name + "/full")]
 supervisor._LONGEST_SECONDS = supervisor._PATIENCE_SECONDS + 1.0
 supervisor.main()
 """
@@ -170,6 +188,37 @@ def test_when_every_rank_says_why_it_does_not_try_again(job: Path) -> None:
 def test_when_no_host_answers_it_says_so(job: Path) -> None:
     status = run(job, {"delivers": [0], "status": 205}, dead="w1 w2")
     assert (status.state, status.error) == ("failed", "no host with a slot answers any more")
+
+
+def test_a_host_that_is_well_again_is_taken_back_and_a_tpu_that_failed_is_not(job: Path) -> None:
+    spec = json.loads((own_of(job) / job_names.SPEC).read_text())
+    spec["slots"][0]["tpus"] = ["a", "b"]
+    (own_of(job) / job_names.SPEC).write_text(json.dumps(spec))
+    lost = {"delivers": [0], "status": 0, "until": "recall", "faults": ["silent", "tpu", None]}
+    status = run(job, lost, {"delivers": [1, 2, 3], "status": 0})
+    assert (status.state, [attempt.back for attempt in status.attempts]) == ("complete", ["w1 a", None])
+    assert "attempt 1 is ended to take back: w1 a\n" in (job / job_names.LOG).read_text()
+    plan = json.loads((run_of(job) / (job_names.ATTEMPT % 2)).read_text())
+    assert [(rank["host"], rank["pci_address"]) for rank in plan["ranks"]] == [("w1", "a"), ("w2", "a")]
+    told = json.loads((run_of(job) / job_names.TPUS).read_text())
+    assert told == {"ill": {"w1:b": "it hangs"}, "well": []}
+
+
+def test_a_full_disk_is_waited_for(job: Path) -> None:
+    """As rank 0 dies by it, attempts without a result follow each other."""
+    empty, full = {"delivers": [], "status": 1}, run_of(job) / "full"
+    full.touch()
+    process = start(job, *[empty] * 4, {"delivers": [0, 1, 2, 3], "status": 0})
+    until(lambda: "no space left in" in _log(job))
+    full.unlink()
+    assert process.wait(30) == 0
+    status = files.read(Status, str(run_of(job) / job_names.STATUS))
+    assert status is not None
+    assert (status.state, len(status.attempts)) == ("failed", 4), "one of them counts for nothing"
+
+
+def _log(job: Path) -> str:
+    return (job / job_names.LOG).read_text() if (job / job_names.LOG).exists() else ""
 
 
 def test_cancel_ends_mpirun_first(job: Path) -> None:

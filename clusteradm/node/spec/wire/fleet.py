@@ -7,6 +7,7 @@ from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.request import Request
 
+BY_JOB = "job "  # before the job's id: who has drained a TPU that failed in the middle of it
 _LATEST = 1 << 37  # seconds since 1970, in the year 6325: no calendar of Python ends before
 
 

@@ -1,7 +1,7 @@
 """Inference job: its spec, the places of its ranks, its progress and its status."""
 
 from dataclasses import dataclass, field
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
@@ -91,6 +91,9 @@ class Assignment(Record):
     warm_up: bool = True
 
 
+SILENT, TPU, OTHER = "silent", "tpu", "other"
+
+
 @dataclass(eq=False, repr=False)
 class RankProgress(Record):
     """One rank at work. Seconds: its working time, of which busy in the TPU; decoding beside; waiting for input."""
@@ -107,6 +110,8 @@ class RankProgress(Record):
     error: Optional[str] = None
     version: Optional[str] = None  # of its library
     tpu: Optional[str] = None  # its device
+    # Of one that has failed: SILENT, or by its own word; with its TPU after it had worked, or else.
+    fault: Optional[str] = field(default=None, metadata=limits(choices=(SILENT, TPU, OTHER)))
 
 
 @dataclass(eq=False, repr=False)
@@ -136,7 +141,10 @@ CUT_OFF = -1
 
 @dataclass(eq=False, repr=False)
 class Attempt(Record):
-    """One run of mpirun. `status`: its exit status, None while it runs, CUT_OFF where its supervisor ended first."""
+    """One run of mpirun. `status`: its exit status, None while it runs, CUT_OFF where its supervisor ended first.
+
+    `back`: what the next attempt takes back, where this one was ended for that.
+    """
 
     attempt: int
     started: float
@@ -145,11 +153,21 @@ class Attempt(Record):
     last_result: Optional[float] = None
     ranks: Tuple[RankProgress, ...] = ()
     status: Optional[int] = None
+    back: Optional[str] = None
+
+
+@dataclass(eq=False, repr=False)
+class TpusOfJob(Record):
+    """tpus.json. `ill`: HOST:PCI-ADDRESS -> why it has failed; `well`: those that have worked again since."""
+
+    ill: Dict[str, str]
+    well: Tuple[str, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
 class Status(Record):
-    """status.json. `started`: seconds since 1970; `images`, `errors`: of a complete job; `log`: its end."""
+    """status.json. `started`: seconds since 1970; `images`, `errors`: of a complete job; `log`: its end; `ahead`: the
+    jobs that it waits for."""
 
     state: str = field(metadata=limits(choices=STATES))
     model: Optional[ModelFile] = None
@@ -161,6 +179,7 @@ class Status(Record):
     errors: int = 0
     error: Optional[str] = None
     log: Tuple[str, ...] = ()
+    ahead: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.state == COMPLETE:

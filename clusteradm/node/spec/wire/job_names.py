@@ -18,14 +18,17 @@ hostfile       the same for mpirun
 progress.json  what rank 0 knows, twice a second
 status.json    what the supervisor knows
 suspects.json  inputs that a rank may have been lost by, for the next attempt
+tpus.json      the TPUs that have failed, until root has put them on the list of drains
+recall         there once rank 0 is to end the attempt, so that another takes back what this one does without
 cancel         there once the job is to be cancelled; without it a supervisor that is stopped is started again
 """
 
 STARTING, RUNNING, COMPLETE, FAILED, CANCELLED = "starting", "running", "complete", "failed", "cancelled"
 # Its supervisor was stopped, by a restart of the head for one, and nobody cancelled it: it can be resumed.
 INTERRUPTED = "interrupted"
-STATES = (STARTING, RUNNING, COMPLETE, FAILED, CANCELLED, INTERRUPTED)
-UNFINISHED = (STARTING, RUNNING)
+QUEUED = "queued"  # behind jobs that have its TPUs
+STATES = (QUEUED, STARTING, RUNNING, COMPLETE, FAILED, CANCELLED, INTERRUPTED)
+UNFINISHED = (QUEUED, STARTING, RUNNING)
 OPEN = (*UNFINISHED, INTERRUPTED)  # of a job that has not come to its end
 
 ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
@@ -41,9 +44,12 @@ JOURNAL = "journal.jsonl"
 PROGRESS = "progress.json"
 STATUS = "status.json"
 SUSPECTS = "suspects.json"
+TPUS = "tpus.json"
+RECALL = "recall"
 CANCEL = "cancel"
 RESULTS = "results.jsonl"
 LOG = "log"
+NOT_BEGUN = "this rank has ended: the attempt cannot begin without it"  # a line of the log
 OUTPUTS = "outputs-%s"  # the job's id
 # The name of an output tensor's file, as results.jsonl has it: the folder of its job, input and output by number; of a
 # map of classes, a picture.

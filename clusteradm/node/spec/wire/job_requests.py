@@ -99,12 +99,16 @@ class Started(Record):
 
 @dataclass(eq=False, repr=False)
 class StartJob(Request[Started]):
-    """Index the inputs, make the job visible, start its supervisor."""
+    """Index the inputs, make the job visible, start its supervisor.
+
+    `wait`: the job waits for others that have some of its TPUs; else it gets those that they leave.
+    """
 
     shared: str
     user: str
     job: str = field(metadata=limits(ID))
     spec: JobSpec
+    wait: bool = False
     do = names.JOB_START
 
 
@@ -193,7 +197,7 @@ class FetchFile(Streaming[FileData, FileEnd]):
 
 @dataclass(eq=False, repr=False)
 class JobSummary(Record):
-    """A job in a list. `error`: why it failed, or what of its files cannot be read."""
+    """A job in a list. `error`: why it failed, or what of its files cannot be read; `ahead`: the jobs it waits for."""
 
     job: str = field(metadata=limits(ID))
     state: str = field(metadata=limits(choices=(*STATES, DAMAGED)))
@@ -203,6 +207,7 @@ class JobSummary(Record):
     done: int = 0
     attempts: int = 0
     error: Optional[str] = None
+    ahead: Tuple[str, ...] = ()
 
 
 @dataclass(eq=False, repr=False)

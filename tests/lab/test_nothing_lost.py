@@ -1,0 +1,225 @@
+"""Processes, hosts, TPUs and networks that fail in the middle of a job: every input has its result, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import SHARED, Cluster
+from jobs import OWN, complete, delivered, details, journal_lines, killed, read, wait
+
+pytestmark = pytest.mark.lab
+
+
+def test_a_job_outlives_the_command_and_is_taken_up_again(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    process, job = long_job
+    process.kill()
+    process.wait()
+    document = cluster.infer("--attach", job, "--output", tmp_path / "taken-up.jsonl")
+    assert (document["job"], document["images"], document["attempts"]) == (job, 16000, 1)
+    assert [line["index"] for line in read(tmp_path / "taken-up.jsonl")] == list(range(16000))
+
+
+def test_a_stopped_rank_and_a_frozen_host_cost_no_input_and_are_not_waited_for(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, _ = long_job
+    cluster.lab.fault("w1", "freeze")
+    killed(cluster, "w2", "-STOP", "clusteradm.node.job.rank")
+    begun = time.monotonic()
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert time.monotonic() - begun < 60
+    complete(tmp_path / "many.jsonl")
+    for node in ("w1", "w2"):
+        assert f"{node} has not answered for 5 s" in " ".join(said.split())
+    # Nor is a stopped rank left, which would have its TPU.
+    wait(lambda: "clusteradm.node.job.rank" not in cluster.on("w2", "ps", "-eo", "args"))
+
+
+def test_a_tpu_that_wedges_in_the_middle_costs_no_input_and_is_named(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, job = long_job
+    cluster.lab.fault("w3", "wedged")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+    address = json.loads(cluster.run("job", "show", job, "--json")[0])["spec"]["slots"][-1]["tpus"][0]
+    text = " ".join(said.split())
+    assert f"w3 {address} is left out: w3 has not come on with its inputs for 5 s" in text
+    assert "the inference did not end in 5 s" in text
+    drained = json.loads(cluster.run("drain", "--json")[0])["drains"]
+    assert [(one["subject"], one["by"]) for one in drained] == [(f"w3:{address}", f"job {job}")]
+    assert "the inference did not end in 5 s" in drained[0]["reason"]
+    # It comes back when health has tried it.
+    cluster.restore()
+    cluster.health()
+    assert json.loads(cluster.run("drain", "--json")[0])["drains"] == []
+
+
+def test_a_killed_worker_process_costs_nothing(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    process, job = long_job
+    # The worker's command has one word more than its rank's.
+    killed(cluster, "w1", "-KILL", f"job.rank {OWN}/{job} 1 [0-9]")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+    assert len(json.loads(cluster.run("job", "show", job, "--json")[0])["status"]["attempts"]) == 1
+
+
+def _kill(cluster: Cluster, job: str, what: str) -> None:
+    """Send SIGKILL to one kind of process of the job."""
+    ranks = "pgrep -f '[c]lusteradm.node.job.rank' | while read p; do grep -qzx OMPI_COMM_WORLD_RANK=0 /proc/$p/environ"
+    node, pids = {
+        "rank": ("w1", "pgrep -f '[c]lusteradm.node.job.rank'"),
+        "worker": ("w2", f"pgrep -f '[j]ob.rank {OWN}/{job} [0-9]* [0-9]'"),
+        "rank 0": ("head", f"{ranks} && echo $p; done"),
+        "mpirun": ("head", "pgrep -x 'mpirun|prterun'"),
+        "supervisor": ("head", f"systemctl show --property MainPID --value clusteradm-job-{job}"),
+    }[what]
+    cluster.on(node, "sh", "-c", f"kill -9 $({pids})", check=False)
+
+
+def test_twenty_processes_killed_in_a_row_cost_no_input(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    process, job = long_job
+    seed = int(os.environ.get("CLUSTERADM_TEST_SEED") or time.time())
+    print(f"CLUSTERADM_TEST_SEED={seed} kills in the same order")
+    chance = random.Random(seed)  # noqa: S311
+    # systemd starts a supervisor five times in ten minutes.
+    kills = [*["supervisor"] * 2, *["rank 0"] * 4, *["mpirun"] * 4, *["rank"] * 5, *["worker"] * 5]
+    chance.shuffle(kills)
+    done, made = 0, []
+    for what in kills:
+        wait(lambda before=done: process.poll() is not None or delivered(cluster, job) > before, 120)  # type: ignore[misc]
+        time.sleep(chance.random() / 2)
+        done = delivered(cluster, job)
+        if process.poll() is not None:
+            break
+        _kill(cluster, job, what)
+        made.append(what)
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, f"seed {seed}\n{said}"
+    assert len(made) == len(kills), f"seed {seed}: the job was done too soon"
+    complete(tmp_path / "many.jsonl")
+    journal = [json.loads(line) for line in journal_lines(cluster, job)]
+    assert sorted(result["i"] for line in journal for result in line["results"]) == list(range(16000))
+
+
+def test_a_host_without_power_a_cut_line_and_a_hot_tpu_cost_no_input_and_what_is_well_is_taken_back(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, job = long_job
+    cluster.lab.fault("w3", "hot")
+    cluster.lab.fault("w1", "power")
+    cluster.lab.fault("w2", "cut")
+    time.sleep(4)
+    for node in ("w2", "w1"):
+        cluster.lab.restore(node)
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+    attempts = details(cluster, job)["status"]["attempts"]
+    assert "w1" in str(attempts[0]["back"]) or "w1" in attempts[-1]["hosts"], attempts
+    assert len(attempts) > 1, "w1 was taken back"
+
+
+def test_the_heads_network_and_the_nfs_server_away_for_a_while_cost_no_input(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, job = long_job
+    cluster.lab.fault("head", "cut")
+    time.sleep(10)
+    cluster.lab.restore("head")
+    wait(lambda: set(details(cluster, job)["status"]["attempts"][-1]["hosts"]) == set(cluster.nodes), 120)
+    done = delivered(cluster, job)
+    wait(lambda: process.poll() is not None or delivered(cluster, job) > done + 20, 120)
+    cluster.on("head", "systemctl", "stop", "nfs-ganesha")
+    time.sleep(20)
+    cluster.on("head", "systemctl", "start", "nfs-ganesha")
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+    assert set(details(cluster, job)["status"]["attempts"][-1]["hosts"]) == set(cluster.nodes)
+
+
+def test_a_full_disk_of_the_head_is_waited_for(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, job = long_job
+    cluster.lab.fault("head", "disk")
+    wait(lambda: "no space left in" in cluster.on("head", "cat", f"{SHARED}/jobs/{job}/log"))
+    cluster.lab.restore("head")
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+
+
+def test_two_jobs_at_once_queue_or_share(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], pictures: Path, tmp_path: Path
+) -> None:
+    process, job = long_job
+    few = sorted(pictures.iterdir())[:20]
+    refused = cluster.run("infer", "--model", "digits", *few, "--share", expect=3)[1]
+    assert "no host has an Edge TPU that is healthy, free and in service" in refused and "--wait" in refused
+    second = cluster.start("infer", "--model", "digits", *few, "--wait", "--output", tmp_path / "few.jsonl", "--json")
+    wait(lambda: any(one["ahead"] == [job] for one in json.loads(cluster.run("job", "list", "--json")[0])["jobs"]))
+    out, said = second.communicate(timeout=180)
+    assert second.returncode == 0, said
+    assert f"queued behind 1 job: {job}" in said
+    assert {rank["host"] for rank in json.loads(out)["ranks"]} <= set(cluster.nodes)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+    assert len(read(tmp_path / "few.jsonl")) == 20
+    again = tmp_path / "again.jsonl"
+    cluster.run("job", "results", job, "--output", again)
+    assert again.read_bytes() == (tmp_path / "many.jsonl").read_bytes()
+
+
+def test_a_killed_supervisor_and_a_head_without_power_cost_no_input(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    """systemd starts the supervisor again, after its crash and at boot; the command follows all the while."""
+    process, job = long_job
+    unit = f"clusteradm-job-{job}"
+    cluster.on("head", "sh", "-c", f"kill -9 $(systemctl show --property MainPID --value {unit})")
+    wait(lambda: len(details(cluster, job)["status"]["attempts"]) == 2)
+    cluster.lab.fault("head", "power")
+    time.sleep(1)
+    cluster.lab.restore("head")
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+    attempts = details(cluster, job)["status"]["attempts"]
+    assert [attempt["status"] for attempt in attempts] == [-1, -1, 0]
+    assert set(attempts[-1]["hosts"]) == set(cluster.nodes), "all were waited for"
+    log = cluster.run("job", "logs", job)[0]
+    assert log.count("the supervisor is started again") == 2
+
+
+def test_a_job_that_was_cancelled_stays_so_until_it_is_resumed(
+    cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "many.npy", np.zeros((8000, 28, 28, 1), np.uint8))
+    job = cluster.infer("--model", "digits", tmp_path / "many.npy", "--detach")["job"]
+    wait(lambda: (details(cluster, job)["progress"] or {}).get("done", 0) > 0)
+    assert json.loads(cluster.run("job", "cancel", job, "--json")[0])["state"] == "cancelled"
+    cluster.on("head", "systemctl", "restart", "clusteradm-jobs")
+    assert details(cluster, job)["status"]["state"] == "cancelled"
+    cluster.run("job", "resume", job)
+    document = cluster.infer("--attach", job, "--output", tmp_path / "resumed.jsonl")
+    assert (document["images"], document["attempts"], document["errors"]) == (8000, 2, 0)
+    assert [line["index"] for line in read(tmp_path / "resumed.jsonl")] == list(range(8000))
