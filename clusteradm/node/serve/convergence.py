@@ -70,15 +70,19 @@ class Convergence:
     async def run(self) -> None:
         """Follow the desired state for ever."""
         while True:
-            try:
-                self._take(await self._asking.ask(_LOOK_SECONDS, "look"))
-                self.error = ""
-            except ShareError as error:
-                self._say(str(error))
-            except WireError as error:
-                self._say("desired.json is damaged, and what was desired before holds: %s" % error)
+            await self.look()
             await self.step()
             await asyncio.sleep(_EVERY)
+
+    async def look(self) -> None:
+        """Learn what is desired, and what there is of it."""
+        try:
+            self._take(await self._asking.ask(_LOOK_SECONDS, "look"))
+            self.error = ""
+        except ShareError as error:
+            self._say(str(error))
+        except WireError as error:
+            self._say("desired.json is damaged, and what was desired before holds: %s" % error)
 
     def close(self) -> None:
         """End what it has started."""

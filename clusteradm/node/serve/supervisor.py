@@ -121,7 +121,7 @@ class Supervisor:
             turn += 1
             if turn % _TPU_EVERY == 0:
                 self._set_engines()
-            out = set(getattr(self._convergence.desired, "out_of_service", ()))
+            out = set(self._convergence.desired.out_of_service)
             for engine in self._engines.values():
                 before = engine.open
                 engine.watch()
@@ -144,7 +144,7 @@ class Supervisor:
     def _balance(self) -> bool:
         """Whether this board wants new requests: it is not drained, does not end, and has an engine that serves."""
         desired, host = self._convergence.desired, self._config.host
-        drained = host in desired.drained or host in getattr(desired, "out_of_service", ())
+        drained = host in desired.drained or host in desired.out_of_service
         return not self._leaving and not drained and any(engine.open for engine in self._engines.values())
 
     def board(self) -> BoardState:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import serve_place as place
 
-from clusteradm.node.serve import paths
+from clusteradm.node.serve import engines, paths
 from clusteradm.node.serve.engine_link import EngineLink
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.link import EngineGone
@@ -142,7 +142,10 @@ def test_a_deadline_holds_while_the_engine_does_something_else(shared: Path) -> 
     run(shared, test)
 
 
-def test_an_inference_that_hangs_leaves_rotation_and_is_ended(shared: Path) -> None:
+def test_an_inference_that_hangs_leaves_rotation_and_is_ended(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_LATE_SECONDS", 0.1)
+    monkeypatch.setattr(engines, "_HANG_SECONDS", 0.3)
+
     async def test(bench: Bench) -> None:
         bench.want(key1=1)
         await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
@@ -152,7 +155,7 @@ def test_an_inference_that_hangs_leaves_rotation_and_is_ended(shared: Path) -> N
         waiting = asyncio.ensure_future(bench.infer())
         await bench.until(lambda: not bench.link.ready)
         assert "has not ended for" in bench.keeper.closed_for["late"]
-        await bench.until(waiting.done)  # the process is ended after 3 s
+        await bench.until(waiting.done)
         with pytest.raises(EngineGone):
             waiting.result()
         await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
