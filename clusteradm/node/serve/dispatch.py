@@ -54,7 +54,8 @@ class Dispatch(Plane):
         else:
             fed = await self._decoded(entry, pictures)
             arrays, picture = [fed.tensor], fed.size
-        size = len(arrays[0]) if arrays and request.rows and signature.rows else 0
+        has_rows = entry.loaded.batches > 1 or (request.rows and signature.rows)
+        size = len(arrays[0]) if arrays and has_rows else 0
         if size > max(1, entry.loaded.batches):
             link, reply = await self._rows(entry, arrays, size, request)
         else:
