@@ -11,9 +11,9 @@ PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" 
 # Unit tests side by side: two a core, as many of them wait.
 WORKERS := $(shell expr 2 '*' $$(nproc))
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
-# and promtool, which tests the alerting rules.
+# promtool, which tests the alerting rules, and HAProxy, before boards of a test.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
-TEST_DEBS := chromium prometheus
+TEST_DEBS := chromium haproxy prometheus
 
 define install_debs
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \

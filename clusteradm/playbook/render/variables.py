@@ -234,11 +234,18 @@ class HostVars(Mapping[str, HostView]):
 
 
 def lookup(task: Task) -> Callable[..., Any]:
-    """The function `lookup` of a task: reads a file of the admin machine."""
+    """The function `lookup` of a task: reads a file of the admin machine, or lists the files that match a pattern."""
 
-    def read(kind: str, name: str = "", **options: Any) -> str:
-        if kind not in ("file", "ansible.builtin.file") or options:
-            raise UndefinedError(f"lookup({kind!r}) is not in the subset; there is lookup('file', PATH)")
+    def read(kind: str, name: str = "", **options: Any) -> str | list[str]:
+        kind = kind.removeprefix("ansible.builtin.")
+        if kind == "fileglob" and options == {"wantlist": True}:
+            folder, pattern = Path(name).parent, Path(name).name
+            return [str(path) for path in (task.folder / folder).glob(pattern) if regular.is_file(path)]
+        if kind != "file" or options:
+            raise UndefinedError(
+                f"lookup({kind!r}) is not in the subset; there are lookup('file', PATH)"
+                " and lookup('fileglob', PATTERN, wantlist=True)"
+            )
         return read_text(find(name, task, "files")).rstrip()
 
     return read

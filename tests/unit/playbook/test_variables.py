@@ -142,3 +142,16 @@ def test_a_result_that_is_still_to_come_is_pending(world: World) -> None:
     world.run_state.advance(world.run_state.hosts["w1"], 1)
     world.run_state.hosts["w1"].results["first"] = {"rc": 0}
     assert world.value("{{ first.rc }}") == 0
+
+
+def test_files_of_a_folder_are_listed(world: World, tmp_path: Any) -> None:
+    for name in ("b.py", "a.py", "c.txt"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "d.py").mkdir()
+    listed = "lookup('ansible.builtin.fileglob', %r, wantlist=True) | sort | map('basename') | list"
+    assert world.value("{{ " + listed % str(tmp_path / "*.py") + " }}") == ["a.py", "b.py"]
+    assert world.value("{{ " + listed % "*.txt" + " }}") == ["c.txt"]
+    assert world.value("{{ " + listed % "/nonexistent/*" + " }}") == []
+    for words in ("'fileglob', '*'", "'fileglob', '*', wantlist=False", "'fileglob', '*', other=True"):
+        with pytest.raises(Exception, match="not in the subset"):
+            world.value("{{ lookup(" + words + ") }}")

@@ -40,7 +40,8 @@ def variables(name: str) -> dict[str, Any]:
 def test_the_engine_takes_them(inventory: Path) -> None:
     # What bootstrap is made of, and what one runs by itself.
     playbooks = [
-        load_playbook(shipped.PLAYBOOKS / name, load(inventory)) for name in ("bootstrap.yml", "passwords.yml")
+        load_playbook(shipped.PLAYBOOKS / name, load(inventory))
+        for name in ("bootstrap.yml", "passwords.yml", "serving.yml")
     ]
     read_of = {play.place.file.resolve() for playbook in playbooks for play in playbook.plays}
     assert read_of == {path.resolve() for path, _ in PLAYS}
@@ -173,10 +174,11 @@ def test_wheels_are_installed_by_their_hashes_and_plain_http_alone_is_trusted() 
     text = (shipped.PLAYBOOKS / "runtime.yml").read_text(encoding="utf-8")
     (play,) = yaml.safe_load(text)
     (others,) = yaml.safe_load((shipped.PLAYBOOKS / "software.yml").read_text(encoding="utf-8"))
+    fetching = yaml.safe_load((shipped.PLAYBOOKS / "tasks/wheels.yml").read_text(encoding="utf-8"))
     for wheels, trusted in (("http://192.0.2.1/w/", "--trusted-host 192.0.2.1"), ("https://example.org/w/", "")):
         assert Templates().string(play["vars"]["trusted"], {"wheels_from": wheels}) == trusted
         assert Templates().string(others["vars"]["trusted"], {"wheels": wheels}) == trusted
-    for words, tasks in (("pip install", play["tasks"]), ("pip download", others["tasks"])):
+    for words, tasks in (("pip install", play["tasks"]), ("pip download", fetching)):
         (task,) = (task for task in tasks if words in str(task))
         assert "--require-hashes" in str(task)
 
@@ -294,8 +296,7 @@ def test_the_vendors_keys_are_pinned_and_anothers_by_the_inventory() -> None:
 
 
 def test_wheels_that_could_not_be_fetched_are_the_matter_of_who_needs_them() -> None:
-    (others,) = yaml.safe_load((shipped.PLAYBOOKS / "software.yml").read_text(encoding="utf-8"))
-    (fetch,) = (task for task in others["tasks"] if "pip download" in str(task))
+    (fetch,) = yaml.safe_load((shipped.PLAYBOOKS / "tasks/wheels.yml").read_text(encoding="utf-8"))
     assert fetch["failed_when"] is False
     (play,) = yaml.safe_load((shipped.PLAYBOOKS / "runtime.yml").read_text(encoding="utf-8"))
     failed = {"item": "3.9 aarch64", "rc": 1, "stderr": "head cannot fetch them."}

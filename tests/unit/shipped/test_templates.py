@@ -48,6 +48,7 @@ NETWORKS = {
     ],
     "ifupdown": ["network ifupdown", BESIDE, "sourced"],
 }
+OF_SERVING = ("/haproxy.cfg.j2", "/serve.json.j2", "/clusteradm-serve.service.j2")
 _GUARDS = {"lab": "networkmanager", "coral-dev-boards": "networkd", "pcie-8x": "ifupdown"}
 
 
@@ -67,6 +68,7 @@ OF_A_RUN: dict[str, dict[str, Any]] = {
         "offline": True,
         "relayed": {"stdout_lines": ["http://a.example.org", "http://b.example.org:8080", "https://c.example.org"]},
     },
+    "head/etc/haproxy/haproxy.cfg.j2": {"balancer": {"stdout_lines": ["candidate 2.6.12-1+deb12u4", "input 150528"]}},
     "node/etc/apt/sources.list.j2": {
         "sources": {
             "results": [
@@ -95,14 +97,19 @@ def render(template: str, cluster: Cluster, host: Host) -> str:
     if template in OF_A_RUN:
         said = OF_A_RUN[template] or _network(_GUARDS[cluster.path.stem])
         return rendered_in_a_run(template, cluster, host, said)
-    playbook = "passwords.yml" if template.endswith("/guard/sshd.j2") else "bootstrap.yml"
-    return preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / playbook, cluster, host)
+    return preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / playbook_of(template), cluster, host)
+
+
+def playbook_of(template: str) -> str:
+    if template.endswith("/guard/sshd.j2"):
+        return "passwords.yml"
+    return "serving.yml" if template.endswith(OF_SERVING) else "bootstrap.yml"
 
 
 def rendered_in_a_run(template: str, cluster: Cluster, host: Host, said: dict[str, Any]) -> str:
     """The body that the run would send to the host, had its earlier tasks registered `said`."""
     templates = Templates()
-    playbook = load_playbook(shipped.PLAYBOOKS / "bootstrap.yml", cluster, templates)
+    playbook = load_playbook(shipped.PLAYBOOKS / playbook_of(template), cluster, templates)
     dest = "/" + template.removesuffix(".j2").partition("/")[2]
     run_state = RunState(cluster.hosts.values())
     planner = Planner(playbook, run_state, templates, check=False, diff=False, limit=None)
@@ -153,7 +160,7 @@ def test_every_template_has_its_golden_files_and_none_is_left_over() -> None:
 def test_the_others_are_not_shown_without_a_run(template: str) -> None:
     cluster = load(INVENTORIES[0])
     with pytest.raises(UsageError, match=r"only a run knows (the result of the task|the items of the task's loop)"):
-        preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / "bootstrap.yml", cluster, cluster.head)
+        preview(shipped.TEMPLATES / template, shipped.PLAYBOOKS / playbook_of(template), cluster, cluster.head)
 
 
 SITE = """
@@ -254,7 +261,8 @@ def test_a_missing_variable_is_named_with_template_and_line_and_where_to_set_it(
 @pytest.mark.parametrize("template", [name for name in TEMPLATES if name != "node/etc/apt/sources.list.j2"])
 def test_whoever_finds_the_file_on_a_node_reads_where_it_comes_from(template: str) -> None:
     cluster = load(INVENTORIES[0])
-    assert "clusteradm bootstrap" in render(template, cluster, host_for(template, cluster))
+    writer = "clusteradm serve up" if template.endswith(OF_SERVING) else "clusteradm bootstrap"
+    assert writer in render(template, cluster, host_for(template, cluster))
 
 
 @pytest.mark.parametrize("template", [name for name in TEMPLATES if "/bin/" in name])

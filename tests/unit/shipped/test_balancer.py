@@ -1,0 +1,328 @@
+"""HAProxy with the shipped configuration before boards of this test: what it sends where, again, and not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusteradm import shipped
+from clusteradm.node.serve import balancer
+from clusteradm.node.spec.wire.serving import Canary, DesiredState, ServedModel, VersionPolicy
+from clusteradm.playbook.render.jinja import Templates
+
+HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+if HAPROXY is None and os.environ.get("CI"):
+    pytest.fail("CI has HAProxy: TEST_DEBS of the Makefile")
+pytestmark = pytest.mark.skipif(HAPROXY is None, reason="no haproxy on this machine")
+
+BODY = os.urandom(150_528)
+
+
+class Board(ThreadingHTTPServer):
+    """A board's server. `answer`: status of inferences; 0 cuts the connection; `balance`: that of its health."""
+
+    daemon_threads = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.name, self.answer, self.balance = name, 200, 200
+        self.seen: list[dict[str, str]] = []
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Board
+
+    def do_GET(self) -> None:
+        self.reply(self.server.balance if self.path == "/clusteradm/balance" else 200)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.answer == 0:
+            self.close_connection = True
+            return
+        self.server.seen.append({**dict(self.headers.items()), "whole": str(body == BODY)})
+        self.reply(self.server.answer)
+
+    def reply(self, status: int) -> None:
+        text = self.server.name.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Endpoint:
+    """A running HAProxy. `ports`: by the port of the configuration."""
+
+    def __init__(self, ports: dict[int, int], boards: list[Board], folder: Path) -> None:
+        self.ports, self.boards, self.folder = ports, boards, folder
+
+    def ask(
+        self, method: str, path: str, body: bytes = b"", *, port: int = 8000, tls: Any = None, **headers: str
+    ) -> tuple[int, str]:
+        place = ("127.0.0.1", self.ports[port])
+        connection = http.client.HTTPSConnection(*place, context=tls) if tls else http.client.HTTPConnection(*place)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def infer(self, model: str = "digits", **headers: str) -> tuple[int, str]:
+        return self.ask("POST", f"/v2/models/{model}/infer", BODY, **headers)
+
+    @property
+    def seen(self) -> list[dict[str, str]]:
+        return [one for board in self.boards for one in board.seen]
+
+    def status(self) -> dict[str, str]:
+        return {name: server.status for name, server in balancer.servers().items()}
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+PORTS = (8000, 8501, 80, 443, 8001, 8500, 8404)
+
+
+def rendered(folder: Path, boards: list[Board], ports: dict[int, int], **more: Any) -> str:
+    scope = {
+        "serve_managed": "",
+        "balancer_folder": str(folder),
+        "balancer_socket": str(folder / "socket"),
+        "balancer_rest_ports": [8000, 8501],
+        "balancer_grpc_ports": [8001, 8500],
+        "balancer_page_port": 80,
+        "balancer_tls_port": 443,
+        "balancer_stats_port": 8404,
+        "balancer_memory": 256,
+        "serve_pem": str(folder / "server.pem"),
+        "input_bytes": 150_528,
+        "version": "2.6.12",
+        "serve_tls": "",
+        "serve_clients": [],
+        "cluster_subnet": "192.0.2.0/24",
+        "cluster_ip": "*",
+        "workers": [board.name for board in boards],
+        "head": "",
+        "hostvars": {board.name: {"cluster_ip": board.name} for board in boards},
+        **more,
+    }
+    text = (shipped.TEMPLATES / "head/etc/haproxy/haproxy.cfg.j2").read_text(encoding="utf-8")
+    text = Templates().file(text, "haproxy.cfg.j2", scope)
+    for line in ("    user haproxy\n", "    group haproxy\n", "    chroot /var/lib/haproxy\n"):
+        assert line in text
+        text = text.replace(line, "")
+    text = text.replace(" log /dev/log local0 notice\n", " log stderr format raw local0 err\n")
+    for port, mine in ports.items():
+        text = text.replace(f"bind *:{port} ", f"bind 127.0.0.1:{mine} ").replace(
+            f"bind *:{port}\n", f"bind 127.0.0.1:{mine}\n"
+        )
+    for board in boards:
+        text = text.replace(f" {board.name}:8000", f" 127.0.0.1:{board.server_address[1]}")
+        text = text.replace(f" {board.name}:8001", f" 127.0.0.1:{board.server_address[1]}")
+    return text
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Endpoint]]:
+    started: list[subprocess.Popen[bytes]] = []
+    boards = [Board("b1"), Board("b2"), Board("b3")]
+
+    def start(**more: Any) -> Endpoint:
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        (tmp_path / "haproxy.cfg").write_text("# clusteradm\n" + rendered(tmp_path, boards, ports, **more))
+        for name in ("canary-version", "canary-percent", "clients", "scopes", "rates"):
+            (tmp_path / f"{name}.map").touch()
+        monkeypatch.setattr(balancer, "MAPS", str(tmp_path))
+        monkeypatch.setattr(balancer, "CONFIGURATION", str(tmp_path / "haproxy.cfg"))
+        monkeypatch.setattr(balancer, "SOCKET", str(tmp_path / "socket"))
+        assert HAPROXY is not None
+        checked = subprocess.run([HAPROXY, "-c", "-f", tmp_path / "haproxy.cfg"], capture_output=True, text=True)
+        assert (checked.returncode, [line for line in checked.stderr.splitlines() if "WARNING" in line]) == (0, []), (
+            checked.stderr
+        )
+        started.append(subprocess.Popen([HAPROXY, "-db", "-f", tmp_path / "haproxy.cfg"]))
+        one = Endpoint(ports, boards, tmp_path)
+
+        def answers() -> bool:
+            with contextlib.suppress(balancer.BalancerError):
+                return set(one.status().values()) == {"UP"}
+            return False
+
+        wait_until(answers)
+        return one
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for board in boards:
+        board.shutdown()
+        board.server_close()
+
+
+def test_a_request_reaches_a_board_whole_with_an_id(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    assert {one.infer()[0] for _ in range(12)} == {200}
+    assert all(each["whole"] == "True" and len(each["x-request-id"]) == 36 for each in one.seen)
+    assert all(board.seen for board in one.boards)  # least connections, and none has any
+    # A client's own id goes through; what only HAProxy may say does not.
+    one.infer(x_request_id="mine", clusteradm_version="9", clusteradm_client_name="root")
+    mine = next(each for each in one.seen if each["x-request-id"] == "mine")
+    assert not {"clusteradm-version", "clusteradm-client-name"} & set(mine)
+    # Each of the protocols' ports, and none of the cluster's own matters.
+    assert one.ask("GET", "/", port=80)[0] == one.ask("POST", "/v1/models/digits:predict", b"{}", port=8501)[0] == 200
+    assert one.ask("GET", "/metrics", port=8404)[0] == 200
+
+
+def test_what_is_lost_with_a_board_is_sent_to_another(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    one.boards[0].answer = 0  # it takes the request, and ends without an answer
+    one.boards[1].answer = 503
+    assert Counter(one.infer() for _ in range(20)) == {(200, "b3"): 20}
+    # Not what changes something, which may have been done.
+    statuses = {one.ask("POST", "/v2/repository/models/digits/load", b"{}")[0] for _ in range(9)}
+    assert statuses == {200, 502, 503}
+
+
+def test_a_board_that_wants_nothing_new_gets_nothing_and_comes_back(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    one.boards[0].balance = 404
+    wait_until(lambda: one.status()["b1"] == "NOLB")
+    assert "b1" not in {one.infer()[1] for _ in range(9)}
+    one.boards[0].balance = 500
+    wait_until(lambda: one.status()["b1"].startswith("DOWN"))
+    for board in one.boards:
+        board.balance = 503
+    wait_until(lambda: all(status.startswith("DOWN") for status in one.status().values()))
+    status, text = one.infer()
+    assert (status, json.loads(text)) == (503, {"error": "no board can take the request now"})
+    for board in one.boards:
+        board.balance = 200
+    wait_until(lambda: set(one.status().values()) == {"UP"})
+    assert one.infer()[0] == 200
+
+
+def test_a_canary_gets_its_share_live_and_as_asked(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    served = ServedModel("digits", VersionPolicy(), canary=Canary(7, 40.0))
+    assert balancer.follow(DesiredState(1, (served,))) == ""
+
+    def versions(count: int, path: str = "/v2/models/digits/infer", **headers: str) -> Counter[str | None]:
+        for board in one.boards:
+            board.seen.clear()
+        for _ in range(count):
+            one.ask("POST", path, b"{}", **headers)
+        return Counter(each.get("clusteradm-version") for each in one.seen)
+
+    found = versions(200)
+    assert set(found) == {None, "7"} and 40 <= found["7"] <= 120  # 80, and 6 deviations
+    # A request that names a version, and another model's, is not the canary's.
+    assert versions(20, "/v2/models/digits/versions/2/infer") == {None: 20}
+    assert versions(20, "/v2/models/other/infer") == {None: 20}
+    assert versions(20, "/v1/models/digits:predict", clusteradm_canary="always") == {"7": 20}
+    assert versions(20, clusteradm_canary="never") == {None: 20}
+    # A client stays where it is, and of many some are on each side.
+    each = [versions(3, clusteradm_client=f"client {number}") for number in range(30)]
+    assert {len(one) for one in each} == {1} and {next(iter(one)) for one in each} == {None, "7"}
+    assert balancer.follow(DesiredState(2, (ServedModel("digits", VersionPolicy()),))) == ""
+    assert versions(20, clusteradm_canary="always") == {None: 20}
+
+
+def test_clients_by_their_tokens(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:
+    tokens = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("all", "one", "few")}
+    (tmp_path / "clients.map").write_text("".join(f"{digest} {name}\n" for name, digest in tokens.items()))
+    (tmp_path / "scopes.map").write_text("all/* 1\none/digits 1\nfew/* 1\n")
+    (tmp_path / "rates.map").write_text("few 5\n")
+    one = endpoint(serve_clients=[{"name": name, "sha256": digest} for name, digest in tokens.items()])
+
+    def status(method: str, path: str, token: str | None) -> int:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return one.ask(method, path, b"{}" if method == "POST" else b"", **headers)[0]
+
+    infer, other = "/v2/models/digits/infer", "/v2/models/other/infer"
+    assert [status("POST", infer, token) for token in ("all", "one", "none", None)] == [200, 200, 401, 401]
+    assert [status("POST", other, token) for token in ("all", "one")] == [200, 403]
+    assert [status("POST", path, "one") for path in ("/v1/models/digits:predict", "/v1/models/other:predict")] == [
+        200,
+        403,
+    ]
+    # What names no model may be about any.
+    detect = "/v1/vision/detection"
+    assert [status("POST", detect, token) for token in ("all", "one")] == [200, 403]
+    load = "/v2/repository/models/other/load"
+    assert [status("POST", load, token) for token in ("all", "one")] == [200, 403]
+    assert [status("GET", "/v2/health/ready", None), status("GET", "/v2", None), status("GET", "/v2", "one")] == [
+        200,
+        401,
+        200,
+    ]
+    # The boards learn the name, and never the token.
+    assert {each.get("clusteradm-client-name") for each in one.seen} == {"all", "one"}
+    assert not any("Authorization" in each for each in one.seen)
+    assert Counter(status("POST", infer, "few") for _ in range(40))[429] > 0
+
+
+def test_tls_everywhere_and_the_page_leads_there(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", tmp_path / "key", "-out", tmp_path / "crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (tmp_path / "server.pem").write_text((tmp_path / "crt").read_text() + (tmp_path / "key").read_text())
+    one = endpoint(serve_tls="cluster")
+    context = ssl.create_default_context(cafile=str(tmp_path / "crt"))
+    for port in (443, 8000, 8501):
+        assert one.ask("POST", "/v2/models/digits/infer", BODY, port=port, tls=context)[0] == 200
+    assert one.ask("GET", "/", port=80)[0] == 307
+    with pytest.raises((http.client.HTTPException, OSError)):
+        one.ask("GET", "/", port=8000)
+
+
+@pytest.mark.parametrize(
+    ("input_bytes", "bufsize", "buffers"),
+    [(0, 262_144, 1024), (245_760, 262_144, 1024), (245_761, 524_288, 512), (1 << 30, 67_108_864, 64)],
+)
+def test_a_buffer_holds_the_largest_input(tmp_path: Path, input_bytes: int, bufsize: int, buffers: int) -> None:
+    text = rendered(tmp_path, [], {}, input_bytes=input_bytes)
+    assert f"    tune.bufsize {bufsize}\n    tune.buffers.limit {buffers}\n" in text

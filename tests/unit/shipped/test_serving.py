@@ -1,0 +1,173 @@
+"""What serving.yml promises, as far as it can be told without a host."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from clusteradm import shipped
+from clusteradm.inventory import load
+from clusteradm.node.serve import balancer, log, status
+from clusteradm.node.spec.wire import serving
+from clusteradm.playbook.read.reader import load as load_playbook
+from clusteradm.playbook.render.jinja import Templates
+from clusteradm.playbook.render.undefined import strict
+from clusteradm.playbook.run.planner import Planner
+from clusteradm.playbook.state import RunState
+
+VARS = shipped.PLAYBOOKS / "vars"
+PLAYS: list[dict[str, Any]] = yaml.safe_load((shipped.PLAYBOOKS / "serving.yml").read_text(encoding="utf-8"))
+SETTINGS: dict[str, Any] = yaml.safe_load((VARS / "serving.yml").read_text(encoding="utf-8"))
+WHEELS: list[dict[str, Any]] = yaml.safe_load((VARS / "serving_wheels.yml").read_text(encoding="utf-8"))[
+    "serving_wheels"
+]
+CONFIGURATION = (shipped.TEMPLATES / "head/etc/haproxy/haproxy.cfg.j2").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("python", ["3.7", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_every_python_has_all_that_a_server_needs_once(python: str) -> None:
+    listed = [row["wheel"] for row in WHEELS if python in row["python"]]
+    versions = dict(wheel.split("==") for wheel in listed)
+    assert len(versions) == len(listed)
+    assert {"aiohttp", "grpcio", "protobuf", "orjson", "pyzmq", "yarl", "multidict", "attrs"} <= set(versions)
+    # What crashes Python 3.7 (protobuf), and what it needs of later Pythons.
+    if python == "3.7":
+        assert versions["protobuf"].startswith("4.21.") and {"asynctest", "importlib-metadata"} <= set(versions)
+    else:
+        runtime = yaml.safe_load((VARS / "wheels.yml").read_text(encoding="utf-8"))["wheel_files"]
+        assert f"protobuf=={versions['protobuf']}" in [row["wheel"] for row in runtime if python in row["python"]]
+    for row in WHEELS:
+        assert row["sha256"] and all(re.fullmatch("[0-9a-f]{64}", digest) for digest in row["sha256"])
+
+
+def test_ports_and_paths_are_those_of_the_programs() -> None:
+    def value(name: str, is_head: bool) -> int:
+        return int(Templates().string(str(SETTINGS[name]), {"is_head": is_head}))
+
+    assert value("serve_http_port", False) == serving.HTTP_PORT
+    assert value("serve_grpc_port", False) == serving.GRPC_PORT
+    assert value("serve_http_port", True) == serving.HEAD_HTTP_PORT
+    assert value("serve_grpc_port", True) == serving.HEAD_GRPC_PORT
+    assert SETTINGS["serve_zmq_port"] == serving.ZMQ_PORT
+    for port in (serving.HEAD_HTTP_PORT, serving.HTTP_PORT, serving.HEAD_GRPC_PORT, serving.GRPC_PORT):
+        assert str(port) in CONFIGURATION
+    assert (SETTINGS["balancer_folder"], SETTINGS["balancer_socket"]) == (balancer.MAPS, balancer.SOCKET)
+    assert balancer.VERSIONS in CONFIGURATION and balancer.PERCENTS in CONFIGURATION
+    units = {path.name.removesuffix(".j2") for path in shipped.TEMPLATES.rglob("*.service.j2")}
+    assert log.SERVER_UNIT in units and status.PATH == "/clusteradm/state"
+
+
+@pytest.fixture(scope="module")
+def program() -> dict[str, str]:
+    """The files that a board gets, by name below clusteradm/."""
+    cluster = load(shipped.INVENTORY / "lab.yml")
+    templates = Templates()
+    playbook = load_playbook(shipped.PLAYBOOKS / "serving.yml", cluster, templates)
+    planner = Planner(playbook, RunState(cluster.hosts.values()), templates, check=False, diff=False, limit=None)
+    play = next(play for play in playbook.plays if play.name == "Server")
+    variables = planner.variables(cluster.head, play, play.steps[0].task, 0)
+    first, *lines = str(strict(variables["serve_program"])).splitlines()
+    assert first == "clusteradm"
+    return dict(json.loads(line) for line in lines if line.strip())
+
+
+def test_the_program_is_all_of_the_node_that_a_server_needs(program: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(__file__).resolve().parents[3] / "clusteradm"
+    wanted = {
+        path.relative_to(folder)
+        for part in ("node/serve", "node/edgetpu", "node/spec")
+        for path in (folder / part).rglob("*")
+        if path.suffix in (".py", ".html")
+    }
+    assert {Path(name) for name in program} >= wanted
+    for name, text in program.items():
+        assert text.strip() == (folder / name).read_text(encoding="utf-8").strip()
+        (tmp_path / "clusteradm" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clusteradm" / name).write_text(text, encoding="utf-8")
+    code = "import clusteradm.node.serve.desired, clusteradm.node.serve.plane, clusteradm.node.serve.status"
+    subprocess.run(["python3", "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, check=True)
+
+
+@pytest.mark.parametrize(
+    ("says", "refused"),
+    [
+        (["installed 2.6.12-1+deb12u4"], ""),
+        (["candidate 2.2.9-2+deb11u6"], ""),
+        (["candidate 1.8.19-1+deb10u5"], "has HAProxy 1.8.19-1+deb10u5; serving needs 2.2 or later"),
+        (["installed 1.8.19-1", "candidate 2.6.12-1"], "has HAProxy 1.8.19-1;"),
+        ([], "has no HAProxy in its package sources"),
+    ],
+)
+def test_an_old_haproxy_is_refused_with_the_remedy(says: list[str], refused: str) -> None:
+    play = PLAYS[0]
+    (task,) = (task for task in play["tasks"] if "can do what" in task["name"])
+    options = task["ansible.builtin.assert"]
+    scope: dict[str, Any] = {
+        **play["vars"],
+        "balancer_least": SETTINGS["balancer_least"],
+        "inventory_hostname": "coral-0",
+    }
+    scope["balancer"] = {"stdout_lines": [*says, "input 5"]}
+    for name in ("says", "installed", "candidate", "version"):
+        scope[name] = Templates().string(play["vars"][name], scope)
+    assert Templates().expression(options["that"], scope) is not bool(refused)
+    if refused:
+        message = Templates().string(options["fail_msg"], scope)
+        assert refused in message and "Make a machine with Debian 12 or later the head" in message
+
+
+def test_what_is_secret_is_in_no_log() -> None:
+    tasks = [task for play in PLAYS for task in play["tasks"]]
+    secret = [task for task in tasks if "client.sha256" in str(task) or "given.pem" in str(task)]
+    assert len(secret) == 2 and all(task["no_log"] for task in secret)
+    assert all("mode" not in task or task["mode"] == "0600" for task in secret)
+
+
+@pytest.mark.parametrize(
+    ("others", "says"),
+    [
+        ('0.0.0.0:80 0.0.0.0:* users:(("nginx",pid=7,fd=6))', ["taken 80 by nginx"]),
+        ('0.0.0.0:8000 0.0.0.0:* users:(("haproxy",pid=7,fd=6))', []),
+        ('127.0.0.1:8000 0.0.0.0:* users:(("x",pid=7,fd=6))', []),
+        ('[::]:8500 [::]:* users:(("java",pid=7,fd=6))', ["taken 8500 by java"]),
+        ('0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=7,fd=6))', []),
+    ],
+)
+def test_who_else_has_a_port_is_said(tmp_path: Path, others: str, says: list[str]) -> None:
+    (look,) = (task for task in PLAYS[0]["tasks"] if task.get("register") == "balancer")
+    scope = {"ports": [8000, 8501, 8001, 8500, 80, 8404], "shared": str(tmp_path)}
+    for name, text in (("ss", f"echo 'LISTEN 0 128 {others}'"), ("dpkg-query", "exit 1"), ("apt-cache", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = Templates().string(look["ansible.builtin.shell"], scope)
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True
+    )
+    assert [line for line in done.stdout.splitlines() if line.startswith("taken")] == says
+
+
+def test_the_largest_input_is_that_of_all_manifests(tmp_path: Path) -> None:
+    (look,) = (task for task in PLAYS[0]["tasks"] if task.get("register") == "balancer")
+
+    def manifest(name: str, text: str) -> None:
+        path = tmp_path / "models" / name / "1" / "manifest.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
+    manifest("small", json.dumps({"inputs": [{"dtype": "uint8", "shape": [1, 28, 28, 1]}]}))
+    manifest(
+        "large",
+        json.dumps({"inputs": [{"dtype": "float32", "shape": [1, 224, 224, 3]}, {"dtype": "int8", "shape": [4]}]}),
+    )
+    manifest("damaged", "{")
+    manifest("odd", '{"inputs": [{"dtype": 1, "shape": "x"}]}')
+    manifest(".upload-x", json.dumps({"inputs": [{"dtype": "uint8", "shape": [9_000_000]}]}))
+    script = Templates().string(look["ansible.builtin.shell"], {"ports": [], "shared": str(tmp_path)})
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"input {224 * 224 * 3 * 4 + 4}"
