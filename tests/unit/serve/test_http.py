@@ -132,7 +132,7 @@ def test_an_endless_pipeline_is_cut(server: Server) -> None:
     assert server.ask("GET", "/v2").status == 200
 
 
-def test_damaged_requests(server: Server) -> None:
+def test_damaged_requests(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     for data in (
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET\r\n\r\n",
@@ -144,6 +144,7 @@ def test_damaged_requests(server: Server) -> None:
             one.shutdown(socket.SHUT_WR)
             assert one.recv(100)[:12] in (b"HTTP/1.1 400", b"HTTP/1.0 400", b"")
     assert server.ask("GET", "/v2").status == 200
+    assert not caplog.records
 
 
 def test_a_client_that_leaves_costs_nobody_else(server: Server) -> None:
@@ -164,6 +165,17 @@ class Refusing(Plane):
 
     async def infer(self, request: Request) -> Answer:
         raise self.reason
+
+
+def test_a_line_of_the_log_that_is_no_text() -> None:
+    """aiohttp 3.8 lets such paths through."""
+    read, write = os.pipe()
+    log = AccessLog(write)
+    log.write({"operation": "/\udcff", "seconds": 0.5})
+    log.close()
+    os.close(write)
+    with open(read, "rb") as file:
+        assert json.loads(file.read()) == {"operation": "/\\udcff", "seconds": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +205,20 @@ def test_the_log_says_what_was_answered_and_from_where(server: Server) -> None:
     assert line["outcome"] == "ok" and (line["model"], line["version"]) == ("digits", 2)
     assert (line["board"], line["tpu"]) == ("board-1", "cpu") and line["seconds"] >= line["inference"] > 0
     assert line["received"] == len(json.dumps(given())) and line["sent"] > 100
+
+
+def test_paths_that_are_no_text(server: Server) -> None:
+    for path in (b"/\xff\xfe", b"/v2/models/\xed\xa0\x80/infer", b"/v2/models/%ff", b"/v1/models/\xff:predict"):
+        with connected(server) as one:
+            one.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\nx-request-id: odd\r\n\r\n" % path)
+            assert one.recv(100)[8:12] in (b" 404", b" 405", b" 400")
+    server.ask("GET", "/v2", headers={"x-request-id": "after-the-odd"})
+    until(lambda: [each for each in server.lines if each["id"] == "after-the-odd"])
+
+
+def test_a_request_as_a_proxy_gets_it(server: Server) -> None:
+    got = server.ask("GET", f"http://{server.url}/v2/models?a=b")
+    assert got.status == 200 and got.json == {"models": ["colours", "digits"]}
 
 
 def samples(server: Server) -> dict[str, float]:

@@ -68,7 +68,10 @@ class Exchange:
     def __init__(self, desk: Desk, request: web.BaseRequest, call: Call) -> None:
         self.desk, self.request, self.call = desk, request, call
         self.method = request.method
-        path, _, self._query = call.operation.partition("?")
+        target = call.operation
+        if not target.startswith("/"):  # as a proxy is asked: http://HOST/PATH (RFC 9112 section 3.2.2)
+            target = "/" + target.partition("://")[2].partition("/")[2]
+        path, _, self._query = target.partition("?")
         self.parts = [unquote(each) for each in path.split("/")[1:]]
         self._held = 0
 

@@ -35,6 +35,10 @@ async def answer(exchange: Exchange) -> Reply:
         return json_reply(server)
     if parts[0] == "health" and len(parts) == 2:
         return await _health(exchange, parts[1])
+    if parts == ["models"]:
+        exchange.allow("GET", "HEAD")
+        index = await kserve.index(exchange.desk.plane, True)
+        return json_reply({"models": sorted({each["name"] for each in index})})
     if parts[0] == "models" and len(parts) > 1:
         return await _model(exchange, parts[1:])
     if parts[0] == "repository":
