@@ -199,9 +199,10 @@ def test_what_the_plane_refuses(
 
 
 def test_the_log_says_what_was_answered_and_from_where(server: Server) -> None:
-    server.ask("POST", INFER, given(), {"x-request-id": "for-the-log"})
+    server.ask("POST", INFER, given(), {"x-request-id": "for-the-log", "X-Forwarded-For": "10.0.0.9"})
     (line,) = until(lambda: [each for each in server.lines if each["id"] == "for-the-log"])
     assert line["protocol"] == "kserve-rest" and line["operation"] == INFER and line["client"] == "127.0.0.1"
+    assert line["forwarded"] == "10.0.0.9"
     assert line["outcome"] == "ok" and (line["model"], line["version"]) == ("digits", 2)
     assert (line["board"], line["tpu"]) == ("board-1", "cpu") and line["seconds"] >= line["inference"] > 0
     assert line["received"] == len(json.dumps(given())) and line["sent"] > 100

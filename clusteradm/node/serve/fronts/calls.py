@@ -24,17 +24,22 @@ REQUEST_ID, BOARD, TPU, VERSION, SIMULATED = (
 CANARY, TIMEOUT, PRIORITY = "clusteradm-version", "clusteradm-timeout", "clusteradm-priority"
 USUAL_PRIORITY = 100  # of 1, the soonest, and up
 
+FORWARDED = "x-forwarded-for"
+
+_NONE: Mapping[str, str] = {}
 _ID = re.compile("[!-~]{1,%d}" % MOST_ID)
 _VERSION = re.compile("[0-9]{1,10}")
 _LABEL = re.compile(LABEL)
 
 
 class Call:
-    """One request. `id`: the client's, or a new one; `kind`: OK, or why there was no answer; times in seconds."""
+    """One request. `id`: the client's, or a new one; `forwarded`: for whom the client asks, as it says; `kind`: OK, or
+    why there was no answer; times in seconds."""
 
     __slots__ = (
         "answer",
         "client",
+        "forwarded",
         "id",
         "kind",
         "model",
@@ -46,8 +51,10 @@ class Call:
         "text",
     )
 
-    def __init__(self, protocol: str, operation: str, client: str, id: Optional[str] = None) -> None:
+    def __init__(self, protocol: str, operation: str, client: str, headers: Mapping[str, str] = _NONE) -> None:
         self.protocol, self.operation, self.client = protocol, operation, client
+        id = headers.get(REQUEST_ID)
+        self.forwarded = headers.get(FORWARDED, "")[:MOST_ID]
         self.id = id if id is not None and _ID.fullmatch(id) else os.urandom(8).hex()
         self.started = time.monotonic()
         self.kind, self.text, self.model = OK, "", ""
@@ -97,6 +104,8 @@ class Desk:
             "received": call.received,
             "sent": call.sent,
         }
+        if call.forwarded:
+            line["forwarded"] = call.forwarded
         if call.text:
             line["error"] = call.text
         if call.model:

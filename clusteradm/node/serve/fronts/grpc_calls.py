@@ -161,7 +161,7 @@ async def _stream(desk: Desk, service: Service, method: str, work: Work, request
 
 
 def _call(service: Service, method: str, request: Any, context: Any) -> Call:
-    call = Call(service.protocol, method, str(context.peer())[:100], _metadata(context).get(REQUEST_ID))
+    call = Call(service.protocol, method, str(context.peer())[:100], _metadata(context))
     call.received = request.ByteSize()
     return call
 

@@ -101,7 +101,7 @@ class HttpFront(Runner):
         connection = request.protocol
         if isinstance(connection, Connection):
             connection.busy()
-        call = Call("http", request.raw_path[:2000], request.remote or "", request.headers.get(REQUEST_ID))
+        call = Call("http", request.raw_path[:2000], request.remote or "", request.headers)
         quiet = False
         try:
             reply, quiet = await self._reply(request, call)
