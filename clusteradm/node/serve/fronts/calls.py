@@ -1,5 +1,6 @@
 """Calls: one request of any protocol, from its first byte to its line in the log."""
 
+import contextlib
 import os
 import re
 import time
@@ -86,6 +87,19 @@ class Desk:
         call.answer = answer = await self.plane.infer(request._replace(patient="grpc" in call.protocol))
         return answer
 
+    async def version(
+        self, model: str, headers: Mapping[str, str], version: Optional[int], label: Optional[str]
+    ) -> Optional[int]:
+        """The version for a request: the one that it names. Where it names none, the one that the head chose for it
+        (CANARY); but the default where this board does not have that, which is not the client's doing."""
+        text = headers.get(CANARY)
+        if version is not None or label is not None or text is None or not _VERSION.fullmatch(text):
+            return version
+        with contextlib.suppress(Refusal):
+            if await self.plane.ready(model, int(text)):
+                return int(text)
+        return None
+
     def end(self, call: Call) -> None:
         """Count the call and write its line."""
         answer = call.answer
@@ -148,13 +162,6 @@ def version_or_label(text: str) -> Tuple[Optional[int], Optional[str]]:
     if _LABEL.fullmatch(text):
         return None, text
     raise Refusal(INVALID, "no version or label: %s" % ascii(text[:60]))
-
-
-def chosen(text: Optional[str], version: Optional[int], label: Optional[str]) -> Optional[int]:
-    """The version for a request: the one it names; where it names none, the one that the head chose (CANARY)."""
-    if version is None and label is None and text is not None and _VERSION.fullmatch(text):
-        return int(text)
-    return version
 
 
 def patience(headers: Mapping[str, str]) -> Tuple[Optional[float], int]:

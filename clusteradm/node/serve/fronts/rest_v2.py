@@ -66,7 +66,7 @@ async def _model(exchange: Exchange, parts: List[str]) -> Reply:
     exchange.call.model = name
     if name == "stats" and not rest and version is None:
         return json_reply({"model_stats": await kserve.statistics(exchange.desk, None, None)})
-    version = exchange.version(version, label)
+    version = await exchange.version(name, version, label)
     if rest == ["infer"]:
         exchange.allow("POST")
         return await _infer(exchange, name, version, label)
