@@ -7,20 +7,23 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import serve_place as place
 from prometheus_client.parser import text_string_to_metric_families
-from serve_front import Server, until
+from serve_front import Server, serving, until
 
 from clusteradm.node.serve.fronts import connections, exchange, form, metrics
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.calls import Desk
-from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request
+from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request, Tensor
 from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, EngineState, VersionState
 
 from .test_rest_v2 import INFER, given
@@ -313,6 +316,53 @@ Content-Type: image/jpeg\r
 \xff\xd8\r\n--y\r\n\0\r
 --x--\r
 """
+
+
+class Slow(Plane):
+    """A plane that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), False
+
+    async def infer(self, request: Request) -> Answer:
+        self.begun.set()
+        while not self.go:
+            await asyncio.sleep(0.01)
+        output = Tensor("y", "UINT8", (1,), np.zeros(1, np.uint8))
+        return Answer("m", 1, (output,), "", "b", "0000:01:00.0", True, 0.0, 0.0)
+
+    async def board(self) -> BoardState:
+        return BoardState("b", 1, True)
+
+
+def test_a_server_that_ends_answers_what_it_has(tmp_path: Path) -> None:
+    """And closes what is idle at once: its end is waited for, for 30 s."""
+    plane = Slow()
+    body = {"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [1]}]}
+    started = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        with serving(plane, tmp_path) as server, connected(server) as idle:
+            idle.sendall(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert idle.recv(100).startswith(b"HTTP/1.1 200 ")
+            answer = pool.submit(server.ask, "POST", "/v2/models/m/infer", body)
+            assert plane.begun.wait(60)
+            ended = pool.submit(server.end)
+            until(lambda: refused(server))
+            assert not answer.done()
+            plane.go = True
+            ended.result(60)
+        got = answer.result(60)
+    assert got.status == 200 and got.json["outputs"][0]["data"] == [0]
+    assert got.headers["clusteradm-simulated"] == "true" and got.json["parameters"]["simulated"] is True
+    assert time.monotonic() - started < 29
+
+
+def refused(server: Server) -> bool:
+    try:
+        with connected(server):
+            return False
+    except ConnectionRefusedError:
+        return True
 
 
 def test_forms() -> None:

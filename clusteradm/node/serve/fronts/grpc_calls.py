@@ -48,7 +48,7 @@ Work = Callable[["Inquiry", Any], Awaitable[Any]]
 
 
 class Inquiry:
-    """One call over gRPC. `context`: None for one message of a stream, which has no metadata of its own."""
+    """One call over gRPC, or one message of a stream."""
 
     def __init__(self, desk: Desk, call: Call, context: Any) -> None:
         self.desk, self.call = desk, call
