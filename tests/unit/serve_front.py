@@ -50,8 +50,10 @@ class Server:
         self._thread = threading.Thread(target=self._run, args=(began,), daemon=True)
         self._thread.start()
         began.result(60)
-        self.grpc = next(each.port for each in self._running if isinstance(each, GrpcFront))
-        self.zmq = next(each.port for each in self._running if isinstance(each, FrigateFront))
+        (fronts,) = self._running
+        assert isinstance(fronts, starting.Fronts)
+        self.grpc = next(each.port for each in fronts.running if isinstance(each, GrpcFront))
+        self.zmq = next(each.port for each in fronts.running if isinstance(each, FrigateFront))
 
     def _run(self, began: Future[None]) -> None:
         asyncio.set_event_loop(self._loop)

@@ -353,6 +353,8 @@ def test_a_server_that_ends_answers_what_it_has(tmp_path: Path) -> None:
             ended.result(60)
         got = answer.result(60)
     assert got.status == 200 and got.json["outputs"][0]["data"] == [0]
+    (line,) = (each for each in server.lines if each["operation"] == "/v2/models/m/infer")
+    assert line["outcome"] == "ok" and line["simulated"] is True
     assert got.headers["clusteradm-simulated"] == "true" and got.json["parameters"]["simulated"] is True
     assert time.monotonic() - started < 29
 
