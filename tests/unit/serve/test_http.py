@@ -262,7 +262,7 @@ def test_several_front_processes_are_summed(tmp_path: Path) -> None:
     again = metrics.Metrics(str(tmp_path), 1)  # started again: it goes on
     assert again.whole() == two.whole()
     engine = EngineState("0000:01:00.0", "ready", simulated=True, temperature=41.5)
-    state = BoardState("b", 7, True, (VersionState("m", 3, AVAILABLE, load_seconds=0.5),), (engine,))
+    state = BoardState("b", 7, True, (VersionState("m", 3, AVAILABLE, load_seconds=0.5, swap_seconds=0.25),), (engine,))
     found = {}
     for family in text_string_to_metric_families(one.text(state).decode()):
         for each in family.samples:
@@ -274,6 +274,8 @@ def test_several_front_processes_are_summed(tmp_path: Path) -> None:
     assert found["request_seconds_bucket", ("m", "3", "+Inf")] == 4
     assert found["request_seconds_sum", ("m", "3")] == pytest.approx(20.006)
     assert found["received_bytes_total", ("m", "rest")] == 31
+    assert found["version_load_seconds", ("m", "3")] == 0.5 and found["version_swap_seconds", ("m", "3")] == 0.25
+    assert not any(name == "version_inference_seconds" for name, _ in found)
     assert found["tpu_temperature_celsius", ("0000:01:00.0", "true")] == 41.5
     (tmp_path / "front-1.json").write_text("{damaged")
     assert one.requests() == {"m 3": 3.0}
