@@ -3,14 +3,14 @@
 import collections
 import os
 import threading
-import time
 from typing import Any, Deque, Dict
 
 import orjson
 
 _MOST_LINES = 10000  # that wait
+# Between two looks for lines: to wake the thread for each of them would cost every request a tenth of a millisecond.
+_LOOK_SECONDS = 0.1
 _MOST_WRITE = 256  # lines of one write
-_GATHER_SECONDS = 0.1
 
 
 class AccessLog:
@@ -20,8 +20,7 @@ class AccessLog:
         self._descriptor = descriptor
         self._lines: Deque[Dict[str, Any]] = collections.deque()
         self._lost = 0
-        self._wake = threading.Event()
-        self._ended = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
@@ -31,30 +30,23 @@ class AccessLog:
             self._lost += 1
             return
         self._lines.append(line)
-        if not self._wake.is_set():
-            self._wake.set()
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is left, within this time."""
-        self._ended = True
-        self._wake.set()
+        self._ended.set()
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            if not self._ended:
-                time.sleep(_GATHER_SECONDS)  # a thread that woke for every line took a tenth of the processor's time
-            self._wake.clear()
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_LOOK_SECONDS)
             while self._lines or self._lost:
                 lines = [self._lines.popleft() for _ in range(min(len(self._lines), _MOST_WRITE))]
                 lost, self._lost = self._lost, 0
                 if lost:
                     lines.append({"lost": lost})
-                if not self._put(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)):
+                if not self._put(b"".join(_encoded(line) for line in lines)):
                     return
-            if self._ended:
-                return
 
     def _put(self, data: bytes) -> bool:
         try:
@@ -63,3 +55,14 @@ class AccessLog:
         except OSError:  # nobody reads any more
             return False
         return True
+
+
+def _encoded(line: Dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except (TypeError, ValueError):  # half a character, of a path that is no UTF-8
+        return orjson.dumps({name: _shown(value) for name, value in line.items()}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, (int, float)) else ascii(value)[1:-1]

@@ -1,6 +1,5 @@
 """Exchange: one request over HTTP, its body, and what is answered."""
 
-import asyncio
 import zlib
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl, unquote
@@ -8,7 +7,7 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 from aiohttp import web
 
-from clusteradm.node.serve.fronts.calls import CANARY, Call, Desk, about, chosen
+from clusteradm.node.serve.fronts.calls import Call, Desk, about
 from clusteradm.node.serve.fronts.connections import Connection, Late
 from clusteradm.node.serve.fronts.limits import MOST_BRACKETS, MOST_JSON, MOST_VALUES
 from clusteradm.node.serve.plane import INVALID, TOO_LARGE, Answer, Refusal
@@ -69,7 +68,10 @@ class Exchange:
     def __init__(self, desk: Desk, request: web.BaseRequest, call: Call) -> None:
         self.desk, self.request, self.call = desk, request, call
         self.method = request.method
-        path, _, self._query = call.operation.partition("?")
+        target = call.operation
+        if not target.startswith("/"):  # as a proxy is asked: http://HOST/PATH (RFC 9112 section 3.2.2)
+            target = "/" + target.partition("://")[2].partition("/")[2]
+        path, _, self._query = target.partition("?")
         self.parts = [unquote(each) for each in path.split("/")[1:]]
         self._held = 0
 
@@ -86,9 +88,9 @@ class Exchange:
         value: Optional[str] = self.request.headers.get(name)
         return value
 
-    def version(self, version: Optional[int], label: Optional[str]) -> Optional[int]:
+    async def version(self, model: str, version: Optional[int], label: Optional[str]) -> Optional[int]:
         """The version for a request that names these."""
-        return chosen(self.header(CANARY), version, label)
+        return await self.desk.version(model, self.request.headers, version, label)
 
     def allow(self, *methods: str) -> None:
         """Raise HttpError for another method."""
@@ -114,7 +116,7 @@ class Exchange:
         size = 0
         connection = request.protocol
         if isinstance(connection, Connection):
-            connection.body = (request.content, asyncio.get_event_loop().time())
+            connection.reading(request.content)
         try:
             while True:
                 piece = await request.content.readany()
@@ -135,7 +137,7 @@ class Exchange:
             raise Refusal(INVALID, "the body of the request is damaged, or ended early") from None
         finally:
             if isinstance(connection, Connection):
-                connection.body = None
+                connection.busy()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _hold(self, size: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 from typing import List, Optional
 
 from clusteradm.node.serve.fronts import grpc_tf, grpc_v2
@@ -15,10 +16,12 @@ from clusteradm.node.serve.plane import FrontConfig, Plane, Runner
 
 _STDOUT = 1  # the journal's
 _SAVE_SECONDS = 1.0
+_MOST_FILES = 8192  # open at the same time: connections, and a few more
 
 
 async def start(plane: Plane, config: FrontConfig) -> List[Runner]:
     """Serve HTTP, and in the first front process gRPC and ZeroMQ. Raises OSError where a port cannot be had."""
+    _allow_files()
     metrics = Metrics(config.runtime, config.number)
     log = AccessLog(_STDOUT)
     desk = Desk(plane, metrics, log)
@@ -41,7 +44,27 @@ async def start(plane: Plane, config: FrontConfig) -> List[Runner]:
         await books.close(0.0)
         raise
     books.start()
-    return [*running, books]
+    return [Fronts(running, books)]
+
+
+class Fronts(Runner):
+    """All fronts of a process."""
+
+    def __init__(self, running: List[Runner], books: "Books") -> None:
+        self.running, self._books = running, books
+
+    async def close(self, seconds: float) -> None:
+        """Close all at the same time, and then the books: what ends meanwhile is in them."""
+        await asyncio.gather(*(each.close(seconds) for each in self.running))
+        await self._books.close(seconds)
+
+
+def _allow_files() -> None:
+    """As many open files as the connections need, where the unit allows that: the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Books(Runner):
