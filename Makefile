@@ -41,7 +41,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt clusteradm/lab/PACK
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(call install_debs,$(TEST_DEBS))
-	$(PIP) -e '.[lab,convert,dev,docs]'
+	$(PIP) -e '.[lab,convert,serve,dev,docs]'
 	@touch $@
 
 demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, infer; prints what it measured

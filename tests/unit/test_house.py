@@ -41,6 +41,9 @@ NODE_DATA = "clusteradm.node.spec"
 # Third-party imports of the inference ranks and of the probe that runs as MPI ranks, and of nothing else on a board.
 RANK_PROBE = PACKAGE / "node" / "probe" / "pairs.py"
 RANK_IMPORTS = {"numpy", "PIL", "mpi4py", "pycoral", "tflite_runtime", "ai_edge_litert"}
+# Those of a board's server.
+SERVER = PACKAGE / "node" / "serve"
+SERVER_IMPORTS = {"numpy", "PIL", "aiohttp", "grpc", "google", "orjson", "zmq"}
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,13 @@ def test_the_node_needs_nothing_but_the_standard_library() -> None:
     for module in modules():
         if module.room != "node":
             continue
-        allowed = RANK_IMPORTS if module.path.parent.name in {"job", "edgetpu"} or module.path == RANK_PROBE else set()
+        allowed = (
+            RANK_IMPORTS
+            if module.path.parent.name in {"job", "edgetpu", "tasks"} or module.path == RANK_PROBE
+            else set()
+        )
+        if SERVER in module.path.parents:
+            allowed = SERVER_IMPORTS
         for each in module.imports:
             top = each.target.split(".")[0]
             if top != "clusteradm" and top not in sys.stdlib_module_names and top not in allowed:

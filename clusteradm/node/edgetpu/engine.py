@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import time
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Engine:
         self._option = ""
         # What resetting the interpreter's variables leaves as it was: then each input gets an interpreter of its own.
         self._anew = bool(operators.numbers(model) & operators.KEEP_STATE)
-        self._known: Optional[Any] = None  # a tensor on which the model has not failed
+        self._known: Optional[Sequence[Any]] = None  # tensors on which the model has not failed
         if pci_address is None:
             self.version = "CPU"
         else:
@@ -58,16 +58,17 @@ class Engine:
         started = time.perf_counter()
         self._load()
         self.load_seconds = time.perf_counter() - started
-        self.input = self._interpreter.get_input_details()[0]
+        self.inputs = self._interpreter.get_input_details()
+        self.input = self.inputs[0]
         self.outputs = self._interpreter.get_output_details()
 
-    def invoke(self, tensor: Any) -> List[Any]:
-        """One inference. `tensor` has the input's shape and dtype; returns copies of the outputs.
+    def invoke(self, *tensors: Any) -> List[Any]:
+        """One inference. `tensors`: one for each input, of its shape and dtype; returns copies of the outputs.
 
-        Raises InferenceError where the model fails on this tensor, TpuError where it then fails on any.
+        Raises InferenceError where the model fails on these tensors, TpuError where it then fails on any.
         """
         try:
-            return self._run(tensor)
+            return self._run(tensors)
         except (RuntimeError, ValueError) as error:
             text = _one_line(error)
         # The runtime appends each of its errors to the one before, so that an interpreter that has failed is not kept.
@@ -84,21 +85,21 @@ class Engine:
         chip, is several times slower. Raises TpuError where an Edge TPU fails on whatever it is tried with."""
         text = ""
         for value in (0, 1, int(self.input["quantization"][1])):
-            tensor = np.full(self.input["shape"], value, self.input["dtype"])
+            tensors = [np.full(each["shape"], value, each["dtype"]) for each in self.inputs]
             try:
-                before = self._run(tensor)
+                before = self._run(tensors)
                 started = time.perf_counter()
-                after = self._run(tensor)
+                after = self._run(tensors)
             except (RuntimeError, ValueError, TypeError) as error:
                 text = text or _one_line(error)
                 self._load()
                 continue
-            self._known = tensor
+            self._known = tensors
             seconds = time.perf_counter() - started
             if not all(map(_same, before, after)):
                 # State of an operator's own, unless a new interpreter differs too: then the model draws lots.
                 self._anew = True
-                self._anew = all(map(_same, self._run(tensor), self._run(tensor)))
+                self._anew = all(map(_same, self._run(tensors), self._run(tensors)))
             return seconds
         if self.path is not None:
             raise TpuError("inference fails: %s" % text)
@@ -109,7 +110,7 @@ class Engine:
         interpreter."""
         self._anew = True
 
-    def _run(self, tensor: Any) -> List[Any]:
+    def _run(self, tensors: Sequence[Any]) -> List[Any]:
         if self._anew:
             self._load()
         else:
@@ -119,7 +120,8 @@ class Engine:
             except RuntimeError:  # they are in a delegate's part of the graph
                 self._anew = True
                 self._load()
-        self._interpreter.set_tensor(self.input["index"], tensor)
+        for details, tensor in zip(self.inputs, tensors):
+            self._interpreter.set_tensor(details["index"], tensor)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(output["index"]) for output in self.outputs]
 

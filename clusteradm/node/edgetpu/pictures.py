@@ -5,12 +5,14 @@ The same file gives the same numbers on every board, whatever its Pillow (5.4 an
 
 import io
 import re
-from typing import Any
+from typing import Any, Tuple
 
 import numpy as np
 from PIL import Image
 
 from clusteradm.node.edgetpu import formats
+from clusteradm.node.edgetpu.tasks.fit import Fit
+from clusteradm.node.spec.wire.manifest import STRETCH
 
 # The most pixels of a picture as it is decoded; a rank decodes up to three at once, on boards of 1 GB.
 MOST_PIXELS = 50000000
@@ -37,10 +39,13 @@ class BadInput(Exception):
     """An input that cannot be used; it gets an error as its result, and the job goes on."""
 
 
-def decode(data: bytes, height: int, width: int, channels: int) -> Any:
-    """The picture as uint8 of the shape (height, width, channels). Raises BadInput."""
+def decode(data: bytes, height: int, width: int, channels: int, fit: str = STRETCH) -> Tuple[Any, Tuple[int, int]]:
+    """The picture as uint8 of the shape (height, width, channels), and its own width and height, upright.
+
+    `fit`: one of FITS of node/spec/wire/manifest.py. Raises BadInput.
+    """
     try:
-        return _decode(data, formats.look(data), height, width, channels)
+        return _decode(data, formats.look(data), (height, width), channels, fit)
     except formats.Unfit as error:
         raise BadInput(str(error)) from None
     except (BadInput, MemoryError):
@@ -51,13 +56,19 @@ def decode(data: bytes, height: int, width: int, channels: int) -> Any:
         raise BadInput("not a picture that can be read: %s" % (text or type(error).__name__)[:_MOST_REASON]) from None
 
 
-def _decode(data: bytes, about: formats.About, height: int, width: int, channels: int) -> Any:
+def _decode(
+    data: bytes, about: formats.About, sides: Tuple[int, int], channels: int, kind: str
+) -> Tuple[Any, Tuple[int, int]]:
     file = Image.open(io.BytesIO(data))
     if file.format != about.kind and (about.kind, file.format) != ("JPEG", "MPO"):
         raise BadInput("it begins like %s but Pillow reads it as %s" % (about.kind, file.format))
     whole = file.size
+    lies = about.orientation > 4
+    size = whole[::-1] if lies else whole
+    fit = Fit(kind, sides, size)
+    left, top, width, height = fit.box
     # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is enough, at a fraction of the cost.
-    file.draft(None, (height, width) if about.orientation > 4 else (width, height))
+    file.draft(None, (height, width) if lies else (width, height))
     # But a progressive one is first unpacked as a whole.
     across, down = whole if "progressive" in file.info else file.size
     if across * down > MOST_PIXELS:
@@ -72,7 +83,12 @@ def _decode(data: bytes, about: formats.About, height: int, width: int, channels
         image = image.transpose(_UPRIGHT[about.orientation])
     if image.size != (width, height):
         image = image.resize((width, height), _BILINEAR)
-    return np.asarray(image, np.uint8).reshape(height, width, channels)
+    pixels = np.asarray(image, np.uint8).reshape(height, width, channels)
+    if (height, width) != sides:
+        picture, pixels = pixels, np.full((*sides, channels), fit.border, np.uint8)
+        pixels[:, :, 3:] = 255  # opaque
+        pixels[top : top + height, left : left + width] = picture
+    return pixels, size
 
 
 def _converted(file: Any, about: formats.About, channels: int) -> Any:

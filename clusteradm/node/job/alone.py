@@ -15,10 +15,13 @@ import numpy as np
 
 from clusteradm.node.edgetpu.engine import Engine, InferenceError
 from clusteradm.node.edgetpu.library import TpuError
-from clusteradm.node.edgetpu.tensors import BadInput, Postprocessor, Preprocessor
+from clusteradm.node.edgetpu.tasks import Reader
+from clusteradm.node.edgetpu.tasks.numbers import real
+from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 from clusteradm.node.job import pack
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.job import InputForm
+from clusteradm.node.spec.wire.manifest import CLASSIFIER
 
 _EVERY = 0.1  # seconds between two lines about the progress
 _REAL = "iufb"  # kinds of numbers that are compared
@@ -53,7 +56,7 @@ class Alone:
         low, high, pixels = np.inf, -np.inf, False
         for number, (name, data, form) in enumerate(self._each()):
             try:
-                row, _ = feed.feed(data, form)
+                row = feed.tensor(data, form)
                 if row.dtype.kind == "f" and not np.isfinite(row).all():
                     raise BadInput("it has NaN or infinity")
             except BadInput as error:
@@ -76,18 +79,18 @@ class Alone:
         with open(model, "rb") as file:
             engine = Engine(file.read(), None)
         feed = Preprocessor(engine.input, self._form.feed)
-        answers = Postprocessor(engine.outputs, top, folder)
+        answers = Reader(engine.outputs, engine.input, top=top)
         rows: Optional[Dict[int, Any]] = None
         kept = 0
         with open(path, "w", encoding="utf-8") as results:
             for number, (name, data, form) in enumerate(self._each()):
                 try:
-                    tensor, _ = feed.feed(data, form)
+                    tensor = feed.tensor(data, form)
                     outputs = engine.invoke(tensor)
                 except (BadInput, InferenceError) as error:
                     results.write(json.dumps({"input": name, "index": number, "error": str(error)}) + "\n")
                     continue
-                found = answers.result(number, outputs) if answers.classifier else {}
+                found = answers.short(outputs) if answers.task == CLASSIFIER else {}
                 line = {"input": name, "index": number, "top": found.get("top", [])}
                 results.write(json.dumps(line) + "\n")
                 if rows is None:
@@ -99,7 +102,7 @@ class Alone:
                     rows = self._output_rows(folder, numeric, kept) if kept else {}
                 for n, row in rows.items():
                     if number < kept and outputs[n].shape == row.shape[1:]:
-                        row[number] = _real(outputs[n], engine.outputs[n])
+                        row[number] = real(outputs[n], engine.outputs[n])
         say(inputs=len(self._lines), kept=kept, outputs=list(rows or {}))
 
     def _output_rows(self, folder: str, outputs: Dict[int, Any], count: int) -> Dict[int, Any]:
@@ -145,13 +148,6 @@ def _rows(path: str, dtype: Any, shape: Tuple[int, ...]) -> Any:
         text = "no room for %d bytes in %s: set TMPDIR to a folder of a larger disk (%d bytes are free; %s)"
         raise BadInput(text % (size, folder, room, error.strerror)) from None
     return rows
-
-
-def _real(output: Any, details: Dict[str, Any]) -> Any:
-    scale, zero = details["quantization"]
-    if not scale or output.dtype.kind not in "iu":
-        return output
-    return (output.astype(np.float64) - zero) * scale
 
 
 def say(**about: Any) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from clusteradm.node.edgetpu.tensors import BadInput
+from clusteradm.node.edgetpu.tensors import BadInput, Fed
 from clusteradm.node.job.files import opener
 from clusteradm.node.job.pulse import Pulse
 
@@ -15,25 +15,24 @@ READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each ca
 
 
 class Decoded(NamedTuple):
-    """One decoded input: a tensor, or an error. `clipped`: the share of numbers cut to the range of the input."""
+    """One decoded input: a tensor, or an error. `clipped`: the share of numbers cut to the range of the input; `size`:
+    width and height of a picture."""
 
     chunk: int
     input: int
     tensor: Any
     error: Optional[str]
     clipped: float
+    size: Optional[Tuple[int, int]] = None
 
 
 class Feeder:
     """Queue of chunks in, decoded inputs out.
 
-    `decode` is called as decode(bytes, form) in any of `threads` threads: (tensor, share of clipped numbers). `pulse`
-    is told what each thread decodes.
+    `decode` is called as decode(bytes, form) in any of `threads` threads. `pulse` is told what each thread decodes.
     """
 
-    def __init__(
-        self, pack: str, decode: Callable[[bytes, Any], Tuple[Any, float]], threads: int, pulse: Pulse
-    ) -> None:
+    def __init__(self, pack: str, decode: Callable[[bytes, Any], Fed], threads: int, pulse: Pulse) -> None:
         self._pack = opener(pack, os.O_RDONLY)
         self._decode = decode
         self._pulse = pulse
@@ -76,10 +75,10 @@ class Feeder:
                 with self._reading:
                     chunk, piece, data = next(self._raw)
                 started = time.perf_counter()
-                tensor, error, clipped = None, None, 0.0
+                fed, error = Fed(None), None
                 self._pulse.decode(number, piece[0])
                 try:
-                    tensor, clipped = self._decode(data, piece[3])
+                    fed = self._decode(data, piece[3])
                 except BadInput as bad:
                     error = str(bad)
                 except MemoryError:
@@ -87,7 +86,7 @@ class Feeder:
                 self._pulse.decode(number, None)
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
-                self._ready.put(Decoded(chunk, piece[0], tensor, error, clipped))
+                self._ready.put(Decoded(chunk, piece[0], fed.tensor, error, fed.clipped, fed.size))
         except BaseException as error:  # get() raises it in the main thread
             self._failed = self._failed or error
 

@@ -8,9 +8,10 @@ import json
 import os
 import re
 import time
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
-from clusteradm.node.job import files, reports
+from clusteradm.node.job import files
+from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire import job_names
 
 # Seconds to wait for the end of rank 0 of an attempt that mpirun has lost: it may live on for a moment.
@@ -77,8 +78,8 @@ def done(folder: str, inputs: int) -> Set[int]:
 
 def _whole(folder: str, result: Dict[str, Any]) -> bool:
     """Whether the files that the result names are there and not empty."""
-    outputs = result.get("outputs")
-    for output in outputs if type(outputs) is list else ():
+    outputs = result.get(answers.OUTPUTS)
+    for output in [*(outputs if type(outputs) is list else ()), result.get(answers.MAP)]:
         name = output.get("file") if type(output) is dict else None
         if type(name) is str and _OUTPUT_FILE.fullmatch(name):
             try:
@@ -135,25 +136,16 @@ def _results(folder: str) -> Iterator[Tuple[Dict[str, Any], Dict[str, Any]]]:
 def _record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]) -> Dict[str, Any]:
     """The journal's short form as a line of results.jsonl. Raises JournalError."""
     record: Dict[str, Any] = {"input": name, "index": index}
-    error, top, outputs = result.get("error"), result.get("top"), result.get("outputs")
+    error, kind = result.get("error"), answers.kind(result)
     if type(error) is str:
         record["error"] = error
-    elif top is not None and reports.is_top(top):
-        record["top"] = [_answer(number, score, labels) for number, score in top]
-    elif type(outputs) is list:
-        record["outputs"] = outputs
+    elif kind is not None:
+        record.update((key, result[key]) for key in (answers.SIZE, kind, answers.MAP) if key in result)
+        record = answers.full(record, labels)
     else:
         raise JournalError("input %d (%s) has a result that no rank wrote" % (index, name))
     if "clipped" in result and "error" not in record:
-        if not reports.is_score(result["clipped"]):
+        if not answers.is_score(result["clipped"]):
             raise JournalError("input %d (%s) has a result that no rank wrote" % (index, name))
         record["clipped"] = result["clipped"]
     return record
-
-
-def _answer(number: int, score: Optional[float], labels: Sequence[str]) -> Dict[str, Any]:
-    answer: Dict[str, Any] = {"class": number}
-    if 0 <= number < len(labels) and labels[number]:
-        answer["label"] = labels[number]
-    answer["score"] = score
-    return answer

@@ -1,17 +1,18 @@
 """Reports of a rank to rank 0, checked: it runs on another host, which may be broken or lie. That costs it alone."""
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Sequence, Tuple
 
+from clusteradm.node.spec import answers
+from clusteradm.node.spec.answers import is_score
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
 
 MOST_REASON = 2000  # characters of an error that are kept
 _MOST_SECONDS = 1e9
-_MOST_CLASS = 1 << 31
 # Texts of one result, in characters: an output of text may be as long as the model likes.
 MOST_RESULT_TEXT = 1 << 20
 _OUTPUT_KEYS = {"name", "shape", "values", "file", "dtype", "scale", "zero_point"}
+_MAP_KEYS = {"name", "shape", "file"}
 
 
 @dataclass(eq=False, repr=False)
@@ -94,21 +95,23 @@ def _result(given: Any, outputs: str) -> Dict[str, Any]:
         # A text of half a character could not be written.
         error = given["error"][:MOST_REASON].encode("utf-8", "replace").decode("utf-8")
         return {"i": index, "error": error}
-    found: Dict[str, Any] = {"i": index}
-    if is_top(given.get("top")):
-        found["top"] = given["top"]
-    elif type(given.get("outputs")) is list:
-        found["outputs"] = given["outputs"]
-        names = ["%s/%06d-%d.npy" % (outputs, index, number) for number in range(len(given["outputs"]))]
-        for number, (output, name) in enumerate(zip(given["outputs"], names)):
+    kind = answers.kind(given)
+    if kind is None:
+        raise WireError("neither an answer that fits its form nor an error")
+    found: Dict[str, Any] = {"i": index, kind: given[kind]}
+    if answers.SIZE in given:
+        found[answers.SIZE] = given[answers.SIZE]
+    if kind == answers.OUTPUTS:
+        for number, output in enumerate(given[kind]):
             try:
-                _check_output(output, name)
+                _check_output(output, "%s/%06d-%d.npy" % (outputs, index, number))
             except WireError as error:
                 raise error.within(".outputs[%d]" % number) from None
-        if _text(given["outputs"]) > MOST_RESULT_TEXT:
+        if _text(given[kind]) > MOST_RESULT_TEXT:
             return {"i": index, "error": "its outputs have more than %d characters of text" % MOST_RESULT_TEXT}
-    else:
-        raise WireError("neither classes nor outputs nor an error")
+    elif kind == answers.SEGMENTS:
+        _check_map(given.get(answers.MAP), "%s/%06d-map" % (outputs, index))
+        found[answers.MAP] = given[answers.MAP]
     if "clipped" in given:
         if not is_score(given["clipped"]) or not 0 <= (given["clipped"] or 0) <= 1:
             raise WireError("no share", ".clipped")
@@ -120,15 +123,27 @@ def _check_output(output: Any, file: str) -> None:
     """Raise WireError where this is no output tensor, or in another file than `file`."""
     if type(output) is not dict or output.keys() - _OUTPUT_KEYS or type(output.get("name")) is not str:
         raise WireError("no output tensor")
-    shape = output.get("shape")
-    if type(shape) is not list or not all(type(size) is int and 0 <= size < _MOST_CLASS for size in shape):
-        raise WireError("no shape", ".shape")
+    _check_shape(output.get("shape"))
     if ("values" in output) == ("file" in output):
         raise WireError("either values or a file")
     if "file" in output and (output["file"] != file or type(output.get("dtype")) is not str):
         raise WireError("not the file %s with its type" % file, ".file")
     if not is_score(output.get("scale")) or type(output.get("zero_point", 0)) is not int:
         raise WireError("no scale and zero point", ".scale")
+
+
+def _check_map(given: Any, file: str) -> None:
+    """Raise WireError where this is no map of classes, or in another file than `file` with a suffix."""
+    if type(given) is not dict or given.keys() != _MAP_KEYS or type(given["name"]) is not str:
+        raise WireError("no map of classes", ".map")
+    if len(given["name"]) > MOST_REASON or given["file"] not in (file + ".png", file + ".npy"):
+        raise WireError("not the file %s.png" % file, ".map.file")
+    _check_shape(given["shape"])
+
+
+def _check_shape(shape: Any) -> None:
+    if type(shape) is not list or not all(type(size) is int and 0 <= size < answers.MOST_CLASS for size in shape):
+        raise WireError("no shape", ".shape")
 
 
 def _text(value: Any) -> int:
@@ -147,25 +162,3 @@ def _text(value: Any) -> int:
                 deeper.extend(each.values())
         level = tuple(deeper)
     return size
-
-
-def is_top(top: Any) -> bool:
-    """Whether this is a list of [class, score]."""
-    return type(top) is list and all(map(_is_pair, top))
-
-
-def _is_pair(pair: Any) -> bool:
-    return (
-        type(pair) is list
-        and len(pair) == 2
-        and type(pair[0]) is int
-        and 0 <= pair[0] < _MOST_CLASS
-        and is_score(pair[1])
-    )
-
-
-def is_score(value: Any) -> bool:
-    """Whether this is a number that can be reckoned with, or None."""
-    if type(value) is int:
-        return abs(value) < _MOST_CLASS
-    return value is None or (type(value) is float and math.isfinite(value))

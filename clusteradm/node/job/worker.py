@@ -9,16 +9,19 @@ from typing import Any, Dict, List, Optional, Union
 
 from clusteradm.node.edgetpu.engine import Engine, InferenceError, read_model
 from clusteradm.node.edgetpu.library import TpuError
-from clusteradm.node.edgetpu.tensors import Postprocessor, Preprocessor
+from clusteradm.node.edgetpu.tasks import Reader
+from clusteradm.node.edgetpu.tensors import Preprocessor
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.feeder import Decoded, Feeder
+from clusteradm.node.job.outputs import Outputs
 from clusteradm.node.job.pipe import Pipe
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.job import Assignment
+from clusteradm.node.spec.wire.manifest import RAW
 
 # Decoding gains from up to three threads (measured, 224 and 640 pixel JPEGs), and loses from more than the cores.
 MOST_THREADS = 3
@@ -33,10 +36,17 @@ class Worker:
     def __init__(self, channel: Link, mine: Assignment, pulse: Pulse) -> None:
         self._channel, self._pulse = channel, pulse
         self.engine = Engine(read_model(mine.model.path, mine.model.sha256), mine.place.pci_address)
-        feed = Preprocessor(self.engine.input, mine.model.input.feed)
-        folder = mine.folder
-        outputs = os.path.join(folder, files.outputs(folder))
-        self._answers = Postprocessor(self.engine.outputs, mine.top, outputs, mine.model.threshold)
+        model, folder = mine.model, mine.folder
+        self._reader = Reader(
+            self.engine.outputs,
+            self.engine.input,
+            model.task or (None if mine.top else RAW),
+            threshold=model.threshold,
+            top=mine.top,
+            feed=model.input.feed,
+        )
+        feed = Preprocessor(self.engine.input, model.input.feed, self._reader.fit)
+        self._outputs = Outputs(os.path.join(folder, files.outputs(folder)))
         pulse.load(self.engine.load_seconds)
         if mine.warm_up:
             pulse.warm_up()
@@ -100,7 +110,7 @@ class Worker:
             self._pulse.end(spent)
             self._busy += spent
         try:
-            return self._answers.result(item.input, outputs)
+            return {"i": item.input, **self._reader.short(outputs, item.size, self._outputs.keep(item.input))}
         except (TypeError, ValueError, OverflowError) as error:
             return {"i": item.input, "error": "its result cannot be written: %s" % " ".join(str(error).split())[:300]}
 

@@ -1,6 +1,9 @@
 """Data plane: what every protocol asks and gets, without a transport."""
 
+import socket
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from clusteradm.node.spec.wire.serving import BoardState, ServeConfig, VersionState
 
 # KServe's names of types (Open Inference Protocol, version 2) and NumPy's.
 DATATYPES = {
@@ -36,7 +39,8 @@ class Tensor(NamedTuple):
 class Request(NamedTuple):
     """One inference. `version`, `label`: at most one; `outputs`: the wanted ones, empty for all; `deadline`: by
     time.monotonic(); `priority`: lower is sooner; `parameters`: the protocol's own; `answer`: whether the result of
-    the model's task is wanted besides the tensors."""
+    the model's task is wanted besides the tensors; `rows`: whether the first dimension of every input counts
+    instances, each of which the model may take alone (TensorFlow Serving)."""
 
     model: str
     inputs: Sequence[Tensor]
@@ -48,11 +52,13 @@ class Request(NamedTuple):
     priority: int = 0
     parameters: Dict[str, Any] = {}
     answer: bool = False
+    rows: bool = False
 
 
 class Answer(NamedTuple):
     """Outputs of an inference. `result`: of the model's task, as node/edgetpu/tasks gives it, where it was wanted;
-    `device`: "0000:01:00.0", or "cpu"; `seconds`: queued, and in the model."""
+    `device`: "0000:01:00.0", or "cpu"; `seconds`: queued, and in the model; `batch`: the requests that
+    the same inference answered."""
 
     model: str
     version: int
@@ -64,6 +70,7 @@ class Answer(NamedTuple):
     queued_seconds: float
     seconds: float
     result: Optional[Dict[str, Any]] = None
+    batch: int = 1
 
 
 class Refusal(Exception):
@@ -112,10 +119,37 @@ class Plane:
         """Whether the version would take a request now."""
         raise NotImplementedError
 
-    async def states(self, model: Optional[str] = None) -> List[Any]:
-        """VersionState (spec/wire/serving) of every version, or of one model's."""
+    async def states(self, model: Optional[str] = None) -> List[VersionState]:
+        """The states of every version, or of one model's."""
         raise NotImplementedError
 
     async def load(self, model: str, unload: bool = False) -> None:
         """Ask the head to serve a model, or to serve it no more; returns when the boards have followed."""
+        raise NotImplementedError
+
+    async def board(self) -> BoardState:
+        """What the board says of itself."""
+        raise NotImplementedError
+
+    @property
+    def balance(self) -> bool:
+        """Whether a balancer is to send new requests here."""
+        raise NotImplementedError
+
+
+class FrontConfig(NamedTuple):
+    """What a front process is started with. `number`: 0 for the first, which alone has gRPC and ZeroMQ; `http`: the
+    listening socket, shared by all of the board; `runtime`: a folder in memory, shared too."""
+
+    serve: ServeConfig
+    number: int
+    http: socket.socket
+    runtime: str
+
+
+class Runner:
+    """A front at work."""
+
+    async def close(self, seconds: float) -> None:
+        """Take nothing new; let what runs end within `seconds`."""
         raise NotImplementedError

@@ -169,8 +169,8 @@ def real(values: list[float], dtype: str = "<f4") -> tuple[bytes, list[Any]]:
 def test_real_numbers_out_of_range_are_counted() -> None:
     feed = preprocessor(np.uint8, (1 / 255, 0), (1, 4))
     assert feed.feed(*real([0, 0.5, 1, 1.003]))[1] == 0
-    tensor, clipped = feed.feed(*real([0, 127, 255, -3]))
-    assert (tensor.tolist(), clipped) == ([[0, 255, 255, 0]], 0.75)
+    fed = feed.feed(*real([0, 127, 255, -3]))
+    assert (fed.tensor.tolist(), fed.clipped) == ([[0, 255, 255, 0]], 0.75)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -11,12 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusteradm.node.edgetpu.pictures import BadInput, decode
+from clusteradm.node.edgetpu import pictures
+from clusteradm.node.edgetpu.pictures import BadInput
+from clusteradm.node.spec.wire.manifest import LETTERBOX, PAD
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.dstack([RAMP, RAMP[::-1], RAMP.T])
 CORNER = np.zeros((16, 16, 3), np.uint8)
 CORNER[:4, :8] = 255  # bright at the top left, wide
+
+
+def decode(data: bytes, height: int, width: int, channels: int) -> Any:
+    return pictures.decode(data, height, width, channels)[0]
 
 
 def saved(image: Any, kind: str = "PNG", **options: Any) -> bytes:
@@ -201,3 +207,20 @@ def test_a_list_of_chunks_without_end_ends() -> None:
     chunk = struct.pack(">I4s", 0, b"junk") + struct.pack(">I", zlib.crc32(b"junk"))
     with pytest.raises(BadInput):
         decode(b"\x89PNG\r\n\x1a\n" + chunk * 300000, 8, 8, 3)
+
+
+@pytest.mark.parametrize(("turn", "kind"), [(1, "PNG"), (6, "PNG"), (6, "JPEG")])
+def test_a_picture_in_its_own_proportions(turn: int, kind: str) -> None:
+    """400x200, of red: at the upper left of 100x80 with black below, or in the middle with grey above and below."""
+    red = np.full((200, 400, 3), (255, 0, 0), np.uint8)
+    lying = np.rot90(red, 1) if turn == 6 else red
+    data = saved(np.ascontiguousarray(lying), kind, exif=turned(turn))
+    for fit, first, border in ((PAD, 0, 0), (LETTERBOX, 15, 114)):
+        pixels, size = pictures.decode(data, 80, 100, 3, fit)
+        assert size == (400, 200)
+        inside = np.zeros((80, 100), bool)
+        inside[first : first + 50] = True
+        assert np.abs(pixels[inside].astype(int) - (255, 0, 0)).max() <= 2
+        assert (pixels[~inside] == border).all()
+    assert pictures.decode(data, 80, 100, 4, LETTERBOX)[0][0, 0].tolist() == [114, 114, 114, 255]
+    assert pictures.decode(data, 80, 100, 3)[1] == (400, 200)

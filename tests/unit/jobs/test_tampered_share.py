@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from clusteradm.errors import HostFailed
 from clusteradm.jobs import resolve
-from clusteradm.node.edgetpu.tensors import Postprocessor
+from clusteradm.node.edgetpu.tensors import Fed
 from clusteradm.node.job.feeder import Feeder
+from clusteradm.node.job.outputs import Outputs
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
 
@@ -71,10 +71,9 @@ def test_no_other_file_of_the_head_is_given_out(place: Any, pictures: Path, secr
 def test_large_outputs_go_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "outputs-1").symlink_to(tmp_path / "home")
-    details = [{"name": "x", "shape": [2000], "quantization": (0.0, 0)}]
-    answers = Postprocessor([*details, *details], 0, str(tmp_path / "outputs-1"))
+    keep = Outputs(str(tmp_path / "outputs-1")).keep(0)
     with pytest.raises(OSError, match="outputs-1"):
-        answers.result(0, [np.zeros(2000), np.zeros(2000)])
+        keep("0.npy", b"numbers")
     assert os.listdir(tmp_path / "home") == []
 
 
@@ -82,4 +81,4 @@ def test_large_outputs_go_through_no_link(tmp_path: Path) -> None:
 def test_a_rank_reads_a_file_and_nothing_else(tmp_path: Path, secret: Path, put: Callable[[Path, Path], None]) -> None:
     put(tmp_path / job_names.PACK, secret)
     with pytest.raises(OSError, match=job_names.PACK):
-        Feeder(str(tmp_path / job_names.PACK), lambda data, form: (data, 0.0), 1, Pulse())
+        Feeder(str(tmp_path / job_names.PACK), lambda data, form: Fed(data), 1, Pulse())

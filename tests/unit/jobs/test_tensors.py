@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import zlib
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from child import measured
 from PIL import Image
 
-from clusteradm.node.edgetpu.tensors import INLINE_NUMBERS, BadInput, Postprocessor, Preprocessor
+from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 
 
 def details(
@@ -87,42 +86,6 @@ def test_arrays() -> None:
     assert feed.tensor(real, ["float32", [1, 4]]).tolist() == [[10, 12, 0, 255]]
     with pytest.raises(BadInput, match="NaN or infinity, for which the model's input"):
         feed.tensor(np.array([np.nan, 1, 1, 1], "<f8").tobytes(), ["float64", [1, 4]])
-
-
-def test_a_classifiers_answer_is_its_first_classes_in_order(tmp_path: Path) -> None:
-    scores = [np.array([[10, 200, 30, 200, 0]], np.uint8)]
-    answers = Postprocessor([details((1, 5), np.uint8, (0.005, 0))], 3, str(tmp_path))
-    assert answers.result(7, scores) == {"i": 7, "top": [[1, 1.0], [3, 1.0], [2, 0.15]]}
-    assert len(Postprocessor([details((1, 5), np.uint8, (0.005, 0))], 50, str(tmp_path)).result(0, scores)["top"]) == 5
-    low = Postprocessor([details((1, 2), np.int8, (1.0, 0))], 1, str(tmp_path)).result(
-        0, [np.array([[-128, 127]], np.int8)]
-    )
-    assert low["top"] == [[1, 127.0]]
-
-
-def test_answers_below_the_threshold_are_left_out(tmp_path: Path) -> None:
-    shown = [details((1, 5), np.uint8, (0.005, 0))]
-    scores = [np.array([[10, 200, 30, 100, 0]], np.uint8)]
-    for least, classes in ((0.0, [1, 3, 2, 0]), (0.5, [1, 3]), (0.51, [1]), (1.01, [])):
-        found = Postprocessor(shown, 4, str(tmp_path), least).result(0, scores)
-        assert [number for number, _ in found["top"]] == classes
-
-
-def test_other_outputs_stand_in_the_result_or_beside_it(tmp_path: Path) -> None:
-    folder = tmp_path / "outputs-x"
-    small, large = np.array([[[1.5, np.nan]]], np.float32), np.arange(INLINE_NUMBERS + 1, dtype=np.int8)[None]
-    shapes = [details(small.shape, np.float32, name="box"), details(large.shape, np.int8, (0.5, 1), name="mask")]
-    result = Postprocessor(shapes, 5, str(folder)).result(12, [small, large])
-    assert result["outputs"][0] == {"name": "box", "shape": [1, 1, 2], "values": [[[1.5, None]]]}
-    assert result["outputs"][1]["file"] == "outputs-x/000012-1.npy"
-    assert (result["outputs"][1]["scale"], result["outputs"][1]["zero_point"]) == (0.5, 1)
-    assert np.array_equal(np.load(tmp_path / result["outputs"][1]["file"]), large)
-    json.dumps(result, allow_nan=False)
-
-
-def test_a_classifier_gives_whole_outputs_when_no_classes_are_asked_for(tmp_path: Path) -> None:
-    answers = Postprocessor([details((1, 3), np.uint8, (0.5, 2))], 0, str(tmp_path))
-    assert answers.result(0, [np.array([[2, 4, 0]], np.uint8)])["outputs"][0]["values"] == [[0.0, 1.0, -1.0]]
 
 
 def bomb(kind: str, across: int, down: int) -> bytes:

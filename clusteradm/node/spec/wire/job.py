@@ -5,7 +5,7 @@ from typing import Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
-from clusteradm.node.spec.wire.manifest import Feed
+from clusteradm.node.spec.wire.manifest import RAW, TASKS, Feed
 
 
 @dataclass(eq=False, repr=False)
@@ -21,7 +21,7 @@ class InputForm(Record):
 
 @dataclass(eq=False, repr=False)
 class ModelFile(Record):
-    """The model of a job. `path`: on every host."""
+    """The model of a job. `path`: on every host; `task`: what its outputs are read as, None for what they seem."""
 
     name: str
     version: int
@@ -29,6 +29,7 @@ class ModelFile(Record):
     sha256: str
     input: InputForm
     threshold: Optional[float] = None
+    task: Optional[str] = field(default=None, metadata=limits(choices=(*TASKS, RAW)))
 
 
 @dataclass(eq=False, repr=False)

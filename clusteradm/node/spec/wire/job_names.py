@@ -45,8 +45,9 @@ CANCEL = "cancel"
 RESULTS = "results.jsonl"
 LOG = "log"
 OUTPUTS = "outputs-%s"  # the job's id
-# The name of an output tensor's file, as results.jsonl has it: the folder of its job, input and output by number.
-OUTPUT_FILE = "outputs-" + ID + "/[0-9]{1,12}-[0-9]{1,4}[.]npy"
+# The name of an output tensor's file, as results.jsonl has it: the folder of its job, input and output by number; of a
+# map of classes, a picture.
+OUTPUT_FILE = "outputs-" + ID + "/[0-9]{1,12}-([0-9]{1,4}[.]npy|map[.]npy|map[.]png)"
 
 # What mpirun starts on every host; bootstrap puts it there.
 PYTHON = "/opt/clusteradm/bin/python3"

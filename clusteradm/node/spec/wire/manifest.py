@@ -18,7 +18,12 @@ TASKS = CLASSIFIER, DETECTOR, SEGMENTATION, POSE, EMBEDDING = (
     "pose",
     "embedding",
 )
+# Whole outputs, whatever a model is made for.
+RAW = "raw"
 METADATA = "metadata"
+# How a picture is brought to the size of the input: its sides stretched, or in its own proportions, either at the upper
+# left with black around it, as pycoral does, or in the middle with grey (114) around it, as Ultralytics' YOLO does.
+FITS = STRETCH, PAD, LETTERBOX = "stretch", "pad", "letterbox"
 
 
 def sums_text(sums: Dict[str, str]) -> str:
@@ -53,7 +58,8 @@ class Tensor(Record):
 class Feed(Record):
     """How pictures are fed. (pixel - mean) / std is the real number, one for all channels or one for each.
 
-    `layout`: nhwc, nchw, None for what the shape says; `pictures`: whether the metadata says that it takes these.
+    `layout`: nhwc, nchw, None for what the shape says; `pictures`: whether the metadata says that it takes these;
+    `fit`: None for the usual of the model's kind.
     """
 
     mean: Tuple[float, ...] = ()
@@ -61,6 +67,7 @@ class Feed(Record):
     layout: Optional[str] = field(default=None, metadata=limits(choices=("nhwc", "nchw")))
     source: str = ""  # of the mean: METADATA, or the user
     pictures: Optional[bool] = None
+    fit: Optional[str] = field(default=None, metadata=limits(choices=FITS))
 
     def __post_init__(self) -> None:
         # What the ranks divide by.
@@ -110,4 +117,6 @@ class Manifest(Record):
         for key in ("version", "feed", "task", "threshold"):
             if document[key] is None:
                 del document[key]
+        if "feed" in document and document["feed"]["fit"] is None:
+            del document["feed"]["fit"]
         return document

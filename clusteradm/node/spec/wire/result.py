@@ -9,7 +9,7 @@ from clusteradm.node.spec.wire.job_names import OUTPUT_FILE
 
 @dataclass(eq=False, repr=False)
 class OutputTensor(Record):
-    """One output of a model that is no classifier. `file`: where it lies if it is too large for the line."""
+    """An output tensor, or a map of classes. `file`: where it lies if it is too large for the line."""
 
     name: str = ""
     file: Optional[str] = field(default=None, metadata=limits(OUTPUT_FILE))
@@ -17,14 +17,21 @@ class OutputTensor(Record):
 
 @dataclass(eq=False, repr=False)
 class Result(Record):
-    """The result of one input: classes with "class", "label" and "score", or output tensors, or an error.
+    """The result of one input, by the model's task (node/spec/answers.py), or an error.
 
-    `clipped`: the share of its numbers that had to be cut to the range of the model's input.
+    `size`: width and height of the picture, of whose pixels places are; `clipped`: the share of its numbers that had to
+    be cut to the range of the model's input.
     """
 
     input: str
     index: int
     top: Tuple[Dict[str, Any], ...] = ()
+    objects: Tuple[Dict[str, Any], ...] = ()
+    segments: Tuple[Dict[str, Any], ...] = ()
+    map: Optional[OutputTensor] = None
+    poses: Tuple[Dict[str, Any], ...] = ()
+    embedding: Tuple[Optional[float], ...] = ()
     outputs: Tuple[OutputTensor, ...] = ()
+    size: Optional[Tuple[int, ...]] = None
     error: Optional[str] = None
     clipped: Optional[float] = None

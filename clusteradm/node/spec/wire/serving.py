@@ -118,3 +118,27 @@ class BoardState(Record):
     versions: Tuple[VersionState, ...] = ()
     engines: Tuple[EngineState, ...] = ()
     error: str = field(default="", metadata=limits(most=2000))
+
+
+@dataclass(eq=False, repr=False)
+class ServeConfig(Record):
+    """/etc/clusteradm/serve.json of a board. `address`: the only one to listen on; `fronts`: processes for HTTP;
+    `tpus`: as BoardTpus has them, None for every one there is, or the CPU of a host without; `cache`: of the models."""
+
+    host: str
+    address: str
+    shared: str
+    http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
+    zmq_port: int = ZMQ_PORT
+    head: Optional[str] = None
+    fronts: int = 2
+    tpus: Optional[Tuple[Optional[str], ...]] = None
+    cache: str = "/var/lib/clusteradm-serve"
+
+    def __post_init__(self) -> None:
+        for name in ("http_port", "grpc_port", "zmq_port"):
+            if not 0 <= getattr(self, name) < 1 << 16:
+                raise WireError("no port", "." + name)
+        if not 1 <= self.fronts <= 64:
+            raise WireError("no number of processes from 1 to 64", ".fronts")

@@ -1,0 +1,261 @@
+"""Convergence of a board on the desired state: versions are fetched, loaded aside, switched to, and unloaded.
+
+A version that cannot be fetched or loaded takes the place of none that works. With the share away, the board goes on
+with what it has.
+"""
+
+import asyncio
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from clusteradm.node.serve import policy, share
+from clusteradm.node.serve.asking import Asking, ShareError
+from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
+from clusteradm.node.serve.policy import Seen
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.serving import (
+    AVAILABLE,
+    END,
+    LOADING,
+    START,
+    UNLOADING,
+    DesiredState,
+    ServeConfig,
+    ServedModel,
+    VersionState,
+)
+
+_EVERY = 0.5  # seconds between two looks at the share
+_LOOK_SECONDS, _FETCH_SECONDS = 5.0, 300.0
+_RETRY_SECONDS = 10.0  # until a version that could not be fetched is tried again
+_SETTLE_SECONDS = 1.0  # after the front processes know, for what they have sent before
+
+Version = Tuple[str, int]
+
+
+class Convergence:
+    """`engines`: of the board, as they are now; `publish`: tells the front processes, and returns when all know."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        engines: Callable[[], List[EngineKeeper]],
+        publish: Callable[[], Any],
+    ) -> None:
+        self._config, self._engines, self._publish = config, engines, publish
+        self._asking = Asking(config.shared, config.cache)
+        self.desired = DesiredState(0)
+        self.seen = Seen({})
+        self.error = ""
+        self._keys: Dict[Version, int] = {}
+        self._last_key = 0
+        self._folders: Dict[Version, str] = {}
+        self._failed: Dict[Version, Tuple[str, float]] = {}
+        self._serving: Set[Version] = set()  # in the table, or on the way there
+        self._proven: Set[Version] = set()  # those of them that were available at some time
+        self._leaving: Dict[Version, float] = {}  # out of the table; when it may be unloaded
+        self._pruned: List[str] = []
+        self._followed = 0
+
+    def start(self) -> None:
+        """Begin with what was seen before this start, and is in the cache."""
+        before = share.seen(self._config.cache)
+        if before is not None:
+            try:
+                self._take(before)
+            except WireError as error:
+                sys.stderr.write("what was known of the desired state is damaged: %s\n" % error)
+
+    async def run(self) -> None:
+        """Follow the desired state for ever."""
+        while True:
+            await self.look()
+            await self.step()
+            await asyncio.sleep(_EVERY)
+
+    async def look(self) -> None:
+        """Learn what is desired, and what there is of it."""
+        try:
+            self._take(await self._asking.ask(_LOOK_SECONDS, "look"))
+            self.error = ""
+        except ShareError as error:
+            self._say(str(error))
+        except WireError as error:
+            self._say("desired.json is damaged, and what was desired before holds: %s" % error)
+
+    def close(self) -> None:
+        """End what it has started."""
+        self._asking.close()
+
+    def _say(self, error: str) -> None:
+        if error != self.error:
+            sys.stderr.write(error + "\n")
+            self.error = error
+
+    def _take(self, document: Dict[str, Any]) -> None:
+        """Make the document what is desired. Raises WireError."""
+        if document.get("desired") is None:
+            return
+        seen = decode(Seen, document)
+        if seen == self.seen:
+            return
+        desired = decode(DesiredState, loads(seen.desired))
+        if desired.revision != self.desired.revision:
+            self._failed.clear()
+        again = desired.revision != self.desired.revision
+        self.desired, self.seen = desired, seen
+        if again:
+            for engine in self._engines():
+                engine.want(engine.wanted, again=True)
+
+    def models(self) -> List[ServedModel]:
+        """The models that this board is to serve."""
+        return policy.here(self.desired, self._config.host)
+
+    def labels(self, name: str) -> Dict[str, int]:
+        """The labels of a model."""
+        seen = self.seen.models.get(name)
+        return dict(seen.labels) if seen is not None else {}
+
+    def _wanted(self) -> List[Version]:
+        found: List[Version] = []
+        for model in self.models():
+            seen = self.seen.models.get(model.name)
+            versions = policy.wanted(model, seen.versions if seen else (), seen.labels if seen else {})
+            found += [(model.name, version) for version in versions]
+        return found
+
+    async def step(self) -> None:
+        """Go on as far as it is possible now."""
+        self._proven |= {version for version in self._serving if self.engines_with(version)}
+        wanted = self._wanted()
+        for version in wanted:
+            if version not in self._folders and not self._has_failed(version):
+                await self._fetch(version)
+        keep = set(wanted) | self._retained(wanted)
+        changed = False
+        for version in keep:
+            if version in self._folders and version not in self._serving:
+                self._serving.add(version)
+                self._leaving.pop(version, None)
+                changed = True
+        for version in [each for each in self._serving if each not in keep]:
+            self._serving.discard(version)
+            self._proven.discard(version)
+            self._leaving[version] = 0.0
+            changed = True
+        self._tell_engines()
+        if changed or any(not at for at in self._leaving.values()):
+            await self._publish()
+            for version, at in self._leaving.items():
+                self._leaving[version] = at or time.monotonic() + _SETTLE_SECONDS
+        for version in [each for each, at in self._leaving.items() if at and time.monotonic() > at]:
+            del self._leaving[version]
+            self._folders.pop(version, None)
+            self._keys.pop(version, None)
+        self._tell_engines()
+        await self._prune()
+
+    def _tell_engines(self) -> None:
+        wishes = {}
+        for version in [*self._serving, *self._leaving]:
+            if version not in self._keys:
+                self._last_key += 1  # never one that was another's
+            key = self._keys.setdefault(version, self._last_key)
+            wishes[key] = Wish(version[0], version[1], self._folders[version])
+        for engine in self._engines():
+            if engine.wanted != wishes:
+                engine.want(wishes)
+
+    def _retained(self, wanted: List[Version]) -> Set[Version]:
+        """What is not wanted any more and has worked, of models of which something that is wanted has not yet."""
+        names = {model.name for model in self.models()}
+        unready = {version[0] for version in wanted if version not in self._proven}
+        return {each for each in self._serving & self._proven if each[0] in names & unready} - set(wanted)
+
+    def engines_with(self, version: Version) -> Tuple[int, ...]:
+        """The numbers of the engines that have it loaded."""
+        key = self._keys.get(version)
+        return tuple(engine.number for engine in self._engines() if key in engine.loaded)
+
+    def served(self) -> List[Tuple[Version, int]]:
+        """(version, key) of all that requests may go to."""
+        return [(each, self._keys[each]) for each in sorted(self._serving) if each in self._keys]
+
+    async def _fetch(self, version: Version) -> None:
+        """Copy a version into the cache; with the share away, one that is there."""
+        try:
+            answer = await self._asking.ask(_FETCH_SECONDS, "fetch", name=version[0], version=version[1])
+            self._folders[version] = str(answer["folder"])
+            self._failed.pop(version, None)
+        except (ShareError, LookupError) as error:
+            folder = share.cached(self._config.cache, *version)
+            if await asyncio.get_event_loop().run_in_executor(None, share.is_whole, folder):
+                self._folders[version] = folder
+            else:
+                self._failed[version] = (str(error), time.monotonic())
+
+    def _has_failed(self, version: Version) -> bool:
+        return version in self._failed and time.monotonic() < self._failed[version][1] + _RETRY_SECONDS
+
+    async def _prune(self) -> None:
+        keep = sorted(self._folders.values())
+        if keep == self._pruned or not self.desired.revision:
+            return
+        try:
+            await self._asking.ask(_LOOK_SECONDS, "prune", keep=keep)
+            self._pruned = keep
+        except ShareError:
+            pass  # with the next change
+
+    def states(self) -> List[VersionState]:
+        """The state of every version that is wanted, served or leaving, and why one is not available."""
+        wanted = self._wanted()
+        return [self._state(each, each in wanted) for each in sorted({*wanted, *self._serving, *self._leaving})]
+
+    def _state(self, version: Version, wanted: bool) -> VersionState:
+        name, number = version
+        labels = tuple(sorted(label for label, each in self.labels(name).items() if each == number))
+        key = self._keys.get(version)
+        having = [engine for engine in self._engines() if key in engine.loaded]
+        loaded = next((engine.loaded[key] for engine in having if key is not None), None)
+        reason, state = self._reason(version, key), START
+        if version in self._leaving:
+            state = UNLOADING
+        elif having:
+            state = AVAILABLE
+        elif version in self._folders and not reason:
+            state = LOADING
+        elif reason:
+            state = END
+        return VersionState(
+            name,
+            number,
+            state,
+            reason[:2000] if state != AVAILABLE or wanted else "it stays until what is wanted is available",
+            labels,
+            tuple(engine.device for engine in having),
+            loaded.load_seconds if loaded else None,
+        )
+
+    def _reason(self, version: Version, key: Optional[int]) -> str:
+        if version in self._failed:
+            return self._failed[version][0]
+        reasons = {engine.device: engine.failures[key] for engine in self._engines() if key in engine.failures}
+        return "; ".join("%s: %s" % each for each in reasons.items())
+
+    @property
+    def revision(self) -> int:
+        """The revision that is followed to the end: each version is available on every engine that is ready, or says
+        why not; nothing waits to be unloaded."""
+        if not self._leaving and all(map(self._is_settled, self._wanted())):
+            self._followed = self.desired.revision
+        return self._followed
+
+    def _is_settled(self, version: Version) -> bool:
+        if version in self._failed:
+            return True
+        key = self._keys.get(version)
+        done = [key in engine.loaded or key in engine.failures for engine in self._engines() if engine.state == READY]
+        return bool(done) and all(done)

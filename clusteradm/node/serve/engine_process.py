@@ -1,0 +1,252 @@
+"""Engine process: `python3 -m clusteradm.node.serve.engine_process SPEC`, one for each Edge TPU, or for the CPU.
+
+It runs what front processes ask for, one inference at a time, and loads and unloads versions as the supervisor says, in
+a thread beside. SPEC is JSON: the number of the engine, its PCI address or null, the folder of the sockets, and the
+descriptor of the supervisor's socket, on which each line is a JSON document.
+"""
+
+import array
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from clusteradm.node.edgetpu.engine import InferenceError
+from clusteradm.node.edgetpu.library import TpuError
+from clusteradm.node.serve import messages, paths
+from clusteradm.node.serve.arena import Arena, Layout, layout
+from clusteradm.node.serve.holding import Holding
+from clusteradm.node.serve.loaded import Loaded
+from clusteradm.node.serve.messages import Ended, Run
+from clusteradm.node.serve.page import Page
+from clusteradm.node.serve.queueing import Queue, Waiting
+
+_IDLE_SECONDS = 1.0
+_UNLOAD_SECONDS = 0.02
+
+
+class Front:
+    """A front process, as the engine sees it: its socket and its arena."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.arena: Optional[Arena] = None
+
+    def answer(self, ended: Ended) -> None:
+        """Send an answer; to one that has gone or does not read, none."""
+        with contextlib.suppress(OSError):
+            self.connection.send(ended.pack())
+
+
+class EngineProcess:
+    """State of the process. `main` is the thread of inference; `control` that of the supervisor's messages."""
+
+    def __init__(self, number: int, pci_address: Optional[str], runtime: str, control: socket.socket) -> None:
+        self._page = Page(paths.page(runtime))
+        self._number = number
+        self.holding = Holding(pci_address, lambda key: self._page.begin(number, key), lambda: self._page.end(number))
+        self._loaded: Dict[int, Loaded] = {}
+        self._layouts: Dict[Tuple[int, int], Layout] = {}
+        self._queue = Queue(lambda waiting: self._end(waiting, messages.LATE))
+        self._control = control
+        path = paths.engine(runtime, number)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        self._poll = select.epoll()
+        self._poll.register(self._listener, select.EPOLLIN)
+        self._fronts: Dict[int, Front] = {}
+
+    def main(self) -> None:
+        """Run inferences for ever."""
+        while True:
+            self._listen(0.0 if len(self._queue) else _IDLE_SECONDS)
+            waiting = self._queue.take()
+            if waiting is not None:
+                self._serve(waiting)
+
+    def control(self) -> None:
+        """Obey the supervisor until it has gone, and end the process then."""
+        with self._control.makefile("rb") as lines:
+            for line in lines:
+                try:
+                    self._say(self._obey(json.loads(line.decode("utf-8"))))
+                except BrokenPipeError:
+                    break
+        os._exit(0)
+
+    def _obey(self, request: Dict[str, Any]) -> Dict[str, Any]:
+        key = request["key"]
+        if request["do"] == "unload":
+            # The front processes know before; what still waits for it is answered first.
+            while self._queue.count(key):
+                time.sleep(_UNLOAD_SECONDS)
+            self._loaded.pop(key, None)
+            self.holding.unload(key)
+            return {"unloaded": key}
+        try:
+            loaded = self.holding.load(key, request["name"], request["version"], request["folder"])
+        except (TpuError, OSError, ValueError) as error:
+            return {"failed": key, "reason": " ".join(str(error).split())[:1000]}
+        except Exception as error:
+            traceback.print_exc()
+            return {"failed": key, "reason": "%s: %s" % (type(error).__name__, " ".join(str(error).split())[:1000])}
+        self._loaded[key] = loaded
+        return {"loaded": loaded, "runtime": self.holding.version, "path": self.holding.path}
+
+    def _say(self, document: Dict[str, Any]) -> None:
+        self._control.sendall(json.dumps(document, default=vars).encode("utf-8") + b"\n")
+
+    def _listen(self, seconds: float) -> None:
+        """Read what has come, all of it, so that the queue knows of it."""
+        for fd, _ in self._poll.poll(seconds):
+            if fd == self._listener.fileno():
+                connection, _ = self._listener.accept()
+                connection.setblocking(False)
+                self._fronts[connection.fileno()] = Front(connection)
+                self._poll.register(connection, select.EPOLLIN)
+                continue
+            front = self._fronts[fd]
+            if not self._read(front):
+                self._poll.unregister(front.connection)
+                del self._fronts[fd]
+                self._queue.remove(front)
+                front.connection.close()
+
+    def _read(self, front: Front) -> bool:
+        """Take all messages of a front process; False where it has gone."""
+        while True:
+            try:
+                if front.arena is None:
+                    front.arena = _received_arena(front.connection)
+                    if front.arena is None:
+                        return False
+                    continue
+                data = front.connection.recv(messages.MOST)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            run = messages.read_run(data) if data else None
+            if run is None:
+                return False
+            self._accept(front, run)
+
+    def _accept(self, front: Front, run: Run) -> None:
+        if run.kind == messages.CANCEL:
+            for waiting in self._queue.remove(front, run.id):
+                self._end(waiting, messages.LATE)
+            return
+        loaded = self._loaded.get(run.key)
+        if loaded is None:
+            front.answer(Ended(run.id, messages.UNKNOWN))
+        elif not self._queue.put(run, front):
+            wait = self._queue.count(run.key) * loaded.seconds
+            front.answer(Ended(run.id, messages.FULL, 0.0, wait))
+
+    def _serve(self, first: Waiting) -> None:
+        """Run a request, with others of the same version where the model takes several rows."""
+        key = first.run.key
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            self._end(first, messages.UNKNOWN)
+            return
+        group = [first]
+        if loaded.batches > 1 and first.run.rows:
+            group += self._queue.take_more(key, first.run.rows, loaded.batches)
+        try:
+            self._run(loaded, group)
+        except InferenceError as error:
+            if len(group) == 1:
+                self._end(first, messages.FAILED, str(error))
+            else:  # one of them fails, and alone
+                for waiting in group:
+                    self._serve_alone(loaded, waiting)
+        except TpuError as error:
+            for waiting in group:
+                self._end(waiting, messages.BROKEN, str(error))
+            self._say({"broken": str(error)})
+
+    def _serve_alone(self, loaded: Loaded, waiting: Waiting) -> None:
+        try:
+            self._run(loaded, [waiting])
+        except InferenceError as error:
+            self._end(waiting, messages.FAILED, str(error))
+
+    def _run(self, loaded: Loaded, group: Sequence[Waiting]) -> None:
+        began = time.monotonic()
+        layouts = [self._layout(loaded, waiting.run.rows) for waiting in group]
+        inputs = [_arrays(waiting, each.inputs) for waiting, each in zip(group, layouts)]
+        joined = inputs[0] if len(group) == 1 else [np.concatenate(each) for each in zip(*inputs)]
+        outputs = self.holding.run(loaded.key, joined)
+        seconds = time.monotonic() - began
+        row = 0
+        for waiting, each in zip(group, layouts):
+            end = row + (waiting.run.rows or 1)
+            for place, output in zip(_arrays(waiting, each.outputs), outputs):
+                part = output if len(group) == 1 else output[row:end]
+                if part.shape != place.shape:
+                    raise InferenceError("an output has the shape %s, not %s" % (part.shape, place.shape))
+                place[...] = part
+            row = end
+            waiting.sender.answer(Ended(waiting.run.id, messages.DONE, began - waiting.came, seconds, len(group)))
+
+    def _layout(self, loaded: Loaded, rows: int) -> Layout:
+        found = self._layouts.get((loaded.key, rows))
+        if found is None:
+            found = self._layouts[loaded.key, rows] = layout(loaded, rows)
+        return found
+
+    def _end(self, waiting: Waiting, status: int, text: str = "") -> None:
+        waiting.sender.answer(Ended(waiting.run.id, status, time.monotonic() - waiting.came, text=text))
+
+
+def _arrays(waiting: Waiting, places: Sequence[Tuple[int, Tuple[int, ...], str]]) -> List[Any]:
+    offset, arena = waiting.run.offset, waiting.sender.arena
+    return [arena.array(offset + at, shape, dtype) for at, shape, dtype in places]
+
+
+def _received_arena(connection: socket.socket) -> Optional[Arena]:
+    """The arena whose file comes with a front's first message; None where that has none."""
+    fds = array.array("i")
+    _, control, _, _ = connection.recvmsg(1, socket.CMSG_SPACE(fds.itemsize))
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: fds.itemsize])
+    if not fds:
+        return None
+    try:
+        return Arena(fds[0])
+    finally:
+        os.close(fds[0])
+
+
+def main() -> None:
+    """The program."""
+    spec = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor drains, and then closes its socket
+    control = socket.socket(fileno=spec["control"])
+    process = EngineProcess(spec["number"], spec["pci_address"], spec["runtime"], control)
+    threading.Thread(target=process.control, daemon=True).start()
+    try:
+        process.main()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""Engine keeper: one engine process, kept alive, with the versions that it is to have."""
+
+import asyncio
+import contextlib
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+from clusteradm.node.serve.holding import LOADING
+from clusteradm.node.serve.loaded import Loaded
+from clusteradm.node.serve.page import Page
+from clusteradm.node.serve.process import Process
+from clusteradm.node.spec.wire.decode import WireError, decode
+
+STARTING, READY, FAILED = "starting", "ready", "failed"
+_LOAD_SECONDS = 120.0
+_RETRY_SECONDS = 60.0  # until a version that did not load is tried again
+_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds before an engine that has ended is started again
+_STEADY = 30.0
+# An inference is late after so many times its measured time, and hangs after so many more; at least so many seconds.
+_LATE_TIMES, _LATE_SECONDS = 20.0, 0.5
+_HANG_TIMES, _HANG_SECONDS = 60.0, 3.0
+_LOADING_LATE, _LOADING_HANG = 5.0, 30.0  # seconds of an inference on a model that nothing is known of
+
+
+class Wish(NamedTuple):
+    """A version that an engine is to have."""
+
+    name: str
+    version: int
+    folder: str
+
+
+class EngineFailed(Exception):
+    """The engine has to be started anew; the text says why."""
+
+
+class EngineKeeper:
+    """`changed` is called whenever something here has another value. `closed_for`: why it is out of rotation."""
+
+    def __init__(
+        self, number: int, pci_address: Optional[str], runtime: str, page: Page, changed: Callable[[], None]
+    ) -> None:
+        self.number, self.pci_address = number, pci_address
+        self._runtime, self._page, self._changed = runtime, page, changed
+        self.state, self.reason = STARTING, "its process starts"
+        self.simulated = False
+        self.loaded: Dict[int, Loaded] = {}
+        self.failures: Dict[int, str] = {}
+        self._failed_at: Dict[int, float] = {}
+        self.wanted: Dict[int, Wish] = {}
+        self.closed_for: Dict[str, str] = {"state": self.reason}
+        self._process: Optional[Process] = None
+        self._wake = asyncio.Event()
+        self._loading: Optional[int] = None
+        self._kill_reason = ""
+        self._stopped = False
+        page.close(number, True)
+
+    @property
+    def device(self) -> str:
+        """As answers name it."""
+        return self.pci_address or "cpu"
+
+    @property
+    def open(self) -> bool:
+        """Whether it is in rotation."""
+        return not self.closed_for
+
+    def want(self, wanted: Dict[int, Wish], again: bool = False) -> None:
+        """Set what it is to have. `again`: try at once what has failed."""
+        self.wanted = wanted
+        if again:
+            self.failures.clear()
+        self._wake.set()
+
+    def close(self, kind: str, reason: Optional[str]) -> None:
+        """Take it out of rotation for a reason of this kind; None: not for this one any more."""
+        before = dict(self.closed_for)
+        if reason is None:
+            self.closed_for.pop(kind, None)
+        else:
+            self.closed_for[kind] = reason
+        if before != self.closed_for:
+            self._page.close(self.number, bool(self.closed_for))
+            self._changed()
+
+    def kill(self, reason: str) -> None:
+        """End the process, which is started again."""
+        if self._process is not None and not self._kill_reason:
+            self._kill_reason = reason
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """End it for good."""
+        self._stopped = True
+        self._wake.set()
+        if self._process is not None:
+            self._process.kill()
+
+    def watch(self) -> None:
+        """Look how long the inference at work takes: called several times a second."""
+        seconds, key = self._page.running(self.number)
+        late, hang = _limits(self.loaded.get(key))
+        if seconds > hang:
+            self.close("late", _hangs(seconds))
+            self.kill("an inference did not end in %.0f s" % hang)
+        elif seconds > late and key != LOADING:
+            self.close("late", _hangs(seconds))
+        elif "late" in self.closed_for:
+            self.close("late", None)
+
+    async def keep(self) -> None:
+        """Run the process, again and again, until it is stopped."""
+        pause = _PAUSE
+        while not self._stopped:
+            began = time.monotonic()
+            reason = await self._live()
+            if self._stopped:
+                break
+            if time.monotonic() - began > _STEADY:
+                pause = _PAUSE
+            self.state, self.reason = FAILED, reason
+            self.loaded.clear()
+            self.close("state", reason)
+            self._changed()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            self.state, self.reason = STARTING, "its process starts again after: %s" % reason
+
+    async def _live(self) -> str:
+        """One life of the process; why it ended."""
+        self._page.clear(self.number)
+        self._kill_reason = ""
+        spec = {"number": self.number, "pci_address": self.pci_address, "runtime": self._runtime}
+        try:
+            process = self._process = await Process.start("engine_process", spec)
+        except OSError as error:
+            return "its process does not start: %s" % error
+        self.close("late", None)
+        ended = asyncio.ensure_future(process.ended())
+        said: "asyncio.Queue[Optional[Any]]" = asyncio.Queue()
+        listening = asyncio.ensure_future(_listen(process, said))
+        try:
+            await self._converse(process, said)
+            return "it was stopped"
+        except EngineFailed as error:
+            reason = self._kill_reason or str(error)
+            process.kill()
+            how = await ended
+            return reason or how
+        finally:
+            self._loading = None
+            self._process = None
+            process.kill()
+            listening.cancel()
+            with contextlib.suppress(Exception):
+                await ended
+
+    async def _converse(self, process: Process, said: "asyncio.Queue[Optional[Any]]") -> None:
+        while not self._stopped:
+            self._wake.clear()
+            key = self._next()
+            if key is not None:
+                await self._load(process, said, key)
+                continue
+            gone = [key for key in self.loaded if key not in self.wanted]
+            if gone:
+                process.lines.send({"do": "unload", "key": gone[0]})
+                self.loaded.pop(gone[0])
+                await self._answer(said, _LOAD_SECONDS)
+                self._changed()
+                continue
+            if self.state != READY:
+                self.state, self.reason = READY, ""
+                self.close("state", None)
+                self._changed()
+            waiting = asyncio.ensure_future(self._wake.wait())
+            hearing = asyncio.ensure_future(said.get())
+            soonest = min((at + _RETRY_SECONDS - time.monotonic() for at in self._failed_at.values()), default=None)
+            done, rest = await asyncio.wait(
+                [waiting, hearing], return_when=asyncio.FIRST_COMPLETED, timeout=soonest and max(0.1, soonest)
+            )
+            for task in rest:
+                task.cancel()
+            if hearing in done:
+                document = hearing.result()
+                raise EngineFailed(str((document or {}).get("broken", ""))[:1000])
+
+    def _next(self) -> Optional[int]:
+        """A version that is to be loaded now."""
+        now = time.monotonic()
+        for key, at in list(self._failed_at.items()):
+            if key not in self.failures or key not in self.wanted or now > at + _RETRY_SECONDS:
+                self.failures.pop(key, None)
+                del self._failed_at[key]
+        return next((key for key in self.wanted if key not in self.loaded and key not in self.failures), None)
+
+    async def _load(self, process: Process, said: "asyncio.Queue[Optional[Any]]", key: int) -> None:
+        wish = self.wanted[key]
+        self._loading = key
+        process.lines.send({"do": "load", "key": key, **wish._asdict()})
+        try:
+            document = await self._answer(said, _LOAD_SECONDS)
+        except EngineFailed as error:
+            if not self._kill_reason and not str(error):
+                self._fail(key, "the engine's process ended while it loaded the version: %s" % await process.ended())
+            raise
+        finally:
+            self._loading = None
+        try:
+            if "loaded" in document:
+                self.loaded[key] = decode(Loaded, document["loaded"])
+                self.simulated = "SIMULATED" in str(document.get("runtime"))
+            else:
+                self._fail(key, str(document.get("reason"))[:1500])
+        except WireError as error:
+            self._fail(key, "the engine's answer is damaged: %s" % error)
+        self._changed()
+
+    def _fail(self, key: int, reason: str) -> None:
+        self.failures[key] = reason
+        self._failed_at[key] = time.monotonic()
+
+    async def _answer(self, said: "asyncio.Queue[Optional[Any]]", seconds: float) -> Dict[str, Any]:
+        """The answer to what was sent. Raises EngineFailed: "" where the process has ended."""
+        try:
+            document = await asyncio.wait_for(said.get(), seconds)
+        except asyncio.TimeoutError:
+            raise EngineFailed("it did not answer in %.0f s: see clusteradm health" % seconds) from None
+        if not isinstance(document, dict):
+            raise EngineFailed("")
+        if "broken" in document:
+            raise EngineFailed(str(document["broken"])[:1000] or "inference fails")
+        return document
+
+
+async def _listen(process: Process, said: "asyncio.Queue[Optional[Any]]") -> None:
+    while True:
+        document = await process.lines.receive()
+        said.put_nowait(document)
+        if document is None:
+            return
+
+
+def _limits(loaded: Optional[Loaded]) -> Tuple[float, float]:
+    if loaded is None:
+        return _LOADING_LATE, _LOADING_HANG
+    late, hang = _LATE_TIMES * loaded.seconds, _HANG_TIMES * loaded.seconds
+    return max(_LATE_SECONDS, late), max(_HANG_SECONDS, hang)
+
+
+def _hangs(seconds: float) -> str:
+    return "an inference has not ended for %.1f s" % seconds

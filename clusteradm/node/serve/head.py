@@ -1,0 +1,63 @@
+"""Head of the cluster, asked over HTTP to serve a model or to serve it no more: KServe's repository extension."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from typing import Any, Awaitable, Callable, Dict, Optional
+
+from clusteradm.node.serve.plane import INTERNAL, INVALID, NOT_FOUND, UNAVAILABLE, Refusal
+from clusteradm.node.spec.wire.decode import WireError, loads
+from clusteradm.node.spec.wire.serving import ServeConfig
+
+PORT = 8002
+_SECONDS = 15.0  # of one question; the head answers "followed" after 10 at the latest
+_ROUNDS = 30
+_MOST_BYTES = 1 << 20
+_KINDS = {404: NOT_FOUND, 400: INVALID, 409: INVALID}
+
+
+def change(config: ServeConfig, port: int = PORT) -> Optional[Callable[[str, bool], Awaitable[None]]]:
+    """What changes the desired state and waits until the boards have followed; None without a head."""
+    if config.head is None:
+        return None
+    base = "http://%s:%d" % (config.head, port)
+
+    async def run(model: str, unload: bool) -> None:
+        body = json.dumps({"model": model}).encode("utf-8")
+        asked = await _ask(base + ("/unload" if unload else "/load"), body)
+        for _ in range(_ROUNDS):
+            followed = await _ask("%s/followed?revision=%d" % (base, int(asked.get("revision", 0))), None)
+            if followed.get("done") is True:
+                return
+        waits = followed.get("waits")
+        text = "; ".join(map(str, waits[:20])) if isinstance(waits, list) else ""
+        raise Refusal(UNAVAILABLE, "not all boards have followed yet: %s" % text[:1000])
+
+    return run
+
+
+async def _ask(url: str, body: Optional[bytes]) -> Dict[str, Any]:
+    return await asyncio.get_event_loop().run_in_executor(None, _asked, url, body)
+
+
+def _asked(url: str, body: Optional[bytes]) -> Dict[str, Any]:
+    # Straight to the head, whatever proxy the environment names.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - http alone
+    try:
+        with opener.open(request, timeout=_SECONDS) as answer:
+            return _document(answer.read(_MOST_BYTES))
+    except urllib.error.HTTPError as error:
+        text = _document(error.read(_MOST_BYTES)).get("error") or "the head answers %d" % error.code
+        raise Refusal(_KINDS.get(error.code, INTERNAL), str(text)[:1000]) from None
+    except OSError as error:
+        raise Refusal(UNAVAILABLE, "the head does not answer (%s): run clusteradm serve status" % error, 5.0) from None
+
+
+def _document(data: bytes) -> Dict[str, Any]:
+    try:
+        found = loads(data)
+    except WireError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,130 @@
+"""Holding of an engine: the models on one Edge TPU, or on the CPU, of which one runs at a time."""
+
+import contextlib
+import os
+import threading
+import time
+from dataclasses import replace
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from clusteradm.node.edgetpu import operators
+from clusteradm.node.edgetpu.engine import Engine, InferenceError
+from clusteradm.node.edgetpu.library import TpuError
+from clusteradm.node.serve.loaded import Loaded, about
+from clusteradm.node.serve.plane import DATATYPES
+from clusteradm.node.spec.wire.manifest import MODEL, Tensor
+
+_TYPES = frozenset(DATATYPES.values())
+# In the place of a version's key, while one is tried.
+LOADING = 0xFFFFFFFF
+_TIMED = 3  # inferences
+_CALL_ONCE, _VAR_HANDLE = 129, 142
+_VARIABLES = operators.KEEP_STATE | {_CALL_ONCE, _VAR_HANDLE}
+
+
+class Holding:
+    """Loaded versions by key. `load` may run in a thread beside `run`: the model that is loaded takes turns with those
+    that serve, for one inference each."""
+
+    def __init__(
+        self,
+        pci_address: Optional[str],
+        begin: Callable[[int], None] = lambda key: None,
+        end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`begin` is called with the key before every inference, `end` after it."""
+        self._pci_address = pci_address
+        self._begin, self._end = begin, end
+        self._engines: Dict[int, Engine] = {}
+        self._turn = threading.Lock()
+        self.path: Optional[str] = None
+        self.version = ""
+
+    def load(self, key: int, name: str, version: int, folder: str) -> Loaded:
+        """Load the version in this folder, warm it up, and measure it. Raises TpuError, OSError."""
+        with open(os.path.join(folder, MODEL), "rb") as file:
+            model = file.read()
+        started = time.perf_counter()
+        engine = Engine(model, self._pci_address)
+        inputs, outputs = _tensors(engine.inputs), _tensors(engine.outputs)
+        with self._running(LOADING):
+            if not engine.warm_up():
+                raise TpuError("inference fails on whatever it is tried with")
+        seconds = min(self._timed(engine) for _ in range(_TIMED))
+        swap = 0.0
+        if self._engines and self._pci_address is not None:
+            swap = self._swap_seconds(engine, next(iter(self._engines.values())))
+        loaded = replace(
+            about(folder, key, name, version),
+            inputs=inputs,
+            outputs=outputs,
+            load_seconds=time.perf_counter() - started,
+            seconds=seconds,
+            swap_seconds=swap,
+            stateless=not operators.numbers(model) & _VARIABLES,
+        )
+        self.path, self.version = engine.path, engine.version
+        self._engines[key] = engine
+        return loaded
+
+    def unload(self, key: int) -> None:
+        """Let go of a version."""
+        self._engines.pop(key, None)
+
+    def has(self, key: int) -> bool:
+        """Whether the version is loaded."""
+        return key in self._engines
+
+    def run(self, key: int, inputs: Sequence[Any]) -> List[Any]:
+        """One inference. Raises InferenceError, TpuError."""
+        engine = self._engines[key]
+        with self._running(key):
+            return engine.invoke(*inputs)
+
+    @contextlib.contextmanager
+    def _running(self, key: int) -> Iterator[None]:
+        with self._turn:
+            self._begin(key)
+            try:
+                yield
+            finally:
+                self._end()
+
+    def _timed(self, engine: Engine) -> float:
+        """Seconds of an inference on zeros."""
+        tensors = [np.zeros(each["shape"], each["dtype"]) for each in engine.inputs]
+        with self._running(LOADING):
+            return _seconds(engine, tensors)
+
+    def _swap_seconds(self, engine: Engine, other: Engine) -> float:
+        """What the first inference after another model takes more than the one after: 0 where both fit the chip."""
+        tensors = [np.zeros(each["shape"], each["dtype"]) for each in engine.inputs]
+        others = [np.zeros(each["shape"], each["dtype"]) for each in other.inputs]
+        with self._running(LOADING):
+            _seconds(other, others)
+            first = _seconds(engine, tensors)
+            return max(0.0, first - _seconds(engine, tensors))
+
+
+def _seconds(engine: Engine, tensors: Sequence[Any]) -> float:
+    started = time.perf_counter()
+    with contextlib.suppress(InferenceError):  # zeros may be nothing for it
+        engine.invoke(*tensors)
+    return time.perf_counter() - started
+
+
+def _tensors(details: Sequence[Dict[str, Any]]) -> Tuple[Tensor, ...]:
+    """What the engine says of its inputs or outputs. Raises TpuError for what no protocol can carry."""
+    found: List[Tensor] = []
+    for number, each in enumerate(details):
+        dtype = np.dtype(each["dtype"]).name
+        if dtype not in _TYPES:
+            raise TpuError("the tensor %s is of %s, which no protocol here carries" % (each["name"], dtype))
+        scale, zero = each["quantization"]
+        name = str(each["name"]) or "tensor_%d" % number
+        if any(name == other.name for other in found):
+            name = "%s_%d" % (name, number)
+        found.append(Tensor(name, tuple(int(n) for n in each["shape"]), dtype, float(scale) or None, int(zero)))
+    return tuple(found)

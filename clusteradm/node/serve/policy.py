@@ -1,0 +1,47 @@
+"""Policy: which versions of a model a board is to have, by the desired state and what the repository has."""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Sequence, Tuple
+
+from clusteradm.node.spec.wire.decode import Record, limits
+from clusteradm.node.spec.wire.manifest import NAME
+from clusteradm.node.spec.wire.serving import ALL, SPECIFIC, DesiredState, ServedModel
+
+
+@dataclass(eq=False, repr=False)
+class SeenModel(Record):
+    """What is known of a model in the repository. `error`: why its labels are not known."""
+
+    versions: Tuple[int, ...]
+    labels: Dict[str, int]
+    error: str = field(default="", metadata=limits(most=2000))
+
+
+@dataclass(eq=False, repr=False)
+class Seen(Record):
+    """What the share helper saw. `desired`: the text of desired.json."""
+
+    models: Dict[str, SeenModel] = field(metadata=limits(NAME))
+    desired: str = field(default="", metadata=limits(most=4 << 20))
+
+
+def here(desired: DesiredState, host: str) -> List[ServedModel]:
+    """The models that this host is to serve."""
+    return [model for model in desired.models if not model.hosts or host in model.hosts]
+
+
+def wanted(model: ServedModel, there: Sequence[int], labels: Dict[str, int]) -> List[int]:
+    """The versions of a model that are to be available, highest last; those that are named are there or not."""
+    policy = model.policy
+    if policy.kind == SPECIFIC:
+        found = set(policy.versions)
+    elif policy.kind == ALL:
+        found = set(there)
+    else:
+        found = set(sorted(there)[-max(1, policy.latest) :])
+    found |= {version for version in labels.values() if version in there}
+    if model.canary is not None:
+        found.add(model.canary.version)
+    if model.default is not None and model.default.isdigit():
+        found.add(int(model.default))
+    return sorted(found)

@@ -1,0 +1,41 @@
+"""Routes: what the front processes are to know of the models, by what is desired and what the engines have."""
+
+from typing import Dict, Iterable, Optional, Tuple
+
+from clusteradm.node.serve.convergence import Convergence
+from clusteradm.node.serve.engines import EngineKeeper
+from clusteradm.node.serve.table import TableModel, TableVersion
+from clusteradm.node.spec.wire.serving import ServedModel
+
+
+class Routes:
+    """A label, or a default version, moves when the version that it moves to is available, and not before."""
+
+    def __init__(self, convergence: Convergence) -> None:
+        self._convergence = convergence
+        self._labels: Dict[Tuple[str, str], int] = {}
+        self._defaults: Dict[str, Optional[str]] = {}
+
+    def models(self, engines: Iterable[EngineKeeper]) -> Tuple[TableModel, ...]:
+        """The models of this board, each with the versions that are available."""
+        engines = list(engines)
+        versions: Dict[str, Dict[int, TableVersion]] = {}
+        for (name, number), key in self._convergence.served():
+            having = [engine for engine in engines if key in engine.loaded]
+            if having:
+                numbers = tuple(engine.number for engine in having)
+                versions.setdefault(name, {})[number] = TableVersion(having[0].loaded[key], numbers)
+        return tuple(self._model(model, versions.get(model.name, {})) for model in self._convergence.models())
+
+    def _model(self, model: ServedModel, versions: Dict[int, TableVersion]) -> TableModel:
+        labels = {}
+        for label, number in self._convergence.labels(model.name).items():
+            before = self._labels.get((model.name, label), number)
+            labels[label] = before if number not in versions and before in versions else number
+            self._labels[model.name, label] = labels[label]
+        default = model.default
+        if default is not None and default.isdigit() and int(default) not in versions:
+            default = self._defaults.get(model.name, default)
+        self._defaults[model.name] = default
+        canary = model.canary.version if model.canary is not None else None
+        return TableModel(model.name, tuple(versions.values()), labels, default, canary)

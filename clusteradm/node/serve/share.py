@@ -1,0 +1,174 @@
+"""Share helper: `python3 -m clusteradm.node.serve.share SPEC`, the only process of a server that touches the share.
+
+It hangs when the head's NFS server does, and nothing else does. Each line on its socket is a request and gets one
+line as an answer. What it copies is whole, verified, and appears in the cache by one rename.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from typing import Any, Dict, List, Optional
+
+from clusteradm.node import atomic
+from clusteradm.node.models import store
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.manifest import MODEL, SUMS
+from clusteradm.node.spec.wire.serving import DESIRED, SERVING, DesiredState
+from clusteradm.node.state import model_copy
+
+_MOST_DESIRED = 4 << 20
+_CHUNK = 1 << 20
+
+
+class Share:
+    """`shared`: the head's file system; `cache`: this host's own folder."""
+
+    def __init__(self, shared: str, cache: str) -> None:
+        self._shared, self._cache = shared, cache
+
+    def look(self) -> Dict[str, Any]:
+        """The desired state, and of its models the versions there are and their labels. Also kept in the cache, for
+        the next start."""
+        text = _read(os.path.join(self._shared, SERVING, DESIRED))
+        if text is None:
+            if not os.path.isdir(store.models_folder(self._shared)):
+                return {"error": "%s is not there: is the shared file system mounted?" % self._shared}
+            return {"desired": None, "models": {}}
+        desired = decode(DesiredState, loads(text))
+        models: Dict[str, Dict[str, Any]] = {}
+        for model in desired.models:
+            folder = store.model_folder(self._shared, model.name)
+            models[model.name] = {"versions": store.versions(folder), "labels": {}, "error": ""}
+            try:
+                labels = store.read_versions(folder).labels
+                models[model.name]["labels"] = {name: each.version for name, each in labels.items()}
+            except OSError as error:  # the versions are served without
+                models[model.name]["error"] = str(error)[:500]
+        found = {"desired": text, "models": models}
+        self._keep(found)
+        return found
+
+    def fetch(self, name: str, version: int) -> Dict[str, Any]:
+        """Copy a version into the cache, where it is not there whole; the folder."""
+        target = cached(self._cache, name, version)
+        source = os.path.join(store.model_folder(self._shared, name), str(version))
+        # A number may be given anew, once the whole model was removed.
+        is_same = os.path.isdir(target) and store.text(target, SUMS) == store.text(source, SUMS)
+        if is_same and store.whole(target):
+            return {"folder": target}
+        if not os.path.isdir(source):
+            return {"error": "version %d of model %s is not in the repository" % (version, name)}
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        temporary = os.path.join(os.path.dirname(target), ".%d-%s" % (version, secrets.token_hex(4)))
+        try:
+            os.mkdir(temporary)
+            self._copy(source, temporary)
+            if not store.whole(temporary):
+                return {"error": "its files are not as they were deployed: deploy it again"}
+            if os.path.isdir(target):
+                store.discard(target)
+            os.rename(temporary, target)
+            atomic.sync_folder(os.path.dirname(target))
+        finally:
+            if os.path.isdir(temporary):
+                shutil.rmtree(temporary, ignore_errors=True)
+        return {"folder": target}
+
+    def _copy(self, source: str, target: str) -> None:
+        """The files of a version; the model of this host's own copy, where deploy-model has made one."""
+        manifest = store.manifest(source)
+        for name in sorted(os.listdir(source)):
+            path = os.path.join(source, name)
+            own = model_copy(manifest.sha256) if manifest is not None and name == MODEL else ""
+            if own and os.path.isfile(own) and store.sha256(own) == manifest.sha256:  # type: ignore[union-attr]
+                path = own
+            with open(path, "rb") as reader, open(os.path.join(target, name), "xb") as writer:
+                for data in iter(lambda: reader.read(_CHUNK), b""):
+                    writer.write(data)
+                writer.flush()
+                os.fsync(writer.fileno())
+
+    def prune(self, keep: List[str]) -> Dict[str, Any]:
+        """Remove the versions in the cache that are not among these folders."""
+        removed = 0
+        models = os.path.join(self._cache, "models")
+        for name in os.listdir(models) if os.path.isdir(models) else ():
+            folder = os.path.join(models, name)
+            for version in os.listdir(folder):
+                path = os.path.join(folder, version)
+                if path not in keep:
+                    with contextlib.suppress(OSError):
+                        store.discard(path)
+                        removed += 1
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        return {"removed": removed}
+
+    def _keep(self, found: Dict[str, Any]) -> None:
+        text = json.dumps(found, sort_keys=True)
+        path = os.path.join(self._cache, "seen.json")
+        if _read(path) != text:
+            with contextlib.suppress(OSError), atomic.replacing(path) as file:
+                file.write(text.encode("utf-8"))
+
+
+def cached(cache: str, name: str, version: int) -> str:
+    """The folder of a version in the cache."""
+    return os.path.join(cache, "models", name, str(version))
+
+
+def is_whole(folder: str) -> bool:
+    """Whether there is a version in the cache, as it was deployed."""
+    return os.path.isdir(folder) and store.whole(folder)
+
+
+def seen(cache: str) -> Optional[Dict[str, Any]]:
+    """What `look` found when it last did, with the versions that are in the cache; None for nothing."""
+    text = _read(os.path.join(cache, "seen.json"))
+    if text is None:
+        return None
+    try:
+        found: Dict[str, Any] = loads(text)
+        for name, model in found["models"].items():
+            model["versions"] = store.versions(os.path.join(cache, "models", name))
+        return found
+    except (WireError, ValueError, LookupError, TypeError, AttributeError, OSError):
+        return None
+
+
+def _read(path: str) -> Optional[str]:
+    """A text file; None where there is none. Raises OSError for one that is too large."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MOST_DESIRED + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > _MOST_DESIRED:
+        raise OSError("%s has more than %d bytes" % (path, _MOST_DESIRED))
+    return data.decode("utf-8", "replace")
+
+
+def main() -> None:
+    """The program."""
+    spec = json.loads(sys.argv[1])
+    share = Share(spec["shared"], spec["cache"])
+    connection = socket.socket(fileno=spec["control"])
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            request = json.loads(line.decode("utf-8"))
+            try:
+                answer = getattr(share, request.pop("do"))(**request)
+            except (OSError, WireError, ValueError) as error:
+                answer = {"error": " ".join(str(error).split())[:1000]}
+            try:
+                connection.sendall(json.dumps(answer).encode("utf-8") + b"\n")
+            except OSError:
+                return
+
+
+if __name__ == "__main__":
+    main()

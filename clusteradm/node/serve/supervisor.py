@@ -1,0 +1,197 @@
+"""Supervisor of a board's server: engines, front processes, the desired state, and their end."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from typing import Any, Dict, List, Optional, Set
+
+from clusteradm.node.serve import paths, ports, tpus
+from clusteradm.node.serve.convergence import Convergence
+from clusteradm.node.serve.engines import EngineKeeper
+from clusteradm.node.serve.fronts_keeper import FrontKeeper
+from clusteradm.node.serve.page import Page
+from clusteradm.node.serve.routes import Routes
+from clusteradm.node.serve.table import Table, TableEngine
+from clusteradm.node.spec.wire.serving import BoardState, EngineState, ServeConfig
+
+_WATCH_SECONDS = 0.1
+_TPU_EVERY = 3  # watches between two looks at sysfs
+_KNOW_SECONDS = 5.0  # for a front process to read a table
+# After a board has said that it wants no new requests: two checks of a balancer, and a little.
+_LEAVE_SECONDS = 2.0
+_END_SECONDS = 25.0
+
+
+class Supervisor:
+    """`runtime`: a folder in memory of this server's own."""
+
+    def __init__(self, config: ServeConfig, runtime: str) -> None:
+        self._config, self._runtime = config, runtime
+        self._page = Page(paths.page(runtime))
+        self._engines: Dict[Optional[str], EngineKeeper] = {}
+        self._fronts: List[FrontKeeper] = []
+        self._tasks: Set["asyncio.Future[Any]"] = set()
+        self._numbers = 0
+        self._table_number = 0
+        self._leaving = False
+        self._dirty = asyncio.Event()
+        self._temperatures: Dict[int, Optional[float]] = {}
+        self._convergence = Convergence(config, lambda: list(self._engines.values()), self.publish)
+        self._routes = Routes(self._convergence)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set; drain then, and end. Raises PortTaken, OSError."""
+        config = self._config
+        for port in (config.grpc_port, config.zmq_port):
+            ports.check_free(config.address, port)
+        listener = ports.listen(config.address, config.http_port)
+        listener.setblocking(False)
+        self._convergence.start()
+        self._set_engines()
+        self._start_fronts(listener)
+        self._tell()
+        self._begin(self._convergence.run())
+        self._begin(self._watch())
+        self._begin(self._publish_changes())
+        try:
+            await self._until(stop)
+        finally:
+            await self._end(listener)
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        """Wait for the end; a defect in a task of ours is one, and systemd starts the server anew."""
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+        stopping.cancel()
+
+    async def _end(self, listener: socket.socket) -> None:
+        """Leave the balancer, finish what runs, end the processes."""
+        self._leaving = True
+        self._tell()
+        await asyncio.sleep(_LEAVE_SECONDS)
+        listener.close()
+        for front in self._fronts:
+            front.end()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(front.over() for front in self._fronts)), _END_SECONDS)
+        for engine in self._engines.values():
+            await engine.stop()
+        self._convergence.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    def _begin(self, work: Any) -> None:
+        self._tasks.add(asyncio.ensure_future(work))
+
+    def _start_fronts(self, listener: socket.socket) -> None:
+        for number in range(self._config.fronts):
+            front = FrontKeeper(number, self._config, self._runtime, listener)
+            self._fronts.append(front)
+            self._begin(front.keep())
+
+    def _set_engines(self) -> None:
+        """One engine for each TPU that this board's server is to have; the CPU where the host has none."""
+        config = self._config
+        wanted: List[Optional[str]] = list(config.tpus) if config.tpus is not None else []
+        said = [each.tpus for each in self._convergence.desired.boards if each.host == config.host]
+        if said:
+            wanted = list(said[0])
+        elif config.tpus is None:
+            # One that has gone keeps its engine, which says so.
+            wanted = [*sorted({*tpus.addresses(), *filter(None, self._engines)})] or [None]
+        for address in [each for each in self._engines if each not in wanted]:
+            self._begin(self._engines.pop(address).stop())
+        for address in wanted:
+            if address not in self._engines and self._numbers < 64:
+                engine = EngineKeeper(self._numbers, address, self._runtime, self._page, self._dirty.set)
+                self._numbers += 1
+                self._engines[address] = engine
+                self._begin(engine.keep())
+
+    async def _watch(self) -> None:
+        """Look after the engines: an inference that does not end, a TPU that is lost or hot, a drain."""
+        turn = 0
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            turn += 1
+            if turn % _TPU_EVERY == 0:
+                self._set_engines()
+            out = set(self._convergence.desired.out_of_service)
+            for engine in self._engines.values():
+                before = engine.open
+                engine.watch()
+                if turn % _TPU_EVERY == 0 and engine.pci_address is not None:
+                    self._look(engine, engine.pci_address, out)
+                if before and not engine.open:
+                    reason = "; ".join(engine.closed_for.values())
+                    sys.stderr.write("engine %s leaves rotation: %s\n" % (engine.device, reason))
+                    for front in self._fronts:
+                        front.closed(engine.number, reason)
+
+    def _look(self, engine: EngineKeeper, address: str, out: Set[str]) -> None:
+        found = tpus.condition(address, "tpu" in engine.closed_for)
+        self._temperatures[engine.number] = found.temperature
+        engine.close("tpu", found.reason)
+        drained = "%s:%s" % (self._config.host, address) in out
+        engine.close("drain", "it is drained: clusteradm undrain returns it" if drained else None)
+
+    @property
+    def _balance(self) -> bool:
+        """Whether this board wants new requests: it is not drained, does not end, and has an engine that serves."""
+        desired, host = self._convergence.desired, self._config.host
+        drained = host in desired.drained or host in desired.out_of_service
+        return not self._leaving and not drained and any(engine.open for engine in self._engines.values())
+
+    def board(self) -> BoardState:
+        """What the board says of itself."""
+        engines = tuple(
+            EngineState(
+                engine.pci_address,
+                "failed" if engine.state == "ready" and not engine.open else engine.state,
+                "; ".join(engine.closed_for.values())[:2000],
+                engine.simulated,
+                self._temperatures.get(engine.number),
+            )
+            for engine in self._engines.values()
+        )
+        found = self._convergence
+        states = tuple(found.states())
+        return BoardState(self._config.host, found.revision, self._balance, states, engines, found.error[:2000])
+
+    def _table(self) -> Table:
+        self._table_number += 1
+        engines = tuple(TableEngine(each.number, each.device, each.simulated) for each in self._engines.values())
+        return Table(self._table_number, self._routes.models(self._engines.values()), engines, self.board())
+
+    def _tell(self) -> Table:
+        table = self._table()
+        self._told = _document(table)
+        for front in self._fronts:
+            front.tell(table)
+        return table
+
+    _told: Any = None
+
+    async def publish(self) -> None:
+        """Tell the front processes, and return when they go by it."""
+        table = self._tell()
+        await asyncio.gather(*(front.knows(table.number, _KNOW_SECONDS) for front in self._fronts))
+
+    async def _publish_changes(self) -> None:
+        """Tell the front processes what has changed: at once, and once a second what nobody has said."""
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._dirty.wait(), 1.0)
+            self._dirty.clear()
+            if _document(self._table()) != self._told:
+                self._tell()
+
+
+def _document(table: Table) -> Any:
+    """What tables are compared by."""
+    return (table.models, table.engines, table.board)

@@ -1,0 +1,228 @@
+"""Convergence without processes: what a board asks its engines for while the desired state and the share change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import serve_place as place
+
+from clusteradm.node.serve import convergence as module
+from clusteradm.node.serve.asking import ShareError
+from clusteradm.node.serve.convergence import Convergence
+from clusteradm.node.serve.engines import READY, Wish
+from clusteradm.node.serve.loaded import Loaded
+from clusteradm.node.serve.routes import Routes
+from clusteradm.node.serve.share import Share
+from clusteradm.node.spec.wire.serving import ServeConfig
+
+
+@dataclass
+class Engine:
+    """An engine that loads at once what it is told, but for the versions that it cannot."""
+
+    number: int = 0
+    device: str = "cpu"
+    state: str = READY
+    bad: tuple[int, ...] = ()
+    slow: bool = False
+    loaded: dict[int, Loaded] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    wanted: dict[int, Wish] = field(default_factory=dict)
+    unloaded: list[int] = field(default_factory=list)
+
+    def want(self, wanted: dict[int, Wish], again: bool = False) -> None:
+        self.wanted = wanted
+        if again:
+            self.failures.clear()
+        self.go_on()
+
+    def go_on(self) -> None:
+        for key in [key for key in self.loaded if key not in self.wanted]:
+            self.unloaded.append(self.loaded.pop(key).version)
+        for key, wish in self.wanted.items():
+            if wish.version in self.bad:
+                self.failures[key] = "it does not load"
+            elif not self.slow:
+                self.loaded[key] = Loaded(key, wish.name, wish.version, (), ())
+
+
+class Asked:
+    """The share helper's work in this process; away where `away` says so."""
+
+    def __init__(self, shared: str, cache: str) -> None:
+        self.share, self.away = Share(shared, cache), ""
+
+    async def ask(self, seconds: float, do: str, **options: Any) -> dict[str, Any]:
+        if self.away:
+            raise ShareError(self.away)
+        try:
+            answer: dict[str, Any] = getattr(self.share, do)(**options)
+        except (OSError, ValueError) as error:
+            raise ShareError(str(error)) from None
+        if "error" in answer and len(answer) == 1:
+            raise ShareError(str(answer["error"]))
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+class Board:
+    def __init__(self, folder: Path, engine: Engine | None = None) -> None:
+        self.engine = engine or Engine()
+        self.config = ServeConfig("b1", "127.0.0.1", str(folder / "shared"), cache=str(folder / "cache"))
+        self.published: list[dict[str, list[int]]] = []
+        self.convergence = Convergence(self.config, lambda: [self.engine], self.publish)  # type: ignore[list-item]
+        self.asked: Asked = self.convergence._asking  # type: ignore[assignment]
+        self.routes = Routes(self.convergence)
+
+    async def publish(self) -> None:
+        self.published.append(self.served())
+
+    def served(self) -> dict[str, list[int]]:
+        models = self.routes.models([self.engine])  # type: ignore[list-item]
+        return {model.name: sorted(each.loaded.version for each in model.versions) for model in models}
+
+    def turn(self, times: int = 3) -> None:
+        """Some rounds of `run`, without the waits."""
+
+        async def rounds() -> None:
+            for _ in range(times):
+                await self.convergence.look()
+                await self.convergence.step()
+                self.engine.go_on()
+
+        asyncio.run(rounds())
+
+    def states(self) -> list[tuple[int, str]]:
+        return [(each.version, each.state) for each in self.convergence.states()]
+
+
+LATEST = [{"name": "digits", "policy": {"kind": "latest", "latest": 1}}]
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    monkeypatch.setattr(module, "Asking", Asked)
+    monkeypatch.setattr(module, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
+    (tmp_path / "cache").mkdir()
+    place.deploy(tmp_path / "shared")
+    place.desire(tmp_path / "shared", LATEST)
+    return Board(tmp_path)
+
+
+def shared(board: Board) -> Path:
+    return Path(board.config.shared)
+
+
+def test_a_new_version_is_loaded_before_the_old_one_goes(board: Board) -> None:
+    board.turn()
+    assert (board.served(), board.convergence.revision) == ({"digits": [1]}, 1)
+    place.deploy(shared(board), version=2)
+    board.engine.slow = True
+    board.turn()
+    assert board.served() == {"digits": [1]}
+    assert board.states() == [(1, "AVAILABLE"), (2, "LOADING")]
+    board.engine.slow = False
+    board.turn(5)
+    assert board.served() == {"digits": [2]}
+    assert (board.states(), board.engine.unloaded) == ([(2, "AVAILABLE")], [1])
+    assert all(found["digits"] for found in board.published if found and found != board.published[0])
+    assert sorted(each.name for each in Path(board.config.cache, "models", "digits").iterdir()) == ["2"]
+
+
+def test_a_version_that_does_not_load_replaces_none_and_says_why(board: Board) -> None:
+    board.turn()
+    board.engine.bad = (2,)
+    place.deploy(shared(board), version=2)
+    place.desire(shared(board), LATEST, revision=2)
+    board.turn(6)
+    assert board.served() == {"digits": [1]}
+    assert board.convergence.states()[1].reason == "cpu: it does not load"
+    assert board.states() == [(1, "AVAILABLE"), (2, "END")]
+    assert board.convergence.revision == 2
+    # Nor when the engine has to load everything anew.
+    board.engine.loaded.clear()
+    board.turn()
+    assert board.served() == {"digits": [1]}
+
+
+def test_a_version_whose_files_are_damaged_or_missing_says_so(board: Board) -> None:
+    folder = place.deploy(shared(board), version=2)
+    (folder / "model.tflite").write_bytes(b"half")
+    place.desire(shared(board), [{"name": "digits", "policy": {"kind": "specific", "versions": [1, 2, 7]}}])
+    board.turn()
+    assert board.served() == {"digits": [1]}
+    reasons = {each.version: each.reason for each in board.convergence.states()}
+    assert "not as they were deployed" in reasons[2]
+    assert "version 7 of model digits is not in the repository" in reasons[7]
+    (folder / "model.tflite").write_bytes((place.DIGITS / "digits.tflite").read_bytes())
+    board.turn()
+    assert board.served() == {"digits": [1, 2]}
+
+
+def test_a_label_moves_when_its_version_is_there(board: Board) -> None:
+    place.label(shared(board), "digits", {"stable": 1})
+    place.deploy(shared(board), version=2)
+    board.turn()
+    assert board.served() == {"digits": [1, 2]}
+    place.deploy(shared(board), version=3)
+    place.label(shared(board), "digits", {"stable": 3})
+    board.engine.slow = True
+    board.turn()
+    (model,) = board.routes.models([board.engine])  # type: ignore[list-item]
+    assert model.labels == {"stable": 1}
+    board.engine.slow = False
+    board.turn()
+    (model,) = board.routes.models([board.engine])  # type: ignore[list-item]
+    assert model.labels == {"stable": 3}
+
+
+def test_with_the_share_away_all_goes_on_also_after_a_start(board: Board, tmp_path: Path) -> None:
+    board.turn()
+    board.asked.away = "the head is away"
+    board.turn()
+    assert board.served() == {"digits": [1]}
+    assert board.convergence.error == "the head is away"
+    again = Board(tmp_path)
+    again.asked.away = "the head is away"
+    again.convergence.start()
+    again.turn()
+    assert again.served() == {"digits": [1]}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"revision": "x"}', '{"revision": 9, "models": [{"name": "../x", "policy": {}}]}']
+)
+def test_a_damaged_desired_state_changes_nothing(board: Board, text: str) -> None:
+    board.turn()
+    (shared(board) / "serving" / "desired.json").write_text(text)
+    board.turn()
+    assert board.served() == {"digits": [1]}
+    assert board.convergence.error
+    place.desire(shared(board), [], revision=3)
+    board.turn(4)
+    assert (board.served(), board.convergence.revision, board.convergence.error) == ({}, 3, "")
+    assert board.states() == []
+
+
+def test_a_model_for_other_hosts_is_not_this_boards(board: Board) -> None:
+    place.desire(shared(board), [{**LATEST[0], "hosts": ["b2"]}], revision=5)
+    board.turn()
+    assert (board.served(), board.convergence.revision) == ({}, 5)
+
+
+@pytest.mark.parametrize(
+    "damage", ["{", '{"models": {}}', '{"desired": 3, "models": []}', json.dumps({"desired": "{", "models": {}})]
+)
+def test_a_damaged_memory_of_the_share_is_not_believed(board: Board, damage: str) -> None:
+    Path(board.config.cache, "seen.json").write_text(damage)
+    board.convergence.start()
+    board.turn()
+    assert board.served() == {"digits": [1]}

@@ -1,0 +1,164 @@
+"""Engine processes: what they answer, and what happens when one ends, hangs, or is given what it cannot run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import serve_place as place
+
+from clusteradm.node.serve import engines, paths
+from clusteradm.node.serve.engine_link import EngineLink
+from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
+from clusteradm.node.serve.link import EngineGone
+from clusteradm.node.serve.page import Page
+from clusteradm.node.serve.plane import DEADLINE, Refusal
+
+LIMIT = 60.0
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shared = tmp_path_factory.mktemp("shared")
+    place.deploy(shared)
+    broken = place.deploy(shared, version=2)
+    (broken / "model.tflite").write_bytes(b"no model at all")
+    return shared
+
+
+@dataclass
+class Bench:
+    """An engine on the CPU, and a front process's link to it."""
+
+    keeper: EngineKeeper
+    link: EngineLink
+    page: Page
+    runtime: str
+    shared: Path
+    changes: int = 0
+
+    def want(self, **versions: int) -> None:
+        wishes = {}
+        for name, version in versions.items():
+            folder = self.shared / "models" / "digits" / str(version)
+            wishes[int(name.removeprefix("key"))] = Wish("digits", version, str(folder))
+        self.keeper.want(wishes)
+
+    async def until(self, true: Callable[[], Any]) -> None:
+        end = time.monotonic() + LIMIT
+        while not true():
+            assert time.monotonic() < end, (self.keeper.state, self.keeper.reason, self.keeper.failures)
+            await asyncio.sleep(0.01)
+            self.keeper.watch()
+            self.link.connect()
+
+    async def infer(self, key: int = 1, deadline: float | None = None) -> int:
+        reply = await self.link.call(self.keeper.loaded[key], [place.drawn()], deadline, 0)
+        return int(np.argmax(reply.outputs[0]))
+
+
+def run(shared: Path, test: Callable[[Bench], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        with tempfile.TemporaryDirectory() as runtime:
+            page = Page(paths.page(runtime))
+            keeper = EngineKeeper(0, None, runtime, page, lambda: None)
+            bench = Bench(keeper, EngineLink(0, "cpu", False, 0, 1, runtime), page, runtime, shared)
+            keeping = asyncio.ensure_future(keeper.keep())
+            try:
+                await test(bench)
+            finally:
+                await keeper.stop()
+                await keeping
+                bench.link.close()
+
+    asyncio.run(whole())
+
+
+def test_an_engine_loads_answers_and_lets_go(shared: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.want(key1=1)
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        assert await asyncio.gather(*(bench.infer() for _ in range(20))) == [1] * 20
+        assert bench.page.count(0) >= 20
+        assert bench.page.waiting(0, 1) == 0
+        loaded = bench.keeper.loaded[1]
+        assert loaded.class_names[1] == "1"
+        assert 0 < loaded.seconds < loaded.load_seconds
+        # A version that cannot be loaded says so, and costs the other nothing.
+        bench.want(key1=1, key2=2)
+        await bench.until(lambda: 2 in bench.keeper.failures)
+        assert "cannot be loaded" in bench.keeper.failures[2] or "model" in bench.keeper.failures[2]
+        assert await bench.infer() == 1
+        bench.want()
+        await bench.until(lambda: not bench.keeper.loaded)
+        with pytest.raises(EngineGone):
+            await bench.link.call(loaded, [place.drawn()], None, 0)
+
+    run(shared, test)
+
+
+def test_an_engine_that_ends_is_started_again_and_says_why(shared: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.want(key1=1)
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        pid = bench.keeper._process.pid  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGSTOP)
+        waiting = asyncio.ensure_future(bench.infer())
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EngineGone):
+            await asyncio.wait_for(waiting, LIMIT)
+        await bench.until(lambda: "SIGKILL" in bench.keeper.reason)
+        assert not bench.keeper.open
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        assert bench.keeper.open
+        assert await bench.infer() == 1
+
+    run(shared, test)
+
+
+def test_a_deadline_holds_while_the_engine_does_something_else(shared: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.want(key1=1)
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        pid = bench.keeper._process.pid  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(Refusal) as caught:
+            await bench.infer(deadline=time.monotonic() + 0.05)
+        assert caught.value.kind == DEADLINE
+        os.kill(pid, signal.SIGCONT)
+        assert await bench.infer() == 1
+        await bench.until(lambda: not bench.page.waiting(0, 1))
+
+    run(shared, test)
+
+
+def test_an_inference_that_hangs_leaves_rotation_and_is_ended(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_LATE_SECONDS", 0.1)
+    monkeypatch.setattr(engines, "_HANG_SECONDS", 0.3)
+
+    async def test(bench: Bench) -> None:
+        bench.want(key1=1)
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        pid = bench.keeper._process.pid  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGSTOP)
+        bench.page.begin(0, 1)  # as the process does before each inference
+        waiting = asyncio.ensure_future(bench.infer())
+        await bench.until(lambda: not bench.link.ready)
+        assert "has not ended for" in bench.keeper.closed_for["late"]
+        await bench.until(waiting.done)
+        with pytest.raises(EngineGone):
+            waiting.result()
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        assert await bench.infer() == 1
+
+    run(shared, test)

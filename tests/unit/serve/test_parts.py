@@ -1,0 +1,204 @@
+"""Parts of a board's server without processes: arena, queue, page, policy, ports, the condition of a TPU."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clusteradm.node.serve import messages, policy, ports, tpus
+from clusteradm.node.serve.arena import SIZE, Arena, layout
+from clusteradm.node.serve.loaded import Loaded
+from clusteradm.node.serve.messages import Ended, Run
+from clusteradm.node.serve.page import ENGINES, FRONTS, Page
+from clusteradm.node.serve.queueing import Queue, Waiting
+from clusteradm.node.spec.wire.decode import decode
+from clusteradm.node.spec.wire.manifest import Tensor
+from clusteradm.node.spec.wire.serving import ServedModel
+
+
+def test_blocks_of_the_arena_never_overlap_and_all_come_back() -> None:
+    arena, chance = Arena(), random.Random(5)  # noqa: S311 - the same blocks every time
+    used: dict[int, int] = {}
+    for _ in range(3000):
+        if used and chance.random() < 0.5:
+            at = chance.choice(list(used))
+            del used[at]
+            arena.give(at)
+            continue
+        size = chance.choice([64, 4096, 150528, 5 << 20])
+        at_or_none = arena.take(size)
+        if at_or_none is None:
+            assert sum(used.values()) + size > SIZE // 2
+            continue
+        assert all(at_or_none >= at + length or at_or_none + size <= at for at, length in used.items())
+        assert at_or_none + size <= SIZE
+        used[at_or_none] = size
+    for at in list(used):
+        arena.give(at)
+    assert arena.take(SIZE) == 0
+    assert arena.take(64) is None
+
+
+def test_both_sides_lay_tensors_out_alike() -> None:
+    loaded = Loaded(
+        1, "m", 1, (Tensor("a", (1, 3), "uint8"), Tensor("b", (1, 2), "float32")), (Tensor("c", (), "int64"),)
+    )
+    plan = layout(loaded, 0)
+    assert plan.inputs == ((0, (1, 3), "uint8"), (64, (1, 2), "float32"))
+    assert (plan.outputs, plan.size) == (((128, (), "int64"),), 192)
+    assert layout(loaded, 40).inputs[1][:2] == (128, (40, 2))
+    front = Arena()
+    other = Arena(front.fd)
+    front.array(64, (1, 2), "float32")[...] = [1.5, -2]
+    assert other.array(64, (1, 2), "float32").tolist() == [[1.5, -2.0]]
+
+
+def test_messages_come_back_as_they_were() -> None:
+    run = Run(messages.RUN, 1 << 40, 7, 3, 1 << 33, 12.5, -4)
+    assert messages.read_run(run.pack()) == run
+    assert messages.read_run(b"short") is None
+    ended = Ended(9, messages.FAILED, 0.1, 0.2, 3, "é" * 1000)
+    assert messages.read_ended(ended.pack()) == ended
+    assert len(Ended(9, messages.FAILED, text="x" * 100000).pack()) < messages.MOST
+
+
+def taken(queue: Queue) -> list[int]:
+    found = []
+    while True:
+        waiting = queue.take()
+        if waiting is None:
+            return found
+        found.append(waiting.run.id)
+
+
+def test_a_queue_goes_by_priority_then_by_order_and_is_bounded() -> None:
+    late: list[Waiting] = []
+    queue = Queue(late.append, most=3)
+    assert queue.put(Run(messages.RUN, 1, key=1), "f")
+    assert queue.put(Run(messages.RUN, 2, key=1, priority=-1), "f")
+    assert queue.put(Run(messages.RUN, 3, key=1), "f")
+    assert not queue.put(Run(messages.RUN, 4, key=1, priority=-9), "f")
+    assert queue.put(Run(messages.RUN, 5, key=2, priority=5), "f")
+    assert (len(queue), queue.count(1), queue.count(2)) == (4, 3, 1)
+    assert taken(queue) == [2, 1, 3, 5]
+    assert late == []
+    assert len(queue) == 0
+    assert queue.put(Run(messages.RUN, 6, key=1), "f")
+
+
+def test_what_is_late_or_not_wanted_any_more_never_runs() -> None:
+    late: list[Waiting] = []
+    queue = Queue(late.append)
+    now = time.monotonic()
+    queue.put(Run(messages.RUN, 1, key=1, deadline=now - 1), "f")
+    queue.put(Run(messages.RUN, 2, key=1, deadline=now + 1000), "f")
+    queue.put(Run(messages.RUN, 3, key=1), "f")
+    queue.put(Run(messages.RUN, 3, key=1), "g")
+    assert [each.sender for each in queue.remove("g")] == ["g"]
+    assert [each.run.id for each in queue.remove("f", 3)] == [3]
+    assert queue.remove("f", 99) == []
+    assert taken(queue) == [2]
+    assert [each.run.id for each in late] == [1]
+
+
+def test_a_batch_takes_what_fits_of_the_same_version() -> None:
+    queue = Queue(lambda waiting: None)
+    for number, (key, rows) in enumerate([(1, 1), (2, 1), (1, 3), (1, 2), (1, 1)]):
+        queue.put(Run(messages.RUN, number, key=key, rows=rows), "f")
+    first = queue.take()
+    assert first is not None
+    assert [each.run.id for each in queue.take_more(1, 1, 5)] == [2, 4]
+    assert taken(queue) == [1, 3]
+
+
+def test_all_see_the_same_page(tmp_path: Path) -> None:
+    one, other = Page(str(tmp_path / "page")), Page(str(tmp_path / "page"))
+    one.set_waiting(0, 3, 5)
+    one.set_waiting(1, 3, 2)
+    one.set_waiting(FRONTS - 1, ENGINES - 1, 9)
+    assert (other.waiting(3, 2), other.waiting(2, 2), other.waiting(ENGINES - 1, FRONTS)) == (7, 0, 9)
+    assert other.running(3) == (0.0, 0)
+    one.begin(3, 17)
+    seconds, key = other.running(3)
+    assert (key, 0 <= seconds < 100) == (17, True)
+    one.end(3)
+    assert (other.running(3), other.last(3), other.count(3)) == ((0.0, 0), 17, 1)
+    one.close(3, True)
+    assert (other.closed(3), other.closed(2)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "versions"),
+    [
+        ({}, {}, [5]),
+        ({"policy": {"kind": "latest", "latest": 2}}, {}, [3, 5]),
+        ({"policy": {"kind": "latest", "latest": 9}}, {}, [1, 3, 5]),
+        ({"policy": {"kind": "all"}}, {}, [1, 3, 5]),
+        ({"policy": {"kind": "specific", "versions": [3, 4]}}, {}, [3, 4]),
+        ({}, {"stable": 1, "gone": 2}, [1, 5]),
+        ({"canary": {"version": 3, "percent": 5}}, {}, [3, 5]),
+        ({"default": "1"}, {}, [1, 5]),
+        ({"default": "stable"}, {"stable": 3}, [3, 5]),
+    ],
+)
+def test_a_policy_names_versions(model: dict[str, Any], labels: dict[str, int], versions: list[int]) -> None:
+    served = decode(ServedModel, {"name": "m", "policy": {}, **model})
+    assert policy.wanted(served, (5, 1, 3), labels) == versions
+
+
+def test_a_port_that_is_taken_says_by_whom() -> None:
+    listener = ports.listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    with pytest.raises(ports.PortTaken, match=rf"port {port} of 127\.0\.0\.1 is taken by \S.*\(process \d+\): end it"):
+        ports.listen("127.0.0.1", port)
+    listener.close()
+    ports.check_free("127.0.0.1", port)
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1 port"):
+        ports.listen("192.0.2.1", port)
+
+
+def tpu(root: Path, **files: object) -> None:
+    folder = root / "sys/class/apex/apex_0"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in {"pci_address": "0000:01:00.0", "trip_point1_temp": 90000, "temp": 45000, **files}.items():
+        (folder / name).write_text(f"{value}\n")
+
+
+def test_a_tpu_is_hot_from_its_second_trip_point_and_back_when_it_is_cooler(tmp_path: Path) -> None:
+    root = str(tmp_path)
+    assert tpus.addresses(root) == []
+    tpu(tmp_path)
+    assert tpus.addresses(root) == ["0000:01:00.0"]
+    assert tpus.condition("0000:01:00.0", False, root) == (45.0, None)
+    for temperature, was_hot, is_hot in [
+        (89999, False, False),
+        (90000, False, True),
+        (88000, True, True),
+        (86999, True, False),
+    ]:
+        tpu(tmp_path, temp=temperature)
+        reason = tpus.condition("0000:01:00.0", was_hot, root).reason
+        assert (reason is not None and "hot" in reason) == is_hot
+
+
+@pytest.mark.parametrize("temp", ["", "x", "nan"])
+def test_a_temperature_that_is_none_is_no_reason(tmp_path: Path, temp: str) -> None:
+    tpu(tmp_path, temp=temp)
+    assert tpus.condition("0000:01:00.0", False, str(tmp_path)) == (None, None)
+
+
+def test_a_tpu_that_is_lost_says_how(tmp_path: Path) -> None:
+    tpu(tmp_path, temp=-89700)
+    assert "fell off the bus" in str(tpus.condition("0000:01:00.0", False, str(tmp_path)).reason)
+    assert "not there any more" in str(tpus.condition("0000:02:00.0", False, str(tmp_path)).reason)
+
+
+def test_an_array_of_the_arena_is_no_copy() -> None:
+    arena = Arena()
+    arena.array(0, (2, 2), "int32")[...] = 7
+    assert np.array_equal(arena.array(0, (4,), "int32"), [7, 7, 7, 7])
