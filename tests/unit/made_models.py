@@ -155,3 +155,26 @@ class Made:
         builder = flatbuffers.Builder(0)
         builder.Finish(self.model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+
+def colours(side: int = 32) -> bytes:
+    """A detector of colours, in the form of TFLite_Detection_PostProcess: of red, green and blue, in this order, a box
+    that is always the same, and as its score the mean of the channel."""
+    made = Made()
+    picture = made.tensor((1, side, side, 3), "uint8")
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = [1 / 255], [0]
+    made.graph.tensors[picture].quantization = quantization
+    real = made.tensor((1, side, side, 3), "float32")
+    made.add("DEQUANTIZE", [picture], [real])
+    scores = made.tensor((1, 3), "float32")
+    options = schema.ReducerOptionsT()
+    options.keepDims = False
+    axes = made.tensor((2,), "int32", np.array([1, 2], np.int32))
+    made.add("MEAN", [real, axes], [scores], schema.BuiltinOptions.ReducerOptions, options)
+    boxes = np.array([[[0, 0, 0.5, 0.5], [0.25, 0.5, 0.75, 1], [0.5, 0, 1, 0.25]]], np.float32)
+    found = [
+        made.tensor((1, 3, 4), "float32", boxes),
+        made.tensor((1, 3), "float32", np.array([[0, 1, 2]], np.float32)),
+    ]
+    return made.content([picture], [*found, scores, made.tensor((1,), "float32", np.array([3], np.float32))])

@@ -1,0 +1,89 @@
+"""What a board says of itself over HTTP: /metrics, /clusteradm/state and balance, and the page at /."""
+
+import functools
+import os
+from typing import Any, Dict, List
+
+import clusteradm
+from clusteradm.node.serve.fronts.exchange import HTML, TEXT, Exchange, HttpError, Reply, dumps
+from clusteradm.node.serve.plane import Refusal
+from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState
+
+_PAGE = os.path.join(os.path.dirname(__file__), "page.html")
+# Of the page: nothing from elsewhere, and no other site may put it into a frame or read from it.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_PAGE_HEADERS = (
+    ("Content-Security-Policy", _POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-cache"),
+    ("Permissions-Policy", "camera=(self)"),
+)
+_NO_STORE = (("Cache-Control", "no-store"),)
+
+
+async def answer(exchange: Exchange) -> Reply:
+    """Any of them."""
+    exchange.allow("GET", "HEAD")
+    plane, parts = exchange.desk.plane, exchange.parts
+    if parts == [""]:
+        return Reply(_page(), HTML, headers=_PAGE_HEADERS)
+    if parts == ["metrics"]:
+        return Reply(exchange.desk.metrics.text(await plane.board()), TEXT)
+    if parts == ["clusteradm", "state"]:
+        return Reply(dumps(_document(await plane.board())), headers=_NO_STORE)
+    if parts == ["clusteradm", "balance"]:
+        # HAProxy's http-check disable-on-404: no new requests, and those at work end.
+        wants = plane.balance
+        return Reply(dumps({"balance": wants}), status=200 if wants else 404, headers=_NO_STORE)
+    if parts == ["clusteradm", "overview"]:
+        return Reply(dumps(await _overview(exchange)), headers=_NO_STORE)
+    raise HttpError(404, "nothing is served at %s" % ascii(exchange.call.operation[:200]))
+
+
+@functools.lru_cache(maxsize=1)
+def _page() -> bytes:
+    with open(_PAGE, "rb") as file:
+        return file.read()
+
+
+def _document(state: BoardState) -> Dict[str, Any]:
+    """As JSON, whose records are their fields."""
+    found = dict(vars(state))
+    found["versions"] = [vars(each) for each in state.versions]
+    found["engines"] = [vars(each) for each in state.engines]
+    return found
+
+
+async def _overview(exchange: Exchange) -> Dict[str, Any]:
+    """What the page shows: the state, what the models take, and how many requests there were."""
+    plane = exchange.desk.plane
+    state = await plane.board()
+    models: List[Dict[str, Any]] = []
+    for name in sorted({each.name for each in state.versions if each.state == AVAILABLE}):
+        try:
+            info = await plane.info(name)
+        except Refusal:  # gone meanwhile
+            continue
+        models.append(
+            {
+                "name": name,
+                "version": info.version,
+                "versions": list(info.versions),
+                "labels": info.labels,
+                "task": info.task,
+                "picture": info.picture,
+                "input": info.inputs[0].name if info.inputs else "",
+                "inputs": [[each.name, each.datatype, list(each.shape)] for each in info.inputs],
+                "outputs": [[each.name, each.datatype, list(each.shape)] for each in info.outputs],
+                "classes": len(info.class_names),
+            }
+        )
+    return {
+        "program": clusteradm.__version__,
+        "state": _document(state),
+        "models": models,
+        "requests": exchange.desk.metrics.requests(),
+    }

@@ -1,0 +1,184 @@
+"""Calls: one request of any protocol, from its first byte to its line in the log."""
+
+import os
+import re
+import time
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from clusteradm.node.serve.fronts.access_log import AccessLog
+from clusteradm.node.serve.fronts.limits import MOST_BODIES, MOST_ID, MOST_SECONDS
+from clusteradm.node.serve.fronts.metrics import Metrics
+from clusteradm.node.serve.plane import INVALID, NOT_FOUND, OVERLOADED, Answer, Plane, Refusal, Request
+from clusteradm.node.spec.wire.versions import LABEL
+
+OK = "ok"
+# Of an answer, over HTTP as headers and over gRPC as metadata.
+REQUEST_ID, BOARD, TPU, VERSION, SIMULATED = (
+    "x-request-id",
+    "clusteradm-board",
+    "clusteradm-tpu",
+    "clusteradm-model-version",
+    "clusteradm-simulated",
+)
+# Of a request: the version that the head chose for one that names none, and what no protocol but KServe's has.
+CANARY, TIMEOUT, PRIORITY = "clusteradm-version", "clusteradm-timeout", "clusteradm-priority"
+USUAL_PRIORITY = 100  # of 1, the soonest, and up
+
+_ID = re.compile("[!-~]{1,%d}" % MOST_ID)
+_VERSION = re.compile("[0-9]{1,10}")
+_LABEL = re.compile(LABEL)
+
+
+class Call:
+    """One request. `id`: the client's, or a new one; `kind`: OK, or why there was no answer; times in seconds."""
+
+    __slots__ = (
+        "answer",
+        "client",
+        "id",
+        "kind",
+        "model",
+        "operation",
+        "protocol",
+        "received",
+        "sent",
+        "started",
+        "text",
+    )
+
+    def __init__(self, protocol: str, operation: str, client: str, id: Optional[str] = None) -> None:
+        self.protocol, self.operation, self.client = protocol, operation, client
+        self.id = id if id is not None and _ID.fullmatch(id) else os.urandom(8).hex()
+        self.started = time.monotonic()
+        self.kind, self.text, self.model = OK, "", ""
+        self.received = self.sent = 0
+        self.answer: Optional[Answer] = None
+
+
+class Desk:
+    """What every front of a process shares: the plane, and what is kept of calls."""
+
+    def __init__(self, plane: Plane, metrics: Metrics, log: AccessLog) -> None:
+        self.plane, self.metrics, self.log = plane, metrics, log
+        self._bodies = 0
+
+    def hold(self, size: int) -> None:
+        """Count bytes of a request that is read. Raises Refusal where those of all are too many."""
+        if self._bodies + size > MOST_BODIES:
+            text = "the requests that are being read here have %d bytes, and no more fit" % self._bodies
+            raise Refusal(OVERLOADED, text, 1.0)
+        self._bodies += size
+
+    def release(self, size: int) -> None:
+        """Count them no longer."""
+        self._bodies -= size
+
+    async def infer(self, call: Call, request: Request) -> Answer:
+        """Ask the plane, for this call. Raises Refusal."""
+        call.model = request.model
+        call.answer = answer = await self.plane.infer(request)
+        return answer
+
+    def end(self, call: Call) -> None:
+        """Count the call and write its line."""
+        answer = call.answer
+        seconds = time.monotonic() - call.started
+        # A name that nobody serves is anybody's: it would be a new time series for each.
+        model = call.model if call.kind != NOT_FOUND else ""
+        self.metrics.request(model, call.protocol, call.kind, seconds, answer, call.received, call.sent)
+        line: Dict[str, Any] = {
+            "time": round(time.time(), 3),
+            "id": call.id,
+            "protocol": call.protocol,
+            "operation": call.operation,
+            "client": call.client,
+            "outcome": call.kind,
+            "seconds": round(seconds, 6),
+            "received": call.received,
+            "sent": call.sent,
+        }
+        if call.text:
+            line["error"] = call.text
+        if call.model:
+            line["model"] = call.model[:MOST_ID]
+        if answer is not None:
+            line.update(version=answer.version, board=answer.board, tpu=answer.device)
+            line.update(queued=round(answer.queued_seconds, 6), inference=round(answer.seconds, 6))
+            if answer.simulated:
+                line["simulated"] = True
+        self.log.write(line)
+
+
+def about(answer: Answer) -> List[Tuple[str, str]]:
+    """Headers that say where an answer comes from."""
+    found = [(BOARD, answer.board), (TPU, answer.device), (VERSION, str(answer.version))]
+    if answer.simulated:
+        found.append((SIMULATED, "true"))
+    return found
+
+
+def parameters(answer: Answer) -> Dict[str, Any]:
+    """The same, as KServe's parameters."""
+    found: Dict[str, Any] = {
+        "board": answer.board,
+        "tpu": answer.device,
+        "queue_us": int(answer.queued_seconds * 1e6),
+        "inference_us": int(answer.seconds * 1e6),
+    }
+    if answer.simulated:
+        found["simulated"] = True
+    return found
+
+
+def version_or_label(text: str) -> Tuple[Optional[int], Optional[str]]:
+    """What a path or a field names as the version: a number, or a label; ("" for none). Raises Refusal."""
+    if not text:
+        return None, None
+    if _VERSION.fullmatch(text):
+        return int(text), None
+    if _LABEL.fullmatch(text):
+        return None, text
+    raise Refusal(INVALID, "no version or label: %s" % ascii(text[:60]))
+
+
+def chosen(text: Optional[str], version: Optional[int], label: Optional[str]) -> Optional[int]:
+    """The version for a request: the one it names; where it names none, the one that the head chose (CANARY)."""
+    if version is None and label is None and text is not None and _VERSION.fullmatch(text):
+        return int(text)
+    return version
+
+
+def patience(headers: Mapping[str, str]) -> Tuple[Optional[float], int]:
+    """The deadline by time.monotonic(), and the priority, that the headers say. Raises Refusal."""
+    deadline, priority = None, 0
+    if TIMEOUT in headers:
+        deadline = deadline_of(number(headers[TIMEOUT], TIMEOUT))
+    if PRIORITY in headers:
+        priority = priority_of(number(headers[PRIORITY], PRIORITY))
+    return deadline, priority
+
+
+def number(value: Any, name: str) -> float:
+    """A number that a client sends, as such or as text. Raises Refusal."""
+    try:
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool) and len(str(value)) < 40:
+            found = float(value)
+            if found - found == 0.0:
+                return found
+    except (ValueError, OverflowError):
+        pass
+    raise Refusal(INVALID, "%s: no number: %s" % (name, ascii(value)[:60]))
+
+
+def deadline_of(seconds: float) -> float:
+    """The deadline in so many seconds. Raises Refusal."""
+    if seconds <= 0:
+        raise Refusal(INVALID, "a time limit is a positive number of seconds, not %g" % seconds)
+    return time.monotonic() + min(seconds, MOST_SECONDS)
+
+
+def priority_of(level: float) -> int:
+    """The plane's priority for KServe's: 1 is the soonest, 0 the usual one. Raises Refusal."""
+    if level < 0 or level != int(level):
+        raise Refusal(INVALID, "a priority is a whole number: 1 is the soonest, %d the usual one" % USUAL_PRIORITY)
+    return int(min(level, 1e6)) - USUAL_PRIORITY if level else 0

@@ -1,0 +1,177 @@
+"""gRPC of a front process: statuses of errors, deadlines and metadata, for the services of both protocols."""
+
+import functools
+import time
+import traceback
+from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Tuple
+
+import grpc
+from grpc import aio
+
+from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk, about
+from clusteradm.node.serve.fronts.limits import MIB, MOST_BODY, MOST_RPCS, MOST_SECONDS
+from clusteradm.node.serve.plane import (
+    DEADLINE,
+    INTERNAL,
+    INVALID,
+    NOT_FOUND,
+    OVERLOADED,
+    TOO_LARGE,
+    UNAVAILABLE,
+    Refusal,
+    Runner,
+)
+
+STATUS = {
+    NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    OVERLOADED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    INTERNAL: grpc.StatusCode.INTERNAL,
+}
+_MOST_TRACE = 4000
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MOST_BODY + MIB),
+    ("grpc.max_send_message_length", -1),
+    # Two servers on one port would share its requests in silence.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 128),
+    ("grpc.max_metadata_size", 16384),
+    # A client that is gone without a word, and one that asks too often whether this server is there.
+    ("grpc.keepalive_time_ms", 60000),
+    ("grpc.keepalive_timeout_ms", 20000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10000),
+)
+
+Work = Callable[["Inquiry", Any], Awaitable[Any]]
+
+
+class Inquiry:
+    """One call over gRPC. `context`: None for one message of a stream, which has no metadata of its own."""
+
+    def __init__(self, desk: Desk, call: Call, context: Any) -> None:
+        self.desk, self.call = desk, call
+        self.metadata: Mapping[str, str] = _metadata(context)
+        left = context.time_remaining()
+        self.deadline: Optional[float] = None
+        if left is not None and left < MOST_SECONDS:
+            self.deadline = time.monotonic() + left
+
+
+class Service:
+    """One gRPC service: methods by name, each with its messages, request and reply."""
+
+    def __init__(
+        self, name: str, protocol: str, methods: Dict[str, Tuple[Work, Any, Any]], streams: Any = None
+    ) -> None:
+        self.name, self.protocol, self.methods, self.streams = name, protocol, methods, streams or {}
+
+    def handler(self, desk: Desk) -> Any:
+        """What grpc.aio takes."""
+        handlers = {}
+        for method, (work, request, reply) in self.methods.items():
+            handlers[method] = grpc.unary_unary_rpc_method_handler(
+                functools.partial(_unary, desk, self, method, work),
+                request_deserializer=request.FromString,
+                response_serializer=reply.SerializeToString,
+            )
+        for method, (work, request, reply) in self.streams.items():
+            handlers[method] = grpc.stream_stream_rpc_method_handler(
+                functools.partial(_stream, desk, self, method, work),
+                request_deserializer=request.FromString,
+                response_serializer=reply.SerializeToString,
+            )
+        return grpc.method_handlers_generic_handler(self.name, handlers)
+
+
+class GrpcFront(Runner):
+    """The server of all services."""
+
+    def __init__(self, desk: Desk, services: List[Service]) -> None:
+        self._server = aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MOST_RPCS)
+        self._server.add_generic_rpc_handlers(tuple(each.handler(desk) for each in services))
+        self.port = 0
+
+    async def start(self, address: str) -> None:
+        """Listen on "ADDRESS:PORT". Raises OSError where that cannot be."""
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError("gRPC cannot listen on %s: %s" % (address, error)) from None
+        if not self.port:
+            raise OSError("gRPC cannot listen on %s: something else does" % address)
+        await self._server.start()
+
+    async def close(self, seconds: float) -> None:
+        """Accept nothing more, and let what runs end."""
+        await self._server.stop(seconds)
+
+
+async def _unary(desk: Desk, service: Service, method: str, work: Work, request: Any, context: Any) -> Any:
+    call = _call(service, method, request, context)
+    inquiry = Inquiry(desk, call, context)
+    held = 0
+    try:
+        desk.hold(call.received)
+        held = call.received
+        reply = await work(inquiry, request)
+        call.sent = reply.ByteSize()
+        _tell(context, call)
+        return reply
+    except Refusal as refusal:
+        call.kind, call.text = refusal.kind, str(refusal)
+        await context.abort(STATUS.get(refusal.kind, grpc.StatusCode.INTERNAL), call.text, _trailer(call, refusal))
+    except Exception as error:
+        if isinstance(error, aio.AbortError):
+            raise
+        call.kind, call.text = INTERNAL, traceback.format_exc()[-_MOST_TRACE:]
+        text = "internal error (%s): see the log for request %s" % (type(error).__name__, call.id)
+        await context.abort(grpc.StatusCode.INTERNAL, text, _trailer(call, None))
+    except BaseException:
+        call.kind, call.text = DEADLINE if _over(inquiry) else INVALID, "the client has gone, or its deadline was over"
+        raise
+    finally:
+        desk.release(held)
+        desk.end(call)
+
+
+async def _stream(desk: Desk, service: Service, method: str, work: Work, requests: Any, context: Any) -> Any:
+    """One answer to each message, in order; an error is an answer too."""
+    async for request in requests:
+        call = _call(service, method, request, context)
+        try:
+            yield await work(Inquiry(desk, call, context), request)
+        finally:
+            desk.end(call)
+
+
+def _call(service: Service, method: str, request: Any, context: Any) -> Call:
+    call = Call(service.protocol, method, str(context.peer())[:100], _metadata(context).get(REQUEST_ID))
+    call.received = request.ByteSize()
+    return call
+
+
+def _metadata(context: Any) -> Dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _tell(context: Any, call: Call) -> None:
+    """Say where the answer comes from."""
+    found = [(REQUEST_ID, call.id)]
+    if call.answer is not None:
+        found += about(call.answer)
+    context.set_trailing_metadata(tuple(found))
+
+
+def _trailer(call: Call, refusal: Optional[Refusal]) -> Any:
+    found = [(REQUEST_ID, call.id)]
+    if refusal is not None and refusal.kind in (OVERLOADED, UNAVAILABLE):
+        # gRFC A6: when a client may try again.
+        found.append(("grpc-retry-pushback-ms", "%d" % round(1000 * (refusal.retry_after or 1.0))))
+    return tuple(found)
+
+
+def _over(inquiry: Inquiry) -> bool:
+    return inquiry.deadline is not None and inquiry.deadline <= time.monotonic()

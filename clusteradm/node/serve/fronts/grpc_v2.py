@@ -1,0 +1,247 @@
+"""KServe's protocol, version 2, over gRPC: inference.GRPCInferenceService, with Triton's extensions."""
+
+import json
+from typing import Any, Dict, List, Mapping
+
+import numpy as np
+
+import clusteradm
+from clusteradm.node.serve.fronts import kserve, numbers
+from clusteradm.node.serve.fronts.calls import CANARY, Desk, chosen, version_or_label
+from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service
+from clusteradm.node.serve.fronts.limits import MOST_TENSORS
+from clusteradm.node.serve.fronts.proto import kserve_pb2 as pb
+from clusteradm.node.serve.plane import BYTES, DATATYPES, INTERNAL, INVALID, Answer, Refusal, Request, Tensor
+
+# Which field of an input's contents has the elements of a data type; FP16 has none.
+_FIELDS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}
+
+
+async def _live(inquiry: Inquiry, request: Any) -> Any:
+    return pb.Live(live=True)
+
+
+async def _ready(inquiry: Inquiry, request: Any) -> Any:
+    return pb.Ready(ready=await kserve.ready(inquiry.desk.plane))
+
+
+async def _server(inquiry: Inquiry, request: Any) -> Any:
+    return pb.ServerMetadata(name=kserve.NAME, version=clusteradm.__version__, extensions=kserve.EXTENSIONS)
+
+
+async def _model_ready(inquiry: Inquiry, request: Any) -> Any:
+    version, label = version_or_label(request.version)
+    if label is not None:
+        version = (await inquiry.desk.plane.info(request.name, None, label)).version
+    return pb.Ready(ready=await inquiry.desk.plane.ready(request.name, version))
+
+
+async def _metadata(inquiry: Inquiry, request: Any) -> Any:
+    inquiry.call.model = request.name
+    found = kserve.metadata(await inquiry.desk.plane.info(request.name, *version_or_label(request.version)))
+    return pb.ModelMetadata(
+        name=found["name"],
+        versions=found["versions"],
+        platform=found["platform"],
+        inputs=[pb.ModelMetadata.Tensor(**each) for each in found["inputs"]],
+        outputs=[pb.ModelMetadata.Tensor(**each) for each in found["outputs"]],
+    )
+
+
+async def _config(inquiry: Inquiry, request: Any) -> Any:
+    inquiry.call.model = request.name
+    info = await inquiry.desk.plane.info(request.name, *version_or_label(request.version))
+    found = pb.ModelConfig(name=info.name, platform=kserve.PLATFORM, backend=kserve.BACKEND)
+    for into, tensors in ((found.input, info.inputs), (found.output, info.outputs)):
+        for each in tensors:
+            into.add(name=each.name, data_type=kserve.type_number(each.datatype), dims=each.shape)
+    return pb.ModelConfigResponse(config=found)
+
+
+async def _statistics(inquiry: Inquiry, request: Any) -> Any:
+    version, label = version_or_label(request.version)
+    if label is not None:
+        version = (await inquiry.desk.plane.info(request.name, None, label)).version
+    reply = pb.ModelStatisticsResponse()
+    for each in await kserve.statistics(inquiry.desk, request.name or None, version):
+        one = reply.model_stats.add(
+            name=each["name"],
+            version=each["version"],
+            inference_count=each["inference_count"],
+            execution_count=each["execution_count"],
+        )
+        for name, spent in each["inference_stats"].items():
+            into = getattr(one.inference_stats, name)
+            into.count, into.ns = spent["count"], spent["ns"]
+    return reply
+
+
+async def _index(inquiry: Inquiry, request: Any) -> Any:
+    found = await kserve.index(inquiry.desk.plane, request.ready)
+    return pb.IndexResponse(models=[pb.IndexResponse.Model(**each) for each in found])
+
+
+async def _load(inquiry: Inquiry, request: Any) -> Any:
+    return await _change(inquiry, request, False)
+
+
+async def _unload(inquiry: Inquiry, request: Any) -> Any:
+    return await _change(inquiry, request, True)
+
+
+async def _change(inquiry: Inquiry, request: Any, unload: bool) -> Any:
+    inquiry.call.model = request.model_name
+    kserve.check_load(dict.fromkeys(request.parameters))
+    await inquiry.desk.plane.load(request.model_name, unload)
+    return pb.Empty()
+
+
+async def _infer(inquiry: Inquiry, request: Any) -> Any:
+    inquiry.call.model = request.model_name
+    version, label = version_or_label(request.model_version)
+    version = chosen(inquiry.metadata.get(CANARY), version, label)
+    given = _parameters(request.parameters)
+    inputs = _inputs(request)
+    if len(request.outputs) > MOST_TENSORS:
+        raise Refusal(INVALID, "more than %d outputs are asked for" % MOST_TENSORS)
+    classes = {
+        each.name: kserve.classes_of(_parameters(each.parameters).get("classification")) for each in request.outputs
+    }
+    deadline, priority = kserve.patience(given, inquiry.metadata)
+    if inquiry.deadline is not None:
+        deadline = min(inquiry.deadline, deadline) if deadline is not None else inquiry.deadline
+    found = await inquiry.desk.infer(
+        inquiry.call,
+        Request(
+            request.model_name,
+            inputs,
+            version,
+            label,
+            list(classes),
+            request.id[:1000],
+            deadline,
+            priority,
+            given,
+            kserve.wants_result(inputs, given),
+        ),
+    )
+    return await _reply(inquiry.desk, found, classes)
+
+
+async def _reply(desk: Desk, found: Answer, classes: Mapping[str, int]) -> Any:
+    reply = pb.InferResponse(model_name=found.model, model_version=str(found.version), id=found.id)
+    for name, value in kserve.answer_parameters(found).items():
+        kind = {bool: "bool_param", int: "int64_param"}.get(type(value), "string_param")
+        setattr(reply.parameters[name], kind, value)
+    if found.result is not None:
+        reply.parameters["result"].string_param = json.dumps(found.result)
+    for each in found.outputs:
+        most = classes.get(each.name, 0)
+        if most:
+            names = (await desk.plane.info(found.model, found.version)).class_names
+            each = kserve.best(each, most, names)
+        reply.outputs.add(name=each.name, datatype=each.datatype, shape=each.shape)
+        reply.raw_output_contents.append(kserve.raw(each))
+    return reply
+
+
+def _parameters(given: Any) -> Dict[str, Any]:
+    found = {}
+    for name, value in given.items():
+        kind = value.WhichOneof("choice")
+        if kind:
+            found[name] = getattr(value, kind)
+    return kserve.parameters_of(found)
+
+
+def _inputs(request: Any) -> List[Tensor]:
+    if not 0 < len(request.inputs) <= MOST_TENSORS:
+        raise Refusal(INVALID, "a request has 1 to %d inputs" % MOST_TENSORS)
+    contents = request.raw_input_contents
+    if contents and len(contents) != len(request.inputs):
+        raise Refusal(INVALID, "%d raw_input_contents for %d inputs" % (len(contents), len(request.inputs)))
+    found = []
+    for number, each in enumerate(request.inputs):
+        name, datatype = each.name[:200], each.datatype
+        if datatype not in _FIELDS and datatype not in DATATYPES:
+            raise Refusal(INVALID, "input %s: no datatype %s" % (name, ascii(datatype)[:30]))
+        shape = numbers.shape(list(each.shape), name)
+        if contents:
+            if each.HasField("contents"):
+                raise Refusal(INVALID, "input %s has contents and raw_input_contents" % name)
+            found.append(kserve.tensor(name, datatype, shape, contents[number]))
+        else:
+            found.append(_typed(each, name, datatype, shape))
+    return found
+
+
+def _typed(each: Any, name: str, datatype: str, shape: Any) -> Tensor:
+    """A tensor in the field of its type."""
+    field = _FIELDS.get(datatype)
+    if field is None:
+        raise Refusal(INVALID, "input %s: %s comes in raw_input_contents alone" % (name, datatype))
+    others = [other.name for other, _ in each.contents.ListFields() if other.name != field]
+    if others:
+        raise Refusal(
+            INVALID, "input %s is %s, whose elements are in %s, not in %s" % (name, datatype, field, others[0])
+        )
+    values = getattr(each.contents, field)
+    if datatype == BYTES:
+        if len(values) != numbers.elements(shape, name):
+            raise Refusal(INVALID, "input %s: %d elements, and not as many in its shape" % (name, len(values)))
+        return Tensor(name, BYTES, shape, list(values))
+    wanted = np.dtype(DATATYPES[datatype])
+    array = np.array(values, np.float64 if wanted.kind == "f" else None)
+    if wanted.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise Refusal(INVALID, "input %s is %s: from %d to %d" % (name, datatype, limits.min, limits.max))
+    return Tensor(name, datatype, shape, numbers.fit(array.astype(wanted), shape, name))
+
+
+async def _stream_infer(inquiry: Inquiry, request: Any) -> Any:
+    """An answer of a stream; an error is its text."""
+    try:
+        return pb.StreamResponse(infer_response=await _infer(inquiry, request))
+    except Refusal as refusal:
+        inquiry.call.kind, inquiry.call.text = refusal.kind, str(refusal)
+    except Exception as error:
+        inquiry.call.kind, inquiry.call.text = INTERNAL, repr(error)[:1000]
+    reply = pb.StreamResponse(error_message=inquiry.call.text)
+    reply.infer_response.id = request.id
+    return reply
+
+
+def service() -> Service:
+    """The service."""
+    return Service(
+        "inference.GRPCInferenceService",
+        "kserve-grpc",
+        {
+            "ServerLive": (_live, pb.Empty, pb.Live),
+            "ServerReady": (_ready, pb.Empty, pb.Ready),
+            "ServerMetadata": (_server, pb.Empty, pb.ServerMetadata),
+            "ModelReady": (_model_ready, pb.ModelRequest, pb.Ready),
+            "ModelMetadata": (_metadata, pb.ModelRequest, pb.ModelMetadata),
+            "ModelConfig": (_config, pb.ModelRequest, pb.ModelConfigResponse),
+            "ModelStatistics": (_statistics, pb.ModelRequest, pb.ModelStatisticsResponse),
+            "ModelInfer": (_infer, pb.InferRequest, pb.InferResponse),
+            "RepositoryIndex": (_index, pb.IndexRequest, pb.IndexResponse),
+            "RepositoryModelLoad": (_load, pb.LoadRequest, pb.Empty),
+            "RepositoryModelUnload": (_unload, pb.LoadRequest, pb.Empty),
+        },
+        {"ModelStreamInfer": (_stream_infer, pb.InferRequest, pb.StreamResponse)},
+    )

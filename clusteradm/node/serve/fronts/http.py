@@ -1,0 +1,139 @@
+"""HTTP of a front process: routes to the protocols, statuses of errors, connections."""
+
+import asyncio
+import socket
+import traceback
+from typing import Any, Awaitable, Callable, Dict, List, Tuple
+
+from aiohttp import web
+
+from clusteradm.node.serve.fronts import board, deepstack, doods, rest_tf, rest_v2
+from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk
+from clusteradm.node.serve.fronts.connections import Connection, Connections
+from clusteradm.node.serve.fronts.exchange import JSON, Exchange, HttpError, Reply, dumps
+from clusteradm.node.serve.fronts.limits import KEEP_SECONDS
+from clusteradm.node.serve.plane import (
+    DEADLINE,
+    INTERNAL,
+    INVALID,
+    NOT_FOUND,
+    OVERLOADED,
+    TOO_LARGE,
+    UNAVAILABLE,
+    Refusal,
+    Runner,
+)
+
+# 429 for a full queue: those of the other boards are as full, and a balancer must not try one after the other.
+STATUS = {
+    NOT_FOUND: 404,
+    INVALID: 400,
+    TOO_LARGE: 413,
+    OVERLOADED: 429,
+    DEADLINE: 504,
+    UNAVAILABLE: 503,
+    INTERNAL: 500,
+}
+_MOST_LINGER = 5.0  # seconds of a body that nobody wants: a client reads the answer when it has sent all
+_MOST_TRACE = 4000
+# Instead of the versions of Python and aiohttp.
+_SERVER = ("Server", "clusteradm")
+
+Handler = Callable[[Exchange], Awaitable[Reply]]
+# By the first two parts of the path, or the first.
+ROUTES: Dict[Tuple[str, ...], Tuple[str, Handler]] = {
+    ("v2",): ("kserve-rest", rest_v2.answer),
+    ("v1", "models"): ("tensorflow-rest", rest_tf.answer),
+    ("v1", "vision"): ("deepstack", deepstack.answer),
+    ("detect",): ("doods", doods.answer),
+    ("detectors",): ("doods", doods.answer),
+    ("metrics",): ("board", board.answer),
+    ("clusteradm",): ("board", board.answer),
+    ("",): ("board", board.answer),
+}
+
+
+class HttpFront(Runner):
+    """The server."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        # What a browser or a balancer asks all the time is no request to a model, and no line in the log.
+        self._connections = Connections(
+            self._handle,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEP_SECONDS,
+            lingering_time=_MOST_LINGER,
+        )
+        self._server: Any = None
+
+    async def start(self, listening: socket.socket) -> None:
+        """Serve on a socket that listens already."""
+        self._server = await asyncio.get_event_loop().create_server(self._connections, sock=listening, backlog=1024)
+        self._connections.watch()
+
+    async def close(self, seconds: float) -> None:
+        """Accept nothing more, and let what runs end."""
+        if self._server is not None:
+            self._server.close()
+        await self._connections.close(seconds)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        if isinstance(connection, Connection):
+            connection.busy()
+        call = Call("http", request.raw_path[:2000], request.remote or "", request.headers.get(REQUEST_ID))
+        quiet = False
+        try:
+            reply, quiet = await self._reply(request, call)
+        finally:
+            if isinstance(connection, Connection):
+                connection.idle()
+        headers = [*reply.headers, (REQUEST_ID, call.id), _SERVER]
+        response = web.Response(body=reply.body, status=reply.status, headers=headers, content_type=reply.kind)
+        call.sent = len(reply.body)
+        if not quiet:
+            self._desk.end(call)
+        self._desk.metrics.connections = len(self._connections.connections)
+        return response
+
+    async def _reply(self, request: web.BaseRequest, call: Call) -> Tuple[Reply, bool]:
+        """What to answer, and whether the log is to be silent about it."""
+        exchange = Exchange(self._desk, request, call)
+        quiet = False
+        try:
+            route = ROUTES.get(tuple(exchange.parts[:2])) or ROUTES.get(tuple(exchange.parts[:1]))
+            if route is None:
+                raise HttpError(404, "nothing is served at %s" % ascii(request.raw_path[:200]))
+            call.protocol, handler = route
+            quiet = handler is board.answer
+            return await handler(exchange), quiet
+        except Refusal as refusal:
+            call.kind, call.text = refusal.kind, str(refusal)
+            headers: List[Tuple[str, str]] = []
+            if refusal.kind in (OVERLOADED, UNAVAILABLE):
+                headers.append(("Retry-After", "%d" % max(1, round(refusal.retry_after or 1))))
+            return _error(call, STATUS.get(refusal.kind, 500), headers), False
+        except HttpError as error:
+            call.kind, call.text = (NOT_FOUND if error.status == 404 else INVALID), str(error)
+            return _error(call, error.status, error.headers), False
+        except (asyncio.CancelledError, ConnectionError):
+            call.kind, call.text = INVALID, "the client has gone"
+            self._desk.end(call)
+            raise
+        except Exception as error:
+            call.kind, call.text = INTERNAL, traceback.format_exc()[-_MOST_TRACE:]
+            reply = _error(
+                call, 500, [], "internal error (%s): see the log for request %s" % (type(error).__name__, call.id)
+            )
+            return reply, False
+        finally:
+            exchange.end()
+
+
+def _error(call: Call, status: int, headers: List[Tuple[str, str]], text: str = "") -> Reply:
+    document: Dict[str, Any] = {"error": text or call.text}
+    if call.protocol == "deepstack":
+        document = {"success": False, "code": status, **document}
+    return Reply(dumps(document), JSON, status, headers)

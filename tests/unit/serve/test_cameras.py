@@ -1,0 +1,193 @@
+"""What the cameras' programs send: Frigate's two detectors, Home Assistant and Blue Iris (DeepStack), DOODS.
+
+The model that answers finds a picture's colours: their means are its scores.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+from PIL import Image
+from serve_front import Got, Server
+
+ORANGE = (255, 153, 0)  # 100 % red, 60 % green
+DETECTION = "/v1/vision/detection"
+
+
+def jpeg(width: int = 320, height: int = 160, colour: tuple[int, int, int] = ORANGE) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def form(fields: dict[str, bytes], files: tuple[str, ...] = ("image",)) -> tuple[bytes, dict[str, str]]:
+    """As the requests library writes it, and with it Frigate and others."""
+    boundary = uuid.uuid4().hex
+    body = b""
+    for name, value in fields.items():
+        file = f'; filename="{name}"' if name in files else ""
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        body += head.encode() + value + b"\r\n"
+    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def detect(server: Server, fields: dict[str, bytes], path: str = DETECTION) -> Got:
+    body, headers = form(fields)
+    return server.ask("POST", path, body, headers)
+
+
+def test_frigate_deepstack(server: Server) -> None:
+    got = detect(server, {"api_key": b"", "image": jpeg(32, 32)})
+    assert got.status == 200, got
+    assert got.json["success"] is True
+    red, green = got.json["predictions"]
+    assert (red["label"], green["label"]) == ("red", "green")
+    assert red["confidence"] == pytest.approx(1, abs=0.02) and green["confidence"] == pytest.approx(0.6, abs=0.02)
+    assert [red[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [0, 0, 16, 16]
+    assert [green[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [16, 8, 32, 24]
+    assert got.json["board"] == "board-1" and got.json["tpu"] == "cpu" and got.headers["clusteradm-tpu"] == "cpu"
+
+
+def test_boxes_are_in_pixels_of_the_picture(server: Server) -> None:
+    green = detect(server, {"image": jpeg(320, 160)}).json["predictions"][1]
+    assert [green[name] for name in ("x_min", "y_min", "x_max", "y_max")] == [160, 40, 320, 120]
+
+
+def test_blue_iris_says_how_sure_it_wants_to_be(server: Server) -> None:
+    for least, labels in ((b"0.9", ["red"]), (b"0", ["red", "green", "blue"]), (b"", ["red", "green"])):
+        got = detect(server, {"image": jpeg(), "min_confidence": least})
+        assert [each["label"] for each in got.json["predictions"]] == labels
+
+
+def test_models_by_name(server: Server) -> None:
+    assert detect(server, {"image": jpeg()}, "/v1/vision/custom/colours").json["predictions"][0]["label"] == "red"
+    assert server.ask("POST", "/v1/vision/custom/list").json["models"] == ["colours"]
+    got = detect(server, {"image": jpeg()}, "/v1/vision/custom/digits")
+    assert got.status == 400 and "finds no objects" in got.json["error"]
+    scene = detect(server, {"image": jpeg()}, "/v1/vision/scene").json
+    assert scene["success"] and scene["model"] == "digits" and 0 < scene["confidence"] <= 1
+
+
+def test_a_picture_without_a_form(server: Server) -> None:
+    got = server.ask("POST", DETECTION, jpeg(), {"Content-Type": "image/jpeg"})
+    assert got.json["predictions"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "status", "text"),
+    [
+        ({}, DETECTION, 400, "form"),
+        ({"api_key": b"x"}, DETECTION, 400, "no picture"),
+        ({"image": b""}, DETECTION, 400, "no picture"),
+        ({"image": b"not one"}, DETECTION, 400, "not a picture"),
+        ({"image": jpeg(), "min_confidence": b"high"}, DETECTION, 400, "min_confidence"),
+        ({"image": jpeg()}, "/v1/vision/custom/other", 404, "no model other"),
+        ({"image": jpeg()}, "/v1/vision/face", 404, "detection"),
+    ],
+)
+def test_refusals_in_deepstacks_form(
+    server: Server, fields: dict[str, bytes], path: str, status: int, text: str
+) -> None:
+    got = detect(server, fields, path)
+    assert got.status == status and got.json["success"] is False and text in got.json["error"], got
+
+
+def test_doods(server: Server) -> None:
+    (detector,) = server.ask("GET", "/detectors").json["detectors"]
+    assert (detector["name"], detector["width"], detector["height"], detector["channels"]) == ("colours", 32, 32, 3)
+    assert detector["labels"] == ["red", "green", "blue"]
+    data = base64.b64encode(jpeg()).decode()
+    for name in ("default", "colours"):
+        asked = {"detector_name": name, "data": data, "detect": {"*": 50}}
+        red, green = server.ask("POST", "/detect", asked).json["detections"]
+        assert red["label"] == "red" and red["confidence"] == pytest.approx(100, abs=2)
+        assert [green[side] for side in ("left", "top", "right", "bottom")] == [0.5, 0.25, 1, 0.75]
+    found = server.ask("POST", "/detect", {"data": data, "detect": {"green": 10}}).json["detections"]
+    assert [each["label"] for each in found] == ["green"]
+    for asked, status in (
+        ({"data": "%"}, 400),
+        ({}, 400),
+        ([], 400),
+        ({"data": data, "detect": {"*": "much"}}, 400),
+        ({"data": data, "detector_name": "other"}, 404),
+    ):
+        got = server.ask("POST", "/detect", asked)
+        assert got.status == status and got.json["error"], got
+
+
+@pytest.fixture
+def frigate(server: Server) -> Iterator[Any]:
+    """A socket as Frigate's zmq detector opens it, with more patience."""
+    context = zmq.Context()
+    socket = context.socket(zmq.REQ)
+    socket.setsockopt(zmq.RCVTIMEO, 60000)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(f"tcp://127.0.0.1:{server.zmq}")
+    yield socket
+    socket.close()
+    context.term()
+
+
+def frames(image: Any, **changes: Any) -> list[bytes]:
+    header = {"shape": list(image.shape), "dtype": image.dtype.name, "model_type": "ssd", **changes}
+    return [json.dumps(header).encode(), image.tobytes(order="C")]
+
+
+def test_frigate_zmq(frigate: Any) -> None:
+    image = np.full((1, 32, 32, 3), ORANGE, np.uint8)
+    for _ in range(3):
+        frigate.send_multipart(frames(image))
+        (reply,) = frigate.recv_multipart()
+        table = np.frombuffer(reply, np.float32).reshape(20, 6)
+        # class, score, y_min, x_min, y_max, x_max
+        np.testing.assert_allclose(table[0], [0, 1, 0, 0, 0.5, 0.5], atol=0.01)
+        np.testing.assert_allclose(table[1], [1, 0.6, 0.25, 0.5, 0.75, 1], atol=0.01)
+        assert (table[3:] == 0).all()
+
+
+def test_several_frigates_at_once(server: Server) -> None:
+    context = zmq.Context()
+    sockets = [context.socket(zmq.REQ) for _ in range(8)]
+    for number, socket in enumerate(sockets):
+        socket.setsockopt(zmq.RCVTIMEO, 60000)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(f"tcp://127.0.0.1:{server.zmq}")
+        socket.send_multipart(frames(np.full((1, 32, 32, 3), number * 30, np.uint8)))
+    scores = [np.frombuffer(socket.recv(), np.float32)[1] for socket in sockets]
+    np.testing.assert_allclose(scores, [number * 30 / 255 for number in range(8)], atol=0.01)
+    for socket in sockets:
+        socket.close()
+    context.term()
+
+
+def test_frigate_hears_of_errors_and_goes_on(frigate: Any) -> None:
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    for sent, text in (
+        (frames(np.zeros((1, 300, 300, 3), np.uint8)), "colours takes [1, 32, 32, 3]"),
+        (frames(image, shape=[1, 32, 32]), "3072 bytes, and 1024"),
+        (frames(image, shape=[1, 32, 32, 1]), "3072 bytes"),
+        (frames(image, dtype="object"), "none that is served"),
+        (frames(image, shape="x"), "shape"),
+        (frames(image.astype(np.float32)), "UINT8, not FP32"),
+        ([b"{", image.tobytes()], "JSON"),
+        ([b"[1]", image.tobytes()], "JSON object"),
+        ([b"x"], "1 frames"),
+        ([b"{}", b"", b""], "3 frames"),
+        ([json.dumps({"model_request": True, "model_name": "m"}).encode(), b""], "deploy-model"),
+    ):
+        frigate.send_multipart(sent)
+        header, reply = frigate.recv_multipart()
+        about = json.loads(header)
+        assert text in about["error"], about
+        # Frigate reads the shape and the numbers: no objects.
+        assert (np.frombuffer(reply, about["dtype"]).reshape(about["shape"]) == 0).all()
+    frigate.send_multipart(frames(image))
+    assert len(frigate.recv()) == 480

@@ -1,0 +1,201 @@
+"""KServe's protocol over gRPC: by tritonclient, unmodified, and by hand for what no client would send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import serve_place as place
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from serve_front import Server, until
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import InferenceServerException
+
+from .test_rest_v2 import png
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(server.rpc) as client:
+        yield client
+
+
+@pytest.fixture
+def stub(server: Server) -> Iterator[Any]:
+    with grpc.insecure_channel(server.rpc) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+def wanted(image: Any) -> triton.InferInput:
+    tensor = triton.InferInput(place.INPUT, [1, 28, 28, 1], "UINT8")
+    tensor.set_data_from_numpy(image)
+    return tensor
+
+
+def test_tritonclient_asks_what_there_is(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live() and client.is_server_ready()
+    assert client.is_model_ready("digits") and client.is_model_ready("digits", "2")
+    assert client.get_server_metadata().name == "clusteradm"
+    metadata = client.get_model_metadata("digits")
+    assert list(metadata.versions) == ["1", "2"] and list(metadata.inputs[0].shape) == [1, 28, 28, 1]
+    assert client.get_model_config("digits").config.input[0].data_type == 2  # TYPE_UINT8
+    index = client.get_model_repository_index().models
+    states = {(each.name, each.version): each.state for each in index}
+    assert states["digits", "1"] == states["digits", "2"] == "READY"
+
+
+def test_tritonclient_infers(client: triton.InferenceServerClient) -> None:
+    found = client.infer("digits", [wanted(place.drawn())], "1", request_id="7", priority=5, client_timeout=60)
+    assert int(found.as_numpy(place.OUTPUT).argmax()) == 1
+    answer = found.get_response()
+    assert (answer.model_name, answer.model_version, answer.id) == ("digits", "1", "7")
+    assert answer.parameters["board"].string_param == "board-1" and answer.parameters["tpu"].string_param == "cpu"
+    output = triton.InferRequestedOutput(place.OUTPUT, class_count=1)
+    classes = client.infer("digits", [wanted(place.drawn())], outputs=[output]).as_numpy(place.OUTPUT)
+    assert classes.tolist() == [[b"255.000000:1:1"]]
+    tensor = triton.InferInput(place.INPUT, [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([png(place.drawn())], np.object_))
+    result = json.loads(client.infer("digits", [tensor]).get_response().parameters["result"].string_param)
+    assert result["top"][0]["label"] == "1"
+
+
+def test_statistics_count(client: triton.InferenceServerClient) -> None:
+    def count() -> int:
+        (one,) = client.get_inference_statistics("digits", "1").model_stats
+        assert one.inference_stats.success.ns > one.inference_stats.compute_infer.ns > 0
+        return int(one.inference_count)
+
+    client.infer("digits", [wanted(place.drawn())], "1")
+    before = count()
+    client.infer("digits", [wanted(place.drawn())], "1")
+    assert count() == before + 1
+
+
+def test_tritonclient_in_asyncio_and_in_a_stream(server: Server, client: triton.InferenceServerClient) -> None:
+    async def ask() -> Any:
+        async with triton_aio.InferenceServerClient(server.rpc) as other:
+            all_of_it = await asyncio.gather(*(other.infer("digits", [wanted(place.drawn())]) for _ in range(8)))
+            return [each.as_numpy(place.OUTPUT).argmax() for each in all_of_it]
+
+    assert asyncio.run(ask()) == [1] * 8
+    answers: queue.Queue[Any] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    for name in ("digits", "other", "digits"):
+        client.async_stream_infer(name, [wanted(place.drawn())], request_id=name)
+    found = [answers.get(timeout=60) for _ in range(3)]
+    client.stop_stream()
+    assert [error is None for _, error in found] == [True, False, True]
+    assert "no model other" in str(found[1][1]) and int(found[2][0].as_numpy(place.OUTPUT).argmax()) == 1
+
+
+def request(**changes: Any) -> Any:
+    found = pb.ModelInferRequest(model_name="digits")
+    one = found.inputs.add(name=place.INPUT, datatype="UINT8", shape=[1, 28, 28, 1])
+    found.raw_input_contents.append(place.drawn().tobytes())
+    for name, value in changes.items():
+        target = one if name in ("datatype", "name") else found
+        if name == "shape":
+            one.ClearField("shape")
+            one.shape.extend(value)
+        else:
+            setattr(target, name, value)
+    return found
+
+
+def test_typed_contents(stub: Any) -> None:
+    asked = request()
+    asked.ClearField("raw_input_contents")
+    asked.inputs[0].contents.uint_contents.extend(place.drawn().reshape(-1).tolist())
+    answer = stub.ModelInfer(asked)
+    assert int(np.frombuffer(answer.raw_output_contents[0], np.uint8).argmax()) == 1
+
+
+def test_an_answer_says_where_it_comes_from_in_its_metadata(stub: Any) -> None:
+    _, done = stub.ModelInfer.with_call(request(), metadata=[("x-request-id", "mine"), ("clusteradm-version", "1")])
+    metadata = dict(done.trailing_metadata())
+    assert metadata["x-request-id"] == "mine" and metadata["clusteradm-board"] == "board-1"
+    assert metadata["clusteradm-tpu"] == "cpu" and metadata["clusteradm-model-version"] == "1"
+
+
+def typed(field: str, values: list[Any], **changes: Any) -> Any:
+    found = request(**changes)
+    found.ClearField("raw_input_contents")
+    getattr(found.inputs[0].contents, field).extend(values)
+    return found
+
+
+def both() -> Any:
+    found = request()
+    found.inputs[0].contents.uint_contents.extend([1] * 784)
+    return found
+
+
+INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+BAD: dict[str, tuple[Any, Any, str]] = {
+    "another model": (request(model_name="other"), NOT_FOUND, "no model other"),
+    "another version": (request(model_version="9"), NOT_FOUND, "no version 9"),
+    "no version": (request(model_version="a/b"), INVALID, "no version or label"),
+    "nothing": (pb.ModelInferRequest(model_name="digits"), INVALID, "1 to 64 inputs"),
+    "another type": (request(datatype="FP32", shape=[1, 196]), INVALID, "UINT8, not FP32"),
+    "no type": (request(datatype="QUINT"), INVALID, "no datatype"),
+    "another shape": (request(shape=[784]), INVALID, "has the shape"),
+    "a negative shape": (request(shape=[-1, 28, 28, 1]), INVALID, "shape"),
+    "too few bytes": (request(shape=[2, 28, 28, 1]), INVALID, "784 bytes, and 1568"),
+    "both forms": (both(), INVALID, "contents and raw_input_contents"),
+    "another field": (typed("int_contents", [1] * 784), INVALID, "are in uint_contents"),
+    "too large": (typed("uint_contents", [256] * 784), INVALID, "from 0 to 255"),
+    "too few": (typed("uint_contents", [1] * 7), INVALID, "7 values, and 784"),
+    "half floats": (typed("fp32_contents", [1.0], datatype="FP16"), INVALID, "raw_input_contents alone"),
+    "no picture": (typed("bytes_contents", [b"GIF"], datatype="BYTES", shape=[1]), INVALID, "not a picture"),
+}
+_asked = request()
+_asked.outputs.add(name="y")
+BAD["an output"] = (_asked, INVALID, "has no output y")
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_what_is_malformed_is_refused_with_the_reason(stub: Any, name: str) -> None:
+    asked, status, text = BAD[name]
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(asked)
+    assert caught.value.code() is status and text in caught.value.details()
+    assert "x-request-id" in dict(caught.value.trailing_metadata())
+
+
+def test_other_statuses(server: Server, stub: Any, client: triton.InferenceServerClient) -> None:
+    late = request()
+    late.parameters["timeout"].int64_param = 1
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(late)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(pb.ModelInferRequest(model_name="digits", raw_input_contents=[bytes(40 << 20)]))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(InferenceServerException) as refused:
+        client.load_model("digits")
+    assert refused.value.status() == "StatusCode.UNAVAILABLE"
+    with pytest.raises(InferenceServerException, match="no parameters"):
+        client.load_model("digits", config="{}")
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_client_that_waits_no_longer(server: Server, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(request: Any) -> Any:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(server.plane, "infer", hang)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request(), timeout=0.3, metadata=[("x-request-id", "impatient")])
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    (line,) = until(lambda: [each for each in server.lines if each["id"] == "impatient"])
+    assert line["outcome"] == "deadline"
