@@ -7,13 +7,13 @@ import json
 import os
 import stat
 from dataclasses import replace
-from typing import Sequence
+from typing import Optional, Sequence, Tuple
 
 from clusteradm.node import atomic, locks, paths
 from clusteradm.node.handler import handles
 from clusteradm.node.serve import balancer
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.serving import DESIRED, SERVING, DesiredState
+from clusteradm.node.spec.wire.serving import DESIRED, SERVING, BoardTpus, DesiredState
 from clusteradm.node.spec.wire.serving_requests import Desired, ShowServing, StoreServing
 
 _LOCK = "serving"
@@ -58,6 +58,11 @@ def store(request: StoreServing) -> Desired:
         new = replace(request.state, revision=old.revision + 1, out_of_service=old.out_of_service)
         _write(request.shared, new)
         return Desired(new, True, balancer.follow(new), balancer.is_set_up())
+
+
+def held(shared: str) -> Optional[Tuple[BoardTpus, ...]]:
+    """The TPUs that serving has; None where nothing is served."""
+    return read(shared).boards if balancer.is_set_up() else None
 
 
 def take_out(shared: str, subjects: Sequence[str]) -> None:

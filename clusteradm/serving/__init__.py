@@ -1,0 +1,27 @@
+"""Admin side of serving: the desired state and its changes, and how far the boards have followed it."""
+
+from clusteradm.serving.changes import (
+    canary,
+    deploy,
+    drain,
+    hold_tpus,
+    undeploy,
+    undrain,
+)
+from clusteradm.serving.rollout import BoardProgress, Progress, judge
+from clusteradm.serving.state import Serving, places, servers
+
+__all__ = [
+    "BoardProgress",
+    "Progress",
+    "Serving",
+    "canary",
+    "deploy",
+    "drain",
+    "hold_tpus",
+    "judge",
+    "places",
+    "servers",
+    "undeploy",
+    "undrain",
+]
