@@ -10,7 +10,7 @@ import numpy as np
 
 from clusteradm.node.edgetpu import library as libedgetpu
 from clusteradm.node.edgetpu import operators, tflite
-from clusteradm.node.edgetpu.library import Library, TpuError, device_option
+from clusteradm.node.edgetpu.library import DeviceError, Library, TpuError, device_option
 from clusteradm.node.state import model_copy
 
 _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
@@ -28,7 +28,7 @@ def device_path(pci_address: str, root: str = "/") -> str:
                     return "/dev/" + name
         except OSError:
             continue
-    raise TpuError(
+    raise DeviceError(
         "no Edge TPU with the PCI address %s (of %d here): see clusteradm health" % (pci_address, len(names))
     )
 
@@ -48,6 +48,7 @@ class Engine:
         # What resetting the interpreter's variables leaves as it was: then each input gets an interpreter of its own.
         self._anew = bool(operators.numbers(model) & operators.KEEP_STATE)
         self._known: Optional[Sequence[Any]] = None  # tensors on which the model has not failed
+        self._rows = 1  # of the inputs, in a model that leaves that open
         if pci_address is None:
             self.version = "CPU"
         else:
@@ -62,8 +63,15 @@ class Engine:
         self.input = self.inputs[0]
         self.outputs = self._interpreter.get_output_details()
 
+    @property
+    def takes_rows(self) -> bool:
+        """Whether the first dimension of all inputs and outputs, and no other, is open: rows, as many as one likes."""
+        shapes = [list(each.get("shape_signature", each["shape"])) for each in (*self.inputs, *self.outputs)]
+        return self.path is None and all(len(each) > 1 and each[0] == -1 and min(each[1:]) > 0 for each in shapes)
+
     def invoke(self, *tensors: Any) -> List[Any]:
-        """One inference. `tensors`: one for each input, of its shape and dtype; returns copies of the outputs.
+        """One inference. `tensors`: one for each input, of its shape and dtype; returns copies of the outputs. Where
+        the model takes rows, so many as the tensors have.
 
         Raises InferenceError where the model fails on these tensors, TpuError where it then fails on any.
         """
@@ -120,13 +128,22 @@ class Engine:
             except RuntimeError:  # they are in a delegate's part of the graph
                 self._anew = True
                 self._load()
+        if len(tensors[0].shape) and tensors[0].shape[0] != self._rows and self.takes_rows:
+            self._resize(tensors[0].shape[0])
         for details, tensor in zip(self.inputs, tensors):
             self._interpreter.set_tensor(details["index"], tensor)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(output["index"]) for output in self.outputs]
 
+    def _resize(self, rows: int) -> None:
+        for details in self.inputs:
+            self._interpreter.resize_tensor_input(details["index"], [rows, *(int(n) for n in details["shape"][1:])])
+        self._interpreter.allocate_tensors()
+        self._rows = rows
+
     def _load(self) -> None:
         """Make a new interpreter. Raises TpuError."""
+        self._rows = 1
         self._interpreter: Any = None  # the one before closes its TPU first
         if self.path is None:
             runtime = tflite.interpreter_module(*tflite.FOR_CPU)
@@ -176,7 +193,7 @@ def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
             return _on_tpu(model, option)
         except ValueError as error:
             if time.monotonic() > end:
-                raise TpuError(_refused(path, error)) from None
+                raise DeviceError(_refused(path, error)) from None
             time.sleep(0.5)
 
 

@@ -20,11 +20,15 @@ class TpuError(Exception):
     """The Edge TPU, the library or the model is not what is needed; the text says which and why."""
 
 
-class LibraryMissing(TpuError):
+class DeviceError(TpuError):
+    """The Edge TPU itself does not open, whatever the model."""
+
+
+class LibraryMissing(DeviceError):
     """libedgetpu cannot be loaded. `reason`: the dynamic linker's."""
 
     def __init__(self, reason: str) -> None:
-        TpuError.__init__(self, "the Edge TPU library is not installed here: %s" % reason)
+        DeviceError.__init__(self, "the Edge TPU library is not installed here: %s" % reason)
         self.reason = reason
 
 
@@ -87,5 +91,5 @@ def device_option(path: str, devices: List[Device]) -> str:
     if path in pci:
         return "pci:%d" % pci.index(path)
     if not pci:
-        raise TpuError("libedgetpu sees no Edge TPU here, but sysfs shows %s" % path)
-    raise TpuError("libedgetpu does not list %s, only %s" % (path, ", ".join(pci)))
+        raise DeviceError("libedgetpu sees no Edge TPU here, but sysfs shows %s" % path)
+    raise DeviceError("libedgetpu does not list %s, only %s" % (path, ", ".join(pci)))

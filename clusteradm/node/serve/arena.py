@@ -82,5 +82,4 @@ class Arena:
 
     def array(self, at: int, shape: Tuple[int, ...], dtype: str) -> Any:
         """The tensor at an offset; not a copy."""
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.frombuffer(self.memory, np.dtype(dtype), count, at).reshape(shape)
+        return np.ndarray(shape, dtype, self.memory, at)

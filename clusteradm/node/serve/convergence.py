@@ -57,6 +57,7 @@ class Convergence:
         self._leaving: Dict[Version, float] = {}  # out of the table; when it may be unloaded
         self._pruned: List[str] = []
         self._followed = 0
+        self._looked = self._joined = False
 
     def start(self) -> None:
         """Begin with what was seen before this start, and is in the cache."""
@@ -95,6 +96,7 @@ class Convergence:
 
     def _take(self, document: Dict[str, Any]) -> None:
         """Make the document what is desired. Raises WireError."""
+        self._looked = True
         if document.get("desired") is None:
             return
         seen = decode(Seen, document)
@@ -225,10 +227,10 @@ class Convergence:
             state = UNLOADING
         elif having:
             state = AVAILABLE
-        elif version in self._folders and not reason:
-            state = LOADING
-        elif reason:
+        elif version in self._failed or self._has_refused(key):
             state = END
+        elif version in self._folders:
+            state = LOADING
         return VersionState(
             name,
             number,
@@ -239,10 +241,15 @@ class Convergence:
             loaded.load_seconds if loaded else None,
         )
 
+    def _has_refused(self, key: Optional[int]) -> bool:
+        return any(key in engine.failures for engine in self._engines())
+
     def _reason(self, version: Version, key: Optional[int]) -> str:
         if version in self._failed:
             return self._failed[version][0]
         reasons = {engine.device: engine.failures[key] for engine in self._engines() if key in engine.failures}
+        if not reasons and not self.engines_with(version):
+            reasons = {engine.device: engine.reason for engine in self._engines() if engine.state != READY}
         return "; ".join("%s: %s" % each for each in reasons.items())
 
     @property
@@ -252,6 +259,12 @@ class Convergence:
         if not self._leaving and all(map(self._is_settled, self._wanted())):
             self._followed = self.desired.revision
         return self._followed
+
+    @property
+    def joined(self) -> bool:
+        """Whether everything that is desired was settled at some time since this start."""
+        self._joined = self._joined or (self._looked and all(map(self._is_settled, self._wanted())))
+        return self._joined
 
     def _is_settled(self, version: Version) -> bool:
         if version in self._failed:

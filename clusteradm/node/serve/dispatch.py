@@ -24,6 +24,8 @@ from clusteradm.node.spec.wire.serving import BoardState, VersionState
 
 _MOST_ROWS = 1024
 _ATTEMPTS = 4  # engines that a request is given to, where they end under it
+_NONE_READY = "no engine of this board is ready for model %s"
+_PATIENCE, _LOOK = 4.0, 0.05  # seconds that a patient request waits for an engine, and between two looks
 _DECODERS = 2  # threads for pictures in a front process
 
 
@@ -43,10 +45,22 @@ class Dispatch(Plane):
 
     async def infer(self, request: Request) -> Answer:
         """Run one inference, or one for each row where the model takes one row at a time."""
+        end = time.monotonic() + (_PATIENCE if request.patient else 0.0)
+        while True:
+            try:
+                return await self._infer(request)
+            except Refusal as refusal:
+                if refusal.kind != UNAVAILABLE or time.monotonic() + _LOOK >= min(end, request.deadline or end):
+                    raise
+            await asyncio.sleep(_LOOK)
+
+    async def _infer(self, request: Request) -> Answer:
         entry = self.routing.find(request.model, request.version, request.label)
         signature = entry.signature
         signature.check_outputs(request.outputs)
         self._check(request, entry)
+        if self._free(entry) is None:
+            raise Refusal(UNAVAILABLE, _NONE_READY % request.model, 1.0)
         pictures = signature.encoded(request)
         picture: Optional[Tuple[int, int]] = None
         if pictures is None:
@@ -54,7 +68,8 @@ class Dispatch(Plane):
         else:
             fed = await self._decoded(entry, pictures)
             arrays, picture = [fed.tensor], fed.size
-        size = len(arrays[0]) if arrays and request.rows and signature.rows else 0
+        has_rows = entry.loaded.batches > 1 or (request.rows and signature.rows)
+        size = len(arrays[0]) if arrays and has_rows else 0
         if size > max(1, entry.loaded.batches):
             link, reply = await self._rows(entry, arrays, size, request)
         else:
@@ -118,7 +133,7 @@ class Dispatch(Plane):
                 return link, await link.call(entry.loaded, arrays, request.deadline, request.priority)
             except EngineGone as error:
                 reason = str(error)
-        text = "no engine of this board is ready for model %s" % request.model
+        text = _NONE_READY % request.model
         raise Refusal(UNAVAILABLE, "%s (%s)" % (text, reason) if reason else text, 1.0)
 
     def _free(self, entry: Entry) -> Optional[Link]:
@@ -170,3 +185,8 @@ class Dispatch(Plane):
     def balance(self) -> bool:
         """Whether a balancer is to send new requests here."""
         return self._state().balance
+
+    @property
+    def able(self) -> bool:
+        """Whether an engine is ready."""
+        return any(link.ready for link in self.links.values())

@@ -21,17 +21,18 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from clusteradm.node.edgetpu.engine import InferenceError
-from clusteradm.node.edgetpu.library import TpuError
+from clusteradm.node.edgetpu.library import DeviceError, TpuError
 from clusteradm.node.serve import messages, paths
 from clusteradm.node.serve.arena import Arena, Layout, layout
 from clusteradm.node.serve.holding import Holding
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.messages import Ended, Run
 from clusteradm.node.serve.page import Page
-from clusteradm.node.serve.queueing import Queue, Waiting
+from clusteradm.node.serve.queueing import MOST_QUEUED, Queue, Waiting
 
 _IDLE_SECONDS = 1.0
 _UNLOAD_SECONDS = 0.02
+_QUEUE_SECONDS, _FEWEST_QUEUED = 2.0, 8  # of the requests of one version that may wait
 
 
 class Front:
@@ -97,6 +98,8 @@ class EngineProcess:
             return {"unloaded": key}
         try:
             loaded = self.holding.load(key, request["name"], request["version"], request["folder"])
+        except DeviceError as error:  # it is not the version's fault
+            return {"broken": " ".join(str(error).split())[:1000]}
         except (TpuError, OSError, ValueError) as error:
             return {"failed": key, "reason": " ".join(str(error).split())[:1000]}
         except Exception as error:
@@ -151,7 +154,7 @@ class EngineProcess:
         loaded = self._loaded.get(run.key)
         if loaded is None:
             front.answer(Ended(run.id, messages.UNKNOWN))
-        elif not self._queue.put(run, front):
+        elif not self._queue.put(run, front, _most_queued(loaded)):
             wait = self._queue.count(run.key) * loaded.seconds
             front.answer(Ended(run.id, messages.FULL, 0.0, wait))
 
@@ -210,6 +213,11 @@ class EngineProcess:
 
     def _end(self, waiting: Waiting, status: int, text: str = "") -> None:
         waiting.sender.answer(Ended(waiting.run.id, status, time.monotonic() - waiting.came, text=text))
+
+
+def _most_queued(loaded: Loaded) -> int:
+    """The most requests that wait for a version: of a slow one fewer, so that none waits long."""
+    return max(_FEWEST_QUEUED, min(MOST_QUEUED, int(_QUEUE_SECONDS / max(loaded.seconds, 1e-6))))
 
 
 def _arrays(waiting: Waiting, places: Sequence[Tuple[int, Tuple[int, ...], str]]) -> List[Any]:

@@ -5,7 +5,6 @@ import contextlib
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
-from clusteradm.node.serve.holding import LOADING
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.page import Page
 from clusteradm.node.serve.process import Process
@@ -16,10 +15,11 @@ _LOAD_SECONDS = 120.0
 _RETRY_SECONDS = 60.0  # until a version that did not load is tried again
 _PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds before an engine that has ended is started again
 _STEADY = 30.0
+_HOLD_SECONDS = 1.0  # for the requests that it has, before it lets go of the TPU
 # An inference is late after so many times its measured time, and hangs after so many more; at least so many seconds.
 _LATE_TIMES, _LATE_SECONDS = 20.0, 0.5
 _HANG_TIMES, _HANG_SECONDS = 60.0, 3.0
-_LOADING_LATE, _LOADING_HANG = 5.0, 30.0  # seconds of an inference on a model that nothing is known of
+_LOADING_LATE, _LOADING_HANG = 2.0, 20.0  # seconds of an inference on a model that nothing is known of
 
 
 class Wish(NamedTuple):
@@ -53,6 +53,7 @@ class EngineKeeper:
         self._wake = asyncio.Event()
         self._loading: Optional[int] = None
         self._kill_reason = ""
+        self._held: Optional[str] = None
         self._stopped = False
         page.close(number, True)
 
@@ -84,6 +85,12 @@ class EngineKeeper:
             self._page.close(self.number, bool(self.closed_for))
             self._changed()
 
+    def hold(self, reason: Optional[str]) -> None:
+        """Keep it out of rotation without a process, so that somebody else can have the TPU; None: not any more."""
+        self.close("drain", reason)
+        self._held = reason
+        self._wake.set()
+
     def kill(self, reason: str) -> None:
         """End the process, which is started again."""
         if self._process is not None and not self._kill_reason:
@@ -104,7 +111,7 @@ class EngineKeeper:
         if seconds > hang:
             self.close("late", _hangs(seconds))
             self.kill("an inference did not end in %.0f s" % hang)
-        elif seconds > late and key != LOADING:
+        elif seconds > late:
             self.close("late", _hangs(seconds))
         elif "late" in self.closed_for:
             self.close("late", None)
@@ -113,6 +120,10 @@ class EngineKeeper:
         """Run the process, again and again, until it is stopped."""
         pause = _PAUSE
         while not self._stopped:
+            if self._held is not None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
             began = time.monotonic()
             reason = await self._live()
             if self._stopped:
@@ -158,6 +169,9 @@ class EngineKeeper:
 
     async def _converse(self, process: Process, said: "asyncio.Queue[Optional[Any]]") -> None:
         while not self._stopped:
+            if self._held is not None:
+                await asyncio.sleep(_HOLD_SECONDS)
+                raise EngineFailed(self._held or "it is drained")
             self._wake.clear()
             key = self._next()
             if key is not None:

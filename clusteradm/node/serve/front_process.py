@@ -5,7 +5,6 @@ of the supervisor's, on which tables come and what is asked of the head goes.
 """
 
 import asyncio
-import importlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import Any, Dict, List, Optional
 from clusteradm.node.serve import head, paths
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.engine_link import EngineLink
+from clusteradm.node.serve.fronts import starting
 from clusteradm.node.serve.lines import MOST_LINE, Lines
 from clusteradm.node.serve.page import Page
 from clusteradm.node.serve.plane import FrontConfig, Runner
@@ -25,7 +25,6 @@ from clusteradm.node.spec.wire.serving import BoardState, ServeConfig
 
 _CONNECT_SECONDS = 0.05
 _CLOSE_SECONDS = 20.0
-_FRONTS = "clusteradm.node.serve.fronts.starting"
 
 
 class FrontProcess:
@@ -77,7 +76,7 @@ class FrontProcess:
         self.plane.routing = self._reader.routing(table)
         self._lines.send({"table": table.number})
         if not self._runners:
-            self._runners = await importlib.import_module(_FRONTS).start(self.plane, self._config)
+            self._runners = await starting.start(self.plane, self._config)
             self._lines.send({"started": os.getpid()})
 
     async def _connect(self) -> None:

@@ -20,6 +20,9 @@ _TYPES = frozenset(DATATYPES.values())
 # In the place of a version's key, while one is tried.
 LOADING = 0xFFFFFFFF
 _TIMED = 3  # inferences
+# Bounds of a batch: rows; seconds of its inference, which whoever comes meanwhile waits for; its share of the time that
+# its halves would take, above which it is not worth the wait.
+_MOST_ROWS, _MOST_SECONDS, _WORTH = 32, 0.05, 0.95
 _CALL_ONCE, _VAR_HANDLE = 129, 142
 _VARIABLES = operators.KEEP_STATE | {_CALL_ONCE, _VAR_HANDLE}
 
@@ -53,6 +56,7 @@ class Holding:
             if not engine.warm_up():
                 raise TpuError("inference fails on whatever it is tried with")
         seconds = min(self._timed(engine) for _ in range(_TIMED))
+        batches = self._batches(engine, seconds) if engine.takes_rows else 1
         swap = 0.0
         if self._engines and self._pci_address is not None:
             swap = self._swap_seconds(engine, next(iter(self._engines.values())))
@@ -63,6 +67,7 @@ class Holding:
             load_seconds=time.perf_counter() - started,
             seconds=seconds,
             swap_seconds=swap,
+            batches=batches,
             stateless=not operators.numbers(model) & _VARIABLES,
         )
         self.path, self.version = engine.path, engine.version
@@ -92,9 +97,22 @@ class Holding:
             finally:
                 self._end()
 
-    def _timed(self, engine: Engine) -> float:
-        """Seconds of an inference on zeros."""
-        tensors = [np.zeros(each["shape"], each["dtype"]) for each in engine.inputs]
+    def _batches(self, engine: Engine, seconds: float) -> int:
+        """The most rows of one inference: as long as more of them save time, and it takes no longer than is bearable
+        for those that wait."""
+        rows, took = 1, seconds
+        while rows < _MOST_ROWS:
+            again = min(self._timed(engine, 2 * rows) for _ in range(_TIMED))
+            if again > _MOST_SECONDS or again > _WORTH * 2 * took:
+                break
+            rows, took = 2 * rows, again
+        self._timed(engine)  # and back to one
+        return rows
+
+    def _timed(self, engine: Engine, rows: int = 0) -> float:
+        """Seconds of an inference on zeros. `rows`: 0 for the model's own shape."""
+        shapes = [(rows, *each["shape"][1:]) if rows else each["shape"] for each in engine.inputs]
+        tensors = [np.zeros(shape, each["dtype"]) for shape, each in zip(shapes, engine.inputs)]
         with self._running(LOADING):
             return _seconds(engine, tensors)
 

@@ -40,7 +40,8 @@ class Request(NamedTuple):
     """One inference. `version`, `label`: at most one; `outputs`: the wanted ones, empty for all; `deadline`: by
     time.monotonic(); `priority`: lower is sooner; `parameters`: the protocol's own; `answer`: whether the result of
     the model's task is wanted besides the tensors; `rows`: whether the first dimension of every input counts
-    instances, each of which the model may take alone (TensorFlow Serving)."""
+    instances, each of which the model may take alone (TensorFlow Serving); `patient`: whether to wait some seconds for
+    an engine where there is none: a balancer cannot send it to another board, as it can what is refused over HTTP."""
 
     model: str
     inputs: Sequence[Tensor]
@@ -53,6 +54,7 @@ class Request(NamedTuple):
     parameters: Dict[str, Any] = {}
     answer: bool = False
     rows: bool = False
+    patient: bool = False
 
 
 class Answer(NamedTuple):
@@ -134,6 +136,11 @@ class Plane:
     @property
     def balance(self) -> bool:
         """Whether a balancer is to send new requests here."""
+        raise NotImplementedError
+
+    @property
+    def able(self) -> bool:
+        """Whether it could answer them. A balancer is to take those that wait away from a board that cannot."""
         raise NotImplementedError
 
 

@@ -20,8 +20,8 @@ class Waiting(NamedTuple):
 class Queue:
     """`late` is called for a request whose deadline is over before its turn."""
 
-    def __init__(self, late: Callable[[Waiting], None], most: int = MOST_QUEUED) -> None:
-        self._late, self._most = late, most
+    def __init__(self, late: Callable[[Waiting], None]) -> None:
+        self._late = late
         self._heap: List[Tuple[int, int, Waiting]] = []
         self._counts: Dict[int, int] = {}
         self._number = 0
@@ -33,9 +33,9 @@ class Queue:
         """The requests for a version."""
         return self._counts.get(key, 0)
 
-    def put(self, run: Run, sender: Any) -> bool:
-        """Take a request; False where the version has as many as it may."""
-        if self.count(run.key) >= self._most:
+    def put(self, run: Run, sender: Any, most: int = MOST_QUEUED) -> bool:
+        """Take a request; False where the version has `most` already."""
+        if self.count(run.key) >= most:
             return False
         self._number += 1
         heapq.heappush(self._heap, (run.priority, self._number, Waiting(run, sender, time.monotonic())))

@@ -4,6 +4,7 @@ from typing import Dict, Iterable, Optional, Tuple
 
 from clusteradm.node.serve.convergence import Convergence
 from clusteradm.node.serve.engines import EngineKeeper
+from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.table import TableModel, TableVersion
 from clusteradm.node.spec.wire.serving import ServedModel
 
@@ -13,18 +14,24 @@ class Routes:
 
     def __init__(self, convergence: Convergence) -> None:
         self._convergence = convergence
+        self._known: Dict[int, Loaded] = {}
         self._labels: Dict[Tuple[str, str], int] = {}
         self._defaults: Dict[str, Optional[str]] = {}
 
     def models(self, engines: Iterable[EngineKeeper]) -> Tuple[TableModel, ...]:
-        """The models of this board, each with the versions that are available."""
+        """The models of this board, each with the versions that are available, or were before their engines ended."""
         engines = list(engines)
+        keys = {key for _, key in self._convergence.served()}
+        self._known = {key: loaded for key, loaded in self._known.items() if key in keys}
         versions: Dict[str, Dict[int, TableVersion]] = {}
         for (name, number), key in self._convergence.served():
             having = [engine for engine in engines if key in engine.loaded]
             if having:
+                self._known[key] = having[0].loaded[key]
+            # One whose engines start anew is known all the same.
+            if having or (key in self._known and not any(key in engine.failures for engine in engines)):
                 numbers = tuple(engine.number for engine in having)
-                versions.setdefault(name, {})[number] = TableVersion(having[0].loaded[key], numbers)
+                versions.setdefault(name, {})[number] = TableVersion(self._known[key], numbers)
         return tuple(self._model(model, versions.get(model.name, {})) for model in self._convergence.models())
 
     def _model(self, model: ServedModel, versions: Dict[int, TableVersion]) -> TableModel:

@@ -78,9 +78,6 @@ class Signature:
         arrays = [self._array(info, given[info.name], request.rows) for info in self.inputs]
         if (request.rows or self.loaded.batches > 1) and len({len(each) for each in arrays}) > 1:
             raise Refusal(INVALID, "the inputs have different numbers of instances")
-        if self.loaded.batches > 1 and arrays and len(arrays[0]) > self.loaded.batches and not request.rows:
-            text = "%d rows; %s takes %d at once" % (len(arrays[0]), self._who(), self.loaded.batches)
-            raise Refusal(INVALID, text)
         return arrays
 
     def _array(self, info: TensorInfo, tensor: Tensor, rows: bool) -> Any:

@@ -10,7 +10,7 @@ from clusteradm.node.serve import paths, ports, tpus
 from clusteradm.node.serve.convergence import Convergence
 from clusteradm.node.serve.engines import EngineKeeper
 from clusteradm.node.serve.fronts_keeper import FrontKeeper
-from clusteradm.node.serve.page import Page
+from clusteradm.node.serve.page import ENGINES, Page
 from clusteradm.node.serve.routes import Routes
 from clusteradm.node.serve.table import Table, TableEngine
 from clusteradm.node.spec.wire.serving import BoardState, EngineState, ServeConfig
@@ -32,7 +32,7 @@ class Supervisor:
         self._engines: Dict[Optional[str], EngineKeeper] = {}
         self._fronts: List[FrontKeeper] = []
         self._tasks: Set["asyncio.Future[Any]"] = set()
-        self._numbers = 0
+        self._defect: "asyncio.Future[None]" = asyncio.get_event_loop().create_future()
         self._table_number = 0
         self._leaving = False
         self._dirty = asyncio.Event()
@@ -62,11 +62,11 @@ class Supervisor:
     async def _until(self, stop: asyncio.Event) -> None:
         """Wait for the end; a defect in a task of ours is one, and systemd starts the server anew."""
         stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in self._tasks:
-            if task.done() and not task.cancelled():
-                task.result()
+        ends: Set["asyncio.Future[Any]"] = {stopping, self._defect}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        if self._defect.done():
+            self._defect.result()
 
     async def _end(self, listener: socket.socket) -> None:
         """Leave the balancer, finish what runs, end the processes."""
@@ -83,10 +83,17 @@ class Supervisor:
         self._convergence.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, work: Any) -> None:
-        self._tasks.add(asyncio.ensure_future(work))
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: "asyncio.Future[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and not self._defect.done():
+            self._defect.set_exception(task.exception() or RuntimeError())
 
     def _start_fronts(self, listener: socket.socket) -> None:
         for number in range(self._config.fronts):
@@ -107,9 +114,9 @@ class Supervisor:
         for address in [each for each in self._engines if each not in wanted]:
             self._begin(self._engines.pop(address).stop())
         for address in wanted:
-            if address not in self._engines and self._numbers < 64:
-                engine = EngineKeeper(self._numbers, address, self._runtime, self._page, self._dirty.set)
-                self._numbers += 1
+            free = set(range(ENGINES)) - {engine.number for engine in self._engines.values()}
+            if address not in self._engines and free:
+                engine = EngineKeeper(min(free), address, self._runtime, self._page, self._dirty.set)
                 self._engines[address] = engine
                 self._begin(engine.keep())
 
@@ -138,14 +145,16 @@ class Supervisor:
         self._temperatures[engine.number] = found.temperature
         engine.close("tpu", found.reason)
         drained = "%s:%s" % (self._config.host, address) in out
-        engine.close("drain", "it is drained: clusteradm undrain returns it" if drained else None)
+        engine.hold("it is drained: clusteradm undrain returns it" if drained else None)
 
     @property
     def _balance(self) -> bool:
-        """Whether this board wants new requests: it is not drained, does not end, and has an engine that serves."""
+        """Whether this board wants new requests: it has what it is to serve, at least since its
+        start, and an engine; it is not drained, and does not end."""
         desired, host = self._convergence.desired, self._config.host
         drained = host in desired.drained or host in desired.out_of_service
-        return not self._leaving and not drained and any(engine.open for engine in self._engines.values())
+        has_engine = any(engine.open for engine in self._engines.values())
+        return self._convergence.joined and has_engine and not self._leaving and not drained
 
     def board(self) -> BoardState:
         """What the board says of itself."""

@@ -28,6 +28,7 @@ class Engine:
     number: int = 0
     device: str = "cpu"
     state: str = READY
+    reason: str = ""
     bad: tuple[int, ...] = ()
     slow: bool = False
     loaded: dict[int, Loaded] = field(default_factory=dict)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import serve_place as place
+from ai_edge_litert import schema_py_generated as schema
+from graphs import End, Step, build
 
 from clusteradm.node.serve import engines, paths
 from clusteradm.node.serve.engine_link import EngineLink
@@ -104,6 +106,33 @@ def test_an_engine_loads_answers_and_lets_go(shared: Path) -> None:
             await bench.link.call(loaded, [place.drawn()], None, 0)
 
     run(shared, test)
+
+
+def test_a_model_that_takes_rows_answers_many_requests_at_once(tmp_path: Path) -> None:
+    source = tmp_path / "rows.tflite"
+    ends = [End((1, 4), name="x", signature=(-1, 4)), End((1, 4), name="y", signature=(-1, 4))]
+    source.write_bytes(build(ends, [Step("ADD", (0, 0), (1,), options=("AddOptions", schema.AddOptionsT()))]))
+    place.deploy(tmp_path, "digits", 1, source)
+
+    async def test(bench: Bench) -> None:
+        bench.want(key1=1)
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        loaded = bench.keeper.loaded[1]
+        assert 1 < loaded.batches <= 32
+        pid = bench.keeper._process.pid  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGSTOP)  # so that the requests are in the queue together
+        rows = [np.full((1 + number % 2, 4), number, np.float32) for number in range(12)]
+        asked = [asyncio.ensure_future(bench.link.call(loaded, [each], None, 0)) for each in rows]
+        await asyncio.sleep(0)
+        before = bench.page.count(0)
+        os.kill(pid, signal.SIGCONT)
+        replies = await asyncio.gather(*asked)
+        for each, reply in zip(rows, replies, strict=True):
+            assert np.array_equal(reply.outputs[0], 2 * each)
+        assert max(reply.batch for reply in replies) > 1
+        assert bench.page.count(0) - before < 12
+
+    run(tmp_path, test)
 
 
 def test_an_engine_that_ends_is_started_again_and_says_why(shared: Path) -> None:

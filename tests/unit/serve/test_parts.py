@@ -78,11 +78,11 @@ def taken(queue: Queue) -> list[int]:
 
 def test_a_queue_goes_by_priority_then_by_order_and_is_bounded() -> None:
     late: list[Waiting] = []
-    queue = Queue(late.append, most=3)
+    queue = Queue(late.append)
     assert queue.put(Run(messages.RUN, 1, key=1), "f")
     assert queue.put(Run(messages.RUN, 2, key=1, priority=-1), "f")
     assert queue.put(Run(messages.RUN, 3, key=1), "f")
-    assert not queue.put(Run(messages.RUN, 4, key=1, priority=-9), "f")
+    assert not queue.put(Run(messages.RUN, 4, key=1, priority=-9), "f", 3)
     assert queue.put(Run(messages.RUN, 5, key=2, priority=5), "f")
     assert (len(queue), queue.count(1), queue.count(2)) == (4, 3, 1)
     assert taken(queue) == [2, 1, 3, 5]

@@ -169,6 +169,27 @@ def test_a_request_whose_engine_ends_goes_to_another(plane: Dispatch) -> None:
     assert "it was lost" in str(refusal)
 
 
+def test_a_patient_request_waits_for_an_engine(plane: Dispatch) -> None:
+    entry = plane.routing.models["digits"].versions[2]
+    other = Dispatch("b", lambda: BoardState("b", 1, True))
+    other.routing = Routing({"digits": Model({2: entry}, {}, None, None)})
+    tensors = [place.tensor(place.drawn())]
+    assert not other.able
+    assert refused(other, Request("digits", tensors)).kind == UNAVAILABLE
+
+    async def late() -> Answer:
+        asked = asyncio.ensure_future(other.infer(Request("digits", tensors, patient=True)))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        other.links = plane.links
+        return await asked
+
+    assert asyncio.run(late()).version == 2
+    other.links = {}
+    with pytest.raises(Refusal, match="no engine"):
+        asyncio.run(other.infer(Request("digits", tensors, patient=True, deadline=time.monotonic() + 0.1)))
+
+
 def test_what_a_client_asks_about_a_model(plane: Dispatch) -> None:
     info = asyncio.run(plane.info("digits", label="stable"))
     assert (info.version, list(info.versions), info.labels) == (1, [1, 2], {"stable": 1})

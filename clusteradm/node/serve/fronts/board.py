@@ -35,9 +35,11 @@ async def answer(exchange: Exchange) -> Reply:
     if parts == ["clusteradm", "state"]:
         return Reply(dumps(_document(await plane.board())), headers=_NO_STORE)
     if parts == ["clusteradm", "balance"]:
-        # HAProxy's http-check disable-on-404: no new requests, and those at work end.
+        # HAProxy's http-check disable-on-404: no new requests, and those at work end. But what waits on a board that
+        # has no engine is to go to another one (on-marked-down shutdown-sessions).
         wants = plane.balance
-        return Reply(dumps({"balance": wants}), status=200 if wants else 404, headers=_NO_STORE)
+        status = 200 if wants else 404 if plane.able else 503
+        return Reply(dumps({"balance": wants}), status=status, headers=_NO_STORE)
     if parts == ["clusteradm", "overview"]:
         return Reply(dumps(await _overview(exchange)), headers=_NO_STORE)
     raise HttpError(404, "nothing is served at %s" % ascii(exchange.call.operation[:200]))

@@ -76,7 +76,7 @@ class Desk:
     async def infer(self, call: Call, request: Request) -> Answer:
         """Ask the plane, for this call. Raises Refusal."""
         call.model = request.model
-        call.answer = answer = await self.plane.infer(request)
+        call.answer = answer = await self.plane.infer(request._replace(patient="grpc" in call.protocol))
         return answer
 
     def end(self, call: Call) -> None:

@@ -1,6 +1,5 @@
 """gRPC of a front process: statuses of errors, deadlines and metadata, for the services of both protocols."""
 
-import functools
 import time
 import traceback
 from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Tuple
@@ -73,17 +72,31 @@ class Service:
         handlers = {}
         for method, (work, request, reply) in self.methods.items():
             handlers[method] = grpc.unary_unary_rpc_method_handler(
-                functools.partial(_unary, desk, self, method, work),
+                self._unary(desk, method, work),
                 request_deserializer=request.FromString,
                 response_serializer=reply.SerializeToString,
             )
         for method, (work, request, reply) in self.streams.items():
             handlers[method] = grpc.stream_stream_rpc_method_handler(
-                functools.partial(_stream, desk, self, method, work),
+                self._stream(desk, method, work),
                 request_deserializer=request.FromString,
                 response_serializer=reply.SerializeToString,
             )
         return grpc.method_handlers_generic_handler(self.name, handlers)
+
+    # Functions of their own: of a functools.partial, Python 3.7 does not know that it is a coroutine function.
+    def _unary(self, desk: Desk, method: str, work: Work) -> Any:
+        async def answer(request: Any, context: Any) -> Any:
+            return await _unary(desk, self, method, work, request, context)
+
+        return answer
+
+    def _stream(self, desk: Desk, method: str, work: Work) -> Any:
+        async def answers(requests: Any, context: Any) -> Any:
+            async for each in _stream(desk, self, method, work, requests, context):
+                yield each
+
+        return answers
 
 
 class GrpcFront(Runner):

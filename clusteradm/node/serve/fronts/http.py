@@ -36,6 +36,7 @@ STATUS = {
 }
 _MOST_LINGER = 5.0  # seconds of a body that nobody wants: a client reads the answer when it has sent all
 _MOST_TRACE = 4000
+_BACKLOG = 1024  # connections that the kernel keeps until one of the front processes accepts them
 # Instead of the versions of Python and aiohttp.
 _SERVER = ("Server", "clusteradm")
 
@@ -70,7 +71,9 @@ class HttpFront(Runner):
 
     async def start(self, listening: socket.socket) -> None:
         """Serve on a socket that listens already."""
-        self._server = await asyncio.get_event_loop().create_server(self._connections, sock=listening, backlog=1024)
+        # asyncio accepts as many at once as this says; the others are for the other front processes.
+        self._server = await asyncio.get_event_loop().create_server(self._connections, sock=listening, backlog=1)
+        listening.listen(_BACKLOG)
         self._connections.watch()
 
     async def close(self, seconds: float) -> None:
