@@ -27,6 +27,7 @@ from clusteradm.cli.health_forms.prometheus import FAMILIES
 from clusteradm.health import runtimes as health_runtimes
 from clusteradm.inventory.variables import CONNECTION, KINDS, VARIABLES, Variable
 from clusteradm.node import spec
+from clusteradm.node.serve.fronts.metrics import FAMILIES as SERVING_FAMILIES
 from clusteradm.node.spec.facts import DATE_TIME, FACTS
 from clusteradm.node.spec.modules import MODULES
 from clusteradm.playbook.read.keywords import HANDLER, IMPORT, IMPORT_TASKS, PLAY, TASK
@@ -118,6 +119,14 @@ def metrics() -> str:
     return _table(
         ("metric", "type", "labels", "meaning"),
         ((f"`{name}`", each.kind, ", ".join(each.labels), each.meaning) for name, each in FAMILIES.items()),
+    )
+
+
+def serving_metrics() -> str:
+    """Table of the metrics of a board's server: name without its prefix, type, labels, meaning."""
+    return _table(
+        ("metric", "type", "labels", "meaning"),
+        ((f"`{name}`", each.kind, ", ".join(each.labels), each.meaning) for name, each in SERVING_FAMILIES.items()),
     )
 
 
@@ -313,6 +322,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "tests": lambda: _names(sorted(TESTS)),
     },
     "exporter.md": {"metrics": metrics},
+    "serve.md": {"serving-metrics": serving_metrics},
     "runtimes.md": {"rows": runtime_rows, "files": runtime_files, "proofs": runtime_proofs},
     "design.md": {"packages": packages, "border": border},
     "../README.md": {"bootstrap": lambda: figures("bootstrap"), "health": lambda: figures("health")},

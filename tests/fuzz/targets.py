@@ -27,6 +27,7 @@ from clusteradm.node.spec.wire import job, job_requests, manifest, node, reposit
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.playbook.read import reader as playbooks
 from clusteradm.transport.stream import Lines
+from tests.fuzz import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = b"""all:
@@ -243,6 +244,10 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "sums": sums_file,
     "survey": survey,
     "truth": truth_file,
+    "serve_camera": serving.camera,
+    "serve_form": serving.form_body,
+    "serve_http": serving.http,
+    "serve_rpc": serving.rpc,
     "wire": wire,
 }
 
@@ -283,6 +288,10 @@ def made_seeds(target: str) -> list[bytes]:
         ],
         "wire": [_spec(), b'{"format": 1, "last": 3, "labels": {"stable": {"version": 2, "before": [1]}}, "sum": ""}'],
         "sums": [b"%s  manifest.json\n%s  model.tflite\n" % (b"a" * 64, b"0" * 64)],
+        "serve_camera": [b'{"shape": [1, 2, 2, 1], "dtype": "uint8", "model_type": "ssd"}\nabcd'],
+        "serve_form": [serving.HTTP_SEEDS[11][4]],
+        "serve_http": serving.http_seeds(),
+        "serve_rpc": serving.rpc_seeds(),
         "reference": [b"digits@stable", b"digits:12", b"digits"],
     }.get(target, [])
     return [path.read_bytes() for path in paths] + more + _arrays(target)

@@ -98,6 +98,19 @@ def test_who_comes_when_there_are_too_many_takes_the_oldest_place(
             assert idle[0].recv(100) == b""
 
 
+def test_slow_bodies_take_no_place_from_others(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 20)
+    head = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{" % INFER.encode()
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(connected(server)) for _ in range(60)]
+        for one in slow:
+            with contextlib.suppress(ConnectionError):
+                one.sendall(head)
+        assert server.ask("POST", INFER, given()).status == 200
+        with contextlib.suppress(ConnectionError):
+            assert slow[0].recv(100) == b""
+
+
 def test_many_connections_stay_open(server: Server) -> None:
     with contextlib.ExitStack() as stack:
         kept = [stack.enter_context(connected(server)) for _ in range(300)]

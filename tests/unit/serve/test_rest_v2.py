@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import gc
 import gzip
 import io
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,15 @@ from serve_front import Got, Server
 from tritonclient.utils import InferenceServerException
 
 INFER = "/v2/models/digits/infer"
+
+
+@contextlib.contextmanager
+def asking(server: Server) -> Iterator[triton.InferenceServerClient]:
+    """A client, which is let go of by the thread that made it: gevent allows no other, and the server's may collect."""
+    with triton.InferenceServerClient(server.url) as client:
+        yield client
+    del client
+    gc.collect()
 
 
 def png(image: Any) -> bytes:
@@ -35,7 +47,7 @@ def wanted(image: Any) -> triton.InferInput:
 
 
 def test_tritonclient_asks_what_there_is(server: Server) -> None:
-    with triton.InferenceServerClient(server.url) as client:
+    with asking(server) as client:
         assert client.is_server_live() and client.is_server_ready()
         assert client.is_model_ready("digits") and client.is_model_ready("digits", "1")
         assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
@@ -51,7 +63,7 @@ def test_tritonclient_asks_what_there_is(server: Server) -> None:
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("packing", [None, "gzip", "deflate"])
 def test_tritonclient_infers(server: Server, binary: bool, packing: str | None) -> None:
-    with triton.InferenceServerClient(server.url) as client:
+    with asking(server) as client:
         tensor = triton.InferInput(place.INPUT, [1, 28, 28, 1], "UINT8")
         tensor.set_data_from_numpy(place.drawn(), binary_data=binary)
         output = triton.InferRequestedOutput(place.OUTPUT, binary_data=binary)
@@ -84,7 +96,7 @@ def test_tritonclient_in_asyncio(server: Server) -> None:
 
 
 def test_a_picture_as_bytes_gets_names_of_classes(server: Server) -> None:
-    with triton.InferenceServerClient(server.url) as client:
+    with asking(server) as client:
         tensor = triton.InferInput(place.INPUT, [1], "BYTES")
         tensor.set_data_from_numpy(np.array([png(place.drawn())], np.object_))
         found = client.infer("digits", [tensor])
@@ -280,7 +292,7 @@ def test_packed_bodies(server: Server) -> None:
 
 
 def test_a_client_hears_a_refusal_as_its_own_error(server: Server) -> None:
-    with triton.InferenceServerClient(server.url) as client:
+    with asking(server) as client:
         with pytest.raises(InferenceServerException, match="no model other") as caught:
             client.infer("other", [wanted(place.drawn())])
         assert caught.value.status() == "404"

@@ -58,8 +58,14 @@ class Connection(RequestHandler):
         if len(self._messages) > MOST_PIPELINED:
             self.abort()
 
+    def reading(self, body: StreamReader) -> None:
+        """The body of a request is being read."""
+        self.body = body, asyncio.get_event_loop().time()
+        self.connections.waiting[self] = None
+
     def busy(self) -> None:
-        """A request is being answered."""
+        """A request has come, as far as it is needed, and is being answered."""
+        self.body = None
         self.connections.waiting.pop(self, None)
 
     def idle(self) -> None:
@@ -80,9 +86,11 @@ class Connection(RequestHandler):
         transport: Any = self.transport
         if transport is None:
             return
-        if self.body is not None and now - self.body[1] > BODY_SECONDS:
-            reader, self.body = self.body[0], None
-            reader.set_exception(Late())
+        if self.body is not None:
+            reader, since = self.body
+            if now - since > BODY_SECONDS:
+                self.busy()
+                reader.set_exception(Late())
         elif self in self.connections.waiting and now - self.since > (HEAD_SECONDS if self.began else KEEP_SECONDS):
             self.abort()
             return
@@ -94,7 +102,7 @@ class Connection(RequestHandler):
 
 
 class Connections(web.Server):
-    """All of them. `waiting`: those without a request at work, the one that has waited longest first."""
+    """All of them. `waiting`: those whose next request has not come as a whole, who has waited longest first."""
 
     def __init__(self, handler: Any, **settings: Any) -> None:
         super().__init__(handler, **settings)
@@ -106,7 +114,8 @@ class Connections(web.Server):
         return Connection(self, loop=asyncio.get_event_loop(), **self._settings)
 
     def make_room(self) -> None:
-        """Close the connection that has waited longest, where there are too many."""
+        """Close the connection that has waited longest, where there are too many: it is the new one where all others
+        have requests at work."""
         if len(self.connections) > MOST_CONNECTIONS and self.waiting:
             connection, _ = self.waiting.popitem(last=False)
             connection.abort()
@@ -126,7 +135,8 @@ class Connections(web.Server):
     async def close(self, seconds: float) -> None:
         """Let the requests at work end within `seconds`; connections without one are closed at once."""
         for waiting in list(self.waiting):
-            waiting.close()
+            if waiting.body is None:
+                waiting.close()
         await self.shutdown(seconds)
         if self._task is not None:
             self._task.cancel()

@@ -1,6 +1,5 @@
 """Exchange: one request over HTTP, its body, and what is answered."""
 
-import asyncio
 import zlib
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl, unquote
@@ -114,7 +113,7 @@ class Exchange:
         size = 0
         connection = request.protocol
         if isinstance(connection, Connection):
-            connection.body = (request.content, asyncio.get_event_loop().time())
+            connection.reading(request.content)
         try:
             while True:
                 piece = await request.content.readany()
@@ -135,7 +134,7 @@ class Exchange:
             raise Refusal(INVALID, "the body of the request is damaged, or ended early") from None
         finally:
             if isinstance(connection, Connection):
-                connection.body = None
+                connection.busy()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _hold(self, size: int) -> None:

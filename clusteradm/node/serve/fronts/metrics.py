@@ -7,7 +7,7 @@ so that no counter ever falls.
 
 import bisect
 import os
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import orjson
 
@@ -15,32 +15,52 @@ from clusteradm.node import atomic
 from clusteradm.node.serve.plane import Answer
 from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, EngineState
 
-# Upper bounds of the histograms: seconds of a request; rows of an inference.
+# Upper bounds of the histograms: seconds of a request; requests of an inference.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-ROWS = (1, 2, 4, 8, 16, 32, 64)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
 _MOST_SERIES = 2000  # of one kind; more models than a board holds
 _MOST_FILE = 1 << 22
-# name: (kind, meaning)
+
+
+class Family(NamedTuple):
+    """Metrics of one name."""
+
+    kind: str
+    labels: Tuple[str, ...]
+    meaning: str
+
+
+_MODEL, _TPU = ("model", "version"), ("tpu",)
 FAMILIES = {
-    "requests_total": ("counter", "Requests, by outcome: ok, or the kind of error."),
-    "request_seconds": ("histogram", "Time from the first byte of a request to its answer."),
-    "queue_seconds_total": ("counter", "Time that requests waited for a TPU or the CPU."),
-    "inference_seconds_total": ("counter", "Time that inferences took, by TPU: of the TPU, or of the CPU."),
-    "inferences_total": ("counter", "Inferences, by TPU."),
-    "batch_rows": ("histogram", "Rows of the inferences."),
-    "received_bytes_total": ("counter", "Bytes of the bodies of requests."),
-    "sent_bytes_total": ("counter", "Bytes of the bodies of answers."),
-    "version_available": ("gauge", "Whether a version is available here."),
-    "version_load_seconds": ("gauge", "Time that the version took to load."),
-    "engine_ready": ("gauge", "Whether the engine of a TPU, or of the CPU, takes requests."),
-    "engine_queued": ("gauge", "Requests that wait for an engine."),
-    "engine_requests_total": ("counter", "Requests that an engine has answered."),
-    "tpu_temperature_celsius": ("gauge", "Temperature of a TPU."),
-    "balanced": ("gauge", "Whether this board wants new requests."),
-    "desired_revision": ("gauge", "Revision of the desired state that this board has followed."),
-    "connections": ("gauge", "Connections over HTTP of the front process that was asked."),
+    "requests_total": Family("counter", (*_MODEL, "protocol", "outcome"), "Requests: ok, or by the kind of error."),
+    "request_seconds": Family("histogram", _MODEL, "Time from the first byte of a request to its answer."),
+    "queue_seconds_total": Family("counter", _MODEL, "Time that requests waited for a TPU or the CPU."),
+    "inference_seconds_total": Family("counter", (*_MODEL, "tpu"), "Time of the inferences."),
+    "inferences_total": Family("counter", (*_MODEL, "tpu"), "Requests that were inferred."),
+    "batch_size": Family("histogram", _MODEL, "Requests that the inference of a request answered."),
+    "received_bytes_total": Family("counter", ("model", "protocol"), "Bytes of the bodies of requests."),
+    "sent_bytes_total": Family("counter", ("model", "protocol"), "Bytes of the bodies of answers."),
+    "version_available": Family("gauge", _MODEL, "Whether a version is available here."),
+    "version_load_seconds": Family("gauge", _MODEL, "Time that the version took to load."),
+    "engine_ready": Family("gauge", _TPU, "Whether the engine of a TPU, or of the CPU, takes requests."),
+    "engine_queued": Family("gauge", _TPU, "Requests that wait for an engine."),
+    "engine_requests_total": Family("counter", _TPU, "Requests that an engine has answered."),
+    "tpu_temperature_celsius": Family("gauge", _TPU, "Temperature of a TPU."),
+    "balanced": Family("gauge", (), "Whether this board wants new requests."),
+    "desired_revision": Family("gauge", (), "Revision of the desired state that this board has followed."),
+    "connections": Family("gauge", (), "Connections over HTTP of the front process that was asked."),
 }
 PREFIX = "clusteradm_serve_"
+_BOUNDS = {"request_seconds": SECONDS, "batch_size": SIZES}
+# Counters that front processes keep; the others are what the board says of itself.
+_COUNTED = (
+    "requests_total",
+    "queue_seconds_total",
+    "inference_seconds_total",
+    "inferences_total",
+    "received_bytes_total",
+    "sent_bytes_total",
+)
 
 Key = Tuple[str, ...]
 Counts = Dict[str, Dict[Key, List[float]]]
@@ -78,7 +98,7 @@ class Metrics:
         add("queue_seconds_total", (model, version), answer.queued_seconds)
         add("inference_seconds_total", (model, version, answer.device), answer.seconds)
         add("inferences_total", (model, version, answer.device), 1)
-        self._observe("batch_rows", ROWS, (model, version), getattr(answer, "batch", 1))
+        self._observe("batch_size", SIZES, (model, version), answer.batch)
 
     def save(self) -> None:
         """Write the counts for the other front processes."""
@@ -115,19 +135,12 @@ class Metrics:
         counts = self.whole()
         lines: List[str] = []
         write = _Writer(lines)
-        for name, keys in (
-            ("requests_total", ("model", "version", "protocol", "outcome")),
-            ("queue_seconds_total", ("model", "version")),
-            ("inference_seconds_total", ("model", "version", "tpu")),
-            ("inferences_total", ("model", "version", "tpu")),
-            ("received_bytes_total", ("model", "protocol")),
-            ("sent_bytes_total", ("model", "protocol")),
-        ):
-            write.family(
-                name, ((dict(zip(keys, key)), values[0]) for key, values in sorted(counts.get(name, {}).items()))
-            )
-        for name, bounds in (("request_seconds", SECONDS), ("batch_rows", ROWS)):
-            write.histogram(name, bounds, ("model", "version"), counts.get(name, {}))
+        for name, family in FAMILIES.items():
+            series = sorted(counts.get(name, {}).items())
+            if name in _BOUNDS:
+                write.histogram(name, _BOUNDS[name], series)
+            elif name in _COUNTED:
+                write.family(name, ((dict(zip(family.labels, key)), values[0]) for key, values in series))
         versions = [({"model": each.name, "version": str(each.version)}, each) for each in state.versions]
         write.family("version_available", ((labels, float(each.state == AVAILABLE)) for labels, each in versions))
         loads = ((labels, each.load_seconds) for labels, each in versions)
@@ -187,14 +200,12 @@ class _Writer:
         self._head(name)
         self._lines += ["%s%s%s %s" % (PREFIX, name, _labels(labels), _value(value)) for labels, value in samples]
 
-    def histogram(
-        self, name: str, bounds: Sequence[float], labels: Sequence[str], series: Dict[Key, List[float]]
-    ) -> None:
+    def histogram(self, name: str, bounds: Sequence[float], series: Sequence[Tuple[Key, List[float]]]) -> None:
         self._head(name)
-        for key, values in sorted(series.items()):
+        for key, values in series:
             if len(values) != len(bounds) + 2:
                 continue
-            known, whole = dict(zip(labels, key)), 0.0
+            known, whole = dict(zip(FAMILIES[name].labels, key)), 0.0
             for bound, count in zip([*map(_value, bounds), "+Inf"], values):
                 whole += count
                 self._lines.append("%s%s_bucket%s %s" % (PREFIX, name, _labels(dict(known, le=bound)), _value(whole)))
@@ -202,7 +213,7 @@ class _Writer:
             self._lines.append("%s%s_count%s %s" % (PREFIX, name, _labels(known), _value(whole)))
 
     def _head(self, name: str) -> None:
-        kind, meaning = FAMILIES[name]
+        kind, _, meaning = FAMILIES[name]
         self._lines += ["# HELP %s%s %s" % (PREFIX, name, meaning), "# TYPE %s%s %s" % (PREFIX, name, kind)]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 from typing import List, Optional
 
 from clusteradm.node.serve.fronts import grpc_tf, grpc_v2
@@ -15,10 +16,12 @@ from clusteradm.node.serve.plane import FrontConfig, Plane, Runner
 
 _STDOUT = 1  # the journal's
 _SAVE_SECONDS = 1.0
+_MOST_FILES = 8192  # open at the same time: connections, and a few more
 
 
 async def start(plane: Plane, config: FrontConfig) -> List[Runner]:
     """Serve HTTP, and in the first front process gRPC and ZeroMQ. Raises OSError where a port cannot be had."""
+    _allow_files()
     metrics = Metrics(config.runtime, config.number)
     log = AccessLog(_STDOUT)
     desk = Desk(plane, metrics, log)
@@ -42,6 +45,14 @@ async def start(plane: Plane, config: FrontConfig) -> List[Runner]:
         raise
     books.start()
     return [*running, books]
+
+
+def _allow_files() -> None:
+    """As many open files as the connections need, where the unit allows that: the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Books(Runner):
