@@ -8,7 +8,7 @@ from collections.abc import Callable
 from clusteradm.cli import context, next_step, serve_setup, show
 from clusteradm.cli.parser import Commands, Parser, checked
 from clusteradm.cli.serve_view import follow
-from clusteradm.errors import UsageError
+from clusteradm.errors import HostFailed, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.models import Reference, Repository
 from clusteradm.models.manifest import check_name
@@ -161,9 +161,18 @@ def _make_room(
 
 def _canary(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
     serving = Serving(connections, cluster)
-    serving.require()
+    state = serving.require()
+    changes.canary(state, args.model, args.version, args.percent)
     if args.percent > 0:
         Repository(connections, cluster).find(Reference(args.model, args.version))
+        # No request is sent to a version before the boards have it.
+        desired = serving.change(lambda state: changes.prepare_canary(state, args.model, args.version))
+        if follow(serving, desired.state, seconds=args.timeout, model=args.model, quiet=True):
+            serving.change(lambda state: changes.canary(state, args.model, args.version, 0))
+            raise HostFailed(
+                f"version {args.version} of {args.model} gets no requests: not every board has it (above)",
+                next_step="mend that, and run the command again",
+            )
     return _change(
         args, serving, lambda state: changes.canary(state, args.model, args.version, args.percent), model=args.model
     )

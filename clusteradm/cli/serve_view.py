@@ -122,7 +122,7 @@ def _show(state: DesiredState, status: ServingStatus, hosts: Sequence[str]) -> N
     models = show.Table("model", "served", "canary", "on")
     for model in state.models:
         there = [host for host in hosts if _has(status.boards.get(host), model.name)]
-        share = f"{model.canary.percent:g} % to version {model.canary.version}" if model.canary else ""
+        share = f"{model.canary.percent:g} % to version {model.canary.version}" if model.canary else "-"
         models.add_row(model.name, _served(model), share, f"{len(there)} of {len(model.hosts or hosts)}")
     if state.models:
         show.stdout.print(models)

@@ -5,6 +5,7 @@ from clusteradm.serving.changes import (
     deploy,
     drain,
     hold_tpus,
+    prepare_canary,
     undeploy,
     undrain,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "hold_tpus",
     "judge",
     "places",
+    "prepare_canary",
     "servers",
     "undeploy",
     "undrain",

@@ -34,8 +34,16 @@ def deploy(state: DesiredState, wanted: Reference, hosts: Sequence[str] | None =
     return _with(state, ServedModel(wanted.name, policy, default, None, where))
 
 
+def prepare_canary(state: DesiredState, name: str, version: int) -> DesiredState:
+    """Have the boards load the version of a canary that gets nothing yet, unless it gets something already."""
+    model = _served(state, name)
+    if model.canary is not None and model.canary.version == version:
+        return state
+    return _with(state, replace(model, canary=Canary(version, 0.0)))
+
+
 def canary(state: DesiredState, name: str, version: int, percent: float) -> DesiredState:
-    """Send `percent` of the requests that name no version to another one; 0 ends that."""
+    """Send `percent` of the requests that name no version to another one, which the boards have; 0 ends that."""
     model = _served(state, name)
     if not 0 <= percent <= 100:
         raise UsageError(f"{percent:g} is no percentage", next_step="0 to 100; 0 ends the canary")

@@ -51,6 +51,8 @@ def _board(desired: DesiredState, host: str, said: BoardSaid | None, model: str 
     state = said.state if said is not None else None
     if said is None or state is None:
         return BoardProgress(host, False, away=True, why=(said.error if said else "") or "it was not asked")
+    if any(board.host == host and not board.tpus for board in desired.boards):
+        return BoardProgress(host, True)  # jobs have all of its TPUs, and it has nothing to load on
     if state.revision < desired.revision:
         return BoardProgress(host, False, why=_on_the_way(state))
     failed = [version for version in state.versions if version.name == model and _has_failed(version)]
@@ -73,8 +75,8 @@ def _serves(state: BoardState, model: str) -> bool:
 
 
 def _is_wanted_at(desired: DesiredState, host: str, model: str | None) -> bool:
-    if any(board.host == host and not board.tpus for board in desired.boards) or host in desired.out_of_service:
-        return False  # no TPU of this host serves
+    if host in desired.out_of_service:
+        return False
     return any(each.name == model and (not each.hosts or host in each.hosts) for each in desired.models)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -115,15 +116,18 @@ def test_a_second_run_changes_nothing_and_only_the_named_ports_are_open(served: 
         owner = cluster.on(node, "sh", "-c", "ps -o user= -p $(systemctl show -P MainPID clusteradm-serve)")
         assert owner.strip() == "cluster"
         listening = {line.split()[3] for line in cluster.on(node, "ss", "-Hltn").splitlines()}
+        listening = {re.sub(r"\[::ffff:([0-9.]+)\]", r"\1", each) for each in listening}
         address = cluster.on(node, "sh", "-c", f"getent ahostsv4 {node} | head -n 1 | cut -d' ' -f1").strip()
         http, grpc = (18000, 18001) if node == "head" else (8000, 8001)
         own = {f"{address}:{port}" for port in (http, grpc, 5555)}
         assert own <= listening
-        balancer = {f"0.0.0.0:{port}" for port in (80, 8000, 8001, 8500, 8501)} | {f"{address}:8404"}
+        balancer = {f"0.0.0.0:{port}" for port in (80, 8000, 8001, 8500, 8501)}
+        balancer |= {f"{address}:{port}" for port in (8002, 8404)}
         serving = {
             each
             for each in listening
-            if each.rpartition(":")[2] in ["80", "8000", "8001", "8500", "8501", "8404", "18000", "18001", "5555"]
+            if each.rpartition(":")[2]
+            in ["80", "8000", "8001", "8002", "8500", "8501", "8404", "18000", "18001", "5555"]
         }
         assert serving == (own | balancer if node == "head" else own)
     wait_until(lambda: set(served.haproxy().values()) == {"UP"}, "all boards are up")
@@ -148,6 +152,14 @@ def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -
         assert status == 200, body
         right += int(np.argmax(json.loads(body)["predictions"][0])) == label
     assert right >= 9
+    # KServe's repository extension, through whichever board: all follow before it answers.
+    status, body = served.curl("/v2/repository/models/digits/unload", "-X", "POST", "-d", "{}")
+    assert status == 200, body
+    assert served.curl("/v2/models/digits")[0] == 404
+    status, body = served.curl("/v2/repository/models/digits/load", "-X", "POST", "-d", "{}")
+    assert status == 200, body
+    assert served.curl("/v2/models/digits/ready")[0] == 200
+    assert served.curl("/v2/repository/models/nothing/load", "-X", "POST", "-d", "{}")[0] == 404
     # No TPU is left for a job, which says who has them; health finds nothing wrong with that.
     images, truth = served.folder / "images", served.folder / "truth.csv"
     data.write_images(data.Digits(digits.images[:5], digits.labels[:5]), images, truth)
@@ -205,7 +217,8 @@ def test_nothing_is_dropped(served: Served) -> None:
     # The same answers from another file.
     model.write_bytes(means() + b"\0" * 16)
     served.deploy(model, "means", "--version", 2)
-    cluster.on("head", "mkdir", "-p", f"{SHARED}/models/means/3")
+    model.write_bytes(means() + b"\0" * 32)
+    served.deploy(model, "means", "--version", 3)
     clients = Clients(served, 60, 40)
     try:
         clients.goes_on(8)
@@ -224,10 +237,21 @@ def test_nothing_is_dropped(served: Served) -> None:
         lab.fault("w3", "wedged")
         clients.goes_on(8)
         lab.restore("w3")
+        wait_until(lambda: set(served.haproxy().values()) == {"UP"}, "the TPU is back")
         clients.event("a version is rolled out, and back")
         cluster.run("serve", "deploy", "means:2")
-        clients.goes_on(4)
+        clients.goes_on(3)
+        clients.event("a version that cannot be loaded")
+        broken = f"{SHARED}/models/means/3/model.tflite"
+        cluster.on("head", "sh", "-c", f"chmod u+w {broken} && echo x >>{broken}")
+        said = cluster.run("serve", "deploy", "means:3", expect=3)[1]
+        assert said.count("means version 3: its files are not as they were deployed") == 4
+        clients.goes_on(3)
         cluster.run("serve", "deploy", "means:1")
+        clients.event("a canary")
+        cluster.run("serve", "canary", "means", "--version", 2, "--percent", 20)
+        clients.goes_on(5)
+        cluster.run("serve", "canary", "means", "--version", 2, "--percent", 0)
         clients.event("a board is drained, and HAProxy is reloaded")
         cluster.run("serve", "drain", "w1")
         wait_until(lambda: served.haproxy()["w1"] in ("NOLB", "DRAIN"), "a drained board leaves rotation")
@@ -247,6 +271,10 @@ def test_nothing_is_dropped(served: Served) -> None:
     assert wrong == [], f"{len(wrong)} of {len(lines)}; events: {clients.events}"
     assert {line["how"] for line in lines} == {"http", "grpc"}
     assert {line["version"] for line in lines} == {"1", "2"}
+    canary = next(at for name, at in clients.events if name == "a canary")
+    drained = next(at for name, at in clients.events if name.startswith("a board is drained"))
+    versions = [line["version"] for line in lines if canary < line["at"] < drained]
+    assert 0 < versions.count("2") < versions.count("1")
     first = clients.events[0][1]
     usual = p99([line for line in lines if line["at"] < first])
     for (name, began), (_, ended) in zip(clients.events, clients.events[1:], strict=False):

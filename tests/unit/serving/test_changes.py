@@ -54,6 +54,15 @@ def test_a_new_version_takes_the_place_of_the_old_one_and_its_canary() -> None:
     assert [model.name for model in changes.undeploy(state, "digits").models] == ["a"]
 
 
+def test_the_boards_have_a_canary_before_it_gets_anything() -> None:
+    state = changes.deploy(EMPTY, Reference("m", 1))
+    prepared = changes.prepare_canary(state, "m", 2)
+    assert prepared.models[0].canary == Canary(2, 0.0)
+    running = changes.canary(prepared, "m", 2, 5.0)
+    assert changes.prepare_canary(running, "m", 2) == running
+    assert changes.prepare_canary(running, "m", 3).models[0].canary == Canary(3, 0.0)
+
+
 def test_a_canary_ends_with_no_percent() -> None:
     state = changes.canary(changes.deploy(EMPTY, Reference("m", 1)), "m", 2, 100.0)
     assert changes.canary(state, "m", 2, 0.0).models[0].canary is None
@@ -110,8 +119,12 @@ def test_how_far_the_boards_are() -> None:
         ("w7", True, False, "it was not asked"),
     ]
     # A board whose TPUs are all jobs' has nothing to serve with; nor one that is out of service.
-    for more in (replace(state, boards=(BoardTpus("w6", ()),)), replace(state, out_of_service=("w6",))):
+    for more in (
+        replace(state, boards=(BoardTpus("w2", ()), BoardTpus("w6", ()))),
+        replace(state, out_of_service=("w6",)),
+    ):
         assert "w6" in judge(more, ServingStatus(boards), ["w6"], "m").followed
+    assert judge(replace(state, boards=(BoardTpus("w2", ()),)), ServingStatus(boards), ["w2"]).followed == ("w2",)
 
 
 THERE = {"w1": {"apex_0": "0002:01:00.0", "apex_1": "0001:01:00.0"}, "w2": {"apex_0": "0001:01:00.0"}, "w3": {}}
