@@ -21,6 +21,7 @@ COMMANDS = {
     "model": ("model", "convert and inspect model files, list the models on the cluster"),
     "infer": ("infer", "run a model over many inputs, on every healthy TPU"),
     "job": ("job", "list, show, cancel and remove inference jobs"),
+    "serve": ("serve", "serve models over HTTP and gRPC: one endpoint for all TPUs"),
     "exec": ("exec", "run a shell command on hosts, all at once"),
     "ssh": ("ssh", "log in to a host by ssh, as the inventory says"),
     "discover": ("discover", "find boards on the network"),
@@ -50,6 +51,7 @@ examples:
   clusteradm health                   what is wrong, why, and what to do
   clusteradm deploy-model digits_edgetpu.tflite --name digits
   clusteradm infer --model digits images/ --output results.jsonl
+  clusteradm serve up                 an endpoint for models, on every board
   clusteradm help health              options and examples of a command
 
 exit status:
