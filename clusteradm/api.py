@@ -203,8 +203,8 @@ class Cluster:
         before any connection is made; hosts that do not see the model are in the result, not raised.
         """
         from clusteradm.fleet.deployment import deploy
-        from clusteradm.models import prepare
         from clusteradm.models.source import Source
+        from clusteradm.models.upload import prepare
 
         source = Source.parse(os.fspath(model), sha256)
         name = source.name(name)
@@ -226,7 +226,7 @@ class Cluster:
 
     def models(self) -> ModelList:
         """Every version of every model on the cluster, as `clusteradm model list`."""
-        from clusteradm.models import Repository
+        from clusteradm.models.repository import Repository
 
         return Repository(self._connections, self.inventory).list()
 
@@ -235,7 +235,8 @@ class Cluster:
 
         `name`: NAME, NAME:VERSION or NAME@LABEL.
         """
-        from clusteradm.models import Reference, Repository
+        from clusteradm.models.reference import Reference
+        from clusteradm.models.repository import Repository
         from clusteradm.node.spec.wire.repository import ListedVersion
 
         wanted = Reference.parse(name).at(version)

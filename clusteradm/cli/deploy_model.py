@@ -17,9 +17,11 @@ from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable, UsageError
 from clusteradm.fleet.deployment import Deployment, deploy
-from clusteradm.models import Stored, Upload, advice, prepare
+from clusteradm.models import advice
 from clusteradm.models.reference import check_version
+from clusteradm.models.repository import Stored
 from clusteradm.models.source import Source
+from clusteradm.models.upload import Upload, prepare
 from clusteradm.node.spec.wire.versions import MOST_VERSION
 
 EXAMPLES = """\

@@ -22,8 +22,7 @@ from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
-from clusteradm.models import Reference
-from clusteradm.models.reference import check_version
+from clusteradm.models.reference import Reference, check_version
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW, Feed

@@ -19,7 +19,9 @@ from clusteradm.cli import (
 )
 from clusteradm.cli.parser import Parser
 from clusteradm.inventory import Cluster
-from clusteradm.models import Reference, Repository, advice, copies
+from clusteradm.models import advice, copies
+from clusteradm.models.reference import Reference
+from clusteradm.models.repository import Repository
 from clusteradm.models.versions import uses_text
 from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.repository import ListedVersion, ModelFound, ModelList

@@ -9,9 +9,10 @@ from clusteradm.cli.parser import Commands, Parser, checked
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
-from clusteradm.models import Reference, Repository, copies
+from clusteradm.models import copies
 from clusteradm.models.manifest import check_name
-from clusteradm.models.reference import check_label, check_version
+from clusteradm.models.reference import Reference, check_label, check_version
+from clusteradm.models.repository import Repository
 from clusteradm.models.versions import Moved, Versions
 from clusteradm.node.spec.wire.repository import ListedVersion
 from clusteradm.node.spec.wire.versions import STABLE

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clusteradm.cli import context, show
+from clusteradm.cli.job_view import transfer
 from clusteradm.cli.parser import Commands
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host
@@ -84,7 +85,8 @@ def _run(args: argparse.Namespace) -> int:
 def _measure(connections: Connections, cluster: Cluster, host: Host) -> Callable[[Sequence[bytes]], Sequence[float]]:
     def measured(parts: Sequence[bytes]) -> Sequence[float]:
         show.message(f"measuring {len(parts)} parts on {host.name}, {sum(map(len, parts)):,} bytes ...")
-        return times.on_host(connections, cluster, host, parts, lambda sent, total: None)
+        with transfer("sending the parts") as progress:
+            return times.on_host(connections, cluster, host, parts, progress)
 
     return measured
 

@@ -10,8 +10,9 @@ from clusteradm.cli.parser import Commands
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable
 from clusteradm.inventory import Cluster
-from clusteradm.models import Reference, copies
+from clusteradm.models import copies
 from clusteradm.models.copies import Spread
+from clusteradm.models.reference import Reference
 from clusteradm.models.verification import Damage, Verification, verify
 from clusteradm.node.spec.wire.repository import UNREADABLE
 from clusteradm.transport import Connections

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from clusteradm.errors import UsageError
 from clusteradm.jobs import slots
 from clusteradm.jobs.slots import Slots
-from clusteradm.models import Reference, Repository, Stored, advice
+from clusteradm.models import advice
+from clusteradm.models.reference import Reference
+from clusteradm.models.repository import Repository, Stored
 from clusteradm.node.spec import reading
 from clusteradm.node.spec.wire.job import ModelFile
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, MODEL, RAW, Feed, Manifest

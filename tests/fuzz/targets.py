@@ -16,8 +16,9 @@ from clusteradm.health import saved
 from clusteradm.jobs import truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
-from clusteradm.models import Reference, compiler_log, labels
+from clusteradm.models import compiler_log, labels
 from clusteradm.models.inspection.report import report
+from clusteradm.models.reference import Reference
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor

@@ -16,7 +16,8 @@ import pytest
 from clusteradm.cli.main import main
 from clusteradm.errors import HostUnreachable
 from clusteradm.lab.digits import __file__ as digits_file
-from clusteradm.node import session
+from clusteradm.node import account, session
+from clusteradm.node.account import AccountError
 from clusteradm.node.blobs import path_of
 from clusteradm.node.models import uses
 from clusteradm.node.models.loading import Trial
@@ -29,12 +30,22 @@ from .conftest import INVENTORY, Run, document
 MODEL = Path(digits_file).with_name("digits.tflite")
 
 
+def in_this_process(user: str, work: Callable[[], Any], seconds: float | None = None) -> Any:
+    """As as_user(), of the same errors. A fork of a process that runs tests takes longer than what is done here."""
+    try:
+        return json.loads(json.dumps(work()))
+    except Exception as error:
+        raise AccountError(account._text(error)) from None
+
+
 @pytest.fixture(autouse=True)
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the models on a head whose state and share are below tmp_path."""
     monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
     monkeypatch.setattr("clusteradm.node.models.loading.trial", lambda *args: Trial(True))
     monkeypatch.setattr("clusteradm.node.job.starter.running", lambda jobs: set())
+    for module in ("repository", "copies"):
+        monkeypatch.setattr(f"clusteradm.node.models.{module}.as_user", in_this_process)
     folder = tmp_path / "shared" / "models"
     folder.mkdir(parents=True)
     return folder
