@@ -11,9 +11,11 @@ PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" 
 # Unit tests side by side: two a core, as many of them wait.
 WORKERS := $(shell expr 2 '*' $$(nproc))
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
-# promtool, which tests the alerting rules, and the shells whose completion is tested.
+# promtool, which tests the alerting rules, the shells whose completion is tested, and the checker of Debian packages.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
-TEST_DEBS := chromium prometheus zsh fish
+TEST_DEBS := chromium prometheus zsh fish lintian
+# The Python of the release that `make deb` is for.
+DEB_PYTHON ?= 3.11
 
 define install_debs
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
@@ -25,7 +27,7 @@ define install_debs
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit fuzz docs docs-tables docs-site man bench down clean
+.PHONY: help install demo test lint unit fuzz docs docs-tables docs-site man deb bench down clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +73,9 @@ docs-tables: $(VENV)/.tested ## write only the tables, from what the program its
 
 man: $(VENV)/.installed ## write the manual pages in build/man, from the command line's own parsers
 	$(BIN)/python docs/man.py build/man
+
+deb: $(VENV)/.installed ## build a Debian package in build/deb, for the Python of Debian 12 (DEB_PYTHON=3.13: of Debian 13)
+	$(BIN)/python packaging/deb.py build/deb --python $(DEB_PYTHON)
 
 docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
