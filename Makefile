@@ -13,9 +13,12 @@ WORKERS := $(shell expr 2 '*' $$(nproc))
 # The model of benchmarks/infer.py: a .tflite that takes 224x224 pixels, as MobileNet v2 does.
 BENCH_MODEL ?= $(CLUSTERADM_TEST_DATA)/tf2_mobilenet_v2_1.0_224_ptq.tflite
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
-# promtool, which tests the alerting rules, the shells whose completion is tested, and HAProxy, before boards of a test.
+# promtool, which tests the alerting rules, the shells whose completion is tested, the checker of Debian packages, and
+# HAProxy, before boards of a test.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
-TEST_DEBS := chromium haproxy prometheus zsh fish
+TEST_DEBS := chromium haproxy lintian prometheus zsh fish
+# The Python of the release that `make deb` is for.
+DEB_PYTHON ?= 3.11
 
 define install_debs
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
@@ -27,7 +30,7 @@ define install_debs
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint unit fuzz docs docs-tables docs-site man bench down clean
+.PHONY: help install demo test lint unit fuzz docs docs-tables docs-site man deb bench down clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +76,9 @@ docs-tables: $(VENV)/.tested ## write only the tables, from what the program its
 
 man: $(VENV)/.installed ## write the manual pages in build/man, from the command line's own parsers
 	$(BIN)/python docs/man.py build/man
+
+deb: $(VENV)/.installed ## build a Debian package in build/deb, for the Python of Debian 12 (DEB_PYTHON=3.13: of Debian 13)
+	$(BIN)/python packaging/deb.py build/deb --python $(DEB_PYTHON)
 
 docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

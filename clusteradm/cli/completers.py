@@ -192,7 +192,7 @@ def _ask(cluster: Cluster, options: argparse.Namespace) -> dict[str, list[str]]:
     """Names and ids have the form that node/spec/wire demands, in which nothing means anything to a shell."""
     # Slow to import, and of use to few completions.
     from clusteradm.jobs import Jobs
-    from clusteradm.models import Repository
+    from clusteradm.models.repository import Repository
 
     models: set[str] = set()
     with context.connect(options, cluster) as connections:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from clusteradm.cli import next_step, show
 from clusteradm.inventory import Host
 from clusteradm.transport import Outcome
+
+
+@contextmanager
+def keeping(where: str) -> Iterator[None]:
+    """On Ctrl-C, say that nothing is lost of what has come. `where`: it is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        show.message(f"what has come is kept {where}; the same command goes on where this one ended")
+        raise
 
 
 def table(hosts: Sequence[Host], counts: Mapping[str, tuple[int, int]]) -> None:

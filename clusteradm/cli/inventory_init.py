@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import itertools
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +105,22 @@ def _discover(args: argparse.Namespace) -> None:
     chosen = [board for board in chosen if board.address != named]
     if not chosen:
         raise UsageError("no board was found", next_step="scan a range: --discover --scan 192.168.1.0/24, or name them")
-    names = [board.name for board in chosen]
-    # A name that two have, and a range's brackets, are no names.
-    words = [
-        f"{board.name}={board.address}" if board.name and names.count(board.name) == 1 else board.address
-        for board in chosen
-    ]
+    words = [f"{name}={board.address}" for name, board in zip(_names(args, chosen), chosen, strict=True)]
     args.head = args.head or words.pop(0)
     args.compute = words
+
+
+def _names(args: argparse.Namespace, boards: Sequence[discovery.Board]) -> Iterator[str]:
+    """A name for each: what it announces, if no other has it and no group; else the next free one of its kind."""
+    announced = [board.name for board in boards]
+    taken = {*_GROUPS, *announced, args.head.rpartition("=")[0] if args.head else ""}
+    prefix = KINDS[args.kind].prefix
+    free = (name for number in itertools.count() if (name := f"{prefix}-{number}") not in taken)
+    for name in announced:
+        yield name if name and announced.count(name) == 1 and name not in _GROUPS else next(free)
+
+
+_GROUPS = ("all", "ungrouped", "head", "compute", "localhost")
 
 
 def _key() -> str:

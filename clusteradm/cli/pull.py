@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """Copy; the exit status."""
     cluster = context.open_cluster(args)
     hosts = context.select(args, cluster)
-    with context.connect(args, cluster) as connections, transfer("fetching") as progress:
+    kept = copy_view.keeping("here")
+    with kept, context.connect(args, cluster) as connections, transfer("fetching") as progress:
         outcome = pull.pull(
             connections,
             hosts,

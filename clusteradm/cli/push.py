@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         show.message(f"left out: {text}")
     cluster = context.open_cluster(args)
     hosts = context.select(args, cluster)
-    with context.connect(args, cluster) as connections, transfer("sending") as progress:
+    kept = copy_view.keeping("on the hosts for a week")
+    with kept, context.connect(args, cluster) as connections, transfer("sending") as progress:
         outcome = push.push(connections, hosts, load, sudo=args.sudo, progress=progress)
     if args.json:
         found = {

@@ -72,17 +72,26 @@ def _roll(
     waits: power.Waits,
     busy: Callable[[], Mapping[str, Sequence[str]]],
 ) -> int:
-    turns = power.in_turns(connections, hosts, args.rolling, waits, busy, getpass.getuser(), power_view.say)
+    turns = power.Turns()
+    try:
+        power.in_turns(connections, hosts, args.rolling, waits, busy, getpass.getuser(), power_view.say, turns)
+    except KeyboardInterrupt:
+        _show_rest(args, turns)
+        raise
     for error in turns.errors.values():
         show.message(f"error: {next_step.complete(str(error), args)}")
+    _show_rest(args, turns)
+    if args.json:
+        errors = {name: str(error) for name, error in turns.errors.items()}
+        found = {"rebooted": turns.done, "failed": errors, "drained": turns.drained, "not_begun": turns.left}
+        show.json_document("reboot", found)
+    return max((error.exit_code for error in turns.errors.values()), default=0)
+
+
+def _show_rest(args: argparse.Namespace, turns: power.Turns) -> None:
+    """Say what is left to do."""
     if turns.drained:
         undrain = next_step.command(f"undrain {' '.join(turns.drained)}", args)
         show.message(f"left out of service: {', '.join(turns.drained)}; when all is well: {undrain}")
     if turns.left:
         show.message(f"not begun: {', '.join(turns.left)}")
-    if args.json:
-        errors = {name: str(error) for name, error in turns.errors.items()}
-        show.json_document(
-            "reboot", {"rebooted": turns.done, "failed": errors, "drained": turns.drained, "not_begun": turns.left}
-        )
-    return max((error.exit_code for error in turns.errors.values()), default=0)

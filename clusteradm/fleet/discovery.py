@@ -98,6 +98,11 @@ def discover(
     if cluster is not None:
         keys = KnownHosts(known_hosts or cluster.known_hosts)
         boards = [_compared(board, cluster, keys) for board in boards]
+    # A proxy or a switch may take every connection; where nobody announces anything, that is no machine.
+    silent = [board for board in boards if board.how == (SCANNED,) and not board.key and not board.host]
+    if silent:
+        progress(f"{len(silent)} addresses take a connection, but do not speak SSH: left out")
+        boards = [board for board in boards if board not in silent]
     return sorted((_odd(board, boards) for board in boards), key=lambda board: ipaddress.IPv4Address(board.address))
 
 

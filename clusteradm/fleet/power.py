@@ -80,21 +80,29 @@ def at_once(connections: Connections, hosts: Sequence[Host], action: str, waits:
 
 
 def in_turns(
-    connections: Connections, hosts: Sequence[Host], number: int, waits: Waits, busy: Busy, by: str, say: Say
-) -> Turns:
+    connections: Connections,
+    hosts: Sequence[Host],
+    number: int,
+    waits: Waits,
+    busy: Busy,
+    by: str,
+    say: Say,
+    turns: Turns,
+) -> None:
     """Reboot `number` hosts at a time. Each is drained, waited for until no job is on it, rebooted, and returned to
     service when it is as healthy as before. After a host that is not, no other is begun, and it stays drained.
 
-    `busy` asks the head for the running jobs; `by`: who drains.
+    `busy` asks the head for the running jobs; `by`: who drains; `turns`: what comes of it, also where Ctrl-C ends it.
     """
     ordered = head_last(hosts)
     connections.open([connections.cluster.head, *ordered])
-    turns = Turns()
     asked = threading.Lock()
+    turns.left = [host.name for host in ordered]
     while ordered and not turns.errors:
         # The head by itself: the others' drains are kept there.
         count = next((index for index, host in enumerate(ordered) if host.is_head), len(ordered)) or 1
         some, ordered = ordered[: min(number, count)], ordered[min(number, count) :]
+        turns.left = [host.name for host in ordered]
         outcome = fan_out(
             some,
             lambda host: _Turn(connections, host, waits, by, say, asked, turns.drained).run(busy),
@@ -102,8 +110,6 @@ def in_turns(
         )
         turns.done += [host.name for host in some if host.name in outcome.ok]
         turns.errors.update(outcome.failed)
-    turns.left = [host.name for host in ordered]
-    return turns
 
 
 @dataclass

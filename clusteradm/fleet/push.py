@@ -104,6 +104,14 @@ def push(
                 if not sent.anew():
                     raise
                 node = connections.reconnect(host, RECONNECT)
+            except HostFailed as error:
+                if "arrived damaged" not in error.what:
+                    raise
+                raise HostFailed(
+                    "a file came with other content than it had at the beginning; it was not kept",
+                    where=host.name,
+                    next_step="run it again when nobody writes the files",
+                ) from None
         raise HostFailed(f"it does not keep the files, which were sent {MOST_SENT} times", where=host.name)
 
     return connections.each(chosen, one)

@@ -80,7 +80,7 @@ def _find(wanted: Tuple[str, ...]) -> Dict[str, Any]:
     left_out: List[str] = []
     os.chdir(os.environ["HOME"])
     for pattern in wanted:
-        pattern = pattern[2:] if pattern.startswith("~/") else pattern
+        pattern = os.path.expanduser(pattern) if pattern == "~" or pattern.startswith("~/") else pattern
         there = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
         if not there:
             left_out.append("%s: no such file" % pattern)

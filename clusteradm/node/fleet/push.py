@@ -43,7 +43,8 @@ def _lacking(wanted: Iterable[str]) -> Tuple[str, ...]:
 
 
 def _at_home(path: str) -> str:
-    return os.path.join(os.environ["HOME"], path[2:] if path.startswith("~/") else path)
+    """As a shell would have it, which does not see what is quoted: "~/data"; and as scp, below the home."""
+    return os.path.expanduser(path) if path == "~" or path.startswith("~/") else os.path.join(os.environ["HOME"], path)
 
 
 def _plan(request: PushFiles) -> List[Dict[str, Any]]:

@@ -92,6 +92,19 @@ def test_in_turns(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]
     assert "--hand-on is for --rolling" in capsys.readouterr().err
 
 
+def test_ctrl_c_says_what_is_left(
+    hosts: FakeHosts, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*about: Any) -> None:
+        about[-1].drained, about[-1].left = ["w1"], ["w2", "head"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(power, "in_turns", interrupted)
+    assert main(["reboot", "--rolling", "1"]) == 130
+    err = capsys.readouterr().err
+    assert "left out of service: w1; when all is well: clusteradm undrain w1" in err and "not begun: w2, head" in err
+
+
 def test_locate(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     hosts["w1"].answer("locate", {}, {"by": "led", "device": "ACT\x1b", "leds": ["ACT"]})
     assert main(["locate", "w1", "--seconds", "5000"]) == 0

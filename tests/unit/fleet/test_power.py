@@ -73,7 +73,9 @@ class Fleet:
 
     def turns(self, number: int = 1, names: str = "all", waits: Waits = Waits(5.0, 5.0, 5.0)) -> power.Turns:  # noqa: B008
         hosts = self.cluster.select(names)
-        return power.in_turns(self.connections, hosts, number, waits, self.busy, "ann", lambda *text: None)
+        turns = power.Turns()
+        power.in_turns(self.connections, hosts, number, waits, self.busy, "ann", lambda *text: None, turns)
+        return turns
 
 
 @pytest.fixture

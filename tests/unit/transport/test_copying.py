@@ -14,7 +14,7 @@ import pytest
 
 from clusteradm.cli import main
 from clusteradm.errors import HostFailed, HostUnreachable
-from clusteradm.fleet import pull
+from clusteradm.fleet import pull, push
 from clusteradm.inventory import Cluster, Host
 from clusteradm.testing import FakeConnections, FakeHosts
 
@@ -96,6 +96,35 @@ def test_where_a_single_file_goes(run: Run, tmp_path: Path, monkeypatch: pytest.
     os.mkfifo(tmp_path / "pipe")
     status, _, err = run("push", "--limit", "b0", tmp_path / "a", tmp_path / "pipe")
     assert status == 3 and "pipe is no regular file" in err
+
+
+def test_an_empty_file_and_one_that_changes_meanwhile(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").touch()
+    assert run("push", "--limit", "b0", tmp_path / "empty", tmp_path / "copy")[0] == 0
+    assert (tmp_path / "copy").read_bytes() == b""
+    (tmp_path / "log").write_text("new")
+    monkeypatch.setattr(push, "_sum", lambda path: hashlib.sha256(b"old").hexdigest())
+    status, _, err = run("push", "--limit", "b0", tmp_path / "log", tmp_path / "copy")
+    assert status == 3 and "b0: a file came with other content" in err and "run it again" in err
+
+
+def test_an_upload_goes_on_after_a_lost_connection(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    what = push.load([tmp_path / "a"], "b")
+    (sha256,) = what.bodies
+    hosts = FakeHosts()
+    host = Host("b0", ("head",), {"ansible_user": "ann"}, {})
+    cluster = Cluster(tmp_path / "i.yml", {}, {"b0": host})
+    for answer in ({"lacking": [sha256]}, HostUnreachable("cut"), {"changed": ["/home/ann/b"]}):
+        hosts["b0"].answer("push-files", answer)
+    with FakeConnections(hosts, cluster, tmp_path / "k") as connections:
+        assert push.push(connections, [host], what).ok["b0"].changed == ("/home/ann/b",)
+        assert hosts["b0"].blobs == {sha256: b"a"} and hosts["b0"].requests[0].fields["user"] == "ann"
+        hosts["b0"].answer("push-files", {"lacking": ["f" * 64]})
+        failed = push.push(connections, [host], what, sudo=True).failed["b0"]
+    assert "files that nobody sends" in str(failed) and hosts["b0"].requests[-1].fields["user"] == "root"
 
 
 def test_pull_to_a_folder_for_each_host(run: Run, source: Path, tmp_path: Path) -> None:
