@@ -145,7 +145,8 @@ class Regain:
         if status is not None or now > loss.end:
             loss.stop()
             loss.well = status == 0
-            loss.due = now + AGAIN_SECONDS
+            # One that did not end may hang in the kernel there: no other is to join it soon.
+            loss.due = now + (AGAIN_SECONDS if status is not None else MOST_SECONDS)
         return loss.well
 
     def _begin_look(self, one: Place) -> "subprocess.Popen[bytes]":

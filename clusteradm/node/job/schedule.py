@@ -131,7 +131,7 @@ class Schedule:
         had += [index for chunk in passed for index in reversed(chunk.inputs)]
         spent: List[int] = []
         again: List[int] = []
-        for index in had:
+        for index in dict.fromkeys(had):
             if index not in self._missing:
                 continue
             if index in suspects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -98,6 +99,16 @@ def test_a_tpu_that_failed_by_itself_is_left_out_until_the_model_runs_on_it(job:
     assert job.passes(6) == f"w1 {B}"
     assert job.regain.ill() == {}
     assert job.regain.usable(SPEC.slots) == list(SPEC.slots)
+
+
+def test_a_look_that_hangs_is_ended_and_no_other_follows_it_soon(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Looks, "poll", lambda self: None)
+    monkeypatch.setattr(Looks, "wait", lambda self: None, raising=False)
+    ended: list[int] = []
+    monkeypatch.setattr(regain.os, "killpg", lambda pid, number: ended.append(number))
+    job.lose(2, "tpu")
+    job.passes(300)
+    assert (len(job.looks), ended) == (1, [signal.SIGKILL])
 
 
 def test_where_every_tpu_has_failed_all_are_tried_again(job: Job) -> None:
