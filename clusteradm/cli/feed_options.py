@@ -9,6 +9,7 @@ from clusteradm.models import advice
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, FITS, RAW, SEGMENTATION, TASKS
 
 _CHANNELS = (1, 3, 4)
+_MOST_RATE = 1 << 31
 _VERBS = {
     "classify": CLASSIFIER,
     "detect": DETECTOR,
@@ -35,6 +36,13 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
         choices=FITS,
         help="how a picture gets the size of the input: stretched (default), with black right of it or below, or in "
         "the middle of grey (default of YOLO)",
+    )
+
+
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """Add --sample-rate."""
+    parser.add_argument(
+        "--sample-rate", type=_rate, metavar="HZ", help="samples a second of the sound that the model takes (16000)"
     )
 
 
@@ -66,6 +74,12 @@ def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ..
 def _task(text: str) -> str:
     """The task; its verb is taken as well."""
     return _VERBS.get(text, text)
+
+
+def _rate(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) < _MOST_RATE:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples a second: 16000")
 
 
 def _number(text: str) -> float:

@@ -73,6 +73,7 @@ _OF_A_NEW_JOB = (
     "std",
     "layout",
     "fit",
+    "sample_rate",
     "threshold",
     "limit",
     "detach",
@@ -96,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     feed_options.add_task(parser, raw=True)
     feed_options.add_arguments(parser)
     feed_options.add_fit(parser)
+    feed_options.add_rate(parser)
     feed_options.add_threshold(parser)
     infer_output.add_arguments(parser)
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
@@ -177,7 +179,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
     if args.attach:
         given = [
-            f"--{name}" for name in _OF_A_NEW_JOB if not (getattr(args, name) is None or getattr(args, name) is False)
+            f"--{name.replace('_', '-')}"
+            for name in _OF_A_NEW_JOB
+            if not (getattr(args, name) is None or getattr(args, name) is False)
         ]
         if args.inputs or given:
             raise UsageError(
@@ -215,7 +219,8 @@ def _submit(
 ) -> str:
     """Start the job; its id."""
     mean, std, layout = feed_options.values(args)
-    feed = Feed(mean, std, layout, "user", fit=args.fit) if std or layout or args.fit else None
+    given = std or layout or args.fit or args.sample_rate
+    feed = Feed(mean, std, layout, "user", fit=args.fit, rate=args.sample_rate) if given else None
     plan = Plan.make(
         connections,
         args.model,

@@ -57,7 +57,9 @@ class Plan:
         form = advice.form(manifest.inputs[0], manifest.feed)
         if feed is not None:
             form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed))
-            advice.check_feed(form)
+            advice.check_rate(form)
+            if feed.std or feed.layout or feed.fit:
+                advice.check_feed(form)
         if threshold is None:
             threshold = manifest.threshold
         kind, notes = _task(manifest, form.feed, task, top)

@@ -72,7 +72,12 @@ def check(model: Model, where: str) -> None:
 
 
 def feed(
-    model: Model, mean: tuple[float, ...], std: tuple[float, ...], layout: str | None, fit: str | None = None
+    model: Model,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    layout: str | None,
+    fit: str | None = None,
+    rate: int | None = None,
 ) -> Feed | None:
     """How the model's pictures are fed: by what the user says, else by its metadata; None where neither says anything.
 
@@ -84,18 +89,19 @@ def feed(
     said = bool(std or layout or fit)
     pictures = None if about is None or about.content is None or said else about.content != OTHER
     if std:
-        found = Feed(mean, std, layout, "user", pictures, fit)
+        found = Feed(mean, std, layout, "user", pictures, fit, rate)
     elif about is not None and about.std and max(len(about.mean), len(about.std)) <= max(feeding.CHANNELS):
-        found = Feed(about.mean, about.std, layout, METADATA, pictures, fit)
+        found = Feed(about.mean, about.std, layout, METADATA, pictures, fit, rate)
     else:
-        found = Feed((), (), layout, "", pictures, fit)
+        found = Feed((), (), layout, "", pictures, fit, rate)
+    check_rate(form(model.inputs[0], found))
     if said:
         check_feed(form(model.inputs[0], found))
     elif found.std and found.pictures is not False:
         try:
             feeding.rule(form(model.inputs[0], found))
         except feeding.NoRule:  # metadata that does not fit the input
-            found = Feed((), (), None, "", pictures)
+            found = Feed((), (), None, "", pictures, rate=rate)
     return found if found != Feed() else None
 
 
@@ -113,7 +119,16 @@ def overridden(deployed: Feed | None, feed: Feed) -> Feed:
     """How pictures are fed to a job that was given `feed`: the rest as the model was deployed."""
     before = deployed or Feed()
     normal = feed if feed.std else before
-    return Feed(normal.mean, normal.std, feed.layout or before.layout, normal.source, fit=feed.fit or before.fit)
+    layout, fit, rate = feed.layout or before.layout, feed.fit or before.fit, feed.rate or before.rate
+    pictures = before.pictures if feed == Feed(source=feed.source, rate=feed.rate) else None
+    return Feed(normal.mean, normal.std, layout, normal.source, pictures, fit, rate)
+
+
+def check_rate(input_form: InputForm) -> None:
+    """Raise UsageError where the user says of what sound is, and the input takes none."""
+    if input_form.feed is not None and input_form.feed.rate is not None and not feeding.window(input_form):
+        shape = "x".join(map(str, input_form.shape))
+        raise UsageError(f"--sample-rate: the model takes {input_form.dtype} {shape}, no samples of sound")
 
 
 def check_feed(input_form: InputForm) -> None:

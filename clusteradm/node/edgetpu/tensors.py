@@ -51,13 +51,15 @@ class Preprocessor:
     def feed(self, data: bytes, form: Any) -> Fed:
         """The input as the model takes it.
 
-        `form` is None for a picture, [dtype, shape] for an array. Raises BadInput, and with the text of a form
-        {"error": text}.
+        `form` is None for a picture, [dtype, shape] for an array, [SOUND, channels] for samples of 16 bits. Raises
+        BadInput, and with the text of a form {"error": text}.
         """
         if form is None:
             return self._shown(data)
         if isinstance(form, dict):
             raise BadInput(str(form.get("error"))[:_MOST_REASON])
+        if form[0] == feeding.SOUND:
+            return self._heard(data, form[1])
         try:
             values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
         except (ValueError, TypeError) as error:
@@ -78,6 +80,15 @@ class Preprocessor:
         if layout == feeding.NCHW:
             pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         return Fed(self._pixels(pixels.reshape(self.shape)), 0.0, size)
+
+    def _heard(self, data: bytes, channels: int) -> Fed:
+        """The tensor of samples of 16 bits: the mean of the channels, from -1 to 1, silence behind the last."""
+        mono = np.frombuffer(data, "<i2").reshape(-1, channels).mean(1)
+        samples = np.zeros(int(np.prod(self.shape)))
+        samples[: len(mono)] = mono
+        if self.dtype == np.int16 and not self.scale:
+            return Fed(np.round(samples).astype(np.int16).reshape(self.shape))
+        return Fed(*self._real((samples / 32768).reshape(self.shape)))
 
     def _pixels(self, values: Any) -> Any:
         """Pixels, in the model's shape, as its numbers."""

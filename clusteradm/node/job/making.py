@@ -80,7 +80,7 @@ def add_paths(request: AddPaths) -> InputsAdded:
     def work() -> Dict[str, Any]:
         count = size = 0
         with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
-            for name, path, why in pack.find(paths, request.suffixes):
+            for name, path, why, member in pack.find(paths, request.suffixes):
                 added = 0
                 if why is None:
                     try:
@@ -88,7 +88,7 @@ def add_paths(request: AddPaths) -> InputsAdded:
                             added = pack.append(os.path.join(job.share, job_names.PACK), file)
                     except pack.NoInput as error:
                         why = str(error)
-                pieces.write(files.line({"name": name, "size": added}))
+                pieces.write(files.line({"name": name, "size": added, "member": member}))
                 if why is not None:
                     pieces.write(files.line({"failed": name, "why": why}))
                 count, size = count + 1, size + added
@@ -139,7 +139,7 @@ def _entries(pieces: str) -> Tuple[List[pack.Entry], Dict[str, str]]:
         if "failed" in line:
             failed[line["failed"]] = line["why"]
         else:
-            entries.append(pack.Entry(line["name"], at, line["size"]))
+            entries.append(pack.Entry(line["name"], at, line["size"], None, line.get("member")))
             at += line["size"]
     return entries, failed
 

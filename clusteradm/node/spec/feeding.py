@@ -13,6 +13,12 @@ from clusteradm.node.spec.wire.manifest import METADATA, Feed
 
 NHWC, NCHW = "nhwc", "nchw"
 
+# The form of an input that is samples of 16 bits, with the number of its channels.
+SOUND = "sound"
+# Samples a second, where nothing says more: what models of speech and of sounds take.
+SAMPLE_RATE = 16000
+_LEAST_WINDOW = 128  # samples: of 8 ms
+
 # Channels of a picture, and what they are.
 CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
@@ -144,6 +150,19 @@ def takes_pixels(form: InputForm) -> bool:
     except NoRule:
         return False
     return len(form.shape) == 4 or bool(feed.std) or feed.pictures is True
+
+
+def window(form: InputForm) -> int:
+    """Samples of sound that the input takes at once: it is one row of numbers, and no whole ones but 16-bit samples.
+
+    0 where it takes none.
+    """
+    longest = max(form.shape, default=0)
+    size = 1
+    for number in form.shape:
+        size *= number
+    takes = form.dtype in FLOATS or form.dtype == "int16" or (form.dtype in INTEGERS and bool(form.scale))
+    return longest if takes and size == longest >= _LEAST_WINDOW else 0
 
 
 def bounds(form: InputForm) -> Optional[Tuple[float, float]]:
