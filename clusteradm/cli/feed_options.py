@@ -6,7 +6,7 @@ import argparse
 import math
 
 from clusteradm.models import advice
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, FITS, RAW, SEGMENTATION, TASKS
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, FITS, POSE, RAW, SEGMENTATION, TASKS
 
 _CHANNELS = (1, 3, 4)
 _MOST_RATE = 1 << 31
@@ -48,15 +48,12 @@ def add_rate(parser: argparse.ArgumentParser) -> None:
 
 def add_task(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
     """Add --task. `raw`: whether it may be no task at all."""
-    words = (*TASKS, *((RAW,) if raw else ()))
-    parser.add_argument(
-        "--task",
-        type=_task,
-        choices=words,
-        metavar="TASK",
-        help=f"what it is made for: {', '.join(words)} (default: "
-        + ("as it was deployed)" if raw else "what it seems)"),
+    about = (
+        f"what its outputs are read for: {', '.join((*_VERBS, POSE, RAW))} (default: as it was deployed)"
+        if raw
+        else f"what it is made for: {', '.join(TASKS)} (default: what it seems)"
     )
+    parser.add_argument("--task", type=_task, choices=(*TASKS, *((RAW,) if raw else ())), metavar="TASK", help=about)
 
 
 def add_threshold(parser: argparse.ArgumentParser) -> None:
