@@ -10,6 +10,8 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 PYTEST := $(SUDO) env CLUSTERADM_TEST_DATA="$(CLUSTERADM_TEST_DATA)" CI="$(CI)" $(BIN)/python -m pytest
 # Unit tests side by side: two a core, as many of them wait.
 WORKERS := $(shell expr 2 '*' $$(nproc))
+# The model of benchmarks/infer.py: a .tflite that takes 224x224 pixels, as MobileNet v2 does.
+BENCH_MODEL ?= $(CLUSTERADM_TEST_DATA)/tf2_mobilenet_v2_1.0_224_ptq.tflite
 # What this needs of the machine, and what `make test` needs besides: a browser that looks at the page of `health --html`,
 # and promtool, which tests the alerting rules.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
@@ -72,9 +74,11 @@ docs-tables: $(VENV)/.tested ## write only the tables, from what the program its
 docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra and plain ssh, on virtual boards (half an hour)
+bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra, plain ssh, and infer beside joblib, Ray and others (half an hour)
 	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json
 	$(SUDO) $(BIN)/python benchmarks/health.py --json benchmarks/results/health.json
+	@if [ -f "$(BENCH_MODEL)" ]; then $(VENV)-peers/bin/python benchmarks/infer.py --model "$(BENCH_MODEL)" --json benchmarks/results/infer.json; \
+	else echo "benchmarks/infer.py is left out: BENCH_MODEL=FILE names no model"; fi
 	$(BIN)/python docs/generate.py
 
 $(VENV)-peers/.installed: benchmarks/requirements.txt

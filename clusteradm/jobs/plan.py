@@ -49,11 +49,13 @@ class Plan:
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
         cluster = connections.cluster
-        stored, manifest = Repository(connections, cluster).find(Reference.parse(model).at(version))
-        _check_model(stored, manifest, cpu=cpu)
         chosen = {host.name for host in cluster.select(limit)} if limit else set(cluster.hosts)
         # In the order of the workers, which has the head first, as mpirun's hostfile does.
         hosts = [host for host in cluster.workers if host.name in chosen]
+        # They are asked for their slots next: their connections are made while the head looks the model up.
+        connections.begin(hosts)
+        stored, manifest = Repository(connections, cluster).find(Reference.parse(model).at(version))
+        _check_model(stored, manifest, cpu=cpu)
         form = advice.form(manifest.inputs[0], manifest.feed)
         if feed is not None:
             form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed))

@@ -70,6 +70,8 @@ class Connections:
         self._connections: dict[str, AnyConnection] = {}
         self._nodes: dict[tuple[str, str], Node] = {}
         self._refused: dict[str, HostUnreachable] = {}
+        # Of conversations that were begun before anybody asked for them; each is raised once, where it is asked for.
+        self._failures: dict[str, ClusteradmError] = {}
         # Hosts that were logged in to during this run.
         self._logged_in: set[str] = set()
         self._lock = threading.Lock()
@@ -102,6 +104,21 @@ class Connections:
                 if gateway.name in self._refused:
                     self._refused[host.name] = self._refused[gateway.name]
         self._learn_keys(chosen)
+
+    def begin(self, hosts: Iterable[Host]) -> None:
+        """Begin the conversations with hosts whose keys are known, in the background: `node` then waits for less.
+
+        An error on the way is raised by the first `node` of that host.
+        """
+        chosen = [host for host in map(self.resolved, hosts) if self.known_hosts.of(host.address, host.port)]
+        for host in chosen[: self.forks]:
+            threading.Thread(target=self._begin, args=(host,), name=f"begin {host.name}", daemon=True).start()
+
+    def _begin(self, host: Host) -> None:
+        try:
+            self.node(host)
+        except ClusteradmError as error:
+            self._failures[host.name] = error
 
     def resolved(self, host: Host) -> Host:
         """The host with what ssh_config says of it, by which it is reached. Raises UsageError."""
@@ -136,6 +153,9 @@ class Connections:
         same connection.
         """
         with self._opening_of(host):
+            failure = self._failures.pop(host.name, None)
+            if failure is not None:
+                raise failure
             with self._lock:
                 node = self._nodes.get((host.name, guest))
             if node is not None and not node.closed:

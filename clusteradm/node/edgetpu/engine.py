@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import os
 import time
 from typing import Any, List, Optional
@@ -13,6 +14,8 @@ from clusteradm.node.edgetpu import operators, tflite
 from clusteradm.node.edgetpu.library import Library, TpuError, device_option
 from clusteradm.node.state import model_copy
 
+# Not `pycoral`: another project on PyPI has that name and no pycoral.utils.
+_PYCORAL = "pycoral.utils.edgetpu"
 _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
 _MOST_TEXT = 300  # characters of an error
 
@@ -40,9 +43,13 @@ class InferenceError(Exception):
 class Engine:
     """A loaded model, whose answer to an input does not depend on the inputs before. For one thread at a time."""
 
-    def __init__(self, model: bytes, pci_address: Optional[str]) -> None:
-        """Load `model` onto the TPU in that PCI slot; onto the CPU where `pci_address` is None. Raises TpuError."""
+    def __init__(self, model: bytes, pci_address: Optional[str], threads: int = 1) -> None:
+        """Load `model` onto the TPU in that PCI slot; onto so many threads of the CPU where `pci_address` is None.
+
+        Raises TpuError.
+        """
         self.path: Optional[str] = None
+        self._threads = threads
         self._model = model
         self._option = ""
         # What resetting the interpreter's variables leaves as it was: then each input gets an interpreter of its own.
@@ -128,7 +135,7 @@ class Engine:
         self._interpreter: Any = None  # the one before closes its TPU first
         if self.path is None:
             runtime = tflite.interpreter_module(*tflite.FOR_CPU)
-            self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=os.cpu_count() or 1)
+            self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=self._threads)
         else:
             self._interpreter = _open_on_tpu(self._model, self.path, self._option)
         try:
@@ -178,14 +185,23 @@ def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
             time.sleep(0.5)
 
 
+def preload() -> None:
+    """Import the runtime that a rank of this host is likely to need. What fails here will say so where it is needed."""
+    on_tpu = os.path.isdir("/sys/class/apex")
+    with contextlib.suppress(Exception):
+        if on_tpu:
+            importlib.import_module(_PYCORAL)
+    with contextlib.suppress(Exception):
+        tflite.interpreter_module(*(tflite.FOR_TPU if on_tpu else tflite.FOR_CPU))
+
+
 def _on_tpu(model: bytes, option: str) -> Any:
     try:
-        # Not `import pycoral`: another project on PyPI has that name and no pycoral.utils.
-        from pycoral.utils import edgetpu
+        pycoral = importlib.import_module(_PYCORAL)
     except ImportError:
         pass
     else:
-        return edgetpu.make_interpreter(model, device=option)
+        return pycoral.make_interpreter(model, device=option)
     runtime = tflite.interpreter_module(*tflite.FOR_TPU)
     delegate = runtime.load_delegate(libedgetpu.NAME, {"device": option})
     return runtime.Interpreter(model_content=model, experimental_delegates=[delegate])

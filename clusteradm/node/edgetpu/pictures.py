@@ -1,6 +1,8 @@
 """Decoder of picture files: upright, opaque, 8 bits a channel, in the size and the channels that a model takes.
 
 The same file gives the same numbers on every board, whatever its Pillow (5.4 and newer) makes of it by default.
+By Pillow alone: simplejpeg, which scales while it decodes too, gives the very same numbers in 0.9 of the time
+(640x480 to 224x224, Pillow 13 and simplejpeg 1.9, libjpeg-turbo 3), which is not worth a wheel on every host.
 """
 
 import io

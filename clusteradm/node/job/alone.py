@@ -77,7 +77,7 @@ class Alone:
         of the outputs that have a file.
         """
         with open(model, "rb") as file:
-            engine = Engine(file.read(), None)
+            engine = Engine(file.read(), None, os.cpu_count() or 1)
         feed = Preprocessor(engine.input, self._form.feed)
         answers = Reader(engine.outputs, engine.input, top=top)
         rows: Optional[Dict[int, Any]] = None

@@ -14,6 +14,7 @@ from clusteradm.node.spec.wire.decode import WireError, loads
 READY, CHUNK, RESULT, FAILED, STOP, BEGIN, ALIVE = 1, 2, 3, 4, 5, 6, 7
 
 NAP = 0.001  # seconds between two polls
+LONGEST_NAP = 0.004  # the same where nothing has come for a while: a rank has work for ten times as long
 # What a message may hold. A rank that is fast enough for chunks of hundreds of inputs needs less than half of it, also
 # for results of several outputs with 1,024 numbers each.
 MOST_BYTES = 64 << 20
@@ -45,6 +46,7 @@ class Channel:
         self._comm = mpi.COMM_WORLD
         self.rank = int(self._comm.Get_rank())
         self.size = int(self._comm.Get_size())
+        self._status = mpi.Status()
         self._sent: List[Tuple[Any, bytes]] = []  # what MPI has not done with yet
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
@@ -55,7 +57,7 @@ class Channel:
 
     def poll(self) -> Optional[Message]:
         """The next message; None where there is none now. Only rank 0 hears others than rank 0."""
-        status = self._mpi.Status()
+        status = self._status
         if not self._comm.Iprobe(0 if self.rank else self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
             return None
         rank, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._mpi.BYTE)

@@ -55,14 +55,17 @@ class Dispatcher:
         """Work until every input has a result, or no rank is left that could work."""
         self._report("starting")
         reported = looked = time.monotonic()
+        nap = channels.NAP
         while not self._schedule.finished and not self._nobody_left():
             message = self._channel.poll()
             if message is not None:
                 self._take(message)
+                nap = channels.NAP
             else:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
-                time.sleep(channels.NAP)
+                time.sleep(nap)
+                nap = min(2 * nap, channels.LONGEST_NAP)
             if time.monotonic() - looked >= LOOK_EVERY:
                 looked = time.monotonic()
                 self._miss(looked)
@@ -90,7 +93,7 @@ class Dispatcher:
             if message.tag == channels.READY and rank.state == "starting":
                 report = reports.ready(message.body)
                 rank.state, rank.version, rank.tpu = "ready", report.version, report.tpu
-                self._schedule.join(message.rank)
+                self._schedule.join(message.rank, report.pace or None)
                 self._ready_since = self._ready_since or now
                 self._hand_out()
             elif message.tag == channels.FAILED:

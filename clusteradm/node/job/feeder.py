@@ -1,16 +1,18 @@
 """Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
 import os
-import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from queue import SimpleQueue
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from clusteradm.node.edgetpu.tensors import BadInput, Fed
 from clusteradm.node.job.files import opener
 from clusteradm.node.job.pulse import Pulse
 
 AHEAD = 16  # decoded inputs in the queue; more gains nothing and costs memory
+_TOGETHER = 4  # are decoded once there is room for so many: to wake a thread for each costs more than many a decoding
+_ALIGNED = 16
 READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each call costs NFS a round trip
 
 
@@ -29,18 +31,23 @@ class Decoded(NamedTuple):
 class Feeder:
     """Queue of chunks in, decoded inputs out.
 
-    `decode` is called as decode(bytes, form) in any of `threads` threads. `pulse` is told what each thread decodes.
+    `decode` is called as decode(bytes, or a view of them, form) in any of `threads` threads. `pulse` is told what each
+    thread decodes.
     """
 
-    def __init__(self, pack: str, decode: Callable[[bytes, Any], Fed], threads: int, pulse: Pulse) -> None:
+    def __init__(self, pack: str, decode: Callable[[Any, Any], Fed], threads: int, pulse: Pulse) -> None:
         self._pack = opener(pack, os.O_RDONLY)
         self._decode = decode
         self._pulse = pulse
-        self._chunks = queue.Queue()  # type: queue.Queue[Dict[str, Any]]
-        self._ready = queue.Queue(AHEAD)  # type: queue.Queue[Decoded]
+        # Of C, as the inference thread would pay for those of Python; hence what bounds one of them is another.
+        self._chunks: "SimpleQueue[Dict[str, Any]]" = SimpleQueue()
+        self._ready: "SimpleQueue[Union[Decoded, BaseException, None]]" = SimpleQueue()
+        self._room: "SimpleQueue[None]" = SimpleQueue()
+        for _ in range(AHEAD):
+            self._room.put(None)
+        self._given = self._got = 0  # inputs, so far
         self._reading = threading.Lock()
         self._raw = self._read()
-        self._failed: Optional[BaseException] = None
         self.decode_seconds = 0.0
         self._adding = threading.Lock()
         for number in range(threads):
@@ -48,18 +55,33 @@ class Feeder:
 
     def put(self, chunk: Dict[str, Any]) -> None:
         """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        self._given += len(chunk["inputs"])
         self._chunks.put(chunk)
 
-    def get(self, timeout: float) -> Optional[Decoded]:
-        """The next decoded input, in any order; None after `timeout` seconds. Raises a thread's exception."""
-        try:
-            return self._ready.get(timeout=timeout)
-        except queue.Empty:
-            if self._failed is not None:
-                raise self._failed
-            return None
+    def get(self) -> Optional[Decoded]:
+        """The next decoded input, in any order, waited for; None after `end`. Raises a thread's exception."""
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        self._got += 1
+        if self._got % _TOGETHER == 0:
+            for _ in range(_TOGETHER):
+                self._room.put(None)
+        return item
 
-    def _read(self) -> Iterator[Tuple[int, List[Any], bytes]]:
+    def idle(self) -> bool:
+        """Whether every input that was put has been got."""
+        return self._got == self._given
+
+    def empty(self) -> bool:
+        """Whether `get` would wait."""
+        return self._ready.empty()
+
+    def end(self) -> None:
+        """Have `get` return None, after what is decoded already."""
+        self._ready.put(None)
+
+    def _read(self) -> Iterator[Tuple[int, List[Any], Union[bytes, memoryview]]]:
         while True:
             chunk = self._chunks.get()
             for batch in batches(chunk["inputs"]):
@@ -67,12 +89,13 @@ class Feeder:
                 end = max(piece[1] + piece[2] for piece in batch)
                 data = _pread(self._pack, end - start, start)
                 for piece in batch:
-                    yield chunk["chunk"], piece, data[piece[1] - start : piece[1] - start + piece[2]]
+                    yield chunk["chunk"], piece, _part(data, piece[1] - start, piece[2], piece[3])
 
     def _run(self, number: int) -> None:
         try:
             while True:
                 with self._reading:
+                    self._room.get()
                     chunk, piece, data = next(self._raw)
                 started = time.perf_counter()
                 fed, error = Fed(None), None
@@ -87,8 +110,15 @@ class Feeder:
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
                 self._ready.put(Decoded(chunk, piece[0], fed.tensor, error, fed.clipped, fed.size))
-        except BaseException as error:  # get() raises it in the main thread
-            self._failed = self._failed or error
+        except BaseException as error:  # get() raises it
+            self._ready.put(error)
+
+
+def _part(data: bytes, start: int, size: int, form: Any) -> Union[bytes, memoryview]:
+    """Bytes of an input. Those of an array are not copied, unless its numbers would lie across words of memory."""
+    if form is None or start % _ALIGNED:
+        return data[start : start + size]
+    return memoryview(data)[start : start + size]
 
 
 def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:

@@ -12,6 +12,7 @@ from clusteradm.node.job import channel as channels
 from clusteradm.node.job.channel import Channel
 from clusteradm.node.job.process import Process
 from clusteradm.node.job.running import RunningTime
+from clusteradm.node.job.schedule import CREDITS
 
 # An inference may take so many times the slowest so far, and no less than so many seconds.
 LIMIT_TIMES = 20.0
@@ -21,6 +22,7 @@ STALL_SECONDS = 60.0  # without an input that can be read and decoded
 ALIVE_SECONDS = 1.0  # between two signs of life to rank 0
 MOST_DEATHS = 5  # in a row, without a result
 _POLL_SECONDS = 0.002
+_BUSY_SECONDS = 0.01  # the same while nothing of rank 0 is urgent: one more chunk is here than its process works on
 _STOP_SECONDS = 2.0
 _LONGEST_STEP = 0.5
 
@@ -124,7 +126,7 @@ class Keeper:
 
     def _listen(self) -> None:
         """Take what the process says; wait a moment for it."""
-        message = self._process.pipe.poll(_POLL_SECONDS)
+        message = self._process.pipe.poll(_POLL_SECONDS if len(self._chunks) < CREDITS else _BUSY_SECONDS)
         while message is not None:
             if message.tag == channels.READY:
                 self._ready, self._moved = True, self._clock.seconds

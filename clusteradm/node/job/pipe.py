@@ -36,6 +36,13 @@ class Pipe:
             return self._messages.pop(0)
         return Message(0, STOP, None) if self.closed else None
 
+    def receive(self) -> Message:
+        """The next message, waited for; STOP at the end of what the other end says. For a thread of its own, beside
+        one that sends, at an end where `write` blocks."""
+        while not self._messages and not self.closed:
+            self._take()
+        return self._messages.pop(0) if self._messages else Message(0, STOP, None)
+
     def _take(self) -> None:
         data = os.read(self._read, _READ)
         self.closed = not data

@@ -9,6 +9,8 @@ import os
 import sys
 import traceback
 
+_SWITCH_SECONDS = 0.0002
+
 
 def main(folder: str, attempt: int) -> None:
     """Run this rank."""
@@ -44,11 +46,15 @@ def work(descriptor: int) -> None:
     from clusteradm.node.job.process import enter
 
     pipe, pulse = enter(descriptor)
+    # As long as a thread may keep the others waiting for Python's lock: by default longer than an inference takes.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
+        from clusteradm.node.edgetpu import engine
         from clusteradm.node.job import worker
     except ImportError as error:
         pipe.send(0, FAILED, {"error": "%s: run clusteradm bootstrap" % error})
     else:
+        engine.preload()  # while MPI starts
         worker.work(pipe, pulse)
 
 

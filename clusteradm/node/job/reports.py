@@ -17,10 +17,12 @@ _MAP_KEYS = {"name", "shape", "file"}
 
 @dataclass(eq=False, repr=False)
 class Ready(Record):
-    """The rank has loaded the model. `version`: of its library; `tpu`: its device, None for the CPU."""
+    """The rank has loaded the model. `version`: of its library; `tpu`: its device, None for the CPU; `pace`: seconds of
+    an inference, 0 where it has made none."""
 
     version: str = field(metadata=limits(most=200))
     tpu: Any = None
+    pace: float = 0.0
 
 
 @dataclass(eq=False, repr=False)
@@ -48,6 +50,8 @@ def ready(body: Any) -> Ready:
     report = decode(Ready, body)
     if report.tpu is not None and (type(report.tpu) is not str or len(report.tpu) > 200):
         raise WireError("no name of a device", ".tpu")
+    if not 0 <= report.pace <= _MOST_SECONDS:
+        raise WireError("no number of seconds", ".pace")
     return report
 
 

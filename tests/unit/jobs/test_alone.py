@@ -59,7 +59,7 @@ def test_outputs_are_kept_by_their_number(tmp_path: Path) -> None:
 class FakeEngine:
     """A model of three outputs of which the middle one is no number."""
 
-    def __init__(self, content: bytes, device: None) -> None:
+    def __init__(self, content: bytes, device: None, threads: int) -> None:
         self.input = {"shape": (1, 4), "dtype": np.float32, "quantization": (0.0, 0)}
         self.outputs = [{"shape": (1, 4), "dtype": np.float32, "quantization": (0.0, 0), "name": n} for n in "abc"]
 

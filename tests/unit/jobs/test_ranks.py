@@ -48,6 +48,11 @@ class Channel:
         except queue.Empty:
             return None
 
+    def receive(self) -> Message:
+        while (message := self.poll()) is None:
+            time.sleep(0.001)
+        return message
+
 
 def own_of(job: Path) -> Path:
     """The job's folder on the head's own disk."""
@@ -286,6 +291,7 @@ LIES: dict[str, tuple[int, Callable[[Any], Any], str]] = {
         "version: a text of 1048576",
     ),
     "a device that is none": (channels.READY, lambda body: {**body, "tpu": ["/dev/apex_0"]}, "tpu: no name"),
+    "a pace below 0": (channels.READY, lambda body: {**body, "pace": -1.0}, "pace: no number of seconds"),
     "a list": (channels.RESULT, lambda body: [], "expected an object, not a list"),
     "null": (channels.RESULT, lambda body: None, "expected an object, not null"),
     "no JSON": (channels.RESULT, lambda body: b'{"chunk":', "not a JSON document"),

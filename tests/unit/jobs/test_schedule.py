@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import heapq
 
-from clusteradm.node.job.schedule import CREDITS, FIRST_CHUNK, LARGEST_CHUNK, Chunk, Schedule
+from clusteradm.node.job.schedule import CREDITS, FIRST_CHUNK, LARGEST_CHUNK, LEAST, Chunk, Schedule
 
 
 def simulate(
-    count: int, paces: dict[int, float], dies: dict[int, float] | None = None
+    count: int, paces: dict[int, float], dies: dict[int, float] | None = None, *, told: bool = False
 ) -> tuple[float, dict[int, int], list[int]]:
-    """Workers that take `paces` seconds an input, some of which die: (seconds, inputs per rank, order)."""
+    """Workers that take `paces` seconds an input, some of which die: (seconds, inputs per rank, order).
+
+    `told`: they say their pace when they join.
+    """
     schedule, dies = Schedule(range(count)), dies or {}
     free = dict.fromkeys(paces, 0.0)
     under_way: list[tuple[float, int, Chunk, float]] = []
     done, got = dict.fromkeys(paces, 0), []
     for rank in paces:
-        schedule.join(rank)
+        schedule.join(rank, paces[rank] if told else None)
 
     def hand_out(rank: int, now: float) -> None:
         while (chunk := schedule.take(rank)) is not None:
@@ -57,11 +60,49 @@ def test_equal_workers_end_together() -> None:
 
 def test_slow_workers_hold_up_nobody() -> None:
     # What a fixed split makes of these: 0.305 and 0.024.
-    for slow, least in ((0.0104, 0.93), (0.122, 0.85)):
+    for slow, least in ((0.0104, 0.98), (0.122, 0.97)):
         paces = {rank: 0.0026 if rank > 4 else slow for rank in range(1, 17)}
         seconds, _, _ = simulate(10_000, paces)
         ideal = 10_000 / sum(1 / pace for pace in paces.values())
         assert ideal / seconds > least
+
+
+def test_a_slow_device_gets_several_inputs_at_once_while_there_is_plenty() -> None:
+    # Each chunk costs rank 0 and the network the same, whatever is in it.
+    schedule = Schedule(range(1000))
+    schedule.join(1, 0.025)
+    schedule.join(2, 0.2)
+    for rank in (1, 2):
+        assert len(_inputs(schedule, rank)) == LEAST
+    assert 2 <= LEAST <= 4
+
+
+def test_a_worker_gets_no_input_that_faster_ones_are_done_with_before_it() -> None:
+    schedule = Schedule(range(40))
+    schedule.join(1, 0.122)
+    schedule.join(2, 0.0026)
+    schedule.join(3, 0.0026)
+    first = schedule.take(1)
+    assert first is not None and len(first.inputs) == 1
+    assert schedule.take(1) is None, "the others need 52 ms for all"
+    while (chunk := schedule.take(2)) is not None:
+        schedule.finish(chunk.number, 0.0026 * len(chunk.inputs))
+    assert schedule.finish(first.number, 0.122) == first.inputs and schedule.finished
+    # But where they are gone, it has them all; and of several slow ones each.
+    schedule = Schedule(range(40))
+    schedule.join(1, 0.122)
+    schedule.join(2, 0.0026)
+    assert len(_inputs(schedule, 1)) == 1 and schedule.take(1) is None
+    schedule.lose(2)
+    assert len(_inputs(schedule, 1)) == LEAST
+    seconds, done, _ = simulate(8, {1: 0.122, 2: 0.122})
+    assert seconds < 0.122 * 5 and done == {1: 4, 2: 4}
+
+
+def test_a_job_of_few_inputs_is_not_held_up_by_what_was_slow_from_the_start() -> None:
+    paces = {rank: 0.0026 if rank > 2 else 0.122 for rank in range(1, 17)}
+    seconds, _, _ = simulate(1000, paces, told=True)
+    assert 1000 * 0.0026 / 14 / seconds > 0.95
 
 
 def test_a_worker_has_no_more_than_its_credits() -> None:

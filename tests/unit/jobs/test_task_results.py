@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import heads
@@ -31,7 +32,8 @@ class Scripted:
     """A rank 0 that gives one chunk and takes its results."""
 
     def __init__(self, mine: Assignment, chunk: dict[str, Any]) -> None:
-        self._next: list[Message] = [channels.read(0, channels.BEGIN, json.dumps(mine, default=vars).encode())]
+        self._next: SimpleQueue[Message] = SimpleQueue()
+        self._next.put(channels.read(0, channels.BEGIN, json.dumps(mine, default=vars).encode()))
         self._chunk = chunk
         self.results: list[Any] = []
         self.failed = ""
@@ -39,14 +41,14 @@ class Scripted:
     def send(self, rank: int, tag: int, body: Any = None) -> None:
         body = json.loads(json.dumps(body, default=vars, allow_nan=False))
         if tag == channels.READY:
-            self._next.append(Message(0, channels.CHUNK, self._chunk))
+            self._next.put(Message(0, channels.CHUNK, self._chunk))
         elif tag in (channels.RESULT, channels.FAILED):
             self.results += body.get("results", [])
             self.failed = body.get("error", "")
-            self._next.append(Message(0, channels.STOP, None))
+            self._next.put(Message(0, channels.STOP, None))
 
-    def poll(self) -> Message | None:
-        return self._next.pop(0) if self._next else None
+    def receive(self) -> Message:
+        return self._next.get()
 
 
 def run(folder: Path, model: bytes, pictures: Sequence[bytes], labels: Sequence[str], **options: Any) -> list[Any]:

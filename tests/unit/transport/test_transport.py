@@ -11,13 +11,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
 
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
-from clusteradm.inventory import Host
+from clusteradm.inventory import Cluster, Host
 from clusteradm.inventory.ssh_options import Jump, options_of
+from clusteradm.transport import Connections
 from clusteradm.transport.bundle import LAUNCHER, START, archive, digest
 from clusteradm.transport.fanout import fan_out
 from clusteradm.transport.first_contact import FirstContact, Seen, resolve, table
@@ -267,3 +269,51 @@ def test_old_packages_are_removed(tmp_path: Path) -> None:
         folder.chmod(0o755)
     launch(state, send=True)
     assert sorted(path.name for path in (state / "node").iterdir()) == sorted([f"{3:016x}", f"{4:016x}", digest()])
+
+
+class Played(Connections):
+    """Connections of which `opened` notes each, and that fail for the host "dead"."""
+
+    def __init__(self, folder: Path, hosts: list[Host]) -> None:
+        self.opened: list[str] = []
+        self.go = threading.Event()
+        super().__init__(Cluster(folder / "i.yml", {}, {one.name: one for one in hosts}), folder / "known_hosts")
+
+    def _connection(self, host: Host) -> Any:
+        assert self.go.wait(60)
+        self.opened.append(host.name)
+        if host.name == "dead":
+            raise HostUnreachable("no answer", where=host.name)
+        return None
+
+    def _start(self, host: Host, connection: Any) -> Any:
+        return Conversation(host.name)
+
+
+class Conversation:
+    closed = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def close(self) -> None:
+        pass
+
+
+def test_conversations_that_are_begun_early_are_the_ones_that_are_used(tmp_path: Path, key: paramiko.PKey) -> None:
+    hosts = [host("a"), host("dead"), host("new", ansible_host="192.0.2.9")]
+    connections = Played(tmp_path, hosts)
+    connections.known_hosts.append([("192.0.2.1", 22, key)])
+    connections.begin(hosts)
+    connections.go.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("begin "):
+            thread.join(60)
+    assert sorted(connections.opened) == ["a", "dead"], "whoever is new is asked about first"
+    assert connections.node(hosts[0]) is connections.node(hosts[0])
+    with pytest.raises(HostUnreachable, match="no answer"):
+        connections.node(hosts[1])
+    assert sorted(connections.opened) == ["a", "dead"], "nobody waited for it twice"
+    with pytest.raises(HostUnreachable, match="no answer"):
+        connections.node(hosts[1])
+    assert sorted(connections.opened) == ["a", "dead", "dead"], "but it is tried again"

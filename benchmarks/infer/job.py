@@ -1,0 +1,143 @@
+"""A job of clusteradm on this host alone: its folder made, and its ranks run by mpirun as its supervisor runs them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusteradm.node.job import files, launch, pack
+from clusteradm.node.job.plan import render_hostfile
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import AttemptPlan, InputForm, ModelFile, Progress, RankPlace, StoredSpec
+
+_ID = "20260101-000000-abcdef"
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished job. Seconds: from the start of mpirun to the first chunk; from that to the last result; of the
+    processor in that time, of all its processes. Mebibytes (PSS): of each rank, its two processes together."""
+
+    start: float
+    seconds: float
+    cpu: float
+    memory: list[float]
+    progress: Progress
+    classes: list[int]
+
+
+class Job:
+    """Images and a model as a job's files, which each run begins anew."""
+
+    def __init__(self, folder: Path, model: Path, images: Path, count: int) -> None:
+        """`images`: a .npy file of the model's pixels; `count`: of its rows, inputs of the job."""
+        self.share, self.own = folder / "jobs" / _ID, folder / "own" / _ID
+        self.run_ = self.own / job_names.RUN
+        self.share.mkdir(parents=True)
+        self.run_.mkdir(parents=True)
+        shape = (1, 224, 224, 3)
+        with images.open("rb") as file:
+            size = pack.append(str(self.share / job_names.PACK), file)
+        entries = [pack.Entry(images.name, 0, size)]
+        lines = list(pack.index(str(self.share / job_names.PACK), entries, pack.Wanted("uint8", shape)))
+        self.inputs = pack.write_index(str(self.run_ / job_names.INPUTS), (lines[n % len(lines)] for n in range(count)))
+        sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+        self._host = socket.gethostname()
+        file_ = ModelFile(model.stem, 1, str(model), sha256, InputForm("uint8", shape))
+        spec = StoredSpec(file_, self._host, (), None, 1, sys.executable, _ID, self.inputs, str(self.share))
+        files.write_json(str(self.own / job_names.SPEC), spec)
+
+    def run(self, ranks: int, env: dict[str, str]) -> Done:
+        """Run it with so many ranks, to its end."""
+        (self.share / job_names.JOURNAL).unlink(missing_ok=True)
+        progress = self.run_ / job_names.PROGRESS
+        progress.unlink(missing_ok=True)
+        places = [RankPlace(number, self._host, None) for number in range(1, ranks + 1)]
+        files.write_json(str(self.run_ / (job_names.ATTEMPT % 1)), AttemptPlan(1, tuple(places)))
+        hostfile = str(self.run_ / job_names.HOSTFILE)
+        files.write_text(hostfile, render_hostfile("localhost", [RankPlace(p.rank, "localhost", None) for p in places]))
+        command = launch.command(hostfile, ranks, sys.executable, str(self.own), 1)
+        begun = time.time()
+        log = (self.share / job_names.LOG).open("wb")
+        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        first = last = 0.0
+        memory: list[float] = []
+        while process.poll() is None:
+            time.sleep(0.1)
+            seen = files.read(Progress, str(progress))
+            if seen is None or seen.first_dispatch is None or seen.phase == "finished":
+                continue
+            last = _processor(_tree(process.pid))
+            first = first or last
+            memory = memory or (_memory(_tree(process.pid)) if seen.done > self.inputs // 2 else [])
+        seen = files.read(Progress, str(progress))
+        if process.returncode or seen is None or seen.done != self.inputs or seen.errors:
+            log_text = (self.share / job_names.LOG).read_text(encoding="utf-8", errors="replace")
+            raise SystemExit(f"the job ended with status {process.returncode}:\n{log_text[-2000:]}")
+        if seen.last_result is None or seen.first_dispatch is None:
+            raise SystemExit("the job says nothing of its times")
+        found: dict[int, int] = {}
+        for line in files.read_lines(str(self.share / job_names.JOURNAL)):
+            found.update({result["i"]: result["top"][0][0] for result in line["results"]})
+        seconds = seen.last_result - seen.first_dispatch
+        classes = [found[number] for number in range(self.inputs)]
+        return Done(seen.first_dispatch - begun, seconds, last - first, memory, seen, classes)
+
+
+def _tree(root: int) -> dict[int, int]:
+    """The processes below this one, each with its parent."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (path / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        parents[int(path.name)] = int(text.rpartition(")")[2].split()[1])
+    found = {root: 0}
+    grown = True
+    while grown:
+        more = {pid: parent for pid, parent in parents.items() if parent in found and pid not in found}
+        found.update(more)
+        grown = bool(more)
+    return found
+
+
+def _processor(tree: dict[int, int]) -> float:
+    """Seconds of the processor that these processes have used."""
+    total = 0
+    for pid in tree:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += int(fields[11]) + int(fields[12])
+    return total / _TICK
+
+
+def _memory(tree: dict[int, int]) -> list[float]:
+    """Mebibytes of each rank: a process of MPI's and the worker process that it has started."""
+    found = []
+    for pid, parent in tree.items():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if (
+                b"clusteradm.node.job.rank" in words
+                and parent in tree
+                and len(words) > words.index(b"clusteradm.node.job.rank") + 4
+            ):
+                found.append(_pss(pid) + _pss(parent))
+        except OSError:
+            continue
+    return found
+
+
+def _pss(pid: int) -> float:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    return int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1]) / 1024

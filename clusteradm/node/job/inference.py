@@ -1,0 +1,89 @@
+"""Inference thread of a rank: it does nothing but set, invoke and copy, so that the Edge TPU waits for nothing else."""
+
+import threading
+import time
+from queue import SimpleQueue
+from typing import Any, List, NamedTuple, Optional
+
+from clusteradm.node.edgetpu.engine import Engine, InferenceError
+from clusteradm.node.job.feeder import Decoded, Feeder
+from clusteradm.node.job.pulse import Pulse
+
+# Inputs whose outputs lie ready to be made results of: more would only cost memory, where a share is slow to take them.
+AHEAD = 16
+# Answers that are handed on together, or in so many seconds: to wake a thread for each costs more than it has to do.
+TOGETHER = 4
+_HAND_ON_SECONDS = 0.02
+
+
+class Answer(NamedTuple):
+    """What came of an input: the model's outputs, or why there are none. `ended`: by time.perf_counter()."""
+
+    item: Decoded
+    outputs: Optional[List[Any]]
+    error: Optional[str]
+    ended: float
+
+
+class Inference:
+    """The thread. Lists of its answers, in any order of inputs, and what ends it, an exception, go to `into`."""
+
+    def __init__(self, engine: Engine, feeder: Feeder, pulse: Pulse, into: "SimpleQueue[Any]") -> None:
+        self._engine, self._feeder, self._pulse, self._into = engine, feeder, pulse, into
+        self._room: "SimpleQueue[None]" = SimpleQueue()
+        for _ in range(AHEAD):
+            self._room.put(None)
+        self.busy = self.wait = 0.0  # seconds: of inferences; waiting for input
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    def taken(self) -> None:
+        """Say that an answer has been dealt with."""
+        self._room.put(None)
+
+    def end(self, seconds: float) -> None:
+        """End the thread after the inference that is at work, and wait for that for so many seconds at most."""
+        self._feeder.end()
+        self._room.put(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._into.put(error)
+
+    def _work(self) -> None:
+        """Infer until the feeder has ended. Raises TpuError, and what the feeder raises."""
+        clock, pulse, invoke = time.perf_counter, self._pulse, self._engine.invoke
+        answers: List[Answer] = []
+        while True:
+            before = clock()
+            if answers and (
+                len(answers) == TOGETHER or before - answers[0].ended > _HAND_ON_SECONDS or self._feeder.empty()
+            ):
+                self._into.put(answers)
+                answers = []
+            idle = self._feeder.idle()
+            item = self._feeder.get()
+            if item is None:
+                return
+            started = clock()
+            if not idle:  # else it is rank 0 that is waited for
+                self.wait += started - before
+            self._room.get()
+            if item.error is not None:
+                answers.append(Answer(item, None, item.error, started))
+                continue
+            started = clock()
+            outputs, error = None, None
+            pulse.begin(item.input)
+            try:
+                outputs = invoke(item.tensor)
+            except InferenceError as failure:
+                error = "the model fails on it: %s" % failure
+            finally:
+                ended = clock()
+                pulse.end(ended - started)
+                self.busy += ended - started
+            answers.append(Answer(item, outputs, error, ended))
