@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
 from clusteradm.jobs import slots
 from clusteradm.jobs.slots import Slots
 from clusteradm.models import Reference, Repository, Stored, advice
 from clusteradm.node.spec import reading
-from clusteradm.node.spec.wire.job import ModelFile
+from clusteradm.node.spec.wire.job import InputForm, ModelFile
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, MODEL, RAW, Feed, Manifest
 from clusteradm.transport import Connections
 
@@ -62,11 +62,21 @@ class Plan:
             advice.check_rate(form)
             if feed.std or feed.layout or feed.fit:
                 advice.check_feed(form)
+        more: tuple[InputForm, ...] = ()
+        if len(manifest.inputs) > 1:
+            if feed is not None:
+                raise UsageError(
+                    f"{stored.name} has {len(manifest.inputs)} inputs, which take arrays alone: without --mean, --std, "
+                    "--layout, --fit and --sample-rate"
+                )
+            # Arrays alone: of a picture nothing says which input it is.
+            form, *others = (replace(advice.form(one, Feed(pictures=False)), name=one.name) for one in manifest.inputs)
+            more = tuple(others)
         if threshold is None:
             threshold = manifest.threshold
         kind, notes = _task(manifest, form.feed, task, top)
         path = f"{stored.path}/{MODEL}"
-        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind)
+        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more)
         classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
         return cls(file, slots.find(connections, hosts, cpu=cpu), ranks, classes, notes)
 
@@ -105,8 +115,11 @@ def _task(manifest: Manifest, feed: Feed | None, wanted: str | None, top: int | 
 
 
 def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool) -> None:
-    if len(manifest.inputs) != 1:
-        raise UsageError(f"{stored.name} has {len(manifest.inputs)} inputs; infer feeds models with one")
+    names = [tensor.name for tensor in manifest.inputs]
+    if len(names) > 1 and (len(set(names)) < len(names) or "" in names):
+        raise UsageError(
+            f"the {len(names)} inputs of {stored.name} have no names of their own, by which they could be fed"
+        )
     if not manifest.tpu_operations and not cpu:
         raise UsageError(
             f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",

@@ -159,10 +159,10 @@ def warnings(manifest: Manifest, model: Model, name: str) -> Iterator[str]:
     if segment:
         yield f"it is segment {segment[1]} of {segment[2]} of a pipeline: infer runs whole models"
     if len(model.inputs) != 1:
-        yield f"it has {len(model.inputs)} inputs, and infer feeds models with one"
+        names = ", ".join(tensor.name for tensor in model.inputs)
+        yield f"it has {len(model.inputs)} inputs: infer takes .npz files with an array for each of {names}"
     if not model.tpu_operations:
-        alone = "; infer runs it with --cpu" if len(model.inputs) == 1 else ""
-        yield f"nothing in it runs on the Edge TPU: {_not_compiled(model)}{alone}"
+        yield f"nothing in it runs on the Edge TPU: {_not_compiled(model)}; infer runs it with --cpu"
     elif model.cpu_operations:
         names = ", ".join(f"{name} ({count})" for name, count in model.cpu_operations.items())
         yield f"{sum(model.cpu_operations.values())} operations stay on the CPU: {names}"

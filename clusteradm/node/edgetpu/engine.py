@@ -65,11 +65,14 @@ class Engine:
         started = time.perf_counter()
         self._load()
         self.load_seconds = time.perf_counter() - started
-        self.input = self._interpreter.get_input_details()[0]
+        self.inputs = self._interpreter.get_input_details()
+        self.input = self.inputs[0]
         self.outputs = self._interpreter.get_output_details()
 
     def invoke(self, tensor: Any) -> List[Any]:
-        """One inference. `tensor` has the input's shape and dtype; returns copies of the outputs.
+        """One inference. `tensor` has the input's shape and dtype, or is a tuple with one for each input.
+
+        Returns copies of the outputs.
 
         Raises InferenceError where the model fails on this tensor, TpuError where it then fails on any.
         """
@@ -91,7 +94,8 @@ class Engine:
         chip, is several times slower. Raises TpuError where an Edge TPU fails on whatever it is tried with."""
         text = ""
         for value in (0, 1, int(self.input["quantization"][1])):
-            tensor = np.full(self.input["shape"], value, self.input["dtype"])
+            tensors = [np.full(one["shape"], value, one["dtype"]) for one in self.inputs]
+            tensor = tuple(tensors) if len(tensors) > 1 else tensors[0]
             try:
                 before = self._run(tensor)
                 started = time.perf_counter()
@@ -126,7 +130,8 @@ class Engine:
             except RuntimeError:  # they are in a delegate's part of the graph
                 self._anew = True
                 self._load()
-        self._interpreter.set_tensor(self.input["index"], tensor)
+        for details, value in zip(self.inputs, tensor if isinstance(tensor, tuple) else (tensor,)):
+            self._interpreter.set_tensor(details["index"], value)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(output["index"]) for output in self.outputs]
 

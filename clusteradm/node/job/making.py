@@ -103,13 +103,15 @@ def start(request: StartJob) -> Started:
     job = folders.unstarted(request.shared, request.job)
     final = folders.started(request.shared, request.job)
 
+    model = request.spec.model
+
     def work() -> Dict[str, Any]:
         whole = os.path.join(job.share, job_names.PACK)
         entries, failed = _entries(os.path.join(job.run, _PIECES))
         if not entries or os.path.getsize(whole) != sum(entry.size for entry in entries):
             raise pack.PackError("the inputs did not arrive whole")
         entries = [entry._replace(error=failed.get(entry.name)) for entry in entries]
-        lines = pack.index(whole, entries, pack.wanted(request.spec.model.input))
+        lines = pack.index(whole, entries, *map(pack.wanted, (model.input, *model.more)))
         count = pack.write_index(os.path.join(job.run, job_names.INPUTS), lines)
         os.unlink(os.path.join(job.run, _PIECES))
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))
@@ -118,7 +120,6 @@ def start(request: StartJob) -> Started:
     started = Started(**_refusable(request.user, work))
     if started.refused is not None:
         return started
-    model = request.spec.model
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
     with locks.held(locks.MODELS, shared=True):
         if not os.path.lexists(model.path):

@@ -11,7 +11,7 @@ import stat
 from functools import partial
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
 
-from clusteradm.node.job import sound
+from clusteradm.node.job import several, sound
 from clusteradm.node.job.arrays import Array, Damaged, Unusable, Window, header, members
 from clusteradm.node.job.files import opener
 from clusteradm.node.spec import feeding
@@ -54,7 +54,8 @@ class Entry(NamedTuple):
 
 class Wanted(NamedTuple):
     """The model's input. `refusal`: why it takes no pictures; `pixels`: whether an array of uint8 is pixels to it;
-    `window`: samples of sound that it takes at once, 0 for none; `rate`: samples a second."""
+    `window`: samples of sound that it takes at once, 0 for none; `rate`: samples a second; `name`: where there are
+    several."""
 
     dtype: str
     shape: Tuple[int, ...]
@@ -63,6 +64,7 @@ class Wanted(NamedTuple):
     pixels: bool = True
     window: int = 0
     rate: int = feeding.SAMPLE_RATE
+    name: str = ""
 
 
 def wanted(form: InputForm) -> Wanted:
@@ -74,7 +76,7 @@ def wanted(form: InputForm) -> Wanted:
         refusal = str(error)
     rate = (form.feed.rate if form.feed else None) or feeding.SAMPLE_RATE
     pixels, window = feeding.takes_pixels(form), feeding.window(form)
-    return Wanted(form.dtype, form.shape, bool(form.scale), refusal, pixels, window, rate)
+    return Wanted(form.dtype, form.shape, bool(form.scale), refusal, pixels, window, rate, form.name)
 
 
 def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str, Optional[str], Optional[str]]]:
@@ -153,8 +155,8 @@ def append(pack: str, source: BinaryIO) -> int:
             file.write(data)
 
 
-def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[str, Any]]:
-    """The lines of inputs.jsonl.
+def index(pack: str, entries: Sequence[Entry], wanted: Wanted, *more: Wanted) -> Iterator[Dict[str, Any]]:
+    """The lines of inputs.jsonl. `more`: the model's inputs besides the first.
 
     An input that is damaged, too large or does not fit the model has a line whose form is {"error": why}: a rank
     answers with that.
@@ -164,6 +166,17 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[
         suffix = ".npz" if entry.member is not None else os.path.splitext(entry.name)[1].lower()
         if entry.error is not None:
             yield _refused(entry.name, entry.error)
+        elif more:
+            try:
+                if suffix != ".npz" or entry.member is not None:
+                    names = ", ".join(several.short(one.name) for one in (wanted, *more))
+                    raise Unusable("the model has %d inputs: give it .npz files of %s" % (1 + len(more), names))
+                parts = [several.Part(one.name, one.shape, partial(_check, wanted=one)) for one in (wanted, *more)]
+                for line in several.inputs(pack, entry.name, entry.offset, entry.size, parts, room):
+                    room -= line["size"]
+                    yield line
+            except Unusable as error:
+                yield _refused(entry.name, str(error))
         elif suffix in ARRAYS:
             for name, array in _arrays(pack, entry, suffix, wanted, room):
                 if isinstance(array, str):

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional
 from clusteradm.node.edgetpu.engine import Engine, read_model
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tasks import Reader
-from clusteradm.node.edgetpu.tensors import Preprocessor
+from clusteradm.node.edgetpu.tensors import Preprocessor, Several
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Message
@@ -51,7 +51,11 @@ class Worker:
             top=mine.top,
             feed=model.input.feed,
         )
-        feed = Preprocessor(self.engine.input, model.input.feed, self._reader.fit)
+        if model.more:
+            names = [form.name for form in (model.input, *model.more)]
+            feed = Several(self.engine.inputs, names).feed
+        else:
+            feed = Preprocessor(self.engine.input, model.input.feed, self._reader.fit).feed
         self._outputs = Outputs(os.path.join(folder, files.outputs(folder)))
         pulse.load(self.engine.load_seconds)
         self.pace = 0.0  # of one inference, where one was tried
@@ -62,7 +66,7 @@ class Worker:
         else:
             self.engine.skip_warm_up()
         self._threads = max(1, min(MOST_THREADS, (cores - 1) // mine.here))
-        self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.feed, self._threads, pulse)
+        self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed, self._threads, pulse)
         self._inference = Inference(self.engine, self._feeder, pulse, events)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}

@@ -15,6 +15,8 @@ NHWC, NCHW = "nhwc", "nchw"
 
 # The form of an input that is samples of 16 bits, with the number of its channels.
 SOUND = "sound"
+# The form of an input of several tensors, with the type and the shape of each.
+SEVERAL = "several"
 # Samples a second, where nothing says more: what models of speech and of sounds take.
 SAMPLE_RATE = 16000
 _LEAST_WINDOW = 128  # samples: of 8 ms
