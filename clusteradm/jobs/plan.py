@@ -56,9 +56,10 @@ class Plan:
         connections.begin(hosts)
         stored, manifest = Repository(connections, cluster).find(Reference.parse(model).at(version))
         _check_model(stored, manifest, cpu=cpu)
-        form = advice.form(manifest.inputs[0], manifest.feed)
+        batch = advice.batch(manifest)
+        form = advice.form(manifest.inputs[0], manifest.feed, batch)
         if feed is not None:
-            form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed))
+            form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed), batch)
             advice.check_rate(form)
             if feed.std or feed.layout or feed.fit:
                 advice.check_feed(form)
@@ -76,7 +77,7 @@ class Plan:
             threshold = manifest.threshold
         kind, notes = _task(manifest, form.feed, task, top)
         path = f"{stored.path}/{MODEL}"
-        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more)
+        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more, batch)
         classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
         return cls(file, slots.find(connections, hosts, cpu=cpu), ranks, classes, notes)
 
@@ -102,9 +103,10 @@ def _task(manifest: Manifest, feed: Feed | None, wanted: str | None, top: int | 
             raise UsageError(f"--top is of a classifier's result, and --task says {wanted}")
         wanted = CLASSIFIER
     kind = wanted or manifest.task
-    outputs = [reading.Output(tensor.name, tensor.shape, tensor.dtype) for tensor in manifest.outputs]
+    forms = advice.batch(manifest)
+    outputs = [reading.Output(one.name, advice.form(one, None, forms).shape, one.dtype) for one in manifest.outputs]
     try:
-        return reading.find(kind, manifest.inputs[0].shape, outputs, feed).task, ()
+        return reading.find(kind, advice.form(manifest.inputs[0], None, forms).shape, outputs, feed).task, ()
     except reading.NoReading as error:
         if kind == DETECTOR and not all(tensor.shape for tensor in manifest.outputs):
             return DETECTOR, ()  # the operator gives its outputs their shapes when it runs

@@ -94,12 +94,12 @@ def feed(
         found = Feed(about.mean, about.std, layout, METADATA, pictures, fit, rate)
     else:
         found = Feed((), (), layout, "", pictures, fit, rate)
-    check_rate(form(model.inputs[0], found))
+    check_rate(form(model.inputs[0], found, batch(model)))
     if said:
-        check_feed(form(model.inputs[0], found))
+        check_feed(form(model.inputs[0], found, batch(model)))
     elif found.std and found.pictures is not False:
         try:
-            feeding.rule(form(model.inputs[0], found))
+            feeding.rule(form(model.inputs[0], found, batch(model)))
         except feeding.NoRule:  # metadata that does not fit the input
             found = Feed((), (), None, "", pictures, rate=rate)
     return found if found != Feed() else None
@@ -139,15 +139,21 @@ def check_feed(input_form: InputForm) -> None:
         raise UsageError(f"--mean, --std, --layout and --fit do not fit the model: {error}") from None
 
 
-def form(tensor: Tensor, how: Feed | None) -> InputForm:
-    """The input of a job."""
-    return InputForm(tensor.dtype, tensor.shape, tensor.scale, tensor.zero_point, how)
+def batch(model: Model | Manifest) -> int:
+    """How many inputs the model takes at once."""
+    return feeding.batch([one.shape for one in model.inputs], [one.shape for one in model.outputs])
+
+
+def form(tensor: Tensor, how: Feed | None, batch: int = 1) -> InputForm:
+    """The input of a job, of a model that takes `batch` of them at once."""
+    shape = (1, *tensor.shape[1:]) if batch > 1 else tensor.shape
+    return InputForm(tensor.dtype, shape, tensor.scale, tensor.zero_point, how)
 
 
 def pictures(manifest: Manifest) -> str:
     """How pictures are fed to the model, in words."""
     try:
-        rule = feeding.rule(form(manifest.inputs[0], manifest.feed))
+        rule = feeding.rule(form(manifest.inputs[0], manifest.feed, batch(manifest)))
     except feeding.NoRule as error:
         return "no pictures" if "no pictures" in str(error) else f"no pictures: {error}"
     return f"pictures of {rule.picture}, {rule.text}" + (", channels first" if rule.picture.layout == "nchw" else "")
@@ -177,9 +183,11 @@ def warnings(manifest: Manifest, model: Model, name: str) -> Iterator[str]:
         yield f"it has operations newer than this program ({', '.join(newer)}): the nodes' runtimes may lack them"
     if model.tpu_operations and any(tensor.dynamic for tensor in model.inputs):
         yield "its input has no fixed shape, which the Edge TPU cannot take: convert it with a batch size of 1"
-    batch = model.inputs[0].shape
-    if len(batch) == 4 and batch[0] > 1:
-        yield f"its batch size is {batch[0]}: infer feeds one input at a time, an array of the whole batch"
+    shape = model.inputs[0].shape
+    if batch(model) > 1:
+        yield f"its batch size is {shape[0]}: infer feeds so many inputs at once, and zeros where there are fewer"
+    elif len(shape) == 4 and shape[0] > 1:
+        yield f"its batch size is {shape[0]}: its outputs are not of one input each, and infer feeds it whole arrays"
     yield from _feed_warnings(manifest)
 
 
@@ -188,7 +196,7 @@ def _feed_warnings(manifest: Manifest) -> Iterator[str]:
     if len(manifest.inputs) != 1:
         return
     try:
-        warning = feeding.rule(form(tensor, manifest.feed)).warning
+        warning = feeding.rule(form(tensor, manifest.feed, batch(manifest))).warning
     except feeding.NoRule as error:
         if "--mean" in str(error):
             yield str(error)

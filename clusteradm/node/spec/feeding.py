@@ -167,6 +167,15 @@ def window(form: InputForm) -> int:
     return longest if takes and size == longest >= _LEAST_WINDOW else 0
 
 
+def batch(inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
+    """How many inputs a model takes at once, by the shapes of its tensors: the first size of each of them, or 1.
+
+    That of pictures alone: of fewer dimensions, nothing says whether the first counts inputs, or steps of time.
+    """
+    size = inputs[0][0] if len(inputs) == 1 and len(inputs[0]) == 4 else 1
+    return size if size > 1 and outputs and all(len(shape) > 0 and shape[0] == size for shape in outputs) else 1
+
+
 def bounds(form: InputForm) -> Optional[Tuple[float, float]]:
     """The smallest and the largest real number that the input holds; None where it is not quantised."""
     if form.dtype not in INTEGERS or not form.scale:

@@ -24,7 +24,7 @@ class InputForm(Record):
 @dataclass(eq=False, repr=False)
 class ModelFile(Record):
     """The model of a job. `path`: on every host; `task`: what its outputs are read as, None for what they seem; `more`:
-    inputs besides the first."""
+    inputs besides the first; `batch`: how many inputs it takes at once, where `input` is the form of one."""
 
     name: str
     version: int
@@ -34,6 +34,7 @@ class ModelFile(Record):
     threshold: Optional[float] = None
     task: Optional[str] = field(default=None, metadata=limits(choices=(*TASKS, RAW)))
     more: Tuple[InputForm, ...] = ()
+    batch: int = 1
 
 
 @dataclass(eq=False, repr=False)
