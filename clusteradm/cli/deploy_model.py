@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     feed_options.add_task(parser)
     feed_options.add_arguments(parser)
     feed_options.add_fit(parser)
+    feed_options.add_rate(parser)
     feed_options.add_threshold(parser)
     add_connection_arguments(parser)
 
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         std=std,
         layout=layout,
         fit=args.fit,
+        rate=args.sample_rate,
         task=args.task,
         threshold=args.threshold,
         called=source.called,

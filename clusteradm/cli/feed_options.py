@@ -6,9 +6,10 @@ import argparse
 import math
 
 from clusteradm.models import advice
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, FITS, RAW, SEGMENTATION, TASKS
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, FITS, POSE, RAW, SEGMENTATION, TASKS
 
 _CHANNELS = (1, 3, 4)
+_MOST_RATE = 1 << 31
 _VERBS = {
     "classify": CLASSIFIER,
     "detect": DETECTOR,
@@ -38,17 +39,21 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """Add --sample-rate."""
+    parser.add_argument(
+        "--sample-rate", type=_rate, metavar="HZ", help="samples a second of the sound that the model takes (16000)"
+    )
+
+
 def add_task(parser: argparse.ArgumentParser, *, raw: bool = False) -> None:
     """Add --task. `raw`: whether it may be no task at all."""
-    words = (*TASKS, *((RAW,) if raw else ()))
-    parser.add_argument(
-        "--task",
-        type=_task,
-        choices=words,
-        metavar="TASK",
-        help=f"what it is made for: {', '.join(words)} (default: "
-        + ("as it was deployed)" if raw else "what it seems)"),
+    about = (
+        f"what its outputs are read for: {', '.join((*_VERBS, POSE, RAW))} (default: as it was deployed)"
+        if raw
+        else f"what it is made for: {', '.join(TASKS)} (default: what it seems)"
     )
+    parser.add_argument("--task", type=_task, choices=(*TASKS, *((RAW,) if raw else ())), metavar="TASK", help=about)
 
 
 def add_threshold(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +71,12 @@ def values(args: argparse.Namespace) -> tuple[tuple[float, ...], tuple[float, ..
 def _task(text: str) -> str:
     """The task; its verb is taken as well."""
     return _VERBS.get(text, text)
+
+
+def _rate(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) < _MOST_RATE:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of samples a second: 16000")
 
 
 def _number(text: str) -> float:

@@ -1,9 +1,9 @@
 """Run a deployed model over many inputs, on every healthy Edge TPU of the cluster at once.
 
-INPUTS are pictures, folders of pictures, or NumPy arrays (.npy, .npz; each row of the first dimension is one input) on
-this machine, or head:PATH on the head (a relative PATH is below the shared directory). Results are JSON Lines, exactly
-one line per input, in the order of the inputs' names. The job runs on the head and outlives this command; Ctrl-C
-cancels it, on a terminal after a question.
+INPUTS are pictures, folders and tar files of pictures, sound (.wav), or NumPy arrays (.npy, .npz, FILE.npz:NAME; each
+row of the first dimension is one input) on this machine, @FILE for a list of paths, or head:PATH on the head (a
+relative PATH is below the shared directory). Results are JSON Lines, exactly one line per input, in the order of the
+inputs' names. The job runs on the head and outlives this command; Ctrl-C cancels it, on a terminal after a question.
 """
 
 from __future__ import annotations
@@ -37,13 +37,21 @@ examples:
   clusteradm infer --model digits:2 digits/      version 2, or: digits@stable
   clusteradm infer --model digits head:/srv/cluster/data/digits
   clusteradm infer --model mobilenet_v2 batch.npy --top 1
+  clusteradm infer --model ssd photos/ --threshold 0.4 --annotate drawn/
+  clusteradm infer --model faces --task embed photos/ --similar me.jpg
+  clusteradm infer --model ssd @list.txt --format csv --output results.csv
   clusteradm infer --model mobilenet_v2 photos/ --detach
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
 results:
-  {"input", "index", "top": [{"class", "label", "score"}, ...]}  classifier
-  {"input", "index", "outputs"}                                  other model
-  {"input", "index", "error"}                                    no result
+  {"input", "index", ...} and, by the task:
+  "top": [{"class", "label", "score"}, ...]          classify
+  "objects": [{"class", "label", "score", "box"}]    detect
+  "segments": [{"class", "label", "share"}], "map"   segment
+  "poses": [{"score", "keypoints"}]                  pose
+  "embedding": [number, ...]                         embed
+  "outputs": [{"name", "shape", "values"}]           raw
+  "error": reason                                    no result
 
 A picture is scaled to the size of the model's input. Its pixels are fed as the
 model was deployed, or by --mean, --std and --layout; else black to white is the
@@ -73,6 +81,7 @@ _OF_A_NEW_JOB = (
     "std",
     "layout",
     "fit",
+    "sample_rate",
     "threshold",
     "limit",
     "wait",
@@ -98,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     feed_options.add_task(parser, raw=True)
     feed_options.add_arguments(parser)
     feed_options.add_fit(parser)
+    feed_options.add_rate(parser)
     feed_options.add_threshold(parser)
     infer_output.add_arguments(parser)
     others = parser.add_mutually_exclusive_group()
@@ -190,7 +200,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
     if args.attach:
         given = [
-            f"--{name}" for name in _OF_A_NEW_JOB if not (getattr(args, name) is None or getattr(args, name) is False)
+            f"--{name.replace('_', '-')}"
+            for name in _OF_A_NEW_JOB
+            if not (getattr(args, name) is None or getattr(args, name) is False)
         ]
         if args.inputs or given:
             raise UsageError(
@@ -230,7 +242,8 @@ def _submit(
 ) -> str:
     """Start the job; its id."""
     mean, std, layout = feed_options.values(args)
-    feed = Feed(mean, std, layout, "user", fit=args.fit) if std or layout or args.fit else None
+    given = std or layout or args.fit or args.sample_rate
+    feed = Feed(mean, std, layout, "user", fit=args.fit, rate=args.sample_rate) if given else None
     plan = Plan.make(
         connections,
         args.model,

@@ -13,6 +13,7 @@ from clusteradm.cli.job_view import counting
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
 from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Results, annotate, formats, similar
+from clusteradm.jobs.inputs import File
 from clusteradm.node.spec.wire.manifest import EMBEDDING
 
 _MOST_SHOWN = 10  # similar inputs
@@ -26,7 +27,7 @@ class Wanted:
 
     form: str
     folder: Path | None = None
-    pictures: Mapping[str, Path] = field(default_factory=dict)
+    pictures: Mapping[str, File] = field(default_factory=dict)
     query: str | None = None
 
     def write(self, results: Results, task: str | None, into: BinaryIO) -> None:
@@ -78,7 +79,7 @@ def wanted(
             args.annotate.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--annotate: cannot write to {args.annotate}: {error.strerror}") from None
-    pictures = {file.name: file.path for file in inputs.files} if isinstance(inputs, LocalInputs) else {}
+    pictures = {file.name: file for file in inputs.files} if isinstance(inputs, LocalInputs) else {}
     return Wanted(args.format, args.annotate, pictures, query), inputs
 
 

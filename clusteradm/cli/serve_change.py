@@ -10,10 +10,9 @@ from clusteradm.cli.parser import Commands, Parser, checked
 from clusteradm.cli.serve_view import follow
 from clusteradm.errors import HostFailed, UsageError
 from clusteradm.inventory import Cluster
-from clusteradm.models.reference import Reference
-from clusteradm.models.repository import Repository
 from clusteradm.models.manifest import check_name
-from clusteradm.models.reference import check_label, check_version
+from clusteradm.models.reference import Reference, check_label, check_version
+from clusteradm.models.repository import Repository
 from clusteradm.models.versions import Versions
 from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.serving import DesiredState

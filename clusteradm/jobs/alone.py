@@ -71,7 +71,7 @@ class Alone:
                 where=str(folder),
                 next_step="set TMPDIR to a folder of a larger disk",
             ) from error
-        self._files = [(one.name, one.size, failed.get(one.name, one.error)) for one in inputs.files]
+        self._files = [(one.name, one.size, failed.get(one.name, one.error), one.member) for one in inputs.files]
 
     def tensors(self, form: InputForm, progress: Progress) -> Tensors:
         """The inputs as a model with this input takes them. Raises UsageError where one of them cannot be used."""

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clusteradm import atomic, extras, regular
+from clusteradm import atomic, extras
 from clusteradm.errors import UsageError
+from clusteradm.jobs.inputs import File
 from clusteradm.node.spec.wire.manifest import EMBEDDING, RAW
 from clusteradm.node.spec.wire.result import Result
 
@@ -27,7 +28,7 @@ _LEAST_POINT = 0.2  # the score below which a key point is not drawn
 _MASK = 0.5  # how much of a class's colour is over a picture
 _MOST_LABEL = 40  # characters
 _SPARE = 1 << 16  # bytes of a map beyond one for each pixel
-_ARRAYS = (".npy", ".npz")
+_OTHERS = (".npy", ".npz", ".wav")  # inputs that are no pictures
 _BACKGROUND = 0  # the class that is not coloured
 # Key points that are joined, by their numbers in COCO's order: arms, trunk, legs, face.
 _BONES = (
@@ -55,7 +56,7 @@ def name_of(result: Result) -> str:
 
 
 def draw(
-    results: Iterator[Result], pictures: Mapping[str, Path], folder: Path, fetch: Fetch
+    results: Iterator[Result], pictures: Mapping[str, File], folder: Path, fetch: Fetch
 ) -> Iterator[tuple[Result, str | None]]:
     """Write a JPEG to `folder` for each result without an error; (result, why there is none) one by one.
 
@@ -63,11 +64,11 @@ def draw(
     passed over.
     """
     for result in results:
-        path = pictures.get(result.input)
-        if result.error is not None or path is None or path.suffix.lower() in _ARRAYS:
+        file = pictures.get(result.input)
+        if result.error is not None or file is None or file.name.lower().endswith(_OTHERS):
             continue
         try:
-            content = _drawn(result, path, fetch)
+            content = _drawn(result, file, fetch)
         except UsageError as error:
             yield result, error.what
             continue
@@ -78,9 +79,9 @@ def draw(
         yield result, None
 
 
-def _drawn(result: Result, path: Path, fetch: Fetch) -> bytes:
+def _drawn(result: Result, source: File, fetch: Fetch) -> bytes:
     """The picture with what was found in it, as a JPEG. Raises UsageError."""
-    image = _opened(regular.read(path, _MOST_BYTES), result)
+    image = _opened(source.read(_MOST_BYTES), result)
     if result.map is not None:
         image = _masked(image, _map(result, fetch))
     _Pen(image).draw(result)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from clusteradm import regular
 from clusteradm.errors import UsageError
+from clusteradm.jobs import archives
 
-# The files of a folder that are inputs: pictures that every Pillow reads, and NumPy's arrays. A file named by itself is
-# always taken.
+# The files of a folder that are inputs: pictures that every Pillow reads, NumPy's arrays, and sound. A file named by
+# itself is always taken.
 SUFFIXES = (
     ".bmp",
     ".gif",
@@ -26,6 +27,7 @@ SUFFIXES = (
     ".ppm",
     ".tif",
     ".tiff",
+    ".wav",
     ".webp",
 )
 
@@ -40,7 +42,8 @@ _PART_FILES = 10_000  # in one part, however small they are
 class File:
     """One input file. `name`: in the results; `changed`: its time of change in ns, where it is to be the same later.
 
-    `error`: why it cannot be read.
+    `error`: why it cannot be read; `member`: the array that is meant of an .npz file; `offset`, `whole`: of a file in a
+    tar file its place there, and the size of the tar file.
     """
 
     name: str
@@ -48,6 +51,19 @@ class File:
     size: int
     changed: int | None = None
     error: str | None = None
+    member: str | None = None
+    offset: int = 0
+    whole: int | None = None
+
+    def read(self, most: int) -> bytes:
+        """Its bytes, as it is now. Raises UsageError where it cannot be read or has more than `most`."""
+        if self.whole is None:
+            return regular.read(self.path, most)
+        if self.size > most:
+            raise UsageError(f"it has {self.size:,} bytes, more than {most:,}", where=self.name)
+        with regular.open_file(self.path) as file:
+            file.seek(self.offset)
+            return file.read(self.size)
 
 
 @dataclass(frozen=True)
@@ -89,9 +105,12 @@ class Part:
 def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
     """The inputs that the arguments name. Raises UsageError for what is not there, before any connection.
 
-    `head:PATH` is on the head; anything else is here. One job takes its inputs from one of the two. A link
-    that is named is followed; one in a folder is followed to a file in the same folder alone.
+    `head:PATH` is on the head; `@FILE` is a list of paths, one a line; `FILE.npz:NAME` is one array of the
+    file, and of a tar file the files in it are inputs as those of a folder are; anything else is here. One job takes
+    its inputs from one of the two. A link that is named is followed; one in a folder is followed to a file in the same
+    folder alone.
     """
+    named, arguments = arguments, list(archives.expanded(arguments))
     on_head = [argument for argument in arguments if argument.startswith(ON_HEAD)]
     if on_head and len(on_head) != len(arguments):
         raise UsageError("a job's inputs are all here or all on the head, not some of each")
@@ -100,18 +119,24 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
             if regular.readable(argument) != argument:
                 raise UsageError("the path is not UTF-8, and cannot be sent", where=regular.readable(argument))
         return HeadInputs(tuple(argument.removeprefix(ON_HEAD) or "." for argument in on_head))
-    found: dict[str, Path] = {}
+    found: dict[str, File] = {}
     skipped: list[Path] = []
     left_out: list[str] = []
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            folder = _Folder(path)
+            folder = _Folder(path, "" if len(arguments) == 1 else str(path).rstrip("/") + "/")
             skipped += folder.skipped
             left_out += folder.left_out
-            found.update({str(one.relative_to(path)) if len(arguments) == 1 else str(one): one for one in folder.files})
+            found.update((file.name, file) for file in folder.files)
         elif os.path.lexists(path):
-            found[argument] = path
+            if archives.is_tar(path):
+                for file in _in_tar(argument, path, left_out):
+                    found[file.name] = file
+            else:
+                found[argument] = _file(argument, path)
+        elif (array := archives.member(argument)) is not None:
+            found[argument] = replace(_file(argument, array[0]), member=array[1])
         else:
             raise UsageError(
                 f"no file or folder {regular.readable(argument)} here",
@@ -119,10 +144,10 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
             )
     if not found:
         raise UsageError(
-            "; ".join([f"no inputs in {', '.join(map(regular.readable, arguments))}", *left_out[:3]]),
+            "; ".join([f"no inputs in {', '.join(map(regular.readable, named))}", *left_out[:3]]),
             next_step="in a folder these count: " + " ".join(SUFFIXES) + "; name other files outright",
         )
-    files = tuple(_file(name, path) for name, path in sorted(found.items()))
+    files = tuple(file for _, file in sorted(found.items()))
     errors = [f"{regular.readable(file.path)}: {file.error}" for file in files if file.error is not None]
     if len(errors) == len(files):
         more = [f"and {len(errors) - 3} more"] if len(errors) > 3 else []
@@ -141,31 +166,72 @@ def _file(name: str, path: Path) -> File:
     return File(name, path, status.st_size, status.st_mtime_ns)
 
 
+def _looked(name: str, path: Path) -> File:
+    """The file of a folder, which it is by the folder's own word."""
+    name = regular.readable(name)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
+    except OSError as error:
+        return File(name, path, 0, error=f"cannot read it: {error.strerror}")
+    try:
+        status = os.fstat(handle)
+    finally:
+        os.close(handle)
+    other = regular.kind(status.st_mode)
+    return File(name, path, status.st_size, status.st_mtime_ns, error=other and f"it is {other}, not a file")
+
+
+def _in_tar(argument: str, path: Path, left_out: list[str]) -> Iterator[File]:
+    """The files in a tar file, named as if it were a folder."""
+    with regular.open_file(path) as tar:
+        status = os.fstat(tar.fileno())
+        for one in archives.members(tar, regular.readable(path), SUFFIXES):
+            if isinstance(one, str):
+                left_out.append(one)
+                continue
+            name = regular.readable(f"{argument}/{one.name}")
+            yield File(name, path, one.size, status.st_mtime_ns, offset=one.offset, whole=status.st_size)
+
+
 class _Folder:
     """The files below a folder, without hidden ones: `files` are inputs by their suffix, `skipped` are not.
 
-    `left_out`: what is none that may be read, with the reason. Raises UsageError for a sub-folder that cannot be read.
+    `left_out`: what is none that may be read, with the reason. `prefix`: what the files' names begin with. Of each file
+    one look is had, and no more: a folder may hold a hundred thousand. Raises UsageError for a sub-folder that cannot
+    be read.
     """
 
-    def __init__(self, top: Path) -> None:
-        self.files: list[Path] = []
+    def __init__(self, top: Path, prefix: str) -> None:
+        self.files: list[File] = []
         self.skipped: list[Path] = []
         self.left_out: list[str] = []
         self._real = os.path.realpath(top)
-        for place, folders, names in os.walk(top, onerror=_unreadable):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in folders:
-                if Path(place, name).is_symlink():
-                    self._leave(Path(place, name), "a link to a folder, which is followed only if it is named itself")
-            for name in names:
-                if not name.startswith("."):
-                    self._sort(Path(place, name))
+        waiting = [(os.fspath(top), prefix)]
+        while waiting:
+            place, before = waiting.pop()
+            try:
+                with os.scandir(place) as entries:
+                    for entry in entries:
+                        if entry.name.startswith("."):
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append((entry.path, f"{before}{entry.name}/"))
+                        else:
+                            self._sort(entry, before + entry.name)
+            except OSError as error:
+                where = regular.readable(error.filename or place)
+                raise UsageError(f"cannot read the folder: {error.strerror}", where=where) from error
         self.skipped.sort()
 
-    def _sort(self, path: Path) -> None:
-        if not path.name.lower().endswith(SUFFIXES):
+    def _sort(self, entry: os.DirEntry[str], name: str) -> None:
+        path = Path(entry.path)
+        if entry.is_symlink() and path.is_dir():
+            self._leave(path, "a link to a folder, which is followed only if it is named itself")
+        elif not entry.name.lower().endswith(SUFFIXES):
             self.skipped.append(path)
-        elif path.is_symlink() and not self._holds(path):
+        elif entry.is_file(follow_symlinks=False):
+            self.files.append(_looked(name, path))
+        elif entry.is_symlink() and not self._holds(path):
             self._leave(path, "a link that leads out of the folder, which is followed only if it is named itself")
         else:
             try:
@@ -175,17 +241,13 @@ class _Folder:
             if kind:
                 self._leave(path, kind)
             else:
-                self.files.append(path)
+                self.files.append(_file(name, path))
 
     def _holds(self, link: Path) -> bool:
         return Path(os.path.realpath(link)).is_relative_to(self._real)
 
     def _leave(self, path: Path, reason: str) -> None:
         self.left_out.append(f"{regular.readable(path)}: {reason}")
-
-
-def _unreadable(error: OSError) -> None:
-    raise UsageError(f"cannot read the folder: {error.strerror}", where=regular.readable(error.filename)) from error
 
 
 def parts(files: Sequence[File], size: int = PART_BYTES) -> Iterator[Part]:
@@ -226,6 +288,7 @@ class _Body:
         if self.error is None:
             try:
                 self._file = regular.open_file(item.path)
+                self._file.seek(item.offset)
             except UsageError as error:
                 self.error = error.what
 
@@ -251,5 +314,8 @@ class _Body:
         self._file = None
         if self._left:
             self.error = self.error or "it has become shorter while it was sent"
-        elif status.st_size != self._item.size or self._item.changed not in (None, status.st_mtime_ns):
+        elif status.st_size != (self._item.whole or self._item.size) or self._item.changed not in (
+            None,
+            status.st_mtime_ns,
+        ):
             self.error = self.error or "it has changed while it was sent"

@@ -113,7 +113,7 @@ class Jobs:
         sent = 0
         for part in parts(inputs.files):
             digest = hashlib.sha256(part.data).hexdigest()
-            pieces = tuple(Piece(file.name, file.size) for file in part.files)
+            pieces = tuple(Piece(file.name, file.size, file.member) for file in part.files)
 
             def tell(done: int, _: int, before: int = sent) -> None:
                 progress(before + done, inputs.bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
 from clusteradm.jobs import slots
@@ -11,7 +11,7 @@ from clusteradm.models import advice
 from clusteradm.models.reference import Reference
 from clusteradm.models.repository import Repository, Stored
 from clusteradm.node.spec import reading
-from clusteradm.node.spec.wire.job import ModelFile
+from clusteradm.node.spec.wire.job import InputForm, ModelFile
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, MODEL, RAW, Feed, Manifest
 from clusteradm.transport import Connections
 
@@ -62,15 +62,28 @@ class Plan:
         connections.begin(hosts)
         stored, manifest = Repository(connections, cluster).find(Reference.parse(model).at(version))
         _check_model(stored, manifest, cpu=cpu)
-        form = advice.form(manifest.inputs[0], manifest.feed)
+        batch = advice.batch(manifest)
+        form = advice.form(manifest.inputs[0], manifest.feed, batch)
         if feed is not None:
-            form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed))
-            advice.check_feed(form)
+            form = advice.form(manifest.inputs[0], advice.overridden(manifest.feed, feed), batch)
+            advice.check_rate(form)
+            if feed.std or feed.layout or feed.fit:
+                advice.check_feed(form)
+        more: tuple[InputForm, ...] = ()
+        if len(manifest.inputs) > 1:
+            if feed is not None:
+                raise UsageError(
+                    f"{stored.name} has {len(manifest.inputs)} inputs, which take arrays alone: without --mean, --std, "
+                    "--layout, --fit and --sample-rate"
+                )
+            # Arrays alone: of a picture nothing says which input it is.
+            form, *others = (replace(advice.form(one, Feed(pictures=False)), name=one.name) for one in manifest.inputs)
+            more = tuple(others)
         if threshold is None:
             threshold = manifest.threshold
         kind, notes = _task(manifest, form.feed, task, top)
         path = f"{stored.path}/{MODEL}"
-        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind)
+        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more, batch)
         classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
         return cls(file, slots.find(connections, hosts, cpu=cpu, wait=wait), ranks, classes, notes, wait)
 
@@ -96,9 +109,10 @@ def _task(manifest: Manifest, feed: Feed | None, wanted: str | None, top: int | 
             raise UsageError(f"--top is of a classifier's result, and --task says {wanted}")
         wanted = CLASSIFIER
     kind = wanted or manifest.task
-    outputs = [reading.Output(tensor.name, tensor.shape, tensor.dtype) for tensor in manifest.outputs]
+    forms = advice.batch(manifest)
+    outputs = [reading.Output(one.name, advice.form(one, None, forms).shape, one.dtype) for one in manifest.outputs]
     try:
-        return reading.find(kind, manifest.inputs[0].shape, outputs, feed).task, ()
+        return reading.find(kind, advice.form(manifest.inputs[0], None, forms).shape, outputs, feed).task, ()
     except reading.NoReading as error:
         if kind == DETECTOR and not all(tensor.shape for tensor in manifest.outputs):
             return DETECTOR, ()  # the operator gives its outputs their shapes when it runs
@@ -109,8 +123,11 @@ def _task(manifest: Manifest, feed: Feed | None, wanted: str | None, top: int | 
 
 
 def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool) -> None:
-    if len(manifest.inputs) != 1:
-        raise UsageError(f"{stored.name} has {len(manifest.inputs)} inputs; infer feeds models with one")
+    names = [tensor.name for tensor in manifest.inputs]
+    if len(names) > 1 and (len(set(names)) < len(names) or "" in names):
+        raise UsageError(
+            f"the {len(names)} inputs of {stored.name} have no names of their own, by which they could be fed"
+        )
     if not manifest.tpu_operations and not cpu:
         raise UsageError(
             f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",

@@ -72,7 +72,12 @@ def check(model: Model, where: str) -> None:
 
 
 def feed(
-    model: Model, mean: tuple[float, ...], std: tuple[float, ...], layout: str | None, fit: str | None = None
+    model: Model,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    layout: str | None,
+    fit: str | None = None,
+    rate: int | None = None,
 ) -> Feed | None:
     """How the model's pictures are fed: by what the user says, else by its metadata; None where neither says anything.
 
@@ -84,18 +89,19 @@ def feed(
     said = bool(std or layout or fit)
     pictures = None if about is None or about.content is None or said else about.content != OTHER
     if std:
-        found = Feed(mean, std, layout, "user", pictures, fit)
+        found = Feed(mean, std, layout, "user", pictures, fit, rate)
     elif about is not None and about.std and max(len(about.mean), len(about.std)) <= max(feeding.CHANNELS):
-        found = Feed(about.mean, about.std, layout, METADATA, pictures, fit)
+        found = Feed(about.mean, about.std, layout, METADATA, pictures, fit, rate)
     else:
-        found = Feed((), (), layout, "", pictures, fit)
+        found = Feed((), (), layout, "", pictures, fit, rate)
+    check_rate(form(model.inputs[0], found, batch(model)))
     if said:
-        check_feed(form(model.inputs[0], found))
+        check_feed(form(model.inputs[0], found, batch(model)))
     elif found.std and found.pictures is not False:
         try:
-            feeding.rule(form(model.inputs[0], found))
+            feeding.rule(form(model.inputs[0], found, batch(model)))
         except feeding.NoRule:  # metadata that does not fit the input
-            found = Feed((), (), None, "", pictures)
+            found = Feed((), (), None, "", pictures, rate=rate)
     return found if found != Feed() else None
 
 
@@ -113,7 +119,16 @@ def overridden(deployed: Feed | None, feed: Feed) -> Feed:
     """How pictures are fed to a job that was given `feed`: the rest as the model was deployed."""
     before = deployed or Feed()
     normal = feed if feed.std else before
-    return Feed(normal.mean, normal.std, feed.layout or before.layout, normal.source, fit=feed.fit or before.fit)
+    layout, fit, rate = feed.layout or before.layout, feed.fit or before.fit, feed.rate or before.rate
+    pictures = before.pictures if feed == Feed(source=feed.source, rate=feed.rate) else None
+    return Feed(normal.mean, normal.std, layout, normal.source, pictures, fit, rate)
+
+
+def check_rate(input_form: InputForm) -> None:
+    """Raise UsageError where the user says of what sound is, and the input takes none."""
+    if input_form.feed is not None and input_form.feed.rate is not None and not feeding.window(input_form):
+        shape = "x".join(map(str, input_form.shape))
+        raise UsageError(f"--sample-rate: the model takes {input_form.dtype} {shape}, no samples of sound")
 
 
 def check_feed(input_form: InputForm) -> None:
@@ -124,15 +139,21 @@ def check_feed(input_form: InputForm) -> None:
         raise UsageError(f"--mean, --std, --layout and --fit do not fit the model: {error}") from None
 
 
-def form(tensor: Tensor, how: Feed | None) -> InputForm:
-    """The input of a job."""
-    return InputForm(tensor.dtype, tensor.shape, tensor.scale, tensor.zero_point, how)
+def batch(model: Model | Manifest) -> int:
+    """How many inputs the model takes at once."""
+    return feeding.batch([one.shape for one in model.inputs], [one.shape for one in model.outputs])
+
+
+def form(tensor: Tensor, how: Feed | None, batch: int = 1) -> InputForm:
+    """The input of a job, of a model that takes `batch` of them at once."""
+    shape = (1, *tensor.shape[1:]) if batch > 1 else tensor.shape
+    return InputForm(tensor.dtype, shape, tensor.scale, tensor.zero_point, how)
 
 
 def pictures(manifest: Manifest) -> str:
     """How pictures are fed to the model, in words."""
     try:
-        rule = feeding.rule(form(manifest.inputs[0], manifest.feed))
+        rule = feeding.rule(form(manifest.inputs[0], manifest.feed, batch(manifest)))
     except feeding.NoRule as error:
         return "no pictures" if "no pictures" in str(error) else f"no pictures: {error}"
     return f"pictures of {rule.picture}, {rule.text}" + (", channels first" if rule.picture.layout == "nchw" else "")
@@ -144,10 +165,10 @@ def warnings(manifest: Manifest, model: Model, name: str) -> Iterator[str]:
     if segment:
         yield f"it is segment {segment[1]} of {segment[2]} of a pipeline: infer runs whole models"
     if len(model.inputs) != 1:
-        yield f"it has {len(model.inputs)} inputs, and infer feeds models with one"
+        names = ", ".join(tensor.name for tensor in model.inputs)
+        yield f"it has {len(model.inputs)} inputs: infer takes .npz files with an array for each of {names}"
     if not model.tpu_operations:
-        alone = "; infer runs it with --cpu" if len(model.inputs) == 1 else ""
-        yield f"nothing in it runs on the Edge TPU: {_not_compiled(model)}{alone}"
+        yield f"nothing in it runs on the Edge TPU: {_not_compiled(model)}; infer runs it with --cpu"
     elif model.cpu_operations:
         names = ", ".join(f"{name} ({count})" for name, count in model.cpu_operations.items())
         yield f"{sum(model.cpu_operations.values())} operations stay on the CPU: {names}"
@@ -162,9 +183,11 @@ def warnings(manifest: Manifest, model: Model, name: str) -> Iterator[str]:
         yield f"it has operations newer than this program ({', '.join(newer)}): the nodes' runtimes may lack them"
     if model.tpu_operations and any(tensor.dynamic for tensor in model.inputs):
         yield "its input has no fixed shape, which the Edge TPU cannot take: convert it with a batch size of 1"
-    batch = model.inputs[0].shape
-    if len(batch) == 4 and batch[0] > 1:
-        yield f"its batch size is {batch[0]}: infer feeds one input at a time, an array of the whole batch"
+    shape = model.inputs[0].shape
+    if batch(model) > 1:
+        yield f"its batch size is {shape[0]}: infer feeds so many inputs at once, and zeros where there are fewer"
+    elif len(shape) == 4 and shape[0] > 1:
+        yield f"its batch size is {shape[0]}: its outputs are not of one input each, and infer feeds it whole arrays"
     yield from _feed_warnings(manifest)
 
 
@@ -173,7 +196,7 @@ def _feed_warnings(manifest: Manifest) -> Iterator[str]:
     if len(manifest.inputs) != 1:
         return
     try:
-        warning = feeding.rule(form(tensor, manifest.feed)).warning
+        warning = feeding.rule(form(tensor, manifest.feed, batch(manifest))).warning
     except feeding.NoRule as error:
         if "--mean" in str(error):
             yield str(error)

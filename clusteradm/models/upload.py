@@ -51,6 +51,7 @@ def prepare(
     std: tuple[float, ...] = (),
     layout: str | None = None,
     fit: str | None = None,
+    rate: int | None = None,
     task: str | None = None,
     threshold: float | None = None,
     called: str = "",
@@ -60,9 +61,9 @@ def prepare(
 
     Raises UsageError for what is no model (NotAModel), no name, cannot be read, or cannot be run by any node. The
     labels are those of `labels`, else those inside the model itself; they are stored one per class. `mean`, `std`,
-    `layout`, `fit`: how pictures are fed, where nothing in the model says it, or wrongly. `task`: what it is made for,
-    if not what it seems; `threshold`: the least score of an answer. `called`: the file's name where it comes from, if
-    not that of its path; `sha256`: which the bytes that are stored must have.
+    `layout`, `fit`, `rate`: how pictures and sound are fed, where nothing in the model says it, or wrongly. `task`:
+    what it is made for, if not what it seems; `threshold`: the least score of an answer. `called`: the file's name
+    where it comes from, if not that of its path; `sha256`: which the bytes that are stored must have.
     """
     check_name(name)
     data = regular.read(path, MOST_BYTES)
@@ -83,7 +84,7 @@ def prepare(
     if found:
         files[LABELS] = label_files.render(found)
     kept = made_for.kind if made_for.kind in TASKS else None
-    feed = advice.feed(model, mean, std, layout, fit)
+    feed = advice.feed(model, mean, std, layout, fit, rate)
     problems += reading.reading_problems(model, kept, feed)
     manifest = build(name, data, model, found, files.get(LABELS), feed, kept, threshold)
     size = len(json.dumps(manifest.to_json(), indent=2))

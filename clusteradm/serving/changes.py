@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from clusteradm.errors import UsageError
-from clusteradm.models import Reference
+from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.serving import (
     LATEST,
     SPECIFIC,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import tempfile
+import wave
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +15,7 @@ from clusteradm import inventory
 from clusteradm.errors import ClusteradmError
 from clusteradm.fetch import deb, lock
 from clusteradm.health import saved
-from clusteradm.jobs import truth
+from clusteradm.jobs import inputs, truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
 from clusteradm.models import compiler_log, labels
@@ -117,6 +119,26 @@ def npy(data: bytes) -> None:
 def npz(data: bytes) -> None:
     """A .npz file."""
     _array(data, "a.npz")
+
+
+def wav(data: bytes) -> None:
+    """A WAV file."""
+    with _file(data, "inputs.pack") as path:
+        wanted = pack.Wanted("float32", (1, 200), window=200)
+        feed = Preprocessor({"shape": (1, 200), "dtype": "float32", "quantization": (0.0, 0)})
+        for line in pack.index(str(path), [pack.Entry("a.wav", 0, len(data))], wanted):
+            if line["offset"] + line["size"] > len(data):
+                raise AssertionError(f"{line} lies outside the pack of {len(data)} bytes")
+            with suppress(BadInput):
+                feed.tensor(data[line["offset"] : line["offset"] + line["size"]], line["form"])
+
+
+def tar(data: bytes) -> None:
+    """A tar file of inputs."""
+    with _file(data, "a.tar") as path, suppress(ClusteradmError):
+        for file in inputs.resolve([str(path)]).files:  # type: ignore[union-attr]
+            with suppress(ClusteradmError):
+                file.read(1 << 20)
 
 
 def picture(data: bytes) -> None:
@@ -244,11 +266,13 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "results": results,
     "sums": sums_file,
     "survey": survey,
+    "tar": tar,
     "truth": truth_file,
     "serve_camera": serving.camera,
     "serve_form": serving.form_body,
     "serve_http": serving.http,
     "serve_rpc": serving.rpc,
+    "wav": wav,
     "wire": wire,
 }
 
@@ -281,7 +305,10 @@ def made_seeds(target: str) -> list[bytes]:
         "results": [
             b'{"input": "a", "index": 0, "top": [{"class": 1, "label": "x", "score": 0.5}]}\n'
             b'{"input": "b", "index": 1, "outputs": [{"name": "o", "file": '
-            b'"outputs-20260101-000000-abcdef/000001-0.npy"}]}\n{"input": "c", "index": 2, "error": "e"}\n'
+            b'"outputs-20260101-000000-abcdef/000001-0.npy"}]}\n{"input": "c", "index": 2, "error": "e"}\n',
+            b'{"input": "a", "index": 0, "size": [4, 3], "objects": [{"class": 1, "score": 0, "box": [0, 1, 2, 3]}]}\n'
+            b'{"input": "b", "index": 1, "segments": [{"class": 1, "share": 1.0}], "map": {"name": "m", "file": '
+            b'"outputs-20260101-000000-abcdef/000001-map.png"}}\n{"input": "c", "index": 2, "embedding": [0, null]}\n',
         ],
         "node_lines": [b'{"event": "result", "changed": true}\n{"ok": {}}\n', b'{"a": [1, 2.5e3, null, "\\u00e9"]}\n'],
         "playbook": [
@@ -328,6 +355,18 @@ def _arrays(target: str) -> list[bytes]:
         for save in (numpy.savez, numpy.savez_compressed):
             save(file := io.BytesIO(), a=values, b=values[0])
             found.append(file.getvalue())
+    elif target == "wav":
+        with wave.open(file := io.BytesIO(), "wb") as sound:
+            sound.setparams((2, 2, 16000, 0, "NONE", ""))
+            sound.writeframes(bytes(2000))
+        found.append(file.getvalue())
+    elif target == "tar":
+        with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as archive:
+            for name in ("a.png", "n" * 200 + ".png"):
+                info = tarfile.TarInfo(name)
+                info.size = 7
+                archive.addfile(info, io.BytesIO(b"picture"))
+        found.append(file.getvalue())
     elif target == "picture":
         for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP"):
             Image.fromarray(values[0]).save(file := io.BytesIO(), kind)

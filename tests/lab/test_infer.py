@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import heads
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -262,3 +264,35 @@ def test_real_models_on_real_photographs(cluster: Cluster, compiled: Callable[[P
         assert [line["top"][0]["class"] for line in results] == on_cpu(model, photographs)
         said = {line["input"]: line["top"][0]["label"] for line in results}
         assert said["parrot.jpg"].startswith("macaw")
+
+
+def test_objects_and_a_map_in_the_pixels_of_each_picture(cluster: Cluster, tmp_path: Path) -> None:
+    """Models whose answers are known, on the CPUs: of pictures in a tar file, drawn and as CSV."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, (wide, high) in enumerate(((640, 480), (64, 64))):
+        Image.new("RGB", (wide, high), (0, 0, 250)).save(folder / f"{number}.png")
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.add(folder, "p")
+    (tmp_path / "names.txt").write_text("person\ndog\n")
+    for name, model in (("ssd", heads.ssd()), ("colours", heads.colours())):
+        (tmp_path / f"{name}.tflite").write_bytes(model)
+        cluster.run("deploy-model", tmp_path / f"{name}.tflite", "--name", name, "--labels", tmp_path / "names.txt")
+    drawn = ("--annotate", tmp_path / "drawn", "--format", "csv", "--output", tmp_path / "r.csv")
+    cluster.run("infer", "--cpu", "--model", "ssd", tmp_path / "photos.tar", *drawn)
+    with (tmp_path / "r.csv").open() as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    tar = tmp_path / "photos.tar"
+    assert rows == [
+        (f"{tar}/p/0.png", "0", "", "0", "person", "0.9", "240", "120", "400", "360"),
+        (f"{tar}/p/0.png", "0", "", "1", "dog", "0.7", "400", "60", "560", "180"),
+        (f"{tar}/p/1.png", "1", "", "0", "person", "0.9", "24", "16", "40", "48"),
+        (f"{tar}/p/1.png", "1", "", "1", "dog", "0.7", "40", "8", "56", "24"),
+    ]
+    assert Image.open(tmp_path / "drawn" / "000000-0.jpg").size == (640, 480)
+    output = tmp_path / "maps.jsonl"
+    cluster.run("infer", "--cpu", "--model", "colours", "--task", "segment", folder, "--output", output)
+    for line, size in zip(read(output), ((640, 480), (64, 64)), strict=True):
+        assert line["segments"] == [{"class": 2, "share": 1.0}]
+        chart = Image.open(tmp_path / line["map"]["file"])
+        assert chart.size == size and chart.getextrema() == (2, 2)

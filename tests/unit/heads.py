@@ -62,3 +62,12 @@ def colours() -> bytes:
     options.newShape = list(shape)
     step = Step("RESHAPE", (0,), (1,), options=("ReshapeOptions", options))
     return build([End(shape, "uint8", 1 / 255, 0, "in"), End(shape, "uint8", 1 / 255, 0, "out")], [step])
+
+
+def together(count: int) -> bytes:
+    """So many pictures of 32x32 in at once, the pixels of each out in a row."""
+    row, options = (count, 32 * 32 * 3), schema.ReshapeOptionsT()
+    options.newShape = list(row)
+    step = Step("RESHAPE", (0,), (1,), options=("ReshapeOptions", options))
+    ends = [End((count, 32, 32, 3), "uint8", 1 / 255, 0, "in"), End(row, "uint8", 1 / 255, 0, "out")]
+    return build(ends, [step])

@@ -1,6 +1,6 @@
 """Input tensors: an input's bytes to what the model takes. numpy and Pillow only. Its outputs: tasks."""
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.job import InputForm
 from clusteradm.node.spec.wire.manifest import STRETCH, Feed
 
-__all__ = ["BadInput", "Fed", "Preprocessor"]
+__all__ = ["BadInput", "Fed", "Preprocessor", "Several"]
 
 _MOST_REASON = 300  # characters of an error
 
@@ -51,13 +51,15 @@ class Preprocessor:
     def feed(self, data: bytes, form: Any) -> Fed:
         """The input as the model takes it.
 
-        `form` is None for a picture, [dtype, shape] for an array. Raises BadInput, and with the text of a form
-        {"error": text}.
+        `form` is None for a picture, [dtype, shape] for an array, [SOUND, channels] for samples of 16 bits. Raises
+        BadInput, and with the text of a form {"error": text}.
         """
         if form is None:
             return self._shown(data)
         if isinstance(form, dict):
             raise BadInput(str(form.get("error"))[:_MOST_REASON])
+        if form[0] == feeding.SOUND:
+            return self._heard(data, form[1])
         try:
             values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
         except (ValueError, TypeError) as error:
@@ -78,6 +80,15 @@ class Preprocessor:
         if layout == feeding.NCHW:
             pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         return Fed(self._pixels(pixels.reshape(self.shape)), 0.0, size)
+
+    def _heard(self, data: bytes, channels: int) -> Fed:
+        """The tensor of samples of 16 bits: the mean of the channels, from -1 to 1, silence behind the last."""
+        mono = np.frombuffer(data, "<i2").reshape(-1, channels).mean(1)
+        samples = np.zeros(int(np.prod(self.shape)))
+        samples[: len(mono)] = mono
+        if self.dtype == np.int16 and not self.scale:
+            return Fed(np.round(samples).astype(np.int16).reshape(self.shape))
+        return Fed(*self._real((samples / 32768).reshape(self.shape)))
 
     def _pixels(self, values: Any) -> Any:
         """Pixels, in the model's shape, as its numbers."""
@@ -119,3 +130,26 @@ class Preprocessor:
         # A step beyond the end is what rounding makes of the end itself.
         clipped = float(np.mean((quantised < limits.min - 1) | (quantised > limits.max + 1)))
         return np.clip(quantised, limits.min, limits.max).astype(self.dtype), clipped
+
+
+class Several:
+    """Input tensors of a model that takes several at once. `details`: the interpreter's, of each; `names`: of the same
+    inputs, in the order of the forms."""
+
+    def __init__(self, details: Sequence[Dict[str, Any]], names: Sequence[str]) -> None:
+        known = [str(one["name"]) for one in details]
+        # A compiler may change their order.
+        order = [known.index(name) for name in names] if sorted(known) == sorted(names) else range(len(known))
+        self._feeds = [(number, Preprocessor(details[number])) for number in order]
+
+    def feed(self, data: bytes, form: Any) -> Fed:
+        """The tensors, in the interpreter's order, of [SEVERAL, [[dtype, shape], ...]]. Raises BadInput."""
+        if not isinstance(form, list) or form[0] != feeding.SEVERAL or len(form[1]) != len(self._feeds):
+            raise BadInput(str(form.get("error"))[:_MOST_REASON] if isinstance(form, dict) else "not all of its inputs")
+        tensors: Dict[int, Any] = {}
+        clipped, at = 0.0, 0
+        for (number, feed), one in zip(self._feeds, form[1]):
+            size = int(np.prod(one[1])) * np.dtype(one[0]).itemsize
+            fed = feed.feed(bytes(data[at : at + size]), one)
+            tensors[number], clipped, at = fed.tensor, max(clipped, fed.clipped), at + size
+        return Fed(tuple(tensors[number] for number in range(len(tensors))), clipped)

@@ -36,8 +36,8 @@ class Alone:
         self._form = decode(InputForm, spec["input"])
         entries: List[pack.Entry] = []
         at = 0
-        for name, size, error in spec["files"]:
-            entries.append(pack.Entry(name, at, size, error))
+        for name, size, error, member in spec["files"]:
+            entries.append(pack.Entry(name, at, size, error, member))
             at += size
         self._lines = list(pack.index(self._pack, entries, pack.wanted(self._form)))
         self._said = 0.0
@@ -63,7 +63,7 @@ class Alone:
                 refused.append((name, str(error)))
                 continue
             rows[number] = row
-            pixels = pixels or form is None or np.dtype(form[0]) == np.uint8
+            pixels = pixels or form is None or form[0] == "uint8"
             low, high = min(low, float(row.min())), max(high, float(row.max()))
         rows.flush()
         about = {"low": low, "high": high, "pixels": pixels, "inputs": len(self._lines)}

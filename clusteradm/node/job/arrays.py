@@ -11,7 +11,7 @@ import struct
 import zipfile
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Tuple, Union, cast
+from typing import Any, BinaryIO, Callable, Iterator, NamedTuple, Optional, Tuple, Union, cast
 
 from clusteradm.node.job.files import opener
 from clusteradm.node.spec.zips import UNSOUND
@@ -38,6 +38,7 @@ _MOST_DIMENSIONS = 64
 # The most that is read from a zip at once; it is the size of its list of files (1 MiB: fifteen thousand arrays).
 _MOST_READ = 1 << 20
 _COPY = 1 << 16
+_MOST_NAMED = 10
 _TOO_LARGE = "the arrays of the job unfold to many times its inputs"
 
 _DESCR = re.compile(r"""['"]descr['"]:[ ]*['"]([^'"]{1,16})['"]""")
@@ -77,11 +78,12 @@ class Array(NamedTuple):
 
 
 def members(
-    pack: str, offset: int, size: int, fits: Callable[[str, Array], Any], room: int
+    pack: str, offset: int, size: int, fits: Callable[[str, Array], Any], room: int, one: Optional[str] = None
 ) -> Iterator[Tuple[str, Union[Array, str]]]:
     """(name, place in the pack) of every array of the .npz file there; the reason as text where one cannot be used.
 
-    `fits` raises Unusable for an array that the job does not take. `room`: bytes that the arrays may unfold to.
+    `fits` raises Unusable for an array that the job does not take. `room`: bytes that the arrays may unfold to; `one`:
+    the name of the only array that is meant.
     """
     with open(pack, "rb", opener=opener) as file:
         window = Window(file, offset, size)
@@ -91,10 +93,16 @@ def members(
         except Damaged as error:
             yield "", str(error)
             return
-        if not archive.infolist():
+        found = {_array(info.filename): info for info in archive.infolist()}
+        if not found:
             yield "", str(Unusable("it holds no array"))
+        elif one is not None and one not in found:
+            names = ", ".join(sorted(found)[:_MOST_NAMED])
+            yield "", str(Unusable("it holds no array of this name, but: %s" % names))
         for info in archive.infolist():
-            name = info.filename[:-4] if info.filename.endswith(".npy") else info.filename
+            name = _array(info.filename)
+            if one not in (None, name):
+                continue
             try:
                 with _readable():
                     if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
@@ -109,6 +117,11 @@ def members(
                 yield name, str(error)
             else:
                 yield name, array
+
+
+def _array(name: str) -> str:
+    """The name of an array, of that of its file."""
+    return name[:-4] if name.endswith(".npy") else name
 
 
 @contextmanager

@@ -72,14 +72,18 @@ def read_lines(path: str) -> Iterator[Dict[str, Any]]:
         return
     with file:
         for line in file:
-            if not line.endswith("\n"):
-                return
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(entry, dict):
-                yield entry
+            found = entry(line)
+            if found is not None:
+                yield found
+
+
+def entry(line: str) -> Optional[Dict[str, Any]]:
+    """The object of a line of JSON Lines; None for one that is cut short, or none."""
+    try:
+        found = json.loads(line) if line.endswith("\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def sync(path: str) -> None:

@@ -5,6 +5,8 @@ import time
 from queue import SimpleQueue
 from typing import Any, List, NamedTuple, Optional
 
+import numpy as np
+
 from clusteradm.node.edgetpu.engine import Engine, InferenceError
 from clusteradm.node.job.feeder import Decoded, Feeder
 from clusteradm.node.job.pulse import Pulse
@@ -26,12 +28,16 @@ class Answer(NamedTuple):
 
 
 class Inference:
-    """The thread. Lists of its answers, in any order of inputs, and what ends it, an exception, go to `into`."""
+    """The thread. Lists of its answers, in any order of inputs, and what ends it, an exception, go to `into`.
 
-    def __init__(self, engine: Engine, feeder: Feeder, pulse: Pulse, into: "SimpleQueue[Any]") -> None:
+    `batch`: how many inputs the model takes at once.
+    """
+
+    def __init__(self, engine: Engine, feeder: Feeder, pulse: Pulse, into: "SimpleQueue[Any]", batch: int = 1) -> None:
         self._engine, self._feeder, self._pulse, self._into = engine, feeder, pulse, into
+        self._batch = batch
         self._room: "SimpleQueue[None]" = SimpleQueue()
-        for _ in range(AHEAD):
+        for _ in range(max(AHEAD, 2 * batch)):
             self._room.put(None)
         self.busy = self.wait = 0.0  # seconds: of inferences; waiting for input
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -49,7 +55,10 @@ class Inference:
 
     def _run(self) -> None:
         try:
-            self._work()
+            if self._batch > 1:
+                self._work_together()
+            else:
+                self._work()
         except BaseException as error:
             self._into.put(error)
 
@@ -79,7 +88,7 @@ class Inference:
             outputs, error = None, None
             pulse.begin(item.input)
             try:
-                outputs = invoke(item.tensor)
+                outputs = invoke(*item.tensor) if type(item.tensor) is tuple else invoke(item.tensor)
             except InferenceError as failure:
                 error = "the model fails on it: %s" % failure
             finally:
@@ -87,3 +96,48 @@ class Inference:
                 pulse.end(ended - started)
                 self.busy += ended - started
             answers.append(Answer(item, outputs, error, ended))
+
+    def _work_together(self) -> None:
+        """Infer as `_work` does, several inputs at once: as many as there are, up to the model's number."""
+        clock = time.perf_counter
+        while True:
+            before = clock()
+            idle = self._feeder.idle()
+            items: List[Decoded] = []
+            # Those that are on their way are waited for, more from rank 0 are not.
+            while not items or (len(items) < self._batch and not self._feeder.idle()):
+                item = self._feeder.get()
+                if item is None:
+                    return
+                self._room.get()
+                if item.error is not None:
+                    self._into.put([Answer(item, None, item.error, clock())])
+                else:
+                    items.append(item)
+            if not idle:
+                self.wait += clock() - before
+            self._into.put(self._together(items))
+
+    def _together(self, items: List[Decoded]) -> List[Answer]:
+        """The answers of some inputs; where the model fails on them together, each is tried alone. Raises TpuError."""
+        started = time.perf_counter()
+        tensor = np.zeros((self._batch, *items[0].tensor.shape[1:]), items[0].tensor.dtype)
+        for number, item in enumerate(items):
+            tensor[number] = item.tensor[0]
+        self._pulse.begin(items[0].input)
+        try:
+            outputs = self._engine.invoke(tensor)
+        except InferenceError as failure:
+            if len(items) == 1:
+                return [Answer(items[0], None, "the model fails on it: %s" % failure, time.perf_counter())]
+            outputs = None
+        finally:
+            ended = time.perf_counter()
+            self._pulse.end(ended - started)
+            self.busy += ended - started
+        if outputs is None:
+            return [answer for item in items for answer in self._together([item])]
+        return [
+            Answer(item, [output[number : number + 1] for output in outputs], None, ended)
+            for number, item in enumerate(items)
+        ]

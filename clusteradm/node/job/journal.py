@@ -4,12 +4,14 @@ It is on the shared file system, where every board can write: what is read back 
 """
 
 import fcntl
+import io
 import json
 import os
 import re
 import time
-from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
+from clusteradm.node import atomic
 from clusteradm.node.job import files
 from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire import job_names
@@ -17,6 +19,7 @@ from clusteradm.node.spec.wire import job_names
 # Seconds to wait for the end of rank 0 of an attempt that mpirun has lost: it may live on for a moment.
 _LOCK_SECONDS = 20.0
 _OUTPUT_FILE = re.compile(job_names.OUTPUT_FILE)
+_LINES = 4  # of a journal that are held at once
 _SYNC_SECONDS = 1.0  # of results at most, a power failure costs
 
 
@@ -117,32 +120,82 @@ def finish(folder: str, index: str, labels: Sequence[str]) -> Dict[str, int]:
     `index`: path of inputs.jsonl. Returns {"images": all, "errors": those with an error}. Raises JournalError where a
     result is missing or damaged, and then writes nothing.
     """
-    results: Dict[int, Dict[str, Any]] = {}
-    for _, result in _results(folder):
-        results.setdefault(result["i"], result)
-    errors = 0
-    lines: List[str] = []
-    for number, entry in enumerate(files.read_lines(index)):
-        if number not in results:
-            raise JournalError("input %d (%s) has no result" % (number, entry["input"]))
-        result = results[number]
-        errors += "error" in result
-        lines.append(json.dumps(_record(entry["input"], number, result, labels), ensure_ascii=False) + "\n")
-    files.write_text(os.path.join(folder, job_names.RESULTS), "".join(lines))
-    return {"images": len(lines), "errors": errors}
+    images = errors = 0
+    path = os.path.join(folder, job_names.RESULTS)
+    with _Found(folder) as found, atomic.replacing(path, mode=0o644) as file:
+        for number, entry in enumerate(files.read_lines(index)):
+            result = found.result(number)
+            if result is None:
+                raise JournalError("input %d (%s) has no result" % (number, entry["input"]))
+            errors += "error" in result
+            images += 1
+            line = json.dumps(_record(entry["input"], number, result, labels), ensure_ascii=False) + "\n"
+            file.write(line.encode("utf-8"))
+    return {"images": images, "errors": errors}
+
+
+class _Found:
+    """The first result of each input. Where it is, is kept in memory, and no result: those of a large job, of vectors
+    for instance, are more than the memory of a board."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, job_names.JOURNAL)
+        self._places: Dict[int, int] = {}
+        try:
+            self._file: BinaryIO = open(self._path, "rb", opener=files.opener)  # noqa: SIM115 - by __exit__
+        except FileNotFoundError:
+            self._file = io.BytesIO()
+        at = 0
+        for data in self._file:
+            for result in self._read(data):
+                self._places.setdefault(result["i"], at)
+            at += len(data)
+        # Lines that were read last. Inputs that are neighbours were mostly in one chunk.
+        self._lines: Dict[int, Dict[int, Dict[str, Any]]] = {}
+
+    def __enter__(self) -> "_Found":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+
+    def result(self, number: int) -> Optional[Dict[str, Any]]:
+        """The result of an input; None where there is none. Raises JournalError."""
+        at = self._places.get(number)
+        if at is None:
+            return None
+        if at not in self._lines:
+            if len(self._lines) == _LINES:
+                del self._lines[min(self._lines)]
+            self._file.seek(at)
+            line: Dict[int, Dict[str, Any]] = {}
+            for result in self._read(self._file.readline()):
+                line.setdefault(result["i"], result)
+            self._lines[at] = line
+        return self._lines[at].get(number)
+
+    def _read(self, data: bytes) -> List[Dict[str, Any]]:
+        line = files.entry(data.decode("utf-8", "replace"))
+        return [] if line is None else _checked(line, self._path)
 
 
 def _results(folder: str) -> Iterator[Tuple[Dict[str, Any], Dict[str, Any]]]:
     """Every line of the journal with each of its results. Raises JournalError."""
     path = os.path.join(folder, job_names.JOURNAL)
     for line in files.read_lines(path):
-        results = line.get("results")
-        if type(line.get("attempt")) is not int or type(line.get("rank")) is not int or type(results) is not list:
-            raise JournalError("%s has a line that no rank wrote" % path)
-        for result in results:
-            if type(result) is not dict or type(result.get("i")) is not int:
-                raise JournalError("%s has a result that no rank wrote" % path)
+        for result in _checked(line, path):
             yield line, result
+
+
+def _checked(line: Dict[str, Any], path: str) -> List[Dict[str, Any]]:
+    """The results of a line. Raises JournalError."""
+    results = line.get("results")
+    if type(line.get("attempt")) is not int or type(line.get("rank")) is not int or type(results) is not list:
+        raise JournalError("%s has a line that no rank wrote" % path)
+    for result in results:
+        if type(result) is not dict or type(result.get("i")) is not int:
+            raise JournalError("%s has a result that no rank wrote" % path)
+    return list(results)
 
 
 def _record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]) -> Dict[str, Any]:

@@ -81,7 +81,7 @@ def add_paths(request: AddPaths) -> InputsAdded:
     def work() -> Dict[str, Any]:
         count = size = 0
         with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
-            for name, path, why in pack.find(paths, request.suffixes):
+            for name, path, why, member in pack.find(paths, request.suffixes):
                 added = 0
                 if why is None:
                     try:
@@ -89,7 +89,7 @@ def add_paths(request: AddPaths) -> InputsAdded:
                             added = pack.append(os.path.join(job.share, job_names.PACK), file)
                     except pack.NoInput as error:
                         why = str(error)
-                pieces.write(files.line({"name": name, "size": added}))
+                pieces.write(files.line({"name": name, "size": added, "member": member}))
                 if why is not None:
                     pieces.write(files.line({"failed": name, "why": why}))
                 count, size = count + 1, size + added
@@ -104,13 +104,15 @@ def start(request: StartJob) -> Started:
     job = folders.unstarted(request.shared, request.job)
     final = folders.started(request.shared, request.job)
 
+    model = request.spec.model
+
     def work() -> Dict[str, Any]:
         whole = os.path.join(job.share, job_names.PACK)
         entries, failed = _entries(os.path.join(job.run, _PIECES))
         if not entries or os.path.getsize(whole) != sum(entry.size for entry in entries):
             raise pack.PackError("the inputs did not arrive whole")
         entries = [entry._replace(error=failed.get(entry.name)) for entry in entries]
-        lines = pack.index(whole, entries, pack.wanted(request.spec.model.input))
+        lines = pack.index(whole, entries, *map(pack.wanted, (model.input, *model.more)))
         count = pack.write_index(os.path.join(job.run, job_names.INPUTS), lines)
         # A job that was started is there after a power failure.
         for path in (whole, os.path.join(job.run, job_names.INPUTS)):
@@ -122,7 +124,6 @@ def start(request: StartJob) -> Started:
     started = Started(**_refusable(request.user, work))
     if started.refused is not None:
         return started
-    model = request.spec.model
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
     with locks.held(locks.JOBS), locks.held(locks.MODELS, shared=True):
         slots = request.spec.slots if request.wait else queue.left(request.spec, request.job)
@@ -147,7 +148,7 @@ def _entries(pieces: str) -> Tuple[List[pack.Entry], Dict[str, str]]:
         if "failed" in line:
             failed[line["failed"]] = line["why"]
         else:
-            entries.append(pack.Entry(line["name"], at, line["size"]))
+            entries.append(pack.Entry(line["name"], at, line["size"], None, line.get("member")))
             at += line["size"]
     return entries, failed
 

@@ -6,15 +6,20 @@ it has rows of the model's input, found by its header and read in place. No nump
 
 import json
 import os
+import re
 import stat
+from functools import partial
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
 
+from clusteradm.node.job import several, sound
 from clusteradm.node.job.arrays import Array, Damaged, Unusable, Window, header, members
 from clusteradm.node.job.files import opener
 from clusteradm.node.spec import feeding
 from clusteradm.node.spec.wire.job import InputForm
 
 ARRAYS = (".npy", ".npz")
+SOUND = ".wav"
+_MEMBER = re.compile(r".+[.][nN][pP][zZ]:[^:]+", re.DOTALL)
 
 # Types of inputs for numbers as they are, ids for instance: any whole numbers that they hold.
 _WIDE = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
@@ -38,22 +43,28 @@ class NoInput(Exception):
 
 
 class Entry(NamedTuple):
-    """A file in the pack. `error`: why its bytes are not to be used."""
+    """A file in the pack. `error`: why its bytes are not to be used; `member`: the array that is meant of an .npz."""
 
     name: str
     offset: int
     size: int
     error: Optional[str] = None
+    member: Optional[str] = None
 
 
 class Wanted(NamedTuple):
-    """The model's input. `refusal`: why it takes no pictures; `pixels`: whether an array of uint8 is pixels to it."""
+    """The model's input. `refusal`: why it takes no pictures; `pixels`: whether an array of uint8 is pixels to it;
+    `window`: samples of sound that it takes at once, 0 for none; `rate`: samples a second; `name`: where there are
+    several."""
 
     dtype: str
     shape: Tuple[int, ...]
     quantised: bool = False
     refusal: str = ""
     pixels: bool = True
+    window: int = 0
+    rate: int = feeding.SAMPLE_RATE
+    name: str = ""
 
 
 def wanted(form: InputForm) -> Wanted:
@@ -63,19 +74,22 @@ def wanted(form: InputForm) -> Wanted:
         refusal = ""
     except feeding.NoRule as error:
         refusal = str(error)
-    return Wanted(form.dtype, form.shape, bool(form.scale), refusal, feeding.takes_pixels(form))
+    rate = (form.feed.rate if form.feed else None) or feeding.SAMPLE_RATE
+    pixels, window = feeding.takes_pixels(form), feeding.window(form)
+    return Wanted(form.dtype, form.shape, bool(form.scale), refusal, pixels, window, rate, form.name)
 
 
-def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str, Optional[str]]]:
-    """(name, path without links, why it cannot be read) of every input below `paths`, sorted by name.
+def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str, Optional[str], Optional[str]]]:
+    """(name, path without links, why it cannot be read, the array that is meant) of every input below `paths`, by name.
 
-    A named file is taken whatever its name. In a folder and its sub-folders, files count whose name ends in one of
-    `suffixes` and does not begin with a dot; if that folder is the only path, their names are relative to it. What has
-    the name of an input but is no file, or a link that leads out of its folder, cannot be read. Raises PackError for a
-    path that is not there, and for a folder that cannot be read.
+    FILE.npz:NAME is an array of a file. A named file is taken whatever its name. In a folder and its sub-folders, files
+    count whose name ends in one of `suffixes` and does not begin with a dot; if that folder is the only path, their
+    names are relative to it. What has the name of an input but is no file, or a link that leads out of its folder,
+    cannot be read. Raises PackError for a path that is not there, and for a folder that cannot be read.
     """
     found: Dict[str, str] = {}
     errors: Dict[str, str] = {}
+    meant: Dict[str, str] = {}
     for path in paths:
         if os.path.isdir(path):
             inside = os.path.join(os.path.realpath(path), "")
@@ -90,6 +104,8 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
                             errors[key] = "a link that leads out of its folder: name it itself"
         elif os.path.lexists(path):
             found[path] = path
+        elif _MEMBER.fullmatch(path) and os.path.lexists(path.rpartition(":")[0]):
+            found[path], _, meant[path] = path.rpartition(":")
         else:
             raise PackError("no file or folder %s on the head" % _shown(path))
     for name, whole in sorted(found.items()):
@@ -99,7 +115,7 @@ def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, s
             other = None if stat.S_ISREG(os.lstat(path).st_mode) else "a pipe, a socket or a device, not a file"
         except OSError as error:
             other = "cannot read it: %s" % error.strerror
-        yield _shown(name), path, errors.get(name, other)
+        yield _shown(name), path, errors.get(name, other), meant.get(name)
 
 
 def open_input(path: str) -> BinaryIO:
@@ -139,17 +155,28 @@ def append(pack: str, source: BinaryIO) -> int:
             file.write(data)
 
 
-def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[str, Any]]:
-    """The lines of inputs.jsonl.
+def index(pack: str, entries: Sequence[Entry], wanted: Wanted, *more: Wanted) -> Iterator[Dict[str, Any]]:
+    """The lines of inputs.jsonl. `more`: the model's inputs besides the first.
 
     An input that is damaged, too large or does not fit the model has a line whose form is {"error": why}: a rank
     answers with that.
     """
     room = _MOST_RATIO * sum(entry.size for entry in entries) + _MOST_BESIDES
     for entry in entries:
-        suffix = os.path.splitext(entry.name)[1].lower()
+        suffix = ".npz" if entry.member is not None else os.path.splitext(entry.name)[1].lower()
         if entry.error is not None:
             yield _refused(entry.name, entry.error)
+        elif more:
+            try:
+                if suffix != ".npz" or entry.member is not None:
+                    names = ", ".join(several.short(one.name) for one in (wanted, *more))
+                    raise Unusable("the model has %d inputs: give it .npz files of %s" % (1 + len(more), names))
+                parts = [several.Part(one.name, one.shape, partial(_check, wanted=one)) for one in (wanted, *more)]
+                for line in several.inputs(pack, entry.name, entry.offset, entry.size, parts, room):
+                    room -= line["size"]
+                    yield line
+            except Unusable as error:
+                yield _refused(entry.name, str(error))
         elif suffix in ARRAYS:
             for name, array in _arrays(pack, entry, suffix, wanted, room):
                 if isinstance(array, str):
@@ -157,6 +184,8 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted) -> Iterator[Dict[
                 else:
                     room -= array.size
                     yield from _rows(name, array, wanted)
+        elif suffix == SOUND:
+            yield from _windows(pack, entry, wanted)
         elif wanted.refusal:
             yield _refused(entry.name, wanted.refusal)
         elif entry.size > MOST_PICTURE:
@@ -174,11 +203,12 @@ def _arrays(pack: str, entry: Entry, suffix: str, wanted: Wanted, room: int) -> 
     """(name, Array in the pack, or why it cannot be read) of a file."""
 
     def whole(member: str) -> str:
-        return "%s:%s" % (entry.name, member) if member else entry.name
+        return "%s:%s" % (entry.name, member) if member and entry.member is None else entry.name
 
     try:
         if suffix == ".npz":
-            found = members(pack, entry.offset, entry.size, lambda name, array: _check(array, wanted), room)
+            fits = partial(_fits, wanted)
+            found = members(pack, entry.offset, entry.size, fits, room, entry.member)
             for name, array in found:
                 yield whole(name), array
             return
@@ -187,6 +217,37 @@ def _arrays(pack: str, entry: Entry, suffix: str, wanted: Wanted, room: int) -> 
         yield entry.name, one.at(entry.offset + one.start)
     except Unusable as error:
         yield entry.name, str(error)
+
+
+def _windows(pack: str, entry: Entry, wanted: Wanted) -> Iterator[Dict[str, Any]]:
+    """Inputs of a sound: as many samples one after another as the model takes at once; the last is filled up."""
+    try:
+        with open(pack, "rb", opener=opener) as file:
+            found = sound.header(cast(BinaryIO, Window(file, entry.offset, entry.size)), entry.size)
+        if not wanted.window:
+            raise Unusable("the model takes %s, no samples of sound" % _by(wanted.shape))
+        if found.rate != wanted.rate:
+            text = (
+                "it has %d samples/s and the model takes %d: resample it, or say what the model takes (--sample-rate)"
+            )
+            raise Unusable(text % (found.rate, wanted.rate))
+        if not found.frames:
+            raise Unusable("it holds no sample")
+    except Unusable as error:
+        yield _refused(entry.name, str(error))
+        return
+    form = [feeding.SOUND, found.channels]
+    count = -(-found.frames // wanted.window)
+    for number in range(count):
+        first = number * wanted.window
+        size = min(wanted.window, found.frames - first) * found.frame
+        name = entry.name if count == 1 else "%s[%d]" % (entry.name, number)
+        offset = entry.offset + found.start + first * found.frame
+        yield {"input": name, "offset": offset, "size": size, "form": form}
+
+
+def _fits(wanted: Wanted, name: str, array: Array) -> None:
+    _check(array, wanted)
 
 
 def write_index(path: str, lines: Iterator[Dict[str, Any]]) -> int:

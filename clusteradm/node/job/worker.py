@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional
 from clusteradm.node.edgetpu.engine import Engine, read_model
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tasks import Reader
-from clusteradm.node.edgetpu.tensors import Preprocessor
+from clusteradm.node.edgetpu.tensors import Preprocessor, Several
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.channel import Message
@@ -47,15 +47,23 @@ class Worker:
         cores = len(os.sched_getaffinity(0))
         model, folder = mine.model, mine.folder
         self.engine = Engine(read_model(model.path, model.sha256), mine.place.pci_address, max(1, cores // mine.here))
+        # A result, and a picture, is of one input, however many the model takes at once.
+        outputs, takes = self.engine.outputs, self.engine.input
+        if model.batch > 1:
+            outputs, takes = [_of_one(details) for details in outputs], _of_one(takes)
         self._reader = Reader(
-            self.engine.outputs,
-            self.engine.input,
+            outputs,
+            takes,
             model.task or (None if mine.top else RAW),
             threshold=model.threshold,
             top=mine.top,
             feed=model.input.feed,
         )
-        feed = Preprocessor(self.engine.input, model.input.feed, self._reader.fit)
+        if model.more:
+            names = [form.name for form in (model.input, *model.more)]
+            feed = Several(self.engine.inputs, names).feed
+        else:
+            feed = Preprocessor(takes, model.input.feed, self._reader.fit).feed
         self._outputs = Outputs(os.path.join(folder, files.outputs(folder)))
         pulse.load(self.engine.load_seconds)
         self.pace = 0.0  # of one inference, where one was tried
@@ -66,8 +74,8 @@ class Worker:
         else:
             self.engine.skip_warm_up()
         self._threads = max(1, min(MOST_THREADS, (cores - 1) // mine.here))
-        self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed.feed, self._threads, pulse)
-        self._inference = Inference(self.engine, self._feeder, pulse, events)
+        self._feeder = Feeder(os.path.join(folder, job_names.PACK), feed, self._threads, pulse)
+        self._inference = Inference(self.engine, self._feeder, pulse, events, model.batch)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}
         self._mark = 0.0  # when the chunk at work was begun
@@ -132,6 +140,11 @@ class Worker:
         }
         self._link.send(0, channels.RESULT, body)
         self._mark = ended
+
+
+def _of_one(details: Dict[str, Any]) -> Dict[str, Any]:
+    """A tensor of several inputs, as an interpreter tells of it, for one of them."""
+    return {**details, "shape": [1, *(int(size) for size in details["shape"][1:])]}
 
 
 def work(link: Pipe, pulse: Optional[Pulse] = None) -> None:

@@ -13,6 +13,14 @@ from clusteradm.node.spec.wire.manifest import METADATA, Feed
 
 NHWC, NCHW = "nhwc", "nchw"
 
+# The form of an input that is samples of 16 bits, with the number of its channels.
+SOUND = "sound"
+# The form of an input of several tensors, with the type and the shape of each.
+SEVERAL = "several"
+# Samples a second, where nothing says more: what models of speech and of sounds take.
+SAMPLE_RATE = 16000
+_LEAST_WINDOW = 128  # samples: of 8 ms
+
 # Channels of a picture, and what they are.
 CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
@@ -144,6 +152,28 @@ def takes_pixels(form: InputForm) -> bool:
     except NoRule:
         return False
     return len(form.shape) == 4 or bool(feed.std) or feed.pictures is True
+
+
+def window(form: InputForm) -> int:
+    """Samples of sound that the input takes at once: it is one row of numbers, and no whole ones but 16-bit samples.
+
+    0 where it takes none.
+    """
+    longest = max(form.shape, default=0)
+    size = 1
+    for number in form.shape:
+        size *= number
+    takes = form.dtype in FLOATS or form.dtype == "int16" or (form.dtype in INTEGERS and bool(form.scale))
+    return longest if takes and size == longest >= _LEAST_WINDOW else 0
+
+
+def batch(inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
+    """How many inputs a model takes at once, by the shapes of its tensors: the first size of each of them, or 1.
+
+    That of pictures alone: of fewer dimensions, nothing says whether the first counts inputs, or steps of time.
+    """
+    size = inputs[0][0] if len(inputs) == 1 and len(inputs[0]) == 4 else 1
+    return size if size > 1 and outputs and all(len(shape) > 0 and shape[0] == size for shape in outputs) else 1
 
 
 def bounds(form: InputForm) -> Optional[Tuple[float, float]]:

@@ -70,7 +70,7 @@ class FakeEngine:
 def work(folder: Path, count: int) -> child.Alone:
     """The child's work, in this process."""
     Alone(inputs(folder, count), folder)
-    files = [("inputs.npy", (folder / "inputs.npy").stat().st_size, None)]
+    files = [("inputs.npy", (folder / "inputs.npy").stat().st_size, None, None)]
     return child.Alone({"pack": str(folder / "inputs.pack"), "files": files, "input": {**vars(FORM), "shape": [1, 4]}})
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from clusteradm.errors import UsageError
 from clusteradm.jobs import annotate
+from clusteradm.jobs.inputs import File
 from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.manifest import EMBEDDING, RAW, TASKS
@@ -33,7 +34,7 @@ def grey(folder: Path, wide: int = 400, high: int = 200, name: str = "a.png", **
 def drawn(folder: Path, answer: dict[str, Any], path: Path, fetch: Any = nothing) -> Any:
     """The pixels of the picture that is made."""
     result = decode(Result, {"input": "a.png", "index": 0, **answer})
-    ((_, why),) = annotate.draw(iter([result]), {"a.png": path}, folder, fetch)
+    ((_, why),) = annotate.draw(iter([result]), {"a.png": File("a.png", path, 1)}, folder, fetch)
     assert why is None
     return np.asarray(Image.open(folder / "000000-a.jpg")).astype(int)
 
@@ -81,7 +82,9 @@ def test_a_map_that_is_none_of_the_picture_is_not_drawn(data: Any, tmp_path: Pat
         image.save(file, "GIF" if data == "gif" else "PNG")
         data = file.getvalue()
     result = Result("a.png", 0, map=decode_map(), size=(400, 200))
-    found = annotate.draw(iter([result]), {"a.png": grey(tmp_path)}, tmp_path, lambda name, into: into.write(data))
+    found = annotate.draw(
+        iter([result]), {"a.png": File("a.png", grey(tmp_path), 1)}, tmp_path, lambda name, into: into.write(data)
+    )
     ((_, why),) = found
     assert why is not None and "map" in why
     assert not (tmp_path / "000000-a.jpg").exists()
@@ -109,7 +112,7 @@ def test_the_picture_is_upright_and_others_are_passed_over(tmp_path: Path) -> No
     answer = {"size": [400, 200], "objects": [{"class": 1, "score": 0.5, "box": [0, 0, 399, 199]}]}
     assert drawn(tmp_path, answer, path).shape == (200, 400, 3)
     others = [Result("b.png", 1), Result("a.png", 2, error="cut short")]
-    assert list(annotate.draw(iter(others), {"a.png": path}, tmp_path, nothing)) == []
+    assert list(annotate.draw(iter(others), {"a.png": File("a.png", path, 1)}, tmp_path, nothing)) == []
 
 
 def test_a_picture_that_is_another_by_now_is_not_drawn(tmp_path: Path) -> None:
@@ -120,17 +123,21 @@ def test_a_picture_that_is_another_by_now_is_not_drawn(tmp_path: Path) -> None:
         (tmp_path / "text.png", "not a picture that can be read here"),
     ):
         (tmp_path / "text.png").write_text("text")
-        ((_, why),) = annotate.draw(iter([result]), {"a.png": path}, tmp_path, nothing)
+        ((_, why),) = annotate.draw(iter([result]), {"a.png": File("a.png", path, 1)}, tmp_path, nothing)
         assert why is not None and said in why
 
 
 def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "large.png")
-    found = annotate.draw(iter([Result("a.png", 0)]), {"a.png": tmp_path / "large.png"}, tmp_path, nothing)
+    found = annotate.draw(
+        iter([Result("a.png", 0)]), {"a.png": File("a.png", tmp_path / "large.png", 1)}, tmp_path, nothing
+    )
     ((_, why),) = found
     assert why is not None and "400000000 pixels" in why
     Image.new("1", (9_000, 9_000)).save(tmp_path / "large.png")
-    found = annotate.draw(iter([Result("a.png", 0)]), {"a.png": tmp_path / "large.png"}, tmp_path, nothing)
+    found = annotate.draw(
+        iter([Result("a.png", 0)]), {"a.png": File("a.png", tmp_path / "large.png", 1)}, tmp_path, nothing
+    )
     assert [why for _, why in found] == ["a picture of 9000x9000 pixels, more than 50,000,000"]
 
 
@@ -158,7 +165,11 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     secret.write_text("mine")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "000000-a.jpg").symlink_to(secret)
-    list(annotate.draw(iter([Result("a.png", 0)]), {"a.png": grey(tmp_path)}, tmp_path / "out", nothing))
+    list(
+        annotate.draw(
+            iter([Result("a.png", 0)]), {"a.png": File("a.png", grey(tmp_path), 1)}, tmp_path / "out", nothing
+        )
+    )
     assert secret.read_text() == "mine" and not (tmp_path / "out" / "000000-a.jpg").is_symlink()
 
 

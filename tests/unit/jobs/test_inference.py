@@ -209,3 +209,59 @@ def test_an_array_is_not_copied_on_its_way_unless_its_numbers_lie_askew(tmp_path
     assert [bytes(data) for data in given] == [bytes(range(a, b)) for a, b in ((8, 13), (13, 29), (64, 80))]
     assert [type(data) for data in given] == [bytes, bytes, memoryview]
     assert np.frombuffer(given[2], "<f4").flags.aligned
+
+
+class Counted(Inputs):
+    """A feeder that knows how many it has."""
+
+    def __init__(self, *items: Decoded) -> None:
+        super().__init__(*items)
+        self._left = len(items)
+
+    def get(self) -> Decoded | None:
+        self._left -= 1
+        return super().get()
+
+    def idle(self) -> bool:
+        return self._left <= 0
+
+
+class Sums:
+    """An engine that takes four rows at once, and fails where one of them is 3. It notes how many were zeros."""
+
+    def __init__(self) -> None:
+        self.empty: list[int] = []
+
+    def invoke(self, tensor: Any) -> list[Any]:
+        assert tensor.shape == (4, 2)
+        if (tensor == 3).any():
+            raise InferenceError("no 3")
+        self.empty.append(int((tensor.sum(1) == 0).sum()))
+        return [tensor.sum(1, keepdims=True)]
+
+
+def test_several_inputs_at_once_are_as_many_as_there_are() -> None:
+    def row(number: int) -> Decoded:
+        return Decoded(1, number, np.full((1, 2), number, np.float32), None, 0.0)
+
+    model, into = Sums(), SimpleQueue[Any]()
+    feeder = Counted(*(row(number) for number in (1, 2, 4, 5, 6)), item(9, "no picture"), row(7))
+    going = Inference(model, feeder, Pulse(), into, 4)  # type: ignore[arg-type]
+    found = {answer.item.input: answer for answer in _taken(into, 7)}
+    assert {n: answer.outputs[0].tolist() for n, answer in found.items() if answer.outputs} == {
+        n: [[2.0 * n]] for n in (1, 2, 4, 5, 6, 7)
+    }
+    assert found[9].error == "no picture"
+    assert model.empty == [0, 2]
+    going.end(LONG)
+
+
+def test_the_input_on_which_the_model_fails_costs_no_other_of_the_same_inference() -> None:
+    rows = [Decoded(1, number, np.full((1, 2), number, np.float32), None, 0.0) for number in (2, 3, 4)]
+    model, into = Sums(), SimpleQueue[Any]()
+    going = Inference(model, Counted(*rows), Pulse(), into, 4)  # type: ignore[arg-type]
+    found = {answer.item.input: answer for answer in _taken(into, 3)}
+    assert [found[n].outputs[0].tolist() for n in (2, 4)] == [[[4.0]], [[8.0]]]
+    assert found[3].error == "the model fails on it: no 3"
+    assert model.empty == [3, 3]
+    going.end(LONG)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from child import measured
 
 from clusteradm.node.job import journal
 from clusteradm.node.job.journal import Journal
@@ -85,3 +86,19 @@ def test_two_attempts_never_write_at_once(job: Path, monkeypatch: pytest.MonkeyP
 
 def test_no_journal_is_nothing_done(job: Path) -> None:
     assert journal.done(str(job), 4) == set()
+
+
+def test_the_results_of_a_job_are_never_all_in_memory(job: Path) -> None:
+    """1,200 vectors of 1,024 numbers: 40 MiB as Python has them. Chunks of two ranks, and one that came twice."""
+    vector = [number / 7 for number in range(1024)]
+    chunks = [range(start, start + 20) for start in range(0, 1200, 20)]
+    for rank, chunk in enumerate([*chunks[1::2], *chunks[::2], chunks[3]]):
+        write(job, 1, 1 + rank % 2, *({"i": index, "embedding": [float(index), *vector]} for index in chunk))
+    lines = "".join(json.dumps({"input": f"{number}.png"}) + "\n" for number in range(1200))
+    (job / job_names.INPUTS).write_text(lines)
+    cost = measured(finish, job, [])
+    assert cost.result == {"images": 1200, "errors": 0}
+    assert cost.mebibytes < 20
+    with (job / job_names.RESULTS).open() as file:
+        found = [json.loads(line) for line in file]
+    assert [(one["index"], one["embedding"][0]) for one in found] == [(n, float(n)) for n in range(1200)]

@@ -302,7 +302,7 @@ def test_on_the_head_what_is_no_file_is_an_error_by_name(tmp_path: Path) -> None
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     (folder / "b.png").write_bytes(b"")
     (folder / "link.png").symlink_to("b.png")
-    assert {name: why for name, _, why in find([str(folder)], SUFFIXES)} == {
+    assert {name: why for name, _, why, _ in find([str(folder)], SUFFIXES)} == {
         "b.png": None,
         "caf\\udce9.png": None,
         "gone.png": "a link that leads out of its folder: name it itself"
@@ -335,9 +335,9 @@ def test_what_is_found_on_the_head(tmp_path: Path) -> None:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"")
     folder = str(tmp_path / "in")
-    assert [name for name, _, _ in find([folder], SUFFIXES)] == ["a/z.JPG", "b.png", "c.npy"]
-    assert [name for name, _, _ in find([folder + "/notes.txt"], SUFFIXES)] == [folder + "/notes.txt"]
-    both = [name for name, _, _ in find([folder + "/a", folder + "/b.png"], SUFFIXES)]
+    assert [name for name, _, _, _ in find([folder], SUFFIXES)] == ["a/z.JPG", "b.png", "c.npy"]
+    assert [name for name, _, _, _ in find([folder + "/notes.txt"], SUFFIXES)] == [folder + "/notes.txt"]
+    both = [name for name, _, _, _ in find([folder + "/a", folder + "/b.png"], SUFFIXES)]
     assert both == [folder + "/a/z.JPG", folder + "/b.png"]
     with pytest.raises(PackError, match="no file or folder"):
         list(find([folder + "/gone"], SUFFIXES))

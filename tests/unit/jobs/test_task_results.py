@@ -7,6 +7,7 @@ import io
 import json
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -66,6 +67,7 @@ def run(folder: Path, model: bytes, pictures: Sequence[bytes], labels: Sequence[
     pack.write_index(str(folder / "inputs.jsonl"), iter(lines))
     sha256 = hashlib.sha256(model).hexdigest()
     file = ModelFile("m", 1, str(folder / "m.tflite"), sha256, form, options.get("threshold"), options.get("task"))
+    file = replace(file, batch=options.get("batch", 1))
     mine = Assignment(RankPlace(1, socket.gethostname(), None), 1, file, options.get("top", 0), str(shared))
     pieces = [[n, line["offset"], line["size"], line["form"]] for n, line in enumerate(lines)]
     link = Scripted(mine, {"chunk": 0, "inputs": pieces})
@@ -125,6 +127,18 @@ def test_a_map_is_a_picture_beside_the_results(tmp_path: Path) -> None:
         {"class": 2, "label": "blue", "share": 0.5},
     ]
     assert np.asarray(Image.open(tmp_path / JOB / name)).tolist() == [[0] * 16 + [2] * 16] * 32
+
+
+@pytest.mark.parametrize("batch", [2, 4, 40])
+def test_a_model_that_takes_several_inputs_at_once(tmp_path: Path, batch: int) -> None:
+    pictures = [png(32, 32, colour) for colour in range(0, 250, 25)]
+    pictures[3] = b"none"
+    found = run(tmp_path, heads.together(batch), pictures, [], task="embedding", batch=batch)
+    for number, line in enumerate(found):
+        if number == 3:
+            assert "not a picture" in line["error"]
+        else:
+            assert line["embedding"] == pytest.approx([25 * number / 255] * 3072, abs=2e-6)
 
 
 def test_a_threshold_for_objects(tmp_path: Path) -> None:

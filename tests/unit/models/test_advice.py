@@ -114,7 +114,7 @@ def test_classes_are_what_something_calls_classes(prepared: Any, tmp_path: Path)
 
 def test_what_infer_does_not_feed(prepared: Any) -> None:
     two = build([End((1, 4))] * 3, [Step("ADD", (0, 1), (2,))], inputs=(0, 1))
-    assert "it has 2 inputs, and infer feeds models with one" in text(prepared(two))
+    assert "it has 2 inputs: infer takes .npz files with an array for each of" in text(prepared(two))
     part = prepared(picture_model(), "m_segment_1_of_3_edgetpu.tflite")
     assert "it is segment 1 of 3 of a pipeline" in text(part)
     newer = prepared(build([End((1, 4))] * 2, [Step("STABLEHLO_CASE", (0,), (1,))]))

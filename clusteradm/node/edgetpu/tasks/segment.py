@@ -32,7 +32,8 @@ def read(
     small = _classes(head, value[0], details, threshold)
     down, across = _places(fit.height, small.shape[0], fit.down), _places(fit.width, small.shape[1], fit.across)
     found: Dict[str, Any] = {answers.SEGMENTS: _shares(small, down, across)}
-    whole = small[down][:, across]
+    # Columns first, of the small map: then whole rows are copied.
+    whole = small[:, across][down]
     about: Dict[str, Any] = {"name": details["name"], "shape": [fit.height, fit.width]}
     if keep is None:
         about["values"] = whole.tolist()

@@ -10,18 +10,21 @@ from clusteradm.node.spec.wire.manifest import RAW, TASKS, Feed
 
 @dataclass(eq=False, repr=False)
 class InputForm(Record):
-    """The tensor that the model takes. Without a scale: values as they are; without `feed`: pictures by the type."""
+    """The tensor that the model takes. Without a scale: values as they are; without `feed`: pictures by the type;
+    `name`: where there are several."""
 
     dtype: str
     shape: Tuple[int, ...]
     scale: Optional[float] = None
     zero_point: int = 0
     feed: Optional[Feed] = None
+    name: str = ""
 
 
 @dataclass(eq=False, repr=False)
 class ModelFile(Record):
-    """The model of a job. `path`: on every host; `task`: what its outputs are read as, None for what they seem."""
+    """The model of a job. `path`: on every host; `task`: what its outputs are read as, None for what they seem; `more`:
+    inputs besides the first; `batch`: how many inputs it takes at once, where `input` is the form of one."""
 
     name: str
     version: int
@@ -30,6 +33,8 @@ class ModelFile(Record):
     input: InputForm
     threshold: Optional[float] = None
     task: Optional[str] = field(default=None, metadata=limits(choices=(*TASKS, RAW)))
+    more: Tuple[InputForm, ...] = ()
+    batch: int = 1
 
 
 @dataclass(eq=False, repr=False)

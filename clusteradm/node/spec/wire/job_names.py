@@ -12,7 +12,8 @@ spec.json      what is to be done; never changes
 
 There in run/, by the cluster user:
 inputs.jsonl   one line an input: {"input": name, "offset", "size", "form"}; the form is null (a picture),
-               [dtype, shape], or {"error": why} (an input that cannot be read)
+               [dtype, shape], ["sound", channels], ["several", [[dtype, shape], ...]], or {"error": why} (an input
+               that cannot be read)
 attempt-N.json which rank sits where in attempt N
 hostfile       the same for mpirun
 progress.json  what rank 0 knows, twice a second

@@ -16,10 +16,11 @@ _DATA = 1 << 21  # characters of a piece of a file, in base64
 
 @dataclass(eq=False, repr=False)
 class Piece(Record):
-    """One input file: what the results call it, and its bytes."""
+    """One input file: what the results call it, and its bytes. `member`: the array that is meant of an .npz file."""
 
     name: str
     size: int
+    member: Optional[str] = None
 
 
 @dataclass(eq=False, repr=False)

@@ -59,7 +59,7 @@ class Feed(Record):
     """How pictures are fed. (pixel - mean) / std is the real number, one for all channels or one for each.
 
     `layout`: nhwc, nchw, None for what the shape says; `pictures`: whether the metadata says that it takes these;
-    `fit`: None for the usual of the model's kind.
+    `fit`: None for the usual of the model's kind; `rate`: samples of sound a second, None for the usual.
     """
 
     mean: Tuple[float, ...] = ()
@@ -68,9 +68,12 @@ class Feed(Record):
     source: str = ""  # of the mean: METADATA, or the user
     pictures: Optional[bool] = None
     fit: Optional[str] = field(default=None, metadata=limits(choices=FITS))
+    rate: Optional[int] = None
 
     def __post_init__(self) -> None:
         # What the ranks divide by.
+        if self.rate is not None and not 0 < self.rate < 1 << 31:
+            raise WireError("no number of samples a second", ".rate")
         if len(self.mean) > 4 or len(self.std) > 4 or any(value <= 0 for value in self.std):
             raise WireError("not the mean and the deviation of a picture's channels")
 
@@ -117,6 +120,7 @@ class Manifest(Record):
         for key in ("version", "feed", "task", "threshold"):
             if document[key] is None:
                 del document[key]
-        if "feed" in document and document["feed"]["fit"] is None:
-            del document["feed"]["fit"]
+        for key in ("fit", "rate"):
+            if "feed" in document and document["feed"][key] is None:
+                del document["feed"][key]
         return document
