@@ -20,6 +20,7 @@ COMMANDS = {
     "model": ("model", "convert and inspect model files, list the models on the cluster"),
     "infer": ("infer", "run a model over many inputs, on every healthy TPU"),
     "job": ("job", "list, show, cancel and remove inference jobs"),
+    "serve": ("serve", "serve models over HTTP and gRPC: one endpoint for all TPUs"),
     "exec": ("exec", "run a shell command on hosts, all at once"),
     "ssh": ("ssh", "log in to a host by ssh, as the inventory says"),
     "drain": ("drain", "take a host or TPU out of service"),
@@ -42,6 +43,7 @@ examples:
   clusteradm health                   what is wrong, why, and what to do
   clusteradm deploy-model digits_edgetpu.tflite --name digits
   clusteradm infer --model digits images/ --output results.jsonl
+  clusteradm serve up                 an endpoint for models, on every board
   clusteradm help health              options and examples of a command
 
 exit status:

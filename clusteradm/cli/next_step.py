@@ -17,6 +17,8 @@ _READING = ("inventory", "template show", "packages list", "packages forget")
 _CONNECTING = (
     *("drain", "undrain", "tpu reset", "model list", "model show"),
     *("model label", "model unlabel", "model rollback", "model remove"),
+    *("serve up", "serve down", "serve deploy", "serve canary", "serve label", "serve undeploy"),
+    *("serve drain", "serve undrain", "serve status", "serve logs"),
     *("job list", "job show", "job logs", "job cancel", "job resume", "job remove"),
 )
 _KNOWING = ("ssh",)

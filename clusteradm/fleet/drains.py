@@ -10,6 +10,7 @@ from clusteradm.health import Tpu, collect
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.inventory import Cluster
 from clusteradm.node.spec.wire.fleet import ChangeDrains, DrainEntry, DrainReason
+from clusteradm.node.spec.wire.serving import BoardTpus
 from clusteradm.transport import Connections
 
 
@@ -35,6 +36,8 @@ class Drains:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._cluster: Cluster = connections.cluster
+        # As DrainTable's, since the head was last asked.
+        self.serving: tuple[BoardTpus, ...] | None = None
 
     def all(self) -> tuple[Drain, ...]:
         """Everything that is drained, in the order of its names. Raises HostUnreachable, HostFailed."""
@@ -60,6 +63,7 @@ class Drains:
         self._connections.open([head])
         request = replace(request, shared=self._cluster.setting("cluster_shared"))
         reply = self._connections.node(head).call(request, timeout=30.0)
+        self.serving = reply.serving
         return tuple(_drain(subject, entry) for subject, entry in sorted(reply.drains.items()))
 
     def _subject(self, text: str, *, gone: bool) -> str:

@@ -19,6 +19,7 @@ from clusteradm.node.spec.wire.fleet import (
     ResetOutcome,
     ResetTpu,
 )
+from clusteradm.node.spec.wire.job_names import SERVER
 from clusteradm.transport import Connections
 
 # Twice the ten seconds that the node waits, and as much again as a slow board needs besides.
@@ -99,6 +100,8 @@ def _seen(after: Card | None) -> str:
 def _owner(owner: Owner | None) -> str:
     if owner is None:
         return "a process that does not show who it is"
+    if owner.job == SERVER:
+        return "the host's server"
     if owner.job:
         return f"job {owner.job} of this cluster"
     return f"process {owner.pid} of {owner.user or 'an unknown user'} ({owner.command or 'no command line'})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from clusteradm import health
 from clusteradm.errors import HostFailed
@@ -11,6 +12,7 @@ from clusteradm.fleet.drains import Drain, Drains, in_service
 from clusteradm.health import Finding, Tpu
 from clusteradm.inventory import Host
 from clusteradm.node.spec.wire.job import Slot
+from clusteradm.node.spec.wire.serving import BoardTpus
 from clusteradm.transport import Connections
 
 
@@ -33,18 +35,28 @@ class Slots:
         if not self.usable:
             raise HostFailed(
                 f"no host {'answers' if self.cpu else 'has an Edge TPU that is healthy, free'} and in service",
-                next_step="clusteradm health says what is wrong, clusteradm drain what is out of service",
+                next_step="clusteradm health says what is wrong, clusteradm drain what is out of service,\n"
+                "  and clusteradm serve up --tpus N leaves to jobs all but N of each host",
             )
 
 
 def find(connections: Connections, hosts: Sequence[Host], *, cpu: bool = False) -> Slots:
     """Ask the hosts for the slots of a job. Raises HostUnreachable, HostFailed for a head that fails."""
-    drains = Drains(connections).all()
+    asked = Drains(connections)
+    drains = asked.all()
     drained = {drain.host for drain in drains if drain.pci_address is None}
-    asked = [host for host in hosts if host.name not in drained]
-    survey = health.collect(connections, asked, sections=health.FOR_JOBS)
+    in_use = [host for host in hosts if host.name not in drained]
+    survey = health.collect(connections, in_use, sections=health.FOR_JOBS)
     findings = health.judge(connections.cluster, survey)
-    return choose([host.name for host in hosts], drains, findings, health.slots(survey, findings), cpu=cpu)
+    able = health.slots(survey, findings)
+    serving = {} if asked.serving is None else held(asked.serving, able)
+    return choose([host.name for host in hosts], drains, findings, able, cpu=cpu, serving=serving)
+
+
+def held(boards: Iterable[BoardTpus], able: Mapping[str, tuple[Tpu, ...]]) -> dict[str, frozenset[str]]:
+    """The PCI addresses that serving holds, by host: those it was given, or all of them."""
+    given = {board.host: frozenset(filter(None, board.tpus)) for board in boards}
+    return {host: given.get(host, frozenset(tpu.pci_address for tpu in tpus)) for host, tpus in able.items()}
 
 
 def choose(
@@ -54,9 +66,16 @@ def choose(
     able: Mapping[str, tuple[Tpu, ...]],
     *,
     cpu: bool = False,
+    serving: Mapping[str, frozenset[str]] = MappingProxyType({}),
 ) -> Slots:
-    """The slots of these hosts, in their order. `able`: hosts fit for a job, with their healthy and free TPUs."""
+    """The slots of these hosts, in their order. `able`: hosts fit for a job, with their healthy and free TPUs;
+    `serving`: the PCI addresses that serving holds, by host."""
     free = in_service(able, drains)
+    if not cpu:
+        free = {
+            host: tuple(tpu for tpu in tpus if tpu.pci_address not in serving.get(host, ()))
+            for host, tpus in free.items()
+        }
     drained = {drain.host for drain in drains if drain.pci_address is None}
     return Slots(
         usable=tuple(
@@ -65,9 +84,18 @@ def choose(
             if host in free and host not in drained and (cpu or free[host])
         ),
         drained=tuple(drain for drain in drains if drain.host in hosts),
-        left_out=tuple(left_out(findings, able, cpu=cpu)),
+        left_out=(*left_out(findings, able, cpu=cpu), *(() if cpu else _serve(hosts, able, serving))),
         cpu=cpu,
     )
+
+
+def _serve(
+    hosts: Sequence[str], able: Mapping[str, tuple[Tpu, ...]], serving: Mapping[str, frozenset[str]]
+) -> Iterator[str]:
+    for host in hosts:
+        for tpu in able.get(host, ()):
+            if tpu.pci_address in serving.get(host, ()):
+                yield f"{host} {tpu.pci_address} is left out: it serves"
 
 
 def left_out(findings: Iterable[Finding], able: Mapping[str, tuple[Tpu, ...]], *, cpu: bool) -> Iterator[str]:

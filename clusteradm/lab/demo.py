@@ -1,4 +1,4 @@
-"""Demo from an empty machine to a sharded inference: `make demo`, or `python -m clusteradm.lab.demo`.
+"""Demo from an empty machine to a sharded inference and an endpoint: `make demo`, or `python -m clusteradm.lab.demo`.
 
 Every step is a command line that is printed, then run. The table at the end has values measured in this run, on real
 handwritten digits and on virtual boards whose Edge TPU is simulated (a process that runs the model on the CPU and
@@ -26,6 +26,7 @@ from ai_edge_litert.interpreter import Interpreter
 from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.lab.digits import data
 from clusteradm.lab.plan import DEFAULT_NAME, Places
+from clusteradm.lab.topology import MANAGEMENT
 
 MODEL = Path(__file__).resolve().parent / "digits" / "digits.tflite"
 FLOATS = MODEL.with_name("digits_float.tflite")
@@ -47,6 +48,7 @@ The cluster is still up. To look around, and to take it down:
   clusteradm lab ssh{option} head
   clusteradm health
   head {folder}/all-ranks.jsonl
+  clusteradm serve status
   clusteradm lab down{option}"""
 
 
@@ -77,6 +79,7 @@ class Demo:
         self._option = _option(places.name)
         self._model = MODEL  # until the demo has made its own
         self.seconds: dict[str, float] = {}
+        self._serving = self.folder / "serving"  # there while the endpoint is up
 
     def run(self) -> None:
         """Run every step, then print the table. Raises ClusteradmError if a step fails or a value is out of limits."""
@@ -92,10 +95,14 @@ class Demo:
         os.environ["CLUSTERADM_INVENTORY"] = str(self.places.inventory)
         _say(f"\n$ export CLUSTERADM_INVENTORY={self.places.inventory}")
         self._clusteradm("bootstrap", "bootstrap")
+        if self._serving.exists():  # by a run before: jobs would find no TPU
+            self._clusteradm("serve down", "serve", "down")
+            self._serving.unlink()
         self._clusteradm("health", "health")
         compiled = self._convert(split.train)
         self._clusteradm("deploy-model", "deploy-model", compiled, "--name", "digits", "--labels", LABELS)
         one, every, rounds = self._measure(images, truth, held_out)
+        self._serve(held_out)
         _say(table(one, every, rounds, self.seconds))
         wrong = wrong_speed_up(one, every)
         if wrong:
@@ -104,6 +111,34 @@ class Demo:
                 next_step="ranks and devices share this machine's processors: try again when nothing else runs",
             )
         _say(_NEXT_STEPS.format(folder=self.folder, option=self._option))
+
+    def _serve(self, held_out: data.Digits) -> None:
+        """Serve the model on every board, and ask for one digit by curl, as any client would."""
+        self._serving.touch()
+        self._clusteradm("serve up", "serve", "up")
+        self._clusteradm("serve deploy", "serve", "deploy", "digits")
+        picture = self.folder / "digit.json"
+        picture.write_text(json.dumps({"instances": [held_out.images[0][:, :, None].tolist()]}), encoding="utf-8")
+        url = f"http://{MANAGEMENT}.1:8501/v1/models/digits:predict"
+        words = [
+            "nsenter",
+            f"--net={self.places.netns}",
+            "curl",
+            "-sS",
+            "-i",
+            "--max-time",
+            "30",
+            url,
+            "-d",
+            f"@{picture}",
+        ]
+        _say(f"\n$ {shlex.join(words)}")
+        with self._step("curl"):
+            asked = subprocess.run(words, capture_output=True, text=True, check=False)
+        _say(asked.stdout + asked.stderr)
+        check_answer(
+            asked.stdout, answers_on_cpu(data.Digits(held_out.images[:1], held_out.labels[:1]), self._model)[0]
+        )
 
     def _convert(self, train: data.Digits) -> Path:
         """Convert the float model to 8 bits, compile it, look into the result; the compiled model."""
@@ -240,6 +275,18 @@ def check_run(run: Run, ranks: int, expected: Sequence[str], held_out: data.Digi
     right = sum(answer == str(label) for answer, label in zip(expected, held_out.labels, strict=True))
     if run.right != right:
         raise HostFailed(f"{where} counted {run.right} right answers; there are {right}")
+
+
+def check_answer(reply: str, expected: str) -> None:
+    """Raise HostFailed unless the endpoint's reply (headers and JSON) is the expected digit, and says SIMULATED."""
+    head, _, body = reply.replace("\r", "").partition("\n\n")
+    try:
+        scores = json.loads(body)["predictions"][0]
+        found = str(int(np.argmax(scores)))
+    except (ValueError, KeyError, IndexError, TypeError):
+        found = "no digit"
+    if found != expected or "clusteradm-simulated: true" not in head:
+        raise HostFailed(f"the endpoint answered {found}, not {expected}", next_step="clusteradm serve status says why")
 
 
 def speed_up(one: Run, every: Run) -> float:

@@ -26,8 +26,9 @@ ARROWS = {
     "models": {"transport", "inventory", "fetch"},
     "fleet": {"health", "models", "playbook", "transport", "inventory", "fetch"},
     "jobs": {"fleet", "health", "models", "transport", "inventory"},
+    "serving": {"jobs", "fleet", "health", "models", "playbook", "transport", "inventory"},
     "lab": {"models", "transport", "inventory"},
-    "cli": {"fetch", "jobs", "fleet", "playbook", "models", "lab", "health", "transport", "inventory"},
+    "cli": {"fetch", "serving", "jobs", "fleet", "playbook", "models", "lab", "health", "transport", "inventory"},
     "node": set(),
 }
 # The same for modules that lie beside the rooms.

@@ -14,6 +14,7 @@ from clusteradm.health.tpu import driver as tpu_driver
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.health.tpu import kernel_log, patterns
 from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts, Owner
+from clusteradm.node.spec.wire.job_names import SERVER
 
 CHECK = "tpu"
 # A chip that fell off the bus reads all ones, which the driver's formula turns into -89.7 °C; `status` stays ALIVE.
@@ -373,7 +374,8 @@ def _detail(case: _Case) -> str:
     if facts.untried and not device.owned:
         parts.append(f"not tried: {facts.untried}")
     if device.owned and device.owner and device.owner.job:
-        parts.append(f"in use by job {device.owner.job}")
+        by = "the host's server" if device.owner.job == SERVER else f"job {device.owner.job}"
+        parts.append(f"in use by {by}")
     if library := re.search(r"SIMULATED[^)]*", (facts.runtime.text("library") or "")[:1000]):
         parts.append(library[0])
     return ", ".join(parts)

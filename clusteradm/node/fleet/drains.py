@@ -36,6 +36,7 @@ def change(request: ChangeDrains) -> DrainTable:
             text = json.dumps(drains, indent=1, sort_keys=True, default=vars)
             with atomic.replacing(path) as file:
                 file.write(text.encode("utf-8") + b"\n")
-        if request.shared is not None:
-            desired.take_out(request.shared, list(drains))
-    return DrainTable(drains)
+        if request.shared is None:
+            return DrainTable(drains)
+        desired.take_out(request.shared, list(drains))
+    return DrainTable(drains, desired.held(request.shared))

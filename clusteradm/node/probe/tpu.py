@@ -17,6 +17,7 @@ from clusteradm.node.probe.kernel_log import kernel_log
 from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import output
 from clusteradm.node.probe.system import uptime
+from clusteradm.node.spec.wire.job_names import SERVER
 from clusteradm.node.texts import names, read
 
 # A trial's time limit (trial.py), and a little.
@@ -148,10 +149,12 @@ def in_place(root: str, path: str) -> str:
 
 # The command that the supervisor gives to mpirun (node/job/supervisor.py).
 _RANK = re.compile(r"\bclusteradm\.node\.job\.rank \S*/([^/\s]+)/? \d+\b")
+# An engine of the host's server.
+_ENGINE = re.compile(r"\bclusteradm\.node\.serve\b")
 
 
 def process(root: str, pid: Optional[str], user: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """The process that owns a TPU: pid, user, command line, and its job if it is a rank; None if there is none."""
+    """The process that owns a TPU: pid, user, command line, and its job, SERVER for a server; None if there is none."""
     if not pid or not pid.isdigit() or pid == "0":
         return None
     folder = os.path.join(root, "proc", pid)
@@ -161,8 +164,10 @@ def process(root: str, pid: Optional[str], user: Optional[str] = None) -> Option
     except (OSError, KeyError):
         owner = None
     # Any user can run a process with a rank's command line: it has to be the cluster user's.
-    rank = _RANK.search(command) if user and owner == user else None
-    return {"pid": int(pid), "user": owner, "command": command[:200] or None, "job": rank.group(1) if rank else None}
+    mine = user is not None and owner == user
+    rank = _RANK.search(command) if mine else None
+    job = rank.group(1) if rank else SERVER if mine and _ENGINE.search(command) else None
+    return {"pid": int(pid), "user": owner, "command": command[:200] or None, "job": job}
 
 
 def in_group(user: Optional[str], name: str) -> Optional[bool]:

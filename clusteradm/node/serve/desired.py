@@ -7,16 +7,16 @@ import json
 import os
 import stat
 from dataclasses import replace
-from typing import Sequence
+from typing import Optional, Sequence, Tuple
 
 from clusteradm.node import atomic, locks, paths
 from clusteradm.node.handler import handles
 from clusteradm.node.serve import balancer
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.serving import DESIRED, SERVING, DesiredState
+from clusteradm.node.spec.wire.serving import DESIRED, SERVING, BoardTpus, DesiredState
 from clusteradm.node.spec.wire.serving_requests import Desired, ShowServing, StoreServing
 
-_LOCK = "serving"
+LOCK = "serving"
 _MOST_BYTES = 16 << 20
 
 
@@ -51,30 +51,37 @@ def show(request: ShowServing) -> Desired:
 @handles(StoreServing)
 def store(request: StoreServing) -> Desired:
     """Store the next state, and have HAProxy follow it."""
-    with locks.held(_LOCK):
+    with locks.held(LOCK):
         old = read(request.shared)
         if old.revision != request.state.revision:
             return Desired(old, ready=balancer.is_set_up())
-        new = replace(request.state, revision=old.revision + 1, out_of_service=old.out_of_service)
-        _write(request.shared, new)
+        new = write(request.shared, replace(request.state, out_of_service=old.out_of_service))
         return Desired(new, True, balancer.follow(new), balancer.is_set_up())
+
+
+def held(shared: str) -> Optional[Tuple[BoardTpus, ...]]:
+    """The TPUs that serving has; None where nothing is served."""
+    return read(shared).boards if balancer.is_set_up() else None
 
 
 def take_out(shared: str, subjects: Sequence[str]) -> None:
     """Make these, and no others, what is out of service in the whole cluster; only where something is served."""
     if not os.path.exists(path_of(shared)):
         return
-    with locks.held(_LOCK):
+    with locks.held(LOCK):
         old = read(shared)
         wanted = tuple(sorted(subjects))
         if old.out_of_service != wanted:
-            _write(shared, replace(old, revision=old.revision + 1, out_of_service=wanted))
+            write(shared, replace(old, out_of_service=wanted))
 
 
-def _write(shared: str, state: DesiredState) -> None:
+def write(shared: str, state: DesiredState) -> DesiredState:
+    """Store a state as the successor of the one with its revision, and return it; the caller holds the lock."""
+    state = replace(state, revision=state.revision + 1)
     path = path_of(shared)
     if not os.path.isdir(os.path.dirname(path)):
         os.mkdir(os.path.dirname(path), 0o755)
         os.chmod(os.path.dirname(path), 0o755)  # noqa: S103 - every board reads it
     with atomic.replacing(path, 0o644) as file:
         file.write(json.dumps(vars(state), indent=1, sort_keys=True, default=vars).encode("utf-8") + b"\n")
+    return state

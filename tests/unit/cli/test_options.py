@@ -26,7 +26,7 @@ PLAYBOOK = """\
 - hosts: all
   gather_facts: false
   tasks:
-    - {command: "true", tags: [one]}
+    - {command: "true", tags: [one, balancer]}
 """
 
 MODEL = Path(digits.__file__).with_name("digits.tflite")
@@ -138,6 +138,34 @@ def infers(hosts: FakeHosts) -> None:
     hosts["head"].answer("job-create", HostUnreachable("gone", where="head"))
 
 
+SERVED = {"name": "m", "policy": {"kind": "latest"}, "default": "2"}
+SERVING = {"state": {"revision": 1, "models": [SERVED], "drained": ["w1"]}, "ready": True, "stored": True}
+FOLLOWED = {"revision": 1, "balance": True, "versions": [{"name": "m", "version": 1, "state": "AVAILABLE"}]}
+BOARDS = {name: {"state": {"host": name, **FOLLOWED}} for name in ("head", "w1", "w2")}
+SERVES: dict[str, Any] = {
+    "serving-show": SERVING,
+    "serving-store": SERVING,
+    # HAProxy's buffer is too small for the model's input.
+    "serving-status": {"boards": BOARDS, "buffer": 5},
+    "serving-log": {"lines": ["a line"]},
+    "repository-show": SHOWN,
+    "repository-label": LABELLED,
+}
+
+
+def serves(*requests: str) -> Prepare:
+    """The head serves model m, and the boards have followed."""
+
+    def prepare(hosts: FakeHosts) -> None:
+        for request in requests:
+            hosts["head"].answer_always(request, SERVES[request])
+
+    return prepare
+
+
+CHANGED = ("serving-show", "serving-store", "serving-status")
+
+
 # Command -> runs of it that look at all its options between them: words, and what the hosts are to answer.
 RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "bootstrap": [("--limit w1 --playbook {tmp}/bootstrap.yml", playbook_breaks)],
@@ -181,6 +209,30 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "tpu reset": [("w1:apex_0", answers("w1", "tpu-reset", reply=RESET))],
     "inventory": [("--list", answers("w1")), ("--host w1", answers("w1")), ("--origin --json", answers("w1"))],
     "template show": [("--host w1 /etc/hosts", answers("w1"))],
+    "serve up": [("--check --diff --json", playbook_breaks), ("--tpus 1", playbook_breaks)],
+    "serve down": [("--json", playbook_breaks)],
+    "serve token": [("c --models m --rate 5", answers("w1"))],
+    "serve deploy": [
+        (
+            "m:1 --label stable --hosts w1 --timeout 5",
+            together(serves("serving-show", "serving-status", "repository-show"), playbook_breaks),
+        ),
+        (
+            "m:1 --timeout 5",
+            together(
+                serves("serving-show", "serving-store", "repository-show"),
+                answers("head", "serving-status", reply={"boards": BOARDS}),
+            ),
+        ),
+        ("m --label stable", serves("serving-show")),
+    ],
+    "serve canary": [("m --version 1 --percent 5", serves(*CHANGED, "repository-show"))],
+    "serve label": [("m 1 stable", serves(*CHANGED, "repository-label"))],
+    "serve undeploy": [("m", serves(*CHANGED))],
+    "serve drain": [("w2", serves(*CHANGED))],
+    "serve undrain": [("w1", serves(*CHANGED))],
+    "serve status": [("", serves("serving-show", "serving-status")), ("--json --watch", serves("serving-show"))],
+    "serve logs": [("head --lines 5", serves("serving-log")), ("--balancer", serves("serving-log"))],
     "lab up": [("", answers("w1"))],
     "lab status": [("", answers("w1"))],
     "lab ssh": [("w1", answers("w1"))],
@@ -212,8 +264,8 @@ def nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "truth.csv").write_text("input,label\na,b\n")
     (tmp_path / "c.log").write_text("Edge TPU Compiler version 16.0\nADD 1 Mapped to Edge TPU\n")
     np.save(tmp_path / "c.npy", np.random.default_rng(0).random((2, 28, 28, 1), np.float32))
-    for name in ("bootstrap.yml", "passwords.yml"):
-        (tmp_path / name).write_text(PLAYBOOK)
+    for name in ("bootstrap.yml", "passwords.yml", "serving.yml", "serving_down.yml"):
+        (tmp_path / name).write_text(PLAYBOOK.replace("all", "w1") if name.startswith("serv") else PLAYBOOK)
     monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
     monkeypatch.setattr(
         enrolment, "enrol", lambda connections, hosts, ask: Outcome(ok={h.name: enrolment.ADMIN_KEY for h in hosts})

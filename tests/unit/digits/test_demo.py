@@ -169,3 +169,19 @@ def test_a_job_is_one_command_and_its_figures(tmp_path: Path, monkeypatch: pytes
     assert run.answers == ("3", "3")
     assert asked[:4] == ["a step", "infer", "--model", "digits"] and asked[-1] == "--json"
     assert asked[asked.index("--ranks") + 1] == "1"
+
+
+HEAD = "HTTP/1.1 200 OK\r\nclusteradm-board: w1\r\nclusteradm-simulated: true\r\n\r\n"
+
+
+def test_the_endpoints_answer_is_the_digit() -> None:
+    demo.check_answer(HEAD + '{"predictions":[[0,0,0,255,0,0,0,0,0,0]]}', "3")
+    for reply in (
+        HEAD + '{"predictions":[[255,0,0,0,0,0,0,0,0,0]]}',
+        HEAD + '{"error":"no board can take the request now"}',
+        HEAD + "<html>",
+        HEAD.replace("true", "false") + '{"predictions":[[0,0,0,255]]}',
+        "",
+    ):
+        with pytest.raises(HostFailed, match="the endpoint answered"):
+            demo.check_answer(reply, "3")

@@ -48,7 +48,10 @@ NETWORKS = {
     ],
     "ifupdown": ["network ifupdown", BESIDE, "sourced"],
 }
-OF_SERVING = ("/haproxy.cfg.j2", "/serve.json.j2", "/clusteradm-serve.service.j2")
+OF_SERVING = (
+    *("/haproxy.cfg.j2", "/serve.json.j2", "/clusteradm-serve.service.j2"),
+    *("/serve-control.json.j2", "/clusteradm-serve-control.service.j2"),
+)
 _GUARDS = {"lab": "networkmanager", "coral-dev-boards": "networkd", "pcie-8x": "ifupdown"}
 
 

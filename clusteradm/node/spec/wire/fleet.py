@@ -6,6 +6,7 @@ from typing import Dict, Optional, Tuple
 from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.request import Request
+from clusteradm.node.spec.wire.serving import BoardTpus
 
 _LATEST = 1 << 37  # seconds since 1970, in the year 6325: no calendar of Python ends before
 
@@ -31,9 +32,13 @@ class DrainEntry(DrainReason):
 
 @dataclass(eq=False, repr=False)
 class DrainTable(Record):
-    """Everything that is out of service, by subject: HOST, or HOST:PCI-ADDRESS."""
+    """Everything that is out of service, by subject: HOST, or HOST:PCI-ADDRESS.
+
+    `serving`: the TPUs that serving has, of a host that is not named all; None where nothing is served.
+    """
 
     drains: Dict[str, DrainEntry]
+    serving: Optional[Tuple[BoardTpus, ...]] = None
 
 
 @dataclass(eq=False, repr=False)

@@ -51,3 +51,6 @@ OUTPUT_FILE = "outputs-" + ID + "/[0-9]{1,12}-([0-9]{1,4}[.]npy|map[.]npy|map[.]
 
 # What mpirun starts on every host; bootstrap puts it there.
 PYTHON = "/opt/clusteradm/bin/python3"
+
+# In the place of a job, where a host's server has a TPU.
+SERVER = "server"

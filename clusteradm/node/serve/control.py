@@ -1,0 +1,170 @@
+"""Control of serving on the head: boards ask it over HTTP to change what is served (KServe's repository extension).
+
+`python3 -m clusteradm.node.serve.control FILE`, which clusteradm-serve-control.service runs as root, who alone can
+write the desired state. POST /load and /unload with {"model": NAME} answer {"revision": N}. GET /followed?revision=N
+answers {"done": true} when all boards that answer have followed, or {"done": false, "waits": [...]} after ten seconds.
+"""
+
+import json
+import sys
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Dict, List, Tuple
+
+from clusteradm.node import locks
+from clusteradm.node.models import store
+from clusteradm.node.serve import desired
+from clusteradm.node.serve.status import ask
+from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits, loads
+from clusteradm.node.spec.wire.manifest import NAME
+from clusteradm.node.spec.wire.serving import DesiredState, ServedModel, VersionPolicy
+
+_MOST_BYTES = 1 << 16
+_FOLLOW_SECONDS, _LOOK_SECONDS, _ASK_SECONDS = 10.0, 0.3, 2.0
+
+
+@dataclass(eq=False, repr=False)
+class ControlConfig(Record):
+    """/etc/clusteradm/serve-control.json. `boards`: ADDRESS:PORT of the servers' HTTP, by host."""
+
+    address: str
+    port: int
+    shared: str
+    boards: Dict[str, str]
+
+
+@dataclass(eq=False, repr=False)
+class Wish(Record):
+    """The body of a request: a model."""
+
+    model: str = field(metadata=limits(NAME, most=200))
+
+
+class Refused(Exception):
+    """A request that changes nothing, with its status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def change(shared: str, name: str, unload: bool) -> DesiredState:
+    """Serve a model, or serve it no more; the state after that. Raises Refused.
+
+    What is served already is looked at anew: its labels or its versions may be others.
+    """
+    with locks.held(desired.LOCK):
+        state = desired.read(shared)
+        there = [model for model in state.models if model.name == name]
+        if unload and not there:
+            raise Refused(404, "model %s is not served" % name)
+        if not unload and not store.versions(store.model_folder(shared, name)):
+            raise Refused(404, "no model %s is in the repository" % name)
+        others = tuple(model for model in state.models if model.name != name)
+        mine = () if unload else tuple(there) or (ServedModel(name, VersionPolicy()),)
+        models = tuple(sorted(others + mine, key=lambda model: model.name))
+        return desired.write(shared, replace(state, models=models))
+
+
+def waits(boards: Dict[str, str], revision: int) -> List[str]:
+    """The boards that answer and have not followed to the revision, each with its words."""
+    with ThreadPoolExecutor(max(1, len(boards))) as pool:
+        said = dict(zip(boards, pool.map(lambda item: ask(item[0], item[1], _ASK_SECONDS), boards.items())))
+    return [
+        "%s is at revision %d of %d" % (host, about.state.revision, revision)
+        for host, about in said.items()
+        if about.state is not None and about.state.revision < revision and about.state.engines
+    ]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request of a board; nobody else is answered."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 15.0
+    server: "Server"
+
+    def do_GET(self) -> None:
+        """Whether the boards have followed."""
+        self._answer(self._followed)
+
+    def do_POST(self) -> None:
+        """Change what is served."""
+        self._answer(self._change)
+
+    def _followed(self) -> Dict[str, Any]:
+        place = urllib.parse.urlsplit(self.path)
+        text = urllib.parse.parse_qs(place.query).get("revision", [""])[0]
+        if place.path != "/followed" or not text.isdigit() or len(text) > 18:
+            raise Refused(404, "there is /followed?revision=N")
+        end = time.monotonic() + _FOLLOW_SECONDS
+        while True:
+            lacking = waits(self.server.config.boards, int(text))
+            if not lacking:
+                return {"done": True}
+            if time.monotonic() > end:
+                return {"done": False, "waits": lacking}
+            time.sleep(_LOOK_SECONDS)
+
+    def _change(self) -> Dict[str, Any]:
+        size = self.headers.get("Content-Length") or ""
+        if not size.isdigit() or int(size) > _MOST_BYTES:
+            raise Refused(400, "a body of at most %d bytes is needed, and its length" % _MOST_BYTES)
+        body = self.rfile.read(int(size))
+        if self.path not in ("/load", "/unload"):
+            raise Refused(404, "there are /load and /unload")
+        try:
+            wish = decode(Wish, loads(body))
+        except WireError as error:
+            raise Refused(400, "no model: %s" % error) from None
+        return {"revision": change(self.server.config.shared, wish.model, self.path == "/unload").revision}
+
+    def _answer(self, work: Any) -> None:
+        try:
+            if self.client_address[0] not in self.server.addresses:
+                raise Refused(403, "this is for the boards of the cluster")
+            status, document = 200, work()
+        except Refused as error:
+            status, document = error.status, {"error": str(error)}
+        except (OSError, ValueError) as error:
+            status, document = 500, {"error": str(error)[:1000]}
+        data = json.dumps(document).encode("ascii")
+        self.close_connection = status != 200  # its body may not have been read
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """A line for the journal; what a peer sent is in it as ASCII."""
+        sys.stderr.write("%s %s\n" % (self.client_address[0], ascii(format % args)))
+
+
+class Server(ThreadingHTTPServer):
+    """The server on the head's address in the cluster's network."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, config: ControlConfig) -> None:
+        self.config = config
+        self.addresses = {place.rpartition(":")[0] for place in config.boards.values()}
+        super().__init__((config.address, config.port), Handler)
+
+    def handle_error(self, request: Any, client_address: Tuple[str, int]) -> None:
+        """A peer that is gone is no news."""
+
+
+def main() -> None:
+    """The program."""
+    with open(sys.argv[1], "rb") as file:
+        config = decode(ControlConfig, loads(file.read(1 << 20)))
+    Server(config).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Changes of the desired state: pure functions from one state to the next. Raise UsageError for what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from clusteradm.errors import UsageError
+from clusteradm.models import Reference
+from clusteradm.node.spec.wire.serving import (
+    LATEST,
+    SPECIFIC,
+    BoardTpus,
+    Canary,
+    DesiredState,
+    ServedModel,
+    VersionPolicy,
+)
+
+
+def deploy(state: DesiredState, wanted: Reference, hosts: Sequence[str] | None = None) -> DesiredState:
+    """Serve a version, or a label's; with neither, the highest there is, and each that comes. A canary ends with it.
+
+    `hosts`: only there; none for everywhere; None for where it was.
+    """
+    if wanted.label is not None:
+        policy, default = VersionPolicy(SPECIFIC), wanted.label
+    elif wanted.version is not None:
+        policy, default = VersionPolicy(SPECIFIC, versions=(wanted.version,)), str(wanted.version)
+    else:
+        policy, default = VersionPolicy(LATEST), None
+    old = _find(state, wanted.name)
+    where = (old.hosts if old is not None else ()) if hosts is None else tuple(hosts)
+    return _with(state, ServedModel(wanted.name, policy, default, None, where))
+
+
+def prepare_canary(state: DesiredState, name: str, version: int) -> DesiredState:
+    """Have the boards load the version of a canary that gets nothing yet, unless it gets something already."""
+    model = _served(state, name)
+    if model.canary is not None and model.canary.version == version:
+        return state
+    return _with(state, replace(model, canary=Canary(version, 0.0)))
+
+
+def canary(state: DesiredState, name: str, version: int, percent: float) -> DesiredState:
+    """Send `percent` of the requests that name no version to another one, which the boards have; 0 ends that."""
+    model = _served(state, name)
+    if not 0 <= percent <= 100:
+        raise UsageError(f"{percent:g} is no percentage", next_step="0 to 100; 0 ends the canary")
+    if percent > 0 and model.default == str(version):
+        raise UsageError(
+            f"version {version} of {name} is what is served already",
+            next_step=f"name another version, or serve another one first: clusteradm serve deploy {name}:VERSION",
+        )
+    return _with(state, replace(model, canary=Canary(version, percent) if percent > 0 else None))
+
+
+def undeploy(state: DesiredState, name: str) -> DesiredState:
+    """Serve a model no more."""
+    _served(state, name)
+    return replace(state, models=tuple(model for model in state.models if model.name != name))
+
+
+def drain(state: DesiredState, hosts: Iterable[str]) -> DesiredState:
+    """Send these hosts nothing new."""
+    return replace(state, drained=tuple(sorted({*state.drained, *hosts})))
+
+
+def undrain(state: DesiredState, hosts: Sequence[str]) -> DesiredState:
+    """Send them requests again."""
+    for host in hosts:
+        if host not in state.drained:
+            elsewhere = host in state.out_of_service
+            raise UsageError(
+                f"{host} is not drained from serving" + (", but out of service as a whole" if elsewhere else ""),
+                next_step=f"clusteradm undrain {host}"
+                if elsewhere
+                else f"drained: {', '.join(state.drained) or 'nothing'}",
+            )
+    return replace(state, drained=tuple(host for host in state.drained if host not in hosts))
+
+
+def hold_tpus(state: DesiredState, tpus: Mapping[str, Sequence[str | None]] | None) -> DesiredState:
+    """Have serving hold these TPUs, by host, and leave the others to jobs. None: all there are."""
+    boards = () if tpus is None else tuple(BoardTpus(host, tuple(tpus[host])) for host in sorted(tpus))
+    return replace(state, boards=boards)
+
+
+def _with(state: DesiredState, model: ServedModel) -> DesiredState:
+    others = [each for each in state.models if each.name != model.name]
+    return replace(state, models=tuple(sorted([*others, model], key=lambda each: each.name)))
+
+
+def _find(state: DesiredState, name: str) -> ServedModel | None:
+    return next((model for model in state.models if model.name == name), None)
+
+
+def _served(state: DesiredState, name: str) -> ServedModel:
+    model = _find(state, name)
+    if model is None:
+        names = ", ".join(each.name for each in state.models) or "nothing"
+        raise UsageError(
+            f"{name} is not served; served: {names}", next_step=f"serve it: clusteradm serve deploy {name}"
+        )
+    return model

@@ -1,0 +1,294 @@
+"""Serving on a virtual cluster, asked by curl, ss, systemctl, HAProxy's own socket and unmodified clients. One lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from commands import SHARED, Cluster
+from graphs import End, Step, build
+
+from clusteradm.lab import Lab
+from clusteradm.lab.digits import data
+
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
+
+LABELS = Path(data.__file__).with_name("labels.txt")
+HEAD = "10.77.0.1"  # of any lab, on the admin's side
+WAIT = 90.0
+LOAD = Path(__file__).with_name("serve_load.py")
+
+
+def means(side: int = 224) -> bytes:
+    """The mean of each channel of a picture, uint8 1x3: next to no work, and an input of 150 KB."""
+    options = schema.ReducerOptionsT()
+    options.keepDims = False
+    axes = np.array([1, 2], np.int32).tobytes()
+    tensors = [
+        End((1, side, side, 3), "uint8", 1 / 255, 0, "in"),
+        End((2,), "int32", None, 0, "axes", data=axes),
+        End((1, 3), "uint8", 1 / 255, 0, "out"),
+    ]
+    return build(tensors, [Step("MEAN", (0, 1), (2,), options=("ReducerOptions", options))], (0,), (2,))
+
+
+class Served:
+    """A cluster that serves, and its clients on the admin's side of the network."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+
+    def inside(self, *argv: object, **more: Any) -> subprocess.CompletedProcess[str]:
+        """A command of this machine in the lab's network."""
+        words = ["nsenter", f"--net={self.cluster.lab.places.netns}", *map(str, argv)]
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, **more)
+
+    def curl(self, path: str, *options: object, port: int = 8000) -> tuple[int, str]:
+        done = self.inside("curl", "-s", "-m", 30, "-w", "\n%{http_code}", *options, f"http://{HEAD}:{port}{path}")
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+    def deploy(self, model: Path, name: str, *options: object) -> None:
+        compiled = self.folder / f"{model.stem}-{time.monotonic_ns()}_edgetpu.tflite"
+        self.cluster.run("lab", "compile-model", model, "--output", compiled)
+        self.cluster.run("deploy-model", compiled, "--name", name, *options)
+
+    def status(self, expect: int | None = None) -> dict[str, Any]:
+        process = self.cluster.start("serve", "status", "--json")
+        out, err = process.communicate(timeout=180)
+        assert expect is None or process.returncode == expect, f"{out}\n{err}"
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+    def haproxy(self) -> dict[str, str]:
+        """The boards' states by HAProxy's own socket."""
+        program = (
+            "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/haproxy/clusteradm.sock');"
+            "s.sendall(b'show stat\\n'); print(b''.join(iter(lambda: s.recv(65536), b'')).decode())"
+        )
+        lines = self.cluster.on("head", "python3", "-c", program).splitlines()
+        names = lines[0].lstrip("# ").split(",")
+        rows = [dict(zip(names, line.split(","), strict=False)) for line in lines[1:] if line]
+        return {
+            row["svname"]: row["status"] for row in rows if row["pxname"] == "boards" and row["svname"] != "BACKEND"
+        }
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = WAIT) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def served(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    lab = Lab(f"pytest-{os.getpid()}-serve", say=lambda text: print(text, file=sys.stderr))
+    try:
+        lab.up(4)
+        cluster = Cluster(lab)
+        for words in (["bootstrap", "--json"], ["serve", "up", "--json"]):
+            process = cluster.start(*words)
+            out, err = process.communicate(timeout=600)
+            assert process.returncode == 0, f"{words}\n{out[-5000:]}\n{err[-5000:]}"
+        yield Served(cluster, tmp_path_factory.mktemp("serve"))
+    finally:
+        lab.down()
+
+
+def test_a_second_run_changes_nothing_and_only_the_named_ports_are_open(served: Served) -> None:
+    cluster = served.cluster
+    document = json.loads(cluster.run("serve", "up", "--json")[0])
+    assert {name: host["changed"] for name, host in document["hosts"].items()} == dict.fromkeys(cluster.nodes, 0)
+    for node in cluster.nodes:
+        assert cluster.on(node, "systemctl", "is-active", "clusteradm-serve").strip() == "active"
+        assert cluster.on(node, "systemctl", "is-enabled", "clusteradm-serve").strip() == "enabled"
+        owner = cluster.on(node, "sh", "-c", "ps -o user= -p $(systemctl show -P MainPID clusteradm-serve)")
+        assert owner.strip() == "cluster"
+        listening = {line.split()[3] for line in cluster.on(node, "ss", "-Hltn").splitlines()}
+        listening = {re.sub(r"\[::ffff:([0-9.]+)\]", r"\1", each) for each in listening}
+        address = cluster.on(node, "sh", "-c", f"getent ahostsv4 {node} | head -n 1 | cut -d' ' -f1").strip()
+        http, grpc = (18000, 18001) if node == "head" else (8000, 8001)
+        own = {f"{address}:{port}" for port in (http, grpc, 5555)}
+        assert own <= listening
+        balancer = {f"0.0.0.0:{port}" for port in (80, 8000, 8001, 8500, 8501)}
+        balancer |= {f"{address}:{port}" for port in (8002, 8404)}
+        serving = {
+            each
+            for each in listening
+            if each.rpartition(":")[2]
+            in ["80", "8000", "8001", "8002", "8500", "8501", "8404", "18000", "18001", "5555"]
+        }
+        assert serving == (own | balancer if node == "head" else own)
+    wait_until(lambda: set(served.haproxy().values()) == {"UP"}, "all boards are up")
+
+
+def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -> None:
+    cluster = served.cluster
+    model = Path(data.__file__).with_name("digits.tflite")
+    served.deploy(model, "digits", "--labels", LABELS)
+    refused = cluster.run("serve", "deploy", "digit", expect=2)[1]
+    assert "digits" in refused
+    said = cluster.run("serve", "deploy", "digits")[1]
+    assert "4 of 4 boards followed" in said
+    digits = data.load().held_out
+    chosen = [int(np.flatnonzero(digits.labels == label)[0]) for label in range(10)]
+    right = 0
+    for label, index in enumerate(chosen):
+        rows = json.dumps({"instances": digits.images[index][None, :, :, None].tolist()})
+        path = served.folder / "rows.json"
+        path.write_text(rows)
+        status, body = served.curl("/v1/models/digits:predict", "-d", f"@{path}", port=8501)
+        assert status == 200, body
+        right += int(np.argmax(json.loads(body)["predictions"][0])) == label
+    assert right >= 9
+    # KServe's repository extension, through whichever board: all follow before it answers.
+    status, body = served.curl("/v2/repository/models/digits/unload", "-X", "POST", "-d", "{}")
+    assert status == 200, body
+    assert served.curl("/v2/models/digits")[0] == 404
+    status, body = served.curl("/v2/repository/models/digits/load", "-X", "POST", "-d", "{}")
+    assert status == 200, body
+    assert served.curl("/v2/models/digits/ready")[0] == 200
+    assert served.curl("/v2/repository/models/nothing/load", "-X", "POST", "-d", "{}")[0] == 404
+    # No TPU is left for a job, which says who has them; health finds nothing wrong with that.
+    images, truth = served.folder / "images", served.folder / "truth.csv"
+    data.write_images(data.Digits(digits.images[:5], digits.labels[:5]), images, truth)
+    refused = cluster.run("infer", "--model", "digits", images, expect=3)[1]
+    assert "the host's server" in refused and "serve up --tpus" in refused
+    tpus = [each for each in cluster.health()["findings"] if each["check"] == "tpu"]
+    assert {each["severity"] for each in tpus} == {"ok"} and all("host's server" in each["detail"] for each in tpus)
+    document = served.status(expect=0)
+    assert sorted(document["followed"]) == cluster.nodes
+    assert all(engine["simulated"] for board in document["boards"] for engine in board["state"]["engines"])
+
+
+class Clients:
+    """A load that runs, and what its requests said."""
+
+    def __init__(self, served: Served, http: int, grpc: int) -> None:
+        self.path = served.folder / f"load-{time.monotonic_ns()}.jsonl"
+        words = [sys.executable, LOAD, HEAD, self.path, http, grpc]
+        self.process = subprocess.Popen(
+            ["nsenter", f"--net={served.cluster.lab.places.netns}", *map(str, words)], stderr=subprocess.PIPE, text=True
+        )
+        self.rate = http + grpc
+        self.events: list[tuple[str, float]] = []
+
+    def lines(self) -> list[dict[str, Any]]:
+        text = self.path.read_text() if self.path.exists() else ""
+        return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+    def goes_on(self, seconds: float) -> None:
+        """Wait for so many seconds' requests."""
+        assert self.process.poll() is None, self.process.communicate()[1]
+        wanted = len(self.lines()) + int(seconds * self.rate * 0.8)
+        wait_until(lambda: len(self.lines()) >= wanted, "the clients get answers")
+
+    def event(self, name: str) -> None:
+        self.events.append((name, time.time()))
+
+    def end(self) -> list[dict[str, Any]]:
+        self.process.terminate()
+        err = self.process.communicate(timeout=120)[1]
+        assert self.process.returncode == 0, err
+        return self.lines()
+
+
+def p99(lines: list[dict[str, Any]]) -> float:
+    return float(np.quantile([line["seconds"] for line in lines], 0.99)) if lines else 0.0
+
+
+def test_nothing_is_dropped(served: Served) -> None:
+    cluster, lab = served.cluster, served.cluster.lab
+    model = served.folder / "means.tflite"
+    model.write_bytes(means())
+    served.deploy(model, "means")
+    cluster.run("serve", "deploy", "means:1")
+    # The same answers from another file.
+    model.write_bytes(means() + b"\0" * 16)
+    served.deploy(model, "means", "--version", 2)
+    model.write_bytes(means() + b"\0" * 32)
+    served.deploy(model, "means", "--version", 3)
+    clients = Clients(served, 60, 40)
+    try:
+        clients.goes_on(8)
+        clients.event("a board loses power")
+        lab.fault("w1", "power")
+        wait_until(lambda: served.haproxy()["w1"].startswith("DOWN"), "a lost board leaves rotation")
+        clients.goes_on(8)
+        clients.event("it joins again, and another freezes")
+        lab.restore("w1")
+        lab.fault("w2", "freeze")
+        wait_until(lambda: served.haproxy()["w2"].startswith("DOWN"), "a frozen board leaves rotation")
+        clients.goes_on(8)
+        lab.restore("w2")
+        wait_until(lambda: set(served.haproxy().values()) == {"UP"}, "both are back")
+        clients.event("a TPU wedges")
+        lab.fault("w3", "wedged")
+        clients.goes_on(8)
+        lab.restore("w3")
+        wait_until(lambda: set(served.haproxy().values()) == {"UP"}, "the TPU is back")
+        clients.event("a version is rolled out, and back")
+        cluster.run("serve", "deploy", "means:2")
+        clients.goes_on(3)
+        clients.event("a version that cannot be loaded")
+        broken = f"{SHARED}/models/means/3/model.tflite"
+        cluster.on("head", "sh", "-c", f"chmod u+w {broken} && echo x >>{broken}")
+        said = cluster.run("serve", "deploy", "means:3", expect=3)[1]
+        assert said.count("means version 3: its files are not as they were deployed") == 4
+        clients.goes_on(3)
+        cluster.run("serve", "deploy", "means:1")
+        clients.event("a canary")
+        cluster.run("serve", "canary", "means", "--version", 2, "--percent", 20)
+        clients.goes_on(5)
+        cluster.run("serve", "canary", "means", "--version", 2, "--percent", 0)
+        clients.event("a board is drained, and HAProxy is reloaded")
+        cluster.run("serve", "drain", "w1")
+        wait_until(lambda: served.haproxy()["w1"] in ("NOLB", "DRAIN"), "a drained board leaves rotation")
+        cluster.on("head", "systemctl", "reload", "haproxy")
+        clients.goes_on(6)
+        cluster.run("serve", "undrain", "w1")
+        clients.event("the NFS server stops")
+        cluster.on("head", "systemctl", "stop", "nfs-ganesha")
+        clients.goes_on(8)
+        cluster.on("head", "systemctl", "start", "nfs-ganesha")
+        clients.goes_on(3)
+    finally:
+        clients.event("the end")
+        lines = clients.end()
+        cluster.restore()
+    wrong = [line for line in lines if line["wrong"]]
+    assert wrong == [], f"{len(wrong)} of {len(lines)}; events: {clients.events}"
+    assert {line["how"] for line in lines} == {"http", "grpc"}
+    assert {line["version"] for line in lines} == {"1", "2"}
+    canary = next(at for name, at in clients.events if name == "a canary")
+    drained = next(at for name, at in clients.events if name.startswith("a board is drained"))
+    versions = [line["version"] for line in lines if canary < line["at"] < drained]
+    assert 0 < versions.count("2") < versions.count("1")
+    first = clients.events[0][1]
+    usual = p99([line for line in lines if line["at"] < first])
+    for (name, began), (_, ended) in zip(clients.events, clients.events[1:], strict=False):
+        later = [line for line in lines if began + 5 <= line["at"] < ended]
+        assert p99(later) < max(5 * usual, 2.0), name
+
+
+def test_down_leaves_nothing_and_the_tpus_to_jobs(served: Served) -> None:
+    cluster = served.cluster
+    cluster.run("serve", "down")
+    for node in cluster.nodes:
+        listening = cluster.on(node, "ss", "-Hltn")
+        assert not any(f":{port} " in listening for port in (8000, 8001, 8500, 8501, 8404, 18000, 18001, 5555))
+    images = served.folder / "images"
+    document = cluster.infer("--model", "digits", images, "--output", served.folder / "results.jsonl")
+    assert document["state"] == "complete"
+    assert "does not serve yet" in cluster.run("serve", "status", expect=2)[1]
