@@ -204,10 +204,7 @@ def rpc_seeds() -> list[bytes]:
 
 def camera(data: bytes) -> None:
     """Frames of Frigate's detector, which a line ends."""
-    frames = data.split(b"\n", 2)
+    front = FrigateFront(_DESK)
     with suppress(Refusal):
-        asyncio.run(FrigateFront._detect(_Detector(), Call("zmq", "", ""), frames))  # type: ignore[arg-type]
-
-
-class _Detector:
-    _desk = _DESK
+        asyncio.run(front.reply(Call("zmq", "", ""), b"client", data.split(b"\n", 2)))
+    asyncio.run(front.close(0.0))

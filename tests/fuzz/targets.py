@@ -316,7 +316,10 @@ def made_seeds(target: str) -> list[bytes]:
         ],
         "wire": [_spec(), b'{"format": 1, "last": 3, "labels": {"stable": {"version": 2, "before": [1]}}, "sum": ""}'],
         "sums": [b"%s  manifest.json\n%s  model.tflite\n" % (b"a" * 64, b"0" * 64)],
-        "serve_camera": [b'{"shape": [1, 2, 2, 1], "dtype": "uint8", "model_type": "ssd"}\nabcd'],
+        "serve_camera": [
+            b'{"shape": [1, 2, 2, 1], "dtype": "uint8", "model_type": "ssd"}\nabcd',
+            b'{"model_request": true, "model_name": "m.tflite"}',
+        ],
         "serve_form": [serving.HTTP_SEEDS[11][4]],
         "serve_http": serving.http_seeds(),
         "serve_rpc": serving.rpc_seeds(),

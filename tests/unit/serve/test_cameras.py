@@ -18,6 +18,8 @@ import zmq
 from PIL import Image
 from serve_front import Got, Server
 
+from clusteradm.node.serve.fronts import frigate as frigate_front
+
 ORANGE = (255, 153, 0)  # 100 % red, 60 % green
 DETECTION = "/v1/vision/detection"
 
@@ -153,6 +155,61 @@ def test_frigate_zmq(frigate: Any) -> None:
         assert (table[3:] == 0).all()
 
 
+def managed(frigate: Any, *sent: Any) -> Any:
+    """What Frigate 0.17 makes of the answer to a message about its model: anything but one frame of JSON ends it."""
+    frigate.send_multipart([json.dumps(sent[0]).encode(), *sent[1:]])
+    (reply,) = frigate.recv_multipart()
+    return json.loads(reply)
+
+
+@pytest.mark.parametrize("name", ["colours.tflite", "cpu_model.tflite", "yolo.v9.onnx", "colours", ""])
+def test_frigate_asks_for_its_model_first(frigate: Any, name: str) -> None:
+    answer = managed(frigate, {"model_request": True, "model_name": name})
+    assert answer["model_available"] is True and answer["model_loaded"] is True and answer["model_name"] == "colours"
+    frigate.send_multipart(frames(np.full((1, 32, 32, 3), ORANGE, np.uint8)))
+    assert np.frombuffer(frigate.recv(), np.float32)[1] == pytest.approx(1, abs=0.01)
+
+
+def test_frigate_gets_the_detector_that_it_names(frigate: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no other one: of another shape, it is an error."""
+    asked = []
+    info = server.plane.info
+
+    async def noted(model: str, version: int | None = None, label: str | None = None) -> Any:
+        asked.append(model)
+        return await info(model, version, label)
+
+    managed(frigate, {"model_request": True, "model_name": "colours.tflite"})
+    monkeypatch.setattr(server.plane, "info", noted)
+    frigate.send_multipart(frames(np.zeros((1, 16, 16, 3), np.uint8)))
+    header, _ = frigate.recv_multipart()
+    assert "has the shape" in json.loads(header)["error"] and asked == ["colours"]
+
+
+def test_frigate_may_not_send_a_model(frigate: Any) -> None:
+    answer = managed(frigate, {"model_data": True, "model_name": "m.onnx"}, b"ONNX" * 1000)
+    assert answer["model_saved"] is False and "deploy-model" in answer["error"]
+
+
+def test_frigate_waits_for_a_detector_that_is_loading(
+    frigate: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = server.plane.states
+    waits = [[], []]
+
+    async def later(model: str | None = None) -> Any:
+        return waits.pop() if waits else await states(model)
+
+    monkeypatch.setattr(frigate_front, "_ASK_SECONDS", 0.01)
+    monkeypatch.setattr(server.plane, "states", later)
+    assert managed(frigate, {"model_request": True, "model_name": "x"})["model_loaded"] is True
+    monkeypatch.setattr(frigate_front, "_READY_SECONDS", 0.0)
+    waits += [[], []]
+    answer = managed(frigate, {"model_request": True, "model_name": "x"})
+    # Not that it is not available: Frigate would send its file then.
+    assert answer["model_available"] is True and answer["model_loaded"] is False and "finds objects" in answer["error"]
+
+
 def test_several_frigates_at_once(server: Server) -> None:
     context = zmq.Context()
     sockets = [context.socket(zmq.REQ) for _ in range(8)]
@@ -179,9 +236,9 @@ def test_frigate_hears_of_errors_and_goes_on(frigate: Any) -> None:
         (frames(image.astype(np.float32)), "UINT8, not FP32"),
         ([b"{", image.tobytes()], "JSON"),
         ([b"[1]", image.tobytes()], "JSON object"),
-        ([b"x"], "1 frames"),
+        ([b"{}"], "1 frames"),
         ([b"{}", b"", b""], "3 frames"),
-        ([json.dumps({"model_request": True, "model_name": "m"}).encode(), b""], "deploy-model"),
+        ([b" " * 5000, image.tobytes()], "4096 bytes"),
     ):
         frigate.send_multipart(sent)
         header, reply = frigate.recv_multipart()

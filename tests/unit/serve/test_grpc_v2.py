@@ -19,6 +19,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from clusteradm.node.spec.wire.serving import BoardState, EngineState
+
 from .test_rest_v2 import png
 
 
@@ -199,3 +201,21 @@ def test_a_client_that_waits_no_longer(server: Server, stub: Any, monkeypatch: p
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     (line,) = until(lambda: [each for each in server.lines if each["id"] == "impatient"])
     assert line["outcome"] == "deadline"
+
+
+def test_grpcs_own_health_check(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the bytes of grpc.health.v1: a service in field 1; the status in field 1, 1 for serving and 2 for not."""
+    with grpc.insecure_channel(server.rpc) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        name = b"inference.GRPCInferenceService"
+        assert check(b"", timeout=60) == check(b"\x0a" + bytes([len(name)]) + name, timeout=60) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError) as caught:
+            check(b"\x0a\x01x", timeout=60)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+        async def board() -> BoardState:
+            return BoardState("board-1", 1, True, (), (EngineState(None, "failed", "it ended"),))
+
+        monkeypatch.setattr(server.plane, "board", board)
+        assert check(b"", timeout=60) == b"\x08\x02"
+    assert server.ask("GET", "/v2/health/ready").status == 503

@@ -234,6 +234,8 @@ def samples(server: Server) -> dict[str, float]:
 
 
 def test_metrics_count(server: Server) -> None:
+    assert server.ask("GET", "/metrics").headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
     def count(name: str, **labels: str) -> float:
         return samples(server).get(f"clusteradm_serve_{name}{sorted(labels.items())}", 0.0)
 

@@ -5,7 +5,7 @@ import os
 from typing import Any, Dict, List
 
 import clusteradm
-from clusteradm.node.serve.fronts.exchange import HTML, TEXT, Exchange, HttpError, Reply, dumps
+from clusteradm.node.serve.fronts.exchange import HTML, PROMETHEUS, Exchange, HttpError, Reply, dumps
 from clusteradm.node.serve.plane import Refusal
 from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState
 
@@ -31,7 +31,7 @@ async def answer(exchange: Exchange) -> Reply:
     if parts == [""]:
         return Reply(_page(), HTML, headers=_PAGE_HEADERS)
     if parts == ["metrics"]:
-        return Reply(exchange.desk.metrics.text(await plane.board()), TEXT)
+        return Reply(exchange.desk.metrics.text(await plane.board()), PROMETHEUS)
     if parts == ["clusteradm", "state"]:
         return Reply(dumps(_document(await plane.board())), headers=_NO_STORE)
     if parts == ["clusteradm", "balance"]:

@@ -12,7 +12,8 @@ from clusteradm.node.serve.fronts.connections import Connection, Late
 from clusteradm.node.serve.fronts.limits import MOST_BRACKETS, MOST_JSON, MOST_VALUES
 from clusteradm.node.serve.plane import INVALID, TOO_LARGE, Answer, Refusal
 
-JSON, BINARY, TEXT, HTML = "application/json", "application/octet-stream", "text/plain", "text/html"
+JSON, BINARY, HTML = "application/json", "application/octet-stream", "text/html; charset=utf-8"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PIECE = 1 << 16
 _DUMP = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS

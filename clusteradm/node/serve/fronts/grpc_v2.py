@@ -11,7 +11,7 @@ from clusteradm.node.serve.fronts.calls import Desk, version_or_label
 from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service
 from clusteradm.node.serve.fronts.limits import MOST_TENSORS
 from clusteradm.node.serve.fronts.proto import kserve_pb2 as pb
-from clusteradm.node.serve.plane import BYTES, DATATYPES, INTERNAL, INVALID, Answer, Refusal, Request, Tensor
+from clusteradm.node.serve.plane import BYTES, DATATYPES, INTERNAL, INVALID, NOT_FOUND, Answer, Refusal, Request, Tensor
 
 # Which field of an input's contents has the elements of a data type; FP16 has none.
 _FIELDS = {
@@ -28,6 +28,13 @@ _FIELDS = {
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
 }
+
+SERVICES = (
+    "inference.GRPCInferenceService",
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+)
+_SERVING, _NOT_SERVING = 1, 2  # grpc.health.v1.HealthCheckResponse.ServingStatus
 
 
 async def _live(inquiry: Inquiry, request: Any) -> Any:
@@ -223,6 +230,18 @@ async def _stream_infer(inquiry: Inquiry, request: Any) -> Any:
     reply = pb.StreamResponse(error_message=inquiry.call.text)
     reply.infer_response.id = request.id
     return reply
+
+
+async def _health(inquiry: Inquiry, request: Any) -> Any:
+    """Of the whole server, or of one of its services: they are ready together."""
+    if request.service not in ("", *SERVICES):
+        raise Refusal(NOT_FOUND, "no service %s" % ascii(request.service)[:60])
+    return pb.HealthResponse(status=_SERVING if await kserve.ready(inquiry.desk.plane) else _NOT_SERVING)
+
+
+def health() -> Service:
+    """gRPC's own health checking protocol."""
+    return Service("grpc.health.v1.Health", "grpc-health", {"Check": (_health, pb.HealthRequest, pb.HealthResponse)})
 
 
 def service() -> Service:

@@ -108,8 +108,8 @@ class HttpFront(Runner):
         finally:
             if isinstance(connection, Connection):
                 connection.idle()
-        headers = [*reply.headers, (REQUEST_ID, call.id), _SERVER]
-        response = web.Response(body=reply.body, status=reply.status, headers=headers, content_type=reply.kind)
+        headers = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
+        response = web.Response(body=reply.body, status=reply.status, headers=headers)
         call.sent = len(reply.body)
         if not quiet:
             self._desk.end(call)

@@ -29,7 +29,7 @@ async def start(plane: Plane, config: FrontConfig) -> List[Runner]:
     running: List[Runner] = []
     try:
         if config.number == 0:
-            rpc = GrpcFront(desk, [grpc_v2.service(), *grpc_tf.services()])
+            rpc = GrpcFront(desk, [grpc_v2.service(), grpc_v2.health(), *grpc_tf.services()])
             await rpc.start("%s:%d" % (config.serve.address, config.serve.grpc_port))
             running.append(rpc)
             cameras = FrigateFront(desk)
