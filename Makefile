@@ -49,7 +49,7 @@ demo: install ## boot 4 virtual boards, make a cluster of them, deploy a model, 
 
 test: $(VENV)/.tested lint docs-site ## the whole test suite, the lab's tests included (root)
 	$(PYTEST) -n $(WORKERS) tests/unit
-	$(PYTEST) -n 3 --durations=10 tests/test_wheel.py tests/test_convert.py tests/test_split.py tests/lab
+	$(PYTEST) -n 3 --durations=10 tests/test_wheel.py tests/test_convert.py tests/test_tensorflow_clients.py tests/test_split.py tests/lab
 
 lint: $(VENV)/.tested ## formatting, lint, types, and Python 3.7 for what runs on a board
 	$(BIN)/ruff format --check .

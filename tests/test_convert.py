@@ -5,7 +5,6 @@ TensorFlow is in a virtual environment of its own, made once and kept in the cac
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import subprocess
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow_environment
 
-from clusteradm.lab.cache import Building, Cache, default_root
 from clusteradm.lab.digits import data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,22 +60,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tensorflow() -> Path:
     """The Python of a virtual environment with TensorFlow and all that clusteradm needs."""
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "setup.cfg", encoding="utf-8")
-    wanted = settings["options"]["install_requires"] + settings["options.extras_require"]["convert-tf"]
-    names = [line.strip() for line in wanted.splitlines() if line.strip() and not line.strip().startswith("#")]
-
-    def build(building: Building) -> None:
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", building.path], check=True)
-        pip = [sys.executable, "-m", "pip", "--python", str(building.path / "bin/python"), "--quiet"]
-        constraints = str(ROOT / "constraints.txt")
-        install = [*pip, "--disable-pip-version-check", "install", "--no-compile", "-c", constraints, *names]
-        subprocess.run(install, check=True)
-
-    made_of = [*names, sys.version, (ROOT / "constraints.txt").read_text(encoding="utf-8")]
-    say = lambda text: print(text, file=sys.stderr)  # noqa: E731
-    folder = Cache(default_root()).part("convert-tf", made_of, build, say, "TensorFlow, a minute")
-    return folder / "bin" / "python"
+    return tensorflow_environment.python()
 
 
 def convert(python: Path | str, source: Path, digits: Path, *more: str) -> dict[str, Any]:

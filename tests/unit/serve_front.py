@@ -11,13 +11,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clusteradm.node.serve.fronts import starting
 from clusteradm.node.serve.fronts.frigate import FrigateFront
 from clusteradm.node.serve.fronts.grpc_calls import GrpcFront
-from clusteradm.node.serve.plane import FrontConfig, Plane
+from clusteradm.node.serve.plane import FrontConfig, Plane, Runner
 from clusteradm.node.spec.wire.serving import ServeConfig
 
 
@@ -34,11 +35,45 @@ class Got(NamedTuple):
 
 
 class Server:
-    """Where the fronts are. `lines`: the access log so far."""
+    """The fronts, and where they are. `lines`: the access log so far."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, plane: Plane, log: Path) -> None:
-        self.loop, self.plane, self._log = loop, plane, log
-        self.http = self.grpc = self.zmq = 0
+    def __init__(self, plane: Plane, log: Path) -> None:
+        self.plane, self._log = plane, log
+        self._loop = asyncio.new_event_loop()
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        self.http = listening.getsockname()[1]
+        config = ServeConfig("board-1", "127.0.0.1", "/nowhere", self.http, 0, 0)
+        self._config = FrontConfig(config, 0, listening, str(log.parent))
+        self._running: list[Runner] = []
+        began: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(began,), daemon=True)
+        self._thread.start()
+        began.result(60)
+        (fronts,) = self._running
+        assert isinstance(fronts, starting.Fronts)
+        self.grpc = next(each.port for each in fronts.running if isinstance(each, GrpcFront))
+        self.zmq = next(each.port for each in fronts.running if isinstance(each, FrigateFront))
+
+    def _run(self, began: Future[None]) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._running = self._loop.run_until_complete(starting.start(self.plane, self._config))
+        except BaseException as error:
+            began.set_exception(error)
+            return
+        began.set_result(None)
+        self._loop.run_forever()
+        for each in self._running:
+            self._loop.run_until_complete(each.close(30.0))
+        self._loop.close()
+
+    def end(self) -> None:
+        """Stop serving, as a front process does that is told to end."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(90)
+        assert not self._thread.is_alive()
 
     @property
     def url(self) -> str:
@@ -78,50 +113,15 @@ def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
 @contextlib.contextmanager
 def serving(plane: Plane, folder: Path) -> Iterator[Server]:
     """The fronts, at work."""
-    loop = asyncio.new_event_loop()
     log = folder / "access.log"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    server = Server(loop, plane, log)
-    listening = socket.create_server(("127.0.0.1", 0))
-    listening.setblocking(False)
-    server.http = listening.getsockname()[1]
-    config = FrontConfig(ServeConfig("board-1", "127.0.0.1", "/nowhere", server.http, 0, 0), 0, listening, str(folder))
-    began = threading.Event()
-    failed: list[BaseException] = []
     before, starting._STDOUT = starting._STDOUT, descriptor
-
-    async def start() -> Any:
-        return await starting.start(plane, config)
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            server.running = loop.run_until_complete(start())  # type: ignore[attr-defined]
-        except BaseException as error:
-            failed.append(error)
-            began.set()
-            return
-        began.set()
-        loop.run_forever()
-        for each in server.running:  # type: ignore[attr-defined]
-            loop.run_until_complete(each.close(1.0))
-        loop.close()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    began.wait(60)
-    starting._STDOUT = before
-    if failed:
-        raise failed[0]
-    for each in server.running:  # type: ignore[attr-defined]
-        if isinstance(each, GrpcFront):
-            server.grpc = each.port
-        if isinstance(each, FrigateFront):
-            server.zmq = each.port
+    try:
+        server = Server(plane, log)
+    finally:
+        starting._STDOUT = before
     try:
         yield server
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
+        server.end()
         os.close(descriptor)
-        assert not thread.is_alive()

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from clusteradm.node.serve import policy, share
+from clusteradm.node.serve import policy, share, trial
 from clusteradm.node.serve.asking import Asking, ShareError
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.policy import Seen
@@ -29,6 +29,7 @@ from clusteradm.node.spec.wire.serving import (
 _EVERY = 0.5  # seconds between two looks at the share
 _LOOK_SECONDS, _FETCH_SECONDS = 5.0, 300.0
 _RETRY_SECONDS = 10.0  # until a version that could not be fetched is tried again
+_TRIAL_SECONDS = 600.0  # the same for one that ends what loads it
 _SETTLE_SECONDS = 1.0  # after the front processes know, for what they have sent before
 
 Version = Tuple[str, int]
@@ -186,17 +187,23 @@ class Convergence:
         return [(each, self._keys[each]) for each in sorted(self._serving) if each in self._keys]
 
     async def _fetch(self, version: Version) -> None:
-        """Copy a version into the cache; with the share away, one that is there."""
+        """Copy a version into the cache, or with the share away take one that is there; and try it."""
         try:
             answer = await self._asking.ask(_FETCH_SECONDS, "fetch", name=version[0], version=version[1])
-            self._folders[version] = str(answer["folder"])
-            self._failed.pop(version, None)
+            folder = str(answer["folder"])
         except (ShareError, LookupError) as error:
             folder = share.cached(self._config.cache, *version)
-            if await asyncio.get_event_loop().run_in_executor(None, share.is_whole, folder):
-                self._folders[version] = folder
-            else:
+            if not await asyncio.get_event_loop().run_in_executor(None, share.is_whole, folder):
                 self._failed[version] = (str(error), time.monotonic())
+                return
+        targets = {trial.CPU if engine.pci_address is None else trial.TPU for engine in self._engines()}
+        refusals = [await trial.refusal(folder, target) for target in sorted(targets)]
+        reason = next(filter(None, refusals), None)
+        if reason is None:
+            self._folders[version] = folder
+            self._failed.pop(version, None)
+        else:
+            self._failed[version] = (reason, time.monotonic() + _TRIAL_SECONDS)
 
     def _has_failed(self, version: Version) -> bool:
         return version in self._failed and time.monotonic() < self._failed[version][1] + _RETRY_SECONDS
@@ -239,6 +246,9 @@ class Convergence:
             labels,
             tuple(engine.device for engine in having),
             loaded.load_seconds if loaded else None,
+            loaded.seconds if loaded else None,
+            max(engine.loaded[key].swap_seconds for engine in having) if having and key is not None else None,
+            loaded.batches if loaded else 1,
         )
 
     def _has_refused(self, key: Optional[int]) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -48,8 +49,10 @@ class Process:
 
     def kill(self) -> None:
         """End it at once."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # Not by the object's own method: it would ask how the process ended, and take that from asyncio.
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> str:
         """Wait for its end; how it ended, in words."""

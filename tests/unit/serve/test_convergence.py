@@ -27,6 +27,7 @@ class Engine:
 
     number: int = 0
     device: str = "cpu"
+    pci_address: str | None = None
     state: str = READY
     reason: str = ""
     bad: tuple[int, ...] = ()
@@ -109,7 +110,11 @@ LATEST = [{"name": "digits", "policy": {"kind": "latest", "latest": 1}}]
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    async def tried(folder: str, target: str) -> str | None:
+        return "it ends what loads it" if Path(folder, "labels.txt").read_text().startswith("crash") else None
+
     monkeypatch.setattr(module, "Asking", Asked)
+    monkeypatch.setattr(module.trial, "refusal", tried)
     monkeypatch.setattr(module, "_SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
     (tmp_path / "cache").mkdir()
@@ -166,6 +171,17 @@ def test_a_version_whose_files_are_damaged_or_missing_says_so(board: Board) -> N
     (folder / "model.tflite").write_bytes((place.DIGITS / "digits.tflite").read_bytes())
     board.turn()
     assert board.served() == {"digits": [1, 2]}
+
+
+def test_a_version_that_ends_its_runtime_is_given_to_no_engine(board: Board) -> None:
+    board.turn()
+    labels = Path(board.config.shared, "crash.txt")
+    labels.write_text("crash\n" + "x\n" * 9)
+    place.deploy(shared(board), version=2, path=place.DIGITS / "digits.tflite", labels=labels)
+    board.turn()
+    assert board.served() == {"digits": [1]}
+    assert board.convergence.states()[1].reason == "it ends what loads it"
+    assert {wish.version for wish in board.engine.wanted.values()} == {1}
 
 
 def test_a_label_moves_when_its_version_is_there(board: Board) -> None:

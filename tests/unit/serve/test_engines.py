@@ -18,7 +18,7 @@ import serve_place as place
 from ai_edge_litert import schema_py_generated as schema
 from graphs import End, Step, build
 
-from clusteradm.node.serve import engines, paths
+from clusteradm.node.serve import engines, paths, trial
 from clusteradm.node.serve.engine_link import EngineLink
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.link import EngineGone
@@ -106,6 +106,22 @@ def test_an_engine_loads_answers_and_lets_go(shared: Path) -> None:
             await bench.link.call(loaded, [place.drawn()], None, 0)
 
     run(shared, test)
+
+
+@pytest.mark.parametrize("target", [trial.CPU, trial.TPU])
+def test_a_trial_tells_a_version_that_ends_its_runtime(
+    target: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = str(shared / "models" / "digits" / "1")
+    assert asyncio.run(trial.refusal(whole, target)) is None
+    # A runtime that is ended by a signal, as one is by some models.
+    for name in ("ai_edge_litert", "tflite_runtime"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / name / "interpreter.py").write_text("import os\nos.kill(os.getpid(), 11)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(trial.child, "package_folder", lambda: str(tmp_path))
+    assert "SIGSEGV" in str(asyncio.run(trial.refusal(whole, target)))
 
 
 def test_a_model_that_takes_rows_answers_many_requests_at_once(tmp_path: Path) -> None:

@@ -7,20 +7,23 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import serve_place as place
 from prometheus_client.parser import text_string_to_metric_families
-from serve_front import Server, until
+from serve_front import Server, serving, until
 
 from clusteradm.node.serve.fronts import connections, exchange, form, metrics
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.calls import Desk
-from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request
+from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request, Tensor
 from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, EngineState, VersionState
 
 from .test_rest_v2 import INFER, given
@@ -132,7 +135,7 @@ def test_an_endless_pipeline_is_cut(server: Server) -> None:
     assert server.ask("GET", "/v2").status == 200
 
 
-def test_damaged_requests(server: Server) -> None:
+def test_damaged_requests(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     for data in (
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET\r\n\r\n",
@@ -144,6 +147,7 @@ def test_damaged_requests(server: Server) -> None:
             one.shutdown(socket.SHUT_WR)
             assert one.recv(100)[:12] in (b"HTTP/1.1 400", b"HTTP/1.0 400", b"")
     assert server.ask("GET", "/v2").status == 200
+    assert not caplog.records
 
 
 def test_a_client_that_leaves_costs_nobody_else(server: Server) -> None:
@@ -164,6 +168,17 @@ class Refusing(Plane):
 
     async def infer(self, request: Request) -> Answer:
         raise self.reason
+
+
+def test_a_line_of_the_log_that_is_no_text() -> None:
+    """aiohttp 3.8 lets such paths through."""
+    read, write = os.pipe()
+    log = AccessLog(write)
+    log.write({"operation": "/\udcff", "seconds": 0.5})
+    log.close()
+    os.close(write)
+    with open(read, "rb") as file:
+        assert json.loads(file.read()) == {"operation": "/\\udcff", "seconds": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -187,12 +202,27 @@ def test_what_the_plane_refuses(
 
 
 def test_the_log_says_what_was_answered_and_from_where(server: Server) -> None:
-    server.ask("POST", INFER, given(), {"x-request-id": "for-the-log"})
+    server.ask("POST", INFER, given(), {"x-request-id": "for-the-log", "X-Forwarded-For": "10.0.0.9"})
     (line,) = until(lambda: [each for each in server.lines if each["id"] == "for-the-log"])
     assert line["protocol"] == "kserve-rest" and line["operation"] == INFER and line["client"] == "127.0.0.1"
+    assert line["forwarded"] == "10.0.0.9"
     assert line["outcome"] == "ok" and (line["model"], line["version"]) == ("digits", 2)
     assert (line["board"], line["tpu"]) == ("board-1", "cpu") and line["seconds"] >= line["inference"] > 0
     assert line["received"] == len(json.dumps(given())) and line["sent"] > 100
+
+
+def test_paths_that_are_no_text(server: Server) -> None:
+    for path in (b"/\xff\xfe", b"/v2/models/\xed\xa0\x80/infer", b"/v2/models/%ff", b"/v1/models/\xff:predict"):
+        with connected(server) as one:
+            one.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\nx-request-id: odd\r\n\r\n" % path)
+            assert one.recv(100)[8:12] in (b" 404", b" 405", b" 400")
+    server.ask("GET", "/v2", headers={"x-request-id": "after-the-odd"})
+    until(lambda: [each for each in server.lines if each["id"] == "after-the-odd"])
+
+
+def test_a_request_as_a_proxy_gets_it(server: Server) -> None:
+    got = server.ask("GET", f"http://{server.url}/v2/models?a=b")
+    assert got.status == 200 and got.json == {"models": ["colours", "digits"]}
 
 
 def samples(server: Server) -> dict[str, float]:
@@ -232,7 +262,7 @@ def test_several_front_processes_are_summed(tmp_path: Path) -> None:
     again = metrics.Metrics(str(tmp_path), 1)  # started again: it goes on
     assert again.whole() == two.whole()
     engine = EngineState("0000:01:00.0", "ready", simulated=True, temperature=41.5)
-    state = BoardState("b", 7, True, (VersionState("m", 3, AVAILABLE, load_seconds=0.5),), (engine,))
+    state = BoardState("b", 7, True, (VersionState("m", 3, AVAILABLE, load_seconds=0.5, swap_seconds=0.25),), (engine,))
     found = {}
     for family in text_string_to_metric_families(one.text(state).decode()):
         for each in family.samples:
@@ -244,6 +274,8 @@ def test_several_front_processes_are_summed(tmp_path: Path) -> None:
     assert found["request_seconds_bucket", ("m", "3", "+Inf")] == 4
     assert found["request_seconds_sum", ("m", "3")] == pytest.approx(20.006)
     assert found["received_bytes_total", ("m", "rest")] == 31
+    assert found["version_load_seconds", ("m", "3")] == 0.5 and found["version_swap_seconds", ("m", "3")] == 0.25
+    assert not any(name == "version_inference_seconds" for name, _ in found)
     assert found["tpu_temperature_celsius", ("0000:01:00.0", "true")] == 41.5
     (tmp_path / "front-1.json").write_text("{damaged")
     assert one.requests() == {"m 3": 3.0}
@@ -286,6 +318,55 @@ Content-Type: image/jpeg\r
 \xff\xd8\r\n--y\r\n\0\r
 --x--\r
 """
+
+
+class Slow(Plane):
+    """A plane that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), False
+
+    async def infer(self, request: Request) -> Answer:
+        self.begun.set()
+        while not self.go:
+            await asyncio.sleep(0.01)
+        output = Tensor("y", "UINT8", (1,), np.zeros(1, np.uint8))
+        return Answer("m", 1, (output,), "", "b", "0000:01:00.0", True, 0.0, 0.0)
+
+    async def board(self) -> BoardState:
+        return BoardState("b", 1, True)
+
+
+def test_a_server_that_ends_answers_what_it_has(tmp_path: Path) -> None:
+    """And closes what is idle at once: its end is waited for, for 30 s."""
+    plane = Slow()
+    body = {"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [1]}]}
+    started = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        with serving(plane, tmp_path) as server, connected(server) as idle:
+            idle.sendall(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert idle.recv(100).startswith(b"HTTP/1.1 200 ")
+            answer = pool.submit(server.ask, "POST", "/v2/models/m/infer", body)
+            assert plane.begun.wait(60)
+            ended = pool.submit(server.end)
+            until(lambda: refused(server))
+            assert not answer.done()
+            plane.go = True
+            ended.result(60)
+        got = answer.result(60)
+    assert got.status == 200 and got.json["outputs"][0]["data"] == [0]
+    (line,) = (each for each in server.lines if each["operation"] == "/v2/models/m/infer")
+    assert line["outcome"] == "ok" and line["simulated"] is True
+    assert got.headers["clusteradm-simulated"] == "true" and got.json["parameters"]["simulated"] is True
+    assert time.monotonic() - started < 29
+
+
+def refused(server: Server) -> bool:
+    try:
+        with connected(server):
+            return False
+    except ConnectionRefusedError:
+        return True
 
 
 def test_forms() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,9 @@ def tab() -> Iterator[browser.Tab]:
 @pytest.fixture
 def boards(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Two boards, behind one address as behind a balancer; the second is not well."""
-    versions = [VersionState("digits", n, AVAILABLE, tpus=("cpu",)) for n in (1, 2)]
+    versions = [
+        VersionState("digits", n, AVAILABLE, tpus=("cpu",), seconds=0.00263, swap_seconds=0.017) for n in (1, 2)
+    ]
     versions += [VersionState("colours", 1, AVAILABLE), VersionState("digits", 3, END, EVIL)]
     engines = (
         EngineState("0000:01:00.0", "ready", simulated=True, temperature=47.4, queued=3),
@@ -71,6 +76,7 @@ def test_what_it_shows(server: Server, boards: Any, tab: browser.Tab, width: int
         assert each in shown, shown
     models = text(tab, "#models")
     assert "version 1\nstable" in models and "classifier" in models and "detector" in models
+    assert "2.6 ms an inference" in models and "+ 17 ms after another model" in models
     # What a node says is text, never an element.
     assert EVIL in models and EVIL in shown and tab.run("document.title") != "owned"
     assert "2 of 3 engines ready" in text(tab, "#summary")
@@ -113,6 +119,26 @@ def test_versions_errors_and_no_picture(server: Server, tab: browser.Tab, tmp_pa
     tab.until("document.querySelector('#where').innerText.includes('cannot read this as a picture')")
     tab.run("work(new Blob(['x']), document.createElement('canvas'))")
     assert "not a picture" in text(tab, "#where")
+
+
+def test_masks_and_poses_are_drawn(server: Server, tab: browser.Tab) -> None:
+    file = io.BytesIO()
+    classes = np.zeros((40, 40), np.uint8)
+    classes[:, 20:] = 7
+    Image.fromarray(classes).save(file, "PNG")
+    mask = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    points = [{"name": "nose", "x": 10 + n, "y": 20, "score": 0.9 if n in (5, 7) else 0.1} for n in range(17)]
+    points[5].update(x=5), points[7].update(x=35)
+    tab.open(f"http://{server.url}/", 1200)
+    pixels = """(() => [...canvas.getContext('2d').getImageData(0, 0, 40, 40).data])()"""
+    blank = "(() => { const c = document.createElement('canvas'); c.width = c.height = 40; return c; })()"
+    tab.run(f"draw({blank}, {json.dumps({'size': [40, 40], 'map': {'file': mask}, 'segments': []})})")
+    drawn = np.array(tab.run(pixels)).reshape(40, 40, 4)
+    assert (drawn[:, :20, 3] == 0).all() and (drawn[:, 20:, 3] == 140).all()
+    tab.run(f"draw({blank}, {json.dumps({'size': [40, 40], 'poses': [{'score': 0.8, 'keypoints': points}]})})")
+    drawn = np.array(tab.run(pixels)).reshape(40, 40, 4)
+    assert (drawn[20, 8:33, 3] > 200).all()  # the bone between two points that are seen
+    assert (drawn[:15, :, 3] == 0).all() and (drawn[26:, :, 3] == 0).all()
 
 
 def test_the_camera(server: Server, tab: browser.Tab) -> None:

@@ -149,6 +149,9 @@ def test_which_version_a_request_means(server: Server) -> None:
         # The head's choice counts only where the request makes none.
         ("/v2/models/digits/infer", {"clusteradm-version": "1"}, "1"),
         ("/v2/models/digits/versions/2/infer", {"clusteradm-version": "1"}, "2"),
+        # Where a board does not have that, it is not the client's doing.
+        ("/v2/models/digits/infer", {"clusteradm-version": "9"}, "2"),
+        ("/v2/models/digits/infer", {"clusteradm-version": "x"}, "2"),
     ):
         assert infer(server, given(), path, headers).json["model_version"] == version
 

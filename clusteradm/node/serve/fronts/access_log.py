@@ -45,7 +45,7 @@ class AccessLog:
                 lost, self._lost = self._lost, 0
                 if lost:
                     lines.append({"lost": lost})
-                if not self._put(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)):
+                if not self._put(b"".join(_encoded(line) for line in lines)):
                     return
 
     def _put(self, data: bytes) -> bool:
@@ -55,3 +55,14 @@ class AccessLog:
         except OSError:  # nobody reads any more
             return False
         return True
+
+
+def _encoded(line: Dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except (TypeError, ValueError):  # half a character, of a path that is no UTF-8
+        return orjson.dumps({name: _shown(value) for name, value in line.items()}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, (int, float)) else ascii(value)[1:-1]

@@ -1,5 +1,6 @@
 """Calls: one request of any protocol, from its first byte to its line in the log."""
 
+import contextlib
 import os
 import re
 import time
@@ -24,17 +25,22 @@ REQUEST_ID, BOARD, TPU, VERSION, SIMULATED = (
 CANARY, TIMEOUT, PRIORITY = "clusteradm-version", "clusteradm-timeout", "clusteradm-priority"
 USUAL_PRIORITY = 100  # of 1, the soonest, and up
 
+FORWARDED = "x-forwarded-for"
+
+_NONE: Mapping[str, str] = {}
 _ID = re.compile("[!-~]{1,%d}" % MOST_ID)
 _VERSION = re.compile("[0-9]{1,10}")
 _LABEL = re.compile(LABEL)
 
 
 class Call:
-    """One request. `id`: the client's, or a new one; `kind`: OK, or why there was no answer; times in seconds."""
+    """One request. `id`: the client's, or a new one; `forwarded`: for whom the client asks, as it says; `kind`: OK, or
+    why there was no answer; times in seconds."""
 
     __slots__ = (
         "answer",
         "client",
+        "forwarded",
         "id",
         "kind",
         "model",
@@ -46,8 +52,10 @@ class Call:
         "text",
     )
 
-    def __init__(self, protocol: str, operation: str, client: str, id: Optional[str] = None) -> None:
+    def __init__(self, protocol: str, operation: str, client: str, headers: Mapping[str, str] = _NONE) -> None:
         self.protocol, self.operation, self.client = protocol, operation, client
+        id = headers.get(REQUEST_ID)
+        self.forwarded = headers.get(FORWARDED, "")[:MOST_ID]
         self.id = id if id is not None and _ID.fullmatch(id) else os.urandom(8).hex()
         self.started = time.monotonic()
         self.kind, self.text, self.model = OK, "", ""
@@ -79,6 +87,19 @@ class Desk:
         call.answer = answer = await self.plane.infer(request._replace(patient="grpc" in call.protocol))
         return answer
 
+    async def version(
+        self, model: str, headers: Mapping[str, str], version: Optional[int], label: Optional[str]
+    ) -> Optional[int]:
+        """The version for a request: the one that it names. Where it names none, the one that the head chose for it
+        (CANARY); but the default where this board does not have that, which is not the client's doing."""
+        text = headers.get(CANARY)
+        if version is not None or label is not None or text is None or not _VERSION.fullmatch(text):
+            return version
+        with contextlib.suppress(Refusal):
+            if await self.plane.ready(model, int(text)):
+                return int(text)
+        return None
+
     def end(self, call: Call) -> None:
         """Count the call and write its line."""
         answer = call.answer
@@ -97,6 +118,8 @@ class Desk:
             "received": call.received,
             "sent": call.sent,
         }
+        if call.forwarded:
+            line["forwarded"] = call.forwarded
         if call.text:
             line["error"] = call.text
         if call.model:
@@ -139,13 +162,6 @@ def version_or_label(text: str) -> Tuple[Optional[int], Optional[str]]:
     if _LABEL.fullmatch(text):
         return None, text
     raise Refusal(INVALID, "no version or label: %s" % ascii(text[:60]))
-
-
-def chosen(text: Optional[str], version: Optional[int], label: Optional[str]) -> Optional[int]:
-    """The version for a request: the one it names; where it names none, the one that the head chose (CANARY)."""
-    if version is None and label is None and text is not None and _VERSION.fullmatch(text):
-        return int(text)
-    return version
 
 
 def patience(headers: Mapping[str, str]) -> Tuple[Optional[float], int]:

@@ -20,8 +20,8 @@ from clusteradm.node.serve.fronts.limits import (
 _LOOK = 1.0  # seconds between two looks at all of them
 
 
-class Late(Exception):
-    """A body that took too long to come."""
+class Late(asyncio.TimeoutError):
+    """A body that took too long to come. Of this kind, so that aiohttp, which reads on after the answer, is silent."""
 
 
 class Connection(RequestHandler):

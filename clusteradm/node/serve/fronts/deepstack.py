@@ -37,7 +37,7 @@ async def answer(exchange: Exchange) -> Reply:
     call.model = model
     info = await desk.plane.info(model) if model else await detecting.choose(desk)
     deadline, _ = patience(exchange.request.headers)
-    found = await detecting.picture(desk, call, info, picture, deadline, exchange.version(None, None))
+    found = await detecting.picture(desk, call, info, picture, deadline, await exchange.version(info.name, None, None))
     predictions = [
         {
             "label": each.label,
@@ -62,7 +62,7 @@ async def _scene(exchange: Exchange) -> Reply:
         if info.task in (CLASSIFIER, None) and info.picture:
             tensor = Tensor(info.inputs[0].name, BYTES, (1,), [picture])
             deadline, _ = patience(exchange.request.headers)
-            version = exchange.version(None, None)
+            version = await exchange.version(name, None, None)
             found = await desk.infer(call, Request(name, [tensor], version, None, (), call.id, deadline, answer=True))
             best = (found.result or {}).get("top")
             if best:

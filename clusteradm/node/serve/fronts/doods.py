@@ -34,7 +34,7 @@ async def answer(exchange: Exchange) -> Reply:
         info = await detecting.choose(desk)
     deadline, _ = patience(exchange.request.headers)
     started = time.monotonic()
-    found = await detecting.picture(desk, call, info, picture, deadline, exchange.version(None, None))
+    found = await detecting.picture(desk, call, info, picture, deadline, await exchange.version(info.name, None, None))
     width, height = found.size
     detections = []
     for each in found.objects:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 from aiohttp import web
 
-from clusteradm.node.serve.fronts.calls import CANARY, Call, Desk, about, chosen
+from clusteradm.node.serve.fronts.calls import Call, Desk, about
 from clusteradm.node.serve.fronts.connections import Connection, Late
 from clusteradm.node.serve.fronts.limits import MOST_BRACKETS, MOST_JSON, MOST_VALUES
 from clusteradm.node.serve.plane import INVALID, TOO_LARGE, Answer, Refusal
@@ -68,7 +68,10 @@ class Exchange:
     def __init__(self, desk: Desk, request: web.BaseRequest, call: Call) -> None:
         self.desk, self.request, self.call = desk, request, call
         self.method = request.method
-        path, _, self._query = call.operation.partition("?")
+        target = call.operation
+        if not target.startswith("/"):  # as a proxy is asked: http://HOST/PATH (RFC 9112 section 3.2.2)
+            target = "/" + target.partition("://")[2].partition("/")[2]
+        path, _, self._query = target.partition("?")
         self.parts = [unquote(each) for each in path.split("/")[1:]]
         self._held = 0
 
@@ -85,9 +88,9 @@ class Exchange:
         value: Optional[str] = self.request.headers.get(name)
         return value
 
-    def version(self, version: Optional[int], label: Optional[str]) -> Optional[int]:
+    async def version(self, model: str, version: Optional[int], label: Optional[str]) -> Optional[int]:
         """The version for a request that names these."""
-        return chosen(self.header(CANARY), version, label)
+        return await self.desk.version(model, self.request.headers, version, label)
 
     def allow(self, *methods: str) -> None:
         """Raise HttpError for another method."""

@@ -48,7 +48,7 @@ Work = Callable[["Inquiry", Any], Awaitable[Any]]
 
 
 class Inquiry:
-    """One call over gRPC. `context`: None for one message of a stream, which has no metadata of its own."""
+    """One call over gRPC, or one message of a stream."""
 
     def __init__(self, desk: Desk, call: Call, context: Any) -> None:
         self.desk, self.call = desk, call
@@ -161,7 +161,7 @@ async def _stream(desk: Desk, service: Service, method: str, work: Work, request
 
 
 def _call(service: Service, method: str, request: Any, context: Any) -> Call:
-    call = Call(service.protocol, method, str(context.peer())[:100], _metadata(context).get(REQUEST_ID))
+    call = Call(service.protocol, method, str(context.peer())[:100], _metadata(context))
     call.received = request.ByteSize()
     return call
 

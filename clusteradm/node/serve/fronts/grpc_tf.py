@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from clusteradm.node.serve.fronts import numbers, tfserving
-from clusteradm.node.serve.fronts.calls import CANARY, PRIORITY, chosen, patience, version_or_label
+from clusteradm.node.serve.fronts.calls import PRIORITY, patience, version_or_label
 from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service
 from clusteradm.node.serve.fronts.limits import MOST_DIMENSIONS, MOST_ELEMENTS, MOST_PICTURES, MOST_TENSORS
 from clusteradm.node.serve.fronts.proto import tfserving_pb2 as pb
@@ -135,7 +135,7 @@ def _which(spec: Any) -> Tuple[Optional[int], Optional[str]]:
 async def _spec(inquiry: Inquiry, request: Any) -> Tuple[Spec, ModelInfo]:
     inquiry.call.model = name = request.model_spec.name
     version, label = _which(request.model_spec)
-    version = chosen(inquiry.metadata.get(CANARY), version, label)
+    version = await inquiry.desk.version(name, inquiry.metadata, version, label)
     info = await inquiry.desk.plane.info(name, version, label)
     _, priority = patience({PRIORITY: inquiry.metadata[PRIORITY]} if PRIORITY in inquiry.metadata else {})
     return Spec(name, info.version, None, inquiry.deadline, priority), info

@@ -7,7 +7,7 @@ import numpy as np
 
 import clusteradm
 from clusteradm.node.serve.fronts import kserve, numbers
-from clusteradm.node.serve.fronts.calls import CANARY, Desk, chosen, version_or_label
+from clusteradm.node.serve.fronts.calls import Desk, version_or_label
 from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service
 from clusteradm.node.serve.fronts.limits import MOST_TENSORS
 from clusteradm.node.serve.fronts.proto import kserve_pb2 as pb
@@ -112,7 +112,7 @@ async def _change(inquiry: Inquiry, request: Any, unload: bool) -> Any:
 async def _infer(inquiry: Inquiry, request: Any) -> Any:
     inquiry.call.model = request.model_name
     version, label = version_or_label(request.model_version)
-    version = chosen(inquiry.metadata.get(CANARY), version, label)
+    version = await inquiry.desk.version(request.model_name, inquiry.metadata, version, label)
     given = _parameters(request.parameters)
     inputs = _inputs(request)
     if len(request.outputs) > MOST_TENSORS:

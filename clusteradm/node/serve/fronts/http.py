@@ -1,11 +1,13 @@
 """HTTP of a front process: routes to the protocols, statuses of errors, connections."""
 
 import asyncio
+import logging
 import socket
 import traceback
 from typing import Any, Awaitable, Callable, Dict, List, Tuple
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from clusteradm.node.serve.fronts import board, deepstack, doods, rest_tf, rest_v2
 from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk
@@ -40,6 +42,18 @@ _BACKLOG = 1024  # connections that the kernel keeps until one of the front proc
 # Instead of the versions of Python and aiohttp.
 _SERVER = ("Server", "clusteradm")
 
+
+class _OwnFaults(logging.Filter):
+    """Only faults of this program: aiohttp has a traceback for every damaged request, and anybody can send those."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
+_LOGGER = logging.getLogger("clusteradm.serve.http")
+_LOGGER.addFilter(_OwnFaults())
+
 Handler = Callable[[Exchange], Awaitable[Reply]]
 # By the first two parts of the path, or the first.
 ROUTES: Dict[Tuple[str, ...], Tuple[str, Handler]] = {
@@ -63,6 +77,7 @@ class HttpFront(Runner):
         self._connections = Connections(
             self._handle,
             access_log=None,
+            logger=_LOGGER,
             auto_decompress=False,
             keepalive_timeout=KEEP_SECONDS,
             lingering_time=_MOST_LINGER,
@@ -86,7 +101,7 @@ class HttpFront(Runner):
         connection = request.protocol
         if isinstance(connection, Connection):
             connection.busy()
-        call = Call("http", request.raw_path[:2000], request.remote or "", request.headers.get(REQUEST_ID))
+        call = Call("http", request.raw_path[:2000], request.remote or "", request.headers)
         quiet = False
         try:
             reply, quiet = await self._reply(request, call)

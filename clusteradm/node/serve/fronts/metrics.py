@@ -42,6 +42,8 @@ FAMILIES = {
     "sent_bytes_total": Family("counter", ("model", "protocol"), "Bytes of the bodies of answers."),
     "version_available": Family("gauge", _MODEL, "Whether a version is available here."),
     "version_load_seconds": Family("gauge", _MODEL, "Time that the version took to load."),
+    "version_inference_seconds": Family("gauge", _MODEL, "Time of one inference, as measured when it was loaded."),
+    "version_swap_seconds": Family("gauge", _MODEL, "Time that an inference takes more after one of another model."),
     "engine_ready": Family("gauge", _TPU, "Whether the engine of a TPU, or of the CPU, takes requests."),
     "engine_queued": Family("gauge", _TPU, "Requests that wait for an engine."),
     "engine_requests_total": Family("counter", _TPU, "Requests that an engine has answered."),
@@ -143,8 +145,13 @@ class Metrics:
                 write.family(name, ((dict(zip(family.labels, key)), values[0]) for key, values in series))
         versions = [({"model": each.name, "version": str(each.version)}, each) for each in state.versions]
         write.family("version_available", ((labels, float(each.state == AVAILABLE)) for labels, each in versions))
-        loads = ((labels, each.load_seconds) for labels, each in versions)
-        write.family("version_load_seconds", ((labels, seconds) for labels, seconds in loads if seconds is not None))
+        for name, values in (
+            ("version_load_seconds", [each.load_seconds for _, each in versions]),
+            ("version_inference_seconds", [each.seconds for _, each in versions]),
+            ("version_swap_seconds", [each.swap_seconds for _, each in versions]),
+        ):
+            known = ((labels, value) for (labels, _), value in zip(versions, values) if value is not None)
+            write.family(name, known)
         engines = [(_engine(each), each) for each in state.engines]
         write.family("engine_ready", ((labels, float(each.state == "ready")) for labels, each in engines))
         write.family("engine_queued", ((labels, float(each.queued)) for labels, each in engines))

@@ -43,7 +43,7 @@ async def answer(exchange: Exchange) -> Reply:
             raise Refusal(INVALID, "a label is no number; a version is at versions/%d" % number)
         rest = rest[2:]
     exchange.call.model = name
-    version = exchange.version(version, label) if verb else version
+    version = await exchange.version(name, version, label) if verb else version
     if not verb and not rest:
         exchange.allow("GET", "HEAD")
         return await _states(exchange, name, version, label)

@@ -35,6 +35,10 @@ async def answer(exchange: Exchange) -> Reply:
         return json_reply(server)
     if parts[0] == "health" and len(parts) == 2:
         return await _health(exchange, parts[1])
+    if parts == ["models"]:
+        exchange.allow("GET", "HEAD")
+        index = await kserve.index(exchange.desk.plane, True)
+        return json_reply({"models": sorted({each["name"] for each in index})})
     if parts[0] == "models" and len(parts) > 1:
         return await _model(exchange, parts[1:])
     if parts[0] == "repository":
@@ -62,7 +66,7 @@ async def _model(exchange: Exchange, parts: List[str]) -> Reply:
     exchange.call.model = name
     if name == "stats" and not rest and version is None:
         return json_reply({"model_stats": await kserve.statistics(exchange.desk, None, None)})
-    version = exchange.version(version, label)
+    version = await exchange.version(name, version, label)
     if rest == ["infer"]:
         exchange.allow("POST")
         return await _infer(exchange, name, version, label)

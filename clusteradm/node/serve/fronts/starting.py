@@ -44,7 +44,19 @@ async def start(plane: Plane, config: FrontConfig) -> List[Runner]:
         await books.close(0.0)
         raise
     books.start()
-    return [*running, books]
+    return [Fronts(running, books)]
+
+
+class Fronts(Runner):
+    """All fronts of a process."""
+
+    def __init__(self, running: List[Runner], books: "Books") -> None:
+        self.running, self._books = running, books
+
+    async def close(self, seconds: float) -> None:
+        """Close all at the same time, and then the books: what ends meanwhile is in them."""
+        await asyncio.gather(*(each.close(seconds) for each in self.running))
+        await self._books.close(seconds)
 
 
 def _allow_files() -> None:

@@ -83,7 +83,9 @@ class DesiredState(Record):
 
 @dataclass(eq=False, repr=False)
 class VersionState(Record):
-    """A version on a board. `reason`: why it is not available, in words; `tpus`: by PCI address, "cpu" for the CPU."""
+    """A version on a board. `reason`: why it is not available, in words; `tpus`: by PCI address, "cpu" for the CPU.
+    `seconds`: of one inference; `swap_seconds`: what the first after another model takes more, 0 where all fit the TPU;
+    `batches`: the most rows of an inference."""
 
     name: str = field(metadata=limits(NAME))
     version: int
@@ -92,6 +94,9 @@ class VersionState(Record):
     labels: Tuple[str, ...] = field(default=(), metadata=limits(LABEL))
     tpus: Tuple[str, ...] = ()
     load_seconds: Optional[float] = None
+    seconds: Optional[float] = None
+    swap_seconds: Optional[float] = None
+    batches: int = 1
 
 
 @dataclass(eq=False, repr=False)

@@ -1,0 +1,60 @@
+"""Trial of a version in a process of its own, before an engine that serves others is given it: a model may end whatever
+loads it. `python3 -m clusteradm.node.serve.trial FOLDER tpu|cpu`.
+
+For a TPU it is loaded without its Edge TPU operation, so that no TPU is opened; for the CPU it is loaded and run.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import Dict, Optional
+
+from clusteradm.node import child
+from clusteradm.node.edgetpu import loading
+from clusteradm.node.edgetpu.library import TpuError
+from clusteradm.node.serve.holding import Holding
+from clusteradm.node.spec.wire.manifest import MODEL
+
+TPU, CPU = "tpu", "cpu"
+_SECONDS = 120.0
+
+
+async def refusal(folder: str, target: str) -> Optional[str]:
+    """Why the version ends, or hangs, whatever loads it; None where it does not. What an engine will say itself, as
+    that it is no model, is not looked for."""
+    environment: Dict[str, str] = dict(child.environment(), OPENBLAS_NUM_THREADS="1")
+    process = await asyncio.create_subprocess_exec(
+        *child.command(sys.executable, "serve.trial", folder, target),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        status = await asyncio.wait_for(process.wait(), _SECONDS)
+    except asyncio.TimeoutError:
+        return "its runtime did not load and run it in %.0f s" % _SECONDS
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+    if status < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        return "its runtime is ended by %s when it loads or runs it" % names.get(-status, "signal %d" % -status)
+    return None
+
+
+def main() -> None:
+    """The program."""
+    folder, target = sys.argv[1:3]
+    with contextlib.suppress(TpuError, OSError, ValueError):
+        if target == TPU:
+            loading.run(os.path.join(folder, MODEL), TPU)
+        else:
+            Holding(None).load(1, "trial", 1, folder)
+
+
+if __name__ == "__main__":
+    main()
