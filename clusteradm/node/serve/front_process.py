@@ -23,7 +23,7 @@ from clusteradm.node.serve.table import Reader, Table
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.serving import BoardState, ServeConfig
 
-_CONNECT_SECONDS = 0.05
+_CONNECT_SECONDS, _IDLE_SECONDS = 0.05, 0.25  # between two looks for engines, with one missing and without
 _CLOSE_SECONDS = 20.0
 
 
@@ -82,13 +82,11 @@ class FrontProcess:
     async def _connect(self) -> None:
         """Connect to the engines that have started, and again to those that start anew."""
         while True:
-            await asyncio.sleep(_CONNECT_SECONDS)
-            self._connect_all()
+            await asyncio.sleep(_IDLE_SECONDS if self._connect_all() else _CONNECT_SECONDS)
 
-    def _connect_all(self) -> None:
-        for link in self.plane.links.values():
-            if isinstance(link, EngineLink):
-                link.connect()
+    def _connect_all(self) -> bool:
+        """Whether all are connected."""
+        return all([link.connect() for link in self.plane.links.values() if isinstance(link, EngineLink)])  # noqa: C419
 
     def _state(self) -> BoardState:
         """What the supervisor said last, with the engines' queues as they are now."""
