@@ -86,6 +86,8 @@ _OF_A_NEW_JOB = (
     "limit",
     "wait",
     "share",
+    "annotate",
+    "similar",
     "detach",
 )
 
@@ -136,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
-            task = _task(status)
+            task = task_of(status)
             asked.check(task)
             accuracy = truth.score(results.lines(), known, status.top) if known else None
             if known and accuracy is None:
@@ -165,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
     return HostFailed.exit_code if report.errors else 0
 
 
-def _task(status: Status) -> str:
+def task_of(status: Status) -> str:
     """What the results of a job are of; a job of an earlier program says it by its number of classes alone."""
     said = status.model.task if status.model else None
     return said or (CLASSIFIER if status.top else RAW)

@@ -49,13 +49,26 @@ class Wanted:
             )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --format, --annotate and --similar."""
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add --format."""
     parser.add_argument(
         "--format", choices=formats.FORMATS, default=formats.JSONL, help="of the results (default: JSON Lines)"
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --format, --annotate and --similar."""
+    add_format(parser)
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="write the pictures to DIR with what was found")
     parser.add_argument("--similar", metavar="FILE", help="of embeddings: rank the inputs by similarity to FILE")
+
+
+def check_format(args: argparse.Namespace) -> None:
+    """Raise UsageError where the format that is asked for cannot be had or shown."""
+    if args.format != formats.JSONL:
+        formats.require(args.format)
+        if args.output in (None, "-") and (args.json or args.format != formats.CSV):
+            raise UsageError(f"--format {args.format} is written to a file", next_step="--output FILE")
 
 
 def wanted(
@@ -67,10 +80,7 @@ def wanted(
             raise UsageError(f"--{name} takes a new job's inputs, which are files of this machine")
         if getattr(args, name) is not None and args.detach:
             raise UsageError(f"--detach does not wait for results: without --{name}")
-    if args.format != formats.JSONL:
-        formats.require(args.format)
-        if args.output in (None, "-") and (args.json or args.format != formats.CSV):
-            raise UsageError(f"--format {args.format} is written to a file", next_step="--output FILE")
+    check_format(args)
     query = None
     if args.similar is not None and isinstance(inputs, LocalInputs):
         inputs, query = similar.with_query(inputs, args.similar)

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from clusteradm.cli import infer, next_step, show
+from clusteradm.cli import infer, infer_output, next_step, show
 from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
 from clusteradm.cli.parser import Parser
 from clusteradm.cli.show import counted
@@ -59,6 +59,7 @@ def add_arguments(parser: Parser) -> None:
             verb.add_argument("job", metavar="JOB", help="id of the job")
         if name in ("attach", "results"):
             verb.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
+            infer_output.add_format(verb)
         if name == "attach":
             verb.add_argument("--truth", type=Path, metavar="FILE", help="right answers, to measure the accuracy")
         add_connection_arguments(verb, limit=False, forks=False)
@@ -177,16 +178,20 @@ def _logs(args: argparse.Namespace, jobs: Jobs) -> None:
 
 def _results(args: argparse.Namespace, jobs: Jobs) -> None:
     output = None if args.output in (None, "-") else writable(Path(args.output))
-    state = jobs.show(args.job).status.state
+    infer_output.check_format(args)
+    asked = infer_output.Wanted(args.format)
+    status = jobs.show(args.job).status
+    state, task = status.state, infer.task_of(status)
     if state != COMPLETE:
         attach = next_step.command(f"job attach {args.job}", args)
         raise UsageError(f"job {args.job} is {state}: it has no results yet", next_step=attach)
+    asked.check(task)
     with tempfile.TemporaryFile() as file:
         jobs.fetch(args.job, RESULTS, file)
         results = Results(args.job, jobs.head, file)
         lines = results.documents() if args.json and output is None else None
         if output is not None or lines is None:
-            infer.deliver(args, jobs, results, output)
+            infer.deliver(args, jobs, results, output, lambda file: asked.write(results, task, file))
     if args.json:
         body = {"job": args.job, "output": str(output) if output else None, "results": lines}
         show.json_document("job results", body)
