@@ -151,7 +151,7 @@ def test_two_jobs_do_not_get_the_same_tpu(
     assert (ahead(first), ahead(second)) == ([], [])
     waits = replace(status, state="queued", ahead=(first,))
     files.write_json(str(place.own(second) / "run" / "status.json"), waits)
-    (tmp_path / "active").write_text("active\nactive\n")
+    (tmp_path / "active").write_text("active\n" * 3)
     assert {job.job: job.ahead for job in place.jobs.list() if job.job != third} == {first: (), second: (first,)}
 
 
