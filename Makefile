@@ -72,9 +72,10 @@ docs-tables: $(VENV)/.tested ## write only the tables, from what the program its
 docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra and plain ssh, on virtual boards (half an hour)
+bench: $(VENV)/.tested $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra and plain ssh, on virtual boards (half an hour)
 	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json
 	$(SUDO) $(BIN)/python benchmarks/health.py --json benchmarks/results/health.json
+	$(SUDO) $(BIN)/python benchmarks/serve.py --json benchmarks/results/serve.json
 	$(BIN)/python docs/generate.py
 
 $(VENV)-peers/.installed: benchmarks/requirements.txt
