@@ -83,9 +83,10 @@ deb: $(VENV)/.installed ## build a Debian package in build/deb, for the Python o
 docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-bench: install $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra, plain ssh, and infer beside joblib, Ray and others (half an hour)
+bench: $(VENV)/.tested $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra, plain ssh, and infer beside joblib, Ray and others (half an hour)
 	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json
 	$(SUDO) $(BIN)/python benchmarks/health.py --json benchmarks/results/health.json
+	$(SUDO) $(BIN)/python benchmarks/serve.py --json benchmarks/results/serve.json
 	@if [ -f "$(BENCH_MODEL)" ]; then $(VENV)-peers/bin/python benchmarks/infer.py --model "$(BENCH_MODEL)" --json benchmarks/results/infer.json; \
 	else echo "benchmarks/infer.py is left out: BENCH_MODEL=FILE names no model"; fi
 	$(BIN)/python docs/generate.py

@@ -2,7 +2,7 @@
 
     python benchmarks/serve.py [--rounds 3] [--seconds 8] [--json FILE]      (as root: its mounts are its own)
 
-Inputs are tensors of 224x224x3 bytes, 150 KB, as KServe's binary REST, over loopback. The client has the same
+Inputs are tensors of 224x224x3 bytes, 150 KB, as KServe's binary REST and gRPC, over loopback. The client has the same
 processors. Added time: the median at half load (192 a second, by the clock) less that of the loop. Processor time: of
 all processes of the server, for each request. Saturation: answers a second for 8 connections that never wait, as a
 share of the loop's.
@@ -136,9 +136,25 @@ def ask(data: Path, port: int, seconds: float, connections: int, rate: float) ->
     return found
 
 
+def ask_grpc(port: int, seconds: float, rate: float) -> dict[str, Any]:
+    """One run of the client that speaks gRPC, in a process of its own."""
+    spec = json.dumps({"port": port, "side": tpu.SIDE, "seconds": seconds, "rate": rate})
+    done = subprocess.run([sys.executable, PARTS / "rpc.py", spec], stdout=subprocess.PIPE, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def measure(folder: Path, rounds: int, seconds: float, record: Record) -> None:
     """All rounds: the loop and the server in turn."""
     device = tpu.Tpu(folder, 2.6)
+    try:
+        rounds_of(folder, device, rounds, seconds, record)
+    finally:
+        device.end()
+
+
+def rounds_of(folder: Path, device: tpu.Tpu, rounds: int, seconds: float, record: Record) -> None:
+    """All rounds on this device."""
     shared = folder / "shared"
     shared.mkdir()
     model = repository(shared)
@@ -149,26 +165,37 @@ def measure(folder: Path, rounds: int, seconds: float, record: Record) -> None:
         own = folder / f"round-{number}"
         own.mkdir()
         server = Server(own, device, shared)
-        port = server.ports[0]
-        data = own / "request"
-        data.write_bytes(inference(port))
-        ask(data, port, 1.0, 2, 0.0)
-        before = server.cpu()
-        half = ask(data, port, seconds, CONNECTIONS, HALF)
-        spent = server.cpu() - before
-        full = ask(data, port, seconds, CONNECTIONS, 0.0)
-        for name, value in (
-            ("loop, p50 ms", 1000 * raw["p50"]),
-            ("loop, a second", raw["rate"]),
-            ("REST binary at half load, p50 ms", 1000 * half["p50"]),
-            ("REST binary at half load, p99 ms", 1000 * half["p99"]),
-            ("REST binary, processor us a request", 1e6 * spent / half["requests"]),
-            ("REST binary, 8 connections, a second", full["requests"] / full["seconds"]),
-            ("memory of the server, MB", server.memory()),
-        ):
+        try:
+            found = one_round(own, server, seconds)
+        finally:
+            server.end()
+        for name, value in (("loop, p50 ms", 1000 * raw["p50"]), ("loop, a second", raw["rate"]), *found):
             figures.setdefault(name, []).append(round(value, 3))
-        server.end()
-    device.end()
+
+
+def one_round(folder: Path, server: Server, seconds: float) -> list[tuple[str, float]]:
+    """The figures of a server, by name."""
+    port = server.ports[0]
+    data = folder / "request"
+    data.write_bytes(inference(port))
+    ask(data, port, 1.0, 2, 0.0)
+    before = server.cpu()
+    half = ask(data, port, seconds, CONNECTIONS, HALF)
+    spent = server.cpu() - before
+    before = server.cpu()
+    rpc = ask_grpc(server.ports[1], seconds, HALF)
+    spent_rpc = server.cpu() - before
+    full = ask(data, port, seconds, CONNECTIONS, 0.0)
+    return [
+        ("REST binary at half load, p50 ms", 1000 * half["p50"]),
+        ("REST binary at half load, p99 ms", 1000 * half["p99"]),
+        ("REST binary, processor us a request", 1e6 * spent / half["requests"]),
+        ("gRPC at half load, p50 ms", 1000 * rpc["p50"]),
+        ("gRPC at half load, p99 ms", 1000 * rpc["p99"]),
+        ("gRPC, processor us a request", 1e6 * spent_rpc / rpc["requests"]),
+        ("REST binary, 8 connections, a second", full["requests"] / full["seconds"]),
+        ("memory of the server, MB", server.memory()),
+    ]
 
 
 def judge(record: Record) -> None:

@@ -51,10 +51,11 @@ class Holding:
             model = file.read()
         started = time.perf_counter()
         engine = Engine(model, self._pci_address)
-        inputs, outputs = _tensors(engine.inputs), _tensors(engine.outputs)
+        inputs = _tensors(engine.inputs)
         with self._running(LOADING):
             if not engine.warm_up():
                 raise TpuError("inference fails on whatever it is tried with")
+        outputs = _tensors(engine.outputs, self._shapes(engine))
         seconds = min(self._timed(engine) for _ in range(_TIMED))
         batches = self._batches(engine, seconds) if engine.takes_rows else 1
         swap = 0.0
@@ -97,6 +98,15 @@ class Holding:
             finally:
                 self._end()
 
+    def _shapes(self, engine: Engine) -> List[Tuple[int, ...]]:
+        """The shapes of the outputs as an inference makes them: some models leave them open until then."""
+        tensors = [np.zeros(each["shape"], each["dtype"]) for each in engine.inputs]
+        with self._running(LOADING):
+            try:
+                return [tuple(output.shape) for output in engine.invoke(*tensors)]
+            except InferenceError:  # zeros may be nothing for it
+                return [tuple(int(n) for n in each["shape"]) for each in engine.outputs]
+
     def _batches(self, engine: Engine, seconds: float) -> int:
         """The most rows of one inference: as long as more of them save time, and it takes no longer than is bearable
         for those that wait."""
@@ -133,8 +143,9 @@ def _seconds(engine: Engine, tensors: Sequence[Any]) -> float:
     return time.perf_counter() - started
 
 
-def _tensors(details: Sequence[Dict[str, Any]]) -> Tuple[Tensor, ...]:
-    """What the engine says of its inputs or outputs. Raises TpuError for what no protocol can carry."""
+def _tensors(details: Sequence[Dict[str, Any]], shapes: Sequence[Tuple[int, ...]] = ()) -> Tuple[Tensor, ...]:
+    """What the engine says of its inputs or outputs; `shapes`: where it is known better. Raises TpuError for what no
+    protocol can carry."""
     found: List[Tensor] = []
     for number, each in enumerate(details):
         dtype = np.dtype(each["dtype"]).name
@@ -144,5 +155,6 @@ def _tensors(details: Sequence[Dict[str, Any]]) -> Tuple[Tensor, ...]:
         name = str(each["name"]) or "tensor_%d" % number
         if any(name == other.name for other in found):
             name = "%s_%d" % (name, number)
-        found.append(Tensor(name, tuple(int(n) for n in each["shape"]), dtype, float(scale) or None, int(zero)))
+        shape = shapes[number] if shapes else tuple(int(n) for n in each["shape"])
+        found.append(Tensor(name, shape, dtype, float(scale) or None, int(zero)))
     return tuple(found)

@@ -18,7 +18,7 @@ from clusteradm.node.serve.holding import Holding
 from clusteradm.node.spec.wire.manifest import MODEL
 
 TPU, CPU = "tpu", "cpu"
-_SECONDS = 120.0
+_SECONDS = 60.0
 
 
 async def refusal(folder: str, target: str) -> Optional[str]:

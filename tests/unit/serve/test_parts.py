@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.serve import messages, policy, ports, tpus
 from clusteradm.node.serve.arena import SIZE, Arena, layout
+from clusteradm.node.serve.holding import Holding
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.messages import Ended, Run
 from clusteradm.node.serve.page import ENGINES, FRONTS, Page
@@ -196,6 +199,27 @@ def test_a_tpu_that_is_lost_says_how(tmp_path: Path) -> None:
     tpu(tmp_path, temp=-89700)
     assert "fell off the bus" in str(tpus.condition("0000:01:00.0", False, str(tmp_path)).reason)
     assert "not there any more" in str(tpus.condition("0000:02:00.0", False, str(tmp_path)).reason)
+
+
+DATA = os.environ.get("CLUSTERADM_TEST_DATA", "")
+
+
+@pytest.mark.skipif(not Path(DATA, "movenet_single_pose_lightning_ptq.tflite").is_file(), reason="no real models")
+@pytest.mark.parametrize("path", sorted(Path(DATA or ".").glob("*.tflite")), ids=lambda path: path.stem)
+def test_real_models_load_with_the_shapes_that_they_answer_with(path: Path, tmp_path: Path) -> None:
+    if "edgetpu" in path.stem or "error" in path.stem:
+        pytest.skip("not for a CPU")
+    (tmp_path / "model.tflite").write_bytes(path.read_bytes())
+    holding = Holding(None)
+    loaded = holding.load(1, "m", 1, str(tmp_path))
+    outputs = holding.run(1, [np.zeros(each.shape, each.dtype) for each in loaded.inputs])
+    assert [output.shape for output in outputs] == [each.shape for each in loaded.outputs]
+
+
+def test_what_a_version_is_that_fails_on_everything(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"TFL3" * 10)
+    with pytest.raises((TpuError, ValueError)):
+        Holding(None).load(1, "m", 1, str(tmp_path))
 
 
 def test_an_array_of_the_arena_is_no_copy() -> None:

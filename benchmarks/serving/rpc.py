@@ -1,0 +1,52 @@
+"""Client that speaks gRPC: the same message again and again, at a rate, over one channel."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+
+import grpc
+
+from clusteradm.node.serve.fronts.proto import kserve_pb2
+
+
+def main() -> None:
+    """`rpc.py SPEC`, SPEC being JSON; the result is JSON on standard output."""
+    spec = json.loads(sys.argv[1])
+    message = kserve_pb2.InferRequest(model_name="m")
+    message.inputs.add(name="input", datatype="UINT8", shape=[1, spec["side"], spec["side"], 3])
+    message.raw_input_contents.append(bytes(spec["side"] ** 2 * 3))
+    data = message.SerializeToString()
+    channel = grpc.insecure_channel(f"127.0.0.1:{spec['port']}")
+    call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    call(data, wait_for_ready=True)
+    took: list[float] = []
+    failed: list[str] = []
+    lock = threading.Lock()
+    count = int(spec["seconds"] * spec["rate"])
+    left = threading.Semaphore(0)
+
+    def ended(future: grpc.Future, due: float) -> None:
+        with lock:
+            took.append(time.perf_counter() - due)
+            if future.code() is not grpc.StatusCode.OK:
+                failed.append(str(future.details()))
+        left.release()
+
+    start = time.perf_counter()
+    for number in range(count):
+        due = start + number / spec["rate"]
+        time.sleep(max(0.0, due - time.perf_counter()))
+        call.future(data).add_done_callback(lambda future, due=due: ended(future, due))
+    for _ in range(count):
+        left.acquire()
+    if failed:
+        raise SystemExit(f"{len(failed)} of {count} calls failed: {failed[0]}")
+    took.sort()
+    json.dump({"requests": count, "p50": took[count // 2], "p99": took[-1 - count // 100]}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
