@@ -14,7 +14,7 @@ from clusteradm.cli.parser import Parser
 EXAMPLES = """\
 examples:
   clusteradm serve up                       set it up, on every board
-  clusteradm serve deploy digits            the latest version, and each that comes
+  clusteradm serve deploy digits            the latest, and each that comes
   clusteradm serve deploy digits:2 --label stable
   clusteradm serve canary digits --version 3 --percent 5
   clusteradm serve status

@@ -22,7 +22,7 @@ from clusteradm.transport import Connections
 
 _DEPLOY = """\
 examples:
-  clusteradm serve deploy digits            the latest version, and each that comes
+  clusteradm serve deploy digits            the latest, and each that comes
   clusteradm serve deploy digits:2          version 2
   clusteradm serve deploy digits:2 --label stable
   clusteradm serve deploy digits@stable     whatever version the label is

@@ -28,7 +28,7 @@ _UP = """\
 examples:
   clusteradm serve up
   clusteradm serve up --check --diff       show what would change
-  clusteradm serve up --tpus 1             of each host one TPU; infer has the others
+  clusteradm serve up --tpus 1             one TPU a host; infer has the others
   clusteradm serve up --tpus coral-1:apex_0,coral-2:0001:01:00.0
   clusteradm serve up --tpus all
 

@@ -90,7 +90,7 @@ def test_the_program_is_all_of_the_node_that_a_server_needs(program: dict[str, s
         assert text.strip() == (folder / name).read_text(encoding="utf-8").strip()
         (tmp_path / "clusteradm" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "clusteradm" / name).write_text(text, encoding="utf-8")
-    code = "import clusteradm.node.serve.desired, clusteradm.node.serve.plane, clusteradm.node.serve.status"
+    code = "import clusteradm.node.serve.control, clusteradm.node.serve.plane"
     subprocess.run(["python3", "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, check=True)
 
 
