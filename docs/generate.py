@@ -136,7 +136,10 @@ def figures(name: str) -> str:
     if not path.exists():
         return "Not measured yet."
     kept = json.loads(path.read_text(encoding="utf-8"))
-    rows = ((label, f"{ratio:.1f}", f"{kept['goals'].get(label, '')}") for label, ratio in kept["ratios"].items())
+    rows = (
+        (label, f"{ratio:.1f}" if ratio >= 1.5 else f"{ratio:.2f}", f"{kept['goals'].get(label, '')}")
+        for label, ratio in kept["ratios"].items()
+    )
     return f"{kept['date'][:10]}, {kept['machine']}:\n\n{_table(('ratio', 'measured', 'goal'), rows)}"
 
 
@@ -325,7 +328,11 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "serve.md": {"serving-metrics": serving_metrics},
     "runtimes.md": {"rows": runtime_rows, "files": runtime_files, "proofs": runtime_proofs},
     "design.md": {"packages": packages, "border": border},
-    "../README.md": {"bootstrap": lambda: figures("bootstrap"), "health": lambda: figures("health")},
+    "../README.md": {
+        "bootstrap": lambda: figures("bootstrap"),
+        "health": lambda: figures("health"),
+        "infer": lambda: figures("infer"),
+    },
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 import subprocess
 import sys
@@ -11,13 +10,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import processes
+
 from clusteradm.node.job import files, launch, pack
 from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import AttemptPlan, InputForm, ModelFile, Progress, RankPlace, StoredSpec
 
 _ID = "20260101-000000-abcdef"
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class Job:
             seen = files.read(Progress, str(progress))
             if seen is None or seen.first_dispatch is None or seen.phase == "finished":
                 continue
-            last = _processor(_tree(process.pid))
+            last = processes.processor(processes.tree(process.pid))
             first = first or last
-            memory = memory or (_memory(_tree(process.pid)) if seen.done > self.inputs // 2 else [])
+            memory = memory or (_memory(processes.tree(process.pid)) if seen.done > self.inputs // 2 else [])
         seen = files.read(Progress, str(progress))
         if process.returncode or seen is None or seen.done != self.inputs or seen.errors:
             log_text = (self.share / job_names.LOG).read_text(encoding="utf-8", errors="replace")
@@ -91,36 +91,6 @@ class Job:
         return Done(seen.first_dispatch - begun, seconds, last - first, memory, seen, classes)
 
 
-def _tree(root: int) -> dict[int, int]:
-    """The processes below this one, each with its parent."""
-    parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            text = (path / "stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        parents[int(path.name)] = int(text.rpartition(")")[2].split()[1])
-    found = {root: 0}
-    grown = True
-    while grown:
-        more = {pid: parent for pid, parent in parents.items() if parent in found and pid not in found}
-        found.update(more)
-        grown = bool(more)
-    return found
-
-
-def _processor(tree: dict[int, int]) -> float:
-    """Seconds of the processor that these processes have used."""
-    total = 0
-    for pid in tree:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICK
-
-
 def _memory(tree: dict[int, int]) -> list[float]:
     """Mebibytes of each rank: a process of MPI's and the worker process that it has started."""
     found = []
@@ -132,12 +102,7 @@ def _memory(tree: dict[int, int]) -> list[float]:
                 and parent in tree
                 and len(words) > words.index(b"clusteradm.node.job.rank") + 4
             ):
-                found.append(_pss(pid) + _pss(parent))
+                found.append(processes.memory(pid) + processes.memory(parent))
         except OSError:
             continue
     return found
-
-
-def _pss(pid: int) -> float:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-    return int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1]) / 1024

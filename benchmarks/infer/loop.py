@@ -7,6 +7,7 @@ clock of this host, the classes that it found, and the processor time that it to
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from processes import memory
 
 
 class Loop:
@@ -54,12 +56,6 @@ def chunk(model: str, images: str, first: int, end: int) -> list[int]:
     return _loop(model, images).run(first, end)
 
 
-def memory() -> float:
-    """Mebibytes of this process, what it shares with others counted in part (PSS)."""
-    text = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8")
-    return int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1]) / 1024
-
-
 def main(model: str, images: str, first: int, end: int) -> None:
     loop = Loop(model, images)
     print("ready", flush=True)
@@ -67,7 +63,12 @@ def main(model: str, images: str, first: int, end: int) -> None:
     stamps: list[float] = [time.monotonic()]
     before = _processor()
     found = loop.run(first, end, stamps)
-    document: dict[str, Any] = {"stamps": stamps, "classes": found, "cpu": _processor() - before, "memory": memory()}
+    document: dict[str, Any] = {
+        "stamps": stamps,
+        "classes": found,
+        "cpu": _processor() - before,
+        "memory": memory(os.getpid()),
+    }
     print(json.dumps(document), flush=True)
 
 
