@@ -114,7 +114,7 @@ def test_a_model_of_two_inputs_computes_with_both() -> None:
     engine = Engine(build(ends, [step], inputs=(0, 1)), None)
     engine.warm_up()
     one, other = np.array([[1, 2, 3, 4]], np.float32), np.array([[10, 20, 30, 40]], np.float32)
-    assert engine.invoke((one, other))[0].tolist() == [[11, 22, 33, 44]]
+    assert engine.invoke(one, other)[0].tolist() == [[11, 22, 33, 44]]
 
 
 def test_a_real_model_of_three_inputs(tmp_path: Path) -> None:
@@ -137,5 +137,5 @@ def test_a_real_model_of_three_inputs(tmp_path: Path) -> None:
     for one in interpreter.get_input_details():
         interpreter.set_tensor(one["index"], arrays[one["name"]])
     interpreter.invoke()
-    for output, found in zip(interpreter.get_output_details(), engine.invoke(tensors), strict=True):
+    for output, found in zip(interpreter.get_output_details(), engine.invoke(*tensors), strict=True):
         assert np.array_equal(interpreter.get_tensor(output["index"]), found)
