@@ -47,24 +47,27 @@ def take(size):
 
 # Stage and lie -> what the interpreter does, and what the error says.
 BEFORE = {
-    "silence": ("wait()", r"the node program did not start within 6 s"),
+    "silence": ("wait()", r"the node program did not start within \d+ s"),
     "the end": ("", "ended with status 0"),
     "an exit": ("os.write(2, b'boom'); sys.exit(3)", "ended with status 3: boom"),
     "a signal": ("os.kill(os.getpid(), 9)", "connection lost|ended with status"),
     "endless lines": ("while True: say(b'hello\\n')", "did not start; instead: hello"),
     "an endless line": ("while True: say(b'x' * 65536)", "a line of more than 64 KiB"),
-    "a dribble": ("while True: say(b'.'); time.sleep(0.1)", "did not start within 6 s"),
-    "a dribble of lines": ("while True: say(b'one\\n'); time.sleep(0.5)", "did not start within 6 s; it printed: one"),
+    "a dribble": ("while True: say(b'.'); time.sleep(0.1)", r"did not start within \d+ s"),
+    "a dribble of lines": (
+        "while True: say(b'one\\n'); time.sleep(0.5)",
+        r"did not start within \d+ s; it printed: one",
+    ),
     "empty lines": ("while True: say(b'\\n')", "did not start; instead"),
-    "another digest": ("say({'have': '0' * 16}); wait()", "did not start within 6 s; it printed: .*0000"),
-    "a deep line": ("say(b'[' * 60000 + b'\\n'); wait()", r"did not start within 6 s; it printed: \[\["),
-    "the archive, never taken": ("say({'need': digest}); time.sleep(40)", "did not start within 6 s"),
+    "another digest": ("say({'have': '0' * 16}); wait()", r"did not start within \d+ s; it printed: .*0000"),
+    "a deep line": ("say(b'[' * 60000 + b'\\n'); wait()", r"did not start within \d+ s; it printed: \[\["),
+    "the archive, never taken": ("say({'need': digest}); time.sleep(40)", r"did not start within \d+ s"),
     "the archive, half taken": ("say({'need': digest}); take(1000); sys.exit(4)", "ended with status 4"),
     "the archive, twice": (
         "say({'need': digest}); take(struct.unpack('>Q', take(8))[0]); say({'need': digest}); wait()",
         "asks for the node program again",
     ),
-    "a flood on standard error": ("while True: os.write(2, b'x' * 65536)", "did not start within 6 s"),
+    "a flood on standard error": ("while True: os.write(2, b'x' * 65536)", r"did not start within \d+ s"),
 }
 AFTER = {
     "silence": ("wait()", "no answer within 1 s"),
@@ -107,20 +110,26 @@ def test_a_liar_is_alone_whatever_it_says(start: Start, tmp_path: Path) -> None:
     honest = [boards.host(len(lies)), boards.host(len(lies) + 1)]
     mute = {host.name: text for host, (_, (_, text)) in zip(hosts, lies, strict=True) if " within " in text}
     failed, ok = {}, set()
-    for late in (True, False):
+    start_limit = START
+    # First those that answer at once: how long the honest ones take beside them says how busy the machine is.
+    for late in (False, True):
         group = [*(host for host in hosts if ("start within" in mute.get(host.name, "")) is late), *honest]
-        with boards.connect(group, limits=Limits(start=START if late else PATIENCE), forks=len(group)) as connections:
+        with boards.connect(
+            group, limits=Limits(start=start_limit if late else PATIENCE), forks=len(group)
+        ) as connections:
 
             def work(host: Host, among: Connections = connections) -> str:
                 node = among.node(host)
                 return str(node.call(Hello(), timeout=ANSWER if host.name in mute else PATIENCE).python)
 
             connections.open(honest)
+            began = time.monotonic()
             for host in honest:  # the package is unpacked, so that the machine's load counts less
                 work(host)
+            start_limit = min(max(START, 5 * (time.monotonic() - began)), PATIENCE / 2)
             began = time.monotonic()
             outcome = connections.each(group, work)
-            assert time.monotonic() - began < PATIENCE / 2
+            assert time.monotonic() - began < PATIENCE
         failed.update(outcome.failed)
         ok |= outcome.ok.keys()
     assert ok == {host.name for host in honest}
