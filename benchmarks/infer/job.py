@@ -23,8 +23,8 @@ _ID = "20260101-000000-abcdef"
 @dataclass(frozen=True)
 class Done:
     """A finished job. Seconds: from the start of mpirun to the first chunk; from that to the last result; of the
-    processor for an input, of all its processes, between two of rank 0's reports. Mebibytes (PSS): of each rank, its two
-    processes together."""
+    processor for an input, of all its processes, between two of rank 0's reports. Mebibytes (PSS): of each rank, both
+    processes."""
 
     start: float
     seconds: float
