@@ -124,7 +124,7 @@ class Bench:
         """A job of so many inputs on so many ranks."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             done = Job(Path(folder), self.model, self.images, count).run(ranks, env)
-        return Ran(count / done.seconds, 1e3 * done.cpu / count, done.memory, done.classes)
+        return Ran(count / done.seconds, 1e3 * done.cpu, done.memory, done.classes)
 
     def peer(self, name: str, processes: int, count: int) -> Ran:
         """One of the peers, over the first `count` images."""

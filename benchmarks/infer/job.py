@@ -23,7 +23,8 @@ _ID = "20260101-000000-abcdef"
 @dataclass(frozen=True)
 class Done:
     """A finished job. Seconds: from the start of mpirun to the first chunk; from that to the last result; of the
-    processor in that time, of all its processes. Mebibytes (PSS): of each rank, its two processes together."""
+    processor for an input, of all its processes, between two of rank 0's reports. Mebibytes (PSS): of each rank, both
+    processes."""
 
     start: float
     seconds: float
@@ -67,15 +68,17 @@ class Job:
         begun = time.time()
         log = (self.share / job_names.LOG).open("wb")
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        first = last = 0.0
+        samples: list[tuple[int, float]] = []  # inputs done, seconds of the processor, where rank 0 wrote anew
+        written = 0.0
         memory: list[float] = []
         while process.poll() is None:
             time.sleep(0.1)
             seen = files.read(Progress, str(progress))
             if seen is None or seen.first_dispatch is None or seen.phase == "finished":
                 continue
-            last = processes.processor(processes.tree(process.pid))
-            first = first or last
+            if seen.now != written:
+                written = seen.now
+                samples.append((seen.done, processes.processor(processes.tree(process.pid))))
             memory = memory or (_memory(processes.tree(process.pid)) if seen.done > self.inputs // 2 else [])
         seen = files.read(Progress, str(progress))
         if process.returncode or seen is None or seen.done != self.inputs or seen.errors:
@@ -88,7 +91,10 @@ class Job:
             found.update({result["i"]: result["top"][0][0] for result in line["results"]})
         seconds = seen.last_result - seen.first_dispatch
         classes = [found[number] for number in range(self.inputs)]
-        return Done(seen.first_dispatch - begun, seconds, last - first, memory, seen, classes)
+        if len(samples) < 2 or samples[-1][0] == samples[0][0]:
+            raise SystemExit("the job is too short to say what an input costs: more images")
+        cpu = (samples[-1][1] - samples[0][1]) / (samples[-1][0] - samples[0][0])
+        return Done(seen.first_dispatch - begun, seconds, cpu, memory, seen, classes)
 
 
 def _memory(tree: dict[int, int]) -> list[float]:
