@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from commands import SHARED, Cluster
-from jobs import OWN, read
+from jobs import OWN, read, wait
 from PIL import Image
 
 from clusteradm.lab.digits import data
@@ -197,7 +197,7 @@ def test_the_ranks_are_the_cluster_users_and_ctrl_c_ends_them(
     assert process.wait(30) == 130
     assert process.stderr is not None
     assert f"job {job} is cancelled" in process.stderr.read()
-    assert _ranks(cluster) == []
+    wait(lambda: _ranks(cluster) == [], 15)
     assert cluster.on("head", "systemctl", "is-active", f"clusteradm-job-{job}", check=False).strip() == "inactive"
     assert "results.jsonl" not in cluster.on("head", "ls", f"{SHARED}/jobs/{job}")
 

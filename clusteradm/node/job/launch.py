@@ -12,9 +12,9 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence
 from clusteradm.node import child
 from clusteradm.node.job import room
 
-# After SIGTERM healthy ranks are gone within a second or two; mpirun itself may hang on a host that is frozen. Once it
-# is killed, its daemons on the other hosts miss it, and end their ranks.
-_STOP_SECONDS = 1.0
+# After SIGTERM healthy ranks are gone within a second or two, on a busy machine four; mpirun itself may hang on a host
+# that is frozen. Once it is killed, its daemons on the other hosts miss it and end their ranks, which takes longer.
+_STOP_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 # As the cluster user, from the head; a host that is off is not waited for.
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2")
