@@ -23,7 +23,7 @@ from argcomplete.completers import BaseCompleter, DirectoriesCompleter, FilesCom
 from clusteradm.cli import commands, context
 from clusteradm.cli.parser import Parser
 from clusteradm.errors import ClusteradmError
-from clusteradm.inventory import Cluster, load
+from clusteradm.inventory import Cluster, Host, load
 
 _KEPT_SECONDS = 30.0
 _CONNECT_SECONDS = 3
@@ -105,13 +105,18 @@ def _numbered(parsed_args: argparse.Namespace, **about: Any) -> Iterable[str]:
 
 
 def _versions(parsed_args: argparse.Namespace, **about: Any) -> Iterable[str]:
-    model = f"{getattr(parsed_args, 'name', '')}:"
+    model = f"{_typed_model(parsed_args)}:"
     return [name.removeprefix(model) for name in _of_head(parsed_args)["models"] if name.startswith(model)]
 
 
 def _labels(parsed_args: argparse.Namespace, **about: Any) -> Iterable[str]:
-    model = f"{getattr(parsed_args, 'name', '')}@"
+    model = f"{_typed_model(parsed_args)}@"
     return [name.removeprefix(model) for name in _of_head(parsed_args)["models"] if name.startswith(model)]
+
+
+def _typed_model(parsed_args: argparse.Namespace) -> str:
+    """The model that stands before on the line: `model` has it as its name, `serve` as its model."""
+    return str(getattr(parsed_args, "name", None) or getattr(parsed_args, "model", None) or "")
 
 
 def _jobs(parsed_args: argparse.Namespace, **about: Any) -> Iterable[str]:
@@ -127,12 +132,14 @@ _COMPLETERS: dict[str, Completer] = {
     **dict.fromkeys(("HOST", "HOST[:TPU]", "HOST:TPU"), _hosts),
     "PATTERN": _pattern,
     "JOB": _jobs,
-    "NAME[:VERSION|@LABEL]": _references,
+    "MODEL": _models,
+    **dict.fromkeys(("NAME[:VERSION|@LABEL]", "MODEL[:VERSION|@LABEL]"), _references),
     "NAME[:VERSION]": _numbered,
     "VERSION": _versions,
     "LABEL": _labels,
     # Numbers, names that are new, and what is on the hosts.
     **dict.fromkeys(("N", "S", "K", "M", "T", "MIB", "SIZE", "HEX", "RANGE", "NETWORK", "ADDRESS:PORT"), _nothing),
+    **dict.fromkeys(("HZ", "P", "WHICH", "NAME,..."), _nothing),
     **dict.fromkeys(("TEXT", "NAME", "USER", "TAGS", "ADDRESS", "RELEASE,...", "TOOL,...", "BOARD"), _nothing),
     **dict.fromkeys(("DEST", "REMOTE", "COMMAND", "-- COMMAND"), _nothing),
 }
@@ -170,16 +177,31 @@ def _of_head(args: argparse.Namespace) -> dict[str, list[str]]:
     with contextlib.suppress(OSError, ValueError):
         if time.time() - kept.stat().st_mtime < _KEPT_SECONDS:
             return {**nothing, **json.loads(kept.read_text(encoding="utf-8"))}
+    if _runs_programs(cluster.head):
+        return nothing
+    # Before it is asked: a head that does not answer, so that this program may be ended, costs one key, not each.
+    _keep(kept, nothing)
     try:
         found = _ask(cluster, _options(args))
     except ClusteradmError:
         return nothing
+    _keep(kept, found)
+    return found
+
+
+def _runs_programs(head: Host) -> bool:
+    """Whether a connection runs a program of this machine that the inventory names, which may be somebody else's."""
+    if head.is_local:
+        return "ansible_python_interpreter" in head.vars
+    return "proxycommand" in head.ssh_common_args.lower()
+
+
+def _keep(kept: Path, found: dict[str, list[str]]) -> None:
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_text(json.dumps(found), encoding="utf-8")
         temporary.replace(kept)
-    return found
 
 
 def _kept(cluster: Cluster) -> Path:

@@ -33,6 +33,7 @@ _KINDS = {MENDEL: "mdt", SSH: "ssh"}
 _PORT = 22
 _MOST_ADDRESSES = 4096
 _MOST_ANNOUNCED = 1000
+_MOST_ASKED_SECONDS = 10.0  # for all who did not say their address
 _MOST_TEXT = 120  # characters of a model or banner
 _FORKS = 64
 _CONNECT_SECONDS = 1.0
@@ -112,7 +113,7 @@ def announced(seconds: float, interfaces: Sequence[str] | None = None) -> list[B
     Raises UsageError where this machine cannot ask.
     """
     # Slow to import, and of use here alone.
-    from zeroconf import InterfaceChoice, IPVersion, ServiceBrowser, ServiceInfo, Zeroconf
+    from zeroconf import InterfaceChoice, IPVersion, ServiceBrowser, Zeroconf
 
     names: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
 
@@ -132,17 +133,32 @@ def announced(seconds: float, interfaces: Sequence[str] | None = None) -> list[B
         browser = ServiceBrowser(node, [MENDEL, SSH], handlers=[on_change])
         time.sleep(seconds)
         browser.cancel()
+        end = time.monotonic() + _MOST_ASKED_SECONDS
         for _ in range(min(names.qsize(), _MOST_ANNOUNCED)):
             kind, name = names.get()
-            info = ServiceInfo(kind, name)
+            info = _service(kind, name)
             # What was heard is remembered; who did not say its address is asked once more.
-            if info.load_from_cache(node) or info.request(node, 1000):
+            if info and (info.load_from_cache(node) or (time.monotonic() < end and info.request(node, 1000))):
                 _add(found, _KINDS[kind], info)
     return list(found.values())
 
 
+def _service(kind: str, name: str) -> ServiceInfo | None:
+    """The service to be asked for; None for a name that no service can have."""
+    from zeroconf import BadTypeInNameException, ServiceInfo
+
+    try:
+        return ServiceInfo(kind, name)
+    except BadTypeInNameException:
+        return None
+
+
 def _add(found: dict[str, Board], how: str, info: ServiceInfo) -> None:
     addresses = [ipaddress.IPv4Address(text) for text in info.parsed_addresses() if ":" not in text]
+    # This machine is none that was found, nor is what stands for many.
+    addresses = [
+        each for each in addresses if not (each.is_loopback or each.is_multicast or each.is_reserved or not int(each))
+    ]
     # Each board has the gadget's addresses as well, where no other machine reaches it.
     addresses = [address for address in addresses if address not in _GADGET] or addresses
     if not addresses:

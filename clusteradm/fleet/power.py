@@ -135,8 +135,13 @@ class _Turn:
         with self.asked:
             mine = host.name not in {drain.subject for drain in drains.all()}
             if mine:
-                drains.drain([host.name], reason="clusteradm reboot", by=self.by)
+                # Before it is asked: Ctrl-C or a lost connection may come between the drain and its answer.
                 self.drained.append(host.name)
+                try:
+                    drains.drain([host.name], reason="clusteradm reboot", by=self.by)
+                except HostFailed:  # the head has refused it
+                    self.drained.remove(host.name)
+                    raise
                 say(host.name, "drained")
         try:
             if self.waits.jobs is not None:

@@ -24,49 +24,55 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Load:
-    """Files to be put below `dest`. `bodies`: by sha256; `left_out`: what is no file, and why."""
+    """Files to be put below `dest`. `bodies`: by sha256, `bytes` in all; `left_out`: what is no file, and why."""
 
     dest: str
     into: bool
     files: tuple[PushedFile, ...]
     bodies: dict[str, Path]
     left_out: tuple[str, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all bodies."""
-        return sum(path.stat().st_size for path in self.bodies.values())
+    bytes: int
 
 
 def load(sources: Sequence[Path], dest: str) -> Load:
     """Read the files, for their sums. A folder goes below `dest` under its own name; links to files are followed.
 
-    Raises UsageError for what is not there or cannot be read, for two of the same name, and for no file at all.
+    Raises UsageError for what is not there or cannot be read, for two of the same name, a name that is not UTF-8, and
+    for no file at all.
     """
     if not dest or "\0" in dest:
         raise UsageError("no destination on the hosts")
     files: dict[str, PushedFile] = {}
     bodies: dict[str, Path] = {}
     left_out: list[str] = []
+    total = 0
     into = dest.endswith("/") or len(sources) > 1
     for source in sources:
         where = regular.readable(source)
         if not regular.exists(source):
             raise UsageError("no such file", where=where)
-        into = into or source.is_dir()
+        if not _name_of(source):
+            raise UsageError("all of this machine cannot be copied", where=where, next_step="name folders")
+        if not _is_text(_name_of(source)):
+            raise UsageError("its name is not UTF-8", where=where, next_step="rename it, or push what is in it")
+        into = into or regular.is_folder(source)
         for path, name in _walk(source, left_out):
             if name in files:
                 raise UsageError(f"two of the files would be {name} there", where=where)
             if len(files) == MOST_FILES:
                 raise UsageError(f"more than {MOST_FILES:,} files", next_step="pack them: tar -c ... | ssh, or fewer")
-            mode = stat.S_IMODE(path.stat().st_mode) & 0o777
-            sha256 = None if path.is_dir() else _sum(path)
+            try:
+                mode = stat.S_IMODE(path.stat().st_mode) & 0o777
+                sha256, size = (None, 0) if path.is_dir() else _sum(path)
+            except OSError as error:
+                raise UsageError(f"cannot read it: {error.strerror}", where=regular.readable(path)) from None
             files[name] = PushedFile(name, mode, sha256)
-            if sha256 is not None:
+            if sha256 is not None and sha256 not in bodies:
                 bodies[sha256] = path
+                total += size
     if not files:
         raise UsageError("no file to copy", next_step="; ".join(left_out[:3]))
-    return Load(dest, into, tuple(files.values()), bodies, tuple(left_out))
+    return Load(dest, into, tuple(files.values()), bodies, tuple(left_out), total)
 
 
 def push(
@@ -133,8 +139,8 @@ class _Told:
 
 def _walk(source: Path, left_out: list[str]) -> Iterator[tuple[Path, str]]:
     """The file, or the folder and all that is in it, with their names below the destination."""
-    name = source.name if source.name not in ("", "..") else source.resolve().name
-    if not source.is_dir():
+    name = _name_of(source)
+    if not regular.is_folder(source):
         if regular.is_file(source):
             yield source, name
         else:
@@ -148,10 +154,14 @@ def _walk(source: Path, left_out: list[str]) -> Iterator[tuple[Path, str]]:
     for path in inner:
         if not _is_text(path.name):
             left_out.append(f"{regular.readable(path)}: its name is not UTF-8")
-        elif path.is_dir() and path.is_symlink():
+        elif path.is_symlink() and regular.is_folder(path):
             left_out.append(f"{regular.readable(path)}: a link to a folder is not followed")
         else:
             yield from ((each, f"{name}/{below}") for each, below in _walk(path, left_out))
+
+
+def _name_of(source: Path) -> str:
+    return source.name if source.name not in ("", "..") else source.resolve().name
 
 
 def _is_text(name: str) -> bool:
@@ -161,9 +171,11 @@ def _is_text(name: str) -> bool:
         return False
 
 
-def _sum(path: Path) -> str:
-    digest = hashlib.sha256()
+def _sum(path: Path) -> tuple[str, int]:
+    """The file's sha256, and its bytes."""
+    digest, size = hashlib.sha256(), 0
     with regular.open_file(path) as file:
         for data in iter(lambda: file.read(_PIECE), b""):
             digest.update(data)
-    return digest.hexdigest()
+            size += len(data)
+    return digest.hexdigest(), size

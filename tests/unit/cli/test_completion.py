@@ -173,7 +173,31 @@ def test_a_head_that_does_not_answer_costs_nothing(
     # What could mean something to a shell is no name, and an answer with it is none.
     hosts["head"].answer("repository-list", HostUnreachable("no answer"))
     hosts["head"].answer("repository-list", models(("m", 2, ["$(touch x)"])))
-    for _ in range(2):
-        assert completers._of_head(argparse.Namespace()) == {"models": [], "jobs": []}
+    for name in ("one", "two"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        for _ in range(2):  # the second time, it is not asked
+            assert completers._of_head(argparse.Namespace()) == {"models": [], "jobs": []}
     monkeypatch.setenv("CLUSTERADM_INVENTORY", str(tmp_path / "none"))
     assert completers._of_head(argparse.Namespace()) == {"models": [], "jobs": []}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        "ansible_host: 127.0.0.1, ansible_ssh_common_args: -o ProxyCommand=PROGRAM",
+        "ansible_connection: local, ansible_python_interpreter: PROGRAM",
+    ],
+)
+def test_a_key_runs_no_program_of_an_inventory(variables: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, ran = tmp_path / "program", tmp_path / "ran"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    head = f"{{cluster_ip: 10.0.0.1, ansible_user: x, {variables.replace('PROGRAM', str(program))}}}"
+    path = tmp_path / "inventory.yml"
+    shared = "{cluster_subnet: 10.0.0.0/24, cluster_interface: eth0}"
+    path.write_text(f"all: {{vars: {shared}, children: {{head: {{hosts: {{h: {head}}}}}}}}}\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = argparse.Namespace(inventory=str(path))
+    assert completers._cluster(asked) is not None
+    assert completers._of_head(asked) == {"models": [], "jobs": []}
+    assert not ran.exists()

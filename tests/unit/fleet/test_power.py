@@ -167,3 +167,17 @@ def test_this_machine_is_not_rebooted() -> None:
     here = Host("pc", ("head",), {"ansible_connection": "local"}, {})
     with pytest.raises(UsageError, match="this machine"):
         power.head_last([here])
+
+
+@pytest.mark.parametrize(("error", "left"), [(HostUnreachable, ["w1"]), (HostFailed, [])])
+def test_a_drain_without_an_answer_is_said(
+    fleet: Fleet, error: type[ClusteradmError], left: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be in effect, unless the head has refused it."""
+
+    def fail(*about: object, **more: object) -> None:
+        raise error("no answer", where="head")
+
+    monkeypatch.setattr(power.Drains, "drain", fail)
+    turns = fleet.turns(names="w1")
+    assert (turns.drained, turns.done, list(turns.errors)) == (left, [], ["w1"]) and not fleet.log

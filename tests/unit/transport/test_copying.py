@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clusteradm.cli import main
-from clusteradm.errors import HostFailed, HostUnreachable
+from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.fleet import pull, push
 from clusteradm.inventory import Cluster, Host
 from clusteradm.testing import FakeConnections, FakeHosts
@@ -105,7 +105,7 @@ def test_an_empty_file_and_one_that_changes_meanwhile(
     assert run("push", "--limit", "b0", tmp_path / "empty", tmp_path / "copy")[0] == 0
     assert (tmp_path / "copy").read_bytes() == b""
     (tmp_path / "log").write_text("new")
-    monkeypatch.setattr(push, "_sum", lambda path: hashlib.sha256(b"old").hexdigest())
+    monkeypatch.setattr(push, "_sum", lambda path: (hashlib.sha256(b"old").hexdigest(), 3))
     status, _, err = run("push", "--limit", "b0", tmp_path / "log", tmp_path / "copy")
     assert status == 3 and "b0: a file came with other content" in err and "run it again" in err
 
@@ -242,3 +242,26 @@ def test_what_lies_here_of_another_file_is_no_beginning(liar: Liar) -> None:
     liar.gives(b"abc")
     assert liar.pull().changed[0].read_bytes() == b"abc"
     assert [request.fields.get("offset") for request in liar.node.requests] == [None, 0, 2, 4, 0]
+
+
+def test_what_cannot_be_pushed_is_refused_before_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "same").write_text("x")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    odd.write_text("x")
+    for source, words in ((Path("/"), "all of this machine"), (odd, "not UTF-8"), (tmp_path / "none", "no such file")):
+        with pytest.raises(UsageError, match=words):
+            push.load([source], "/tmp/")
+    load = push.load([tmp_path], "/tmp/")
+    assert load.bytes == 1 and [each.name for each in load.files] == [
+        tmp_path.name,
+        *(f"{tmp_path.name}/{n}" for n in ("a", "same")),
+    ]
+    assert load.left_out == (f"{tmp_path}/\\udcff: its name is not UTF-8",)
+
+    def refuse(path: Path) -> tuple[str, int]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(push, "_sum", refuse)  # as root, who may read everything
+    with pytest.raises(UsageError, match="cannot read it: Permission denied"):
+        push.load([tmp_path], "/tmp/")

@@ -71,6 +71,19 @@ def test_what_boards_announce(announcer: Zeroconf) -> None:
     }
 
 
+def test_what_no_machine_can_announce_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that the library refuses, addresses of this machine or of many, and names without an address."""
+    for name in ("x.", f".{SSH}", "a" * 80 + f".{SSH}", "x._http._tcp.local.", f"\x1b[2J.{SSH}"):
+        assert discovery._service(SSH, name) is None
+    good = discovery._service(SSH, f"good.{SSH}")
+    assert good is not None and good.name == f"good.{SSH}"
+    found: dict[str, Board] = {}
+    for address in ("127.0.0.1", "224.0.0.251", ".".join("0000"), "255.255.255.255", "10.0.0.7"):
+        info = ServiceInfo(SSH, f"good.{SSH}", addresses=[socket.inet_aton(address)], server="good.local.")
+        discovery._add(found, "ssh", info)
+    assert list(found) == ["10.0.0.7"]
+
+
 def test_a_scan_says_banner_key_and_what_the_inventory_has(
     board: Boards, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
