@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -20,6 +21,9 @@ EXTRA = "results"
 _MODULES = {PARQUET: ("pyarrow",), NPY: ("numpy",)}
 _POINT = "keypoint"
 _BATCH = 10_000  # rows of a group in a Parquet file
+
+_FORMULA = ("=", "+", "-", "@")  # with which a cell begins that a spreadsheet reckons
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 Results = Callable[[], Iterable[Result]]
 
@@ -48,17 +52,28 @@ def write(form: str, task: str | None, results: Results, into: BinaryIO) -> None
 
 
 def _csv(table: tables.Table, into: BinaryIO) -> None:
-    """RFC 4180, in UTF-8, with one line of names; an embedding's numbers are apart by spaces."""
+    """RFC 4180, in UTF-8, with one line of names; an embedding's numbers are apart by spaces. Texts are `_cell`s."""
     text = io.TextIOWrapper(into, "utf-8", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(table.columns)
     lists = [number for number, kind in enumerate(table.columns.values()) if kind == tables.REALS]
+    texts = [number for number, kind in enumerate(table.columns.values()) if kind == tables.TEXT]
     for row in table.rows:
+        for number in texts:
+            if row[number] is not None:
+                row[number] = _cell(row[number])
         for number in lists:
             if row[number] is not None:
                 row[number] = " ".join("" if value is None else repr(value) for value in row[number])
         writer.writerow(row)
     text.detach()
+
+
+def _cell(text: str) -> str:
+    """A text that neither a spreadsheet takes for a formula, nor a terminal for a command: names of files and of
+    classes are not trusted."""
+    text = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return "'" + text if text.lstrip().startswith(_FORMULA) else text
 
 
 def _parquet(table: tables.Table, into: BinaryIO) -> None:

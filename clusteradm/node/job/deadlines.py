@@ -29,10 +29,11 @@ class Deadlines:
         """Note that the rank was given a chunk."""
         self._since.setdefault(rank, self._clock.seconds)
 
-    def deliver(self, rank: int, more: bool) -> None:
-        """Note that the rank has delivered one. `more`: it has another."""
+    def deliver(self, rank: int, more: bool, worked: bool = True) -> None:
+        """Note that the rank has delivered one. `more`: it has another; `worked`: there was an input in it that could
+        be used, which alone says how long one takes."""
         since = self._since.pop(rank, None)
-        if since is not None:
+        if since is not None and worked:
             spent, slowest = self._clock.seconds - since, self._slowest.get(rank)
             # A single one that took very long was perhaps kept waiting by the shared file system.
             self._slowest[rank] = spent if slowest is None else max(slowest, min(spent, 4 * slowest))

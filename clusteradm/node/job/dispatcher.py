@@ -52,7 +52,7 @@ class Dispatcher:
         have = journals.done(spec.folder, spec.inputs)
         earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
         todo = [index for index in range(len(self._inputs)) if index not in have]
-        self._schedule = Schedule(todo, earlier.inputs)
+        self._schedule = Schedule(todo, earlier.inputs, spec.model.batch)
         self._earlier = len(have)
         self._done = 0
         self._errors = 0
@@ -181,6 +181,8 @@ class Dispatcher:
         self._ranks[number].error = None
         self._say("%s is back" % _place(self._ranks[number]))
         self._schedule.join(number)
+        if self._schedule.busy(number):  # with what it had before
+            self._deadlines.begin(number)
         self._hand_out()
 
     def _keep(self, message: Message) -> None:
@@ -190,12 +192,13 @@ class Dispatcher:
         if inputs is None:
             raise WireError("it does not have chunk %d" % body.chunk)
         results = reports.results(body.results, inputs, self._outputs)
-        fresh = set(self._schedule.finish(body.chunk, body.seconds))
+        answered = sum("error" not in result for result in results)
+        fresh = set(self._schedule.finish(body.chunk, body.seconds, answered))
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
         rank.seconds += body.seconds
         rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
-        self._deadlines.deliver(message.rank, self._schedule.busy(message.rank))
+        self._deadlines.deliver(message.rank, self._schedule.busy(message.rank), worked=answered > 0)
         if message.rank in self._late:
             self._late.discard(message.rank)
             self._take_back(message.rank)
@@ -210,10 +213,10 @@ class Dispatcher:
         self._ranks[number].images += len(results)
 
     def _hand_out(self, only: Optional[int] = None) -> None:
-        """Give every rank, or `only` one, the chunks that it may have."""
+        """Give every rank, or `only` one and those that wait for faster ones, the chunks that it may have."""
         if not self._may_start():
             return
-        for rank in [only] if only is not None else self._schedule.ranks:
+        for rank in self._schedule.ranks if only is None else [only, *self._schedule.kept_waiting]:
             chunk = self._schedule.take(rank)
             while chunk is not None:
                 self._first_dispatch = self._first_dispatch or time.time()

@@ -5,12 +5,14 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from clusteradm.node.spec import answers
 from clusteradm.node.spec.answers import is_score
-from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
+from clusteradm.node.spec.wire.decode import MOST_TEXT, MOST_VALUES, Record, WireError, decode, limits
 
 MOST_REASON = 2000  # characters of an error that are kept
 _MOST_SECONDS = 1e9
 # Texts of one result, in characters: an output of text may be as long as the model likes.
 MOST_RESULT_TEXT = 1 << 20
+# Values of one result: its line is read by others as a document of its own, which has a limit too.
+MOST_RESULT_VALUES = MOST_VALUES // 2
 _OUTPUT_KEYS = {"name", "shape", "values", "file", "dtype", "scale", "zero_point"}
 _MAP_KEYS = {"name", "shape", "file"}
 
@@ -112,8 +114,11 @@ def _result(given: Any, outputs: str) -> Dict[str, Any]:
                 _check_output(output, "%s/%06d-%d.npy" % (outputs, index, number))
             except WireError as error:
                 raise error.within(".outputs[%d]" % number) from None
-        if _text(given[kind]) > MOST_RESULT_TEXT:
+        text, values = _size(given[kind])
+        if text > MOST_RESULT_TEXT:
             return {"i": index, "error": "its outputs have more than %d characters of text" % MOST_RESULT_TEXT}
+        if values > MOST_RESULT_VALUES:
+            return {"i": index, "error": "its outputs have more than %d values" % MOST_RESULT_VALUES}
     elif kind == answers.SEGMENTS:
         _check_map(given.get(answers.MAP), "%s/%06d-map" % (outputs, index))
         found[answers.MAP] = given[answers.MAP]
@@ -128,6 +133,9 @@ def _check_output(output: Any, file: str) -> None:
     """Raise WireError where this is no output tensor, or in another file than `file`."""
     if type(output) is not dict or output.keys() - _OUTPUT_KEYS or type(output.get("name")) is not str:
         raise WireError("no output tensor")
+    for text in (output["name"], output.get("dtype", "")):
+        if type(text) is not str or len(text) > MOST_TEXT:
+            raise WireError("no text of up to %d characters" % MOST_TEXT)
     _check_shape(output.get("shape"))
     if ("values" in output) == ("file" in output):
         raise WireError("either values or a file")
@@ -151,12 +159,13 @@ def _check_shape(shape: Any) -> None:
         raise WireError("no shape", ".shape")
 
 
-def _text(value: Any) -> int:
-    """Characters of all texts in a value."""
+def _size(value: Any) -> Tuple[int, int]:
+    """Characters of all texts in a value, and the number of its values."""
     level: Tuple[Any, ...] = (value,)
-    size = 0
+    size = count = 0
     while level:
         deeper: List[Any] = []
+        count += len(level)
         for each in level:
             if type(each) is str:
                 size += len(each)
@@ -166,4 +175,4 @@ def _text(value: Any) -> int:
                 deeper.extend(each)
                 deeper.extend(each.values())
         level = tuple(deeper)
-    return size
+    return size, count

@@ -29,13 +29,16 @@ class Chunk(NamedTuple):
 class Schedule:
     """State of one attempt's inputs: pending, in flight, done."""
 
-    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = ()) -> None:
-        """`suspects`: inputs that a rank of an earlier attempt may have been lost by."""
+    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = (), batch: int = 1) -> None:
+        """`suspects`: inputs that a rank of an earlier attempt may have been lost by; `batch`: how many inputs the
+        model takes at once, of which a rank gets whole ones, as one that is half empty takes it as long."""
+        self._batch = batch
         self._todo: Deque[int] = deque(sorted(todo, key=frozenset(suspects).__contains__))
         self._missing: Set[int] = set(todo)
         self._out: Dict[int, Chunk] = {}
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._begun: Set[int] = set()  # ranks that have had a chunk
+        self._refused: Set[int] = set()  # ranks that got none, as the others were faster
         self._number = 0
         self._taken_back: Dict[int, Chunk] = {}  # from ranks that were lost, which may deliver them yet
         self._late: Dict[int, Set[int]] = {}  # input -> ranks that were passed over with it
@@ -56,9 +59,27 @@ class Schedule:
         """The ranks that have joined and are not lost."""
         return sorted(self._pace)
 
+    @property
+    def kept_waiting(self) -> List[int]:
+        """The ranks that got nothing when they were asked last, as faster ones would be done before them: with what
+        becomes of those, that may change."""
+        return sorted(self._refused & self._pace.keys())
+
     def join(self, rank: int, pace: Optional[float] = None) -> None:
-        """Add a rank that is ready. `pace`: seconds that an input is likely to take it."""
+        """Add a rank that is ready, or one again that was late or lost. `pace`: seconds that an input is likely to
+        take it.
+
+        What it was given before it still works on: that is its own again, where no other rank has it yet.
+        """
         self._pace.setdefault(rank, pace)
+        for chunk in [chunk for chunk in self._taken_back.values() if chunk.rank == rank]:
+            self._out[chunk.number] = self._taken_back.pop(chunk.number)
+            for index in chunk.inputs:
+                self._late.get(index, set()).discard(rank)
+        # To be given an input twice would be more than a rank can tell apart.
+        mine = self._held(rank)
+        if mine:
+            self._todo = deque(index for index in self._todo if index not in mine)
 
     def take(self, rank: int) -> Optional[Chunk]:
         """The next chunk for this rank; None where it has CREDITS chunks, or nothing is left for it."""
@@ -70,7 +91,9 @@ class Schedule:
             return None
         size = self._size(rank)
         if not size:
+            self._refused.add(rank)
             return None
+        self._refused.discard(rank)
         self._begun.add(rank)
         self._number += 1
         chunk = Chunk(self._number, rank, self._next(size))
@@ -86,18 +109,21 @@ class Schedule:
         chunk = self._out.get(number) or self._taken_back.get(number)
         return chunk.inputs if chunk is not None and chunk.rank == rank else None
 
-    def finish(self, number: int, seconds: float) -> List[int]:
+    def finish(self, number: int, seconds: float, answered: Optional[int] = None) -> List[int]:
         """Take a chunk back after `seconds` of its rank's work; returns those of its inputs that had no result yet.
 
-        Of a chunk that was given to other ranks meanwhile, that is what they have not delivered.
+        Of a chunk that was given to other ranks meanwhile, that is what they have not delivered. `answered`: on how
+        many of its inputs the model was run, all if not said.
         """
         chunk = self._out.pop(number, None) or self._taken_back.pop(number, None)
         if chunk is None:
             return []
         fresh = [index for index in chunk.inputs if index in self._missing]
         self._missing.difference_update(fresh)
-        if chunk.rank in self._pace and chunk.inputs:
-            pace = seconds / len(chunk.inputs)
+        # Inputs that cannot be used take no time, and those after them do.
+        worked = len(chunk.inputs) if answered is None else answered
+        if chunk.rank in self._pace and worked:
+            pace = seconds / worked
             before = self._pace[chunk.rank]
             self._pace[chunk.rank] = pace if before is None else (before + pace) / 2
         return fresh
@@ -108,11 +134,13 @@ class Schedule:
         Of an input with which a second rank is late no third is to be lost: it waits for what becomes of these two.
         """
         self._pace.pop(rank, None)
-        for chunk in self._leave(rank):
+        left = self._leave(rank)
+        pending = self._held().union(self._todo)
+        for chunk in left:
             for index in reversed([index for index in chunk.inputs if index in self._missing]):
                 late = self._late.setdefault(index, set())
                 late.add(rank)
-                if len(late) + (index in self._suspects) < _MOST_LATE:
+                if len(late) + (index in self._suspects) < _MOST_LATE and index not in pending:
                     self._todo.appendleft(index)
 
     def lose(self, rank: int, suspects: Sequence[int] = ()) -> List[int]:
@@ -127,7 +155,7 @@ class Schedule:
         had = [index for chunk in self._leave(rank) for index in reversed(chunk.inputs)]
         for index in (index for chunk in passed for index in chunk.inputs):
             self._late.get(index, set()).discard(rank)
-        elsewhere = self._elsewhere() if passed else set()
+        elsewhere = self._elsewhere()
         had += [index for chunk in passed for index in reversed(chunk.inputs)]
         spent: List[int] = []
         again: List[int] = []
@@ -154,7 +182,12 @@ class Schedule:
     def _elsewhere(self) -> Set[int]:
         """Inputs that are pending, that a rank has, or that one is late with."""
         late = {index for index, ranks in self._late.items() if ranks}
-        return late.union(self._todo, *(chunk.inputs for chunk in self._out.values()))
+        return late.union(self._todo, self._held())
+
+    def _held(self, rank: Optional[int] = None) -> Set[int]:
+        """Inputs that a rank, or this one, has."""
+        chunks = [chunk for chunk in self._out.values() if rank in (None, chunk.rank)]
+        return set().union(*(chunk.inputs for chunk in chunks))
 
     def _next(self, most: int) -> List[int]:
         """Take inputs from the pending ones, up to `most`: a suspect alone."""
@@ -171,7 +204,7 @@ class Schedule:
         known = [seconds for seconds in self._pace.values() if seconds]
         if not pace or not known:  # nothing is known of it
             share = len(self._todo) // (2 * len(self._pace))
-            return max(1, min(FIRST_CHUNK if pace is None else LARGEST_CHUNK, share))
+            return self._whole(min(FIRST_CHUNK if pace is None else LARGEST_CHUNK, share))
         # Of a rank that has delivered nothing yet, as of the average one.
         rate = sum(1 / seconds for seconds in known) * len(self._pace) / len(known)
         # Not before its first chunk: what it says may be wrong, and is then never measured.
@@ -180,4 +213,8 @@ class Schedule:
             if pace * (waiting + 1) > len(self._missing) / rate:
                 return 0
         share = int(len(self._todo) / (2 * rate * pace))
-        return max(1, min(max(LEAST, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
+        return self._whole(min(max(LEAST, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
+
+    def _whole(self, size: int) -> int:
+        """So many inputs, one at least, filled up to whole batches."""
+        return -(-max(1, size) // self._batch) * self._batch

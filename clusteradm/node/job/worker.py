@@ -66,11 +66,12 @@ class Worker:
             feed = Preprocessor(takes, model.input.feed, self._reader.fit).feed
         self._outputs = Outputs(os.path.join(folder, files.outputs(folder)))
         pulse.load(self.engine.load_seconds)
-        self.pace = 0.0  # of one inference, where one was tried
+        self.pace = 0.0  # seconds an input, where an inference was tried
         if mine.warm_up:
             pulse.warm_up()
-            self.pace = self.engine.warm_up()
-            pulse.end(self.pace)
+            seconds = self.engine.warm_up()
+            self.pace = seconds / model.batch
+            pulse.end(seconds)
         else:
             self.engine.skip_warm_up()
         self._threads = max(1, min(MOST_THREADS, (cores - 1) // mine.here))
@@ -121,7 +122,7 @@ class Worker:
             return {"i": item.input, "error": answer.error}
         try:
             read = self._reader.short(answer.outputs, item.size, self._outputs.keep(item.input))
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, MemoryError) as error:
             return {"i": item.input, "error": "its result cannot be written: %s" % " ".join(str(error).split())[:300]}
         result: Dict[str, Any] = {"i": item.input, **read}
         if item.clipped:

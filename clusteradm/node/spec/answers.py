@@ -15,7 +15,7 @@ upper left corner; "size" is the picture's width and height. A score is null for
 import math
 from typing import Any, Dict, Mapping, Optional, Sequence
 
-from clusteradm.node.spec.reading import KEYPOINTS
+from clusteradm.node.spec.reading import KEYPOINTS, MOST_NUMBERS
 from clusteradm.node.spec.wire.decode import WireError
 
 TOP, OBJECTS, SEGMENTS, POSES, VECTOR, OUTPUTS = "top", "objects", "segments", "poses", "embedding", "outputs"
@@ -25,7 +25,9 @@ KINDS = (TOP, OBJECTS, SEGMENTS, POSES, VECTOR, OUTPUTS)
 MOST_CLASS = 1 << 31
 # Of a picture's side, and of a place that a model may put far outside of it.
 _MOST_PLACE = 1 << 31
-MOST_ITEMS = 100000
+MOST_ITEMS = MOST_NUMBERS
+# The same of what takes more than a number or two: the user's form of a result is a JSON document of bounded size.
+_MOST = {OBJECTS: 20000, POSES: 2000}
 
 # COCO's names of the key points of a person, which MoveNet and PoseNet write in this order.
 POINTS = (
@@ -84,7 +86,7 @@ def kind(short: Dict[str, Any]) -> Optional[str]:
     if len(kinds) != 1 or not (SIZE not in short or is_size(short[SIZE])):
         return None
     value = short[kinds[0]]
-    if type(value) is not list or len(value) > MOST_ITEMS or not all(map(_FITS[kinds[0]], value)):
+    if type(value) is not list or len(value) > _MOST.get(kinds[0], MOST_ITEMS) or not all(map(_FITS[kinds[0]], value)):
         return None
     return kinds[0]
 
@@ -100,7 +102,10 @@ def check(answer: Mapping[str, Any]) -> None:
             elif name == POSES:
                 points = short[1] if type(short[1]) is list else []
                 short[1] = [
-                    [point.get(key) for key in "xy"] + [point.get("score")] for point in points if type(point) is dict
+                    [point.get(key) for key in ("x", "y", "score")]
+                    if type(point) is dict and type(point.get("name", "")) is str
+                    else None
+                    for point in points
                 ]
             if not (_FITS[name](short) and (label is None or type(label) is str)):
                 raise WireError("no answer", ".%s[%d]" % (name, number))

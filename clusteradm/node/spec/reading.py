@@ -23,6 +23,8 @@ _PERSON = 3 * KEYPOINTS + 5  # MoveNet's row of a person among several: y, x, sc
 # Strides of the grids of YOLO's heads: of most models, and of those for large pictures (P6).
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 _DETECTION = "TFLite_Detection_PostProcess"
+# Of a vector: each is in the result itself. A feature map of more is no embedding, and the task RAW gives it whole.
+MOST_NUMBERS = 100000
 _ANCHORS = 3  # of a place of a grid, in YOLO v5
 
 # Heads: what an output, or several together, hold.
@@ -118,7 +120,7 @@ def _classifier(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
 
 
 def _embedding(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
-    if _row(outputs) and max(outputs[0].shape, default=0) > 1 and 0 not in outputs[0].shape:
+    if _row(outputs) and max(outputs[0].shape, default=0) > 1 and 0 < _size(outputs[0].shape) <= MOST_NUMBERS:
         return Reading("", VECTOR, (0,))
     return None
 

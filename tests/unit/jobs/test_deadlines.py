@@ -66,3 +66,9 @@ def test_a_head_that_was_frozen_itself_blames_nobody(time: Time) -> None:
     time.passes(0.1).deliver(1, more=True)
     time.deadlines.pass_time(time.now + 3600)
     assert time.deadlines.late() == {}
+
+
+def test_a_chunk_of_inputs_that_cannot_be_used_does_not_say_how_long_one_takes(time: Time) -> None:
+    time.deadlines.begin(1)
+    time.passes(0.1).deliver(1, more=True, worked=False)
+    assert time.passes(FIRST_SECONDS - 1).late() == {}

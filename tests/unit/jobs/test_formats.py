@@ -135,6 +135,8 @@ def test_a_package_that_is_missing_is_said_with_the_line_that_installs_it(monkey
         {"objects": [{"class": 1, "label": ["x"], "score": 0.5, "box": [1, 2, 3, 4]}]},
         {"poses": [{"score": 0.5, "keypoints": [POINT]}]},
         {"poses": [{"score": 0.5, "keypoints": [7] * 17}]},
+        {"poses": [{"score": 0.5, "keypoints": [{"name": "nose", **POINT}] * 17 + [7]}]},
+        {"poses": [{"score": 0.5, "keypoints": [{"name": {"a": 1}, **POINT}] * 17}]},
         {"segments": [{"class": -1, "share": 0.5}]},
         {"top": [{"class": "1"}]},
         {"embedding": ["1"]},
@@ -146,3 +148,27 @@ def test_results_of_a_head_that_lies_are_damaged(line: dict[str, Any]) -> None:
     text = json.dumps({"input": "a", "index": 0, **line})
     with pytest.raises(HostFailed, match="line 1 of the results of job j is damaged"):
         list(Results("j", "head", io.BytesIO(text.encode())).lines())
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        (" \t=1", "' \t=1"),
+        ("\r\n=1", "'\r\n=1"),
+        ("\x1b]0;a\x07\x9b2J", "\\x1b]0;a\\x07\\x9b2J"),
+        ("a=b\nc-d.jpg", "a=b\nc-d.jpg"),
+    ],
+)
+def test_no_text_of_csv_is_a_formula_or_a_terminals_command(name: str, cell: str) -> None:
+    lines = [
+        decode(Result, {"input": name, "index": 0, "top": [{"class": 0, "label": name, "score": -0.5}]}),
+        decode(Result, {"input": "b", "index": 1, "error": name}),
+    ]
+    into = io.BytesIO()
+    formats.write(formats.CSV, CLASSIFIER, lambda: iter(lines), into)
+    one, other = csv.DictReader(io.StringIO(into.getvalue().decode(), newline=""))
+    assert (one["input"], one["label"], one["score"], other["error"]) == (cell, cell, "-0.5", cell)

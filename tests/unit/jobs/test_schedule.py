@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 
 from clusteradm.node.job.schedule import CREDITS, FIRST_CHUNK, LARGEST_CHUNK, LEAST, Chunk, Schedule
 
@@ -293,3 +294,93 @@ def _inputs(schedule: Schedule, rank: int) -> list[int]:
     chunk = schedule.take(rank)
     assert chunk is not None
     return chunk.inputs
+
+
+def test_a_rank_that_joins_again_is_not_given_what_it_still_has() -> None:
+    for leave in (Schedule.pass_over, Schedule.lose):
+        schedule = Schedule(range(40))
+        schedule.join(1)
+        first, second = (schedule.take(1) for _ in range(CREDITS))
+        assert first is not None and second is not None
+        leave(schedule, 1)
+        assert schedule.finish(first.number, 9.0) == first.inputs
+        schedule.join(1)
+        assert schedule.busy(1) and schedule.inputs(1, second.number) == second.inputs
+        taken = _inputs(schedule, 1)
+        assert set(taken).isdisjoint(first.inputs + second.inputs)
+        assert schedule.take(1) is None, "it has its credits"
+        assert schedule.finish(second.number, 0.1) == second.inputs
+
+
+def test_ranks_that_come_and_go_at_random_lose_no_input_and_get_none_twice() -> None:
+    for seed in range(15):
+        chance = random.Random(seed)  # noqa: S311 - to be the same each time
+        schedule, got = Schedule(range(80)), []
+        holds: dict[int, list[Chunk]] = {rank: [] for rank in range(1, 5)}
+        joined = set(holds)
+        for rank in holds:
+            schedule.join(rank)
+        for step in range(4000):
+            if schedule.finished:
+                break
+            rank = chance.choice(list(holds))
+            while (chunk := schedule.take(rank)) is not None:
+                had = {index for one in holds[rank] for index in one.inputs}
+                assert had.isdisjoint(chunk.inputs), (seed, step)
+                holds[rank].append(chunk)
+            event = chance.random()
+            if event < 0.2 and rank in joined:
+                joined.discard(rank)
+                chance.choice((schedule.pass_over, schedule.lose))(rank)
+            elif event < 0.4 and rank not in joined:
+                joined.add(rank)
+                schedule.join(rank)
+            elif holds[rank]:
+                chunk = holds[rank].pop(0)
+                assert schedule.inputs(rank, chunk.number) == chunk.inputs
+                got += schedule.finish(chunk.number, 0.01)
+        assert schedule.finished and sorted(got) == list(range(80)), seed
+
+
+def test_inputs_that_cannot_be_used_say_nothing_of_a_ranks_pace() -> None:
+    schedule = Schedule(range(1000))
+    for rank in (1, 2):
+        schedule.join(rank)
+    first = schedule.take(1)
+    assert first is not None
+    schedule.finish(first.number, 0.0001, 0)
+    again = schedule.take(1)
+    assert again is not None and len(again.inputs) == FIRST_CHUNK, "nothing is known of it yet"
+    schedule.finish(again.number, 0.5, 1)  # one of them took all the time
+    third = schedule.take(1)
+    assert third is not None and len(third.inputs) == LEAST
+
+
+def test_a_rank_that_waits_for_faster_ones_is_asked_again_where_they_slow_down() -> None:
+    schedule = Schedule(range(60))
+    for rank in (1, 2):
+        schedule.join(rank, 0.001)
+    slow = [schedule.take(2) for _ in range(CREDITS)]
+    for chunk in slow:
+        assert chunk is not None
+        schedule.finish(chunk.number, 1.0 * len(chunk.inputs))
+    assert schedule.take(2) is None and schedule.kept_waiting == [2]
+    for _ in range(4):  # now the other comes to such inputs, too
+        chunk = schedule.take(1)
+        assert chunk is not None
+        schedule.finish(chunk.number, 1.0 * len(chunk.inputs))
+    assert _inputs(schedule, 2) and schedule.kept_waiting == []
+
+
+def test_a_model_that_takes_several_inputs_at_once_gets_its_number_of_them() -> None:
+    for told in (None, 0.001, 0.1):
+        schedule, sizes = Schedule(range(200), batch=32), []
+        for rank in (1, 2):
+            schedule.join(rank, told)
+        while not schedule.finished:
+            for rank in (1, 2):
+                chunk = schedule.take(rank)
+                if chunk is not None:
+                    sizes.append(len(chunk.inputs))
+                    schedule.finish(chunk.number, 0.1 * len(chunk.inputs))
+        assert sum(sizes) == 200 and all(size % 32 == 0 for size in sizes[:-1]), sizes

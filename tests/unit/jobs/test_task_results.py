@@ -205,3 +205,41 @@ def test_a_map_whose_file_is_gone_is_made_again(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / MAP["file"]).write_bytes(b"png")
     assert journal.done(str(tmp_path), 1) == {0}
+
+
+def test_whatever_rank_0_takes_is_read_by_the_one_who_asked_for_it(tmp_path: Path) -> None:
+    """A line that is too much for its reader would cost all the others."""
+    point = [0.5, 0.5, 0.5]
+    whole = {"name": "y", "shape": [1]}
+    given = [
+        {"top": [[0, 0.5]] * 100_000},
+        {"embedding": [0.5] * 100_000},
+        {"segments": [[0, 0.5]] * 65_536, "map": {"name": "m", "shape": [1, 1], "file": f"{FOLDER}/000002-map.png"}},
+        {"objects": [[0, 0.5, 1, 2, 3, 4]] * 20_000},
+        {"poses": [[0.5, [point] * 17]] * 2_000},
+        {"outputs": [{**whole, "values": [[0.5]] * 100_000}]},
+        {"outputs": [{**whole, "values": [[0.5]] * 1_000_000}]},
+        {"outputs": [{**whole, "values": [{"a": {"b": 0.5}}] * 100_000}]},
+        {"outputs": [{**whole, "name": "n" * 60_000, "values": 1}]},
+    ]
+    given = [{"i": number, **each} for number, each in enumerate(given)]
+    kept = reports.results(given, range(len(given)), FOLDER)
+    assert [number for number, each in enumerate(kept) if "error" in each] == [6, 7]
+    index = tmp_path / "inputs.jsonl"
+    index.write_text("".join(json.dumps({"input": str(n)}) + "\n" for n in range(len(given))))
+    (tmp_path / FOLDER).mkdir()
+    book = journal.Journal(str(tmp_path), 1)
+    book.append(1, kept)
+    book.close()
+    journal.finish(str(tmp_path), str(index), ["label"])
+    with (tmp_path / job_names.RESULTS).open("rb") as file:
+        assert [one.index for one in Results(JOB, "head", file).lines()] == list(range(len(given)))
+    for more in (
+        {"objects": [[0, 0.5, 1, 2, 3, 4]] * 20_001},
+        {"poses": [[0.5, [point] * 17]] * 2_001},
+        {"embedding": [0.5] * 100_001},
+        {"outputs": [{**whole, "name": "n" * 70_000, "values": 1}]},
+        {"outputs": [{**whole, "dtype": 7, "values": 1}]},
+    ):
+        with pytest.raises(WireError):
+            reports.results([{"i": 0, **more}], [0], FOLDER)

@@ -106,6 +106,12 @@ def test_a_classifiers_whole_outputs() -> None:
     assert found["outputs"][0]["values"] == [[0.0, 1.0, -1.0]]
 
 
+def test_a_feature_map_of_more_numbers_than_a_result_holds_is_no_embedding() -> None:
+    assert Reader([about((1, 7, 7, 2000))], PICTURE, EMBEDDING).task == EMBEDDING
+    with pytest.raises(NoReading, match="1x7x7x2048"):
+        Reader([about((1, 7, 7, 2048))], PICTURE, EMBEDDING)
+
+
 def test_an_embedding_is_its_vector() -> None:
     reader = Reader([about((1, 1, 1, 3), np.int8, (0.5, 1))], PICTURE, EMBEDDING)
     assert reader.result([np.array([[[[1, 3, -1]]]], np.int8)]) == {"embedding": [0.0, 1.0, -1.0]}
