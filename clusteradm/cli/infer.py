@@ -86,8 +86,6 @@ _OF_A_NEW_JOB = (
     "limit",
     "wait",
     "share",
-    "annotate",
-    "similar",
     "detach",
 )
 
@@ -175,7 +173,7 @@ def task_of(status: Status) -> str:
 
 def attach(args: argparse.Namespace) -> int:
     """Follow args.job, as --attach does."""
-    of_a_new_job = dict.fromkeys(_OF_A_NEW_JOB)
+    of_a_new_job = dict.fromkeys((*_OF_A_NEW_JOB, "annotate", "similar"))
     return run(argparse.Namespace(**{**of_a_new_job, "inputs": [], **vars(args), "attach": args.job}))
 
 

@@ -34,6 +34,6 @@ def test_what_fails_runs_once_more_alone(tmp_path: Path, count: int, well: objec
         text = text.replace("mark.touch()", "pass")
     (tmp_path / "test_it.py").write_text(text)
     command = [sys.executable, str(ROOT / "tests" / "suite.py"), "-q", "-p", "no:xdist", "test_it.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert (done.returncode, said in done.stdout) == (status, True), done.stdout
     assert ("passed alone" in done.stdout) == (said == "passed alone")

@@ -6,6 +6,7 @@ descriptor of the supervisor's socket, on which each line is a JSON document.
 """
 
 import array
+import collections
 import contextlib
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -36,16 +37,41 @@ _QUEUE_SECONDS, _FEWEST_QUEUED = 2.0, 8  # of the requests of one version that m
 
 
 class Front:
-    """A front process, as the engine sees it: its socket and its arena."""
+    """A front process, as the engine sees it: its socket, its arena, and the answers that the socket has no room for.
 
-    def __init__(self, connection: socket.socket) -> None:
+    Those wait until it has read some: with a request that is never answered, its client would wait for ever.
+    """
+
+    def __init__(self, connection: socket.socket, poll: Any) -> None:
+        """`poll`: where the connection is registered, and tells when there is room."""
         self.connection = connection
         self.arena: Optional[Arena] = None
+        self._poll = poll
+        self._unsent: Deque[bytes] = collections.deque()
 
     def answer(self, ended: Ended) -> None:
-        """Send an answer; to one that has gone or does not read, none."""
-        with contextlib.suppress(OSError):
-            self.connection.send(ended.pack())
+        """Send an answer; to one that has gone, none."""
+        self._unsent.append(ended.pack())
+        if len(self._unsent) == 1 and not self.send():
+            self._poll.modify(self.connection, select.EPOLLIN | select.EPOLLOUT)
+
+    def room(self) -> None:
+        """There is room for what waits."""
+        if self.send():
+            self._poll.modify(self.connection, select.EPOLLIN)
+
+    def send(self) -> bool:
+        """Send what waits, as far as there is room; whether nothing is left."""
+        while self._unsent:
+            try:
+                self.connection.send(self._unsent[0])
+            except BlockingIOError:
+                return False
+            except OSError:  # it has gone, which is read next
+                self._unsent.clear()
+                break
+            self._unsent.popleft()
+        return True
 
 
 class EngineProcess:
@@ -113,14 +139,16 @@ class EngineProcess:
 
     def _listen(self, seconds: float) -> None:
         """Read what has come, all of it, so that the queue knows of it."""
-        for fd, _ in self._poll.poll(seconds):
+        for fd, events in self._poll.poll(seconds):
             if fd == self._listener.fileno():
                 connection, _ = self._listener.accept()
                 connection.setblocking(False)
-                self._fronts[connection.fileno()] = Front(connection)
+                self._fronts[connection.fileno()] = Front(connection, self._poll)
                 self._poll.register(connection, select.EPOLLIN)
                 continue
             front = self._fronts[fd]
+            if events & select.EPOLLOUT:
+                front.room()
             if not self._read(front):
                 self._poll.unregister(front.connection)
                 del self._fronts[fd]

@@ -1,6 +1,7 @@
 """Head of the cluster, asked over HTTP to serve a model or to serve it no more: KServe's repository extension."""
 
 import asyncio
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -26,8 +27,11 @@ def change(config: ServeConfig, port: int = PORT) -> Optional[Callable[[str, boo
     async def run(model: str, unload: bool) -> None:
         body = json.dumps({"model": model}).encode("utf-8")
         asked = await _ask(base + ("/unload" if unload else "/load"), body)
+        revision = asked.get("revision")
+        if type(revision) is not int:
+            raise Refusal(UNAVAILABLE, "the head's answer is cut short or damaged: run clusteradm serve status", 5.0)
         for _ in range(_ROUNDS):
-            followed = await _ask("%s/followed?revision=%d" % (base, int(asked.get("revision", 0))), None)
+            followed = await _ask("%s/followed?revision=%d" % (base, revision), None)
             if followed.get("done") is True:
                 return
         waits = followed.get("waits")
@@ -51,8 +55,9 @@ def _asked(url: str, body: Optional[bytes]) -> Dict[str, Any]:
     except urllib.error.HTTPError as error:
         text = _document(error.read(_MOST_BYTES)).get("error") or "the head answers %d" % error.code
         raise Refusal(_KINDS.get(error.code, INTERNAL), str(text)[:1000]) from None
-    except OSError as error:
-        raise Refusal(UNAVAILABLE, "the head does not answer (%s): run clusteradm serve status" % error, 5.0) from None
+    except (OSError, http.client.HTTPException) as error:
+        why = ascii(str(error) or type(error).__name__)[1:-1][:300]
+        raise Refusal(UNAVAILABLE, "the head does not answer (%s): run clusteradm serve status" % why, 5.0) from None
 
 
 def _document(data: bytes) -> Dict[str, Any]:

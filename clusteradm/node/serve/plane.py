@@ -25,6 +25,7 @@ BYTES = "BYTES"
 # Kinds of refusals: each protocol has a status for each.
 NOT_FOUND, INVALID, TOO_LARGE = "not_found", "invalid", "too_large"
 OVERLOADED, DEADLINE, UNAVAILABLE, INTERNAL = "overloaded", "deadline", "unavailable", "internal"
+FORBIDDEN = "forbidden"
 
 
 class Tensor(NamedTuple):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,17 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node.serve import control, desired
+from clusteradm.node.serve import control, desired, head
 from clusteradm.node.serve.control import ControlConfig, Server
-from clusteradm.node.spec.wire.serving import BoardState, DesiredState, EngineState, ServedModel, VersionPolicy
+from clusteradm.node.serve.plane import UNAVAILABLE, Refusal
+from clusteradm.node.spec.wire.serving import (
+    BoardState,
+    DesiredState,
+    EngineState,
+    ServeConfig,
+    ServedModel,
+    VersionPolicy,
+)
 from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
 
@@ -94,3 +104,33 @@ def test_it_says_when_the_boards_have_followed(server: Server, monkeypatch: pyte
     monkeypatch.setattr(control, "ask", lambda *about: BoardSaid(error="timed out"))
     assert ask(server, "GET", "/followed?revision=4") == (200, {"done": True})
     assert ask(server, "GET", "/followed?revision=x")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"", "does not answer"),
+        (b"no HTTP\r\n\r\n", "does not answer"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"revision": ', "cut short"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n{"revision": "nine"}', "damaged"),
+    ],
+)
+def test_a_head_whose_answer_is_none_has_served_nothing(answer: bytes, text: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def once() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while b"}" not in connection.recv(1 << 16):
+                    pass
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=once, daemon=True)
+        thread.start()
+        config = ServeConfig("w1", "127.0.0.1", "/nowhere", head="127.0.0.1")
+        change = head.change(config, listener.getsockname()[1])
+        assert change is not None
+        with pytest.raises(Refusal, match=text) as caught:
+            asyncio.run(change("digits", False))
+        assert caught.value.kind == UNAVAILABLE
+        thread.join(60)

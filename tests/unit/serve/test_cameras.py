@@ -18,6 +18,7 @@ import zmq
 from PIL import Image
 from serve_front import Got, Server
 
+from clusteradm.node.serve.fronts import calls
 from clusteradm.node.serve.fronts import frigate as frigate_front
 
 ORANGE = (255, 153, 0)  # 100 % red, 60 % green
@@ -223,6 +224,17 @@ def test_several_frigates_at_once(server: Server) -> None:
     for socket in sockets:
         socket.close()
     context.term()
+
+
+def test_frigates_tensors_are_bounded_as_bodies_are(frigate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MOST_BODIES", 3000)
+    frigate.send_multipart(frames(np.zeros((1, 32, 32, 3), np.uint8)))
+    header, table = frigate.recv_multipart()
+    assert "no more fit" in json.loads(header)["error"] and len(table) == 480
+    monkeypatch.undo()
+    for _ in range(2):
+        frigate.send_multipart(frames(np.zeros((1, 32, 32, 3), np.uint8)))
+        assert len(frigate.recv_multipart()) == 1
 
 
 def test_frigate_hears_of_errors_and_goes_on(frigate: Any) -> None:

@@ -19,6 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from clusteradm.node.serve.fronts import calls
 from clusteradm.node.spec.wire.serving import BoardState, EngineState
 
 from .test_rest_v2 import png
@@ -189,6 +190,36 @@ def test_other_statuses(server: Server, stub: Any, client: triton.InferenceServe
     with pytest.raises(grpc.RpcError) as caught:
         stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_token_for_one_model_is_for_no_other_that_a_message_names_as_well(stub: Any) -> None:
+    # HAProxy reads the first field 1 of a message, protobuf the last.
+    metadata = [("clusteradm-model", "digits")]
+    assert stub.ModelInfer(request(), metadata=metadata, timeout=60).model_name == "digits"
+    twice = pb.ModelInferRequest(model_name="digits").SerializeToString()
+    twice += pb.ModelInferRequest(model_name="colours").SerializeToString()
+    both = pb.ModelInferRequest.FromString(twice)
+    assert both.model_name == "colours"
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(both, metadata=metadata, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED and "digits" in caught.value.details()
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="colours"), metadata=metadata, timeout=60)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    answers = stub.ModelStreamInfer(iter([request(), both]), metadata=metadata, timeout=60)
+    assert next(answers).infer_response.model_name == "digits"
+    with pytest.raises(grpc.RpcError) as caught:
+        next(answers)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_messages_of_a_stream_are_bounded_as_others_are(
+    server: Server, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "MOST_BODIES", 100)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub.ModelStreamInfer(iter([request()]), timeout=60))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_a_client_that_waits_no_longer(server: Server, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 
 from clusteradm.node.edgetpu.library import TpuError
-from clusteradm.node.serve import messages, policy, ports, tpus
+from clusteradm.node.serve import messages, paths, policy, ports, tpus
 from clusteradm.node.serve.arena import SIZE, Arena, layout
+from clusteradm.node.serve.engine_process import EngineProcess
 from clusteradm.node.serve.holding import Holding
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.messages import Ended, Run
@@ -226,3 +229,30 @@ def test_an_array_of_the_arena_is_no_copy() -> None:
     arena = Arena()
     arena.array(0, (2, 2), "int32")[...] = 7
     assert np.array_equal(arena.array(0, (4,), "int32"), [7, 7, 7, 7])
+
+
+def test_every_request_is_answered_however_many_come_at_once(tmp_path: Path) -> None:
+    # More answers than a socket holds: a front process in the middle of a burst sends, and reads later.
+    ours, theirs = socket.socketpair()
+    engine = EngineProcess(0, None, str(tmp_path), theirs)
+    arena, count, sent, got = Arena(), 3000, 0, []
+    with ours, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as front:
+        front.connect(paths.engine(str(tmp_path), 0))
+        socket.send_fds(front, [b"\0"], [arena.fd])
+        front.setblocking(False)
+        while sent < count:
+            try:
+                front.send(Run(messages.RUN, sent, key=1).pack())  # of a version that it does not have
+                sent += 1
+            except BlockingIOError:
+                engine._listen(0.0)
+        until = time.monotonic() + 60
+        while len(got) < count and time.monotonic() < until:
+            engine._listen(0.0)
+            with contextlib.suppress(BlockingIOError):
+                while len(got) < count:
+                    got.append(messages.read_ended(front.recv(messages.MOST)))
+                    assert got[-1].status == messages.UNKNOWN
+    assert [each.id for each in got] == list(range(count))
+    engine._listen(1.0)  # it has gone
+    assert engine._fronts == {}

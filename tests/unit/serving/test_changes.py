@@ -10,7 +10,7 @@ import pytest
 from clusteradm.errors import UsageError
 from clusteradm.health import Tpu
 from clusteradm.jobs import slots
-from clusteradm.models import Reference
+from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.serving import (
     BoardState,

@@ -15,10 +15,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from clusteradm import shipped
@@ -120,7 +122,10 @@ def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
 PORTS = (8000, 8501, 80, 443, 8001, 8500, 8404)
 
 
-def rendered(folder: Path, boards: list[Board], ports: dict[int, int], **more: Any) -> str:
+def rendered(
+    folder: Path, boards: list[Board], ports: dict[int, int], rpc: int = 0, ours: str = "127.0.0.0/8", **more: Any
+) -> str:
+    """The configuration. `rpc`: the port of all boards' gRPC; `ours`: whose addresses are the head's own."""
     scope = {
         "serve_managed": "",
         "balancer_folder": str(folder),
@@ -149,13 +154,14 @@ def rendered(folder: Path, boards: list[Board], ports: dict[int, int], **more: A
         assert line in text
         text = text.replace(line, "")
     text = text.replace(" log /dev/log local0 notice\n", " log stderr format raw local0 err\n")
+    text = text.replace(" 127.0.0.0/8\n", f" {ours}\n")
     for port, mine in ports.items():
         text = text.replace(f"bind *:{port} ", f"bind 127.0.0.1:{mine} ").replace(
             f"bind *:{port}\n", f"bind 127.0.0.1:{mine}\n"
         )
     for board in boards:
         text = text.replace(f" {board.name}:8000", f" 127.0.0.1:{board.server_address[1]}")
-        text = text.replace(f" {board.name}:8001", f" 127.0.0.1:{board.server_address[1]}")
+        text = text.replace(f" {board.name}:8001", f" 127.0.0.1:{rpc or board.server_address[1]}")
     return text
 
 
@@ -297,6 +303,53 @@ def test_clients_by_their_tokens(endpoint: Callable[..., Endpoint], tmp_path: Pa
     assert {each.get("clusteradm-client-name") for each in one.seen} == {"all", "one"}
     assert not any("Authorization" in each for each in one.seen)
     assert Counter(status("POST", infer, "few") for _ in range(40))[429] > 0
+
+
+def test_a_token_for_one_model_goes_with_its_name(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:
+    """Over gRPC, whose messages HAProxy reads a little of: a board is told what it has read."""
+    seen: list[dict[str, str]] = []
+
+    def answer(request: bytes, context: Any) -> bytes:
+        seen.append(dict(context.invocation_metadata()))
+        return b""
+
+    class EveryMethod(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    (tmp_path / "clients.map").write_text(
+        "".join(f"{hashlib.sha256(name.encode()).hexdigest()} {name}\n" for name in ("all", "one"))
+    )
+    (tmp_path / "scopes.map").write_text("all/* 1\none/digits 1\n")
+    board = grpc.server(ThreadPoolExecutor(2), handlers=[EveryMethod()])
+    port = board.add_insecure_port("127.0.0.1:0")
+    board.start()
+    try:
+        one = endpoint(rpc=port, serve_clients=[{"name": "all", "sha256": ""}])
+        with grpc.insecure_channel(f"127.0.0.1:{one.ports[8001]}") as channel:
+
+            def ask(token: str, model: bytes, method: str = "ModelInfer") -> Any:
+                call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+                message = b"\x0a" + bytes([len(model)]) + model
+                metadata = (("authorization", f"Bearer {token}"), ("clusteradm-model", "mine"))
+                try:
+                    call(message, timeout=60, metadata=metadata)
+                except grpc.RpcError as error:
+                    return error.code()
+                return seen[-1].get("clusteradm-model")
+
+            assert (ask("one", b"digits"), ask("all", b"digits")) == ("digits", None)
+            assert ask("one", b"other") is grpc.StatusCode.PERMISSION_DENIED
+            assert ask("one", b"", "ServerMetadata") is None
+    finally:
+        board.stop(None)
+
+
+def test_metrics_are_for_the_cluster_however_they_are_written(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint(ours="192.0.2.1")
+    paths = ("/metrics", "/%6detrics", "/metrics?x=1", "/%6D%65trics")
+    assert [one.ask("GET", each)[0] for each in paths] == [403] * 4
+    assert one.ask("GET", "/clusteradm/overview")[0] == 200
 
 
 def test_tls_everywhere_and_the_page_leads_there(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:

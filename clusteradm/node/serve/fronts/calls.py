@@ -23,6 +23,8 @@ REQUEST_ID, BOARD, TPU, VERSION, SIMULATED = (
 )
 # Of a request: the version that the head chose for one that names none, and what no protocol but KServe's has.
 CANARY, TIMEOUT, PRIORITY = "clusteradm-version", "clusteradm-timeout", "clusteradm-priority"
+# The model that the head looked a client's token up for, where that is not for all; over gRPC.
+CHECKED = "clusteradm-model"
 USUAL_PRIORITY = 100  # of 1, the soonest, and up
 
 FORWARDED = "x-forwarded-for"

@@ -91,9 +91,12 @@ class FrigateFront(Runner):
         call = Call("frigate-zmq", "detect", client.hex())
         call.received = sum(map(len, frames))
         reply: List[bytes]
+        held = 0
         try:
             if len(self._work) > MOST_TASKS:
                 raise Refusal(OVERLOADED, "%d requests are at work" % len(self._work))
+            self._desk.hold(call.received)
+            held = call.received
             reply = [await self.reply(call, client, frames)]
         except Refusal as refusal:
             call.kind, call.text = refusal.kind, str(refusal)
@@ -101,6 +104,8 @@ class FrigateFront(Runner):
         except Exception:
             call.kind, call.text = INTERNAL, traceback.format_exc()[-_MOST_TRACE:]
             reply = _refused("internal error: see the log for request %s" % call.id)
+        finally:
+            self._desk.release(held)
         call.sent = sum(map(len, reply))
         self._desk.end(call)
         with contextlib.suppress(zmq.ZMQError):  # the client has gone

@@ -7,10 +7,11 @@ from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Tupl
 import grpc
 from grpc import aio
 
-from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk, about
+from clusteradm.node.serve.fronts.calls import CHECKED, REQUEST_ID, Call, Desk, about
 from clusteradm.node.serve.fronts.limits import MIB, MOST_BODY, MOST_RPCS, MOST_SECONDS
 from clusteradm.node.serve.plane import (
     DEADLINE,
+    FORBIDDEN,
     INTERNAL,
     INVALID,
     NOT_FOUND,
@@ -29,6 +30,7 @@ STATUS = {
     DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
     UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     INTERNAL: grpc.StatusCode.INTERNAL,
+    FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
 }
 _MOST_TRACE = 4000
 _OPTIONS = (
@@ -129,6 +131,7 @@ async def _unary(desk: Desk, service: Service, method: str, work: Work, request:
     try:
         desk.hold(call.received)
         held = call.received
+        _check(inquiry, request)
         reply = await work(inquiry, request)
         call.sent = reply.ByteSize()
         _tell(context, call)
@@ -154,10 +157,33 @@ async def _stream(desk: Desk, service: Service, method: str, work: Work, request
     """One answer to each message, in order; an error is an answer too."""
     async for request in requests:
         call = _call(service, method, request, context)
+        held = 0
         try:
-            yield await work(Inquiry(desk, call, context), request)
+            desk.hold(call.received)
+            held = call.received
+            inquiry = Inquiry(desk, call, context)
+            _check(inquiry, request)
+            yield await work(inquiry, request)
+        except Refusal as refusal:
+            call.kind, call.text = refusal.kind, str(refusal)
+            await context.abort(STATUS[refusal.kind], call.text, _trailer(call, refusal))
         finally:
+            desk.release(held)
             desk.end(call)
+
+
+def _check(inquiry: Inquiry, request: Any) -> None:
+    """Raise Refusal for another model than the one that the head looked the client's token up for (CHECKED): a message
+    may have a field twice, of which the last one counts here and the first one there, and a stream has many."""
+    checked = inquiry.metadata.get(CHECKED)
+    if checked is None:
+        return
+    fields = request.DESCRIPTOR.fields_by_name
+    found = request.model_spec if "model_spec" in fields else request
+    name = found.model_name if "model_name" in fields else found.name
+    if name != checked:
+        text = "the client's token was looked up for model %s, and this is for %s: ask for each by itself"
+        raise Refusal(FORBIDDEN, text % (checked[:100], ascii(name[:100])))
 
 
 def _call(service: Service, method: str, request: Any, context: Any) -> Call:

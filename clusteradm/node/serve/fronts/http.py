@@ -16,6 +16,7 @@ from clusteradm.node.serve.fronts.exchange import JSON, Exchange, HttpError, Rep
 from clusteradm.node.serve.fronts.limits import KEEP_SECONDS
 from clusteradm.node.serve.plane import (
     DEADLINE,
+    FORBIDDEN,
     INTERNAL,
     INVALID,
     NOT_FOUND,
@@ -35,6 +36,7 @@ STATUS = {
     DEADLINE: 504,
     UNAVAILABLE: 503,
     INTERNAL: 500,
+    FORBIDDEN: 403,
 }
 _MOST_LINGER = 5.0  # seconds of a body that nobody wants: a client reads the answer when it has sent all
 _MOST_TRACE = 4000
