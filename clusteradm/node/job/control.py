@@ -17,13 +17,13 @@ from clusteradm.node.handler import handles
 from clusteradm.node.job import files, folders, starter
 from clusteradm.node.job.folders import Folders
 from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.copying import FilePiece
 from clusteradm.node.spec.wire.decode import WireError, decode
 from clusteradm.node.spec.wire.job import Progress, Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
     DAMAGED,
     CancelJob,
     FetchFile,
-    FileData,
     FileEnd,
     FollowJob,
     JobDetails,
@@ -186,7 +186,7 @@ def remove(request: RemoveJob) -> JobRemoved:
 
 
 @handles(FetchFile)
-def fetch(request: FetchFile) -> Generator[FileData, None, FileEnd]:
+def fetch(request: FetchFile) -> Generator[FilePiece, None, FileEnd]:
     """A file of the job, in pieces, and then its size."""
     if not _FETCHABLE.fullmatch(request.file):
         raise ValueError("%s is no file that a job gives out" % request.file)
@@ -196,7 +196,7 @@ def fetch(request: FetchFile) -> Generator[FileData, None, FileEnd]:
         data = as_user(request.user, lambda: _read(share, request.file, offset))  # noqa: B023 - called at once
         if not data:
             return FileEnd(size)
-        yield FileData(data)
+        yield FilePiece(data)
         offset += _FETCH_BYTES
         size += len(base64.b64decode(data))
 

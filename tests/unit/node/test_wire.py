@@ -16,7 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusteradm.errors import HostFailed
-from clusteradm.node.spec.wire import fleet, job, job_requests, node, repository, serving, serving_requests, versions
+from clusteradm.node.spec.wire import (
+    copying,
+    fleet,
+    job,
+    job_requests,
+    node,
+    repository,
+    serving,
+    serving_requests,
+    versions,
+)
 from clusteradm.node.spec.wire.decode import MOST_DEPTH, MOST_ITEMS, MOST_VALUES, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.request import Request, Streaming
 from clusteradm.transport.node import Node, Silent
@@ -159,7 +169,16 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (job_requests.ShowJob(*PLACE, ID), [job_requests.JobDetails(SPEC, STATUS, PROGRESS, 8)]),
     (job_requests.FollowJob(*PLACE, ID, None, 1.0), [job_requests.News((1, 2), STATUS, PROGRESS)]),
     (job_requests.RemoveJob(*PLACE, ID), [job_requests.JobRemoved(True)]),
-    (job_requests.FetchFile(*PLACE, ID, "log"), [job_requests.FileData("AAAA"), job_requests.FileEnd(3)]),
+    (
+        copying.PushFiles("u", "/d", True, (copying.PushedFile("f", 0o644, "a" * 64),)),
+        [copying.Pushed(("a" * 64,), ("/d/f",), 1)],
+    ),
+    (
+        copying.FindFiles("u", ("/d",)),
+        [copying.FoundFiles((copying.FoundFile("f", "/d/f", 0o644, 1, 3),)), copying.FoundEnd(("/d/g: a socket",), 2)],
+    ),
+    (copying.ReadFile("u", "/d/f", 0, 4), [copying.FilePiece("AAAA"), copying.FileRead(3, "a" * 64)]),
+    (job_requests.FetchFile(*PLACE, ID, "log"), [copying.FilePiece("AAAA"), job_requests.FileEnd(3)]),
 ]
 
 

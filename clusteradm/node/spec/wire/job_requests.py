@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
+from clusteradm.node.spec.wire.copying import FilePiece
 from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.job import JobSpec, Progress, Status, StoredSpec
 from clusteradm.node.spec.wire.job_names import ID, STATES
@@ -11,7 +12,6 @@ from clusteradm.node.spec.wire.node import Empty
 from clusteradm.node.spec.wire.request import Request, Streaming
 
 DAMAGED = "damaged"  # the state of a job whose files cannot be read
-_DATA = 1 << 21  # characters of a piece of a file, in base64
 
 
 @dataclass(eq=False, repr=False)
@@ -172,13 +172,6 @@ class DiscardJob(Request[Empty]):
 
 
 @dataclass(eq=False, repr=False)
-class FileData(Record):
-    """A piece of a file, in base64."""
-
-    data: str = field(metadata=limits(most=_DATA))
-
-
-@dataclass(eq=False, repr=False)
 class FileEnd(Record):
     """The file's size, after its last piece."""
 
@@ -186,7 +179,7 @@ class FileEnd(Record):
 
 
 @dataclass(eq=False, repr=False)
-class FetchFile(Streaming[FileData, FileEnd]):
+class FetchFile(Streaming[FilePiece, FileEnd]):
     """Ask for a file of the job: its results, its log, or an output tensor."""
 
     shared: str
