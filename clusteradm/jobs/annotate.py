@@ -29,6 +29,7 @@ _MASK = 0.5  # how much of a class's colour is over a picture
 _MOST_LABEL = 40  # characters
 _SPARE = 1 << 16  # bytes of a map beyond one for each pixel
 _OTHERS = (".npy", ".npz", ".wav")  # inputs that are no pictures
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _BACKGROUND = 0  # the class that is not coloured
 # Key points that are joined, by their numbers in COCO's order: arms, trunk, legs, face.
 _BONES = (
@@ -97,7 +98,8 @@ def _opened(data: bytes, result: Result) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures
-            file = Image.open(io.BytesIO(data))
+            # Those that ranks read: of PostScript, Pillow would start a program with what the file says.
+            file = Image.open(io.BytesIO(data), formats=_FORMATS)
             across, down = file.size
             if across * down > _MOST_PIXELS:
                 raise UsageError(f"a picture of {across}x{down} pixels, more than {_MOST_PIXELS:,}")

@@ -127,6 +127,18 @@ def test_a_picture_that_is_another_by_now_is_not_drawn(tmp_path: Path) -> None:
         assert why is not None and said in why
 
 
+def test_nothing_but_what_ranks_read_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    assert Image.open(path).format == "EPS"
+    monkeypatch.setattr("PIL.EpsImagePlugin.EpsImageFile.load", lambda *_: pytest.fail("PostScript is run"))
+    with pytest.raises(UsageError, match="not a picture that can be read here"):
+        annotate._opened(path.read_bytes(), Result("a.jpg", 0))
+    for kind in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
+        Image.new("RGB", (3, 2)).save(path, kind)
+        assert annotate._opened(path.read_bytes(), Result("a.jpg", 0, size=(3, 2))).size == (3, 2)
+
+
 def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "large.png")
     found = annotate.draw(
