@@ -10,6 +10,7 @@ from clusteradm.inventory import Cluster
 from clusteradm.models.reference import Reference
 from clusteradm.models.repository import Repository
 from clusteradm.node.spec.wire.versions import (
+    ENDPOINT,
     LATEST,
     REFUSED,
     UNCHANGED,
@@ -93,9 +94,12 @@ class Versions:
                 next_step=f"see what there is, and be asked again: clusteradm model remove {wanted}",
             )
         if removal.uses:
+            first = removal.uses[0]
             raise UsageError(
                 f"{wanted} is not removed: it is used by {uses_text(removal.uses)}",
-                next_step=f"wait for the end of it, or end it: clusteradm job cancel {removal.uses[0].name}",
+                next_step=f"serve another version, or none of it: clusteradm serve undeploy {first.name}"
+                if first.kind == ENDPOINT
+                else f"wait for the end of it, or end it: clusteradm job cancel {first.name}",
             )
         if removal.labels:
             label = removal.labels[0]

@@ -20,7 +20,7 @@ def remove(request: RemoveVersions) -> Removal:
             unconfirmed = sorted(set(there) - set(request.confirmed))
             if unconfirmed:
                 return Removal(versions=tuple(there), unconfirmed=tuple(unconfirmed))
-        used = tuple(uses.of(request.name, request.version))
+        used = tuple(uses.of(request.shared, request.name, request.version))
         # A file of labels that is damaged is no reason to keep a model that is to go as a whole.
         state = store.read_versions(model) if request.version is not None else None
         labels = state.labels if state is not None else {}

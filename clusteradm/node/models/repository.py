@@ -109,7 +109,7 @@ def show(request: ShowModel) -> ModelFound:
         return _plain(ModelFound(tuple(store.names(request.shared)), tuple(there), version, path, about, labels))
 
     found = decode(ModelFound, as_user(request.user, work))
-    return replace(found, uses=tuple(uses.of(request.name))) if request.uses else found
+    return replace(found, uses=tuple(uses.of(request.shared, request.name))) if request.uses else found
 
 
 @handles(ListModels)

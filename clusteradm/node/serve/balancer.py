@@ -8,12 +8,11 @@ import socket
 from typing import Dict, Iterator, NamedTuple, Optional
 
 from clusteradm.node import atomic
-from clusteradm.node.spec.wire.serving import DesiredState
+from clusteradm.node.spec.wire.serving import MAPS, DesiredState
 
 # As templates/head/etc/haproxy/haproxy.cfg.j2 has them.
 CONFIGURATION = "/etc/haproxy/haproxy.cfg"
 SOCKET = "/run/haproxy/clusteradm.sock"
-MAPS = "/etc/haproxy/clusteradm"
 VERSIONS, PERCENTS = "canary-version.map", "canary-percent.map"
 BACKENDS = ("boards", "boards_grpc")
 _SECONDS = 5.0

@@ -125,7 +125,7 @@ class Convergence:
         found: List[Version] = []
         for model in self.models():
             seen = self.seen.models.get(model.name)
-            versions = policy.wanted(model, seen.versions if seen else (), seen.labels if seen else {})
+            versions = model.wanted(seen.versions if seen else (), seen.labels if seen else {})
             found += [(model.name, version) for version in versions]
         return found
 

@@ -1,11 +1,11 @@
-"""Policy: which versions of a model a board is to have, by the desired state and what the repository has."""
+"""Policy: which models a board is to have, by the desired state and what the repository has."""
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.manifest import NAME
-from clusteradm.node.spec.wire.serving import ALL, SPECIFIC, DesiredState, ServedModel
+from clusteradm.node.spec.wire.serving import DesiredState, ServedModel
 
 
 @dataclass(eq=False, repr=False)
@@ -28,20 +28,3 @@ class Seen(Record):
 def here(desired: DesiredState, host: str) -> List[ServedModel]:
     """The models that this host is to serve."""
     return [model for model in desired.models if not model.hosts or host in model.hosts]
-
-
-def wanted(model: ServedModel, there: Sequence[int], labels: Dict[str, int]) -> List[int]:
-    """The versions of a model that are to be available, highest last; those that are named are there or not."""
-    policy = model.policy
-    if policy.kind == SPECIFIC:
-        found = set(policy.versions)
-    elif policy.kind == ALL:
-        found = set(there)
-    else:
-        found = set(sorted(there)[-max(1, policy.latest) :])
-    found |= {version for version in labels.values() if version in there}
-    if model.canary is not None:
-        found.add(model.canary.version)
-    if model.default is not None and model.default.isdigit():
-        found.add(int(model.default))
-    return sorted(found)

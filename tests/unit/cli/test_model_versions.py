@@ -268,6 +268,30 @@ def test_what_is_deployed_while_the_question_stands_is_not_removed(
     assert "m: versions 1, 2, 7 removed" in said(capsys, "model", "remove", "m", status=0)
 
 
+def test_what_the_endpoint_serves_stays(
+    deployed: Path,
+    answers: Callable[..., None],
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    answers(names.REPOSITORY_REMOVE, names.REPOSITORY_LIST, names.REPOSITORY_SHOW)
+    state = deployed.parents[1] / "serving" / "desired.json"
+    state.parent.mkdir()
+    state.write_text(json.dumps({"revision": 3, "models": [{"name": "m", "policy": {}}]}))
+    monkeypatch.setattr(uses, "MAPS", str(tmp_path))
+    for words in (("m:2",), ("m",)):
+        text = said(capsys, "model", "remove", *words, "--yes", status=2)
+        assert f"{words[0]} is not removed: it is used by endpoint m" in text
+        assert "clusteradm serve undeploy" in text
+    assert document(run("model", "show", "m", "--json"))["uses"] == [{"kind": "endpoint", "name": "m", "version": 2}]
+    run("model", "remove", "m:1", "--yes")  # the highest alone is served
+    monkeypatch.setattr(uses, "MAPS", str(tmp_path / "none"))  # after `serve down`
+    run("model", "remove", "m", "--yes")
+    assert list(deployed.parent.iterdir()) == []
+
+
 def test_what_is_used_or_labelled_stays(
     deployed: Path,
     answers: Callable[..., None],
@@ -287,7 +311,7 @@ def test_what_is_used_or_labelled_stays(
     own.mkdir(parents=True)
     (own / "spec.json").write_text(json.dumps({**spec, "job": job, "inputs": 1, "folder": "f"}))
     monkeypatch.setattr("clusteradm.node.job.starter.running", set)
-    assert [use.version for use in uses.of("m")] == [2]
+    assert [use.version for use in uses.of("/srv/cluster", "m")] == [2]
     for words in (("m:2",), ("m",)):
         text = said(capsys, "model", "remove", *words, "--yes", status=2)
         assert f"{words[0]} is not removed: it is used by job {job}" in text

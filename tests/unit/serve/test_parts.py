@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clusteradm.node.edgetpu.library import TpuError
-from clusteradm.node.serve import messages, paths, policy, ports, tpus
+from clusteradm.node.serve import messages, paths, ports, tpus
 from clusteradm.node.serve.arena import SIZE, Arena, layout
 from clusteradm.node.serve.engine_process import EngineProcess
 from clusteradm.node.serve.holding import Holding
@@ -154,7 +154,7 @@ def test_all_see_the_same_page(tmp_path: Path) -> None:
 )
 def test_a_policy_names_versions(model: dict[str, Any], labels: dict[str, int], versions: list[int]) -> None:
     served = decode(ServedModel, {"name": "m", "policy": {}, **model})
-    assert policy.wanted(served, (5, 1, 3), labels) == versions
+    assert served.wanted((5, 1, 3), labels) == versions
 
 
 def test_a_port_that_is_taken_says_by_whom() -> None:

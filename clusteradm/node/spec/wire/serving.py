@@ -4,13 +4,15 @@ The requests about it are in serving_requests.py.
 """
 
 from dataclasses import dataclass, field
-from typing import Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.manifest import NAME
 from clusteradm.node.spec.wire.versions import LABEL
 
 SERVING, DESIRED = "serving", "desired.json"
+# On the head, where HAProxy is set up.
+MAPS = "/etc/haproxy/clusteradm"
 # Ports of a board's server: every protocol over HTTP; both gRPC services; Frigate's detector over ZeroMQ.
 HTTP_PORT, GRPC_PORT, ZMQ_PORT = 8000, 8001, 5555
 # The same on the head, where HAProxy has the first two.
@@ -52,6 +54,22 @@ class ServedModel(Record):
     default: Optional[str] = field(default=None, metadata=limits("(%s|[0-9]{1,10})" % LABEL))
     canary: Optional[Canary] = None
     hosts: Tuple[str, ...] = ()
+
+    def wanted(self, there: Sequence[int], labels: Dict[str, int]) -> List[int]:
+        """The versions that are to be available, highest last, of those that are `there`; what is named is in it, there
+        or not. `labels`: the model's."""
+        if self.policy.kind == SPECIFIC:
+            found = set(self.policy.versions)
+        elif self.policy.kind == ALL:
+            found = set(there)
+        else:
+            found = set(sorted(there)[-max(1, self.policy.latest) :])
+        found |= {version for version in labels.values() if version in there}
+        if self.canary is not None:
+            found.add(self.canary.version)
+        if self.default is not None and self.default.isdigit():
+            found.add(int(self.default))
+        return sorted(found)
 
 
 @dataclass(eq=False, repr=False)

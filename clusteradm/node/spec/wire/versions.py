@@ -17,7 +17,7 @@ LABEL = "[a-zA-Z][a-zA-Z0-9_-]{0,62}"
 LATEST = "latest"  # not a label that anybody moves: the highest number
 STABLE = "stable"
 FORMAT = 1
-JOB = "job"
+JOB, ENDPOINT = "job", "endpoint"
 MOVED, UNCHANGED, REFUSED = "moved", "unchanged", "refused"
 
 
@@ -52,7 +52,8 @@ class VersionsFile(Record):
 
 @dataclass(eq=False, repr=False)
 class Use(Record):
-    """Something that uses a version, and for which the version has to stay. `kind`: "job"."""
+    """Something that uses a version, and for which the version has to stay. `kind`: JOB, and `name` is its id; or
+    ENDPOINT, and `name` is the model's."""
 
     kind: str = field(metadata=limits("[a-z]{1,20}"))
     name: str = field(metadata=limits("[a-zA-Z0-9_.-]{1,100}"))
