@@ -21,7 +21,9 @@ from clusteradm.node.spec.wire import (
     fleet,
     job,
     job_requests,
+    locate,
     node,
+    power,
     repository,
     serving,
     serving_requests,
@@ -177,6 +179,8 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
         copying.FindFiles("u", ("/d",)),
         [copying.FoundFiles((copying.FoundFile("f", "/d/f", 0o644, 1, 3),)), copying.FoundEnd(("/d/g: a socket",), 2)],
     ),
+    (power.ChangePower("reboot", "soon"), [power.PowerBegun("0" * 32)]),
+    (locate.Locate(1.0), [locate.Signal("led", "/sys/class/leds/led0", ("led0",)), locate.Located()]),
     (copying.ReadFile("u", "/d/f", 0, 4), [copying.FilePiece("AAAA"), copying.FileRead(3, "a" * 64)]),
     (job_requests.FetchFile(*PLACE, ID, "log"), [copying.FilePiece("AAAA"), job_requests.FileEnd(3)]),
 ]
