@@ -216,3 +216,11 @@ def test_the_certificate_is_made_anew_before_it_ends_and_not_otherwise(tmp_path:
     pem.write_text("half")
     assert run() and lasts(824) and authority.read_bytes() == made_by
     assert task["notify"] == "Reload HAProxy"
+
+
+def test_the_control_starts_after_the_folder_that_it_may_write() -> None:
+    """A unit's ReadWritePaths are looked at when it starts."""
+    names = [task["name"] for play in PLAYS for task in play["tasks"]]
+    assert names.index("Create the folders of its configuration") < names.index("Start the control, now and at boot")
+    unit = (shipped.TEMPLATES / "head/etc/systemd/system/clusteradm-serve-control.service.j2").read_text("utf-8")
+    assert "\nReadWritePaths={{ balancer_folder }}\n" in unit and "AF_UNIX" in unit
