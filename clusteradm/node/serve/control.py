@@ -7,6 +7,7 @@ answers {"done": true} when all boards that answer have followed, or {"done": fa
 
 import json
 import sys
+import threading
 import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +17,16 @@ from typing import Any, Dict, List, Tuple
 
 from clusteradm.node import locks
 from clusteradm.node.models import store
-from clusteradm.node.serve import desired
+from clusteradm.node.serve import balancer, desired
 from clusteradm.node.serve.status import ask
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.manifest import NAME
 from clusteradm.node.spec.wire.serving import DesiredState, ServedModel, VersionPolicy
+from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
 _MOST_BYTES = 1 << 16
 _FOLLOW_SECONDS, _LOOK_SECONDS, _ASK_SECONDS = 10.0, 0.3, 2.0
+_MOST_REQUESTS = 64  # at a time, each in a thread; the next ones wait in the listener's queue
 
 
 @dataclass(eq=False, repr=False)
@@ -54,7 +57,8 @@ class Refused(Exception):
 def change(shared: str, name: str, unload: bool) -> DesiredState:
     """Serve a model, or serve it no more; the state after that. Raises Refused.
 
-    What is served already is looked at anew: its labels or its versions may be others.
+    What is served already is looked at anew: its labels or its versions may be others. HAProxy follows, as it does when
+    an administrator changes the state; why it does not is in the journal.
     """
     with locks.held(desired.LOCK):
         state = desired.read(shared)
@@ -66,13 +70,21 @@ def change(shared: str, name: str, unload: bool) -> DesiredState:
         others = tuple(model for model in state.models if model.name != name)
         mine = () if unload else tuple(there) or (ServedModel(name, VersionPolicy()),)
         models = tuple(sorted(others + mine, key=lambda model: model.name))
-        return desired.write(shared, replace(state, models=models))
+        new = desired.write(shared, replace(state, models=models))
+        trouble = balancer.follow(new)
+    if trouble:
+        sys.stderr.write("%s\n" % ascii(trouble)[1:-1])
+    return new
 
 
-def waits(boards: Dict[str, str], revision: int) -> List[str]:
-    """The boards that answer and have not followed to the revision, each with its words."""
+def said_by(boards: Dict[str, str]) -> Dict[str, BoardSaid]:
+    """What the boards say of themselves, by host."""
     with ThreadPoolExecutor(max(1, len(boards))) as pool:
-        said = dict(zip(boards, pool.map(lambda item: ask(item[0], item[1], _ASK_SECONDS), boards.items())))
+        return dict(zip(boards, pool.map(lambda item: ask(item[0], item[1], _ASK_SECONDS), boards.items())))
+
+
+def waits(said: Dict[str, BoardSaid], revision: int) -> List[str]:
+    """The boards that answer and have not followed to the revision, each with its words."""
     return [
         "%s is at revision %d of %d" % (host, about.state.revision, revision)
         for host, about in said.items()
@@ -81,7 +93,7 @@ def waits(boards: Dict[str, str], revision: int) -> List[str]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request of a board; nobody else is answered."""
+    """One request of a board."""
 
     protocol_version = "HTTP/1.1"
     timeout = 15.0
@@ -102,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(404, "there is /followed?revision=N")
         end = time.monotonic() + _FOLLOW_SECONDS
         while True:
-            lacking = waits(self.server.config.boards, int(text))
+            lacking = self.server.waits(int(text))
             if not lacking:
                 return {"done": True}
             if time.monotonic() > end:
@@ -124,8 +136,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, work: Any) -> None:
         try:
-            if self.client_address[0] not in self.server.addresses:
-                raise Refused(403, "this is for the boards of the cluster")
             status, document = 200, work()
         except Refused as error:
             status, document = error.status, {"error": str(error)}
@@ -149,11 +159,44 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128
 
     def __init__(self, config: ControlConfig) -> None:
         self.config = config
         self.addresses = {place.rpartition(":")[0] for place in config.boards.values()}
+        self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
+        self._looking = threading.Lock()
+        self._said: Dict[str, BoardSaid] = {}
+        self._said_at = -_LOOK_SECONDS
         super().__init__((config.address, config.port), Handler)
+
+    def waits(self, revision: int) -> List[str]:
+        """The boards that have not followed. All requests that wait share one look."""
+        with self._looking:
+            if time.monotonic() - self._said_at >= _LOOK_SECONDS:
+                self._said = said_by(self.config.boards)
+                self._said_at = time.monotonic()
+            return waits(self._said, revision)
+
+    def verify_request(self, request: Any, client_address: Tuple[str, int]) -> bool:
+        """Whether a connection is a board's; nothing of another one is read, and it gets no thread."""
+        return client_address[0] in self.addresses
+
+    def process_request(self, request: Any, client_address: Tuple[str, int]) -> None:
+        """Answer a connection in a thread of its own, as soon as one may be had."""
+        self._free.acquire()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Tuple[str, int]) -> None:
+        """The thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Tuple[str, int]) -> None:
         """A peer that is gone is no news."""

@@ -1,7 +1,7 @@
 """Convergence of a board on the desired state: versions are fetched, loaded aside, switched to, and unloaded.
 
 A version that cannot be fetched or loaded takes the place of none that works. With the share away, the board goes on
-with what it has.
+with what it has. What is desired is looked at also while a version is fetched and tried, which may take minutes.
 """
 
 import asyncio
@@ -45,7 +45,10 @@ class Convergence:
         publish: Callable[[], Any],
     ) -> None:
         self._config, self._engines, self._publish = config, engines, publish
+        # Two helpers: one has a look while the other copies.
         self._asking = Asking(config.shared, config.cache)
+        self._copying = Asking(config.shared, config.cache)
+        self._fetching: Optional["asyncio.Future[None]"] = None
         self.desired = DesiredState(0)
         self.seen = Seen({})
         self.error = ""
@@ -58,7 +61,7 @@ class Convergence:
         self._leaving: Dict[Version, float] = {}  # out of the table; when it may be unloaded
         self._pruned: List[str] = []
         self._followed = 0
-        self._looked = self._joined = False
+        self._looked = self._joined = self._away = False
 
     def start(self) -> None:
         """Begin with what was seen before this start, and is in the cache."""
@@ -79,16 +82,22 @@ class Convergence:
     async def look(self) -> None:
         """Learn what is desired, and what there is of it."""
         try:
-            self._take(await self._asking.ask(_LOOK_SECONDS, "look"))
+            document = await self._asking.ask(_LOOK_SECONDS, "look")
+            self._away = False
+            self._take(document)
             self.error = ""
         except ShareError as error:
+            self._away = True
             self._say(str(error))
         except WireError as error:
             self._say("desired.json is damaged, and what was desired before holds: %s" % error)
 
     def close(self) -> None:
         """End what it has started."""
+        if self._fetching is not None:
+            self._fetching.cancel()
         self._asking.close()
+        self._copying.close()
 
     def _say(self, error: str) -> None:
         if error != self.error:
@@ -132,10 +141,8 @@ class Convergence:
     async def step(self) -> None:
         """Go on as far as it is possible now."""
         self._proven |= {version for version in self._serving if self.engines_with(version)}
+        await self._fetch_some()
         wanted = self._wanted()
-        for version in wanted:
-            if version not in self._folders and not self._has_failed(version):
-                await self._fetch(version)
         keep = set(wanted) | self._retained(wanted)
         changed = False
         for version in keep:
@@ -148,6 +155,8 @@ class Convergence:
             self._proven.discard(version)
             self._leaving[version] = 0.0
             changed = True
+        for version in [each for each in self._folders if each not in self._serving and each not in self._leaving]:
+            del self._folders[version]  # it came when it was wanted no more
         self._tell_engines()
         if changed or any(not at for at in self._leaving.values()):
             await self._publish()
@@ -186,15 +195,38 @@ class Convergence:
         """(version, key) of all that requests may go to."""
         return [(each, self._keys[each]) for each in sorted(self._serving) if each in self._keys]
 
+    async def _fetch_some(self) -> None:
+        """Fetch what is wanted and not here; what takes longer goes on beside the next looks and steps."""
+        if self._fetching is None:
+            missing = [each for each in self._wanted() if self._lacks(each)]
+            if not missing:
+                return
+            self._fetching = asyncio.ensure_future(self._fetch_all(missing))
+        done, _ = await asyncio.wait([self._fetching], timeout=_EVERY)
+        if done:
+            fetched, self._fetching = self._fetching, None
+            fetched.result()
+
+    async def _fetch_all(self, missing: List[Version]) -> None:
+        for version in missing:
+            if self._lacks(version) and version in self._wanted():  # still
+                await self._fetch(version)
+
+    def _lacks(self, version: Version) -> bool:
+        return version not in self._folders and not self._has_failed(version)
+
     async def _fetch(self, version: Version) -> None:
         """Copy a version into the cache, or with the share away take one that is there; and try it."""
+        revision = self.desired.revision
         try:
-            answer = await self._asking.ask(_FETCH_SECONDS, "fetch", name=version[0], version=version[1])
+            if self._away:
+                raise ShareError(self.error)
+            answer = await self._copying.ask(_FETCH_SECONDS, "fetch", name=version[0], version=version[1])
             folder = str(answer["folder"])
         except (ShareError, LookupError) as error:
             folder = share.cached(self._config.cache, *version)
             if not await asyncio.get_event_loop().run_in_executor(None, share.is_whole, folder):
-                self._failed[version] = (str(error), time.monotonic())
+                self._fail(version, str(error), time.monotonic(), revision)
                 return
         targets = {trial.CPU if engine.pci_address is None else trial.TPU for engine in self._engines()}
         refusals = [await trial.refusal(folder, target) for target in sorted(targets)]
@@ -203,14 +235,20 @@ class Convergence:
             self._folders[version] = folder
             self._failed.pop(version, None)
         else:
-            self._failed[version] = (reason, time.monotonic() + _TRIAL_SECONDS)
+            self._fail(version, reason, time.monotonic() + _TRIAL_SECONDS, revision)
+
+    def _fail(self, version: Version, reason: str, at: float, revision: int) -> None:
+        """Remember a failure, unless another state is desired by now: each new one has everything tried anew."""
+        if self.desired.revision == revision:
+            self._failed[version] = (reason, at)
 
     def _has_failed(self, version: Version) -> bool:
         return version in self._failed and time.monotonic() < self._failed[version][1] + _RETRY_SECONDS
 
     async def _prune(self) -> None:
         keep = sorted(self._folders.values())
-        if keep == self._pruned or not self.desired.revision:
+        # What is fetched now is in none of these folders yet.
+        if keep == self._pruned or not self.desired.revision or self._fetching is not None:
             return
         try:
             await self._asking.ask(_LOOK_SECONDS, "prune", keep=keep)

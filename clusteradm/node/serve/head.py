@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from typing import Any, Awaitable, Callable, Dict, Optional
@@ -13,7 +14,8 @@ from clusteradm.node.spec.wire.serving import ServeConfig
 
 PORT = 8002
 _SECONDS = 15.0  # of one question; the head answers "followed" after 10 at the latest
-_ROUNDS = 30
+# Of a change from its beginning to its answer: less than HAProxy waits for it (haproxy.cfg.j2), which knows no reason.
+MOST_SECONDS = 280.0
 _MOST_BYTES = 1 << 20
 _KINDS = {404: NOT_FOUND, 400: INVALID, 409: INVALID}
 
@@ -25,18 +27,25 @@ def change(config: ServeConfig, port: int = PORT) -> Optional[Callable[[str, boo
     base = "http://%s:%d" % (config.head, port)
 
     async def run(model: str, unload: bool) -> None:
+        end = time.monotonic() + MOST_SECONDS
         body = json.dumps({"model": model}).encode("utf-8")
         asked = await _ask(base + ("/unload" if unload else "/load"), body)
         revision = asked.get("revision")
         if type(revision) is not int:
             raise Refusal(UNAVAILABLE, "the head's answer is cut short or damaged: run clusteradm serve status", 5.0)
-        for _ in range(_ROUNDS):
-            followed = await _ask("%s/followed?revision=%d" % (base, revision), None)
+        text = ""
+        while True:
+            question = _ask("%s/followed?revision=%d" % (base, revision), None)
+            try:
+                followed = await asyncio.wait_for(question, max(0.0, end - time.monotonic()))
+            except asyncio.TimeoutError:
+                break
             if followed.get("done") is True:
                 return
-        waits = followed.get("waits")
-        text = "; ".join(map(str, waits[:20])) if isinstance(waits, list) else ""
-        raise Refusal(UNAVAILABLE, "not all boards have followed yet: %s" % text[:1000])
+            waits = followed.get("waits")
+            text = "; ".join(map(str, waits[:20]))[:1000] if isinstance(waits, list) else ""
+        why = "%s; they go on: clusteradm serve status" % (text or "the head does not say which")
+        raise Refusal(UNAVAILABLE, "not all boards have followed in %.0f s: %s" % (MOST_SECONDS, why))
 
     return run
 

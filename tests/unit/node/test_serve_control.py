@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from clusteradm.node.serve import control, desired, head
+from clusteradm import shipped
+from clusteradm.node.serve import balancer, control, desired, head
 from clusteradm.node.serve.control import ControlConfig, Server
 from clusteradm.node.serve.plane import UNAVAILABLE, Refusal
 from clusteradm.node.spec.wire.serving import (
     BoardState,
+    Canary,
     DesiredState,
     EngineState,
     ServeConfig,
@@ -80,10 +85,73 @@ def test_what_cannot_be_changes_nothing(
     assert not (tmp_path / "serving").exists()
 
 
-def test_only_boards_are_answered(server: Server) -> None:
+def test_of_others_than_boards_nothing_is_read(server: Server) -> None:
     server.addresses = {"192.0.2.2"}
-    assert ask(server, "POST", "/load", {"model": "digits"})[0] == 403
-    assert ask(server, "GET", "/followed?revision=1")[0] == 403
+    with socket.create_connection(server.server_address[:2], 60) as peer:
+        assert peer.recv(1) == b""  # before it has sent anything
+    with pytest.raises((OSError, http.client.HTTPException)):
+        ask(server, "POST", "/load", {"model": "digits"})
+    server.addresses = {"127.0.0.1"}
+    assert ask(server, "POST", "/unload", {"model": "digits"})[0] == 404
+
+
+def test_requests_above_the_bound_wait_until_one_has_ended(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.BoundedSemaphore(2)
+    monkeypatch.setattr(server, "_free", free)
+    before = threading.active_count()
+    held = [socket.create_connection(server.server_address[:2], 60) for _ in range(2)]
+    answers: list[int] = []
+    later = [
+        threading.Thread(target=lambda: answers.append(ask(server, "POST", "/load", {"model": "digits"})[0]))
+        for _ in range(3)
+    ]
+    for thread in later:
+        thread.start()
+    end = time.monotonic() + 60
+    while free._value:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert threading.active_count() <= before + 2 + len(later) and answers == []
+    for connection in held:
+        connection.close()
+    for thread in later:
+        thread.join(60)
+    assert answers == [200, 200, 200]
+
+
+@pytest.mark.parametrize("trouble", ["", "HAProxy does not divide the requests as it should: \x1b[31m"])
+def test_haproxy_follows_what_a_client_changes(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trouble: str
+) -> None:
+    told: list[DesiredState] = []
+
+    def follow(state: DesiredState) -> str:
+        told.append(state)
+        return trouble
+
+    monkeypatch.setattr(balancer, "follow", follow)
+    canary = ServedModel("digits", VersionPolicy(), canary=Canary(7, 40.0))
+    desired.write(server.config.shared, DesiredState(0, (canary,)))
+    assert ask(server, "POST", "/load", {"model": "digits"}) == (200, {"revision": 2})
+    assert ask(server, "POST", "/unload", {"model": "digits"}) == (200, {"revision": 3})
+    assert [(state.revision, state.models) for state in told] == [(2, (canary,)), (3, ())]
+    assert ask(server, "POST", "/unload", {"model": "digits"})[0] == 404 and len(told) == 2
+    written = capsys.readouterr().err
+    assert ("\\x1b[31m" in written) is bool(trouble) and "\x1b" not in written
+
+
+def test_all_that_wait_share_one_look_at_the_boards(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def said(host: str, place: str, seconds: float) -> BoardSaid:
+        asked.append(host)
+        return BoardSaid(error="timed out")
+
+    monkeypatch.setattr(control, "ask", said)
+    monkeypatch.setattr(control, "_LOOK_SECONDS", 3600.0)
+    server._said_at = -3600.0 * 24 * 365
+    assert [server.waits(4) for _ in range(5)] == [[]] * 5
+    assert sorted(asked) == ["w1", "w2"]
 
 
 def test_it_says_when_the_boards_have_followed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +163,7 @@ def test_it_says_when_the_boards_have_followed(server: Server, monkeypatch: pyte
         return BoardSaid(BoardState(host, left.pop(0) if len(left) > 1 else left[0], True, engines=ready))
 
     monkeypatch.setattr(control, "ask", said)
-    monkeypatch.setattr(control, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(control, "_LOOK_SECONDS", 0.0)
     assert ask(server, "GET", "/followed?revision=4") == (200, {"done": True})
     monkeypatch.setattr(control, "_FOLLOW_SECONDS", 0.05)
     revisions["w1"] = [3]
@@ -134,3 +202,28 @@ def test_a_head_whose_answer_is_none_has_served_nothing(answer: bytes, text: str
             asyncio.run(change("digits", False))
         assert caught.value.kind == UNAVAILABLE
         thread.join(60)
+
+
+def test_a_board_gives_up_before_haproxy_does_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = re.findall(
+        r"set-timeout server ([0-9]+)s", (shipped.TEMPLATES / "head/etc/haproxy/haproxy.cfg.j2").read_text()
+    )
+    assert len(cut) == 2 and min(map(int, cut)) >= head.MOST_SECONDS + 15
+    asked: list[str] = []
+
+    async def ask(url: str, body: bytes | None) -> dict[str, Any]:
+        asked.append(url)
+        if body is None and len(asked) > 2:
+            await asyncio.Event().wait()  # for ever
+        return {"revision": 4} if body else {"done": False, "waits": ["w1 is at revision 3 of 4"]}
+
+    monkeypatch.setattr(head, "_ask", ask)
+    clock = iter((1000.0, 1001.0, 1279.99))
+    monkeypatch.setattr(head, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    change = head.change(ServeConfig("w1", "127.0.0.1", "/nowhere", head="127.0.0.1"))
+    assert change is not None
+    with pytest.raises(
+        Refusal, match="not all boards have followed in 280 s: w1 is at revision 3 of 4; they go on"
+    ) as caught:
+        asyncio.run(asyncio.wait_for(change("digits", False), 60))
+    assert caught.value.kind == UNAVAILABLE and len(asked) == 3

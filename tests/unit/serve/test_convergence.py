@@ -58,8 +58,13 @@ class Asked:
 
     def __init__(self, shared: str, cache: str) -> None:
         self.share, self.away = Share(shared, cache), ""
+        self.go: asyncio.Event | None = None
+        self.done: list[str] = []
 
     async def ask(self, seconds: float, do: str, **options: Any) -> dict[str, Any]:
+        if self.go is not None:
+            await self.go.wait()
+        self.done.append(do)
         if self.away:
             raise ShareError(self.away)
         try:
@@ -81,6 +86,7 @@ class Board:
         self.published: list[dict[str, list[int]]] = []
         self.convergence = Convergence(self.config, lambda: [self.engine], self.publish)  # type: ignore[list-item]
         self.asked: Asked = self.convergence._asking  # type: ignore[assignment]
+        self.copying: Asked = self.convergence._copying  # type: ignore[assignment]
         self.routes = Routes(self.convergence)
 
     async def publish(self) -> None:
@@ -243,3 +249,67 @@ def test_a_damaged_memory_of_the_share_is_not_believed(board: Board, damage: str
     board.convergence.start()
     board.turn()
     assert board.served() == {"digits": [1]}
+
+
+def test_what_is_desired_is_followed_while_a_version_is_fetched(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_EVERY", 0.0)
+    place.deploy(shared(board), "other")
+    place.deploy(shared(board), "large")
+    place.deploy(shared(board), "last")
+    models = [{**LATEST[0], "name": name} for name in ("digits", "other")]
+    place.desire(shared(board), models)
+    board.turn()
+    assert board.served() == {"digits": [1], "other": [1]}
+
+    async def rounds(times: int) -> None:
+        for _ in range(times):
+            await board.convergence.look()
+            await board.convergence.step()
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        board.copying.go = asyncio.Event()
+        more = [*models, {**LATEST[0], "name": "large"}, {**LATEST[0], "name": "last"}]
+        place.desire(shared(board), more, revision=2)
+        await rounds(2)
+        pruned = board.asked.done.count("prune")
+        # The board is drained and another model goes, and with it one that is fetched, and one that would be next.
+        place.desire(shared(board), models[:1], revision=3, drained=["b1"])
+        await rounds(4)
+        assert (board.convergence.desired.drained, board.served()) == (("b1",), {"digits": [1]})
+        assert board.convergence.revision == 3
+        assert board.asked.done.count("prune") == pruned  # it would remove what is fetched
+        board.copying.go.set()
+        await rounds(50)
+        assert board.copying.done.count("fetch") == 3  # digits, other and large
+
+    asyncio.run(run())
+    assert (board.served(), board.states()) == ({"digits": [1]}, [(1, "AVAILABLE")])
+    assert [each.name for each in Path(board.config.cache, "models").iterdir()] == ["digits"]
+
+
+def test_with_the_share_away_nothing_waits_for_a_copy(board: Board, tmp_path: Path) -> None:
+    board.turn()
+    again = Board(tmp_path)
+    again.convergence.start()
+    again.asked.away = "the head is away"
+    again.copying.go = asyncio.Event()  # as a hung NFS server: for ever
+    again.turn()
+    assert again.served() == {"digits": [1]} and again.copying.done == []
+
+
+def test_a_failure_under_an_older_state_is_none_under_the_next(board: Board) -> None:
+    async def run() -> None:
+        board.copying.go = asyncio.Event()
+        place.desire(shared(board), [{"name": "digits", "policy": {"kind": "specific", "versions": [2]}}], revision=2)
+        board.copying.away = "version 2 of model digits is not in the repository"
+        await board.convergence.look()
+        fetching = asyncio.ensure_future(board.convergence._fetch(("digits", 2)))
+        await asyncio.sleep(0)
+        place.desire(shared(board), [{"name": "digits", "policy": {"kind": "specific", "versions": [2]}}], revision=3)
+        await board.convergence.look()
+        board.copying.go.set()
+        await fetching
+        assert (board.states(), board.convergence.revision) == ([(2, "START")], 0)
+
+    asyncio.run(run())

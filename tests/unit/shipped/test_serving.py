@@ -171,3 +171,56 @@ def test_the_largest_input_is_that_of_all_manifests(tmp_path: Path) -> None:
     script = Templates().string(look["ansible.builtin.shell"], {"ports": [], "shared": str(tmp_path)})
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"input {224 * 224 * 3 * 4 + 4}"
+
+
+def openssl(*words: object) -> str:
+    return subprocess.run(["openssl", *map(str, words)], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_certificate_is_made_anew_before_it_ends_and_not_otherwise(tmp_path: Path) -> None:
+    tasks = {task["name"]: task for play in PLAYS for task in play["tasks"]}
+    task = tasks["Make an authority and a certificate"]
+    pem, authority = tmp_path / "server-1.pem", tmp_path / "ca.crt"
+    scope = {
+        "balancer_folder": str(tmp_path),
+        "serve_pem": str(pem),
+        "serve_names": "subjectAltName=DNS:coral-0,IP:192.0.2.1",
+        "inventory_hostname": "coral-0",
+    }
+
+    def run() -> bool:
+        """Whether the task changes something, and so reloads HAProxy."""
+        script = Templates().string(task["ansible.builtin.shell"], scope)
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crt", "ca.key", "server-1.pem"]
+        assert [path.stat().st_mode & 0o777 for path in (authority, tmp_path / "ca.key", pem)] == [0o644, 0o600, 0o600]
+        openssl("verify", "-CAfile", authority, pem)
+        return bool(Templates().expression(task["changed_when"], {"certificate": {"stdout": done.stdout}}))
+
+    def lasts(days: int) -> bool:
+        command = ["openssl", "x509", "-in", pem, "-noout", "-checkend", str(days * 86400)]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    assert run() and lasts(824) and not lasts(826)
+    first, made_by = pem.read_bytes(), authority.read_bytes()
+    assert not run() and pem.read_bytes() == first
+    for days, renewed in ((31, False), (29, True)):
+        openssl("req", "-new", "-key", pem, "-subj", "/CN=coral-0", "-out", tmp_path / "request")
+        of_the_authority = ("-CA", authority, "-CAkey", tmp_path / "ca.key", "-set_serial", 7, "-days", days)
+        openssl("x509", "-req", "-in", tmp_path / "request", *of_the_authority, "-out", tmp_path / "short")
+        pem.write_bytes((tmp_path / "short").read_bytes() + made_by + (tmp_path / "ca.key").read_bytes())
+        for name in ("request", "short"):
+            (tmp_path / name).unlink()
+        assert run() is renewed
+    assert lasts(824)
+    pem.write_text("half")
+    assert run() and lasts(824) and authority.read_bytes() == made_by
+    assert task["notify"] == "Reload HAProxy"
+
+
+def test_the_control_starts_after_the_folder_that_it_may_write() -> None:
+    """A unit's ReadWritePaths are looked at when it starts."""
+    names = [task["name"] for play in PLAYS for task in play["tasks"]]
+    assert names.index("Create the folders of its configuration") < names.index("Start the control, now and at boot")
+    unit = (shipped.TEMPLATES / "head/etc/systemd/system/clusteradm-serve-control.service.j2").read_text("utf-8")
+    assert "\nReadWritePaths={{ balancer_folder }}\n" in unit and "AF_UNIX" in unit
