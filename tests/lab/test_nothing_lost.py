@@ -49,18 +49,22 @@ def test_a_tpu_that_wedges_in_the_middle_costs_no_input_and_is_named(
     cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
 ) -> None:
     process, job = long_job
-    cluster.lab.fault("w3", "wedged")
+    # Two, so that the job goes on until both have been tried again in vain, which takes 15 s.
+    for node in ("w2", "w3"):
+        cluster.lab.fault(node, "wedged")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     complete(tmp_path / "many.jsonl")
-    address = json.loads(cluster.run("job", "show", job, "--json")[0])["spec"]["slots"][-1]["tpus"][0]
+    slots = json.loads(cluster.run("job", "show", job, "--json")[0])["spec"]["slots"]
+    wedged = {slot["host"]: slot["tpus"][0] for slot in slots if slot["host"] in ("w2", "w3")}
     text = " ".join(said.split())
-    # Rank 0 misses its chunk by the rank's own measured time, unless the keeper on w3 has reported it before.
-    assert f"w3 {address} is left out: w3 has not come on with its inputs" in text or f"(w3 {address}) fails" in text
+    for node, address in wedged.items():
+        # Rank 0 misses its chunk by the rank's own measured time, unless the keeper there has reported it before.
+        assert f"{node} {address} is left out: {node} has not come on" in text or f"({node} {address}) fails" in text
     assert "the inference did not end in 5 s" in text
     drained = json.loads(cluster.run("drain", "--json")[0])["drains"]
-    assert [(one["subject"], one["by"]) for one in drained] == [(f"w3:{address}", f"job {job}")]
-    assert "the inference did not end in 5 s" in drained[0]["reason"]
+    assert {one["subject"] for one in drained} == {f"{node}:{address}" for node, address in wedged.items()}
+    assert all(one["by"] == f"job {job}" and "the inference did not end in 5 s" in one["reason"] for one in drained)
     # It comes back when health has tried it.
     cluster.restore()
     cluster.health()
@@ -123,18 +127,19 @@ def test_a_host_without_power_a_cut_line_and_a_hot_tpu_cost_no_input_and_what_is
     cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
 ) -> None:
     process, job = long_job
-    cluster.lab.fault("w3", "hot")
+    # So much is lost that what is well again is worth another attempt, also on a fast machine.
+    cluster.lab.fault("head", "hot")
     cluster.lab.fault("w1", "power")
-    cluster.lab.fault("w2", "cut")
+    cluster.lab.fault("w2", "power")
+    cluster.lab.fault("w3", "cut")
     time.sleep(4)
-    for node in ("w2", "w1"):
+    for node in ("w3", "w2", "w1"):
         cluster.lab.restore(node)
     _, said = process.communicate(timeout=180)
     assert process.returncode == 0, said
     complete(tmp_path / "many.jsonl")
     attempts = details(cluster, job)["status"]["attempts"]
-    assert "w1" in str(attempts[0]["back"]) or "w1" in attempts[-1]["hosts"], attempts
-    assert len(attempts) > 1, "w1 was taken back"
+    assert len(attempts) > 1 and {"w1", "w2"} & set(attempts[-1]["hosts"]), attempts
 
 
 def test_the_heads_network_and_the_nfs_server_away_for_a_while_cost_no_input(

@@ -121,6 +121,10 @@ class Regain:
             return None
         return ", ".join(map(str, well))
 
+    def note(self, progress: Progress) -> None:
+        """Note what an attempt has lost by its end: that may be since the last question."""
+        self._notice(progress.ranks, time.monotonic())
+
     def _notice(self, ranks: Sequence[RankProgress], now: float) -> Set[Place]:
         """Note which places are lost, and which no more. Those that work."""
         failed = {Place(rank.host, rank.pci_address): rank for rank in ranks if rank.state == "failed"}

@@ -186,6 +186,11 @@ class Supervisor:
                 return watch.overdue()
 
             status = launch.run(command, log, overdue)
+        last = files.read(Progress, path)
+        if last is not None and last.attempt == number:
+            self._regain.note(last)
+            with room.unless_full():
+                self._tell_of_tpus()
         self._close(status)
         return status
 

@@ -147,3 +147,11 @@ def test_a_rank_that_speaks_again_is_looked_at_no_more(job: Job) -> None:
     job.passes(5)
     job.looks.clear()
     assert job.passes(20) is None and job.looks == []
+
+
+def test_a_tpu_that_fails_as_the_job_ends_is_noted_as_well(job: Job) -> None:
+    job.passes(5)
+    job.lose(3, "tpu")
+    assert job.regain.ill() == {}
+    job.regain.note(Progress(1, "finished", TOTAL, TOTAL, 0, 1.0, 1.0, job.now, tuple(job.ranks)))
+    assert job.regain.ill() == {f"w2:{A}": "the inference did not end"}
