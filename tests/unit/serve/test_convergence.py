@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
     monkeypatch.setattr(module.trial, "refusal", tried)
     monkeypatch.setattr(module, "_SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_EVERY", 60.0)  # for a copy, which a test does not leave under way
     (tmp_path / "cache").mkdir()
     place.deploy(tmp_path / "shared")
     place.desire(tmp_path / "shared", LATEST)
@@ -252,7 +254,6 @@ def test_a_damaged_memory_of_the_share_is_not_believed(board: Board, damage: str
 
 
 def test_what_is_desired_is_followed_while_a_version_is_fetched(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_EVERY", 0.0)
     place.deploy(shared(board), "other")
     place.deploy(shared(board), "large")
     place.deploy(shared(board), "last")
@@ -260,6 +261,7 @@ def test_what_is_desired_is_followed_while_a_version_is_fetched(board: Board, mo
     place.desire(shared(board), models)
     board.turn()
     assert board.served() == {"digits": [1], "other": [1]}
+    monkeypatch.setattr(module, "_EVERY", 0.0)
 
     async def rounds(times: int) -> None:
         for _ in range(times):
@@ -313,3 +315,18 @@ def test_a_failure_under_an_older_state_is_none_under_the_next(board: Board) -> 
         assert (board.states(), board.convergence.revision) == ([(2, "START")], 0)
 
     asyncio.run(run())
+
+
+def test_a_number_given_anew_after_undeploy_is_the_new_content(board: Board) -> None:
+    board.turn()
+    place.desire(shared(board), [], revision=2)
+    board.turn(4)
+    shutil.rmtree(shared(board) / "models" / "digits")
+    labels = Path(board.config.shared, "other.txt")
+    labels.write_text("other\n" + "x\n" * 9)
+    place.deploy(shared(board), path=place.DIGITS / "digits.tflite", labels=labels)
+    place.desire(shared(board), LATEST, revision=3)
+    board.turn(4)
+    assert (board.served(), board.convergence.revision) == ({"digits": [1]}, 3)
+    (wish,) = board.engine.wanted.values()
+    assert Path(wish.folder, "labels.txt").read_text().startswith("other")
