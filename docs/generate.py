@@ -332,6 +332,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         "bootstrap": lambda: figures("bootstrap"),
         "health": lambda: figures("health"),
         "infer": lambda: figures("infer"),
+        "serve": lambda: figures("serve"),
     },
 }
 
