@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,6 +148,15 @@ def connect(args: argparse.Namespace, cluster: Cluster, sudo_password: Password 
         limits=Limits(args.connect_timeout, args.away_timeout, args.task_timeout),
         sudo_password=sudo_password,
     )
+
+
+@contextlib.contextmanager
+def at_head(args: argparse.Namespace) -> Iterator[tuple[transport.Connections, Cluster]]:
+    """The cluster of --inventory, and connections with the head's open: what a verb works with that asks the head."""
+    cluster = open_cluster(args)
+    with connect(args, cluster) as connections:
+        connections.open([cluster.head])
+        yield connections, cluster
 
 
 def packages(args: argparse.Namespace, cluster: Cluster, *, check: bool = False) -> Packages:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clusteradm.cli import feed_options, infer_output, next_step, show
-from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, connect, open_cluster
+from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
@@ -125,10 +125,8 @@ def run(args: argparse.Namespace) -> int:
     asked, inputs = infer_output.wanted(args, _check(args))
     known = truth.read(args.truth) if args.truth else None
     output = None if args.output in (None, "-") else writable(Path(args.output))
-    cluster = open_cluster(args)
-    with connect(args, cluster) as connections:
+    with at_head(args) as (connections, cluster):
         jobs = Jobs(connections, cluster)
-        connections.open([cluster.head])
         job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from clusteradm.cli import infer, infer_output, next_step, show
-from clusteradm.cli.context import add_connection_arguments, connect, open_cluster
+from clusteradm.cli.context import add_connection_arguments, at_head
 from clusteradm.cli.parser import Parser
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
@@ -69,11 +69,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     if args.verb == "attach":
         return infer.attach(args)
-    cluster = open_cluster(args)
-    with connect(args, cluster) as connections:
-        connections.open([cluster.head])
-        jobs = Jobs(connections, cluster)
-        _RUN[args.verb](args, jobs)
+    with at_head(args) as (connections, cluster):
+        _RUN[args.verb](args, Jobs(connections, cluster))
     return 0
 
 

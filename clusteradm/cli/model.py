@@ -79,9 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Work on a file of this machine; or ask the head, and for some verbs the other hosts."""
     if hasattr(args, "run_local"):
         return int(args.run_local(args))
-    cluster = context.open_cluster(args)
-    with context.connect(args, cluster) as connections:
-        connections.open([cluster.head])
+    with context.at_head(args) as (connections, cluster):
         status: int = args.run_model(args, connections, cluster)
     return status
 

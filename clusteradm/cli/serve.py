@@ -44,7 +44,5 @@ def run(args: argparse.Namespace) -> int:
     """Run the verb."""
     if hasattr(args, "run_local"):
         return int(args.run_local(args))
-    cluster = context.open_cluster(args)
-    with context.connect(args, cluster) as connections:
-        connections.open([cluster.head])
+    with context.at_head(args) as (connections, cluster):
         return int(args.run_serve(args, connections, cluster))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
+import dashboards
 import pytest
 import yaml
 
@@ -18,9 +17,8 @@ from clusteradm.cli.main import main
 
 from .test_forms import ROOT
 
-DASHBOARD: dict[str, Any] = json.loads((ROOT / "docs/grafana-dashboard.json").read_text(encoding="utf-8"))
-QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-QUERIES += [each["definition"] for each in DASHBOARD["templating"]["list"] if each["type"] == "query"]
+DASHBOARD = dashboards.load("grafana-dashboard.json")
+QUERIES = dashboards.queries(DASHBOARD)
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
 QUERIES += [rule["expr"] for rule in RULES if not rule["expr"].startswith("up{")]
 FUNCTIONS = {
@@ -58,14 +56,7 @@ def test_a_query_asks_for_labels_that_the_metric_has(query: str) -> None:
 
 
 def test_every_panel_has_a_place_of_its_own() -> None:
-    taken: set[tuple[int, int]] = set()
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-    for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
-        assert not cells & taken and place["x"] + place["w"] <= 24
-        taken |= cells
-        assert panel["title"] and panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    dashboards.check_places(DASHBOARD)
 
 
 def test_every_rule_says_how_bad_it_is_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from clusteradm.cli import context, infer_output
 from clusteradm.cli import infer as command
-from clusteradm.cli import infer_output
 from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
 from clusteradm.jobs import LocalInputs, Results, resolve
@@ -32,8 +32,8 @@ def bad(number: int) -> dict[str, Any]:
 @pytest.fixture
 def attach(place: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that follows a complete job with these results: `clusteradm infer --attach JOB WORDS`."""
-    monkeypatch.setattr(command, "open_cluster", lambda args: place.cluster)
-    monkeypatch.setattr(command, "connect", lambda args, cluster: place)
+    monkeypatch.setattr(context, "open_cluster", lambda args: place.cluster)
+    monkeypatch.setattr(context, "connect", lambda args, cluster: place)
 
     def run(results: list[dict[str, Any]], *words: str) -> int:
         job, _ = place.submit(resolve([str(pictures)]))

@@ -8,18 +8,15 @@ from typing import Any
 
 import pytest
 
-from clusteradm.cli import infer
-from clusteradm.cli import job as command
+from clusteradm.cli import context
 from clusteradm.cli.main import main
 from clusteradm.jobs import resolve
 
 
 @pytest.fixture
 def run(place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(command, "open_cluster", lambda args: place.cluster)
-    monkeypatch.setattr(command, "connect", lambda args, cluster: place)
-    monkeypatch.setattr(infer, "open_cluster", lambda args: place.cluster)
-    monkeypatch.setattr(infer, "connect", lambda args, cluster: place)
+    monkeypatch.setattr(context, "open_cluster", lambda args: place.cluster)
+    monkeypatch.setattr(context, "connect", lambda args, cluster: place)
     return lambda *words: main(["job", *words])
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
-from typing import Any
 
+import dashboards
 import pytest
 
 from clusteradm.node.serve.fronts.metrics import FAMILIES, PREFIX
 
-PAGE = Path(__file__).resolve().parents[3] / "docs/grafana-serving.json"
-DASHBOARD: dict[str, Any] = json.loads(PAGE.read_text(encoding="utf-8"))
-QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-QUERIES += [each["definition"] for each in DASHBOARD["templating"]["list"] if each["type"] == "query"]
+DASHBOARD = dashboards.load("grafana-serving.json")
+QUERIES = dashboards.queries(DASHBOARD)
 WORDS = {"sum", "by", "rate", "count", "or", "vector", "histogram_quantile", "label_values", "instance", "le"}
 
 
@@ -35,11 +31,4 @@ def test_a_query_names_what_exists(query: str) -> None:
 
 
 def test_every_panel_has_a_place_of_its_own() -> None:
-    taken: set[tuple[int, int]] = set()
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-    for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
-        assert not cells & taken and place["x"] + place["w"] <= 24
-        taken |= cells
-        assert panel["title"] and panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    dashboards.check_places(DASHBOARD)
