@@ -3,11 +3,12 @@
 import os
 from typing import Iterator, Optional
 
+from clusteradm.node import served
 from clusteradm.node.job import files, folders, starter
 from clusteradm.node.models import store
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import StoredSpec
-from clusteradm.node.spec.wire.serving import DESIRED, MAPS, SERVING, DesiredState
+from clusteradm.node.spec.wire.serving import MAPS
 from clusteradm.node.spec.wire.versions import ENDPOINT, JOB, Use
 
 
@@ -20,15 +21,14 @@ def of(shared: str, name: str, version: Optional[int] = None) -> Iterator[Use]:
         spec = files.read(StoredSpec, os.path.join(folders.own(job), job_names.SPEC))
         if spec is not None and spec.model.name == name and version in (None, spec.model.version):
             yield Use(JOB, job, spec.model.version)
-    for served in _served(shared, name):
-        if version in (None, served):
-            yield Use(ENDPOINT, name, served)
+    for one in _served(shared, name):
+        if version in (None, one):
+            yield Use(ENDPOINT, name, one)
 
 
 def _served(shared: str, name: str) -> Iterator[int]:
     """The versions that the boards' servers are to have."""
-    state = files.read(DesiredState, os.path.join(shared, SERVING, DESIRED)) if os.path.isdir(MAPS) else None
-    for model in state.models if state is not None else ():
+    for model in served.read(shared).models if os.path.isdir(MAPS) else ():
         if model.name == name:
             folder = store.model_folder(shared, name)
             labels = {label: one.version for label, one in store.read_versions(folder).labels.items()}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Dict, List, Tuple
 
-from clusteradm.node import locks
+from clusteradm.node import locks, served
 from clusteradm.node.models import store
 from clusteradm.node.serve import balancer, desired
 from clusteradm.node.serve.status import ask
@@ -61,7 +61,7 @@ def change(shared: str, name: str, unload: bool) -> DesiredState:
     an administrator changes the state; why it does not is in the journal.
     """
     with locks.held(desired.LOCK):
-        state = desired.read(shared)
+        state = served.read(shared)
         there = [model for model in state.models if model.name == name]
         if unload and not there:
             raise Refused(404, "model %s is not served" % name)

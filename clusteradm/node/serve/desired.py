@@ -5,41 +5,17 @@ Whoever changes it has read it before: a state is stored only as the successor o
 
 import json
 import os
-import stat
 from dataclasses import replace
 from typing import Optional, Sequence, Tuple
 
-from clusteradm.node import atomic, locks, paths
+from clusteradm.node import atomic, locks
 from clusteradm.node.handler import handles
 from clusteradm.node.serve import balancer
-from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.serving import DESIRED, SERVING, BoardTpus, DesiredState
+from clusteradm.node.served import path_of, read
+from clusteradm.node.spec.wire.serving import BoardTpus, DesiredState
 from clusteradm.node.spec.wire.serving_requests import Desired, ShowServing, StoreServing
 
 LOCK = "serving"
-_MOST_BYTES = 16 << 20
-
-
-def path_of(shared: str) -> str:
-    """The file's path."""
-    return os.path.join(shared, SERVING, DESIRED)
-
-
-def read(shared: str) -> DesiredState:
-    """The state; revision 0 where none was ever stored. Raises OSError, and WireError for a file that is none."""
-    path = path_of(shared)
-    try:
-        with open(path, "rb", opener=paths.opener) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise WireError("no regular file")
-            return decode(DesiredState, loads(file.read(_MOST_BYTES)))
-    except FileNotFoundError:
-        return DesiredState(0)
-    except WireError as error:
-        raise WireError(
-            "%s cannot be read (%s). Move it away, and deploy the models anew: nothing is forgotten in silence"
-            % (path, error)
-        ) from None
 
 
 @handles(ShowServing)

@@ -286,6 +286,11 @@ def test_what_the_endpoint_serves_stays(
         assert f"{words[0]} is not removed: it is used by endpoint m" in text
         assert "clusteradm serve undeploy" in text
     assert document(run("model", "show", "m", "--json"))["uses"] == [{"kind": "endpoint", "name": "m", "version": 2}]
+    whole = state.read_text()
+    state.write_text(whole[:-5])
+    for words in (("remove", "m:1", "--yes"), ("show", "m")):
+        assert "cannot be read" in said(capsys, "model", *words, status=3)  # nobody knows what is served
+    state.write_text(whole)
     run("model", "remove", "m:1", "--yes")  # the highest alone is served
     monkeypatch.setattr(uses, "MAPS", str(tmp_path / "none"))  # after `serve down`
     run("model", "remove", "m", "--yes")
