@@ -22,15 +22,12 @@ _ID = "20260101-000000-abcdef"
 
 @dataclass(frozen=True)
 class Done:
-    """A finished job. Seconds: from the start of mpirun to the first chunk; from that to the last result; of the
-    processor for an input, of all its processes, between two of rank 0's reports. Mebibytes (PSS): of each rank, both
-    processes."""
+    """A finished job. Seconds: from the first chunk to the last result; of the processor for an input, of all its
+    processes, between two of rank 0's reports. Mebibytes (PSS): of each rank, both processes."""
 
-    start: float
     seconds: float
     cpu: float
     memory: list[float]
-    progress: Progress
     classes: list[int]
 
 
@@ -65,7 +62,6 @@ class Job:
         hostfile = str(self.run_ / job_names.HOSTFILE)
         files.write_text(hostfile, render_hostfile("localhost", [RankPlace(p.rank, "localhost", None) for p in places]))
         command = launch.command(hostfile, ranks, sys.executable, str(self.own), 1)
-        begun = time.time()
         log = (self.share / job_names.LOG).open("wb")
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         samples: list[tuple[int, float]] = []  # inputs done, seconds of the processor, where rank 0 wrote anew
@@ -94,7 +90,7 @@ class Job:
         if len(samples) < 2 or samples[-1][0] == samples[0][0]:
             raise SystemExit("the job is too short to say what an input costs: more images")
         cpu = (samples[-1][1] - samples[0][1]) / (samples[-1][0] - samples[0][0])
-        return Done(seen.first_dispatch - begun, seconds, cpu, memory, seen, classes)
+        return Done(seconds, cpu, memory, classes)
 
 
 def _memory(tree: dict[int, int]) -> list[float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clusteradm import shipped
 from clusteradm.cli import context, next_step, show
-from clusteradm.cli.playbook_view import View, json_body
+from clusteradm.cli.playbook_view import View, exit_status, json_body
 from clusteradm.errors import UsageError
 from clusteradm.playbook import PlaybookRun, Recap, RetryFile, Tags, Templates, load
 from clusteradm.playbook.read.keywords import tags_of
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         view.recap(recap, next_step.again(args))
     if not args.check:
         _say_next(args, _keep(retry, recap))
-    return _status(recap, detailed=args.detailed_exit_code)
+    return exit_status(recap, detailed=args.detailed_exit_code)
 
 
 def _tags(args: argparse.Namespace) -> Tags:
@@ -122,13 +122,3 @@ def _say_next(args: argparse.Namespace, failed: tuple[str, ...]) -> None:
     elif args.retry_failed:
         words = next_step.command(f"bootstrap{options}", args)
         show.message(f"all hosts are completed; so that each knows all others, run it once more on all:\n  {words}")
-
-
-def _status(recap: Recap, *, detailed: bool) -> int:
-    if recap.interrupted:
-        return 130
-    if recap.failed:
-        return 3
-    if recap.unreachable:
-        return 4
-    return 5 if detailed and recap.pending else 0

@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clusteradm import transport
 from clusteradm.cli import display, next_step, show
@@ -121,6 +121,14 @@ def select(args: argparse.Namespace, cluster: Cluster) -> tuple[Host, ...]:
     if not hosts:
         raise UsageError(f"no host matches {args.limit}", next_step="clusteradm inventory --list shows them")
     return hosts
+
+
+def say_failed(args: argparse.Namespace, outcome: transport.Outcome[Any]) -> int:
+    """Say what failed on which host; the exit status."""
+    for name, error in outcome.failed.items():
+        text = next_step.complete(str(error), args)
+        show.message(f"error: {text}" if error.where else f"error: {name}: {text}")
+    return max((error.exit_code for error in outcome.failed.values()), default=0)
 
 
 def say_cluster(args: argparse.Namespace, cluster: Cluster, source: str) -> None:

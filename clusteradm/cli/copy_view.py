@@ -1,13 +1,12 @@
-"""What push and pull show: a table of hosts, one document, the errors."""
+"""What push and pull show: a table of hosts, one document."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from clusteradm.cli import next_step, show
+from clusteradm.cli import show
 from clusteradm.inventory import Host
 from clusteradm.transport import Outcome
 
@@ -36,11 +35,3 @@ def document(command: str, found: Mapping[str, Any], outcome: Outcome[Any]) -> N
     """The one document of a --json run."""
     failed = {name: {"error": str(error)} for name, error in outcome.failed.items()}
     show.json_document(command, {"hosts": {**found, **failed}})
-
-
-def errors(args: argparse.Namespace, outcome: Outcome[Any]) -> int:
-    """Say what failed; the exit status."""
-    for name, error in outcome.failed.items():
-        text = next_step.complete(str(error), args)
-        show.message(f"error: {text}" if error.where else f"error: {name}: {text}")
-    return max((error.exit_code for error in outcome.failed.values()), default=0)

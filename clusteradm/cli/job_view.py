@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from clusteradm.cli import show
 from clusteradm.cli.display import Display
@@ -19,22 +26,25 @@ from clusteradm.node.spec.wire.job_names import STARTING
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
 
-@contextmanager
-def transfer(what: str) -> Iterator[Callable[[int, int], None]]:
+# Called with how much is done, and how much there is in all.
+Advance = Callable[[int, int], None]
+
+
+def transfer(what: str) -> AbstractContextManager[Advance]:
     """A bar for bytes on a terminal, nothing elsewhere: call it with bytes sent, and bytes in all."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    # Disabled, as Display draws it.
-    progress = Progress(*columns, console=show.stderr, disable=True)
-    with Display(show.stderr, progress.get_renderable):
-        task = progress.add_task(what, total=None)
-        yield lambda sent, total: progress.update(task, completed=sent, total=total)
+    return _bar(what, DownloadColumn(), TransferSpeedColumn())
+
+
+def counting(what: str) -> AbstractContextManager[Advance]:
+    """A bar for things on a terminal, nothing elsewhere: call it with how many are done, and how many in all."""
+    return _bar(what, MofNCompleteColumn())
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for things on a terminal, nothing elsewhere: call it with how many are done, and how many in all."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    progress = Progress(*columns, console=show.stderr, disable=True)
+def _bar(what: str, *columns: DownloadColumn | TransferSpeedColumn | MofNCompleteColumn) -> Iterator[Advance]:
+    # Disabled, as Display draws it.
+    front = (TextColumn("{task.description}", markup=False), BarColumn())
+    progress = Progress(*front, *columns, console=show.stderr, disable=True)
     with Display(show.stderr, progress.get_renderable):
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

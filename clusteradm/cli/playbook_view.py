@@ -267,3 +267,14 @@ def _text(value: Any) -> list[str]:
         return []
     text = value if isinstance(value, str) else json.dumps(value, indent=2, sort_keys=True)
     return text.splitlines()
+
+
+def exit_status(recap: Recap, *, detailed: bool = False) -> int:
+    """The exit status of a run. `detailed`: another one where changes are pending."""
+    if recap.interrupted:
+        return 130
+    if recap.failed:
+        return 3
+    if recap.unreachable:
+        return 4
+    return 5 if detailed and recap.pending else 0

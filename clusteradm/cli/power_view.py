@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from clusteradm.cli import display, next_step, show
+from clusteradm.cli import context, display, next_step, show
 from clusteradm.errors import ClusteradmError, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.inventory.ranges import fold
@@ -45,11 +45,9 @@ def confirmed(args: argparse.Namespace, hosts: Sequence[Host], jobs: Mapping[str
 
 def outcome(args: argparse.Namespace, command: str, done: Outcome[float]) -> int:
     """Show what came of it; the exit status."""
-    for name, error in done.failed.items():
-        text = next_step.complete(str(error), args)
-        show.message(f"error: {text}" if error.where else f"error: {name}: {text}")
+    status = context.say_failed(args, done)
     if args.json:
         errors = {name: str(error) for name, error in done.failed.items()}
         seconds = {name: round(each, 1) for name, each in done.ok.items()}
         show.json_document(command, {"seconds": seconds, "failed": errors})
-    return max((error.exit_code for error in done.failed.values()), default=0)
+    return status

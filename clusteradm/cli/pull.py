@@ -74,4 +74,4 @@ def run(args: argparse.Namespace) -> int:
         for name, pulled in outcome.ok.items():
             for text in pulled.left_out:
                 show.message(f"{name}: left out: {text}")
-    return copy_view.errors(args, outcome)
+    return context.say_failed(args, outcome)

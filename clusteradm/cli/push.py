@@ -56,4 +56,4 @@ def run(args: argparse.Namespace) -> int:
     else:
         said = {name: (len(reply.changed), reply.unchanged) for name, reply in outcome.ok.items()}
         copy_view.table(hosts, said)
-    return copy_view.errors(args, outcome)
+    return context.say_failed(args, outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from clusteradm.cli import context, next_step, serve_setup, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.parser import Commands, Parser, checked
 from clusteradm.cli.serve_view import follow
 from clusteradm.errors import HostFailed, UsageError
@@ -156,7 +156,9 @@ def _make_room(
     if buffer is None or input_bytes(manifest) + 16384 <= buffer:
         return 0
     show.message(f"an input of {args.model} has {input_bytes(manifest):,} bytes: HAProxy gets larger buffers")
-    return serve_setup.run_playbook(args, connections, cluster, "serving.yml", tags=frozenset({"balancer"}))
+    from clusteradm.cli.serve_playbook import run_playbook  # the engine, which most runs do without
+
+    return run_playbook(args, connections, cluster, "serving.yml", tags=frozenset({"balancer"}))
 
 
 def _canary(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:

@@ -6,20 +6,15 @@ import argparse
 import hashlib
 import re
 import secrets
-import time
 
-from clusteradm import shipped
 from clusteradm.cli import context, next_step, show
 from clusteradm.cli.parser import Commands, checked
-from clusteradm.cli.playbook_view import View, json_body
 from clusteradm.cli.serve_view import follow
 from clusteradm.errors import UsageError
 from clusteradm.fleet.drains import Drains
 from clusteradm.inventory import Cluster
 from clusteradm.models.manifest import check_name
 from clusteradm.node.spec.wire.serving import DesiredState
-from clusteradm.playbook import PlaybookRun, Recap, Tags, Templates, load
-from clusteradm.playbook.tags import ALL
 from clusteradm.serving import Serving, hold_tpus, servers
 from clusteradm.serving.tpus import check, choose
 from clusteradm.transport import Connections
@@ -73,6 +68,8 @@ def add_verbs(verbs: Commands) -> None:
 
 
 def _up(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
+    from clusteradm.cli.serve_playbook import run_playbook  # the engine, which other verbs do without
+
     if args.tpus is not None:
         check(args.tpus, [host.name for host in servers(cluster)])
     status = run_playbook(args, connections, cluster, "serving.yml", check=args.check, diff=args.diff)
@@ -103,37 +100,9 @@ def _up(args: argparse.Namespace, connections: Connections, cluster: Cluster) ->
 
 
 def _down(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
+    from clusteradm.cli.serve_playbook import run_playbook  # the engine, which other verbs do without
+
     return run_playbook(args, connections, cluster, "serving_down.yml")
-
-
-def run_playbook(
-    args: argparse.Namespace,
-    connections: Connections,
-    cluster: Cluster,
-    name: str,
-    *,
-    check: bool = False,
-    diff: bool = False,
-    tags: frozenset[str] = ALL,
-) -> int:
-    """Run a shipped playbook, or its tasks with these tags; the exit status."""
-    templates, path, started = Templates(), shipped.PLAYBOOKS / name, time.time()
-    playbook = load(path, cluster, templates).only(Tags(tags, frozenset()))
-    work = PlaybookRun(playbook, connections, check=check, diff=diff, limit=None, templates=templates)
-    console = show.stderr if args.json else show.stdout
-    with View(console, diff=diff, check=check, complete=lambda text: next_step.complete(text, args)) as view:
-        recap = work.execute(view.event)
-    if not args.json:
-        view.recap(recap, next_step.again(args))
-    elif args.verb != "deploy":
-        show.json_document(f"serve {args.verb}", json_body(path, recap, view.tasks, started, check=check))
-    return _status(recap)
-
-
-def _status(recap: Recap) -> int:
-    if recap.interrupted:
-        return 130
-    return 3 if recap.failed else 4 if recap.unreachable else 0
 
 
 def _token(args: argparse.Namespace) -> int:

@@ -91,34 +91,33 @@ def hosts(now: HealthReport, before: HealthReport | None) -> list[HostRow]:
     """The rows, in the inventory's order. Rates are those since `before`."""
     values = _by_labels(now)
     ranks = _ranks(now, before)
+    rack_of = {name: rack for rack, names in now.racks.items() for name in names}
     rows = []
-    for rack, names in now.racks.items():
-        for name in names:
-            findings = now.of_host(name)
-            ill = sorted((each for each in findings if not each.ok), key=lambda each: -each.severity)
-            worst = max(each.severity for each in findings)
-            load, processors = values.get(("host_load", name)), values.get(("host_processors", name))
-            total, free = (values.get((f"host_memory_{what}_bytes", name)) for what in ("total", "available"))
-            zones = [
-                each.value
-                for each in now.figures
-                if each.name == "host_temperature_celsius" and each.labels["host"] == name
-            ]
-            rows.append(
-                HostRow(
-                    name,
-                    rack,
-                    now.slot(name),
-                    ", ".join(dict.fromkeys(each.state for each in ill)) or "ok",
-                    worst,
-                    None if load is None or not processors else load / processors,
-                    None if free is None or not total else 1 - free / total,
-                    max(zones, default=None),
-                    tuple(_tpus(now, name, values, ranks)),
-                )
+    for name in now.hosts:
+        findings = now.of_host(name)
+        ill = sorted((each for each in findings if not each.ok), key=lambda each: -each.severity)
+        worst = max(each.severity for each in findings)
+        load, processors = values.get(("host_load", name)), values.get(("host_processors", name))
+        total, free = (values.get((f"host_memory_{what}_bytes", name)) for what in ("total", "available"))
+        zones = [
+            each.value
+            for each in now.figures
+            if each.name == "host_temperature_celsius" and each.labels["host"] == name
+        ]
+        rows.append(
+            HostRow(
+                name,
+                rack_of[name],
+                now.slot(name),
+                ", ".join(dict.fromkeys(each.state for each in ill)) or "ok",
+                worst,
+                None if load is None or not processors else load / processors,
+                None if free is None or not total else 1 - free / total,
+                max(zones, default=None),
+                tuple(_tpus(now, name, values, ranks)),
             )
-    order = {name: place for place, name in enumerate(now.hosts)}
-    return sorted(rows, key=lambda row: order[row.name])
+        )
+    return rows
 
 
 def _by_labels(report: HealthReport) -> dict[tuple[str, ...], float]:

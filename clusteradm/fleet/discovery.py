@@ -223,10 +223,8 @@ def _compared(board: Board, cluster: Cluster, known: KnownHosts) -> Board:
                 return replace(board, host=host.name)
             if board.key in keys and by_address is None:
                 return replace(board, host=host.name, note=f"the inventory has it at {host.address}")
-        if by_address is not None and known.of(by_address.address, by_address.port):
-            kinds = known.of(by_address.address, by_address.port)
-            if board.key_type in kinds:
-                return replace(board, host=by_address.name, note="another host key than the known one")
+        if by_address is not None and board.key_type in known.of(by_address.address, by_address.port):
+            return replace(board, host=by_address.name, note="another host key than the known one")
     return board if by_address is None else replace(board, host=by_address.name)
 
 

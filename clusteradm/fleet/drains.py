@@ -95,9 +95,7 @@ class Drains:
         found = collect(self._connections, [machine], sections=("tpu",))
         if host not in found.documents:
             raise UsageError(f"{host} does not answer, so its TPUs are not known", next_step=f"drain all of it: {host}")
-        facts = tpu_facts.read(found.documents[host])
-        names = {card.address: card.address for card in facts.cards}
-        names |= {device.name: address for address, device in facts.devices.items()}
+        names = tpu_facts.read(found.documents[host]).addresses
         if tpu not in names:
             raise UsageError(f"{host} has no TPU {tpu!r}", next_step=f"it has: {', '.join(names) or 'none'}")
         return f"{host}:{names[tpu]}"

@@ -81,7 +81,7 @@ class Plan:
             more = tuple(others)
         if threshold is None:
             threshold = manifest.threshold
-        kind, notes = _task(manifest, form.feed, task, top)
+        kind, notes = _task(manifest, form, batch, task, top)
         path = f"{stored.path}/{MODEL}"
         file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more, batch)
         classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
@@ -99,7 +99,9 @@ class Plan:
             raise UsageError(f"--ranks {self.most}: only {self.slots.count} are healthy and free")
 
 
-def _task(manifest: Manifest, feed: Feed | None, wanted: str | None, top: int | None) -> tuple[str, tuple[str, ...]]:
+def _task(
+    manifest: Manifest, form: InputForm, batch: int, wanted: str | None, top: int | None
+) -> tuple[str, tuple[str, ...]]:
     """What the outputs are read as, and what is to be said of it. Raises UsageError where they cannot be what the user
     says."""
     if top == 0:
@@ -109,10 +111,9 @@ def _task(manifest: Manifest, feed: Feed | None, wanted: str | None, top: int | 
             raise UsageError(f"--top is of a classifier's result, and --task says {wanted}")
         wanted = CLASSIFIER
     kind = wanted or manifest.task
-    forms = advice.batch(manifest)
-    outputs = [reading.Output(one.name, advice.form(one, None, forms).shape, one.dtype) for one in manifest.outputs]
+    outputs = [reading.Output(one.name, advice.form(one, None, batch).shape, one.dtype) for one in manifest.outputs]
     try:
-        return reading.find(kind, advice.form(manifest.inputs[0], None, forms).shape, outputs, feed).task, ()
+        return reading.find(kind, form.shape, outputs, form.feed).task, ()
     except reading.NoReading as error:
         if kind == DETECTOR and not all(tensor.shape for tensor in manifest.outputs):
             return DETECTOR, ()  # the operator gives its outputs their shapes when it runs

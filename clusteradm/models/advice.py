@@ -94,12 +94,13 @@ def feed(
         found = Feed(about.mean, about.std, layout, METADATA, pictures, fit, rate)
     else:
         found = Feed((), (), layout, "", pictures, fit, rate)
-    check_rate(form(model.inputs[0], found, batch(model)))
+    fed = form(model.inputs[0], found, batch(model))
+    check_rate(fed)
     if said:
-        check_feed(form(model.inputs[0], found, batch(model)))
+        check_feed(fed)
     elif found.std and found.pictures is not False:
         try:
-            feeding.rule(form(model.inputs[0], found, batch(model)))
+            feeding.rule(fed)
         except feeding.NoRule:  # metadata that does not fit the input
             found = Feed((), (), None, "", pictures, rate=rate)
     return found if found != Feed() else None

@@ -22,7 +22,8 @@ def on_host(
 
     Raises HostUnreachable, and HostFailed where the host cannot run one of them.
     """
-    bodies = {hashlib.sha256(data).hexdigest(): data for data in models}
+    sums = [hashlib.sha256(data).hexdigest() for data in models]
+    bodies = dict(zip(sums, models, strict=True))
     node = connections.node(host)
     node.put_blobs(bodies, progress)
     found = node.call(TimeModels(cluster.setting("cluster_user"), tuple(bodies)), timeout=_SECONDS)
@@ -33,4 +34,4 @@ def on_host(
             next_step=f"clusteradm health --limit {host.name} says whether its runtime works",
         )
     taken = dict(zip(bodies, found.milliseconds, strict=True))
-    return [taken[hashlib.sha256(data).hexdigest()] for data in models]
+    return [taken[each] for each in sums]

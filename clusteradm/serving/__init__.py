@@ -1,29 +1,7 @@
 """Admin side of serving: the desired state and its changes, and how far the boards have followed it."""
 
-from clusteradm.serving.changes import (
-    canary,
-    deploy,
-    drain,
-    hold_tpus,
-    prepare_canary,
-    undeploy,
-    undrain,
-)
-from clusteradm.serving.rollout import BoardProgress, Progress, judge
-from clusteradm.serving.state import Serving, places, servers
+from clusteradm.serving.changes import hold_tpus
+from clusteradm.serving.rollout import Progress, judge
+from clusteradm.serving.state import Serving, servers
 
-__all__ = [
-    "BoardProgress",
-    "Progress",
-    "Serving",
-    "canary",
-    "deploy",
-    "drain",
-    "hold_tpus",
-    "judge",
-    "places",
-    "prepare_canary",
-    "servers",
-    "undeploy",
-    "undrain",
-]
+__all__ = ["Progress", "Serving", "hold_tpus", "judge", "servers"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from clusteradm.errors import HostFailed, UsageError
 from clusteradm.inventory import Cluster, Host
@@ -84,11 +84,9 @@ class Serving:
         """What the boards and HAProxy say now."""
         return self._node.call(AskServing(self._places), timeout=_ANSWER)
 
-    def follow(
-        self, desired: DesiredState, seconds: float, model: str | None = None, hosts: Sequence[str] | None = None
-    ) -> Iterator[Progress]:
+    def follow(self, desired: DesiredState, seconds: float, model: str | None = None) -> Iterator[Progress]:
         """How far the boards are, again and again, until all that answer have followed, or the time is over."""
-        asked = tuple(self._places if hosts is None else hosts)
+        asked = tuple(self._places)
         started = time.monotonic()
         while True:
             progress = judge(desired, self.status(), asked, model)

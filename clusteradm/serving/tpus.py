@@ -28,9 +28,7 @@ def choose(connections: Connections, hosts: Sequence[Host], text: str) -> dict[s
             raise HostFailed(
                 "does not say which TPUs it has", where=host.name, next_step="clusteradm health says what is wrong"
             )
-        found = tpu_facts.read(survey.documents[host.name])
-        names = {device.name: address for address, device in found.devices.items()}
-        there[host.name] = names | {card.address: card.address for card in found.cards}
+        there[host.name] = tpu_facts.read(survey.documents[host.name]).addresses
     return of_text(there, text)
 
 

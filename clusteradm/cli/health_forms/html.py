@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from clusteradm import __version__
 from clusteradm.cli.escape import visible
+from clusteradm.cli.health_forms.figures import Figure
 from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, tpu_of
 from clusteradm.health import Finding, Severity
 
@@ -30,6 +31,9 @@ def html(report: HealthReport) -> str:
     """The whole page."""
     hosts = {name: _host(report, name, number) for number, name in enumerate(report.hosts)}
     checks = list(dict.fromkeys(each.check for each in report.findings))
+    by_tpu: dict[tuple[str | None, str | None], list[Figure]] = {}
+    for figure in report.figures:
+        by_tpu.setdefault((figure.labels.get("host"), figure.labels.get("tpu")), []).append(figure)
     return _ENVIRONMENT.get_template("report.html.j2").render(
         report=report,
         worst=report.worst.name.lower(),
@@ -37,7 +41,7 @@ def html(report: HealthReport) -> str:
         racks=[(rack, [hosts[name] for name in names]) for rack, names in report.racks.items()],
         checks=checks,
         matrix=[(host, [_cell(host["findings"], check) for check in checks]) for host in hosts.values()],
-        tpus=[_tpu(report, each) for each in report.findings if each.check == TPU],
+        tpus=[_tpu(each, by_tpu) for each in report.findings if each.check == TPU],
         groups=groups(report),
         version=__version__,
     )
@@ -70,11 +74,9 @@ def _cell(findings: Sequence[Finding], check: str) -> tuple[str, str, str]:
     return _LETTERS[worst], worst.name.lower(), f"{check}: {', '.join(dict.fromkeys(each.state for each in mine))}"
 
 
-def _tpu(report: HealthReport, finding: Finding) -> dict[str, Any]:
+def _tpu(finding: Finding, by_tpu: Mapping[tuple[str | None, str | None], Sequence[Figure]]) -> dict[str, Any]:
     address = tpu_of(finding)
-    mine = [
-        each for each in report.figures if (each.labels.get("host"), each.labels.get("tpu")) == (finding.host, address)
-    ]
+    mine = by_tpu.get((finding.host, address), ())
     temperature = next((each.value for each in mine if each.name == "tpu_temperature_celsius"), None)
     trips = sorted(each.value for each in mine if each.name == "tpu_trip_point_celsius")
     return {"finding": finding, "address": address, "temperature": temperature, "scale": _scale(temperature, trips)}

@@ -152,6 +152,12 @@ class Facts:
     tried: bool
     runtime: Reading
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """PCI addresses by what names a TPU: the address itself, and its device's name."""
+        names = {card.address: card.address for card in self.cards}
+        return names | {device.name: address for address, device in self.devices.items()}
+
 
 def read(document: object) -> Facts:
     """Facts of a document with the section "tpu" and, if they were asked for, "runtime" and "trial"."""

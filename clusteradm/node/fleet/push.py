@@ -25,8 +25,9 @@ def run(request: PushFiles) -> Pushed:
     planned: List[Dict[str, Any]] = as_user(request.user, lambda: _plan(request))
     differing = [(one, plan) for one, plan in zip(request.files, planned) if plan["differs"]]
     wanted = {one.sha256 for one, _ in differing if one.sha256 is not None}
-    if _lacking(wanted):
-        return Pushed(_lacking(wanted))
+    lacking = _lacking(wanted)
+    if lacking:
+        return Pushed(lacking)
     if request.into:
         as_user(request.user, lambda: files.make_folders(_at_home(request.dest)))
     for start in range(0, len(differing), _AT_ONCE):

@@ -39,7 +39,7 @@ _MOST_DIMENSIONS = 64
 _MOST_READ = 1 << 20
 _COPY = 1 << 16
 _MOST_NAMED = 10
-_TOO_LARGE = "the arrays of the job unfold to many times its inputs"
+TOO_LARGE = "the arrays of the job unfold to many times its inputs"
 
 _DESCR = re.compile(r"""['"]descr['"]:[ ]*['"]([^'"]{1,16})['"]""")
 _ORDER = re.compile(r"""['"]fortran_order['"]:[ ]*(True|False)""")
@@ -71,6 +71,11 @@ class Array(NamedTuple):
     shape: Tuple[int, ...]
     start: int
     size: int
+
+    @property
+    def form(self) -> str:
+        """Its type in the form of an input: by its name, or NumPy's code where the bytes are the other way round."""
+        return self.code if self.code.startswith(">") else self.dtype
 
     def at(self, start: int) -> "Array":
         """The same array at another place."""
@@ -109,7 +114,7 @@ def members(
                         array = _stored(window, info)
                         array = array.at(offset + array.start)
                         if array.size > room:
-                            raise Damaged(_TOO_LARGE)
+                            raise Damaged(TOO_LARGE)
                     else:
                         array = _unfold(pack, archive, info, partial(fits, name), room)
                     room -= array.size
@@ -156,7 +161,7 @@ def _unfold(
         array = header(cast(BinaryIO, member), info.file_size)
         fits(array)
         if array.size > room:
-            raise Damaged(_TOO_LARGE)
+            raise Damaged(TOO_LARGE)
         at = into.seek(0, os.SEEK_END)
         try:
             left = array.size

@@ -319,10 +319,8 @@ def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
     except Unusable as error:
         yield _refused(name, str(error))
         return
-    size = array.item
-    for number in wanted.shape:
-        size *= number
-    form = [array.code if array.code.startswith(">") else array.dtype, list(wanted.shape)]
+    size = array.item * feeding.size(wanted.shape)
+    form = [array.form, list(wanted.shape)]
     if rows is None:
         yield {"input": name, "offset": array.start, "size": size, "form": form}
         return

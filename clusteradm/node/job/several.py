@@ -7,7 +7,7 @@ numpy: this runs on the head's own Python.
 import os
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from clusteradm.node.job.arrays import Array, Damaged, Unusable, members
+from clusteradm.node.job.arrays import TOO_LARGE, Array, Damaged, Unusable, members
 from clusteradm.node.job.files import opener
 from clusteradm.node.spec import feeding
 
@@ -67,8 +67,8 @@ def inputs(pack: str, name: str, offset: int, size: int, parts: Sequence[Part], 
         raise Unusable(text % ", ".join("%s %d" % (p.name, n or 1) for p, n in zip(parts, counts)))
     sizes = [array.size // (count or 1) for array, count in zip(arrays, counts)]
     if sum(array.size for array in arrays) > room:
-        raise Damaged("the arrays of the job unfold to many times its inputs")
-    form = [feeding.SEVERAL, [[_code(array), list(part.shape)] for array, part in zip(arrays, parts)]]
+        raise Damaged(TOO_LARGE)
+    form = [feeding.SEVERAL, [[array.form, list(part.shape)] for array, part in zip(arrays, parts)]]
     rows = counts[0]
     with open(pack, "r+b", opener=opener) as file:
         for row in range(1 if rows is None else rows):
@@ -89,10 +89,6 @@ def _copy(file: Any, start: int, size: int) -> None:
         file.seek(0, os.SEEK_END)
         file.write(data)
         start, size = start + len(data), size - len(data)
-
-
-def _code(array: Array) -> str:
-    return array.code if array.code.startswith(">") else array.dtype
 
 
 class _Said(Unusable):

@@ -59,7 +59,7 @@ class Dispatch(Plane):
         signature = entry.signature
         signature.check_outputs(request.outputs)
         self._check(request, entry)
-        if self._free(entry) is None:
+        if not self._ready(entry):
             raise Refusal(UNAVAILABLE, _NONE_READY % request.model, 1.0)
         pictures = signature.encoded(request)
         picture: Optional[Tuple[int, int]] = None
@@ -136,8 +136,11 @@ class Dispatch(Plane):
         text = _NONE_READY % request.model
         raise Refusal(UNAVAILABLE, "%s (%s)" % (text, reason) if reason else text, 1.0)
 
+    def _ready(self, entry: Entry) -> List[Link]:
+        return [self.links[number] for number in entry.engines if number in self.links and self.links[number].ready]
+
     def _free(self, entry: Entry) -> Optional[Link]:
-        ready = [self.links[number] for number in entry.engines if number in self.links and self.links[number].ready]
+        ready = self._ready(entry)
         if len(ready) < 2:
             return ready[0] if ready else None
         return min(ready, key=lambda link: link.load(entry.loaded.key))
@@ -161,7 +164,7 @@ class Dispatch(Plane):
     async def ready(self, model: str, version: Optional[int] = None) -> bool:
         """Whether the version would take a request now. Raises Refusal for a model that nobody wants served."""
         try:
-            return self._free(self.routing.find(model, version)) is not None
+            return bool(self._ready(self.routing.find(model, version)))
         except Refusal as refusal:
             if refusal.kind != UNAVAILABLE:
                 raise

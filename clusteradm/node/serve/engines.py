@@ -51,7 +51,6 @@ class EngineKeeper:
         self.closed_for: Dict[str, str] = {"state": self.reason}
         self._process: Optional[Process] = None
         self._wake = asyncio.Event()
-        self._loading: Optional[int] = None
         self._kill_reason = ""
         self._held: Optional[str] = None
         self._stopped = False
@@ -160,7 +159,6 @@ class EngineKeeper:
             how = await ended
             return reason or how
         finally:
-            self._loading = None
             self._process = None
             process.kill()
             listening.cancel()
@@ -211,7 +209,6 @@ class EngineKeeper:
 
     async def _load(self, process: Process, said: "asyncio.Queue[Optional[Any]]", key: int) -> None:
         wish = self.wanted[key]
-        self._loading = key
         process.lines.send({"do": "load", "key": key, **wish._asdict()})
         try:
             document = await self._answer(said, _LOAD_SECONDS)
@@ -219,8 +216,6 @@ class EngineKeeper:
             if not self._kill_reason and not str(error):
                 self._fail(key, "the engine's process ended while it loaded the version: %s" % await process.ended())
             raise
-        finally:
-            self._loading = None
         try:
             if "loaded" in document:
                 self.loaded[key] = decode(Loaded, document["loaded"])

@@ -19,7 +19,8 @@ from clusteradm.node.serve.fronts import starting
 from clusteradm.node.serve.lines import MOST_LINE, Lines
 from clusteradm.node.serve.page import Page
 from clusteradm.node.serve.plane import FrontConfig, Runner
-from clusteradm.node.serve.table import Reader, Table
+from clusteradm.node.serve.routing import Reader
+from clusteradm.node.serve.table import Table
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.serving import BoardState, ServeConfig
 
@@ -47,6 +48,9 @@ class FrontProcess:
                 break
             if "table" in document:
                 await self._take(decode(Table, document["table"]))
+            elif "board" in document and self._table is not None:
+                self._table.board = decode(BoardState, document["board"])
+                self.plane.routing = self._reader.routing(self._table)
             elif "closed" in document:
                 link = self.plane.links.get(document["closed"])
                 if isinstance(link, EngineLink):

@@ -27,11 +27,11 @@ class FrontKeeper:
         self.started = asyncio.Event()
         self.changed = asyncio.Event()
 
-    def tell(self, table: Table) -> None:
-        """Send it the table, now and whenever it starts anew."""
+    def tell(self, table: Table, only_board: bool = False) -> None:
+        """Send it the table, now and whenever it starts anew. `only_board`: it has all of it but the board's state."""
         self._table = table
         if self._process is not None:
-            self._process.lines.send({"table": table})
+            self._process.lines.send({"board": table.board} if only_board else {"table": table})
 
     def closed(self, engine: int, reason: str) -> None:
         """Tell it that an engine does not answer."""

@@ -79,10 +79,6 @@ class Holding:
         """Let go of a version."""
         self._engines.pop(key, None)
 
-    def has(self, key: int) -> bool:
-        """Whether the version is loaded."""
-        return key in self._engines
-
     def run(self, key: int, inputs: Sequence[Any]) -> List[Any]:
         """One inference. Raises InferenceError, TpuError."""
         engine = self._engines[key]

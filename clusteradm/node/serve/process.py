@@ -36,7 +36,7 @@ class Process:
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), *descriptors),
-                env=_environment(),
+                env=environment(),
             )
         finally:
             theirs.close()
@@ -61,8 +61,7 @@ class Process:
             await asyncio.wait_for(asyncio.shield(self._reading), 1.0)
         self.lines.close()
         if status < 0:
-            names = {number.value: number.name for number in signal.Signals}
-            how = "its process was ended by %s" % names.get(-status, "signal %d" % -status)
+            how = "its process was ended by %s" % killer(status)
         else:
             how = "its process ended with status %d" % status
         last = next((line for line in reversed(self._last) if line.strip() and not line.startswith("INFO")), "")
@@ -84,6 +83,12 @@ class Process:
             sys.stderr.flush()
 
 
-def _environment() -> Dict[str, str]:
+def killer(status: int) -> str:
+    """The signal that has ended a process with this status, below 0."""
+    names = {number.value: number.name for number in signal.Signals}
+    return names.get(-status, "signal %d" % -status)
+
+
+def environment() -> Dict[str, str]:
     """Without threads of NumPy's own, which spin when they start."""
     return dict(child.environment(), OPENBLAS_NUM_THREADS="1")

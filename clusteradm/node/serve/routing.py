@@ -5,6 +5,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import NOT_FOUND, UNAVAILABLE, Refusal
 from clusteradm.node.serve.signature import Signature
+from clusteradm.node.serve.table import Table
 from clusteradm.node.spec.wire.serving import END, LOADING, START, VersionState
 
 
@@ -66,6 +67,34 @@ class Routing:
                 reason = state.reason or "it is in the state %s" % state.state
                 return Refusal(UNAVAILABLE, "model %s version %d: %s" % (model, state.version, reason), 1.0)
         return Refusal(NOT_FOUND, text)
+
+
+class Reader:
+    """Tables to routings. A signature is made once for each version."""
+
+    def __init__(self) -> None:
+        self._signatures: Dict[int, Signature] = {}
+
+    def routing(self, table: Table) -> Routing:
+        """The routing of a table."""
+        models = {
+            model.name: Model(
+                {each.loaded.version: Entry(self._signature(each.loaded), each.engines) for each in model.versions},
+                model.labels,
+                model.default,
+                model.canary,
+            )
+            for model in table.models
+        }
+        keys = {each.loaded.key for model in table.models for each in model.versions}
+        self._signatures = {key: known for key, known in self._signatures.items() if key in keys}
+        return Routing(models, table.board.versions)
+
+    def _signature(self, loaded: Loaded) -> Signature:
+        known = self._signatures.get(loaded.key)
+        if known is None or known.loaded != loaded:
+            known = self._signatures[loaded.key] = Signature(loaded)
+        return known
 
 
 def _shown(text: str) -> str:

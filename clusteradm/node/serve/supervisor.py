@@ -37,6 +37,7 @@ class Supervisor:
         self._leaving = False
         self._dirty = asyncio.Event()
         self._temperatures: Dict[int, Optional[float]] = {}
+        self._told: Optional[Table] = None
         self._convergence = Convergence(config, lambda: list(self._engines.values()), self.publish)
         self._routes = Routes(self._convergence)
 
@@ -50,7 +51,7 @@ class Supervisor:
         self._convergence.start()
         self._set_engines()
         self._start_fronts(listener)
-        self._tell()
+        self._tell(self._table())
         self._begin(self._convergence.run())
         self._begin(self._watch())
         self._begin(self._publish_changes())
@@ -71,7 +72,7 @@ class Supervisor:
     async def _end(self, listener: socket.socket) -> None:
         """Leave the balancer, finish what runs, end the processes."""
         self._leaving = True
-        self._tell()
+        self._tell(self._table())
         await asyncio.sleep(_LEAVE_SECONDS)
         listener.close()
         for front in self._fronts:
@@ -177,18 +178,16 @@ class Supervisor:
         engines = tuple(TableEngine(each.number, each.device, each.simulated) for each in self._engines.values())
         return Table(self._table_number, self._routes.models(self._engines.values()), engines, self.board())
 
-    def _tell(self) -> Table:
-        table = self._table()
-        self._told = _document(table)
+    def _tell(self, table: Table, only_board: bool = False) -> None:
+        """Send the front processes a table; what has changed in it may be the state of the board alone."""
+        self._told = table
         for front in self._fronts:
-            front.tell(table)
-        return table
-
-    _told: Any = None
+            front.tell(table, only_board)
 
     async def publish(self) -> None:
         """Tell the front processes, and return when they go by it."""
-        table = self._tell()
+        table = self._table()
+        self._tell(table)
         await asyncio.gather(*(front.knows(table.number, _KNOW_SECONDS) for front in self._fronts))
 
     async def _publish_changes(self) -> None:
@@ -197,10 +196,8 @@ class Supervisor:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._dirty.wait(), 1.0)
             self._dirty.clear()
-            if _document(self._table()) != self._told:
-                self._tell()
-
-
-def _document(table: Table) -> Any:
-    """What tables are compared by."""
-    return (table.models, table.engines, table.board)
+            table, told = self._table(), self._told
+            if told is None or (table.models, table.engines) != (told.models, told.engines):
+                self._tell(table)
+            elif table.board != told.board:  # temperatures do every second
+                self._tell(table, only_board=True)

@@ -3,7 +3,7 @@
 import os
 from typing import List, NamedTuple, Optional, Tuple
 
-from clusteradm.node.texts import read
+from clusteradm.node.texts import number, read
 
 _CLASS = "sys/class/apex"
 _LOST = -50000  # millidegrees that a chip reads that has fallen off the bus (gasket_core.c, apex_driver.c)
@@ -28,13 +28,13 @@ def condition(pci_address: str, was_hot: bool, root: str = "/") -> Condition:
     folder = next((folder for address, folder in _devices(root) if address == pci_address), None)
     if folder is None:
         return Condition(None, "it is not there any more: run clusteradm health")
-    temperature = _number(folder, "temp")
+    temperature = number(read(folder, "temp"))
     if temperature is None:
         return Condition(None, None)
     degrees = temperature / 1000.0
     if temperature <= _LOST:
         return Condition(degrees, "it reads %.1f °C, as a chip that fell off the bus: run clusteradm health" % degrees)
-    trip = _number(folder, "trip_point1_temp")
+    trip = number(read(folder, "trip_point1_temp"))
     if trip is not None and temperature >= trip - (_COOLER if was_hot else 0):
         return Condition(
             degrees, "it is hot, %.1f °C: its clock is a quarter from %.1f °C on" % (degrees, trip / 1000.0)
@@ -49,12 +49,4 @@ def _devices(root: str) -> List[Tuple[str, str]]:
     except OSError:
         return []
     found = [(read(root, "%s/%s/pci_address" % (_CLASS, name)), os.path.join(folder, name)) for name in names]
-    return [(address.strip(), path) for address, path in found if address]
-
-
-def _number(folder: str, name: str) -> Optional[int]:
-    text = read(folder, name)
-    try:
-        return int(text) if text is not None else None
-    except ValueError:
-        return None
+    return [(address, path) for address, path in found if address]

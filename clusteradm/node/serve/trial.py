@@ -9,12 +9,10 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Dict, Optional
+from typing import Optional
 
 from clusteradm.node import child
-from clusteradm.node.edgetpu import loading
-from clusteradm.node.edgetpu.library import TpuError
-from clusteradm.node.serve.holding import Holding
+from clusteradm.node.serve.process import environment, killer
 from clusteradm.node.spec.wire.manifest import MODEL
 
 TPU, CPU = "tpu", "cpu"
@@ -24,13 +22,12 @@ _SECONDS = 60.0
 async def refusal(folder: str, target: str) -> Optional[str]:
     """Why the version ends, or hangs, whatever loads it; None where it does not. What an engine will say itself, as
     that it is no model, is not looked for."""
-    environment: Dict[str, str] = dict(child.environment(), OPENBLAS_NUM_THREADS="1")
     process = await asyncio.create_subprocess_exec(
         *child.command(sys.executable, "serve.trial", folder, target),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-        env=environment,
+        env=environment(),
     )
     try:
         status = await asyncio.wait_for(process.wait(), _SECONDS)
@@ -41,13 +38,17 @@ async def refusal(folder: str, target: str) -> Optional[str]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
     if status < 0:
-        names = {number.value: number.name for number in signal.Signals}
-        return "its runtime is ended by %s when it loads or runs it" % names.get(-status, "signal %d" % -status)
+        return "its runtime is ended by %s when it loads or runs it" % killer(status)
     return None
 
 
 def main() -> None:
     """The program."""
+    # The supervisor, which asks for trials, does without NumPy and the engine.
+    from clusteradm.node.edgetpu import loading
+    from clusteradm.node.edgetpu.library import TpuError
+    from clusteradm.node.serve.holding import Holding
+
     folder, target = sys.argv[1:3]
     with contextlib.suppress(TpuError, OSError, ValueError):
         if target == TPU:

@@ -154,17 +154,22 @@ def takes_pixels(form: InputForm) -> bool:
     return len(form.shape) == 4 or bool(feed.std) or feed.pictures is True
 
 
+def size(shape: Sequence[int]) -> int:
+    """How many values a tensor of this shape has."""
+    found = 1
+    for number in shape:
+        found *= number
+    return found
+
+
 def window(form: InputForm) -> int:
     """Samples of sound that the input takes at once: it is one row of numbers, and no whole ones but 16-bit samples.
 
     0 where it takes none.
     """
     longest = max(form.shape, default=0)
-    size = 1
-    for number in form.shape:
-        size *= number
     takes = form.dtype in FLOATS or form.dtype == "int16" or (form.dtype in INTEGERS and bool(form.scale))
-    return longest if takes and size == longest >= _LEAST_WINDOW else 0
+    return longest if takes and size(form.shape) == longest >= _LEAST_WINDOW else 0
 
 
 def batch(inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:

@@ -107,10 +107,7 @@ def _row(outputs: Sequence[Output]) -> bool:
 
 
 def _one_row(shape: Sequence[int]) -> bool:
-    size = 1
-    for number in shape:
-        size *= number
-    return bool(shape) and shape[-1] > 1 and size == shape[-1]
+    return bool(shape) and shape[-1] > 1 and feeding.size(shape) == shape[-1]
 
 
 def _classifier(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
@@ -120,7 +117,7 @@ def _classifier(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
 
 
 def _embedding(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
-    if _row(outputs) and max(outputs[0].shape, default=0) > 1 and 0 < _size(outputs[0].shape) <= MOST_NUMBERS:
+    if _row(outputs) and max(outputs[0].shape, default=0) > 1 and 0 < feeding.size(outputs[0].shape) <= MOST_NUMBERS:
         return Reading("", VECTOR, (0,))
     return None
 
@@ -189,7 +186,7 @@ def _segmentation(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
 
 def _pose(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
     shapes = [one.shape for one in outputs]
-    if len(shapes) == 1 and shapes[0][-2:] == (KEYPOINTS, 3) and _size(shapes[0]) == KEYPOINTS * 3:
+    if len(shapes) == 1 and shapes[0][-2:] == (KEYPOINTS, 3) and feeding.size(shapes[0]) == KEYPOINTS * 3:
         return Reading("", PERSON, (0,))
     if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][0] == 1 and shapes[0][2] == _PERSON:
         return Reading("", PERSONS, (0,))
@@ -206,10 +203,3 @@ def _pose(outputs: Sequence[Output], sides: Any) -> Optional[Reading]:
     if len(maps) == len(moved) == 1 and shapes[maps[0]][:3] == shapes[moved[0]][:3] and min(shapes[maps[0]][1:3]) > 1:
         return Reading("", HEATMAPS, (maps[0], moved[0]))
     return None
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for number in shape:
-        size *= number
-    return size

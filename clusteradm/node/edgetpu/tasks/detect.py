@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 
 from clusteradm.node.edgetpu.tasks.fit import Fit
-from clusteradm.node.edgetpu.tasks.numbers import real, rounded
+from clusteradm.node.edgetpu.tasks.numbers import count, real, rounded
 from clusteradm.node.spec.answers import MOST_CLASS
 
 
@@ -18,12 +18,10 @@ def read(
     whole pixels, cut off, not cut to the picture's sides, as pycoral's get_objects() gives them.
     """
     boxes, classes, scores, number = (np.asarray(real(one, how), np.float64) for one, how in zip(values, details))
-    most = boxes.shape[1]
-    count = number.reshape(-1)[0]
-    count = int(min(max(count, 0), most)) if np.isfinite(count) else 0
-    classes, scores = classes.reshape(-1)[:count], scores.reshape(-1)[:count]
+    written = count(number, boxes.shape[1])
+    classes, scores = classes.reshape(-1)[:written], scores.reshape(-1)[:written]
     found = []
-    for box, kind, score in zip(places(boxes[0, :count], fit), classes, scores):
+    for box, kind, score in zip(places(boxes[0, :written], fit), classes, scores):
         if not (np.isfinite(box).all() and np.isfinite(kind) and np.abs(box).max() < MOST_CLASS):
             continue  # no place, or beyond what readers of JSON hold
         if 0 <= kind < MOST_CLASS and (threshold is None or score >= threshold):

@@ -36,9 +36,15 @@ def real(values: Any, details: Dict[str, Any]) -> Any:
     return (values.astype(np.float64) - zero) * scale
 
 
-def rounded(score: Any) -> Optional[float]:
+def count(number: Any, most: int) -> int:
+    """How many answers an operator says that it has written, up to those there is room for."""
+    value = number.reshape(-1)[0]
+    return int(min(max(value, 0), most)) if np.isfinite(value) else 0
+
+
+def rounded(score: Any, digits: int = _DIGITS) -> Optional[float]:
     """A number as JSON can hold it: None for NaN and infinity."""
-    return round(float(score), _DIGITS) if np.isfinite(score) else None
+    return round(float(score), digits) if np.isfinite(score) else None
 
 
 def plain(values: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from clusteradm.node.edgetpu.tasks.fit import Fit
-from clusteradm.node.edgetpu.tasks.numbers import real, rounded
+from clusteradm.node.edgetpu.tasks.numbers import count, real, rounded
 from clusteradm.node.spec.reading import HEATMAPS, KEYPOINTS, PERSON, PERSONS
 
 _DIGITS = 2  # behind the point, of a pixel
@@ -39,7 +39,7 @@ def read(
     for points, score in zip(*found):
         if threshold is None or score >= threshold:
             x, y = fit.across(points[:, 1]), fit.down(points[:, 0])
-            places = [[_place(a), _place(b), rounded(c)] for a, b, c in zip(x, y, points[:, 2])]
+            places = [[rounded(a, _DIGITS), rounded(b, _DIGITS), rounded(c)] for a, b, c in zip(x, y, points[:, 2])]
             poses.append([rounded(score), places])
     return poses
 
@@ -52,10 +52,9 @@ def _points(points: Any) -> Tuple[Any, Any]:
 def _decoded(outputs: Sequence[Any], sides: Tuple[int, int]) -> Tuple[Any, Any]:
     """What PosenetDecoderOp writes: y and x in pixels of the input, scores of points and poses, the number of poses."""
     places, scores, whole, number = outputs
-    count = number.reshape(-1)[0]
-    count = int(min(max(count, 0), places.shape[1])) if np.isfinite(count) else 0
-    points = np.concatenate([places[0, :count] / np.array(sides, np.float64), scores[0, :count, :, None]], 2)
-    return points, whole[0, :count]
+    written = count(number, places.shape[1])
+    points = np.concatenate([places[0, :written] / np.array(sides, np.float64), scores[0, :written, :, None]], 2)
+    return points, whole[0, :written]
 
 
 def _hottest(heat: Any, moved: Any, sides: Tuple[int, int]) -> Tuple[Any, Any]:
@@ -68,7 +67,3 @@ def _hottest(heat: Any, moved: Any, sides: Tuple[int, int]) -> Tuple[Any, Any]:
     with np.errstate(over="ignore"):
         scores = 1 / (1 + np.exp(-heat[row, column, point]))
     return _points(np.stack([y / sides[0], x / sides[1], scores], 1)[None])
-
-
-def _place(value: Any) -> Optional[float]:
-    return round(float(value), _DIGITS) if np.isfinite(value) else None

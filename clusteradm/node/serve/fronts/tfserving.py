@@ -10,7 +10,6 @@ from clusteradm.node.serve.fronts.calls import Call, Desk
 from clusteradm.node.serve.fronts.limits import MOST_PICTURES
 from clusteradm.node.serve.plane import (
     BYTES,
-    DATATYPES,
     INVALID,
     NOT_FOUND,
     Answer,
@@ -208,8 +207,3 @@ def status(state: VersionState) -> Tuple[int, str, str]:
     """The error of a version's state: code, its name, text."""
     code, name = _UNKNOWN if state.reason else _OK
     return code, name, state.reason
-
-
-def known_type(datatype: str) -> bool:
-    """Whether numbers of this type can come."""
-    return datatype in DATATYPES
