@@ -22,8 +22,8 @@ EXAMPLES = """\
 examples:
   clusteradm k8s --image registry.lan/clusteradm:1 | kubectl apply -f -
   clusteradm k8s --image registry.lan/clusteradm:1 --server deployment
-  clusteradm k8s --image registry.lan/clusteradm:1 --server none   the plugin alone
-  clusteradm k8s --labels                 commands that label the nodes by health
+  clusteradm k8s --image registry.lan/clusteradm:1 --server none
+  clusteradm k8s --labels         commands that label the nodes by health
   clusteradm k8s --labels | sh
 
 It was not run on a Kubernetes cluster: the manifests are checked against its

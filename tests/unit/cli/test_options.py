@@ -187,6 +187,10 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
         ("--listen 192.0.2.1:1", answers("w1")),
     ],
+    "k8s": [
+        ("--labels --limit w1 --json --forks 2", answers("w1", "hello")),
+        ("--image a:1 --namespace n --server none --resource a.b/c", lambda hosts: None),
+    ],
     "deploy-model": [("{model} --name m --limit head --threshold 0.5", stores)],
     "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
     "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
@@ -283,6 +287,7 @@ ELSEWHERE |= {
     "poweroff",
     "discover",
     "locate",
+    "device-plugin",
 }
 
 
