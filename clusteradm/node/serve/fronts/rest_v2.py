@@ -66,16 +66,15 @@ async def _model(exchange: Exchange, parts: List[str]) -> Reply:
     exchange.call.model = name
     if name == "stats" and not rest and version is None:
         return json_reply({"model_stats": await kserve.statistics(exchange.desk, None, None)})
-    version = await exchange.version(name, version, label)
     if rest == ["infer"]:
         exchange.allow("POST")
         return await _infer(exchange, name, version, label)
     exchange.allow("GET", "HEAD")
     if not rest:
         return json_reply(kserve.metadata(await plane.info(name, version, label)))
+    if rest in (["ready"], ["stats"]) and label is not None:
+        version = (await plane.info(name, None, label)).version
     if rest == ["ready"]:
-        if label is not None:
-            version = (await plane.info(name, None, label)).version
         ready = await plane.ready(name, version)
         return json_reply({"name": name, "ready": ready}, status=200 if ready else 503)
     if rest == ["config"]:
@@ -112,6 +111,8 @@ async def _infer(exchange: Exchange, name: str, version: Optional[int], label: O
         if not 0 < size <= len(body):
             raise Refusal(INVALID, "%s: %s, and the body has %d bytes" % (_HEADER, ascii(text[:30]), len(body)))
         header, rest = body[:size], body[size:]
+    # Now that all of it has come, which may take long.
+    version = await exchange.version(name, version, label)
     document = loads(header)
     if not isinstance(document, dict):
         raise Refusal(INVALID, "a request is a JSON object with inputs")
