@@ -59,7 +59,7 @@ async def answer(exchange: Exchange) -> Reply:
         raise Refusal(INVALID, "a request is a JSON object")
     if verb == "predict":
         tfserving.check_signature(document.get("signature_name"))
-    deadline, priority = patience(exchange.request.headers)
+    deadline, priority = patience(exchange.headers)
     info = await exchange.desk.plane.info(name, version, label)
     # The version that the label is now: it may move before the inference.
     return await work(exchange, Spec(name, info.version, None, deadline, priority), info, document)
