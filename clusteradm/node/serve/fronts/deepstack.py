@@ -35,7 +35,7 @@ async def answer(exchange: Exchange) -> Reply:
     desk, call = exchange.desk, exchange.call
     call.model = model
     info = await desk.plane.info(model) if model else await detecting.choose(desk)
-    deadline, _ = patience(exchange.request.headers)
+    deadline, _ = patience(exchange.headers)
     found = await detecting.picture(desk, call, info, picture, deadline, await exchange.version(info.name, None, None))
     predictions = [
         {
@@ -58,7 +58,7 @@ async def _scene(exchange: Exchange) -> Reply:
     for info in await desk.models():
         if info.task in (CLASSIFIER, None) and info.picture:
             tensor = Tensor(info.inputs[0].name, BYTES, (1,), [picture])
-            deadline, _ = patience(exchange.request.headers)
+            deadline, _ = patience(exchange.headers)
             version = await exchange.version(info.name, None, None)
             found = await desk.infer(
                 call, Request(info.name, [tensor], version, None, (), call.id, deadline, answer=True)
@@ -88,7 +88,7 @@ def _reply(found: Answer, document: Dict[str, Any]) -> Reply:
 async def _form(exchange: Exchange) -> Tuple[bytes, float]:
     """The picture, and the least confidence of an answer. Raises Refusal."""
     body = await exchange.body(MOST_BODY)
-    kind = exchange.header("Content-Type") or ""
+    kind = exchange.header("content-type") or ""
     if kind.startswith("image/"):
         return body, _LEAST
     fields = read(kind, body)

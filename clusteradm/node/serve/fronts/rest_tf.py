@@ -58,7 +58,7 @@ async def answer(exchange: Exchange) -> Reply:
         raise Refusal(INVALID, "a request is a JSON object")
     if verb == "predict":
         tfserving.check_signature(document.get("signature_name"))
-    deadline, priority = patience(exchange.request.headers)
+    deadline, priority = patience(exchange.headers)
     # Now that all of it has come, which may take long.
     version = await exchange.version(name, version, label)
     info = await exchange.desk.plane.info(name, version, label)
