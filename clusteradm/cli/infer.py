@@ -20,6 +20,7 @@ from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_h
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
+from clusteradm.cli.temperatures import Temperatures
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
 from clusteradm.models.reference import Reference, check_version
@@ -130,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
         job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)
-        status = _follow(args, jobs, job)
+        with Temperatures(connections, cluster) as temperatures:
+            status = _follow(args, jobs, job, temperatures)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
@@ -276,10 +278,10 @@ def _version(args: argparse.Namespace) -> int | None:
     return None if args.version in (None, LATEST) else check_version(args.version)
 
 
-def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
+def _follow(args: argparse.Namespace, jobs: Jobs, job: str, temperatures: Temperatures | None = None) -> Status:
     """Follow the job to its end and return its last status. Ctrl-C cancels it, or leaves it to itself, as answered."""
     try:
-        status = watch(jobs.follow(job))
+        status = watch(jobs.follow(job), temperatures)
     except KeyboardInterrupt:
         if _detached():
             _leave(args, job)
