@@ -22,7 +22,7 @@ from clusteradm.cli.show import counted
 from clusteradm.cli.temperatures import Temperatures
 from clusteradm.jobs import JobReport, Update
 from clusteradm.jobs.pace import Watcher
-from clusteradm.node.spec.wire.job import CUT_OFF, RankProgress, Status
+from clusteradm.node.spec.wire.job import CUT_OFF, Attempt, RankProgress, Status
 from clusteradm.node.spec.wire.job_names import STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
@@ -101,6 +101,15 @@ def watch(updates: Iterable[Update], temperatures: Temperatures | None = None) -
 
 def _place(rank: RankProgress) -> str:
     return f"{rank.host} {rank.pci_address or 'CPU'}"
+
+
+def how_it_ended(attempt: Attempt) -> str:
+    """The end of an attempt, in words."""
+    if attempt.status is None:
+        return "running"
+    if attempt.back:
+        return f"ended to take back {attempt.back}"
+    return "its supervisor ended" if attempt.status == CUT_OFF else f"mpirun ended with status {attempt.status}"
 
 
 def print_report(report: JobReport, console: show.Output) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Dict, List
 
 from clusteradm.node.job import files
-from clusteradm.node.spec.wire.timeline import MOST_EVENT, MOST_EVENTS, MOST_STEPS, Event, Timeline
+from clusteradm.node.spec.wire.timeline import FINEST, MOST_EVENT, MOST_EVENTS, MOST_STEPS, Event, Timeline
 
 LONGEST_PAUSE = 60.0  # between two attempts: a head may be off for a week
 WRITE_SECONDS = 1.0
@@ -22,7 +22,7 @@ class Recorder:
     def __init__(self, path: str, attempt: int, now: float, wall: float) -> None:
         """`wall`: the same moment, in seconds since 1970."""
         self._path = path
-        self._step = 1
+        self._step = FINEST
         self._counts: Dict[str, List[int]] = {}
         self._events: List[Event] = []
         offset = 0.0
@@ -68,7 +68,7 @@ class Recorder:
             self._step *= 2
             for numbers in self._counts.values():
                 numbers[:] = [sum(numbers[at : at + 2]) for at in range(0, len(numbers), 2)]
-        return int(seconds) // self._step
+        return int(seconds / self._step)
 
 
 def begin(path: str, attempt: int) -> Recorder:

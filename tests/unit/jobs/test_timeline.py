@@ -19,7 +19,7 @@ def read(path: Path) -> Timeline:
     return found
 
 
-def test_results_are_counted_by_the_second(tmp_path: Path) -> None:
+def test_results_are_counted_by_the_quarter_of_a_second(tmp_path: Path) -> None:
     path = tmp_path / "timeline.json"
     recorder = Recorder(str(path), 1, 100.0, 5000.0)
     for host, results, now in (("w1", 4, 100.9), ("w1", 4, 102.0), ("w2", 7, 102.5), ("w1", 1, 102.9)):
@@ -27,8 +27,8 @@ def test_results_are_counted_by_the_second(tmp_path: Path) -> None:
     recorder.note("rank 2 (w2 CPU) is left out: w2 has not answered for 5 s", 102.6)
     recorder.write(103.2, 5003.2, last=True)
     found = read(path)
-    assert (found.step, found.seconds, found.written) == (1, 3.2, 5003.2)
-    assert found.counts == {"w1": (4, 0, 5), "w2": (0, 0, 7)}
+    assert (found.step, found.seconds, found.written) == (0.25, 3.2, 5003.2)
+    assert found.counts == {"w1": (0, 0, 0, 4, 0, 0, 0, 0, 4, 0, 0, 1), "w2": (0,) * 10 + (7,)}
     (event,) = found.events
     assert event.second == 2.6 and event.text.startswith("rank 2 (w2 CPU)")
 
@@ -40,7 +40,7 @@ def test_a_long_job_has_coarser_steps_and_loses_no_result(tmp_path: Path) -> Non
         recorder.count("w1", 2, float(second))
     recorder.write(3.0 * MOST_STEPS, 1.0, last=True)
     found = read(path)
-    assert found.step == 4 and len(found.counts["w1"]) == 3 * MOST_STEPS // 4
+    assert found.step == 4.0 and len(found.counts["w1"]) == 3 * MOST_STEPS // 4
     assert set(found.counts["w1"]) == {8} and sum(found.counts["w1"]) == 6 * MOST_STEPS
 
 
@@ -54,7 +54,7 @@ def test_another_attempt_goes_on_and_a_long_pause_is_short(tmp_path: Path) -> No
     second.count("w2", 5, 1.5)
     second.write(2.0, 1010.5, last=True)
     found = read(path)
-    assert (found.seconds, found.counts) == (10.5, {"w1": (0, 3), "w2": (0,) * 10 + (5,)})
+    assert (found.seconds, found.counts) == (10.5, {"w1": (0, 0, 0, 0, 3), "w2": (0,) * 40 + (5,)})
     assert [(event.second, event.text) for event in found.events] == [(9.5, "attempt 2 begins")]
     third = Recorder(str(path), 3, 50.0, 1010.5 + 7 * 86400)
     third.write(50.0, 0.0, last=True)
@@ -99,7 +99,7 @@ def test_a_damaged_file_and_a_full_disk_cost_the_timeline_alone(
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"step": 0},
+        {"step": 0.1},
         {"seconds": -1.0},
         {"seconds": 1e9},
         {"counts": {"w1": [-1]}},

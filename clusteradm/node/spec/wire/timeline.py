@@ -6,6 +6,7 @@ from typing import Dict, Tuple
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 
 MOST_STEPS = 600  # numbers of a host; where there would be more, each stands for twice as long
+FINEST = 0.25  # seconds of a number, of a job that is not long
 MOST_EVENTS = 100
 MOST_EVENT = 300  # characters
 _MOST_STEP = 1 << 30
@@ -27,14 +28,14 @@ class Timeline(Record):
     when that was, seconds since 1970.
     """
 
-    step: int
+    step: float
     seconds: float
     written: float
     counts: Dict[str, Tuple[int, ...]]
     events: Tuple[Event, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.step <= _MOST_STEP:
+        if not FINEST <= self.step <= _MOST_STEP:
             raise WireError("no number of seconds", ".step")
         if not 0 <= self.seconds <= self.step * MOST_STEPS:
             raise WireError("no length of a timeline", ".seconds")
