@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import serve_place as place
 from serve_front import Server, until
 
-from clusteradm.node.serve.fronts import connections, plain
+from clusteradm.node.serve import again
+from clusteradm.node.serve.fronts import connections, metrics, plain
+from clusteradm.node.serve.fronts.access_log import AccessLog
+from clusteradm.node.serve.fronts.calls import Call, Desk
 from clusteradm.node.serve.fronts.head import MOST, Head
 from clusteradm.node.serve.fronts.head import plain as read
+from clusteradm.node.serve.fronts.known import Known, KnownRequests
+from clusteradm.node.serve.plane import OVERLOADED, Again, Answer, Plane, Refusal
 
 from .test_rest_v2 import INFER, given
 
@@ -200,3 +211,145 @@ def test_plain_connections_stay_and_are_given_up(server: Server, monkeypatch: py
         found = answers(one, 2)
         assert [status for status, _, _ in found] == [200, 408] and found[1][1]["connection"] == "close"
         assert one.recv(100) == b""
+
+
+def binary(image: Any, *headers: str, path: str = INFER, **parameters: Any) -> bytes:
+    """A request of the binary form."""
+    entry = {"name": place.INPUT, "datatype": "UINT8", "shape": [1, 28, 28, 1]}
+    entry["parameters"] = {"binary_data_size": 784}
+    head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True, **parameters}}).encode()
+    return post(head + image.tobytes(), f"Inference-Header-Content-Length: {len(head)}", *headers, path=path)
+
+
+def numbers(answer: tuple[int, dict[str, str], bytes]) -> tuple[dict[str, Any], Any]:
+    """The JSON of an answer of that form, and the numbers behind it."""
+    status, headers, body = answer
+    assert status == 200, body
+    size = int(headers["inference-header-content-length"])
+    return json.loads(body[:size]), np.frombuffer(body[size:], np.uint8)
+
+
+def images() -> list[Any]:
+    return [place.drawn(), np.zeros_like(place.drawn()), place.drawn().transpose(0, 2, 1, 3)]
+
+
+def test_a_request_that_is_known_is_answered_by_its_own_numbers(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connected(server) as one:
+        one.sendall(b"".join(binary(image, f"x-request-id: a{at}") for at, image in enumerate(images())))
+        first = [numbers(each) for each in answers(one, 3)]
+        # From here on nobody looks at the JSON.
+        monkeypatch.setattr("clusteradm.node.serve.fronts.rest_v2._infer", None)
+        one.sendall(b"".join(binary(image, f"x-request-id: b{at}") for at, image in enumerate(images())))
+        again = [numbers(each) for each in answers(one, 3)]
+    assert len({tuple(values) for _, values in first}) == 3
+    for (document, values), (other, same) in zip(first, again, strict=True):
+        assert np.array_equal(values, same)
+        for each in (document, other):
+            assert each["parameters"].pop("inference_us") > 0 and each["parameters"].pop("queue_us") >= 0
+        assert document == other and document["parameters"] == {"board": "board-1", "tpu": "cpu"}
+    lines = until(lambda: [line for line in server.lines if line["id"] in ("a1", "b1")][1:] and server.lines)
+    one_line, other_line = (next(line for line in lines if line["id"] == id) for id in ("a1", "b1"))
+    assert set(one_line) == set(other_line) and one_line["received"] == other_line["received"] > 784
+    assert (other_line["model"], other_line["version"], other_line["outcome"]) == ("digits", 2, "ok")
+
+
+def test_what_says_more_than_a_known_request_is_looked_at(server: Server) -> None:
+    image = place.drawn()
+    with connected(server) as one:
+        one.sendall(binary(image) * 2)
+        answers(one, 2)
+        one.sendall(binary(image, "clusteradm-timeout: 0"))
+        one.sendall(binary(image, "clusteradm-priority: -1"))
+        one.sendall(binary(image, "clusteradm-version: 1"))
+        one.sendall(binary(image, timeout=-5))
+        one.sendall(GET)
+        one.sendall(binary(image, path=INFER.replace("digits", "nothing")))
+        one.sendall(binary(image, path=INFER.replace("digits", "digits/versions/stable")))
+        found = answers(one, 7)
+    assert [status for status, _, _ in found] == [400, 400, 200, 400, 200, 404, 200]
+    assert [numbers(found[at])[0]["model_version"] for at in (2, 6)] == ["1", "1"]
+
+
+def test_a_known_request_with_other_lengths_is_refused(server: Server) -> None:
+    image = place.drawn()
+    data = binary(image)
+    with connected(server) as one:
+        one.sendall(data * 2)
+        answers(one, 2)
+        length = len(data) - data.index(b"\r\n\r\n") - 4
+        for size in (length - 1, length + 1):
+            changed = data.replace(b"Content-Length: %d\r" % length, b"Content-Length: %d\r" % size)
+            one.sendall((changed + b"\0")[: len(data) + size - length])
+            assert answers(one, 1)[0][0] == 400
+
+
+def test_an_engine_that_goes_or_is_full_under_a_known_request(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answering(Again):
+        def __init__(self, found: Any) -> None:
+            self.found = found
+
+        def begin(self, pieces: Any, done: Any) -> Any:
+            asyncio.get_running_loop().call_soon(done, self.found)
+            return lambda: None
+
+    for found, status in ((None, 200), (Refusal(OVERLOADED, "full", 3.0), 429), ("no answer", 500)):
+        monkeypatch.setattr(again, "repeated", lambda *_, found=found: Answering(found))
+        with connected(server) as one:
+            data = binary(place.drawn(), about=str(found))
+            one.sendall(data)
+            numbers(answers(one, 1)[0])
+            one.sendall(data)
+            got = answers(one, 1)[0]
+        assert got[0] == status and (status != 429 or got[1]["retry-after"] == "3")
+
+
+def test_nobody_waits_for_a_known_request_of_a_client_that_has_left(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = []
+
+    class Silent(Again):
+        def begin(self, pieces: Any, done: Any) -> Any:
+            return lambda: left.append(True)
+
+    monkeypatch.setattr(again, "repeated", lambda *_: Silent())
+    with connected(server) as one:
+        one.sendall(binary(place.drawn(), "x-request-id: leaves", about="leaving"))
+        numbers(answers(one, 1)[0])
+        one.sendall(binary(place.drawn(), "x-request-id: leaves", about="leaving"))
+    assert until(lambda: left) == [True]
+    line = until(lambda: [each for each in server.lines if each["id"] == "leaves"][1:])[0]
+    assert line["outcome"] == "invalid" and "gone" in line["error"]
+
+
+def test_known_requests_are_bounded() -> None:
+    known = KnownRequests()
+    one = Known("m", Again(), [], True)
+    known.keep(("/", b"x" * 5000, 1), one)
+    assert known.get(("/", b"x" * 5000, 1)) is None
+    for number in range(300):
+        known.keep(("/", b"%d" % number, 1), one)
+        assert known.get(("/", b"0", 1)) is one
+    assert known.get(("/", b"1", 1)) is None and known.get(("/", b"299", 1)) is one
+
+
+def test_calls_are_counted_when_somebody_looks(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    desk = Desk(Plane(), metrics.Metrics(str(tmp_path), 0), AccessLog(write))
+
+    async def end() -> None:
+        for number in range(3):
+            call = Call("rest", f"/{number}", "c")
+            call.model = "m"
+            call.answer = Answer("m", 1, (), "", "b", "cpu", False, 0.0, 0.5)
+            desk.end(call)
+        assert desk.metrics.requests() == {"m 1": 3.0}  # at once
+        assert desk.metrics.requests() == {"m 1": 3.0}
+
+    asyncio.run(end())
+    desk.log.close()
+    os.close(write)
+    with open(read, "rb") as file:
+        assert [json.loads(line)["operation"] for line in file] == ["/0", "/1", "/2"]

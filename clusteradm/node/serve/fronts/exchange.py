@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 
 from clusteradm.node.serve.fronts.calls import Call, Desk, about
+from clusteradm.node.serve.fronts.known import Key
 from clusteradm.node.serve.fronts.limits import MOST_BRACKETS, MOST_JSON, MOST_VALUES
 from clusteradm.node.serve.plane import INVALID, TOO_LARGE, Answer, Refusal
 
@@ -70,6 +71,7 @@ class Asked:
 
     method: str
     held = 0  # bytes of the body that are counted already
+    key: Optional[Key] = None  # by which it would be known, were it answered before
     headers: Mapping[str, str]  # by names in lower case
 
     async def pieces(self, exchange: "Exchange", most: int) -> List[Piece]:
@@ -83,7 +85,7 @@ class Exchange:
 
     def __init__(self, desk: Desk, asked: Asked, call: Call) -> None:
         self.desk, self.call, self._asked = desk, call, asked
-        self.method, self.headers = asked.method, asked.headers
+        self.method, self.headers, self.key = asked.method, asked.headers, asked.key
         target = call.operation
         if not target.startswith("/"):  # as a proxy is asked: http://HOST/PATH (RFC 9112 section 3.2.2)
             target = "/" + target.partition("://")[2].partition("/")[2]

@@ -3,45 +3,22 @@
 import asyncio
 import logging
 import socket
-import traceback
-from typing import Any, Awaitable, Callable, Dict, List, Tuple
+from typing import Any, Awaitable, Callable, Dict, Tuple
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from clusteradm.node.serve.fronts import board, deepstack, doods, rest_tf, rest_v2
+from clusteradm.node.serve.fronts import board, deepstack, doods, errors, rest_tf, rest_v2
 from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk
 from clusteradm.node.serve.fronts.connections import Connection, Connections
-from clusteradm.node.serve.fronts.exchange import JSON, Asked, Exchange, HttpError, Reply, dumps
+from clusteradm.node.serve.fronts.direct import Direct
+from clusteradm.node.serve.fronts.exchange import Asked, Exchange, HttpError, Reply
 from clusteradm.node.serve.fronts.limits import KEEP_SECONDS
 from clusteradm.node.serve.fronts.passed import Passed, PassedRequest, Server
 from clusteradm.node.serve.fronts.plain import Answered, PlainRequest, Plains
-from clusteradm.node.serve.plane import (
-    DEADLINE,
-    FORBIDDEN,
-    INTERNAL,
-    INVALID,
-    NOT_FOUND,
-    OVERLOADED,
-    TOO_LARGE,
-    UNAVAILABLE,
-    Refusal,
-    Runner,
-)
+from clusteradm.node.serve.plane import INVALID, Refusal, Runner
 
-# 429 for a full queue: those of the other boards are as full, and a balancer must not try one after the other.
-STATUS = {
-    NOT_FOUND: 404,
-    INVALID: 400,
-    TOO_LARGE: 413,
-    OVERLOADED: 429,
-    DEADLINE: 504,
-    UNAVAILABLE: 503,
-    INTERNAL: 500,
-    FORBIDDEN: 403,
-}
 _MOST_LINGER = 5.0  # seconds of a body that nobody wants: a client reads the answer when it has sent all
-_MOST_TRACE = 4000
 _BACKLOG = 1024  # connections that the kernel keeps until one of the front processes accepts them
 # Instead of the versions of Python and aiohttp.
 _SERVER = ("Server", "clusteradm")
@@ -88,7 +65,8 @@ class HttpFront(Runner):
             keepalive_timeout=KEEP_SECONDS,
             lingering_time=_MOST_LINGER,
         )
-        self._plains = Plains(desk, self._connections, self._plain, self._pass_on)
+        direct = Direct(desk, self._answered)
+        self._plains = Plains(desk, self._connections, self._plain, direct.begin, self._pass_on)
         self._server: Any = None
 
     async def start(self, listening: socket.socket) -> None:
@@ -128,7 +106,9 @@ class HttpFront(Runner):
 
     async def _answer(self, asked: Asked, target: str, client: str) -> Answered:
         call = Call("http", target[:2000], client, asked.headers)
-        reply, quiet = await self._reply(asked, call)
+        return self._answered(call, *await self._reply(asked, call))
+
+    def _answered(self, call: Call, reply: Reply, quiet: bool = False) -> Answered:
         fields = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
         call.sent = len(reply.body)
         return Answered(reply, fields, lambda: self._counted(call, quiet))
@@ -150,30 +130,14 @@ class HttpFront(Runner):
             quiet = handler is board.answer
             return await handler(exchange), quiet
         except Refusal as refusal:
-            call.kind, call.text = refusal.kind, str(refusal)
-            headers: List[Tuple[str, str]] = []
-            if refusal.kind in (OVERLOADED, UNAVAILABLE):
-                headers.append(("Retry-After", "%d" % max(1, round(refusal.retry_after or 1))))
-            return _error(call, STATUS.get(refusal.kind, 500), headers), False
+            return errors.refused(call, refusal), False
         except HttpError as error:
-            call.kind, call.text = (NOT_FOUND if error.status == 404 else INVALID), str(error)
-            return _error(call, error.status, error.headers), False
+            return errors.wrong(call, error), False
         except (asyncio.CancelledError, ConnectionError):
             call.kind, call.text = INVALID, "the client has gone"
             self._desk.end(call)
             raise
         except Exception as error:
-            call.kind, call.text = INTERNAL, traceback.format_exc()[-_MOST_TRACE:]
-            reply = _error(
-                call, 500, [], "internal error (%s): see the log for request %s" % (type(error).__name__, call.id)
-            )
-            return reply, False
+            return errors.defect(call, error), False
         finally:
             exchange.end()
-
-
-def _error(call: Call, status: int, headers: List[Tuple[str, str]], text: str = "") -> Reply:
-    document: Dict[str, Any] = {"error": text or call.text}
-    if call.protocol == "deepstack":
-        document = {"success": False, "code": status, **document}
-    return Reply(dumps(document), JSON, status, headers)

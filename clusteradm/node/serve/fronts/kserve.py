@@ -68,6 +68,8 @@ def raw(tensor: Tensor) -> bytes:
     """The bytes of a tensor, little endian and in row order."""
     if tensor.datatype == BYTES:
         return numbers.join(tensor.data)
+    if isinstance(tensor.data, bytes):
+        return tensor.data
     values = np.asarray(tensor.data)
     data: bytes = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
     return data

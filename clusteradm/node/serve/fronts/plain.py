@@ -32,35 +32,42 @@ class Answered(NamedTuple):
     counted: Callable[[], None]
 
 
+_Found = Optional[Answered]
+
+
 class PlainRequest(Asked):
     """One request, whose body has come. `failure`: why it has not."""
 
     def __init__(self, head: Head, body: List[Piece], held: int, failure: Optional[Exception]) -> None:
         self.method, self.target, self.headers, self.held = head.method, head.target, head.headers, held
-        self._length, self._body, self._failure = head.length, body, failure
+        self.length, self.body, self.failure = head.length, body, failure
 
     async def pieces(self, exchange: Exchange, most: int) -> List[Piece]:
         """The body."""
-        exchange.call.received = self._length
-        if self._length > most:
-            raise Refusal(TOO_LARGE, "a body of %d bytes, more than %d" % (self._length, most))
-        if self._failure is not None:
-            raise self._failure
-        return self._body
+        exchange.call.received = self.length
+        if self.length > most:
+            raise Refusal(TOO_LARGE, "a body of %d bytes, more than %d" % (self.length, most))
+        if self.failure is not None:
+            raise self.failure
+        return self.body
 
 
 class Plains:
     """All such connections of a front process. `work`: from a request and the address of its client to an answer;
-    `pass_on`: has aiohttp read a connection, from these bytes on."""
+    `direct`: the same without a task, where that can be: it returns what is to be called when the client has gone, or
+    None, and hands over the answer, or None, where the other one is to be asked; `pass_on`: has aiohttp read a
+    connection, from these bytes on."""
 
     def __init__(
         self,
         desk: Desk,
         connections: Connections,
         work: Callable[[PlainRequest, str], Awaitable[Answered]],
+        direct: Callable[[PlainRequest, str, Callable[[Optional[Answered]], None]], Optional[Callable[[], None]]],
         pass_on: Callable[[Connection, bytes], None],
     ) -> None:
-        self.desk, self.connections, self.work, self.pass_on = desk, connections, work, pass_on
+        self.desk, self.connections, self.work, self.direct = desk, connections, work, direct
+        self.pass_on = pass_on
         self.all: Set["Plain"] = set()
         self.closing = False
 
@@ -92,7 +99,7 @@ class Plain(asyncio.Protocol):
         self._head: Optional[Head] = None
         self._body: List[Piece] = []
         self._missing = self._held = 0
-        self._task: Optional["asyncio.Task[None]"] = None
+        self._leave: Optional[Callable[[], Any]] = None  # of the request at work
         self._paused = False
         self._behind = b""
 
@@ -109,8 +116,8 @@ class Plain(asyncio.Protocol):
         self._plains.connections.leave(self.connection)
         self._plains.desk.release(self._held)
         self._held = 0
-        if self._task is not None:
-            self._task.cancel()
+        if self._leave is not None:
+            self._leave()
 
     def pause_writing(self) -> None:
         """The client takes no answers."""
@@ -123,7 +130,7 @@ class Plain(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come. While a request is being answered, what is behind it waits."""
-        if self._task is None and not self._paused:
+        if self._leave is None and not self._paused:
             self._take(data)
             return
         self._behind += data
@@ -168,11 +175,26 @@ class Plain(asyncio.Protocol):
         request = PlainRequest(head, self._body, self._held, failure)
         self._head, self._body, self._held = None, [], 0
         self.connection.busy()
-        self._task = asyncio.get_event_loop().create_task(self._answer(request, failure is not None))
+        if failure is None:
 
-    async def _answer(self, request: PlainRequest, last: bool) -> None:
-        found = await self._plains.work(request, self._client)
-        self._task = None
+            def done(found: _Found) -> None:
+                if found is not None:
+                    self._send(found, False)
+                else:
+                    self._work(request)
+
+            self._leave = self._plains.direct(request, self._client, done)
+        if self._leave is None:
+            self._work(request)
+
+    def _work(self, request: PlainRequest) -> None:
+        self._leave = asyncio.get_event_loop().create_task(self._answer(request)).cancel
+
+    async def _answer(self, request: PlainRequest) -> None:
+        self._send(await self._plains.work(request, self._client), request.failure is not None)
+
+    def _send(self, found: Answered, last: bool) -> None:
+        self._leave = None
         transport = self.connection.transport
         last = last or self._plains.closing
         transport.write(response(found.reply, found.fields, last))
@@ -185,7 +207,7 @@ class Plain(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Take what has come meanwhile."""
-        if self._behind and self._task is None and not self._paused:
+        if self._behind and self._leave is None and not self._paused:
             behind, self._behind = self._behind, b""
             self._take(behind)
             if len(self._behind) <= _MOST_BEHIND:
@@ -193,7 +215,7 @@ class Plain(asyncio.Protocol):
 
     def close_idle(self) -> None:
         """Close it where no request is at work, or has begun to come."""
-        if self._task is None and self._head is None:
+        if self._leave is None and self._head is None:
             self.connection.transport.close()
 
 
