@@ -20,6 +20,7 @@ COMMANDS = {
     "deploy-model": ("deploy_model", "store a model on the cluster and verify it on every host"),
     "model": ("model", "convert and inspect model files, list the models on the cluster"),
     "infer": ("infer", "run a model over many inputs, on every healthy TPU"),
+    "bench": ("bench", "measure the speed-up of the TPUs, and each TPU alone"),
     "job": ("job", "list, show, cancel and remove inference jobs"),
     "serve": ("serve", "serve models over HTTP and gRPC: one endpoint for all TPUs"),
     "exec": ("exec", "run a shell command on hosts, all at once"),

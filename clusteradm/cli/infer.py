@@ -264,17 +264,22 @@ def _submit(
     if args.truth and plan.model.task != CLASSIFIER:
         raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
     asked.check(plan.model.task)
-    for note in plan.notes:
-        show.message(f"warning: {note}")
-    for drain in plan.slots.drained:
-        show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
-    for text in (*plan.slots.left_out, *(() if args.share else plan.slots.taken)):
-        show.message(f"warning: {text} ({next_step.command('health', args)})")
+    say_plan(args, plan, taken=not args.share)
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
+
+
+def say_plan(args: argparse.Namespace, plan: Plan, *, taken: bool = True) -> None:
+    """Say what the job does without, and how its model is read. `taken`: also the TPUs that are in use."""
+    for note in plan.notes:
+        show.message(f"warning: {note}")
+    for drain in plan.slots.drained:
+        show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
+    for text in (*plan.slots.left_out, *(plan.slots.taken if taken else ())):
+        show.message(f"warning: {text} ({next_step.command('health', args)})")
 
 
 def _version(args: argparse.Namespace) -> int | None:

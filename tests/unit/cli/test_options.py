@@ -273,10 +273,11 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 }
 
 
-# Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_packages.py, test_ssh.py and test_reboot.py, and
-# tests/unit/transport: test_exec.py, test_copying.py and test_discovery.py.
+# Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_bench.py, test_packages.py, test_ssh.py and
+# test_reboot.py, and tests/unit/transport: test_exec.py, test_copying.py and test_discovery.py.
 ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "attach", "results", "logs", "cancel", "resume", "remove")}
 ELSEWHERE |= {
+    "bench",
     "packages list",
     "packages forget",
     "exec",
