@@ -31,6 +31,10 @@ READY_SECONDS = 30.0  # after the first is ready
 READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fault
 PROGRESS_EVERY = 0.5
 LOOK_EVERY = 0.1  # for silent ranks
+# Between two polls, where nothing has come for a while: a rank that has delivered a chunk has another still, which
+# takes it so many times as long.
+LONGEST_NAP = 0.02
+NAPS_A_CHUNK = 8
 
 
 class Dispatcher:
@@ -66,6 +70,7 @@ class Dispatcher:
         self._silent: Dict[int, str] = {}  # rank -> its state before
         self._late: Set[int] = set()
         self._recalled = False
+        self._longest_nap = channels.NAP
 
     def run(self) -> None:
         """Work until every input has a result, no rank is left that could work, or the attempt is recalled."""
@@ -81,7 +86,7 @@ class Dispatcher:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
                 time.sleep(nap)
-                nap = min(2 * nap, channels.LONGEST_NAP)
+                nap = min(2 * nap, self._longest_nap)
             if time.monotonic() - looked >= LOOK_EVERY:
                 looked = time.monotonic()
                 self._miss(looked)
@@ -231,6 +236,8 @@ class Dispatcher:
                 pieces = [self._piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 self._deadlines.begin(rank)
+                part = self._schedule.seconds(chunk) / NAPS_A_CHUNK
+                self._longest_nap = max(channels.NAP, min(LONGEST_NAP, part))
                 chunk = self._schedule.take(rank)
 
     def _may_start(self) -> bool:
