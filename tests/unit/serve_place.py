@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from clusteradm.errors import UsageError
 from clusteradm.lab import digits
-from clusteradm.models.upload import prepare
+from clusteradm.models import members, servables
+from clusteradm.models.reference import Reference
+from clusteradm.models.upload import Upload, prepare
 from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.holding import Holding
@@ -23,7 +26,7 @@ from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import INVALID, Refusal, Tensor
 from clusteradm.node.serve.routing import Entry, Model, Routing
 from clusteradm.node.serve.signature import Signature
-from clusteradm.node.spec.wire.manifest import MANIFEST, SUMS, sums_text
+from clusteradm.node.spec.wire.manifest import MANIFEST, SUMS, Manifest, sums_text
 from clusteradm.node.spec.wire.serving import AVAILABLE, DESIRED, SERVING, BoardState, VersionState
 from clusteradm.node.spec.wire.versions import VERSIONS, Label, VersionsFile
 
@@ -37,7 +40,38 @@ def deploy(
     """Put a model into the repository, as deploy-model does; the version's folder."""
     if path is None:
         path, labels = DIGITS / "digits.tflite", DIGITS / "labels.txt"
-    upload = prepare(path, name, labels)
+    return store(shared, prepare(path, name, labels), version)
+
+
+def define(shared: Path, name: str, text: str, version: int = 1, **files: bytes) -> Path:
+    """Put a servable into the repository, of the text of its definition and its files (NAME_csv for NAME.csv)."""
+    folder = shared.parent / "definitions" / f"{name}-{version}"
+    folder.mkdir(parents=True)
+    (folder / "servable.yml").write_text(text)
+    for each, data in files.items():
+        (folder / ".".join(each.rsplit("_", 1))).write_bytes(data)
+    upload = servables.prepare(folder / "servable.yml", name)
+    return store(shared, members.complete(Stored(shared), upload), version)  # type: ignore[arg-type]
+
+
+class Stored:
+    """The models that are there, for the ensembles that are of them."""
+
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
+
+    def find(self, wanted: Reference) -> tuple[Path, Manifest]:
+        folder = self._shared / "models" / wanted.name
+        numbers = sorted(int(each.name) for each in folder.glob("[0-9]*"))
+        if not numbers:
+            raise UsageError(f"there is no model {wanted.name} here")
+        found = folder / str(wanted.version or numbers[-1])
+        return found, Manifest.from_json(json.loads((found / MANIFEST).read_text()))
+
+
+def store(shared: Path, upload: Upload, version: int) -> Path:
+    """The files of a version, and its folder."""
+    name = upload.manifest.name
     files = {**upload.files, MANIFEST: json.dumps({**upload.manifest.to_json(), "version": version}).encode()}
     folder = shared / "models" / name / str(version)
     folder.mkdir(parents=True)

@@ -9,10 +9,12 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
+from clusteradm.node.models import store
 from clusteradm.node.serve import policy, share, trial
 from clusteradm.node.serve.asking import Asking, ShareError
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.policy import Seen
+from clusteradm.node.serve.servables.keepers import ServableKeepers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.serving import (
     AVAILABLE,
@@ -43,8 +45,9 @@ class Convergence:
         config: ServeConfig,
         engines: Callable[[], List[EngineKeeper]],
         publish: Callable[[], Any],
+        servables: Optional[ServableKeepers] = None,
     ) -> None:
-        self._config, self._engines, self._publish = config, engines, publish
+        self._config, self._engines, self._publish, self._servables = config, engines, publish, servables
         # Two helpers: one has a look while the other copies.
         self._asking = Asking(config.shared, config.cache)
         self._copying = Asking(config.shared, config.cache)
@@ -55,6 +58,8 @@ class Convergence:
         self._keys: Dict[Version, int] = {}
         self._last_key = 0
         self._folders: Dict[Version, str] = {}
+        self._kinds: Dict[Version, str] = {}  # of those that are no models
+        self.withheld: Dict[Version, str] = {}  # ensembles that lack something, and what
         self._failed: Dict[Version, Tuple[str, float]] = {}
         self._serving: Set[Version] = set()  # in the table, or on the way there
         self._proven: Set[Version] = set()  # those of them that were available at some time
@@ -120,6 +125,8 @@ class Convergence:
         if again:
             for engine in self._engines():
                 engine.want(engine.wanted, again=True)
+            if self._servables is not None:
+                self._servables.again()
 
     def models(self) -> List[ServedModel]:
         """The models that this board is to serve."""
@@ -175,10 +182,13 @@ class Convergence:
             if version not in self._keys:
                 self._last_key += 1  # never one that was another's
             key = self._keys.setdefault(version, self._last_key)
-            wishes[key] = Wish(version[0], version[1], self._folders[version])
+            wishes[key] = Wish(version[0], version[1], self._folders[version], self._kinds.get(version, ""))
+        models = {key: wish for key, wish in wishes.items() if not wish.kind}
         for engine in self._engines():
-            if engine.wanted != wishes:
-                engine.want(wishes)
+            if engine.wanted != models:
+                engine.want(models)
+        if self._servables is not None:
+            self._servables.want({key: wish for key, wish in wishes.items() if wish.kind})
 
     def _retained(self, wanted: List[Version]) -> Set[Version]:
         """What is not wanted any more and has worked, of models of which something that is wanted has not yet."""
@@ -186,10 +196,18 @@ class Convergence:
         unready = {version[0] for version in wanted if version not in self._proven}
         return {each for each in self._serving & self._proven if each[0] in names & unready} - set(wanted)
 
+    def _homes(self, version: Version) -> List[EngineKeeper]:
+        """The engines that are to have a version."""
+        if version not in self._kinds:
+            return self._engines()
+        return self._servables.of(self._keys.get(version)) if self._servables is not None else []
+
     def engines_with(self, version: Version) -> Tuple[int, ...]:
-        """The numbers of the engines that have it loaded."""
+        """The numbers of the engines that have it loaded; none for an ensemble that lacks something."""
         key = self._keys.get(version)
-        return tuple(engine.number for engine in self._engines() if key in engine.loaded)
+        if version in self.withheld:
+            return ()
+        return tuple(engine.number for engine in self._homes(version) if key in engine.loaded)
 
     def served(self) -> List[Tuple[Version, int]]:
         """(version, key) of all that requests may go to."""
@@ -228,8 +246,14 @@ class Convergence:
             if not await asyncio.get_event_loop().run_in_executor(None, share.is_whole, folder):
                 self._fail(version, str(error), time.monotonic(), revision)
                 return
-        targets = {trial.CPU if engine.pci_address is None else trial.TPU for engine in self._engines()}
-        refusals = [await trial.refusal(folder, target) for target in sorted(targets)]
+        about = await asyncio.get_event_loop().run_in_executor(None, store.manifest, folder)
+        self._kinds.pop(version, None)
+        if about is not None and about.servable is not None:
+            self._kinds[version] = about.servable.kind
+            refusals = [await trial.refusal(folder, trial.SERVABLE, self._config.packages)]
+        else:
+            targets = {trial.CPU if engine.pci_address is None else trial.TPU for engine in self._engines()}
+            refusals = [await trial.refusal(folder, target) for target in sorted(targets)]
         reason = next(filter(None, refusals), None)
         if reason is None:
             self._folders[version] = folder
@@ -265,14 +289,14 @@ class Convergence:
         name, number = version
         labels = tuple(sorted(label for label, each in self.labels(name).items() if each == number))
         key = self._keys.get(version)
-        having = [engine for engine in self._engines() if key in engine.loaded]
+        having = [engine for engine in self._homes(version) if key in engine.loaded]
         loaded = next((engine.loaded[key] for engine in having if key is not None), None)
         reason, state = self._reason(version, key), START
         if version in self._leaving:
             state = UNLOADING
-        elif having:
+        elif having and version not in self.withheld:
             state = AVAILABLE
-        elif version in self._failed or self._has_refused(key):
+        elif version in self._failed or self._has_refused(version, key):
             state = END
         elif version in self._folders:
             state = LOADING
@@ -289,15 +313,18 @@ class Convergence:
             loaded.batches if loaded else 1,
         )
 
-    def _has_refused(self, key: Optional[int]) -> bool:
-        return any(key in engine.failures for engine in self._engines())
+    def _has_refused(self, version: Version, key: Optional[int]) -> bool:
+        return any(key in engine.failures for engine in self._homes(version))
 
     def _reason(self, version: Version, key: Optional[int]) -> str:
         if version in self._failed:
             return self._failed[version][0]
-        reasons = {engine.device: engine.failures[key] for engine in self._engines() if key in engine.failures}
+        if version in self.withheld:
+            return self.withheld[version]
+        homes = self._homes(version)
+        reasons = {engine.device: engine.failures[key] for engine in homes if key in engine.failures}
         if not reasons and not self.engines_with(version):
-            reasons = {engine.device: engine.reason for engine in self._engines() if engine.state != READY}
+            reasons = {engine.device: engine.reason for engine in homes if engine.state != READY}
         return "; ".join("%s: %s" % each for each in reasons.items())
 
     @property
@@ -318,5 +345,6 @@ class Convergence:
         if version in self._failed:
             return True
         key = self._keys.get(version)
-        done = [key in engine.loaded or key in engine.failures for engine in self._engines() if engine.state == READY]
+        homes = [engine for engine in self._homes(version) if engine.state == READY]
+        done = [key in engine.loaded or key in engine.failures for engine in homes]
         return bool(done) and all(done)

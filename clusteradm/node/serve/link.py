@@ -19,8 +19,9 @@ class EngineGone(Exception):
 
 
 class Link:
-    """One engine, seen from a front process. `device`: its PCI address, or "cpu"."""
+    """One engine, seen from a front process. `device`: its PCI address, or "cpu"; `models`: whether it runs these."""
 
+    models = True
     number: int
     device: str
     simulated: bool
