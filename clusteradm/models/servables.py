@@ -158,7 +158,11 @@ def _check_keys(node: yaml.Node) -> None:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str" or key.value in seen:
                 line = key.start_mark.line + 1
-                text = "is there twice" if isinstance(key, yaml.ScalarNode) and key.value in seen else "is no text"
+                text = (
+                    "is there twice"
+                    if isinstance(key, yaml.ScalarNode) and key.value in seen
+                    else "is no text: put it in quotes"
+                )
                 raise yaml_text.Refused(f"line {line}: the key {str(key.value)[:60]!r} {text}", line)
             seen.add(key.value)
             _check_keys(value)

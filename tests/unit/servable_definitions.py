@@ -6,10 +6,14 @@ import io
 import json
 from pathlib import Path
 
+import made_models
 import numpy as np
+import serve_place as place
 from ai_edge_litert import schema_py_generated as schema
 from graphs import End, Step, build
 from PIL import Image
+
+from clusteradm.node.spec.wire.manifest import MANIFEST
 
 WORDS = """
 kind: lookup
@@ -146,3 +150,19 @@ def shades(side: int = 16) -> bytes:
 def look(colours: str) -> str:
     """LOOK, with the name of the detector's input."""
     return LOOK.replace("COLOURS", json.dumps(colours))
+
+
+def deploy_all(shared: Path, folder: Path) -> None:
+    """All of them into a repository, with the models that LOOK is of."""
+    (folder / "colours.tflite").write_bytes(made_models.colours())
+    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
+    (folder / "shades.tflite").write_bytes(shades())
+    colours = place.deploy(shared, "colours", 1, folder / "colours.tflite", folder / "labels.txt")
+    place.deploy(shared, "shades", 1, folder / "shades.tflite", folder / "labels.txt")
+    place.label(shared, "shades", {"stable": 1})
+    place.define(shared, "words", WORDS, words_csv=WORDS_CSV)
+    place.define(shared, "names", NAMES, names_json=NAMES_JSON)
+    place.define(shared, "features", FEATURES, cities_npy=cities())
+    place.define(shared, "double", DOUBLE)
+    (name,) = (each["name"] for each in json.loads((colours / MANIFEST).read_text())["inputs"])
+    place.define(shared, "look", look(name))

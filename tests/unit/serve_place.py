@@ -19,12 +19,17 @@ from clusteradm.models import members, servables
 from clusteradm.models.reference import Reference
 from clusteradm.models.upload import Upload, prepare
 from clusteradm.node.edgetpu.engine import InferenceError
+from clusteradm.node.models import store as store_of_versions
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.holding import Holding
 from clusteradm.node.serve.link import Link, Reply
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import INVALID, Refusal, Tensor
 from clusteradm.node.serve.routing import Entry, Model, Routing
+from clusteradm.node.serve.servables import loading
+from clusteradm.node.serve.servables.link import Done, ServableLink
+from clusteradm.node.serve.servables.signature import ServableSignature
+from clusteradm.node.serve.servables.work import Arrays, BadInput, Work
 from clusteradm.node.serve.signature import Signature
 from clusteradm.node.spec.wire.manifest import MANIFEST, SUMS, Manifest, sums_text
 from clusteradm.node.spec.wire.serving import AVAILABLE, DESIRED, SERVING, BoardState, VersionState
@@ -104,6 +109,32 @@ def drawn() -> Any:
     return image
 
 
+class Near(ServableLink):
+    """A process of servables in a thread of this one."""
+
+    number, device = 1, "cpu"
+
+    def __init__(self) -> None:
+        self.works: dict[int, Work] = {}
+        self.asked: list[tuple[int, float | None, int]] = []
+        self._thread = ThreadPoolExecutor(1)
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    async def ask(
+        self, version: Loaded, step: int | None, inputs: Arrays, deadline: float | None, priority: int
+    ) -> Done:
+        self.asked.append((version.key, deadline, priority))
+        work = self.works[version.key]
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, work.run, step, inputs)
+        except BadInput as error:
+            raise Refusal(INVALID, str(error)) from None
+        return Done(found, 0.0, 0.0)
+
+
 class Here(Link):
     """An engine in a thread of this process."""
 
@@ -136,19 +167,25 @@ class Here(Link):
 
 def plane(shared: Path, models: dict[str, list[int]], board: str = "board-1", **labels: dict[str, int]) -> Dispatch:
     """A data plane that serves these versions of models in the repository, on the CPU of this process."""
-    holding = Holding(None)
+    holding, near = Holding(None), Near()
     routes, states, key = {}, [], 0
     for name, versions in models.items():
         entries = {}
         for version in versions:
             key += 1
-            loaded = holding.load(key, name, version, str(shared / "models" / name / str(version)))
-            entries[version] = Entry(Signature(loaded), (0,))
+            folder = str(shared / "models" / name / str(version))
+            about = store_of_versions.manifest(folder)
+            if about is not None and about.servable is not None:
+                near.works[key], loaded = loading.load(key, name, version, folder)
+                entries[version] = Entry(ServableSignature(loaded), (1,))
+            else:
+                loaded = holding.load(key, name, version, folder)
+                entries[version] = Entry(Signature(loaded), (0,))
             states.append(VersionState(name, version, AVAILABLE, tpus=("cpu",), load_seconds=loaded.load_seconds))
         routes[name] = Model(entries, labels.get(name, {}), None, None)
     found = Dispatch(board, lambda: BoardState(board, 1, True, tuple(states)))
     found.routing = Routing(routes, states)
-    found.links = {0: Here(holding)}
+    found.links = {0: Here(holding), 1: near}
     return found
 
 

@@ -8,34 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import made_models
 import pytest
 import servable_definitions as definitions
 import serve_place as place
 from serve_process import Server
-
-from clusteradm.node.spec.wire.manifest import MANIFEST
 
 pytest.importorskip("aiohttp")
 
 
 def served(*names: str) -> list[dict[str, Any]]:
     return [{"name": name, "policy": {"kind": "latest", "latest": 1}} for name in names]
-
-
-def deploy_all(shared: Path, folder: Path) -> None:
-    (folder / "colours.tflite").write_bytes(made_models.colours())
-    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
-    (folder / "shades.tflite").write_bytes(definitions.shades())
-    colours = place.deploy(shared, "colours", 1, folder / "colours.tflite", folder / "labels.txt")
-    place.deploy(shared, "shades", 1, folder / "shades.tflite", folder / "labels.txt")
-    place.label(shared, "shades", {"stable": 1})
-    place.define(shared, "words", definitions.WORDS, words_csv=definitions.WORDS_CSV)
-    place.define(shared, "names", definitions.NAMES, names_json=definitions.NAMES_JSON)
-    place.define(shared, "features", definitions.FEATURES, cities_npy=definitions.cities())
-    place.define(shared, "double", definitions.DOUBLE)
-    (name,) = (each["name"] for each in json.loads((colours / MANIFEST).read_text())["inputs"])
-    place.define(shared, "look", definitions.look(name))
 
 
 def infer(server: Server, name: str, *inputs: tuple[str, str, list[int], Any]) -> tuple[int, Any]:
@@ -48,7 +30,7 @@ def infer(server: Server, name: str, *inputs: tuple[str, str, list[int], Any]) -
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    deploy_all(tmp_path / "shared", tmp_path)
+    definitions.deploy_all(tmp_path / "shared", tmp_path)
     place.desire(tmp_path / "shared", served("look", "words", "features", "double", "names", "colours"))
     server = Server(tmp_path, packages=str(definitions.package(tmp_path / "packages")))
     yield server

@@ -127,7 +127,8 @@ class Ensemble:
         rows = [ensembles.in_rows(given[each.name], each, member) for each in member.inputs]
         derived = [each.name for each in ensembles.derived(member, any(rows) or member.open)]
         derived = [name for name in derived if "%s.%s" % (step.name, name) in self._needed]
-        if (any(rows) or member.open) and not len(inputs[member.inputs[rows.index(True) if any(rows) else 0].name]):
+        counts = [one or member.open or each.shape[:1] == (-1,) for one, each in zip(rows, member.inputs)]
+        if any(counted and not len(inputs[each.name]) for counted, each in zip(counts, member.inputs)):
             return Part(_nothing(member, derived))
         tensors, picture = await self._fed(member, given, inputs)
         request = Request(

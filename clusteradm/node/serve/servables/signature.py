@@ -26,7 +26,7 @@ class ServableSignature(Signature):
 
     def named(self, request: Request) -> Arrays:
         """The arrays of a request by name. Raises Refusal."""
-        return {info.name: array for info, array in zip(self.inputs, self.arrays(request))}
+        return {info.name: array for info, array in zip(self.inputs, self.arrays(request._replace(rows=False)))}
 
     def _array(self, info: TensorInfo, tensor: Tensor, rows: bool) -> Any:
         if info.datatype != BYTES or tensor.datatype != BYTES:
