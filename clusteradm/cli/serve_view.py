@@ -142,7 +142,7 @@ def _board(state: DesiredState, host: str, said: BoardSaid | None) -> list[str]:
     if said.state is None:
         return [balanced, "-", "-", "-", "-", "-", said.error]
     engines = [
-        f"{engine.pci_address or 'cpu'} {engine.state}"
+        f"{engine.pci_address or engine.servables or 'cpu'} {engine.state}"
         + (f" {engine.temperature:.0f} C" if engine.temperature is not None else "")
         + (" SIMULATED" if engine.simulated else "")
         for engine in said.state.engines

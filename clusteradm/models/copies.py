@@ -84,5 +84,7 @@ def _wanted(versions: Sequence[ListedVersion]) -> dict[str, ListedVersion]:
     return {
         one.manifest.sha256: one
         for one in versions
-        if one.manifest is not None and (one.labels or latest[one.name] == one.version)
+        if one.manifest is not None
+        and one.manifest.servable is None
+        and (one.labels or latest[one.name] == one.version)
     }

@@ -14,6 +14,7 @@ from clusteradm.node.serve.asking import Asking, ShareError
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.fetching import Fetching, Version
 from clusteradm.node.serve.policy import Seen
+from clusteradm.node.serve.servables.keepers import ServableKeepers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.serving import (
     AVAILABLE,
@@ -40,8 +41,9 @@ class Convergence:
         config: ServeConfig,
         engines: Callable[[], List[EngineKeeper]],
         publish: Callable[[], Any],
+        servables: Optional[ServableKeepers] = None,
     ) -> None:
-        self._config, self._engines, self._publish = config, engines, publish
+        self._config, self._engines, self._publish, self._servables = config, engines, publish, servables
         # Two helpers: one has a look while the other copies.
         self._asking = Asking(config.shared, config.cache)
         self._copying = Asking(config.shared, config.cache)
@@ -51,6 +53,7 @@ class Convergence:
             lambda: self.error if self._away else None,
             lambda: {trial.CPU if engine.pci_address is None else trial.TPU for engine in engines()},
             lambda: self.desired.revision,
+            config.packages,
         )
         self.desired = DesiredState(0)
         self.seen = Seen({})
@@ -59,6 +62,8 @@ class Convergence:
         self._last_key = 0
         self._folders = self._fetching.folders
         self._failed = self._fetching.failed
+        self._kinds = self._fetching.kinds
+        self.withheld: Dict[Tuple[str, int], str] = {}  # ensembles that lack something, and what
         self._serving: Set[Version] = set()  # in the table, or on the way there
         self._proven: Set[Version] = set()  # those of them that were available at some time
         self._leaving: Dict[Version, float] = {}  # out of the table; when it may be unloaded
@@ -121,6 +126,8 @@ class Convergence:
         if again:
             for engine in self._engines():
                 engine.want(engine.wanted, again=True)
+            if self._servables is not None:
+                self._servables.again()
 
     def models(self) -> List[ServedModel]:
         """The models that this board is to serve."""
@@ -183,10 +190,13 @@ class Convergence:
             if version not in self._keys:
                 self._last_key += 1  # never one that was another's
             key = self._keys.setdefault(version, self._last_key)
-            wishes[key] = Wish(version[0], version[1], self._folders[version])
+            wishes[key] = Wish(version[0], version[1], self._folders[version], self._kinds.get(version, ""))
+        models = {key: wish for key, wish in wishes.items() if not wish.kind}
         for engine in self._engines():
-            if engine.wanted != wishes:
-                engine.want(wishes)
+            if engine.wanted != models:
+                engine.want(models)
+        if self._servables is not None:
+            self._servables.want({key: wish for key, wish in wishes.items() if wish.kind})
 
     def _retained(self, wanted: List[Version]) -> Set[Version]:
         """What is not wanted any more and has worked, of models of which something that is wanted has not yet."""
@@ -194,10 +204,18 @@ class Convergence:
         unready = {version[0] for version in wanted if version not in self._proven}
         return {each for each in self._serving & self._proven if each[0] in names & unready} - set(wanted)
 
+    def _homes(self, version: Version) -> List[EngineKeeper]:
+        """The engines that are to have a version."""
+        if version not in self._kinds:
+            return self._engines()
+        return self._servables.of(self._keys.get(version)) if self._servables is not None else []
+
     def engines_with(self, version: Version) -> Tuple[int, ...]:
-        """The numbers of the engines that have it loaded."""
+        """The numbers of the engines that have it loaded; none for an ensemble that lacks something."""
         key = self._keys.get(version)
-        return tuple(engine.number for engine in self._engines() if key in engine.loaded)
+        if version[:2] in self.withheld:
+            return ()
+        return tuple(engine.number for engine in self._homes(version) if key in engine.loaded)
 
     def served(self) -> List[Tuple[Version, int]]:
         """(version, key) of all that requests may go to; what is wanted last."""
@@ -227,14 +245,14 @@ class Convergence:
         name, number, _ = version
         labels = tuple(sorted(label for label, each in self.labels(name).items() if each == number))
         key = self._keys.get(version)
-        having = [engine for engine in self._engines() if key in engine.loaded]
+        having = [engine for engine in self._homes(version) if key in engine.loaded]
         loaded = next((engine.loaded[key] for engine in having if key is not None), None)
         reason, state = self._reason(version, key), START
         if version in self._leaving:
             state = UNLOADING
-        elif having:
+        elif having and version[:2] not in self.withheld:
             state = AVAILABLE
-        elif version in self._failed or self._has_refused(key):
+        elif version in self._failed or self._has_refused(version, key):
             state = END
         elif version in self._folders:
             state = LOADING
@@ -251,15 +269,18 @@ class Convergence:
             loaded.batches if loaded else 1,
         )
 
-    def _has_refused(self, key: Optional[int]) -> bool:
-        return any(key in engine.failures for engine in self._engines())
+    def _has_refused(self, version: Version, key: Optional[int]) -> bool:
+        return any(key in engine.failures for engine in self._homes(version))
 
     def _reason(self, version: Version, key: Optional[int]) -> str:
         if version in self._failed:
             return self._failed[version][0]
-        reasons = {engine.device: engine.failures[key] for engine in self._engines() if key in engine.failures}
+        if version[:2] in self.withheld:
+            return self.withheld[version[:2]]
+        homes = self._homes(version)
+        reasons = {engine.device: engine.failures[key] for engine in homes if key in engine.failures}
         if not reasons and not self.engines_with(version):
-            reasons = {engine.device: engine.reason for engine in self._engines() if engine.state != READY}
+            reasons = {engine.device: engine.reason for engine in homes if engine.state != READY}
         return "; ".join("%s: %s" % each for each in reasons.items())
 
     @property
@@ -280,5 +301,6 @@ class Convergence:
         if version in self._failed:
             return True
         key = self._keys.get(version)
-        done = [key in engine.loaded or key in engine.failures for engine in self._engines() if engine.state == READY]
+        homes = [engine for engine in self._homes(version) if engine.state == READY]
+        done = [key in engine.loaded or key in engine.failures for engine in homes]
         return bool(done) and all(done)

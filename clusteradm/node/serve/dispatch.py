@@ -22,6 +22,7 @@ from clusteradm.node.serve.plane import (
     Request,
 )
 from clusteradm.node.serve.routing import Entry, Routing
+from clusteradm.node.serve.servables.calling import Calling
 from clusteradm.node.spec.wire.serving import BoardState, VersionState
 
 _MOST_ROWS = 1024
@@ -44,6 +45,7 @@ class Dispatch(Plane):
         self.links: Dict[int, Link] = {}
         self._board, self._state, self._change = board, state, change
         self._decoders = ThreadPoolExecutor(_DECODERS)
+        self._servables = Calling(board, self, self._decoders)
 
     async def infer(self, request: Request) -> Answer:
         """Run one inference, or one for each row where the model takes one row at a time."""
@@ -61,6 +63,8 @@ class Dispatch(Plane):
         signature = entry.signature
         signature.check_outputs(request.outputs)
         self._check(request, entry)
+        if entry.loaded.servable is not None:
+            return await self._servables.infer(request, entry)
         if not self._ready(entry):
             raise Refusal(UNAVAILABLE, _NONE_READY % request.model, 1.0)
         pictures = signature.encoded(request)
@@ -169,6 +173,7 @@ class Dispatch(Plane):
             loaded.task,
             signature.picture,
             loaded.class_names,
+            loaded.servable.kind if loaded.servable is not None else "",
         )
 
     async def ready(self, model: str, version: Optional[int] = None) -> bool:
@@ -202,4 +207,4 @@ class Dispatch(Plane):
     @property
     def able(self) -> bool:
         """Whether an engine is ready."""
-        return any(link.ready for link in self.links.values())
+        return any(link.ready for link in self.links.values() if link.models)

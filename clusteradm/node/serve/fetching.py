@@ -7,6 +7,7 @@ import asyncio
 import time
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
+from clusteradm.node.models import store
 from clusteradm.node.serve import share, trial
 from clusteradm.node.serve.asking import Asking, ShareError
 
@@ -26,8 +27,11 @@ class Version(NamedTuple):
 
 
 class Fetching:
-    """`folders`: where the versions are that have come, and may be loaded; `away`: why the share cannot be asked;
-    `targets`: what a version is tried for; `revision`: of what is desired now."""
+    """`folders`: where the versions are that have come, and may be loaded; `kinds`: of those that are no models.
+
+    `away`: why the share cannot be asked; `targets`: what a model is tried for; `revision`: of what is desired now;
+    `packages`: the folder of installed packages.
+    """
 
     def __init__(
         self,
@@ -36,10 +40,12 @@ class Fetching:
         away: Callable[[], Optional[str]],
         targets: Callable[[], Set[str]],
         revision: Callable[[], int],
+        packages: Optional[str] = None,
     ) -> None:
-        self._asking, self._cache = copying, cache
+        self._asking, self._cache, self._packages = copying, cache, packages
         self._away, self._targets, self._revision = away, targets, revision
         self.folders: Dict[Version, str] = {}
+        self.kinds: Dict[Version, str] = {}
         self.failed: Dict[Version, Tuple[str, float]] = {}
         self._wanted: List[Version] = []
         self._copying: Optional["asyncio.Future[None]"] = None
@@ -117,7 +123,13 @@ class Fetching:
         self._copied[version] = (folder, revision)
 
     async def _try(self, version: Version, folder: str, revision: int) -> None:
-        reasons = [await trial.refusal(folder, target) for target in sorted(self._targets())]
+        about = await asyncio.get_event_loop().run_in_executor(None, store.manifest, folder)
+        self.kinds.pop(version, None)
+        if about is not None and about.servable is not None:
+            self.kinds[version] = about.servable.kind
+            reasons = [await trial.refusal(folder, trial.SERVABLE, self._packages)]
+        else:
+            reasons = [await trial.refusal(folder, target) for target in sorted(self._targets())]
         reason = next(filter(None, reasons), None)
         if reason is None:
             self.folders[version] = folder

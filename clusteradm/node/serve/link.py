@@ -26,8 +26,9 @@ Done = Callable[[Union[Reply, Refusal, EngineGone]], None]
 
 
 class Link:
-    """One engine, seen from a front process. `device`: its PCI address, or "cpu"."""
+    """One engine, seen from a front process. `device`: its PCI address, or "cpu"; `models`: whether it runs these."""
 
+    models = True
     number: int
     device: str
     simulated: bool

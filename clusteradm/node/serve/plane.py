@@ -3,24 +3,9 @@
 import socket
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+from clusteradm.node.spec.datatypes import BYTES as BYTES
+from clusteradm.node.spec.datatypes import DATATYPES as DATATYPES
 from clusteradm.node.spec.wire.serving import BoardState, ServeConfig, VersionState
-
-# KServe's names of types (Open Inference Protocol, version 2) and NumPy's.
-DATATYPES = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-}
-BYTES = "BYTES"
 
 # Kinds of refusals: each protocol has a status for each.
 NOT_FOUND, INVALID, TOO_LARGE = "not_found", "invalid", "too_large"
@@ -94,7 +79,7 @@ class TensorInfo(NamedTuple):
 
 class ModelInfo(NamedTuple):
     """A model version: `versions` are those that are available, `labels` of this model, `picture`: whether an input of
-    JPEG or PNG bytes is taken for its only input."""
+    JPEG or PNG bytes is taken for its only input; `kind`: of a servable that is no model."""
 
     name: str
     version: int
@@ -105,6 +90,7 @@ class ModelInfo(NamedTuple):
     task: Optional[str]
     picture: bool
     class_names: Sequence[str]
+    kind: str = ""
 
 
 class Again:

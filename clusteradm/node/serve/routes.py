@@ -5,6 +5,7 @@ from typing import Dict, Iterable, Optional, Tuple
 from clusteradm.node.serve.convergence import Convergence
 from clusteradm.node.serve.engines import EngineKeeper
 from clusteradm.node.serve.loaded import Loaded
+from clusteradm.node.serve.servables import members
 from clusteradm.node.serve.table import TableModel, TableVersion
 from clusteradm.node.spec.wire.serving import ServedModel
 
@@ -34,7 +35,12 @@ class Routes:
                 # A number that was given anew is what it was until the new content is available.
                 if having or number not in there:
                     there[number] = TableVersion(self._known[key], numbers)
-        return tuple(self._model(model, versions.get(model.name, {})) for model in self._convergence.models())
+        wanted = self._convergence.models()
+        found = tuple(self._model(model, versions.get(model.name, {})) for model in wanted)
+        self._convergence.withheld = away = members.withheld(found)
+        for name, number in away:
+            del versions[name][number]
+        return tuple(self._model(model, versions.get(model.name, {})) for model in wanted) if away else found
 
     def _model(self, model: ServedModel, versions: Dict[int, TableVersion]) -> TableModel:
         labels = {}

@@ -71,6 +71,7 @@ async def _overview(exchange: Exchange) -> Dict[str, Any]:
                 "versions": list(info.versions),
                 "labels": info.labels,
                 "task": info.task,
+                "kind": info.kind,
                 "picture": info.picture,
                 "input": info.inputs[0].name if info.inputs else "",
                 "inputs": [[each.name, each.datatype, list(each.shape)] for each in info.inputs],

@@ -104,8 +104,8 @@ async def ready(plane: Plane) -> bool:
     """Whether this board would take a request for any of its models: those that are to be served have come, and an
     engine is ready."""
     state = await plane.board()
-    engines = [each for each in state.engines if each.state == "ready"]
-    return not state.error and (bool(engines) or not state.engines)
+    engines = [each for each in state.engines if not each.servables]
+    return not state.error and (any(each.state == "ready" for each in engines) or not engines)
 
 
 def metadata(info: ModelInfo) -> Dict[str, Any]:
@@ -113,7 +113,7 @@ def metadata(info: ModelInfo) -> Dict[str, Any]:
     return {
         "name": info.name,
         "versions": [str(version) for version in info.versions],
-        "platform": PLATFORM,
+        "platform": info.kind or PLATFORM,
         "inputs": [_described(each) for each in info.inputs],
         "outputs": [_described(each) for each in info.outputs],
         "parameters": {
@@ -146,8 +146,8 @@ def config(info: ModelInfo) -> Dict[str, Any]:
     ]
     return {
         "name": info.name,
-        "platform": PLATFORM,
-        "backend": BACKEND,
+        "platform": info.kind or PLATFORM,
+        "backend": info.kind or BACKEND,
         "max_batch_size": 0,  # the first dimension is in the dims
         "input": tensors[: len(info.inputs)],
         "output": tensors[len(info.inputs) :],

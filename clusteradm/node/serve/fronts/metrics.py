@@ -196,7 +196,7 @@ class Metrics:
 
 
 def _engine(state: EngineState) -> Dict[str, str]:
-    labels = {"tpu": state.pci_address or "cpu"}
+    labels = {"tpu": state.pci_address or state.servables or "cpu"}
     return dict(labels, simulated="true") if state.simulated else labels
 
 

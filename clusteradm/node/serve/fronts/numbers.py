@@ -105,6 +105,20 @@ def split(data: bytes, count: int, name: str) -> List[bytes]:
     return found
 
 
+def texts(value: Any, name: str) -> Any:
+    """Bytes, text or a list of such as an array of bytes. Raises Refusal."""
+    found = [each.encode("utf-8") if isinstance(each, str) else each for each in _list(value)]
+    if not all(isinstance(each, bytes) for each in found):
+        raise Refusal(INVALID, "feature %s is texts, or b64" % name)
+    array = np.empty(len(found), object)
+    array[:] = found
+    return array
+
+
+def _list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def join(values: Sequence[bytes]) -> bytes:
     """The bytes of a BYTES tensor."""
     return b"".join(len(each).to_bytes(4, "little") + each for each in values)

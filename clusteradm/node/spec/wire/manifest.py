@@ -4,9 +4,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
+from clusteradm.node.spec.wire.servables import DATA, MOST_TENSORS, Servable
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
-# The sha256 of the three, as sha256sum writes and checks it.
+# The files that a version may have besides: model.tflite, or of another servable its data.
+FILE = "%s|%s" % (MODEL.replace(".", "[.]"), DATA)
+# The sha256 of all of them, as sha256sum writes and checks it.
 SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
@@ -82,7 +85,8 @@ class Feed(Record):
 class Manifest(Record):
     """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference.
 
-    `task`: None where it is not known; `threshold`: classes with a lower score are no answer.
+    `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `servable`: of what is no
+    model, whose `sha256` is that of its definition, and `bytes` those of its files.
     """
 
     manifest_version: int
@@ -104,8 +108,11 @@ class Manifest(Record):
     feed: Optional[Feed] = None
     task: Optional[str] = field(default=None, metadata=limits(choices=TASKS))
     threshold: Optional[float] = None
+    servable: Optional[Servable] = None
 
     def __post_init__(self) -> None:
+        if self.servable is not None and not len(self.inputs) <= MOST_TENSORS >= len(self.outputs):
+            raise WireError("more than %d inputs or outputs" % MOST_TENSORS)
         if self.manifest_version != FORMAT:
             raise WireError("format %d; this program reads %d" % (self.manifest_version, FORMAT), ".manifest_version")
 
@@ -117,9 +124,11 @@ class Manifest(Record):
     def to_json(self) -> Dict[str, Any]:
         """The JSON object."""
         document = asdict(self)
-        for key in ("version", "feed", "task", "threshold"):
+        for key in ("version", "feed", "task", "threshold", "servable"):
             if document[key] is None:
                 del document[key]
+        if self.servable is not None:
+            document["servable"] = self.servable.to_json()
         for key in ("fit", "rate"):
             if "feed" in document and document["feed"][key] is None:
                 del document["feed"][key]
