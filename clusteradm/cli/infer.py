@@ -157,6 +157,8 @@ def run(args: argparse.Namespace) -> int:
         show.message(_summary(failures, report))
     if args.json:
         body = {**report.to_json(), "output": str(output) if output else None, "results": lines}
+        if args.report:
+            body["report"] = str(args.report)
         if args.similar:
             body["similar"] = [vars(one) for one in ranked]
         show.json_document("infer", body)
