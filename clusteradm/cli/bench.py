@@ -44,7 +44,7 @@ exit status:
 
 _FEW = 64  # inputs of each TPU in the run that finds out how many are needed
 _ALONE_SECONDS = 10.0  # that the made inputs keep one TPU busy for, at least
-_ALL_SECONDS = 2.5  # and all TPUs together
+_ALL_SECONDS = 1.5  # and all TPUs together
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,19 +90,21 @@ def run(args: argparse.Namespace) -> int:
         try:
             inputs = given or _made(args, work, plan, max(tpus), Path(folder))
             _measure(args, work, inputs, tpus)
+            after = conditions.now(connections, cluster, hosts)
         except KeyboardInterrupt:
             _say_so_far(work)
             raise
-        after = conditions.now(connections, cluster, hosts)
         outcome = _outcome(args, connections, cluster, plan, work, inputs, given is None, before, after)
+    if args.json:
+        path = None if args.report is None else str(args.report)
+        show.json_document("bench", {**bench_view.document(outcome), "report": path})
+    else:
+        bench_view.print_outcome(outcome)
+    # Last: where it cannot be written, the figures are not lost.
     if args.report is not None:
         from clusteradm.cli.bench_page import html  # Jinja, which nothing else of this needs
 
         job_report.save(args.report, html(outcome))
-    if args.json:
-        show.json_document("bench", {**bench_view.document(outcome), "report": str(args.report or "") or None})
-    else:
-        bench_view.print_outcome(outcome)
     return 0
 
 

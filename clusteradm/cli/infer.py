@@ -151,12 +151,12 @@ def run(args: argparse.Namespace) -> int:
             # They go nowhere else.
             lines = results.documents() if args.json and output is None else None
     report = build(job, status, accuracy)
-    if sheet is not None:
-        job_report.write(args, cluster, report, sheet)
     if failures:
         show.message(_summary(failures, report))
     if args.json:
         body = {**report.to_json(), "output": str(output) if output else None, "results": lines}
+        if args.report:
+            body["report"] = str(args.report)
         if args.similar:
             body["similar"] = [vars(one) for one in ranked]
         show.json_document("infer", body)
@@ -166,6 +166,8 @@ def run(args: argparse.Namespace) -> int:
         infer_output.print_ranking(ranked, console)
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
+    if sheet is not None:
+        job_report.write(args, cluster, report, sheet)
     return HostFailed.exit_code if report.errors else 0
 
 

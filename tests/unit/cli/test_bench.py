@@ -80,6 +80,19 @@ def test_what_is_said_meanwhile(jobs: FakeJobs, capsys: pytest.CaptureFixture[st
     assert "speed-up" in shown.out and "1.90" in shown.out
 
 
+def test_a_page_that_cannot_be_written_costs_no_figures(
+    jobs: FakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("clusteradm.atomic.write", full)
+    words = ["bench", "--model", "m", "--images", "40", "--runs", "1", "--report", str(tmp_path / "b.html")]
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert "1.90" in shown.out and "No space left on device" in shown.err
+
+
 def test_ctrl_c(jobs: FakeJobs, capsys: pytest.CaptureFixture[str]) -> None:
     jobs.interrupt = 6
     assert main(["bench", "--model", "m", "--images", "40", "--runs", "2"]) == 130
