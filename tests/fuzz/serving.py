@@ -180,7 +180,7 @@ def rpc(data: bytes) -> None:
     if data:
         work, kind, _ = methods[data[0] % len(methods)]
         with suppress(Refusal, DecodeError):
-            asyncio.run(work(Inquiry(_DESK, Call("grpc", "", ""), _Context()), kind.FromString(data[1:])))
+            asyncio.run(work(Inquiry(_DESK, Call("grpc", "", ""), _Context(), {}), kind.FromString(data[1:])))
 
 
 def rpc_seeds() -> list[bytes]:

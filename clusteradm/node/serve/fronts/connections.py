@@ -36,23 +36,23 @@ class Connection:
         """Some bytes have come."""
         if not self.began:
             self.began, self.since = True, time.monotonic()
+            self._connections.comes(self)
 
     def reading(self) -> None:
         """The body of a request is being read."""
         self.body_since = time.monotonic()
-        self._connections.waiting[self] = None
+        self._connections.comes(self)
 
     def busy(self) -> None:
         """A request has come, as far as it is needed, and is being answered."""
         self.body_since = 0.0
-        self._connections.waiting.pop(self, None)
+        self._connections.works(self)
 
     def idle(self) -> None:
         """It has been answered; another one may come."""
         self.began, self.since = False, time.monotonic()
         self.body_since = 0.0
-        if self in self._connections.all:
-            self._connections.waiting[self] = None
+        self._connections.rests(self)
 
     def abort(self) -> None:
         """Close at once; what has not been sent is not."""
@@ -64,7 +64,7 @@ class Connection:
             if now - self.body_since > BODY_SECONDS:
                 self.busy()
                 self.late()
-        elif self in self._connections.waiting and now - self.since > (HEAD_SECONDS if self.began else KEEP_SECONDS):
+        elif self._connections.waits(self) and now - self.since > (HEAD_SECONDS if self.began else KEEP_SECONDS):
             self.abort()
             return
         unsent = self.transport.get_write_buffer_size()
@@ -75,28 +75,51 @@ class Connection:
 
 
 class Connections:
-    """All of them. `waiting`: those whose next request has not come as a whole, who has waited longest first."""
+    """All of them. Those that wait are of two kinds, who has waited longest first: `coming`, whose request has not come
+    as a whole, and `resting`, which have had an answer. Where there are too many, those that come have half of
+    the places at most: a crowd that connects and says nothing drives out nobody who asks as usual."""
 
     def __init__(self) -> None:
         self.all: Set[Connection] = set()
-        self.waiting: "OrderedDict[Connection, None]" = OrderedDict()
+        self.coming: "OrderedDict[Connection, None]" = OrderedDict()
+        self.resting: "OrderedDict[Connection, None]" = OrderedDict()
         self._task: Optional["asyncio.Task[None]"] = None
 
     def join(self, transport: Any, late: Callable[[], None]) -> Connection:
-        """A client has come. Where there are too many, the connection that has waited longest is closed: it is the new
-        one where all others have requests at work."""
+        """A client has come. Where there are too many, one is closed: it is the new one where all others have requests
+        at work."""
         found = Connection(self, transport, late)
         self.all.add(found)
-        self.waiting[found] = None
+        self.coming[found] = None
         if len(self.all) > MOST_CONNECTIONS:
-            oldest, _ = self.waiting.popitem(last=False)
+            many = len(self.coming) > MOST_CONNECTIONS // 2
+            oldest, _ = (self.coming if many or not self.resting else self.resting).popitem(last=False)
             oldest.abort()
         return found
 
     def leave(self, connection: Connection) -> None:
         """The client has gone."""
         self.all.discard(connection)
-        self.waiting.pop(connection, None)
+        self.works(connection)
+
+    def comes(self, connection: Connection) -> None:
+        """A request, or its body, begins to come."""
+        self.resting.pop(connection, None)
+        self.coming[connection] = None
+
+    def works(self, connection: Connection) -> None:
+        """It has come as a whole."""
+        self.coming.pop(connection, None)
+        self.resting.pop(connection, None)
+
+    def rests(self, connection: Connection) -> None:
+        """It has been answered."""
+        if connection in self.all:
+            self.resting[connection] = None
+
+    def waits(self, connection: Connection) -> bool:
+        """Whether it has no request at work."""
+        return connection in self.coming or connection in self.resting
 
     def watch(self) -> None:
         """Look at all connections from time to time."""

@@ -19,7 +19,7 @@ from clusteradm.node.serve.fronts.plain import Answered, PlainRequest, Plains
 from clusteradm.node.serve.plane import INVALID, Refusal, Runner
 
 _MOST_LINGER = 5.0  # seconds of a body that nobody wants: a client reads the answer when it has sent all
-_BACKLOG = 1024  # connections that the kernel keeps until one of the front processes accepts them
+_BACKLOG = 4096  # connections that the kernel keeps until one of the front processes accepts them
 # Instead of the versions of Python and aiohttp.
 _SERVER = ("Server", "clusteradm")
 

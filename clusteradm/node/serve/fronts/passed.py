@@ -72,7 +72,7 @@ class Server(web.Server):
         """Close those that have no request."""
         for passed in self.connections:
             connection = passed.connection if isinstance(passed, Passed) else None
-            if connection is not None and connection in self._own.waiting and not connection.body_since:
+            if connection is not None and self._own.waits(connection) and not connection.body_since:
                 passed.close()
 
 

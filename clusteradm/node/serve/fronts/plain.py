@@ -97,6 +97,8 @@ class Plain(asyncio.Protocol):
         self._plains = plains
         self._client = ""
         self._head: Optional[Head] = None
+        self._last: Optional[Head] = None
+        self._last_bytes = b"\0"  # with which no head begins
         self._body: List[Piece] = []
         self._missing = self._held = 0
         self._leave: Optional[Callable[[], Any]] = None  # of the request at work
@@ -141,11 +143,14 @@ class Plain(asyncio.Protocol):
         head = self._head
         rest: Piece = data
         if head is None:
-            head = plain(data)
+            # A connection's requests often have the same head, byte for byte.
+            head = self._last if data.startswith(self._last_bytes) else plain(data)
             if head is None or head.length > MOST_BODY:
                 self._plains.all.discard(self)
                 self._plains.pass_on(self.connection, data)
                 return
+            if head is not self._last:
+                self._last, self._last_bytes = head, data[: head.size]
             self._head, self._missing = head, head.length
             rest = memoryview(data)[head.size :]
         if len(rest) > self._missing:
