@@ -70,10 +70,11 @@ class Rates:
         return {host: (count - last[1].get(host, 0)) / (now - last[0]) for host, count in done.items()}
 
 
-def watch(updates: Iterable[Update]) -> Status:
-    """Show a job while it runs: a live line on a terminal, plain ones elsewhere. Its last status."""
+def watch(updates: Iterable[Update], every: float = _PLAIN_EVERY) -> Status:
+    """Show a job while it runs: a live line on a terminal, plain ones elsewhere, where something is done, every so
+    many seconds. Its last status."""
     status = Status(STARTING)
-    rates, attempt, said = Rates(), 1, 0.0
+    rates, attempt, said, done = Rates(), 1, 0.0, 0
     ahead: tuple[str, ...] = ()
     lost: dict[str, str] = {}  # what is left out, and why
     phase, speeds = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[rates]"))
@@ -89,11 +90,11 @@ def watch(updates: Iterable[Update]) -> Status:
                 ahead = status.ahead
                 if ahead:
                     show.message(f"queued behind {counted(len(ahead), 'job')}: {show.line(', '.join(ahead))}")
-            attempts = len(status.attempts)
+            attempts = status.attempts[-1].attempt if status.attempts else 0
             if attempts > attempt:
                 attempt = attempts
                 hosts = show.line(", ".join(status.attempts[-1].hosts))
-                before = status.attempts[-2]
+                before = status.attempts[-2] if len(status.attempts) > 1 else status.attempts[-1]
                 ended = f"{'the supervisor' if before.status == CUT_OFF else 'mpirun'} ended early"
                 why = f"{show.line(before.back)} can work again" if before.back else ended
                 show.message(f"{why}: attempt {attempt} on {hosts} does what is missing")
@@ -113,8 +114,9 @@ def watch(updates: Iterable[Update]) -> Status:
             bar.update(
                 task, description=show.line(progress.phase), completed=progress.done, total=progress.total, rates=text
             )
-            if not show.stderr.is_terminal and by_host and time.monotonic() - said > _PLAIN_EVERY:
-                said = time.monotonic()
+            due = time.monotonic() - said > every and progress.done > done
+            if not show.stderr.is_terminal and by_host and due:
+                said, done = time.monotonic(), progress.done
                 show.message(f"{progress.done:,} of {progress.total:,}   {text}")
     return status
 

@@ -101,6 +101,11 @@ class Part:
     files: list[File] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def known(self) -> set[str]:
+        """Those of the files of which it was known before that they cannot be read."""
+        return {file.name for file in self.files if file.error is not None}
+
 
 def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
     """The inputs that the arguments name. Raises UsageError for what is not there, before any connection.

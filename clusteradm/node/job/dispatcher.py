@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files, reports
@@ -12,6 +12,7 @@ from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.deadlines import Deadlines
 from clusteradm.node.job.schedule import Schedule
+from clusteradm.node.job.source import Listed, Stream
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.job import (
@@ -47,15 +48,16 @@ class Dispatcher:
             here = sum(other.host == rank.host for other in plan.ranks)
             channel.send(rank.rank, channels.BEGIN, Assignment(rank, here, spec.model, spec.top, spec.folder))
         self._outputs = files.outputs(spec.folder)
-        self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
         self._journal = journals.Journal(spec.folder, attempt)
-        have = journals.done(spec.folder, spec.inputs)
+        self._source: Union[Listed, Stream]
+        if spec.watch is None:
+            self._source = Listed(spec, self._run)
+        else:
+            self._source = Stream(spec, self._run, self._journal)
         earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
-        todo = [index for index in range(len(self._inputs)) if index not in have]
-        self._schedule = Schedule(todo, earlier.inputs, spec.model.batch)
-        self._earlier = len(have)
+        self._schedule = Schedule(self._source.todo, earlier.inputs, spec.model.batch)
         self._done = 0
-        self._errors = 0
+        self._errors = self._source.errors
         self._ready_since: Optional[float] = None
         self._first_dispatch: Optional[float] = None
         self._last_result: Optional[float] = None
@@ -67,11 +69,16 @@ class Dispatcher:
         self._recalled = False
 
     def run(self) -> None:
-        """Work until every input has a result, no rank is left that could work, or the attempt is recalled."""
+        """Work until every input has a result and no more can come, no rank is left that could work, or the attempt is
+        recalled."""
         self._report("starting")
         reported = looked = time.monotonic()
         nap = channels.NAP
-        while not (self._schedule.finished or self._nobody_left() or self._recalled):
+        while not (self._finished() or self._nobody_left() or self._recalled):
+            more = self._source.more()
+            if more:
+                self._schedule.add(more)
+                self._hand_out()
             message = self._channel.poll()
             if message is not None:
                 self._take(message)
@@ -90,10 +97,14 @@ class Dispatcher:
                 reported = time.monotonic()
         for rank in self._ranks:
             self._channel.send(rank, channels.STOP)
+        self._source.close()
         self._report("finished")
         self._journal.close()
         if self._silent:  # MPI would wait for them at its end
             self._channel.abort()
+
+    def _finished(self) -> bool:
+        return self._schedule.finished and not self._source.open
 
     def _nobody_left(self) -> bool:
         return all(rank.state == "failed" for rank in self._ranks.values())
@@ -206,7 +217,7 @@ class Dispatcher:
     def _record(self, number: int, results: List[Dict[str, Any]]) -> None:
         """Journal results of a rank, and count them."""
         if results:
-            self._journal.append(number, results)
+            self._source.keep(self._journal.append(number, results), results)
             self._last_result = time.time()
         self._done += len(results)
         self._errors += sum("error" in result for result in results)
@@ -220,7 +231,7 @@ class Dispatcher:
             chunk = self._schedule.take(rank)
             while chunk is not None:
                 self._first_dispatch = self._first_dispatch or time.time()
-                pieces = [self._piece(index) for index in chunk.inputs]
+                pieces = [self._source.piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 self._deadlines.begin(rank)
                 chunk = self._schedule.take(rank)
@@ -239,18 +250,14 @@ class Dispatcher:
         sys.stderr.write("%s %s\n" % (time.strftime("%H:%M:%S"), text))
         sys.stderr.flush()
 
-    def _piece(self, index: int) -> List[Any]:
-        entry = self._inputs[index]
-        return [index, entry["offset"], entry["size"], entry["form"]]
-
     def _report(self, phase: str) -> None:
         files.write_json(
             os.path.join(self._run, job_names.PROGRESS),
             Progress(
                 attempt=self._journal.attempt,
                 phase=phase,
-                total=len(self._inputs),
-                done=self._earlier + self._done,
+                total=self._source.total,
+                done=self._source.earlier + self._done,
                 errors=self._errors,
                 first_dispatch=self._first_dispatch,
                 last_result=self._last_result,

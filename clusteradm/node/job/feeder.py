@@ -1,13 +1,12 @@
 """Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
-import os
 import threading
 import time
 from queue import SimpleQueue
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from clusteradm.node.edgetpu.tensors import BadInput, Fed
-from clusteradm.node.job.files import opener
+from clusteradm.node.job.packs import Packs
 from clusteradm.node.job.pulse import Pulse
 
 AHEAD = 16  # decoded inputs in the queue; more gains nothing and costs memory
@@ -36,7 +35,7 @@ class Feeder:
     """
 
     def __init__(self, pack: str, decode: Callable[[Any, Any], Fed], threads: int, pulse: Pulse) -> None:
-        self._pack = opener(pack, os.O_RDONLY)
+        self._packs = Packs(pack)
         self._decode = decode
         self._pulse = pulse
         # Of C, as the inference thread would pay for those of Python; hence what bounds one of them is another.
@@ -54,7 +53,10 @@ class Feeder:
             threading.Thread(target=self._run, args=(number,), name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
-        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}.
+
+        In a job that stays open for more, the number of their batch is behind the form.
+        """
         self._given += len(chunk["inputs"])
         self._chunks.put(chunk)
 
@@ -81,15 +83,16 @@ class Feeder:
         """Have `get` return None, after what is decoded already."""
         self._ready.put(None)
 
-    def _read(self) -> Iterator[Tuple[int, List[Any], Union[bytes, memoryview]]]:
+    def _read(self) -> Iterator[Tuple[int, List[Any], Union[bytes, memoryview, None]]]:
         while True:
             chunk = self._chunks.get()
             for batch in batches(chunk["inputs"]):
                 start = min(piece[1] for piece in batch)
                 end = max(piece[1] + piece[2] for piece in batch)
-                data = _pread(self._pack, end - start, start)
+                data = self._packs.read(batch[0][4] if len(batch[0]) > 4 else None, end - start, start)
                 for piece in batch:
-                    yield chunk["chunk"], piece, _part(data, piece[1] - start, piece[2], piece[3])
+                    part = None if data is None else _part(data, piece[1] - start, piece[2], piece[3])
+                    yield chunk["chunk"], piece, part
 
     def _run(self, number: int) -> None:
         try:
@@ -101,6 +104,8 @@ class Feeder:
                 fed, error = Fed(None), None
                 self._pulse.decode(number, piece[0])
                 try:
+                    if data is None:
+                        raise BadInput("its bytes are not there any more")
                     fed = self._decode(data, piece[3])
                 except BadInput as bad:
                     error = str(bad)
@@ -125,23 +130,10 @@ def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
     """The inputs of a chunk, grouped by read: neighbours in the pack, up to READ_BYTES together."""
     batch: List[List[Any]] = []
     for piece in pieces:
-        adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2]
+        adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2] and piece[4:] == batch[-1][4:]
         if batch and not (adjoins and piece[1] + piece[2] - batch[0][1] <= READ_BYTES):
             yield batch
             batch = []
         batch.append(piece)
     if batch:
         yield batch
-
-
-def _pread(fd: int, size: int, offset: int) -> bytes:
-    """Read exactly `size` bytes: one call on a network file system may return fewer."""
-    parts = []
-    while size:
-        part = os.pread(fd, size, offset)
-        if not part:
-            raise OSError("inputs.pack ends at %d, short of %d bytes" % (offset, size))
-        parts.append(part)
-        size -= len(part)
-        offset += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, keeping, pack, queue, starter
+from clusteradm.node.job import files, folders, keeping, pack, queue, starter, taking
+from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
@@ -106,6 +107,14 @@ def start(request: StartJob) -> Started:
 
     model = request.spec.model
 
+    def prepare() -> Dict[str, Any]:
+        """Of a job that stays open for inputs."""
+        Feed.of(job).make()
+        if request.after is not None:
+            taking.copy_record(folders.started(request.shared, request.after).run, job.run)
+        files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING))
+        return {}
+
     def work() -> Dict[str, Any]:
         whole = os.path.join(job.share, job_names.PACK)
         entries, failed = _entries(os.path.join(job.run, _PIECES))
@@ -121,7 +130,7 @@ def start(request: StartJob) -> Started:
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))
         return {"inputs": count}
 
-    started = Started(**_refusable(request.user, work))
+    started = Started(**_refusable(request.user, work if request.watch is None else prepare))
     if started.refused is not None:
         return started
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
@@ -132,6 +141,7 @@ def start(request: StartJob) -> Started:
         if not os.path.lexists(model.path):
             return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))
         known = {"job": request.job, "inputs": started.inputs, "folder": final.share, "slots": slots}
+        known["watch"] = request.watch
         spec = StoredSpec(**{**vars(request.spec), **known})
         files.write_json(os.path.join(job.own, job_names.SPEC), spec)
         folders.rename(job.share, final.share)

@@ -165,7 +165,7 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted, *more: Wanted) ->
     for entry in entries:
         suffix = ".npz" if entry.member is not None else os.path.splitext(entry.name)[1].lower()
         if entry.error is not None:
-            yield _refused(entry.name, entry.error)
+            yield refused(entry.name, entry.error)
         elif more:
             try:
                 if suffix != ".npz" or entry.member is not None:
@@ -176,26 +176,27 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted, *more: Wanted) ->
                     room -= line["size"]
                     yield line
             except Unusable as error:
-                yield _refused(entry.name, str(error))
+                yield refused(entry.name, str(error))
         elif suffix in ARRAYS:
             for name, array in _arrays(pack, entry, suffix, wanted, room):
                 if isinstance(array, str):
-                    yield _refused(name, array)
+                    yield refused(name, array)
                 else:
                     room -= array.size
                     yield from _rows(name, array, wanted)
         elif suffix == SOUND:
             yield from _windows(pack, entry, wanted)
         elif wanted.refusal:
-            yield _refused(entry.name, wanted.refusal)
+            yield refused(entry.name, wanted.refusal)
         elif entry.size > MOST_PICTURE:
             why = "a picture file of %d bytes, more than %d" % (entry.size, MOST_PICTURE)
-            yield _refused(entry.name, str(Damaged(why)))
+            yield refused(entry.name, str(Damaged(why)))
         else:
             yield {"input": entry.name, "offset": entry.offset, "size": entry.size, "form": None}
 
 
-def _refused(name: str, why: str) -> Dict[str, Any]:
+def refused(name: str, why: str) -> Dict[str, Any]:
+    """The line of an input that cannot be used."""
     return {"input": name, "offset": 0, "size": 0, "form": {"error": why}}
 
 
@@ -234,7 +235,7 @@ def _windows(pack: str, entry: Entry, wanted: Wanted) -> Iterator[Dict[str, Any]
         if not found.frames:
             raise Unusable("it holds no sample")
     except Unusable as error:
-        yield _refused(entry.name, str(error))
+        yield refused(entry.name, str(error))
         return
     form = [feeding.SOUND, found.channels]
     count = -(-found.frames // wanted.window)
@@ -317,7 +318,7 @@ def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
     try:
         rows = _check(array, wanted)
     except Unusable as error:
-        yield _refused(name, str(error))
+        yield refused(name, str(error))
         return
     size = array.item * feeding.size(wanted.shape)
     form = [array.form, list(wanted.shape)]
