@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -208,7 +209,8 @@ class _Command:
         if self._args.json:
             show.json_document("infer", {"job": job, "detached": True})
         else:
-            show.message(f"it goes on; its results: {next_step.again(self._args)}")
+            words = [word for word in self._args.typed if word != "--detach"]
+            show.message(f"it goes on; its results: {shlex.join(['clusteradm', *words])}")
         return 0
 
     def _say(self, job: str, status: Status) -> None:
