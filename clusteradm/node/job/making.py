@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, keeping, pack, queue, starter, taking
+from clusteradm.node.job import files, folders, keeping, naming, pack, queue, starter, taking
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
@@ -77,22 +77,22 @@ def add_part(request: AddPart) -> PartTaken:
 def add_paths(request: AddPaths) -> InputsAdded:
     """Append inputs that are on the head already."""
     job = folders.unstarted(request.shared, request.job)
-    paths = [os.path.join(request.shared, path) for path in request.paths]
 
     def work() -> Dict[str, Any]:
         count = size = 0
         with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
-            for name, path, why, member in pack.find(paths, request.suffixes):
-                added = 0
+            for source in naming.find(list(naming.expanded(request.paths, request.shared)), request.suffixes):
+                added, why = 0, source.error
                 if why is None:
                     try:
-                        with pack.open_input(path) as file:
+                        with naming.opened(source) as file:
                             added = pack.append(os.path.join(job.share, job_names.PACK), file)
+                        why = None if source.size in (None, added) else "the tar file was cut short meanwhile"
                     except pack.NoInput as error:
                         why = str(error)
-                pieces.write(files.line({"name": name, "size": added, "member": member}))
+                pieces.write(files.line({"name": source.name, "size": added, "member": source.member}))
                 if why is not None:
-                    pieces.write(files.line({"failed": name, "why": why}))
+                    pieces.write(files.line({"failed": source.name, "why": why}))
                 count, size = count + 1, size + added
         return {"files": count, "bytes": size}
 

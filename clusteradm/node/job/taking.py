@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Callable, List, Optional
 
-from clusteradm.node.job import files, pack, room
+from clusteradm.node.job import files, naming, pack, room
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.watching.files import Found, WholeFiles
 from clusteradm.node.spec.watching.record import Record
@@ -147,7 +147,7 @@ class Taking(threading.Thread):
         """The file, its bytes appended; None where it is not what it was when it was found."""
         name = one.name.encode("utf-8", "backslashreplace").decode("utf-8")
         try:
-            with pack.open_input(os.path.realpath(one.path)) as file:
+            with naming.open_input(os.path.realpath(one.path)) as file:
                 size = room.insist(lambda: pack.append(body, file))
                 now = os.fstat(file.fileno())
         except pack.NoInput as error:
