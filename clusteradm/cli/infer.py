@@ -140,6 +140,11 @@ def run(args: argparse.Namespace) -> int:
         job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)
+        if args.attach and jobs.show(job).spec.watch is not None:
+            raise UsageError(
+                f"job {job} stays open for inputs, and has no end at which it has results",
+                next_step="clusteradm infer --watch DIR --output FILE, as it was started, appends them to FILE",
+            )
         status = _follow(args, jobs, job)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)

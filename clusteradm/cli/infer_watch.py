@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from clusteradm.jobs.ledger import Ledger
 from clusteradm.jobs.watching import Folder, Watch
 from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.job import Status
-from clusteradm.node.spec.wire.job_names import OPEN
+from clusteradm.node.spec.wire.job_names import COMPLETE, OPEN
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW
 from clusteradm.transport import Connections
 
@@ -106,22 +107,33 @@ class _Command:
 
     def run(self, make_plan: Callable[[], Plan]) -> int:
         job, after = self._before()
-        if job is None:
-            plan = make_plan()
-            job = self._jobs.open(plan, self._on_head, after, top=plan.top)
-            self._ledger.begin(job, self._what)
-            ranks = counted(plan.ranks, "rank")
-            show.message(f"job {job}: {plan.model.name} version {plan.model.version}, {ranks}, watches {self._place()}")
-        else:
-            show.message(f"job {job} goes on: it watches {self._place()}")
-        if self._args.detach:
-            return self._leave(job)
-        status, interrupted = self._follow(job)
-        self._ledger.end()
+        while True:
+            job = self._begin(make_plan, after) if job is None else self._go_on(job)
+            if self._args.detach:
+                return self._leave(job)
+            status, interrupted = self._follow(job)
+            self._ledger.end()
+            self._ledger.put("last", job)
+            if interrupted or self._on_head is not None or status.state != COMPLETE:
+                break
+            show.message(f"job {job} has ended, as it heard nothing of this command for a while")
+            job = after = None
         self._say(job, status)
         if not interrupted:
             self._jobs.check(job, status)
         return _INTERRUPTED if interrupted else 0
+
+    def _begin(self, make_plan: Callable[[], Plan], after: str | None) -> str:
+        plan = make_plan()
+        job = self._jobs.open(plan, self._on_head, after, top=plan.top)
+        self._ledger.begin(job, self._what)
+        ranks = counted(plan.ranks, "rank")
+        show.message(f"job {job}: {plan.model.name} version {plan.model.version}, {ranks}, watches {self._place()}")
+        return job
+
+    def _go_on(self, job: str) -> str:
+        show.message(f"job {job} goes on: it watches {self._place()}")
+        return job
 
     def _place(self) -> str:
         return show.line(regular.readable(self._args.watch))
@@ -186,16 +198,18 @@ class _Command:
                     show.message("no more files are taken; the results of those that were are waited for ...")
                     followed.stop()
         except HostUnreachable as error:
-            raise HostUnreachable(
-                error.what,
-                where=error.where,
-                next_step=f"nothing is lost; to go on: {next_step.again(self._args)}",
-            ) from error
+            raise HostUnreachable(error.what, where=error.where, next_step=self._again()) from error
+        except (OSError, sqlite3.Error) as error:
+            what = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"cannot write it: {what}", where=str(self._output), next_step=self._again()) from error
         finally:
             self._images, self._errors = self._images + output.images, self._errors + output.errors
             if folder is not None:
                 self._taken += folder.taken
                 folder.close()
+
+    def _again(self) -> str:
+        return f"nothing is lost; to go on: {next_step.again(self._args)}"
 
     def _cancel(self, job: str) -> None:
         show.message(f"cancelling job {job} ...")
@@ -214,7 +228,6 @@ class _Command:
         return 0
 
     def _say(self, job: str, status: Status) -> None:
-        self._ledger.put("last", job)
         if self._args.json:
             model = status.model
             show.json_document(

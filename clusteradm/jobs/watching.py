@@ -26,6 +26,8 @@ MOST_BYTES = 64 << 20
 PURGE_SECONDS = 3600.0
 _BUSY_SECONDS = 0.05  # that the head, or the folder, is listened to while there is something to come from the other
 _IDLE_SECONDS = 1.0
+_NEWS_SECONDS = 1.0  # between two looks at the job
+_SELDOM_SECONDS = 5.0  # the same while nothing is expected of it
 _HEARD_SECONDS = 60.0  # after which a job is told that its command is there
 _LOST_SECONDS = 3600.0  # that the head is sought
 _RECONNECT = 300.0
@@ -137,7 +139,7 @@ class Watch:
         self._say = say
         self._done: set[int] = set()  # in the output, and perhaps not removed from the head
         self._waiting: tuple[int, ...] = ()
-        self._told = 0.0
+        self._told = -_HEARD_SECONDS
         self._interrupted: float | None = None
         self.stopping = False
         if folder is not None and ledger.batch != ledger.given:
@@ -156,12 +158,14 @@ class Watch:
         while True:
             try:
                 ended = self._turn()
-                if ended or time.monotonic() - asked > _IDLE_SECONDS:
+                if ended or time.monotonic() - asked > (_NEWS_SECONDS if self._expecting else _SELDOM_SECONDS):
                     asked = time.monotonic()
                     news = self._jobs.news(self._job, seen)
                     if news.seen != seen or ended:
                         seen = news.seen
                         yield Update(news.status, news.progress)
+                    if news.status.state not in OPEN:
+                        self._told = -_HEARD_SECONDS  # what it has left is fetched
                 lost = None
             except HostUnreachable:
                 lost = lost or time.monotonic()
@@ -182,16 +186,20 @@ class Watch:
             else:
                 return
 
+    @property
+    def _expecting(self) -> bool:
+        return bool(self._waiting or self._done or (self._folder is not None and self._folder.expecting))
+
     def _turn(self) -> bool:
         """Give the job what has come, and fetch what is done; whether the job has ended, and all is fetched."""
         if self._folder is None or self.stopping:
             return self._fetch(_IDLE_SECONDS)
-        expecting = bool(self._waiting or self._done or self._folder.expecting)
+        expecting = self._expecting
         told = time.monotonic() - self._told < _HEARD_SECONDS
         self._folder.wait(0.0 if expecting or not told else _IDLE_SECONDS, self._say)
         if not self._folder.give(self._jobs, self._job):
             self.stopping = True
-        if told and not expecting and not self._folder.expecting:
+        if told and not expecting and not self._expecting:
             return False
         return self._fetch(_BUSY_SECONDS)
 

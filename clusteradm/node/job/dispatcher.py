@@ -1,5 +1,6 @@
 """Rank 0: hands out chunks, journals their results."""
 
+import json
 import os
 import sys
 import time
@@ -31,6 +32,7 @@ from clusteradm.node.spec.wire.job import (
 READY_SECONDS = 30.0  # after the first is ready
 READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fault
 PROGRESS_EVERY = 0.5
+IDLE_EVERY = 5.0  # the same where inputs are waited for, and nothing has changed
 LOOK_EVERY = 0.1  # for silent ranks
 
 
@@ -67,6 +69,7 @@ class Dispatcher:
         self._silent: Dict[int, str] = {}  # rank -> its state before
         self._late: Set[int] = set()
         self._recalled = False
+        self._reported, self._written = "", 0.0
 
     def run(self) -> None:
         """Work until every input has a result and no more can come, no rank is left that could work, or the attempt is
@@ -92,7 +95,7 @@ class Dispatcher:
                 looked = time.monotonic()
                 self._miss(looked)
             if time.monotonic() - reported >= PROGRESS_EVERY:
-                self._report("running" if self._first_dispatch else "starting")
+                self._report("running" if self._first_dispatch else "starting", anew=False)
                 self._recalled = os.path.lexists(os.path.join(self._run, job_names.RECALL))
                 reported = time.monotonic()
         for rank in self._ranks:
@@ -250,22 +253,26 @@ class Dispatcher:
         sys.stderr.write("%s %s\n" % (time.strftime("%H:%M:%S"), text))
         sys.stderr.flush()
 
-    def _report(self, phase: str) -> None:
-        files.write_json(
-            os.path.join(self._run, job_names.PROGRESS),
-            Progress(
-                attempt=self._journal.attempt,
-                phase=phase,
-                total=self._source.total,
-                done=self._source.earlier + self._done,
-                errors=self._errors,
-                first_dispatch=self._first_dispatch,
-                last_result=self._last_result,
-                now=time.time(),
-                ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
-            ),
-            keep=False,
+    def _report(self, phase: str, anew: bool = True) -> None:
+        """Write progress.json; if not `anew`, seldom where nothing has changed and inputs are waited for."""
+        progress = Progress(
+            attempt=self._journal.attempt,
+            phase=phase,
+            total=self._source.total,
+            done=self._source.earlier + self._done,
+            errors=self._errors,
+            first_dispatch=self._first_dispatch,
+            last_result=self._last_result,
+            now=0.0,
+            ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
         )
+        text = json.dumps(progress, default=vars)
+        now = time.monotonic()
+        if not anew and self._source.open and text == self._reported and now - self._written < IDLE_EVERY:
+            return
+        self._reported, self._written = text, now
+        progress.now = time.time()
+        files.write_json(os.path.join(self._run, job_names.PROGRESS), progress, keep=False)
 
 
 def _place(rank: RankProgress) -> str:

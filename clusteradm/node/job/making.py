@@ -109,6 +109,12 @@ def start(request: StartJob) -> Started:
 
     def prepare() -> Dict[str, Any]:
         """Of a job that stays open for inputs."""
+        place = request.watch.folder if request.watch else None
+        if place is not None:
+            try:
+                os.listdir(place)
+            except OSError as error:
+                raise pack.PackError("cannot read the folder %s on the head: %s" % (place, error.strerror)) from None
         Feed.of(job).make()
         if request.after is not None:
             taking.copy_record(folders.started(request.shared, request.after).run, job.run)

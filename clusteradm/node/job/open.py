@@ -20,7 +20,7 @@ from clusteradm.node.spec.wire.job_requests import Collected, CollectResults, En
 from clusteradm.node.spec.wire.node import Empty
 
 _LOOK_SECONDS = 0.01
-_FRESH_SECONDS = 3.0  # a job whose rank 0 has written so recently need not be asked for
+_FRESH_SECONDS = 15.0  # a job whose rank 0 has written so recently need not be asked for
 _FETCH_BYTES = 1 << 20
 _UNKNOWN = "job %s takes no inputs besides those that it was started with"
 

@@ -40,7 +40,7 @@ from clusteradm.transport import NodeError
 from .test_ranks import Channel
 
 DIGITS = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 def until(done: Callable[[], Any], what: str = "") -> None:
@@ -499,3 +499,69 @@ def test_two_commands_do_not_share_an_output(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl.watch").write_text("mine")
     with pytest.raises(UsageError, match="no record of infer --watch"):
         Ledger(tmp_path / "r.jsonl")
+
+
+def test_a_job_that_has_ended_for_want_of_its_command_is_followed_by_another(
+    head: Head, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "r.jsonl"
+
+    def script() -> None:
+        picture(camera / "0.png")
+        until(lambda: len(named(output)) == 1)
+        (first,) = head.jobs
+        head.place.own(first).joinpath("run", "end").touch()
+        until(lambda: len(head.jobs) == 2)
+        head.run(next(job for job in head.jobs if job != first))
+        picture(camera / "1.png")
+        until(lambda: len(named(output)) == 2)
+
+    assert command(head, script, "--watch", str(camera), "--output", str(output)) == 130
+    assert [(line["input"], line["index"]) for line in lines(output)] == [("0.png", 0), ("1.png", 1)]
+    assert "has ended, as it heard nothing" in " ".join(capsys.readouterr().err.split())
+
+
+def test_other_commands_say_what_an_open_job_is(
+    head: Head, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = ["infer", "--model", "m", "--watch", f"head:{tmp_path}/gone", "--output", str(tmp_path / "r")]
+    assert main(gone) == 2
+    assert f"cannot read the folder {tmp_path}/gone on the head: No such file" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    job = head.place.jobs.open(infer.plan_of(), str(camera), None, top=3)  # type: ignore[call-arg]
+    for words, said in (
+        (["infer", "--attach", job], "stays open for inputs"),
+        (["job", "results", job], "go to the command that watches"),
+        (["job", "show", job], f"0 done, 0 left, from {camera}"),
+        (["job", "list"], "starting"),
+    ):
+        status = main(words)
+        shown = capsys.readouterr()
+        assert (status, said in " ".join((shown.err + shown.out).split())) == (
+            0 if words[0] == "job" and "results" not in words else 2,
+            True,
+        )
+
+
+def test_a_full_disk_here_ends_the_command_and_loses_nothing(
+    head: Head, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "r.jsonl"
+    picture(camera / "0.png")
+
+    def full(self: Any, *_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "store", full)
+        threading.Thread(target=lambda: (until(lambda: head.jobs), head.run(head.jobs[0])), daemon=True).start()
+        assert main(["infer", "--model", "m", "--watch", str(camera), "--output", str(output)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{output}: cannot write it: No space left on device nothing is lost; to go on: clusteradm infer" in said
+
+    def script() -> None:
+        until(lambda: len(named(output)) == 1)
+
+    assert command(head, script, "--watch", str(camera), "--output", str(output), start=False) in (130,)
+    assert named(output) == ["0.png"] and len(head.jobs) == 1

@@ -14,7 +14,7 @@ from clusteradm.node.spec.watching import files
 from clusteradm.node.spec.watching.files import Found, WholeFiles
 from clusteradm.node.spec.watching.record import Record
 
-PATIENCE = 30.0
+PATIENCE = 240.0
 
 
 class Watched:
