@@ -3,7 +3,8 @@
 INPUTS are pictures, folders and tar files of pictures, sound (.wav), or NumPy arrays (.npy, .npz, FILE.npz:NAME; each
 row of the first dimension is one input) on this machine, @FILE for a list of paths, or head:PATH on the head (a
 relative PATH is below the shared directory). Results are JSON Lines, exactly one line per input, in the order of the
-inputs' names. The job runs on the head and outlives this command; Ctrl-C cancels it, on a terminal after a question.
+inputs' names. --watch DIR takes the files that come into a folder instead, until Ctrl-C, and appends their results. The
+job runs on the head and outlives this command; Ctrl-C cancels it, on a terminal after a question.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clusteradm.cli import feed_options, infer_output, job_report, next_step, show
+from clusteradm.cli import feed_options, infer_output, infer_watch, job_report, next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
@@ -43,6 +44,8 @@ examples:
   clusteradm infer --model faces --task embed photos/ --similar me.jpg
   clusteradm infer --model ssd @list.txt --format csv --output results.csv
   clusteradm infer --model mobilenet_v2 photos/ --detach
+  clusteradm infer --model ssd --watch incoming/ --output results.jsonl
+  clusteradm infer --model ssd --watch head:camera --output results.jsonl
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
 results:
@@ -118,6 +121,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share", action="store_true", help="use the TPUs that other jobs leave, without a warning (default: with one)"
     )
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
+    parser.add_argument(
+        "--watch",
+        metavar="DIR",
+        help="take each file that comes into DIR, once, when it is whole, and append the results to --output",
+    )
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
 
@@ -125,6 +133,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a job, or follow one; 0 once every input has a result, 3 where some have an error."""
     asked, inputs = infer_output.wanted(args, _check(args))
+    if args.watch is not None:
+        return infer_watch.run(args, lambda connections: plan_of(args, connections, asked))
     known = truth.read(args.truth) if args.truth else None
     output = None if args.output in (None, "-") else writable(Path(args.output))
     with at_head(args) as (connections, cluster):
@@ -132,6 +142,11 @@ def run(args: argparse.Namespace) -> int:
         job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)
+        if args.attach and jobs.show(job).spec.watch is not None:
+            raise UsageError(
+                f"job {job} stays open for inputs, and has no end at which it has results",
+                next_step="clusteradm infer --watch DIR --output FILE, as it was started, appends them to FILE",
+            )
         with Temperatures(connections, cluster) as temperatures:
             status = _follow(args, jobs, job, temperatures)
         with tempfile.TemporaryFile() as file:
@@ -179,7 +194,7 @@ def task_of(status: Status) -> str:
 
 def attach(args: argparse.Namespace) -> int:
     """Follow args.job, as --attach does."""
-    of_a_new_job = dict.fromkeys((*_OF_A_NEW_JOB, "annotate", "similar"))
+    of_a_new_job = dict.fromkeys((*_OF_A_NEW_JOB, "annotate", "similar", "watch"))
     return run(argparse.Namespace(**{**of_a_new_job, "inputs": [], **vars(args), "attach": args.job}))
 
 
@@ -205,6 +220,8 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     if args.json and args.output == "-":
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
     if args.attach:
+        if args.watch is not None:
+            raise UsageError("--watch finds its job itself, if that is still there", next_step="leave --attach out")
         given = [
             f"--{name.replace('_', '-')}"
             for name in _OF_A_NEW_JOB
@@ -215,6 +232,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
                 f"--attach follows a job as it was started: without {', '.join(given) or 'inputs'}",
                 next_step=f"clusteradm infer --attach {args.attach}",
             )
+        return None
+    if args.watch is not None:
+        infer_watch.check(args)
         return None
     if args.detach and (args.output or args.truth):
         raise UsageError(
@@ -247,6 +267,16 @@ def _submit(
     asked: infer_output.Wanted,
 ) -> str:
     """Start the job; its id."""
+    plan = plan_of(args, connections, asked)
+    with transfer("sending the inputs") as progress:
+        job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
+    model, ranks = plan.model, counted(plan.ranks, "rank")
+    show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
+    return job
+
+
+def plan_of(args: argparse.Namespace, connections: Connections, asked: infer_output.Wanted) -> Plan:
+    """The plan of a new job, with what is to be said of it."""
     mean, std, layout = feed_options.values(args)
     given = std or layout or args.fit or args.sample_rate
     feed = Feed(mean, std, layout, "user", fit=args.fit, rate=args.sample_rate) if given else None
@@ -267,11 +297,7 @@ def _submit(
         raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
     asked.check(plan.model.task)
     say_plan(args, plan, taken=not args.share)
-    with transfer("sending the inputs") as progress:
-        job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
-    model, ranks = plan.model, counted(plan.ranks, "rank")
-    show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
-    return job
+    return plan
 
 
 def say_plan(args: argparse.Namespace, plan: Plan, *, taken: bool = True) -> None:

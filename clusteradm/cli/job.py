@@ -129,12 +129,16 @@ def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
     done = details.progress.done if details.progress else 0
     errors = status.errors or (details.progress.errors if details.progress else 0)
     failed = f", {errors:,} of them with an error" if errors else ""
+    inputs = f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")
+    if spec.watch is not None:
+        left = details.progress.total - done if details.progress else 0
+        inputs = f"{done:,} done{failed}, {left:,} left, from {spec.watch.folder or 'a command'}"
     places = ", ".join(f"{slot.host} ({len(slot.tpus)})" for slot in spec.slots)
     return [
         ("job", spec.job),
         ("state", status.state + _why(status)),
         ("model", f"{spec.model.name} version {spec.model.version}"),
-        ("inputs", f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")),
+        ("inputs", inputs),
         ("slots", places + (f", at most {counted(spec.ranks, 'rank')}" if spec.ranks else "")),
         ("directory", directory),
     ]
@@ -177,7 +181,13 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
     output = None if args.output in (None, "-") else writable(Path(args.output))
     infer_output.check_format(args)
     asked = infer_output.Wanted(args.format)
-    status = jobs.show(args.job).status
+    details = jobs.show(args.job)
+    status = details.status
+    if details.spec.watch is not None:
+        raise UsageError(
+            f"the results of job {args.job} go to the command that watches",
+            next_step="clusteradm infer --watch DIR --output FILE, as it was started, appends what is left to FILE",
+        )
     state, task = status.state, infer.task_of(status)
     if state != COMPLETE:
         attach = next_step.command(f"job attach {args.job}", args)

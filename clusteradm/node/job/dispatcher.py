@@ -1,9 +1,10 @@
 """Rank 0: hands out chunks, journals their results."""
 
+import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files, reports, timeline
@@ -12,6 +13,7 @@ from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.deadlines import Deadlines
 from clusteradm.node.job.schedule import Schedule
+from clusteradm.node.job.source import Listed, Stream
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.job import (
@@ -30,6 +32,7 @@ from clusteradm.node.spec.wire.job import (
 READY_SECONDS = 30.0  # after the first is ready
 READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fault
 PROGRESS_EVERY = 0.5
+IDLE_EVERY = 5.0  # the same where inputs are waited for, and nothing has changed
 LOOK_EVERY = 0.1  # for silent ranks
 # Between two polls, where nothing has come for a while: a rank that has delivered a chunk has another still, which
 # takes it so many times as long.
@@ -51,16 +54,17 @@ class Dispatcher:
             here = sum(other.host == rank.host for other in plan.ranks)
             channel.send(rank.rank, channels.BEGIN, Assignment(rank, here, spec.model, spec.top, spec.folder))
         self._outputs = files.outputs(spec.folder)
-        self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
         self._journal = journals.Journal(spec.folder, attempt)
         self._timeline = timeline.begin(os.path.join(self._run, job_names.TIMELINE), attempt)
-        have = journals.done(spec.folder, spec.inputs)
+        self._source: Union[Listed, Stream]
+        if spec.watch is None:
+            self._source = Listed(spec, self._run)
+        else:
+            self._source = Stream(spec, self._run, self._journal)
         earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
-        todo = [index for index in range(len(self._inputs)) if index not in have]
-        self._schedule = Schedule(todo, earlier.inputs, spec.model.batch)
-        self._earlier = len(have)
+        self._schedule = Schedule(self._source.todo, earlier.inputs, spec.model.batch)
         self._done = 0
-        self._errors = 0
+        self._errors = self._source.errors
         self._ready_since: Optional[float] = None
         self._first_dispatch: Optional[float] = None
         self._last_result: Optional[float] = None
@@ -71,13 +75,19 @@ class Dispatcher:
         self._late: Set[int] = set()
         self._recalled = False
         self._longest_nap = channels.NAP
+        self._reported, self._written = "", 0.0
 
     def run(self) -> None:
-        """Work until every input has a result, no rank is left that could work, or the attempt is recalled."""
+        """Work until every input has a result and no more can come, no rank is left that could work, or the attempt is
+        recalled."""
         self._report("starting")
         reported = looked = time.monotonic()
         nap = channels.NAP
-        while not (self._schedule.finished or self._nobody_left() or self._recalled):
+        while not (self._finished() or self._nobody_left() or self._recalled):
+            more = self._source.more()
+            if more:
+                self._schedule.add(more)
+                self._hand_out()
             message = self._channel.poll()
             if message is not None:
                 self._take(message)
@@ -91,15 +101,19 @@ class Dispatcher:
                 looked = time.monotonic()
                 self._miss(looked)
             if time.monotonic() - reported >= PROGRESS_EVERY:
-                self._report("running" if self._first_dispatch else "starting")
+                self._report("running" if self._first_dispatch else "starting", anew=False)
                 self._recalled = os.path.lexists(os.path.join(self._run, job_names.RECALL))
                 reported = time.monotonic()
         for rank in self._ranks:
             self._channel.send(rank, channels.STOP)
+        self._source.close()
         self._report("finished")
         self._journal.close()
         if self._silent:  # MPI would wait for them at its end
             self._channel.abort()
+
+    def _finished(self) -> bool:
+        return self._schedule.finished and not self._source.open
 
     def _nobody_left(self) -> bool:
         return all(rank.state == "failed" for rank in self._ranks.values())
@@ -218,7 +232,7 @@ class Dispatcher:
     def _record(self, number: int, results: List[Dict[str, Any]]) -> None:
         """Journal results of a rank, and count them."""
         if results:
-            self._journal.append(number, results)
+            self._source.keep(self._journal.append(number, results), results)
             self._last_result = time.time()
             self._timeline.count(self._ranks[number].host, len(results), time.monotonic())
         self._done += len(results)
@@ -233,7 +247,7 @@ class Dispatcher:
             chunk = self._schedule.take(rank)
             while chunk is not None:
                 self._first_dispatch = self._first_dispatch or time.time()
-                pieces = [self._piece(index) for index in chunk.inputs]
+                pieces = [self._source.piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 self._deadlines.begin(rank)
                 part = self._schedule.seconds(chunk) / NAPS_A_CHUNK
@@ -255,30 +269,30 @@ class Dispatcher:
         sys.stderr.write("%s %s\n" % (time.strftime("%H:%M:%S"), text))
         sys.stderr.flush()
 
-    def _piece(self, index: int) -> List[Any]:
-        entry = self._inputs[index]
-        return [index, entry["offset"], entry["size"], entry["form"]]
-
-    def _report(self, phase: str) -> None:
+    def _report(self, phase: str, anew: bool = True) -> None:
+        """Write progress.json; if not `anew`, seldom where nothing has changed and inputs are waited for."""
         held = self._schedule.held()
         for number, rank in self._ranks.items():
             rank.queue = held.get(number, 0)
         self._timeline.write(time.monotonic(), time.time(), last=phase == "finished")
-        files.write_json(
-            os.path.join(self._run, job_names.PROGRESS),
-            Progress(
-                attempt=self._journal.attempt,
-                phase=phase,
-                total=len(self._inputs),
-                done=self._earlier + self._done,
-                errors=self._errors,
-                first_dispatch=self._first_dispatch,
-                last_result=self._last_result,
-                now=time.time(),
-                ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
-            ),
-            keep=False,
+        progress = Progress(
+            attempt=self._journal.attempt,
+            phase=phase,
+            total=self._source.total,
+            done=self._source.earlier + self._done,
+            errors=self._errors,
+            first_dispatch=self._first_dispatch,
+            last_result=self._last_result,
+            now=0.0,
+            ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
         )
+        text = json.dumps(progress, default=vars)
+        now = time.monotonic()
+        if not anew and self._source.open and text == self._reported and now - self._written < IDLE_EVERY:
+            return
+        self._reported, self._written = text, now
+        progress.now = time.time()
+        files.write_json(os.path.join(self._run, job_names.PROGRESS), progress, keep=False)
 
 
 def _place(rank: RankProgress) -> str:

@@ -1,6 +1,5 @@
 """Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
-import os
 import threading
 import time
 from collections import deque
@@ -8,7 +7,7 @@ from queue import SimpleQueue
 from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from clusteradm.node.edgetpu.tensors import BadInput, Fed
-from clusteradm.node.job.files import opener
+from clusteradm.node.job.packs import Packs
 from clusteradm.node.job.pulse import Pulse
 
 AHEAD = 16  # decoded inputs in the queue, more only of small ones: to wake a thread costs more than to copy an array
@@ -18,7 +17,8 @@ _ALIGNED = 16
 # processor's cache still when it is used.
 READ_BYTES = 1 << 20
 
-_Piece = Tuple[int, List[Any], Union[bytes, memoryview]]  # number of the chunk, piece, bytes
+# Number of the chunk, piece, and its bytes: None where they are not there any more.
+_Piece = Tuple[int, List[Any], Union[bytes, memoryview, None]]
 
 
 def ahead(size: int) -> int:
@@ -48,7 +48,7 @@ class Feeder:
     def __init__(
         self, pack: str, decode: Callable[[Any, Any], Fed], threads: int, pulse: Pulse, size: int = _AHEAD_BYTES
     ) -> None:
-        self._pack = opener(pack, os.O_RDONLY)
+        self._packs = Packs(pack)
         self._decode = decode
         self._pulse = pulse
         self._ahead = ahead(size)
@@ -69,7 +69,10 @@ class Feeder:
             threading.Thread(target=self._run, args=(number,), name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
-        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}.
+
+        In a job that stays open for more, the number of their batch is behind the form.
+        """
         self._given += len(chunk["inputs"])
         self._chunks.put(chunk)
 
@@ -109,11 +112,12 @@ class Feeder:
                 start = min(piece[1] for piece in batch)
                 end = max(piece[1] + piece[2] for piece in batch)
                 before = time.perf_counter()
-                data = _pread(self._pack, end - start, start)
+                data = self._packs.read(batch[0][4] if len(batch[0]) > 4 else None, end - start, start)
                 self.read_seconds += time.perf_counter() - before
                 for piece in batch:
                     self._unread -= 1
-                    yield chunk["chunk"], piece, _part(data, piece[1] - start, piece[2], piece[3])
+                    part = None if data is None else _part(data, piece[1] - start, piece[2], piece[3])
+                    yield chunk["chunk"], piece, part
 
     def _next(self) -> List[_Piece]:
         """The inputs that are decoded next by one thread: a picture, or as many arrays as there is room for."""
@@ -137,10 +141,12 @@ class Feeder:
         except BaseException as error:  # get() raises it
             self._ready.put(error)
 
-    def _decoded(self, number: int, chunk: int, piece: List[Any], data: Union[bytes, memoryview]) -> Decoded:
+    def _decoded(self, number: int, chunk: int, piece: List[Any], data: Union[bytes, memoryview, None]) -> Decoded:
         fed, error = Fed(None), None
         self._pulse.decode(number, piece[0])
         try:
+            if data is None:
+                raise BadInput("its bytes are not there any more")
             fed = self._decode(data, piece[3])
         except BadInput as bad:
             error = str(bad)
@@ -161,23 +167,10 @@ def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
     """The inputs of a chunk, grouped by read: neighbours in the pack, up to READ_BYTES together."""
     batch: List[List[Any]] = []
     for piece in pieces:
-        adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2]
+        adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2] and piece[4:] == batch[-1][4:]
         if batch and not (adjoins and piece[1] + piece[2] - batch[0][1] <= READ_BYTES):
             yield batch
             batch = []
         batch.append(piece)
     if batch:
         yield batch
-
-
-def _pread(fd: int, size: int, offset: int) -> bytes:
-    """Read exactly `size` bytes: one call on a network file system may return fewer."""
-    parts = []
-    while size:
-        part = os.pread(fd, size, offset)
-        if not part:
-            raise OSError("inputs.pack ends at %d, short of %d bytes" % (offset, size))
-        parts.append(part)
-        size -= len(part)
-        offset += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

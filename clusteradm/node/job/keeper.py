@@ -221,8 +221,11 @@ class Keeper:
                 self._ended("the inference did not end in %d s" % limit)
 
     def _stalled(self) -> None:
-        """Of inputs none of which comes: one whose decoding has begun costs itself, others are not to be read."""
-        if any(not self._process.pulse.inputs().isdisjoint(parcel.inputs) for parcel in self._out.values()):
+        """Of inputs none of which comes: one whose decoding has begun costs itself, others are not to be read, and what
+        is being stored costs no input either."""
+        if self._process.pulse.storing:
+            self._fail("no result could be stored in %d s: is the shared file system there?" % STALL_SECONDS, tpu=False)
+        elif any(not self._process.pulse.inputs().isdisjoint(parcel.inputs) for parcel in self._out.values()):
             self._ended("its decoding did not end in %d s" % STALL_SECONDS)
         else:
             self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS, tpu=False)

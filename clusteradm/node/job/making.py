@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, keeping, pack, queue, starter
+from clusteradm.node.job import files, folders, keeping, naming, pack, queue, starter, taking
+from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
@@ -76,22 +77,22 @@ def add_part(request: AddPart) -> PartTaken:
 def add_paths(request: AddPaths) -> InputsAdded:
     """Append inputs that are on the head already."""
     job = folders.unstarted(request.shared, request.job)
-    paths = [os.path.join(request.shared, path) for path in request.paths]
 
     def work() -> Dict[str, Any]:
         count = size = 0
         with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
-            for name, path, why, member in pack.find(paths, request.suffixes):
-                added = 0
+            for source in naming.find(list(naming.expanded(request.paths, request.shared)), request.suffixes):
+                added, why = 0, source.error
                 if why is None:
                     try:
-                        with pack.open_input(path) as file:
+                        with naming.opened(source) as file:
                             added = pack.append(os.path.join(job.share, job_names.PACK), file)
+                        why = None if source.size in (None, added) else "the tar file was cut short meanwhile"
                     except pack.NoInput as error:
                         why = str(error)
-                pieces.write(files.line({"name": name, "size": added, "member": member}))
+                pieces.write(files.line({"name": source.name, "size": added, "member": source.member}))
                 if why is not None:
-                    pieces.write(files.line({"failed": name, "why": why}))
+                    pieces.write(files.line({"failed": source.name, "why": why}))
                 count, size = count + 1, size + added
         return {"files": count, "bytes": size}
 
@@ -105,6 +106,20 @@ def start(request: StartJob) -> Started:
     final = folders.started(request.shared, request.job)
 
     model = request.spec.model
+
+    def prepare() -> Dict[str, Any]:
+        """Of a job that stays open for inputs."""
+        place = request.watch.folder if request.watch else None
+        if place is not None:
+            try:
+                os.listdir(place)
+            except OSError as error:
+                raise pack.PackError("cannot read the folder %s on the head: %s" % (place, error.strerror)) from None
+        Feed.of(job).make()
+        if request.after is not None:
+            taking.copy_record(folders.started(request.shared, request.after).run, job.run)
+        files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING))
+        return {}
 
     def work() -> Dict[str, Any]:
         whole = os.path.join(job.share, job_names.PACK)
@@ -121,7 +136,7 @@ def start(request: StartJob) -> Started:
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))
         return {"inputs": count}
 
-    started = Started(**_refusable(request.user, work))
+    started = Started(**_refusable(request.user, work if request.watch is None else prepare))
     if started.refused is not None:
         return started
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
@@ -132,6 +147,7 @@ def start(request: StartJob) -> Started:
         if not os.path.lexists(model.path):
             return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))
         known = {"job": request.job, "inputs": started.inputs, "folder": final.share, "slots": slots}
+        known["watch"] = request.watch
         spec = StoredSpec(**{**vars(request.spec), **known})
         files.write_json(os.path.join(job.own, job_names.SPEC), spec)
         folders.rename(job.share, final.share)

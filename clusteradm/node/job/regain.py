@@ -116,7 +116,8 @@ class Regain:
         rate = (progress.done - self._done[0][1]) / (now - self._done[0][0])
         more = min(len(well), len(self._wanted) - len(working))
         share = more / (len(working) + more)
-        left = progress.total - progress.done
+        # To a job that stays open for inputs, more come.
+        left = float("inf") if self._spec.watch else progress.total - progress.done
         if more <= 0 or (rate and left / rate * share < WORTH * (cost + COST_SECONDS)):
             return None
         return ", ".join(map(str, well))

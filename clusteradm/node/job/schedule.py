@@ -45,6 +45,11 @@ class Schedule:
         self._late: Dict[int, Set[int]] = {}  # input -> ranks that were passed over with it
         self._suspects: Set[int] = set(suspects)  # inputs that a rank may have been lost by
 
+    def add(self, more: Sequence[int]) -> None:
+        """Add inputs that have come since."""
+        self._todo.extend(more)
+        self._missing.update(more)
+
     @property
     def finished(self) -> bool:
         """Whether every input has a result."""

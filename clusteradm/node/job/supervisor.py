@@ -18,10 +18,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import files, launch, queue, room
+from clusteradm.node.job import files, launch, queue, room, taking
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.plan import place, render_hostfile
 from clusteradm.node.job.regain import Regain
+from clusteradm.node.job.taking import Taking
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
@@ -36,10 +37,10 @@ from clusteradm.node.spec.wire.job import (
     StoredSpec,
     TpusOfJob,
 )
-from clusteradm.node.spec.wire.manifest import LABELS
 
 # Attempts in a row that may end without a single new result.
 MOST_IDLE_ATTEMPTS = 3
+MOST_ATTEMPTS = 50  # that are told of: a job that stays open may have one a day
 _ASK_SECONDS = 10.0
 # After a restart other hosts may start, too; and where none answers, it is perhaps the head's own line.
 _PATIENCE_SECONDS = 60.0
@@ -72,10 +73,13 @@ class Supervisor:
         self._regain = Regain(spec)
         self._ill: Dict[str, str] = {}  # TPU -> why it has failed
         self._told: Set[str] = set()
+        self._taking = Taking(spec, spec.watch, self._run, self._say) if spec.watch else None
 
     def run(self) -> None:
         """Run the job to its end and leave its last state in status.json."""
         signal.signal(signal.SIGTERM, _stop)
+        if self._taking is not None:
+            self._taking.start()
         try:
             self._wait_for_turn()
             counts = self._attempt_until_complete()
@@ -117,14 +121,16 @@ class Supervisor:
         if self._attempts:
             self._say("the supervisor is started again: %d of %d inputs have a result" % (have, self._spec.inputs))
             slots = self._answering(restarted=True)
-        while have < self._spec.inputs:
+        while not self._complete(have):
             status = self._attempt(slots)
             before, have = have, self._have()
-            if have == self._spec.inputs:
+            if self._complete(have):
                 break
             full = room.wait((self._folder, self._run), self._say)
             self._status(job_names.RUNNING)  # with the end of the attempt: the next one may be an hour away
-            if have == before and not (full or self._attempts[-1].back):
+            last = self._attempts[-1]
+            lasted = self._taking is not None and time.time() - last.started > _PATIENCE_SECONDS
+            if have == before and not (full or last.back or lasted):
                 self._give_up_if_hopeless(status)
                 idle += 1
             else:
@@ -135,11 +141,24 @@ class Supervisor:
             missing = {slot.host for slot in self._spec.slots} - {slot.host for slot in slots}
             if missing:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
-        labels = os.path.join(os.path.dirname(self._spec.model.path), LABELS)
+        if self._taking is not None:
+            progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
+            return {"images": progress.done, "errors": progress.errors} if progress else {}
         index = os.path.join(self._run, job_names.INPUTS)
-        return room.insist(lambda: journals.finish(self._folder, index, _lines(labels)))
+        return room.insist(lambda: journals.finish(self._folder, index, files.labels(self._spec.model.path)))
+
+    def _complete(self, have: int) -> bool:
+        """Whether every input has a result, and no more can come. Raises JobFailed where none can be taken."""
+        if self._taking is None:
+            return have == self._spec.inputs
+        if self._taking.error is not None:
+            raise JobFailed(self._taking.error)
+        return not taking.waits(self._run)
 
     def _have(self) -> int:
+        if self._taking is not None:
+            progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
+            return progress.done if progress else 0
         return len(journals.done(self._folder, self._spec.inputs))
 
     def _log(self) -> Tuple[str, ...]:
@@ -150,7 +169,8 @@ class Supervisor:
 
     def _attempt(self, slots: Sequence[Slot]) -> int:
         """Run mpirun once, on these hosts. Its exit status."""
-        number = len(self._attempts) + 1
+        number = self._attempts[-1].attempt + 1 if self._attempts else 1
+        self._attempts = self._attempts[-MOST_ATTEMPTS:]
         ranks = place(self._regain.usable(slots), self._spec.ranks)
         if not ranks:
             raise JobFailed("no host with a slot answers any more")
@@ -183,7 +203,7 @@ class Supervisor:
                     self._attempts[-1] = replace(self._attempts[-1], back=back)
                     with room.unless_full(), open(recall, "wb"):
                         pass
-                return watch.overdue()
+                return watch.overdue() or (self._taking.error if self._taking else None)
 
             status = launch.run(command, log, overdue)
         last = files.read(Progress, path)
@@ -223,8 +243,9 @@ class Supervisor:
         if progress is not None and progress.attempt == number:
             figures = list(progress.ranks)
             attempt = replace(attempt, first_dispatch=progress.first_dispatch, last_result=progress.last_result)
-        images = journals.counts(self._folder, number)
-        figures = [replace(rank, images=images.get(rank.rank, 0)) for rank in figures]
+        if self._taking is None:
+            images = journals.counts(self._folder, number)
+            figures = [replace(rank, images=images.get(rank.rank, 0)) for rank in figures]
         self._attempts[-1] = replace(attempt, ranks=tuple(figures))
 
     def _give_up_if_hopeless(self, status: int) -> None:
@@ -296,15 +317,6 @@ def _ends_well(process: "subprocess.Popen[bytes]", end: float) -> bool:
         process.kill()
         process.wait()
         return False
-
-
-def _lines(path: str) -> List[str]:
-    """The lines of a text file; none where it is not there."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().split("\n")
-    except FileNotFoundError:
-        return []
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:

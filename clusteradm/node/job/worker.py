@@ -66,7 +66,7 @@ class Worker:
             feed = Several(self.engine.inputs, names).feed
         else:
             feed = Preprocessor(takes, model.input.feed, self._reader.fit).feed
-        self._outputs = Outputs(os.path.join(folder, files.outputs(folder)))
+        self._outputs = Outputs(os.path.join(folder, files.outputs(folder)), pulse)
         pulse.load(self.engine.load_seconds)
         self.pace = 0.0  # seconds an input, where an inference was tried
         if mine.warm_up:

@@ -58,12 +58,23 @@ class JobSpec(Record):
 
 
 @dataclass(eq=False, repr=False)
+class Watching(Record):
+    """Where the inputs of a job come from that stays open for more. `folder`: on the head, of which the new files with
+    one of `suffixes` are taken; None: the command sends them."""
+
+    folder: Optional[str] = None
+    suffixes: Tuple[str, ...] = ()
+
+
+@dataclass(eq=False, repr=False)
 class StoredSpec(JobSpec):
-    """spec.json: the spec with the job's id, its number of inputs, and its folder on the shared file system."""
+    """spec.json: the spec with the job's id, its number of inputs, and its folder on the shared file system. `watch`:
+    of a job that stays open, whose number of inputs is 0."""
 
     job: str = field(metadata=limits(ID))
     inputs: int
     folder: str
+    watch: Optional[Watching] = None
 
 
 @dataclass(eq=False, repr=False)
