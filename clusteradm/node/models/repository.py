@@ -268,7 +268,8 @@ def _is_same(path: str, request: AddModel) -> bool:
         return False
     if not known:
         return not os.path.exists(os.path.join(path, SUMS)) and _holds(path, request.files)
-    return all(known.get(name) == request.files.get(name) for name in (MODEL, LABELS)) and store.whole(path)
+    names = (known.keys() - {MANIFEST}) | request.files.keys()
+    return all(known.get(name) == request.files.get(name) for name in names) and store.whole(path)
 
 
 def _was_same(path: str, request: AddModel, version: int) -> bool:
@@ -283,4 +284,5 @@ def _was_same(path: str, request: AddModel, version: int) -> bool:
 
 def _holds(path: str, wanted: Dict[str, str]) -> bool:
     """Whether a version has exactly these files."""
-    return all(store.sha256(os.path.join(path, name)) == wanted.get(name) for name in (MODEL, LABELS))
+    names = {MODEL, LABELS} | wanted.keys()
+    return all(store.sha256(os.path.join(path, name)) == wanted.get(name) for name in names)

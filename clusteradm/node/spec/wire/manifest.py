@@ -6,7 +6,10 @@ from typing import Any, Dict, Optional, Tuple
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
-# The sha256 of the three, as sha256sum writes and checks it.
+# Of a version that is split too: the number of the segment, from 0, and how many there are.
+SEGMENT, SEGMENT_FILE = "segment_%d_of_%d.tflite", r"segment_[0-9]{1,2}_of_[0-9]{1,2}\.tflite"
+MOST_SEGMENTS = 64
+# The sha256 of all these, as sha256sum writes and checks it.
 SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
@@ -79,10 +82,25 @@ class Feed(Record):
 
 
 @dataclass(eq=False, repr=False)
+class Segment(Record):
+    """One of the segments that a model is split into, for a pipeline of Edge TPUs. The first takes what the model
+    takes, each other what those before it give, by the names of the tensors."""
+
+    sha256: str
+    bytes: int
+    inputs: Tuple[Tensor, ...]
+    outputs: Tuple[Tensor, ...]
+    tpu_operations: int
+    cached_bytes: int
+    streamed_bytes: int
+
+
+@dataclass(eq=False, repr=False)
 class Manifest(Record):
     """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference.
 
-    `task`: None where it is not known; `threshold`: classes with a lower score are no answer.
+    `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `segments`: the same
+    model in parts, each a file of the version.
     """
 
     manifest_version: int
@@ -104,10 +122,13 @@ class Manifest(Record):
     feed: Optional[Feed] = None
     task: Optional[str] = field(default=None, metadata=limits(choices=TASKS))
     threshold: Optional[float] = None
+    segments: Tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
         if self.manifest_version != FORMAT:
             raise WireError("format %d; this program reads %d" % (self.manifest_version, FORMAT), ".manifest_version")
+        if len(self.segments) == 1 or len(self.segments) > MOST_SEGMENTS:
+            raise WireError("2 to %d segments, or none" % MOST_SEGMENTS, ".segments")
 
     @classmethod
     def from_json(cls, document: Any) -> "Manifest":
@@ -120,6 +141,8 @@ class Manifest(Record):
         for key in ("version", "feed", "task", "threshold"):
             if document[key] is None:
                 del document[key]
+        if not document["segments"]:
+            del document["segments"]
         for key in ("fit", "rate"):
             if "feed" in document and document["feed"][key] is None:
                 del document["feed"][key]
