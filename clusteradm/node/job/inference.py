@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple, Optional
 import numpy as np
 
 from clusteradm.node.edgetpu.engine import Engine, InferenceError
-from clusteradm.node.job.feeder import Decoded, Feeder
+from clusteradm.node.job.feeder import Decoded, Source
 from clusteradm.node.job.pulse import Pulse
 
 # Inputs whose outputs lie ready to be made results of: more would only cost memory, where a share is slow to take them.
@@ -33,7 +33,7 @@ class Inference:
     `batch`: how many inputs the model takes at once.
     """
 
-    def __init__(self, engine: Engine, feeder: Feeder, pulse: Pulse, into: "SimpleQueue[Any]", batch: int = 1) -> None:
+    def __init__(self, engine: Engine, feeder: Source, pulse: Pulse, into: "SimpleQueue[Any]", batch: int = 1) -> None:
         self._engine, self._feeder, self._pulse, self._into = engine, feeder, pulse, into
         self._batch = batch
         self._room: "SimpleQueue[None]" = SimpleQueue()

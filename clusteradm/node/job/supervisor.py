@@ -20,7 +20,8 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from clusteradm.node.job import files, launch, queue, room
 from clusteradm.node.job import journal as journals
-from clusteradm.node.job.plan import place, render_hostfile
+from clusteradm.node.job.plan import ranks as ranks_on
+from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.job.regain import Regain
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
@@ -45,6 +46,7 @@ _ASK_SECONDS = 10.0
 _PATIENCE_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # between two looks at the jobs that are before this one
 _LONGEST_SECONDS = 3600.0  # for any host at all
+_TOO_FEW = "the hosts that answer have too few slots for a pipeline"
 
 
 class Stopped(Exception):
@@ -151,9 +153,9 @@ class Supervisor:
     def _attempt(self, slots: Sequence[Slot]) -> int:
         """Run mpirun once, on these hosts. Its exit status."""
         number = len(self._attempts) + 1
-        ranks = place(self._regain.usable(slots), self._spec.ranks)
+        ranks = ranks_on(self._spec, self._regain.usable(slots))
         if not ranks:
-            raise JobFailed("no host with a slot answers any more")
+            raise JobFailed("no host with a slot answers any more" if not slots else _TOO_FEW)
         hostfile = os.path.join(self._run, job_names.HOSTFILE)
         files.write_json(os.path.join(self._run, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
         files.write_text(hostfile, render_hostfile(self._spec.head, ranks))
@@ -247,7 +249,8 @@ class Supervisor:
             here = {slot.host for slot in found}
             enough = others <= here if restarted else bool(others & here) or len(others) < 2
             waited = time.monotonic() - began
-            if (enough and found) or waited > (_PATIENCE_SECONDS if found else _LONGEST_SECONDS):
+            some = bool(ranks_on(self._spec, found))
+            if (enough and some) or waited > (_PATIENCE_SECONDS if some else _LONGEST_SECONDS):
                 return found
             if not said:
                 said = True
