@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clusteradm.cli import feed_options, infer_output, next_step, show
+from clusteradm.cli import feed_options, infer_output, next_step, show, stages_view
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
@@ -40,6 +40,7 @@ examples:
   clusteradm infer --model ssd photos/ --threshold 0.4 --annotate drawn/
   clusteradm infer --model faces --task embed photos/ --similar me.jpg
   clusteradm infer --model ssd @list.txt --format csv --output results.csv
+  clusteradm infer --model inception_v4 --pipeline 3 photos/ --output r.jsonl
   clusteradm infer --model mobilenet_v2 photos/ --detach
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
@@ -76,6 +77,7 @@ _OF_A_NEW_JOB = (
     "task",
     "top",
     "ranks",
+    "pipeline",
     "cpu",
     "mean",
     "std",
@@ -103,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=_count, metavar="K", help="classes per result; 0: whole outputs (default: 5 of a classifier)"
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
+    stages_view.add_argument(parser)
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
     feed_options.add_task(parser, raw=True)
     feed_options.add_arguments(parser)
@@ -157,6 +160,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         console = show.stderr if output is None else show.stdout
         print_report(report, console)
+        stages_view.print_stages(report, cluster.head.name, args, console)
         infer_output.print_ranking(ranked, console)
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
@@ -254,6 +258,7 @@ def _submit(
         task=args.task,
         top=args.top,
         wait=args.wait,
+        pipeline=args.pipeline,
     )
     if args.truth and plan.model.task != CLASSIFIER:
         raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
@@ -264,6 +269,8 @@ def _submit(
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in (*plan.slots.left_out, *(() if args.share else plan.slots.taken)):
         show.message(f"warning: {text} ({next_step.command('health', args)})")
+    plan.check()
+    stages_view.say(plan)
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")

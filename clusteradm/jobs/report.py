@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from clusteradm.jobs import stages
+from clusteradm.jobs.stages import Balance, StageReport
 from clusteradm.jobs.truth import Accuracy
-from clusteradm.node.spec.wire.job import ModelFile, RankProgress, Status
+from clusteradm.node.spec.wire.job import Attempt, ModelFile, RankProgress, Status
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,13 @@ class Rank:
     wait_seconds: float
     device: str | None
     error: str | None
+    pipeline: int | None = None
+    stage: int | None = None
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """One complete job."""
+    """One complete job. `stages`: of pipelines, and `balance`: how even these are."""
 
     job: str
     model: ModelFile
@@ -40,6 +44,8 @@ class JobReport:
     attempts: int
     ranks: tuple[Rank, ...]
     accuracy: Accuracy | None = None
+    stages: tuple[StageReport, ...] = ()
+    balance: Balance | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -63,6 +69,7 @@ class JobReport:
             "attempts": self.attempts,
             "devices": list(self.devices),
             "ranks": [asdict(rank) for rank in self.ranks],
+            "pipeline": stages.to_json(self.stages, self.balance),
             "accuracy": self.accuracy.to_json() if self.accuracy else None,
         }
 
@@ -79,10 +86,10 @@ def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
             startup += attempt.first_dispatch - begun
             seconds += attempt.last_result - attempt.first_dispatch
             begun = attempt.last_result
-        for rank in attempt.ranks:
+        for rank in _with_images(attempt):
             key = (rank.host, rank.pci_address)
             worked[key] = _sum(worked[key], rank) if key in worked else rank
-    done = sum(rank.images for rank in worked.values())
+    done = sum(rank.images for attempt in status.attempts for rank in attempt.ranks)
     ranks = tuple(
         Rank(
             rank=number,
@@ -97,12 +104,35 @@ def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
             wait_seconds=round(rank.wait, 4),
             device=rank.version,
             error=rank.error,
+            pipeline=rank.pipeline,
+            stage=None if rank.pipeline is None else rank.stage,
         )
         for number, rank in enumerate(worked.values(), 1)
     )
+    cut = stages.build(status.attempts)
     return JobReport(
-        job, status.model, status.images, status.errors, seconds, startup, len(status.attempts), ranks, accuracy
+        job,
+        status.model,
+        status.images,
+        status.errors,
+        seconds,
+        startup,
+        len(status.attempts),
+        ranks,
+        accuracy,
+        cut,
+        stages.balance(cut, status.attempts),
     )
+
+
+def _with_images(attempt: Attempt) -> list[RankProgress]:
+    """The ranks of an attempt. The images of a pipeline are counted where its last stage delivers them, and all of its
+    stages have had them."""
+    totals: dict[int, int] = {}
+    for rank in attempt.ranks:
+        if rank.pipeline is not None:
+            totals[rank.pipeline] = totals.get(rank.pipeline, 0) + rank.images
+    return [rank if rank.pipeline is None else replace(rank, images=totals[rank.pipeline]) for rank in attempt.ranks]
 
 
 def _sum(earlier: RankProgress, later: RankProgress) -> RankProgress:

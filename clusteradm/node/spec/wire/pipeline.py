@@ -19,10 +19,12 @@ class SegmentFile(Record):
 
 @dataclass(eq=False, repr=False)
 class Pipeline(Record):
-    """The segments in the order of their stages; `outputs`: of the whole model, in its order."""
+    """The segments in the order of their stages; `outputs`: of the whole model, in its order; `compiled`: whether the
+    whole model is compiled itself, and so cannot be split again."""
 
     stages: Tuple[SegmentFile, ...]
     outputs: Tuple[Tensor, ...]
+    compiled: bool = False
 
 
 @dataclass(eq=False, repr=False)
