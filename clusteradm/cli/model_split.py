@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clusteradm.cli import context, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.job_view import transfer
 from clusteradm.cli.parser import Commands
 from clusteradm.errors import UsageError
@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         show.json_document("model split", to_document(done))
     else:
-        _print(args.file, done)
+        _print(args, done)
     if not done.compared:
         show.message(f"warning: not compared with the whole model: {done.problem}")
     return 0
@@ -94,7 +94,7 @@ def _measure(connections: Connections, cluster: Cluster, host: Host) -> Callable
     return measured
 
 
-def _print(whole: Path, done: Split) -> None:
+def _print(args: argparse.Namespace, done: Split) -> None:
     table = show.Table(padding=(0, 2, 0, 0))
     table.add_column("segment", no_wrap=True)
     for name in ("operations", "weights, bytes", "million MACs", "takes, bytes"):
@@ -122,7 +122,8 @@ def _print(whole: Path, done: Split) -> None:
         )
     for one in done.pieces:
         show.stdout.print(f"next: {edgetpu_compiler.command(one.path)}")
-    show.stdout.print(f"then, for infer --pipeline {len(done.pieces)}: {_deploy(whole, done)}")
+    deploy = next_step.complete(_deploy(args.file, done), args)
+    show.stdout.print(f"then, for infer --pipeline {len(done.pieces)}: {deploy}")
 
 
 def _deploy(whole: Path, done: Split) -> str:

@@ -44,7 +44,7 @@ def find(stored: Stored, manifest: Manifest, count: int, *, cpu: bool, head: str
     if any(on_tpu) and cpu:
         raise UsageError(
             f"the segments of {version} are compiled for the Edge TPU, which a CPU cannot run",
-            next_step="deploy them as clusteradm model split has made them, under another name",
+            next_step="deploy the segments before they were compiled, under another name",
         )
     stages = (
         SegmentFile(f"{stored.path}/{SEGMENT % (number, count)}", one.sha256, one.inputs, one.outputs)

@@ -15,7 +15,7 @@ _BALANCED = 0.85
 @dataclass(frozen=True)
 class StageReport:
     """One stage, over all pipelines and attempts. `ranks`: of the last attempt; `utilisation`: of the time from the
-    first dispatch to the last result; `milliseconds`: in the model, by input."""
+    first dispatch to the last result, of ranks that did not fail; `milliseconds`: in the model, by input."""
 
     stage: int
     ranks: int
@@ -57,14 +57,17 @@ def build(attempts: Sequence[Attempt]) -> tuple[StageReport, ...]:
     count = max((rank.stage + 1 for one in worked for rank in one.ranks if rank.pipeline is not None), default=0)
     found = []
     for number in range(count):
-        busy = wait = there = 0.0
+        busy = wait = there = spent = 0.0
         images = ranks = 0
         for one in worked:
             mine = [rank for rank in one.ranks if rank.stage == number]
             ranks = len(mine)
             busy += sum(rank.busy for rank in mine)
             wait += sum(rank.wait for rank in mine)
-            there += len(mine) * ((one.last_result or 0.0) - (one.first_dispatch or 0.0))
+            # When one has failed, nobody has noted.
+            whole = [rank for rank in mine if rank.state != "failed"]
+            spent += sum(rank.busy for rank in whole)
+            there += len(whole) * ((one.last_result or 0.0) - (one.first_dispatch or 0.0))
             # All stages of a pipeline have had what its last one has delivered.
             images += sum(rank.images for rank in one.ranks if rank.stage == count - 1)
         found.append(
@@ -74,7 +77,7 @@ def build(attempts: Sequence[Attempt]) -> tuple[StageReport, ...]:
                 images,
                 round(busy, 4),
                 round(wait, 4),
-                round(min(1.0, busy / there), 4) if there else 0.0,
+                round(min(1.0, spent / there), 4) if there else 0.0,
                 round(1000 * busy / images, 4) if images else 0.0,
             )
         )

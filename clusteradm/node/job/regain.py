@@ -164,8 +164,8 @@ class Regain:
         if model.pipeline:
             path, sha256 = model.pipeline.stages[0].path, model.pipeline.stages[0].sha256
         words = [self._spec.python, "-m", "clusteradm.node.job.look", json.dumps([path, sha256])]
-        # A TPU whose rank is silent may be that rank's still, as long as the attempt lasts.
-        words += [one.pci_address] if one.pci_address and self._lost[one].fault != SILENT else []
+        # A TPU whose rank is silent, or waits for the end of the attempt, is that rank's still.
+        words += [one.pci_address] if one.pci_address and self._lost[one].fault not in _NOT_ITS_OWN else []
         if one.host != self._spec.head:
             before = ["env", "PYTHONPATH=" + os.environ.get("PYTHONPATH", ""), "timeout", "-k", "5", "40"]
             words = [*SSH, one.host, " ".join(map(shlex.quote, [*before, *words]))]

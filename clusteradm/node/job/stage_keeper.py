@@ -66,10 +66,12 @@ class StageKeeper(Keeper):
 
     def _ended(self, how: str) -> None:
         found = self._process.pulse.inputs() if self._ready else ()
+        hangs = self._process.death() is None
         if not self._ready:
             how += " while it loaded the model"
         if not self._process.kill():
             how += ", and its process hangs in the kernel"
         self._suspects.update(dict.fromkeys(found, how))
         self._chunk_of.update(dict.fromkeys(found, 0))
-        self._fail(how, kill=False, tpu=False)
+        # An input can crash a process. One that does not come back from an Edge TPU is more likely the TPU's fault.
+        self._fail(how, kill=False, tpu=hangs and self._on_tpu())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import queue
 import secrets
+import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,14 @@ import pytest
 
 from clusteradm.models.split.split import split
 from clusteradm.models.tflite.inspect import inspect
+from clusteradm.node.job import attendance, dispatcher, files, handing, journal, plan, worker
 from clusteradm.node.job import bridge as bridges
 from clusteradm.node.job import channel as channels
-from clusteradm.node.job import dispatcher, files, journal, worker
-from clusteradm.node.job.activations import Gone
+from clusteradm.node.job.activations import Gone, Reader, address, read_head
 from clusteradm.node.job.channel import Message
+from clusteradm.node.job.pipelines import assignments
+from clusteradm.node.job.process import Process
+from clusteradm.node.job.stage_keeper import StageKeeper
 from clusteradm.node.spec import pipelines
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import decode
@@ -31,7 +37,7 @@ from clusteradm.node.spec.wire.pipeline import Pipeline, SegmentFile
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "tflite"
 DIGITS = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
-INPUTS = 150
+INPUTS = 60
 
 
 def slots(*counts: int) -> list[Slot]:
@@ -153,6 +159,15 @@ class Bridged(Channel):
             pass
 
 
+@pytest.fixture(autouse=True)
+def quick_switches() -> Iterator[None]:
+    """Of threads, as rank.work has them: here all ranks share one lock of Python."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0002)
+    yield
+    sys.setswitchinterval(before)
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
     """The folder of a job of random arrays, one of which is none."""
@@ -265,3 +280,207 @@ def test_over_bridges_they_are_the_same(job: Path, tmp_path: Path, monkeypatch: 
     far = run(job, model, stages(3), attempt=2, kind=Apart)
     assert results(job) == found
     assert near.done == far.done == INPUTS
+
+
+class Falters(Channel):
+    """Ranks of which some fail once they have answered so often, each by its own word."""
+
+    failing: tuple[int, ...] = ()
+    after = 1
+
+    def send(self, rank: int, tag: int, body: Any = None) -> None:
+        if tag == channels.RESULT and self.rank in self.failing:
+            self.after -= 1
+            if self.after <= 0:
+                super().send(0, channels.FAILED, {"error": "the TPU has fallen off the bus", "tpu": True})
+                return
+        super().send(rank, tag, body)
+
+
+def test_a_stage_that_fails_leaves_its_pipeline_out_and_the_others_go_on(job: Path, tmp_path: Path) -> None:
+    class Second(Falters):
+        failing = (2,)
+
+    progress = run(job, model_of(tmp_path, DIGITS, 3, 3), stages(3, 2), kind=Second)
+    assert (progress.done, len(results(job))) == (INPUTS, INPUTS)
+    assert [(rank.state, rank.fault) for rank in progress.ranks] == [
+        ("failed", "partner"),
+        ("failed", "tpu"),
+        ("failed", "partner"),
+        *[("ready", None)] * 3,
+    ]
+    why = f"another stage of its pipeline fails, rank 2 ({socket.gethostname()} CPU): the TPU has fallen off the bus"
+    assert [rank.error for rank in progress.ranks[:3]] == [why, "the TPU has fallen off the bus", why]
+
+
+def test_what_the_only_pipeline_did_not_do_another_attempt_does(job: Path, tmp_path: Path) -> None:
+    class Last(Falters):
+        failing = (3,)
+        after = 3
+
+    model = model_of(tmp_path, DIGITS, 3, 3)
+    first = run(job, model, stages(3), kind=Last)
+    assert 0 < first.done < INPUTS and {rank.state for rank in first.ranks} == {"failed"}
+    assert run(job, model, stages(3), attempt=2).done == INPUTS
+    done = [result["i"] for line in files.read_lines(str(job / job_names.JOURNAL)) for result in line["results"]]
+    assert sorted(done) == list(range(INPUTS))
+
+
+def test_an_input_that_ends_two_pipelines_is_an_error_and_the_third_does_the_rest(job: Path, tmp_path: Path) -> None:
+    class Wedges(Channel):
+        """The first stage, whose TPU does not come through input 7."""
+
+        def receive(self) -> Message:
+            message = super().receive()
+            if message.tag == channels.CHUNK and 7 in [piece[0] for piece in message.body["inputs"]]:
+                self.send(0, channels.FAILED, {"error": "the TPU hangs", "suspects": [7]})
+                return Message(0, channels.STOP, None)
+            return message
+
+    progress = run(job, model_of(tmp_path, DIGITS, 2, 3), stages(2, 3), kind=Wedges)
+    assert (progress.done, progress.errors) == (INPUTS, 2)
+    assert results(job)[7]["error"] == "two ranks failed with it, the second as: the TPU hangs"
+    assert sorted(rank.state for rank in progress.ranks) == [*["failed"] * 4, "ready", "ready"]
+
+
+def test_only_the_last_stage_gives_results(job: Path, tmp_path: Path) -> None:
+    class Hasty(Channel):
+        """A first stage that says what only the last can know."""
+
+        def send(self, rank: int, tag: int, body: Any = None) -> None:
+            if tag == channels.RESULT and self.rank == 1:
+                body = {**body, "results": [{"i": 0, "top": [[9, 1.0]]}]}
+            super().send(rank, tag, body)
+
+    model = model_of(tmp_path, DIGITS, 2, 3)
+    run(job, model, stages(2), kind=Hasty)
+    found = results(job)
+    (job / job_names.JOURNAL).unlink()
+    run(job, model, stages(2), attempt=2)
+    assert results(job) == found
+
+
+def test_a_stage_that_is_silent_ends_its_pipeline(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attendance, "SILENT_SECONDS", 1.0)
+    aborted: list[int] = []
+
+    class Silent(Channel):
+        """Ranks that say that they live, but for one, from its first word on."""
+
+        said = 0.0
+
+        def receive(self) -> Message:
+            threading.Thread(target=self._live, daemon=True).start()
+            return super().receive()
+
+        def _live(self) -> None:
+            while self.rank != 4 and not self.said:
+                Channel.send(self, 0, channels.ALIVE)
+                time.sleep(0.1)
+
+        def send(self, rank: int, tag: int, body: Any = None) -> None:
+            if self.rank == 4 and tag == channels.RESULT:
+                return
+            if tag == channels.STOP:
+                self.said = 1.0
+            super().send(rank, tag, body)
+
+        def abort(self) -> None:
+            aborted.append(self.rank)
+
+    progress = run(job, model_of(tmp_path, DIGITS, 2, 3), stages(2, 2), kind=Silent)
+    assert progress.done == INPUTS
+    assert [(rank.state, rank.fault) for rank in progress.ranks] == [
+        *[("ready", None)] * 2,
+        ("failed", "partner"),
+        ("failed", "silent"),
+    ]
+    assert aborted == [0]  # MPI itself would wait
+
+
+def test_the_places_of_a_job_are_those_that_its_pipelines_may_take() -> None:
+    segment = SegmentFile("", "", (), ())
+    model = ModelFile("m", 1, "", "", InputForm("uint8", (1,)), pipeline=Pipeline((segment, segment), ()))
+    spec = StoredSpec(model, "head", tuple(slots(3, 2)), None, 1, "python3", "20260101-000000-abcdef", 1, "/j")
+    assert [rank.pipeline for rank in plan.ranks(spec, spec.slots)] == [0, 0, 1, 1]
+    # What is left over takes the place of another: no other job is to have it.
+    assert len(plan.wanted(spec)) == 5
+    spec.ranks = 3
+    assert [(rank.host, rank.pipeline) for rank in plan.wanted(spec)] == [("w0", 0), ("w0", 0)]
+    assert plan.ranks(spec, slots(1)) == []
+
+
+def test_each_stage_is_told_its_neighbours_and_which_of_them_are_near(tmp_path: Path) -> None:
+    model = model_of(tmp_path, DIGITS, 3, 3)
+    spec = StoredSpec(model, "head", (), None, 1, "python3", "20260101-000000-abcdef", 1, "/srv/jobs/J")
+    ranks = pipelines.place(slots(2, 1), 3)
+    told = list(assignments(spec, 4, ranks))
+    assert [vars(one.stage) for one in told if one.stage] == [
+        {"number": 0, "before": None, "after": 2, "near": (2,), "link": "J/4"},
+        {"number": 1, "before": 1, "after": 3, "near": (1,), "link": "J/4"},
+        {"number": 2, "before": 2, "after": None, "near": (), "link": "J/4"},
+    ]
+    assert [one.model.sha256 for one in told] == [one.sha256 for one in model.pipeline.stages]  # type: ignore[union-attr]
+    assert [one.here for one in told] == [2, 2, 1]
+
+
+WORKER = """
+import sys
+from clusteradm.node.job import rank
+rank.work(int(sys.argv[1]))
+"""
+
+
+class Kept:
+    """A keeper of the first stage with a real process; the test is the stage after it, and rank 0."""
+
+    def __init__(self, job: Path, model: ModelFile) -> None:
+        spec = fill(job, model, 1, stages(2), 3)
+        self.assignment = next(iter(assignments(spec, 1, stages(2))))
+        self.world = World(2)
+        first = channels.read(0, channels.BEGIN, json.dumps(self.assignment, default=vars).encode())
+        assert self.assignment.stage is not None and model.pipeline is not None
+        gives = handing.layouts(model.pipeline, self.assignment.stage)[1]
+        assert gives is not None
+        self.reader = Reader(address(self.assignment.stage.link, 2), gives)
+        words = [sys.executable, "-c", WORKER]
+        self.process = Process(words)
+        channel: Any = Channel(1, self.world)
+        self.keeper = StageKeeper(channel, words, self.process, first)
+        self.thread = threading.Thread(target=self.keeper.run, daemon=True)
+        self.thread.start()
+
+    def next(self) -> Message:
+        while (message := self.world.inboxes[0].get(timeout=60)).tag == channels.ALIVE:
+            pass
+        return message
+
+
+def test_a_stage_whose_process_is_killed_says_so_and_names_no_tpu(job: Path, tmp_path: Path) -> None:
+    kept = Kept(job, model_of(tmp_path, DIGITS, 2, 3))
+    assert kept.next().tag == channels.READY
+    rows = list(files.read_lines(str(job.parent / "own" / job.name / job_names.RUN / job_names.INPUTS)))
+    pieces = [[number, row["offset"], row["size"], row["form"]] for number, row in enumerate(rows)]
+    Channel(0, kept.world).send(1, channels.CHUNK, {"chunk": 1, "inputs": pieces[14:18]})
+    heads = []
+    for _ in range(4):
+        found = kept.reader.read()
+        assert found is not None
+        heads.append(read_head(found[1]))
+        kept.reader.free(found[0])
+    assert sorted((head.chunk, head.of, head.input, head.error) for head in heads) == [
+        (1, 4, 14, None),
+        (1, 4, 15, None),
+        (1, 4, 16, None),
+        (1, 4, 17, "no such row"),
+    ]
+    answer = kept.next()
+    assert (answer.tag, answer.body["chunk"], answer.body["results"]) == (channels.RESULT, 1, [])
+    os.kill(kept.process._process.pid, signal.SIGKILL)
+    failed = kept.next()
+    assert failed.tag == channels.FAILED
+    assert "was killed by SIGKILL" in failed.body["error"] and failed.body["tpu"] is False
+    Channel(0, kept.world).send(1, channels.STOP)
+    kept.thread.join(20)
+    assert not kept.thread.is_alive()
+    kept.reader.close()
