@@ -82,7 +82,7 @@ def build(attempts: Sequence[Attempt]) -> tuple[StageReport, ...]:
             )
         )
     slowest = max(found, key=lambda stage: stage.milliseconds, default=None)
-    return tuple(StageReport(**{**asdict(one), "bottleneck": one is slowest}) for one in found)
+    return tuple(StageReport(**{**asdict(one), "bottleneck": one is slowest and one.milliseconds > 0}) for one in found)
 
 
 def balance(stages: Sequence[StageReport], attempts: Sequence[Attempt]) -> Balance | None:

@@ -180,7 +180,7 @@ def test_what_pipelines_leave_over_is_looked_at_once_it_can_make_another(monkeyp
     assert job.passes(30) is None  # nor does it with the one that is ill
     # The TPU of the stage whose neighbour failed is its rank's still, which waits for the end of the attempt.
     looks = {(words[-2], words[-1].split()[-1]) for words in job.looks}
-    alone = "'[\"/srv/segment.tflite\",", "\"1\"]'"
+    alone = '\'["/srv/segment.tflite",', '"1"]\''
     assert looks == {("w1", alone[1]), ("w1", B), ("w2", alone[1])}
     assert all(alone[0] in words[-1] for words in job.looks)
     job.well = {"w2", "w1"}
