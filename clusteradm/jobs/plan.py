@@ -149,10 +149,11 @@ def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool, in_parts: boo
         )
     if in_parts:
         return
+    also = f"--pipeline {len(manifest.segments)} runs its segments; or " if manifest.segments else ""
     if not manifest.tpu_operations and not cpu:
         raise UsageError(
             f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",
-            next_step="compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
+            next_step=f"{also}compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
         )
     if manifest.tpu_operations and cpu:
         raise UsageError(

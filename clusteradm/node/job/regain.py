@@ -74,15 +74,23 @@ class Regain:
         self._working: Set[Place] = set()
 
     def usable(self, slots: Sequence[Slot]) -> List[Slot]:
-        """These slots, without the TPUs that have failed by themselves and were not well since; all where no other is
-        left."""
+        """These slots, without the TPUs that have failed by themselves and were not well since; all where those are too
+        few."""
+        found = self._well(slots)
+        return found if plan.ranks(self._spec, found) else list(slots)
+
+    def has_others(self, slots: Sequence[Slot]) -> bool:
+        """Whether a rank, or a pipeline, can do without the TPUs that have failed by themselves."""
+        return bool(plan.ranks(self._spec, self._well(slots)))
+
+    def _well(self, slots: Sequence[Slot]) -> List[Slot]:
         ill = {one for one, loss in self._lost.items() if loss.fault not in _NOT_ITS_OWN and not loss.well}
         found = []
         for slot in slots:
             tpus = tuple(tpu for tpu in slot.tpus if Place(slot.host, tpu) not in ill)
             if tpus:
                 found.append(Slot(slot.host, tpus))
-        return found if plan.ranks(self._spec, found) else list(slots)
+        return found
 
     def ill(self) -> Dict[str, str]:
         """The TPUs that have failed by themselves and were not well since: HOST:PCI-ADDRESS -> why.

@@ -27,6 +27,7 @@ from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
     CUT_OFF,
+    PARTNER,
     SILENT,
     Attempt,
     AttemptPlan,
@@ -127,12 +128,13 @@ class Supervisor:
             full = room.wait((self._folder, self._run), self._say)
             self._status(job_names.RUNNING)  # with the end of the attempt: the next one may be an hour away
             if have == before and not (full or self._attempts[-1].back):
-                self._give_up_if_hopeless(status)
+                self._give_up_if_hopeless(status, slots)
                 idle += 1
             else:
                 idle = 0
             if idle == MOST_IDLE_ATTEMPTS:
-                raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
+                what = "mpirun ended %d times without a result, the last time with status %d" % (idle, status)
+                raise JobFailed(what + "".join(": " + error for error in [self._errors()] if error))
             slots = self._answering()
             missing = {slot.host for slot in self._spec.slots} - {slot.host for slot in slots}
             if missing:
@@ -229,12 +231,19 @@ class Supervisor:
         figures = [replace(rank, images=images.get(rank.rank, 0)) for rank in figures]
         self._attempts[-1] = replace(attempt, ranks=tuple(figures))
 
-    def _give_up_if_hopeless(self, status: int) -> None:
-        """Raise JobFailed where every rank has an error of its own: another attempt would end the same."""
+    def _give_up_if_hopeless(self, status: int, slots: Sequence[Slot]) -> None:
+        """Raise JobFailed where every rank has an error: another attempt would end the same. Unless TPUs of pipelines
+        that were lost by another stage, and those that were left over, make new ones."""
         ranks = self._attempts[-1].ranks
-        errors = {rank.error for rank in ranks}
-        if status == 0 and None not in errors and all(rank.fault != SILENT for rank in ranks):
-            raise JobFailed("no rank could work: " + "; ".join(sorted(str(error) for error in errors)))
+        if status or any(rank.error is None or rank.fault == SILENT for rank in ranks):
+            return
+        if not (any(rank.fault == PARTNER for rank in ranks) and self._regain.has_others(slots)):
+            raise JobFailed("no rank could work: " + self._errors())
+
+    def _errors(self) -> str:
+        """Why the ranks of the last attempt could not work, each by itself."""
+        ranks = self._attempts[-1].ranks
+        return "; ".join(sorted({rank.error for rank in ranks if rank.error and rank.fault != PARTNER}))
 
     def _answering(self, restarted: bool = False) -> List[Slot]:
         """The job's hosts that can be reached from the head and see the model.
