@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clusteradm.cli import feed_options, infer_output, infer_watch, job_report, next_step, show
+from clusteradm.cli import feed_options, infer_output, infer_watch, job_report, next_step, show, stages_view
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
@@ -43,6 +43,7 @@ examples:
   clusteradm infer --model ssd photos/ --output r.jsonl --report report.html
   clusteradm infer --model faces --task embed photos/ --similar me.jpg
   clusteradm infer --model ssd @list.txt --format csv --output results.csv
+  clusteradm infer --model inception_v4 --pipeline 3 photos/ --output r.jsonl
   clusteradm infer --model mobilenet_v2 photos/ --detach
   clusteradm infer --model ssd --watch incoming/ --output results.jsonl
   clusteradm infer --model ssd --watch head:camera --output results.jsonl
@@ -81,6 +82,7 @@ _OF_A_NEW_JOB = (
     "task",
     "top",
     "ranks",
+    "pipeline",
     "cpu",
     "mean",
     "std",
@@ -108,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=_count, metavar="K", help="classes per result; 0: whole outputs (default: 5 of a classifier)"
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
+    stages_view.add_argument(parser)
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
     feed_options.add_task(parser, raw=True)
     feed_options.add_arguments(parser)
@@ -178,6 +181,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         console = show.stderr if output is None else show.stdout
         print_report(report, console)
+        stages_view.print_stages(report, cluster.head.name, args, console)
         infer_output.print_ranking(ranked, console)
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
@@ -292,6 +296,7 @@ def plan_of(args: argparse.Namespace, connections: Connections, asked: infer_out
         task=args.task,
         top=args.top,
         wait=args.wait,
+        pipeline=args.pipeline,
     )
     if args.truth and plan.model.task != CLASSIFIER:
         raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
@@ -308,6 +313,8 @@ def say_plan(args: argparse.Namespace, plan: Plan, *, taken: bool = True) -> Non
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
     for text in (*plan.slots.left_out, *(plan.slots.taken if taken else ())):
         show.message(f"warning: {text} ({next_step.command('health', args)})")
+    plan.check()
+    stages_view.say(plan)
 
 
 def _version(args: argparse.Namespace) -> int | None:

@@ -20,7 +20,7 @@ import pytest
 import terminal
 from ai_edge_litert.interpreter import Interpreter
 from commands import SHARED, Cluster
-from jobs import OWN, read, wait
+from jobs import OWN, progress, read, wait
 from PIL import Image
 
 from clusteradm.lab.digits import data
@@ -427,3 +427,42 @@ def test_what_comes_into_a_folder_is_a_result_once_whatever_ends(
     wait(lambda: len(fetched()) == 121, 120)
     again.send_signal(signal.SIGINT)
     assert again.wait(60) == 130 and fetched()[120] == "digit-0000.png"
+
+
+def test_pipelines_give_what_the_whole_model_gives_also_where_a_stage_dies(
+    cluster: Cluster, digits_model: Path, compiled: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    cluster.run("model", "split", MODEL, "--segments", 2, "--output", tmp_path)
+    segments = [compiled(tmp_path / f"digits_segment_{number}_of_2.tflite") for number in range(2)]
+    cluster.run("deploy-model", digits_model, "--name", "cut", "--segments", *segments)
+    images = data.load().held_out.images
+    np.save(tmp_path / "few.npy", images)
+    np.save(tmp_path / "many.npy", np.concatenate([images] * 4))
+    whole, cut, killed = (tmp_path / f"{name}.jsonl" for name in ("whole", "cut", "killed"))
+    cluster.infer("--model", "cut", tmp_path / "few.npy", "--output", whole)
+    job = ("--model", "cut", "--pipeline", 2)
+    # Each host has one TPU: what stages hand on goes over MPI.
+    document = cluster.infer(*job, tmp_path / "few.npy", "--output", cut)
+    assert cut.read_bytes() == whole.read_bytes()
+    assert [(one["stage"], one["ranks"], one["images"]) for one in document["pipeline"]["stages"]] == [
+        (0, 2, len(images)),
+        (1, 2, len(images)),
+    ]
+    assert all(one["milliseconds"] > 2.5 for one in document["pipeline"]["stages"])
+    places = {(rank["pipeline"], rank["stage"]): rank["host"] for rank in document["ranks"]}
+    assert places == {(0, 0): "head", (0, 1): "w1", (1, 0): "w2", (1, 1): "w3"}
+    refused = cluster.run("infer", "--model", "cut", "--pipeline", 3, tmp_path / "few.npy", expect=2)[1]
+    assert "is split into 2 segments" in refused and "clusteradm model split" in refused
+
+    process = cluster.start("infer", *job, tmp_path / "many.npy", "--output", killed)
+    assert process.stderr is not None
+    number = next(line for line in process.stderr if line.startswith("job ")).split()[1].rstrip(":")
+    wait(lambda: progress(cluster, number).get("done", 0) > 200)
+    # The worker process alone has a third word.
+    cluster.on("w3", "pkill", "-KILL", "-f", f"job.rank .*{number} [0-9]+ [0-9]+$")
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert "another stage of its pipeline fails" in err and "was killed by SIGKILL" in err
+    assert "is the bottleneck" in out
+    once = [json.loads(line)["top"] for line in whole.read_text().splitlines()]
+    assert [line["top"] for line in read(killed)] == once * 4

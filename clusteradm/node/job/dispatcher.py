@@ -12,15 +12,16 @@ from clusteradm.node.job import journal as journals
 from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.deadlines import Deadlines
-from clusteradm.node.job.schedule import Schedule
+from clusteradm.node.job.pipelines import Pipelines, assignments
+from clusteradm.node.job.schedule import LEAST, Schedule
 from clusteradm.node.job.source import Listed, Stream
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.job import (
     OTHER,
+    PARTNER,
     SILENT,
     TPU,
-    Assignment,
     AttemptPlan,
     Progress,
     RankProgress,
@@ -50,9 +51,10 @@ class Dispatcher:
         if spec is None or plan is None:
             raise RuntimeError("%s has no readable spec, or no plan of attempt %d" % (folder, attempt))
         self._channel = channel
-        for rank in plan.ranks:
-            here = sum(other.host == rank.host for other in plan.ranks)
-            channel.send(rank.rank, channels.BEGIN, Assignment(rank, here, spec.model, spec.top, spec.folder))
+        for assignment in assignments(spec, attempt, plan.ranks):
+            channel.send(assignment.place.rank, channels.BEGIN, assignment)
+        self._pipelines = Pipelines(plan.ranks)
+        self._paces: Dict[int, float] = {}
         self._outputs = files.outputs(spec.folder)
         self._journal = journals.Journal(spec.folder, attempt)
         self._timeline = timeline.begin(os.path.join(self._run, job_names.TIMELINE), attempt)
@@ -62,7 +64,9 @@ class Dispatcher:
         else:
             self._source = Stream(spec, self._run, self._journal)
         earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
-        self._schedule = Schedule(self._source.todo, earlier.inputs, spec.model.batch)
+        # A chunk is to fill a pipeline: the first stage gets no further one before it has come out.
+        stages = len(spec.model.pipeline.stages) if spec.model.pipeline else 1
+        self._schedule = Schedule(self._source.todo, earlier.inputs, spec.model.batch, max(LEAST, 2 * stages))
         self._done = 0
         self._errors = self._source.errors
         self._ready_since: Optional[float] = None
@@ -129,7 +133,10 @@ class Dispatcher:
             if message.tag == channels.READY and rank.state == "starting":
                 report = reports.ready(message.body)
                 rank.state, rank.version, rank.tpu = "ready", report.version, report.tpu
-                self._schedule.join(message.rank, report.pace or None)
+                self._paces[message.rank] = report.pace
+                stages = self._pipelines.stages(message.rank)
+                if all(self._ranks[stage].state == "ready" for stage in stages):
+                    self._schedule.join(stages[0], max(self._paces[stage] for stage in stages) or None)
                 self._ready_since = self._ready_since or now
                 self._hand_out()
             elif message.tag == channels.FAILED:
@@ -138,7 +145,7 @@ class Dispatcher:
                 self._give_up(message.rank, failure.error, failure.suspects, fault)
             elif message.tag == channels.RESULT:
                 self._keep(message)
-                self._hand_out(message.rank)
+                self._hand_out(self._pipelines.first(message.rank))
             elif message.tag != channels.ALIVE:
                 raise WireError("a message with the tag %d, which was not its turn" % message.tag)
         except WireError as error:
@@ -146,14 +153,19 @@ class Dispatcher:
             self._give_up(message.rank, "%s sends what no rank sends: %s" % (rank.host, what))
 
     def _give_up(self, number: int, error: str, suspects: Sequence[int] = (), fault: str = OTHER) -> None:
-        """Take no more from a rank; others get what it has, but for an input with which a second rank has failed."""
-        rank = self._ranks[number]
-        rank.state, rank.error, rank.fault = "failed", error, fault
+        """Take no more from a rank, and its pipeline; others get what it has, but for an input with which a second rank
+        has failed."""
+        rank, first = self._ranks[number], self._pipelines.first(number)
+        for stage in self._pipelines.stages(number):
+            other = self._ranks[stage]
+            if other.state != "failed":
+                why = error if other is rank else "another stage of its pipeline fails, %s: %s" % (_place(rank), error)
+                other.state, other.error, other.fault = "failed", why, fault if other is rank else PARTNER
+            self._attendance.leave(stage)
         self._say("%s fails: %s" % (_place(rank), error))
-        self._attendance.leave(number)
-        self._deadlines.leave(number)
-        self._late.discard(number)
-        spent = self._schedule.lose(number, suspects)
+        self._deadlines.leave(first)
+        self._late.discard(first)
+        spent = self._schedule.lose(first, suspects)
         if suspects:
             path = os.path.join(self._run, job_names.SUSPECTS)
             files.write_json(path, Suspects(tuple(self._schedule.suspects)))
@@ -168,6 +180,11 @@ class Dispatcher:
         self._deadlines.pass_time(now)
         for number in self._attendance.silent() - self._silent.keys():
             rank = self._ranks[number]
+            if len(self._pipelines.stages(number)) > 1:
+                # What it had of its neighbours may be lost: the pipeline does not come back in this attempt.
+                self._give_up(number, "%s has not answered for %d s" % (rank.host, SILENT_SECONDS), fault=SILENT)
+                self._silent[number] = "failed"
+                continue
             self._silent[number] = rank.state
             why = "%s has not answered for %d s" % (rank.host, SILENT_SECONDS)
             rank.state, rank.error, rank.fault = "failed", why, SILENT
@@ -188,8 +205,10 @@ class Dispatcher:
 
     def _hear(self, number: int) -> None:
         """Note that a rank lives; take one back that was silent."""
-        self._attendance.hear(number)
         state = self._silent.pop(number, None)
+        if state == "failed":
+            return
+        self._attendance.hear(number)
         if state is not None:
             rank = self._ranks[number]
             rank.state, rank.error, rank.fault = state, None, None
@@ -208,7 +227,12 @@ class Dispatcher:
     def _keep(self, message: Message) -> None:
         """Journal what is new in a chunk's results."""
         body, rank = reports.delivery(message.body), self._ranks[message.rank]
-        inputs = self._schedule.inputs(message.rank, body.chunk)
+        first = self._pipelines.first(message.rank)
+        if not self._pipelines.is_last(message.rank):  # it has handed the chunk on
+            rank.seconds += body.seconds
+            rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+            return
+        inputs = self._schedule.inputs(first, body.chunk)
         if inputs is None:
             raise WireError("it does not have chunk %d" % body.chunk)
         results = reports.results(body.results, inputs, self._outputs)
@@ -224,10 +248,10 @@ class Dispatcher:
             body.read,
             body.idle,
         )
-        self._deadlines.deliver(message.rank, self._schedule.busy(message.rank), worked=answered > 0)
-        if message.rank in self._late:
-            self._late.discard(message.rank)
-            self._take_back(message.rank)
+        self._deadlines.deliver(first, self._schedule.busy(first), worked=answered > 0)
+        if first in self._late:
+            self._late.discard(first)
+            self._take_back(first)
 
     def _record(self, number: int, results: List[Dict[str, Any]]) -> None:
         """Journal results of a rank, and count them."""

@@ -36,9 +36,36 @@ class Decoded(NamedTuple):
     error: Optional[str]
     clipped: float
     size: Optional[Tuple[int, int]] = None
+    # Of what another stage has handed on: the number of inputs in its chunk; tensors for later stages, by name; when it
+    # came, by time.perf_counter().
+    of: int = 0
+    carried: Dict[str, Any] = {}
+    since: float = 0.0
 
 
-class Feeder:
+class Source:
+    """Where the inference thread has its inputs from."""
+
+    decode_seconds = read_seconds = 0.0
+
+    def get(self) -> Optional[Decoded]:
+        """The next input, waited for; None after `end`."""
+        raise NotImplementedError
+
+    def idle(self) -> bool:
+        """Whether none is expected at present."""
+        raise NotImplementedError
+
+    def empty(self) -> bool:
+        """Whether `get` would wait."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Have `get` return None."""
+        raise NotImplementedError
+
+
+class Feeder(Source):
     """Queue of chunks in, decoded inputs out.
 
     `decode` is called as decode(bytes, or a view of them, form) in any of `threads` threads. `pulse` is told what each

@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple, Optional
 import numpy as np
 
 from clusteradm.node.edgetpu.engine import Engine, InferenceError
-from clusteradm.node.job.feeder import AHEAD, Decoded, Feeder
+from clusteradm.node.job.feeder import AHEAD, Decoded, Source
 from clusteradm.node.job.pulse import Pulse
 
 # Answers are handed on together, a part of those that may lie ready, or in so many seconds: to wake a thread for each
@@ -36,7 +36,7 @@ class Inference:
     def __init__(
         self,
         engine: Engine,
-        feeder: Feeder,
+        feeder: Source,
         pulse: Pulse,
         into: "SimpleQueue[Any]",
         batch: int = 1,

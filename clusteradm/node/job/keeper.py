@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set
 
 from clusteradm.node.job import channel as channels
-from clusteradm.node.job.channel import Channel
+from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.process import Process
 from clusteradm.node.job.running import RunningTime
 from clusteradm.node.job.schedule import CREDITS
@@ -57,8 +57,9 @@ def _size(parcel: Parcel) -> int:
 class Keeper:
     """One rank's worker process, and the inputs that it has."""
 
-    def __init__(self, channel: Channel, words: List[str], process: Process) -> None:
-        """`process`: the first, already started by the same words."""
+    def __init__(self, channel: Channel, words: List[str], process: Process, first: Optional[Message] = None) -> None:
+        """`process`: the first, already started by the same words; `first`: a message that has come already."""
+        self._first = first
         self._channel, self._words, self._process = channel, words, process
         self._begin: Any = None  # the rank's assignment
         self._ready = self._announced = self._failed = False
@@ -82,7 +83,7 @@ class Keeper:
         """Work until rank 0 says stop."""
         try:
             while True:
-                message = self._channel.poll()
+                message, self._first = self._first or self._channel.poll(), None
                 if message is None:
                     self._turn()
                 elif message.tag == channels.STOP:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, keeping, naming, pack, queue, starter, taking
+from clusteradm.node.job import files, folders, keeping, naming, pack, plan, queue, starter, taking
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
@@ -142,7 +142,7 @@ def start(request: StartJob) -> Started:
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
     with locks.held(locks.JOBS), locks.held(locks.MODELS, shared=True):
         slots = request.spec.slots if request.wait else queue.left(request.spec, request.job)
-        if not slots:
+        if not plan.ranks(request.spec, slots):
             return Started(refused=_TAKEN % ", ".join(queue.ahead(request.spec, request.job)))
         if not os.path.lexists(model.path):
             return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))

@@ -29,10 +29,11 @@ class Chunk(NamedTuple):
 class Schedule:
     """State of one attempt's inputs: pending, in flight, done."""
 
-    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = (), batch: int = 1) -> None:
+    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = (), batch: int = 1, least: int = LEAST) -> None:
         """`suspects`: inputs that a rank of an earlier attempt may have been lost by; `batch`: how many inputs the
-        model takes at once, of which a rank gets whole ones, as one that is half empty takes it as long."""
-        self._batch = batch
+        model takes at once, of which a rank gets whole ones, as one that is half empty takes it as long; `least`:
+        inputs of a chunk, while there are enough."""
+        self._batch, self._least = batch, least
         self._todo: Deque[int] = deque(sorted(todo, key=frozenset(suspects).__contains__))
         self._missing: Set[int] = set(todo)
         self._out: Dict[int, Chunk] = {}
@@ -232,7 +233,7 @@ class Schedule:
             if pace * (waiting + 1) > len(self._missing) / rate:
                 return 0
         share = int(len(self._todo) / (3 * rate * pace))
-        return self._whole(min(max(LEAST, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
+        return self._whole(min(max(self._least, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
 
     def _whole(self, size: int) -> int:
         """So many inputs, one at least, filled up to whole batches."""

@@ -20,13 +20,15 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from clusteradm.node.job import files, launch, queue, room, taking
 from clusteradm.node.job import journal as journals
-from clusteradm.node.job.plan import place, render_hostfile
+from clusteradm.node.job.plan import ranks as ranks_on
+from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.job.regain import Regain
 from clusteradm.node.job.taking import Taking
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
     CUT_OFF,
+    PARTNER,
     SILENT,
     Attempt,
     AttemptPlan,
@@ -46,6 +48,7 @@ _ASK_SECONDS = 10.0
 _PATIENCE_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # between two looks at the jobs that are before this one
 _LONGEST_SECONDS = 3600.0  # for any host at all
+_TOO_FEW = "the hosts that answer have too few slots for a pipeline"
 
 
 class Stopped(Exception):
@@ -131,12 +134,13 @@ class Supervisor:
             last = self._attempts[-1]
             lasted = self._taking is not None and time.time() - last.started > _PATIENCE_SECONDS
             if have == before and not (full or last.back or lasted):
-                self._give_up_if_hopeless(status)
+                self._give_up_if_hopeless(status, slots)
                 idle += 1
             else:
                 idle = 0
             if idle == MOST_IDLE_ATTEMPTS:
-                raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
+                what = "mpirun ended %d times without a result, the last time with status %d" % (idle, status)
+                raise JobFailed(what + "".join(": " + error for error in [self._errors()] if error))
             slots = self._answering()
             missing = {slot.host for slot in self._spec.slots} - {slot.host for slot in slots}
             if missing:
@@ -171,9 +175,9 @@ class Supervisor:
         """Run mpirun once, on these hosts. Its exit status."""
         number = self._attempts[-1].attempt + 1 if self._attempts else 1
         self._attempts = self._attempts[-MOST_ATTEMPTS:]
-        ranks = place(self._regain.usable(slots), self._spec.ranks)
+        ranks = ranks_on(self._spec, self._regain.usable(slots))
         if not ranks:
-            raise JobFailed("no host with a slot answers any more")
+            raise JobFailed("no host with a slot answers any more" if not slots else _TOO_FEW)
         hostfile = os.path.join(self._run, job_names.HOSTFILE)
         files.write_json(os.path.join(self._run, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
         files.write_text(hostfile, render_hostfile(self._spec.head, ranks))
@@ -248,12 +252,19 @@ class Supervisor:
             figures = [replace(rank, images=images.get(rank.rank, 0)) for rank in figures]
         self._attempts[-1] = replace(attempt, ranks=tuple(figures))
 
-    def _give_up_if_hopeless(self, status: int) -> None:
-        """Raise JobFailed where every rank has an error of its own: another attempt would end the same."""
+    def _give_up_if_hopeless(self, status: int, slots: Sequence[Slot]) -> None:
+        """Raise JobFailed where every rank has an error: another attempt would end the same. Unless TPUs of pipelines
+        that were lost by another stage, and those that were left over, make new ones."""
         ranks = self._attempts[-1].ranks
-        errors = {rank.error for rank in ranks}
-        if status == 0 and None not in errors and all(rank.fault != SILENT for rank in ranks):
-            raise JobFailed("no rank could work: " + "; ".join(sorted(str(error) for error in errors)))
+        if status or any(rank.error is None or rank.fault == SILENT for rank in ranks):
+            return
+        if not (any(rank.fault == PARTNER for rank in ranks) and self._regain.has_others(slots)):
+            raise JobFailed("no rank could work: " + self._errors())
+
+    def _errors(self) -> str:
+        """Why the ranks of the last attempt could not work, each by itself."""
+        ranks = self._attempts[-1].ranks
+        return "; ".join(sorted({rank.error for rank in ranks if rank.error and rank.fault != PARTNER}))
 
     def _answering(self, restarted: bool = False) -> List[Slot]:
         """The job's hosts that can be reached from the head and see the model.
@@ -268,7 +279,8 @@ class Supervisor:
             here = {slot.host for slot in found}
             enough = others <= here if restarted else bool(others & here) or len(others) < 2
             waited = time.monotonic() - began
-            if (enough and found) or waited > (_PATIENCE_SECONDS if found else _LONGEST_SECONDS):
+            some = bool(ranks_on(self._spec, found))
+            if (enough and some) or waited > (_PATIENCE_SECONDS if some else _LONGEST_SECONDS):
                 return found
             if not said:
                 said = True

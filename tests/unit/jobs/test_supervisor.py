@@ -41,6 +41,7 @@ for index in part["delivers"]:
 journal.flush()
 plan = json.load(open(run + "/attempt-%d.json" % attempt))
 ranks = [dict(rank, images=0, error=part.get("error")) for rank in plan["ranks"]]
+[rank.update(what) for rank, what in zip(ranks, part.get("ranks", []))]
 progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks}}
 progress["phase"] = "finished" if part.get("hangs") else "running"
 progress.update(total=4, done=0, errors=0, now=3.0)
@@ -183,6 +184,40 @@ def test_when_every_rank_says_why_it_does_not_try_again(job: Path) -> None:
     status = run(job, {"delivers": [], "status": 0, "error": "no permission to open /dev/apex_0"})
     assert (status.state, len(status.attempts)) == ("failed", 1)
     assert status.error == "no rank could work: no permission to open /dev/apex_0"
+
+
+def in_pipelines(job: Path, *tpus: str) -> None:
+    """Make the job one of pipelines of two, of which w1 has these TPUs and w2 one."""
+    spec = json.loads((own_of(job) / job_names.SPEC).read_text())
+    segment = {"path": spec["model"]["path"], "sha256": "0", "inputs": [], "outputs": []}
+    spec["model"]["pipeline"] = {"stages": [segment] * 2, "outputs": []}
+    spec["slots"][0]["tpus"] = tpus
+    (own_of(job) / job_names.SPEC).write_text(json.dumps(spec))
+
+
+def test_a_tpu_that_was_left_over_takes_the_place_of_a_stage_that_cannot_work(job: Path) -> None:
+    in_pipelines(job, "a", "b")
+    stages = [{"error": "it did not open", "fault": "other"}, {"error": "rank 1 fails", "fault": "partner"}]
+    failed = {"delivers": [], "status": 0, "ranks": [{"state": "failed", **stage} for stage in stages]}
+    status = run(job, failed, {"delivers": [0, 1, 2, 3], "status": 0})
+    assert status.state == "complete"
+    ranks = [[(rank.host, rank.pci_address) for rank in attempt.ranks] for attempt in status.attempts]
+    assert ranks == [[("w1", "a"), ("w1", "b")], [("w1", "b"), ("w2", "a")]]
+
+
+def test_where_no_other_pipeline_can_be_made_the_job_fails_with_the_stages_own_reason(job: Path) -> None:
+    in_pipelines(job, "a")
+    stages = [{"error": "it did not open", "fault": "other"}, {"error": "rank 1 fails", "fault": "partner"}]
+    status = run(job, {"delivers": [], "status": 0, "ranks": [{"state": "failed", **stage} for stage in stages]})
+    assert (status.state, len(status.attempts)) == ("failed", 1)
+    assert status.error == "no rank could work: it did not open"
+
+
+def test_a_pipeline_waits_for_hosts_as_a_rank_does_and_says_that_they_are_too_few(job: Path) -> None:
+    in_pipelines(job, "a")
+    status = run(job, {"delivers": [0], "status": 205}, dead="w2")
+    assert (status.state, status.error) == ("failed", "the hosts that answer have too few slots for a pipeline")
+    assert len(status.attempts) == 1
 
 
 def test_when_no_host_answers_it_says_so(job: Path) -> None:

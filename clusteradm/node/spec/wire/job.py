@@ -6,6 +6,7 @@ from typing import Dict, Optional, Tuple
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
 from clusteradm.node.spec.wire.manifest import RAW, TASKS, Feed
+from clusteradm.node.spec.wire.pipeline import Pipeline, Stage
 
 
 @dataclass(eq=False, repr=False)
@@ -24,7 +25,8 @@ class InputForm(Record):
 @dataclass(eq=False, repr=False)
 class ModelFile(Record):
     """The model of a job. `path`: on every host; `task`: what its outputs are read as, None for what they seem; `more`:
-    inputs besides the first; `batch`: how many inputs it takes at once, where `input` is the form of one."""
+    inputs besides the first; `batch`: how many inputs it takes at once, where `input` is the form of one; `pipeline`:
+    its segments, where each rank runs one of them."""
 
     name: str
     version: int
@@ -35,6 +37,7 @@ class ModelFile(Record):
     task: Optional[str] = field(default=None, metadata=limits(choices=(*TASKS, RAW)))
     more: Tuple[InputForm, ...] = ()
     batch: int = 1
+    pipeline: Optional[Pipeline] = None
 
 
 @dataclass(eq=False, repr=False)
@@ -79,11 +82,13 @@ class StoredSpec(JobSpec):
 
 @dataclass(eq=False, repr=False)
 class RankPlace(Record):
-    """Place of one rank: a TPU of a host, or its CPU."""
+    """Place of one rank: a TPU of a host, or its CPU; and of which pipeline it is which stage, from 0."""
 
     rank: int
     host: str
     pci_address: Optional[str]
+    pipeline: Optional[int] = None
+    stage: int = 0
 
 
 @dataclass(eq=False, repr=False)
@@ -97,7 +102,7 @@ class AttemptPlan(Record):
 @dataclass(eq=False, repr=False)
 class Assignment(Record):
     """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system;
-    `warm_up`: whether the model is tried on made-up input first."""
+    `warm_up`: whether the model is tried on made-up input first. Of a stage `model` has the path of its segment."""
 
     place: RankPlace
     here: int
@@ -105,9 +110,10 @@ class Assignment(Record):
     top: int
     folder: str
     warm_up: bool = True
+    stage: Optional[Stage] = None
 
 
-SILENT, TPU, OTHER = "silent", "tpu", "other"
+SILENT, TPU, OTHER, PARTNER = "silent", "tpu", "other", "partner"
 
 
 @dataclass(eq=False, repr=False)
@@ -130,8 +136,11 @@ class RankProgress(Record):
     error: Optional[str] = None
     version: Optional[str] = None  # of its library
     tpu: Optional[str] = None  # its device
-    # Of one that has failed: SILENT, or by its own word; with its TPU after it had worked, or else.
-    fault: Optional[str] = field(default=None, metadata=limits(choices=(SILENT, TPU, OTHER)))
+    # Of one that has failed: SILENT, or by its own word; with its TPU after it had worked, or else. PARTNER: it is
+    # another stage of its pipeline that has failed.
+    fault: Optional[str] = field(default=None, metadata=limits(choices=(SILENT, TPU, OTHER, PARTNER)))
+    pipeline: Optional[int] = None
+    stage: int = 0
 
 
 @dataclass(eq=False, repr=False)
