@@ -273,7 +273,7 @@ class Cluster:
         Raises UsageError for inputs or a model that cannot be, HostFailed for a job that failed, HostUnreachable for a
         head that is lost for long: the job goes on there.
         """
-        from clusteradm.jobs import Jobs, Plan, Results, build, resolve, writable
+        from clusteradm.jobs import Jobs, Plan, Results, build, launcher, resolve, writable
         from clusteradm.node.spec.wire.job_names import RESULTS
 
         into = None if output is None else writable(Path(output))
@@ -289,6 +289,7 @@ class Cluster:
             task=task,
             top=top,
             wait=wait,
+            slurm=launcher.order(self.inventory, wait=wait),
         )
         jobs = Jobs(self._connections, self.inventory)
         job, _ = jobs.submit(found, plan, top=plan.top, progress=progress)

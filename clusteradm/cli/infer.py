@@ -21,7 +21,20 @@ from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
-from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
+from clusteradm.inventory.slurm import LAUNCHERS
+from clusteradm.jobs import (
+    HeadInputs,
+    JobReport,
+    Jobs,
+    LocalInputs,
+    Plan,
+    Results,
+    build,
+    launcher,
+    resolve,
+    truth,
+    writable,
+)
 from clusteradm.models.reference import Reference, check_version
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
@@ -41,6 +54,7 @@ examples:
   clusteradm infer --model faces --task embed photos/ --similar me.jpg
   clusteradm infer --model ssd @list.txt --format csv --output results.csv
   clusteradm infer --model mobilenet_v2 photos/ --detach
+  clusteradm infer --model digits digits/ --launcher slurm --partition tpu
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
 results:
@@ -86,6 +100,9 @@ _OF_A_NEW_JOB = (
     "limit",
     "wait",
     "share",
+    "launcher",
+    "partition",
+    "account",
     "detach",
 )
 
@@ -115,6 +132,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     others.add_argument(
         "--share", action="store_true", help="use the TPUs that other jobs leave, without a warning (default: with one)"
     )
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, help="direct: clusteradm's own queue; slurm (default: as cluster_launcher)"
+    )
+    parser.add_argument("--partition", metavar="NAME", help="partition of Slurm")
+    parser.add_argument("--account", metavar="NAME", help="account of Slurm that the job is charged to")
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
@@ -242,6 +264,9 @@ def _submit(
     mean, std, layout = feed_options.values(args)
     given = std or layout or args.fit or args.sample_rate
     feed = Feed(mean, std, layout, "user", fit=args.fit, rate=args.sample_rate) if given else None
+    order = launcher.order(
+        connections.cluster, args.launcher, partition=args.partition, account=args.account, wait=args.wait
+    )
     plan = Plan.make(
         connections,
         args.model,
@@ -254,6 +279,7 @@ def _submit(
         task=args.task,
         top=args.top,
         wait=args.wait,
+        slurm=order,
     )
     if args.truth and plan.model.task != CLASSIFIER:
         raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
@@ -262,11 +288,12 @@ def _submit(
         show.message(f"warning: {note}")
     for drain in plan.slots.drained:
         show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
-    for text in (*plan.slots.left_out, *(() if args.share else plan.slots.taken)):
+    for text in (*plan.slots.left_out, *(() if args.share or order else plan.slots.taken)):
         show.message(f"warning: {text} ({next_step.command('health', args)})")
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
+    ranks = f"at most {ranks}, as Slurm gives them" if order else ranks
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
 

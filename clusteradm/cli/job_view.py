@@ -21,7 +21,7 @@ from clusteradm.cli.show import counted
 from clusteradm.jobs import JobReport, Update
 from clusteradm.node.spec.wire.job import CUT_OFF, RankProgress, Status
 from clusteradm.node.spec.wire.job import Progress as JobProgress
-from clusteradm.node.spec.wire.job_names import STARTING
+from clusteradm.node.spec.wire.job_names import QUEUED, STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -75,6 +75,7 @@ def watch(updates: Iterable[Update]) -> Status:
     status = Status(STARTING)
     rates, attempt, said = Rates(), 1, 0.0
     ahead: tuple[str, ...] = ()
+    waiting = ""
     lost: dict[str, str] = {}  # what is left out, and why
     phase, speeds = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[rates]"))
     bar = Progress(phase, BarColumn(), MofNCompleteColumn(), speeds, console=show.stderr, disable=True)
@@ -89,6 +90,9 @@ def watch(updates: Iterable[Update]) -> Status:
                 ahead = status.ahead
                 if ahead:
                     show.message(f"queued behind {counted(len(ahead), 'job')}: {show.line(', '.join(ahead))}")
+            if status.state == QUEUED and status.slurm and status.slurm != waiting:
+                waiting = status.slurm
+                show.message(f"waiting for Slurm: job {show.line(waiting)}")
             attempts = len(status.attempts)
             if attempts > attempt:
                 attempt = attempts

@@ -95,10 +95,11 @@ class Jobs:
             if isinstance(inputs, LocalInputs):
                 self._send(job, inputs, progress)
             else:
-                request = AddPaths(self._shared, self._user, job, inputs.paths, SUFFIXES)
-                _accepted(self._call(request, timeout=_MOST_SECONDS).refused)
+                paths = AddPaths(self._shared, self._user, job, inputs.paths, SUFFIXES)
+                _accepted(self._call(paths, timeout=_MOST_SECONDS).refused)
             spec = JobSpec(plan.model, self._head.name, plan.slots.usable, plan.most, top, PYTHON)
-            started = self._call(StartJob(self._shared, self._user, job, spec, plan.wait), timeout=_MOST_SECONDS)
+            request = StartJob(self._shared, self._user, job, spec, plan.wait, plan.slurm)
+            started = self._call(request, timeout=_MOST_SECONDS)
             _accepted(started.refused)
         except BaseException:
             # Also on Ctrl-C, after which the conversation is in the middle of a reply: begin a new one.
@@ -176,7 +177,10 @@ class Jobs:
     def check(self, job: str, status: Status) -> None:
         """Raise HostFailed where the job has failed, with the end of its log, or was cancelled."""
         if status.state == CANCELLED:
-            raise HostFailed(f"job {job} was cancelled", next_step=f"to go on with it: clusteradm job resume {job}")
+            why = f": {status.error}" if status.error else ""
+            raise HostFailed(
+                f"job {job} was cancelled{why}", next_step=f"to go on with it: clusteradm job resume {job}"
+            )
         if status.state == INTERRUPTED:
             raise HostFailed(f"job {job} is interrupted: {status.error}", where=self._head.name)
         if status.state == FAILED:

@@ -70,6 +70,12 @@ class Regain:
         self._done: Deque[Tuple[float, int]] = deque()
         self._working: Set[Place] = set()
 
+    def want(self, slots: Sequence[Slot]) -> None:
+        """Have these places alone: Slurm has given others to somebody else, or gives other ones than before."""
+        self._wanted = [Place(rank.host, rank.pci_address) for rank in place(slots, self._spec.ranks)]
+        for one in self._lost.keys() - set(self._wanted):
+            self._lost.pop(one).stop()
+
     def usable(self, slots: Sequence[Slot]) -> List[Slot]:
         """These slots, without the TPUs that have failed by themselves and were not well since; all where no other is
         left."""

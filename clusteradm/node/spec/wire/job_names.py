@@ -6,6 +6,7 @@ journal.jsonl  the results as they came, with the number of the attempt
 results.jsonl  one line an input, in input order; appears once, complete
 outputs-ID/    output tensors that are too large for a line; results.jsonl names them by this path
 log            output of mpirun and the ranks
+held           touched every minute as long as the supervisor wants Slurm's allocation
 
 On the head's own disk, /var/lib/clusteradm/jobs/ID/, by root:
 spec.json      what is to be done; never changes
@@ -20,6 +21,7 @@ progress.json  what rank 0 knows, twice a second
 status.json    what the supervisor knows
 suspects.json  inputs that a rank may have been lost by, for the next attempt
 tpus.json      the TPUs that have failed, until root has put them on the list of drains
+srun           starts a daemon of mpirun's on a host, in Slurm's allocation
 recall         there once rank 0 is to end the attempt, so that another takes back what this one does without
 cancel         there once the job is to be cancelled; without it a supervisor that is stopped is started again
 """
@@ -33,6 +35,7 @@ UNFINISHED = (QUEUED, STARTING, RUNNING)
 OPEN = (*UNFINISHED, INTERRUPTED)  # of a job that has not come to its end
 
 ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
+SLURM_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"  # of a partition or an account
 
 JOBS = "jobs"  # the folder of all jobs, below the shared directory and below the state directory
 RUN = "run"  # the folder of what the cluster user writes on the head's own disk
@@ -50,6 +53,8 @@ RECALL = "recall"
 CANCEL = "cancel"
 RESULTS = "results.jsonl"
 LOG = "log"
+HELD = "held"
+AGENT = "srun"
 NOT_BEGUN = "this rank has ended: the attempt cannot begin without it"  # a line of the log
 OUTPUTS = "outputs-%s"  # the job's id
 # The name of an output tensor's file, as results.jsonl has it: the folder of its job, input and output by number; of a
