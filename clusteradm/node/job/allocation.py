@@ -7,6 +7,7 @@ that is lost, or requeued, is followed by another, which goes on with what the j
 """
 
 import os
+import pwd
 import re
 import shlex
 import subprocess
@@ -161,8 +162,8 @@ def name_of(job: str) -> str:
 
 
 def present(job: str) -> List[int]:
-    """The numbers of Slurm's jobs for this one that have not ended. Raises SlurmError."""
-    said = programs.ask(["squeue", "--noheader", "--name", name_of(job), "--format", "%i"])
+    """The numbers of Slurm's jobs for this one that have not ended, of this process's user. Raises SlurmError."""
+    said = programs.ask(["squeue", "--noheader", "--user", str(os.geteuid()), "--name", name_of(job), "--format", "%i"])
     return sorted(int(number) for number in said.split() if number.isdecimal())
 
 
@@ -170,7 +171,7 @@ def give_back(job: str) -> None:
     """Cancel Slurm's job for this one; nothing where there is none, or no Slurm that answers."""
     with suppress(SlurmError):
         if programs.there() and present(job):
-            programs.ask(["scancel", "--name", name_of(job)])
+            programs.ask(["scancel", "--user", pwd.getpwuid(os.geteuid()).pw_name, "--name", name_of(job)])
 
 
 class Allocation:
@@ -192,7 +193,8 @@ class Allocation:
 
     def hold(self) -> None:
         """Keep it from being given back as long as this process lives."""
-        self._touch()
+        with suppress(OSError):
+            self._touch()
         threading.Thread(target=self._keep, name="hold", daemon=True).start()
 
     def _keep(self) -> None:
@@ -297,17 +299,14 @@ class Allocation:
         return Grant(PENDING, "", 0, {})
 
     def _hasten(self, number: int) -> None:
-        """Have a job that Slurm has requeued run as soon as it can, with the hosts that are left.
+        """Have a job that Slurm has requeued run as soon as it can.
 
-        Slurm lets two minutes pass; that is for what the job may have left, and mpirun leaves nothing.
+        Slurm lets two minutes pass, for what the job may have left: mpirun leaves nothing. Its number of nodes stays:
+        to change it then has Slurm 22.05 lose count of the GRES, for ever and for all jobs.
         """
         self._say("Slurm has requeued its job %d" % number)
-        nodes_wanted = "1-%d" % len(self._spec.slots)
-        for change in ("StartTime=now", "NumNodes=" + nodes_wanted):
-            try:
-                programs.ask(["scontrol", "update", "JobId=%d" % number, change])
-            except SlurmError as error:
-                self._say(str(error))
+        with suppress(SlurmError):
+            programs.ask(["scontrol", "update", "JobId=%d" % number, "StartTime=now"])
 
     def _submit(self) -> int:
         self._orders += 1
