@@ -287,9 +287,8 @@ class Allocation:
                 return None
             grant = Grant("gone", "", 0, {})  # it ended some minutes ago
         self.said = "%d %s" % (number, _words(grant))
-        if grant.state == PENDING and grant.restarts > self._restarts:
-            self._restarts = grant.restarts
-            self._hasten(number)
+        if grant.state == PENDING and grant.restarts:
+            self._hasten(number, grant)
         if grant.state == RUNNING or grant.state in _WAITING:
             return grant
         if grant.state == CANCELLED:
@@ -298,13 +297,17 @@ class Allocation:
         self.number = None
         return Grant(PENDING, "", 0, {})
 
-    def _hasten(self, number: int) -> None:
+    def _hasten(self, number: int, grant: Grant) -> None:
         """Have a job that Slurm has requeued run as soon as it can.
 
         Slurm lets two minutes pass, for what the job may have left: mpirun leaves nothing. Its number of nodes stays:
         to change it then has Slurm 22.05 lose count of the GRES, for ever and for all jobs.
         """
-        self._say("Slurm has requeued its job %d" % number)
+        if grant.restarts > self._restarts:
+            self._restarts = grant.restarts
+            self._say("Slurm has requeued its job %d" % number)
+        elif grant.reason != "BeginTime":
+            return
         with suppress(SlurmError):
             programs.ask(["scontrol", "update", "JobId=%d" % number, "StartTime=now"])
 
