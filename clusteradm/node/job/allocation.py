@@ -221,6 +221,7 @@ class Allocation:
                 found = _asked(self._spec, grant.tpus)
                 if found:
                     self._grant, self._orders = grant, 0
+                    self._look_due = time.monotonic() + _LOOK_SECONDS
                     return found
                 if time.monotonic() - waited > _LONGEST_SECONDS:
                     raise NoAllocation("no host of Slurm's job %s answers, or has a TPU for it" % self.number)

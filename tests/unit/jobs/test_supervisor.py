@@ -108,7 +108,8 @@ def job(tmp_path: Path) -> Path:
 PROGRAM = """
 from clusteradm.node.job import launch, supervisor
 launch._STOP_SECONDS, supervisor._PATIENCE_SECONDS = 1.0, %f
-from clusteradm.node.job import regain, room
+from clusteradm.node.job import allocation, regain, room
+allocation._LOOK_SECONDS, allocation._TURN_SECONDS = 1000.0, 0.05
 regain._RATE_SECONDS, room._LOOK_SECONDS = 0.5, 0.05
 import os, sys
 room.lacking = lambda folders: [name for name in folders if os.path.exists(name + "/full")]
@@ -378,7 +379,7 @@ def test_what_is_run_comes_from_the_heads_own_disk(job: Path, tmp_path: Path) ->
     assert " python3 -m clusteradm.node.job.rank " in (job / job_names.LOG).read_text()
 
 
-# Plays Slurm: each question about the job gets the next of the lines in `says`, the last one again and again.
+# Plays Slurm: the lines in `says` are of the job, each until it was asked for; a job that waits does so until it is changed.
 SLURM = """#!/bin/sh
 cd {folder}
 name=${{0##*/}}
@@ -387,7 +388,8 @@ case "$name $1 $2" in
 "sinfo "*) printf 'w1|2|(null)|idle|x|x|none\\nw2|2|(null)|idle|x|x|none\\n' ;;
 "sbatch "*) cat >script; echo 7 ;;
 "scancel "*) echo JobId=7 JobState=COMPLETED >says ;;
-"scontrol show job") head -n 1 says; [ $(wc -l <says) = 1 ] || sed -i 1d says ;;
+"scontrol update "*) sed -i 1d says ;;
+"scontrol show job") head -n 1 says; [ $(wc -l <says) = 1 ] || head -n 1 says | grep -q PENDING || sed -i 1d says ;;
 esac
 """
 GIVEN = "JobId=7 JobState=RUNNING Reason=None Restarts={} NodeList=x   Nodes={} CPU_IDs=0 Mem=0 GRES= \n"
