@@ -284,7 +284,7 @@ class Cluster:
         Raises UsageError for inputs or a model that cannot be, HostFailed for a job that failed, HostUnreachable for a
         head that is lost for long: the job goes on there.
         """
-        from clusteradm.jobs import Jobs, Plan, Results, build, resolve, writable
+        from clusteradm.jobs import Jobs, Plan, Results, build, launcher, resolve, writable
         from clusteradm.node.spec.wire.job_names import RESULTS
 
         into = None if output is None else writable(Path(output))
@@ -301,6 +301,7 @@ class Cluster:
             top=top,
             wait=wait,
             pipeline=pipeline,
+            slurm=launcher.order(self.inventory, wait=wait),
         )
         jobs = Jobs(self._connections, self.inventory)
         job, _ = jobs.submit(found, plan, top=plan.top, progress=progress)

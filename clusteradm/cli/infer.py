@@ -19,17 +19,28 @@ from typing import BinaryIO
 from clusteradm.cli import feed_options, infer_output, infer_watch, job_report, next_step, show, stages_view
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
+from clusteradm.cli.infer_plan import plan_of, version_of
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.cli.temperatures import Temperatures
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
-from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
-from clusteradm.models.reference import Reference, check_version
+from clusteradm.inventory.slurm import LAUNCHERS
+from clusteradm.jobs import (
+    HeadInputs,
+    JobReport,
+    Jobs,
+    LocalInputs,
+    Results,
+    build,
+    resolve,
+    truth,
+    writable,
+)
+from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW, Feed
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW
 from clusteradm.node.spec.wire.result import Result
-from clusteradm.node.spec.wire.versions import LATEST
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -47,6 +58,7 @@ examples:
   clusteradm infer --model mobilenet_v2 photos/ --detach
   clusteradm infer --model ssd --watch incoming/ --output results.jsonl
   clusteradm infer --model ssd --watch head:camera --output results.jsonl
+  clusteradm infer --model digits digits/ --launcher slurm --partition tpu
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
 results:
@@ -93,6 +105,9 @@ _OF_A_NEW_JOB = (
     "limit",
     "wait",
     "share",
+    "launcher",
+    "partition",
+    "account",
     "detach",
 )
 
@@ -123,6 +138,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     others.add_argument(
         "--share", action="store_true", help="use the TPUs that other jobs leave, without a warning (default: with one)"
     )
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, help="direct: clusteradm's own queue; slurm (default: as cluster_launcher)"
+    )
+    parser.add_argument("--partition", metavar="NAME", help="partition of Slurm")
+    parser.add_argument("--account", metavar="NAME", help="account of Slurm that the job is charged to")
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
     parser.add_argument(
         "--watch",
@@ -249,7 +269,7 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         raise UsageError("--wait queues for TPUs, and --cpu uses none", next_step="leave one of the two out")
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
-    Reference.parse(args.model).at(_version(args))
+    Reference.parse(args.model).at(version_of(args))
     inputs = resolve(args.inputs)
     if isinstance(inputs, LocalInputs) and inputs.skipped:
         names = ", ".join(path.name for path in inputs.skipped[:3])
@@ -275,51 +295,9 @@ def _submit(
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
+    ranks = f"at most {ranks}, as Slurm gives them" if plan.slurm else ranks
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
-
-
-def plan_of(args: argparse.Namespace, connections: Connections, asked: infer_output.Wanted) -> Plan:
-    """The plan of a new job, with what is to be said of it."""
-    mean, std, layout = feed_options.values(args)
-    given = std or layout or args.fit or args.sample_rate
-    feed = Feed(mean, std, layout, "user", fit=args.fit, rate=args.sample_rate) if given else None
-    plan = Plan.make(
-        connections,
-        args.model,
-        _version(args),
-        limit=args.limit,
-        ranks=args.ranks,
-        cpu=args.cpu,
-        feed=feed,
-        threshold=args.threshold,
-        task=args.task,
-        top=args.top,
-        wait=args.wait,
-        pipeline=args.pipeline,
-    )
-    if args.truth and plan.model.task != CLASSIFIER:
-        raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
-    asked.check(plan.model.task)
-    say_plan(args, plan, taken=not args.share)
-    return plan
-
-
-def say_plan(args: argparse.Namespace, plan: Plan, *, taken: bool = True) -> None:
-    """Say what the job does without, and how its model is read. `taken`: also the TPUs that are in use."""
-    for note in plan.notes:
-        show.message(f"warning: {note}")
-    for drain in plan.slots.drained:
-        show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
-    for text in (*plan.slots.left_out, *(plan.slots.taken if taken else ())):
-        show.message(f"warning: {text} ({next_step.command('health', args)})")
-    plan.check()
-    stages_view.say(plan)
-
-
-def _version(args: argparse.Namespace) -> int | None:
-    """The version of --version; None for the latest. Raises UsageError for what is no version."""
-    return None if args.version in (None, LATEST) else check_version(args.version)
 
 
 def _follow(args: argparse.Namespace, jobs: Jobs, job: str, temperatures: Temperatures | None = None) -> Status:

@@ -94,13 +94,15 @@ def _list(args: argparse.Namespace, jobs: Jobs) -> None:
 
 def _table_of_jobs(jobs: tuple[JobSummary, ...]) -> show.Table:
     table = show.Table()
-    for column in ("job", "state", "model", "inputs", "done", "attempts", "error"):
+    on_slurm = ("slurm",) if any(job.slurm for job in jobs) else ()
+    for column in ("job", "state", *on_slurm, "model", "inputs", "done", "attempts", "error"):
         table.add_column(column, justify="right" if column in ("inputs", "done", "attempts") else "left")
     for job in jobs:
         model = f"{job.model} {job.version}" if job.model else "-"
         error = (job.error or "").partition("\n")[0]
         state = f"{job.state}, number {len(job.ahead) + 1}" if job.ahead else job.state
-        table.add_row(job.job, state, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
+        there = (job.slurm or "-",) if on_slurm else ()
+        table.add_row(job.job, state, *there, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
     return table
 
 
@@ -140,6 +142,7 @@ def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
         ("model", f"{spec.model.name} version {spec.model.version}"),
         ("inputs", inputs),
         ("slots", places + (f", at most {counted(spec.ranks, 'rank')}" if spec.ranks else "")),
+        *([("slurm", status.slurm or "not asked yet")] if spec.slurm else ()),
         ("directory", directory),
     ]
 

@@ -23,7 +23,7 @@ from clusteradm.cli.temperatures import Temperatures
 from clusteradm.jobs import JobReport, Update
 from clusteradm.jobs.pace import Watcher
 from clusteradm.node.spec.wire.job import CUT_OFF, Attempt, RankProgress, Status
-from clusteradm.node.spec.wire.job_names import STARTING
+from clusteradm.node.spec.wire.job_names import QUEUED, STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -58,6 +58,7 @@ def watch(updates: Iterable[Update], temperatures: Temperatures | None = None, e
     status = Status(STARTING)
     watcher, attempt, said, done = Watcher(), 1, 0.0, 0
     ahead: tuple[str, ...] = ()
+    waiting = ""
     lost: dict[str, str] = {}  # what is left out, and why
     live = Live(temperatures.of) if temperatures is not None else Live()
     with Display(show.stderr, live.render):
@@ -70,6 +71,9 @@ def watch(updates: Iterable[Update], temperatures: Temperatures | None = None, e
                 ahead = status.ahead
                 if ahead:
                     show.message(f"queued behind {counted(len(ahead), 'job')}: {show.line(', '.join(ahead))}")
+            if status.state == QUEUED and status.slurm and status.slurm != waiting:
+                waiting = status.slurm
+                show.message(f"waiting for Slurm: job {show.line(waiting)}")
             attempts = status.attempts[-1].attempt if status.attempts else 0
             if attempts > attempt:
                 attempt = attempts

@@ -131,7 +131,7 @@ class Jobs:
         try:
             fill(job)
             spec = JobSpec(plan.model, self._head.name, plan.slots.usable, plan.most, top, PYTHON)
-            request = StartJob(self._shared, self._user, job, spec, plan.wait, watch, after)
+            request = StartJob(self._shared, self._user, job, spec, plan.wait, watch, after, plan.slurm)
             started = self._call(request, timeout=_MOST_SECONDS)
             _accepted(started.refused)
         except BaseException:
@@ -265,7 +265,10 @@ class Jobs:
     def check(self, job: str, status: Status) -> None:
         """Raise HostFailed where the job has failed, with the end of its log, or was cancelled."""
         if status.state == CANCELLED:
-            raise HostFailed(f"job {job} was cancelled", next_step=f"to go on with it: clusteradm job resume {job}")
+            why = f": {status.error}" if status.error else ""
+            raise HostFailed(
+                f"job {job} was cancelled{why}", next_step=f"to go on with it: clusteradm job resume {job}"
+            )
         if status.state == INTERRUPTED:
             raise HostFailed(f"job {job} is interrupted: {status.error}", where=self._head.name)
         if status.state == FAILED:

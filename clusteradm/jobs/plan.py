@@ -11,7 +11,7 @@ from clusteradm.models import advice
 from clusteradm.models.reference import Reference
 from clusteradm.models.repository import Repository, Stored
 from clusteradm.node.spec import reading
-from clusteradm.node.spec.wire.job import InputForm, ModelFile
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, SlurmOrder
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, MODEL, RAW, Feed, Manifest
 from clusteradm.transport import Connections
 
@@ -22,7 +22,7 @@ TOP = 5  # classes of a classifier's result
 class Plan:
     """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot; `top`: classes of a
     result, 0 where the model is read as no classifier; `notes`: what the user should know of how it is read; `wait`:
-    the job waits for other jobs that have its TPUs."""
+    the job waits for other jobs that have its TPUs; `slurm`: what Slurm is asked for, None without it."""
 
     model: ModelFile
     slots: Slots
@@ -30,6 +30,7 @@ class Plan:
     top: int = TOP
     notes: tuple[str, ...] = ()
     wait: bool = False
+    slurm: SlurmOrder | None = None
 
     @classmethod
     def make(
@@ -47,12 +48,13 @@ class Plan:
         top: int | None = None,
         wait: bool = False,
         pipeline: int | None = None,
+        slurm: SlurmOrder | None = None,
     ) -> Plan:
         """Find the model, and the slots for it. `model`: NAME, NAME:VERSION or NAME@LABEL; `version`: of a NAME alone;
         `limit`: a pattern of hosts; `feed`, `threshold`, `task`: where not as the model was deployed, the task one of
         TASKS of node/spec/wire/manifest.py or RAW; `top`: classes of a classifier's result, 0 for RAW; `wait`: with the
         TPUs that other jobs have, for which this one waits; `pipeline`: the segments of the model that are to work
-        together, each on a TPU of its own.
+        together, each on a TPU of its own; `slurm`: with all healthy TPUs, of which Slurm gives some.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
@@ -90,7 +92,8 @@ class Plan:
         path = f"{stored.path}/{MODEL}"
         file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more, batch, cut)
         classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
-        return cls(file, slots.find(connections, hosts, cpu=cpu, wait=wait), ranks, classes, notes, wait)
+        found = slots.find(connections, hosts, cpu=cpu, wait=wait, busy=slurm is not None)
+        return cls(file, found, ranks, classes, notes, wait, slurm)
 
     @property
     def stages(self) -> int:

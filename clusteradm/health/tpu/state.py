@@ -92,10 +92,11 @@ def judge(host: str, expected: int | None, document: object) -> Iterator[Finding
         yield error(host, CHECK, "ABSENT", cause, remedy, detail=tpu_bus.tree(facts), source=source)
 
 
-def healthy(host: str, document: object, *, of_jobs: bool = False) -> tuple[Tpu, ...]:
+def healthy(host: str, document: object, *, of_jobs: bool = False, of_others: bool = False) -> tuple[Tpu, ...]:
     """TPUs that a job may use now: those that are OK or LINK and not in use, in the order of the document.
 
-    `of_jobs`: also those that jobs of this cluster have, which another may wait for.
+    `of_jobs`: also those that jobs of this cluster have, which another may wait for; `of_others`: also those that
+    anybody has.
     """
     facts = tpu_facts.read(document)
     if facts.error is not None:
@@ -106,7 +107,7 @@ def healthy(host: str, document: object, *, of_jobs: bool = False) -> tuple[Tpu,
         if device is None:
             continue
         free = not device.owned or (of_jobs and device.owner is not None and device.owner.job is not None)
-        if free and _one(host, card, facts).state in USABLE:
+        if (free or of_others) and _one(host, card, facts).state in USABLE:
             found.append(Tpu(card.address, device.path))
     return tuple(found)
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, Generator, Optional
 from clusteradm.node import paths
 from clusteradm.node.account import AccountError, as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, starter
+from clusteradm.node.job import allocation, files, folders, starter
 from clusteradm.node.job.folders import Folders
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.copying import FilePiece
@@ -126,7 +126,10 @@ def cancel(request: CancelJob) -> Empty:
     starter.stop(request.job)
 
     def settle() -> None:
-        """Of a job whose supervisor did not run: nobody else writes its status."""
+        """Of a job whose supervisor did not run: nobody else writes its status, or gives back what Slurm has given."""
+        spec = files.read(StoredSpec, os.path.join(job.own, job_names.SPEC))
+        if spec is not None and spec.slurm is not None:
+            allocation.give_back(request.job)
         path = os.path.join(job.run, job_names.STATUS)
         status = files.read(Status, path)
         if status is not None and status.state in job_names.OPEN:
@@ -275,6 +278,7 @@ def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:
         attempts=len(status.attempts),
         error=status.error,
         ahead=status.ahead,
+        slurm=status.slurm,
     )
 
 

@@ -15,6 +15,7 @@ from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
 from clusteradm.node.job import files, folders, keeping, naming, pack, plan, queue, starter, taking
 from clusteradm.node.job.feed import Feed
+from clusteradm.node.slurm import programs
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
@@ -33,6 +34,10 @@ from clusteradm.node.spec.wire.node import Empty
 _PIECES = "pieces.jsonl"  # while the job is being made: the names and sizes of the files in the pack
 _HIDDEN = re.compile("[.]" + job_names.ID)
 _TAKEN = "job %s has the TPUs by now: --wait queues behind it"
+_NO_SLURM = (
+    "the head has no Slurm (no scontrol): clusteradm bootstrap --playbook slurm.yml sets it up; of a Slurm that is "
+    "there already, install its client on the head (Debian's package slurm-client), with its slurm.conf and munge key"
+)
 _ABANDONED = 24 * 3600.0  # seconds after which a job that was never started is removed
 
 
@@ -136,18 +141,20 @@ def start(request: StartJob) -> Started:
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))
         return {"inputs": count}
 
+    if request.slurm and not programs.there():
+        return Started(refused=_NO_SLURM)
     started = Started(**_refusable(request.user, work if request.watch is None else prepare))
     if started.refused is not None:
         return started
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
     with locks.held(locks.JOBS), locks.held(locks.MODELS, shared=True):
-        slots = request.spec.slots if request.wait else queue.left(request.spec, request.job)
+        slots = request.spec.slots if request.wait or request.slurm else queue.left(request.spec, request.job)
         if not plan.ranks(request.spec, slots):
             return Started(refused=_TAKEN % ", ".join(queue.ahead(request.spec, request.job)))
         if not os.path.lexists(model.path):
             return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))
         known = {"job": request.job, "inputs": started.inputs, "folder": final.share, "slots": slots}
-        known["watch"] = request.watch
+        known.update(watch=request.watch, slurm=request.slurm)
         spec = StoredSpec(**{**vars(request.spec), **known})
         files.write_json(os.path.join(job.own, job_names.SPEC), spec)
         folders.rename(job.share, final.share)

@@ -31,7 +31,7 @@ def _ahead(spec: JobSpec, job: str) -> Dict[str, Set[Tuple[str, str]]]:
     found = []
     for other in folders.owned():
         theirs = None if other == job else files.read(StoredSpec, os.path.join(folders.own(other), job_names.SPEC))
-        tpus = set() if theirs is None else _tpus(theirs)
+        tpus = set() if theirs is None or theirs.slurm else _tpus(theirs)  # which of them Slurm gives it is open
         if mine.isdisjoint(tpus):
             continue
         before = _turn(other)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from clusteradm.node.job import plan
@@ -72,6 +73,13 @@ class Regain:
         self._losses: Dict[Place, int] = {}
         self._done: Deque[Tuple[float, int]] = deque()
         self._working: Set[Place] = set()
+
+    def want(self, slots: Sequence[Slot]) -> None:
+        """Have these places alone: Slurm has given others to somebody else, or gives other ones than before."""
+        ranks = plan.wanted(replace(self._spec, slots=tuple(slots)))
+        self._wanted = [Place(rank.host, rank.pci_address) for rank in ranks]
+        for one in self._lost.keys() - set(self._wanted):
+            self._lost.pop(one).stop()
 
     def usable(self, slots: Sequence[Slot]) -> List[Slot]:
         """These slots, without the TPUs that have failed by themselves and were not well since; all where those are too

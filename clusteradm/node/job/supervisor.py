@@ -18,8 +18,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import files, launch, queue, room, taking
+from clusteradm.node.job import allocation, files, launch, queue, room, taking
 from clusteradm.node.job import journal as journals
+from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
 from clusteradm.node.job.plan import ranks as ranks_on
 from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.job.regain import Regain
@@ -77,6 +78,10 @@ class Supervisor:
         self._ill: Dict[str, str] = {}  # TPU -> why it has failed
         self._told: Set[str] = set()
         self._taking = Taking(spec, spec.watch, self._run, self._say) if spec.watch else None
+        self._waiting = ""  # what Slurm has said of it
+        self._slurm: Optional[Allocation] = None
+        if spec.slurm is not None:
+            self._slurm = Allocation(spec, spec.slurm, self._say, self._wait_for_slurm)
 
     def run(self) -> None:
         """Run the job to its end and leave its last state in status.json."""
@@ -90,20 +95,31 @@ class Supervisor:
         except Stopped:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             cancelled = os.path.lexists(os.path.join(self._run, job_names.CANCEL))
+            if cancelled:  # what is interrupted goes on in a moment, in the same allocation
+                self._give_back()
             self._status(job_names.CANCELLED if cancelled else job_names.INTERRUPTED)
+        except Cancelled as word:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self._give_back()
+            self._status(job_names.CANCELLED, error=str(word))
         except Exception as failure:  # what any board may have written to the journal included
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            known = isinstance(failure, (JobFailed, journals.JournalError, OSError))
+            self._give_back(allocation.FAILED)
+            known = isinstance(failure, (JobFailed, NoAllocation, journals.JournalError, OSError))
             text = str(failure) if known else "%s: %s" % (type(failure).__name__, failure)
             self._status(job_names.FAILED, error=text, log=self._log())
         else:
+            self._give_back(allocation.COMPLETE)
             self._status(job_names.COMPLETE, **counts)
             # A board's storage is small, and a complete job is never taken up again.
             with suppress(OSError):
                 os.unlink(os.path.join(self._folder, job_names.PACK))
 
     def _wait_for_turn(self) -> None:
-        """Wait for the jobs that have this one's TPUs, or are before it."""
+        """Wait for the jobs that have this one's TPUs, or are before it: that is Slurm's doing where the job is its."""
+        if self._slurm is not None:
+            self._slurm.hold()
+            return
         said: List[str] = []
         ahead = queue.ahead(self._spec, self._spec.job)
         while ahead:
@@ -116,6 +132,15 @@ class Supervisor:
         if said:
             self._status(job_names.STARTING)
 
+    def _wait_for_slurm(self, said: str) -> None:
+        if said != self._waiting:
+            self._waiting = said
+            self._status(job_names.QUEUED)
+
+    def _give_back(self, how: Optional[str] = None) -> None:
+        if self._slurm is not None:
+            self._slurm.give_back(how)
+
     def _attempt_until_complete(self) -> Dict[str, int]:
         slots: Sequence[Slot] = self._spec.slots
         have, idle = self._have(), 0
@@ -123,7 +148,9 @@ class Supervisor:
             self._close(CUT_OFF)
         if self._attempts:
             self._say("the supervisor is started again: %d of %d inputs have a result" % (have, self._spec.inputs))
-            slots = self._answering(restarted=True)
+            slots = slots if self._slurm else self._answering(restarted=True)
+        if self._slurm is not None and not self._complete(have):
+            slots = self._slurm.slots()
         while not self._complete(have):
             status = self._attempt(slots)
             before, have = have, self._have()
@@ -141,9 +168,9 @@ class Supervisor:
             if idle == MOST_IDLE_ATTEMPTS:
                 what = "mpirun ended %d times without a result, the last time with status %d" % (idle, status)
                 raise JobFailed(what + "".join(": " + error for error in [self._errors()] if error))
-            slots = self._answering()
+            slots = self._answering() if self._slurm is None else self._slurm.slots()
             missing = {slot.host for slot in self._spec.slots} - {slot.host for slot in slots}
-            if missing:
+            if missing and self._slurm is None:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
         if self._taking is not None:
             progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
@@ -175,6 +202,8 @@ class Supervisor:
         """Run mpirun once, on these hosts. Its exit status."""
         number = self._attempts[-1].attempt + 1 if self._attempts else 1
         self._attempts = self._attempts[-MOST_ATTEMPTS:]
+        if self._slurm is not None:
+            self._regain.want(slots)
         ranks = ranks_on(self._spec, self._regain.usable(slots))
         if not ranks:
             raise JobFailed("no host with a slot answers any more" if not slots else _TOO_FEW)
@@ -190,6 +219,8 @@ class Supervisor:
             os.unlink(recall)
         self._regain.begin()
         command = launch.command(hostfile, len(ranks), self._spec.python, self._own, number)
+        if self._slurm is not None:
+            command = [*self._slurm.environment(self._run), *command]
         self._say("attempt %d: %s" % (number, " ".join(command)))
         with open(os.path.join(self._folder, job_names.LOG), "ab", buffering=0, opener=files.opener) as log:
             alive = partial(journals.written, self._folder)
@@ -207,7 +238,8 @@ class Supervisor:
                     self._attempts[-1] = replace(self._attempts[-1], back=back)
                     with room.unless_full(), open(recall, "wb"):
                         pass
-                return watch.overdue() or (self._taking.error if self._taking else None)
+                why = watch.overdue() or (self._taking.error if self._taking else None)
+                return why or (self._slurm.lost() if self._slurm is not None else None)
 
             status = launch.run(command, log, overdue)
         last = files.read(Progress, path)
@@ -313,6 +345,7 @@ class Supervisor:
             total=spec.inputs,
             started=self._started,
             attempts=tuple(self._attempts),
+            slurm=self._slurm.said if self._slurm is not None else None,
             **more,
         )
         room.insist(lambda: files.write_json(os.path.join(self._run, job_names.STATUS), status))

@@ -298,7 +298,7 @@ def nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "truth.csv").write_text("input,label\na,b\n")
     (tmp_path / "c.log").write_text("Edge TPU Compiler version 16.0\nADD 1 Mapped to Edge TPU\n")
     np.save(tmp_path / "c.npy", np.random.default_rng(0).random((2, 28, 28, 1), np.float32))
-    for name in ("bootstrap.yml", "passwords.yml", "serving.yml", "serving_down.yml"):
+    for name in ("bootstrap.yml", "passwords.yml", "serving.yml", "serving_down.yml", "slurm.yml"):
         (tmp_path / name).write_text(PLAYBOOK.replace("all", "w1") if name.startswith("serv") else PLAYBOOK)
     monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
     monkeypatch.setattr(

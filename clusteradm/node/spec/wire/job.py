@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
-from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
+from clusteradm.node.spec.wire.job_names import COMPLETE, ID, SLURM_NAME, STATES
 from clusteradm.node.spec.wire.manifest import RAW, TASKS, Feed
 from clusteradm.node.spec.wire.pipeline import Pipeline, Stage
 
@@ -70,14 +70,26 @@ class Watching(Record):
 
 
 @dataclass(eq=False, repr=False)
+class SlurmOrder(Record):
+    """What Slurm is asked for, besides the hosts and TPUs of the slots. `whole`: all of them at once, else what of them
+    is free when it is the job's turn."""
+
+    partition: Optional[str] = field(default=None, metadata=limits(SLURM_NAME))
+    account: Optional[str] = field(default=None, metadata=limits(SLURM_NAME))
+    whole: bool = False
+
+
+@dataclass(eq=False, repr=False)
 class StoredSpec(JobSpec):
     """spec.json: the spec with the job's id, its number of inputs, and its folder on the shared file system. `watch`:
-    of a job that stays open, whose number of inputs is 0."""
+    of a job that stays open, whose number of inputs is 0; `slurm`: what Slurm is asked for, where its ranks are to be
+    in an allocation of Slurm's."""
 
     job: str = field(metadata=limits(ID))
     inputs: int
     folder: str
     watch: Optional[Watching] = None
+    slurm: Optional[SlurmOrder] = None
 
 
 @dataclass(eq=False, repr=False)
@@ -196,7 +208,7 @@ class TpusOfJob(Record):
 @dataclass(eq=False, repr=False)
 class Status(Record):
     """status.json. `started`: seconds since 1970; `images`, `errors`: of a complete job; `log`: its end; `ahead`: the
-    jobs that it waits for."""
+    jobs that it waits for; `slurm`: its job in Slurm and that one's state, as Slurm says it."""
 
     state: str = field(metadata=limits(choices=STATES))
     model: Optional[ModelFile] = None
@@ -209,6 +221,7 @@ class Status(Record):
     error: Optional[str] = None
     log: Tuple[str, ...] = ()
     ahead: Tuple[str, ...] = ()
+    slurm: Optional[str] = None
 
     def __post_init__(self) -> None:
         if self.state == COMPLETE:

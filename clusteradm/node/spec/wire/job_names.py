@@ -7,6 +7,7 @@ results.jsonl  one line an input, in input order; appears once, complete
 feed-N.pack    of a job that stays open for more inputs: those of batch N; removed with its results
 outputs-ID/    output tensors that are too large for a line; results.jsonl names them by this path
 log            output of mpirun and the ranks
+held           touched every minute as long as the supervisor wants Slurm's allocation
 
 On the head's own disk, /var/lib/clusteradm/jobs/ID/, by root:
 spec.json      what is to be done; never changes
@@ -22,6 +23,7 @@ status.json    what the supervisor knows
 timeline.json  how many results came when, by rank 0
 suspects.json  inputs that a rank may have been lost by, for the next attempt
 tpus.json      the TPUs that have failed, until root has put them on the list of drains
+srun           starts a daemon of mpirun's on a host, in Slurm's allocation
 recall         there once rank 0 is to end the attempt, so that another takes back what this one does without
 feed/N.jsonl   of a job that stays open: as inputs.jsonl, of batch N, until that has its results
 found/N.jsonl  the results of batch N, until they are fetched
@@ -40,6 +42,7 @@ UNFINISHED = (QUEUED, STARTING, RUNNING)
 OPEN = (*UNFINISHED, INTERRUPTED)  # of a job that has not come to its end
 
 ID = "[0-9]{8}-[0-9]{6}-[0-9a-f]{6}"
+SLURM_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"  # of a partition or an account
 
 JOBS = "jobs"  # the folder of all jobs, below the shared directory and below the state directory
 RUN = "run"  # the folder of what the cluster user writes on the head's own disk
@@ -67,6 +70,8 @@ END = "end"
 BATCH_INPUTS = 10_000_000
 RESULTS = "results.jsonl"
 LOG = "log"
+HELD = "held"
+AGENT = "srun"
 NOT_BEGUN = "this rank has ended: the attempt cannot begin without it"  # a line of the log
 OUTPUTS = "outputs-%s"  # the job's id
 # The name of an output tensor's file, as results.jsonl has it: the folder of its job, input and output by number; of a

@@ -6,7 +6,7 @@ from typing import Dict, Optional, Tuple
 from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.copying import FilePiece
 from clusteradm.node.spec.wire.decode import Record, limits
-from clusteradm.node.spec.wire.job import JobSpec, Progress, Status, StoredSpec, Watching
+from clusteradm.node.spec.wire.job import JobSpec, Progress, SlurmOrder, Status, StoredSpec, Watching
 from clusteradm.node.spec.wire.job_names import ID, STATES
 from clusteradm.node.spec.wire.node import Empty
 from clusteradm.node.spec.wire.request import Request, Streaming
@@ -104,7 +104,8 @@ class StartJob(Request[Started]):
     """Index the inputs, make the job visible, start its supervisor.
 
     `wait`: the job waits for others that have some of its TPUs; else it gets those that they leave. `watch`: it stays
-    open for inputs, and begins with none; `after`: the job before it whose record of taken files it takes over.
+    open for inputs, and begins with none; `after`: the job before it whose record of taken files it takes over. With
+    `slurm` Slurm says when it runs, and on which of the slots.
     """
 
     shared: str
@@ -114,6 +115,7 @@ class StartJob(Request[Started]):
     wait: bool = False
     watch: Optional[Watching] = None
     after: Optional[str] = field(default=None, metadata=limits(ID))
+    slurm: Optional[SlurmOrder] = None
     do = names.JOB_START
 
 
@@ -255,7 +257,8 @@ class FetchFile(Streaming[FilePiece, FileEnd]):
 
 @dataclass(eq=False, repr=False)
 class JobSummary(Record):
-    """A job in a list. `error`: why it failed, or what of its files cannot be read; `ahead`: the jobs it waits for."""
+    """A job in a list. `error`: why it failed, or what of its files cannot be read; `ahead`: the jobs it waits for;
+    `slurm`: as of Status."""
 
     job: str = field(metadata=limits(ID))
     state: str = field(metadata=limits(choices=(*STATES, DAMAGED)))
@@ -266,6 +269,7 @@ class JobSummary(Record):
     attempts: int = 0
     error: Optional[str] = None
     ahead: Tuple[str, ...] = ()
+    slurm: Optional[str] = None
 
 
 @dataclass(eq=False, repr=False)
