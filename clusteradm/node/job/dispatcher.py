@@ -35,10 +35,11 @@ READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fa
 PROGRESS_EVERY = 0.5
 IDLE_EVERY = 5.0  # the same where inputs are waited for, and nothing has changed
 LOOK_EVERY = 0.1  # for silent ranks
-# Between two polls, where nothing has come for a while: a rank that has delivered a chunk has another still, which
-# takes it so many times as long.
-LONGEST_NAP = 0.02
-NAPS_A_CHUNK = 8
+# Between two polls where there was nothing: a rank that has delivered a chunk has another still, which takes it so many
+# times as long.
+LONGEST_NAP = 0.04
+NAPS_A_CHUNK = 5
+SHORT_NAP = 0.004  # the same until a chunk's time is known
 
 
 class Dispatcher:
@@ -78,7 +79,7 @@ class Dispatcher:
         self._silent: Dict[int, str] = {}  # rank -> its state before
         self._late: Set[int] = set()
         self._recalled = False
-        self._longest_nap = channels.NAP
+        self._nap = SHORT_NAP
         self._reported, self._written = "", 0.0
 
     def run(self) -> None:
@@ -86,7 +87,6 @@ class Dispatcher:
         recalled."""
         self._report("starting")
         reported = looked = time.monotonic()
-        nap = channels.NAP
         while not (self._finished() or self._nobody_left() or self._recalled):
             more = self._source.more()
             if more:
@@ -95,12 +95,10 @@ class Dispatcher:
             message = self._channel.poll()
             if message is not None:
                 self._take(message)
-                nap = channels.NAP
             else:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
-                time.sleep(nap)
-                nap = min(2 * nap, self._longest_nap)
+                time.sleep(self._channel.patience(self._nap))
             if time.monotonic() - looked >= LOOK_EVERY:
                 looked = time.monotonic()
                 self._miss(looked)
@@ -275,7 +273,7 @@ class Dispatcher:
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 self._deadlines.begin(rank)
                 part = self._schedule.seconds(chunk) / NAPS_A_CHUNK
-                self._longest_nap = max(channels.NAP, min(LONGEST_NAP, part))
+                self._nap = max(channels.NAP, min(LONGEST_NAP, part)) if part else SHORT_NAP
                 chunk = self._schedule.take(rank)
 
     def _may_start(self) -> bool:
