@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from clusteradm.node.job import regain
 from clusteradm.node.job.regain import Regain
-from clusteradm.node.spec.wire.job import InputForm, ModelFile, Progress, RankProgress, Slot, StoredSpec
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, Progress, RankProgress, Slot, StoredSpec, Watching
 
 A, B = "0000:01:00.0", "0000:02:00.0"
 MODEL = ModelFile("m", 1, "/srv/m.tflite", "0", InputForm("uint8", (1,)))
@@ -155,3 +156,11 @@ def test_a_tpu_that_fails_as_the_job_ends_is_noted_as_well(job: Job) -> None:
     assert job.regain.ill() == {}
     job.regain.note(Progress(1, "finished", TOTAL, TOTAL, 0, 1.0, 1.0, job.now, tuple(job.ranks)))
     assert job.regain.ill() == {f"w2:{A}": "the inference did not end"}
+
+
+def test_to_a_job_that_stays_open_more_inputs_come(job: Job) -> None:
+    job.regain._spec = replace(SPEC, watch=Watching())
+    job.done = TOTAL
+    job.lose(3)
+    job.well = {"w2"}
+    assert job.passes(10) == f"w2 {A}"
