@@ -103,7 +103,9 @@ class Dispatcher:
                 looked = time.monotonic()
                 self._miss(looked)
             if time.monotonic() - reported >= PROGRESS_EVERY:
-                self._report("running" if self._first_dispatch else "starting", anew=False)
+                # Where none has come yet, ranks that are ready work as well: what is lost is taken back.
+                at_work = self._first_dispatch or (self._source.open and self._may_start())
+                self._report("running" if at_work else "starting", anew=False)
                 self._recalled = os.path.lexists(os.path.join(self._run, job_names.RECALL))
                 reported = time.monotonic()
         for rank in self._ranks:

@@ -8,6 +8,7 @@ change have stayed the same for a while. So the folder is looked through as well
 import errno
 import heapq
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -24,6 +25,7 @@ LOOK_SECONDS = 60.0  # between two looks through the folder
 LOOK_REMOTE_SECONDS = 1.0  # the same where the kernel does not hear of what others do
 _SHARE = 20  # of the time, at most one part goes to such looks
 _AT_ONCE = 1000  # entries of folders, or files that are looked at, in one turn
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")  # in a name, which goes to a log
 _MOST_SAID = 1000  # reasons that are remembered as said
 # File systems of another machine, or of a program.
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "vboxsf", "fuse")
@@ -159,7 +161,8 @@ class WholeFiles:
     def _say(self, path: str, why: str) -> None:
         if path not in self._said and len(self._said) < _MOST_SAID:
             self._said.add(path)
-            self.reasons.append("%s: %s" % (path.encode("utf-8", "backslashreplace").decode("utf-8"), why))
+            shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
+            self.reasons.append("%s: %s" % (_CONTROLS.sub(lambda found: "\\x%02x" % ord(found.group()), shown), why))
 
     def _hear(self, event: Event) -> None:
         folder = self._folders.get(event.folder)
