@@ -52,7 +52,10 @@ def summary(pace: Pace) -> str:
     parts = [f"{pace.rate or 0.0:,.1f} images/s"]
     if pace.left is not None:
         parts.append(f"{duration(pace.left)} left")
-    return ", ".join([*parts, f"{pace.queued:,} queued"])
+    parts.append(f"{pace.queued:,} queued")
+    if pace.errors:
+        parts.append(f"{pace.errors:,} failed")
+    return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from clusteradm.node.spec.wire.timeline import Timeline
 SIMULATED = "SIMULATED"  # in the version of a library whose TPUs are
 _BINS = 160  # of the plot
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+_APART = 6.0  # percent of a plot, between two numbers of events
 _TINY = 64  # pixels, below which a picture is shown pixel by pixel
 _TONES = {COMPLETE: "ok", FAILED: "error"}
 
@@ -153,10 +154,13 @@ def throughput(timeline: Timeline) -> Plot | None:
         outline = [*zip(places, above, strict=True), *reversed(list(zip(places, below, strict=True)))]
         areas.append(Shape(name, points(outline), number))
         below = above
-    marks = [
-        Mark(min(100.0, 100 * max(0.0, event.second) / length), str(number))
-        for number, event in enumerate(timeline.events, 1)
-    ]
+    marks: list[Mark] = []
+    labelled = -100.0
+    for number, event in enumerate(timeline.events, 1):
+        at = min(100.0, 100 * max(0.0, event.second) / length)
+        apart = abs(at - labelled) >= _APART
+        labelled = at if apart else labelled
+        marks.append(Mark(at, str(number) if apart else ""))
     return Plot(
         "images per second of each host over the time of the job",
         _times(length),

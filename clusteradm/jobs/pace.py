@@ -36,6 +36,7 @@ class Pace:
     done: int
     total: int
     ranks: tuple[RankPace, ...]
+    errors: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -76,7 +77,7 @@ class Watcher:
         for rank in ranks:
             if rank.rate is not None:
                 rates[rank.host] = rates.get(rank.host, 0.0) + rank.rate
-        return Pace(now.done, now.total, ranks, rates)
+        return Pace(now.done, now.total, ranks, now.errors, rates)
 
 
 def _follows(before: Progress, now: Progress) -> bool:

@@ -105,6 +105,16 @@ def test_the_plot_has_every_result_in_it() -> None:
     assert short is not None and len(short.areas[0].points.split()) == 4
 
 
+def test_many_events_are_not_drawn_over_each_other() -> None:
+    events = tuple(Event(float(second), f"event {second}") for second in range(100))
+    timeline = Timeline(1.0, 100.0, 0.0, {"w1": (1,) * 100}, events)
+    plot = throughput(timeline)
+    assert plot is not None and len(plot.marks) == 100
+    assert [mark.text for mark in plot.marks if mark.text][:3] == ["1", "7", "13"]
+    text = html(replace(made(), timeline=timeline))
+    assert "and 92 more" in text and "event 99" in text
+
+
 def test_times_and_axes() -> None:
     for length, last in ((0.3, "0.3 s"), (7.0, "6 s"), (119, "90 s"), (3700, "1:00:00"), (2e6, "480:00:00")):
         ticks = page._times(length)
