@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clusteradm.cli import feed_options, infer_output, next_step, show
+from clusteradm.cli import feed_options, infer_output, job_report, next_step, show
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
+from clusteradm.cli.temperatures import Temperatures
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
 from clusteradm.models.reference import Reference, check_version
@@ -38,6 +39,7 @@ examples:
   clusteradm infer --model digits head:/srv/cluster/data/digits
   clusteradm infer --model mobilenet_v2 batch.npy --top 1
   clusteradm infer --model ssd photos/ --threshold 0.4 --annotate drawn/
+  clusteradm infer --model ssd photos/ --output r.jsonl --report report.html
   clusteradm infer --model faces --task embed photos/ --similar me.jpg
   clusteradm infer --model ssd @list.txt --format csv --output results.csv
   clusteradm infer --model mobilenet_v2 photos/ --detach
@@ -130,7 +132,8 @@ def run(args: argparse.Namespace) -> int:
         job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)
-        status = _follow(args, jobs, job)
+        with Temperatures(connections, cluster) as temperatures:
+            status = _follow(args, jobs, job, temperatures)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
@@ -141,12 +144,15 @@ def run(args: argparse.Namespace) -> int:
                 show.message("warning: the truth names none of the inputs: no accuracy")
             deliver(args, jobs, results, output, lambda file: asked.write(results, task, file))
             infer_output.draw(asked, jobs, results)
+            sheet = job_report.gather(args, asked, jobs, results)
             ranked = infer_output.ranking(asked, results)
             failures = results.failures(_MOST_SHOWN)
             _warn_of_clipped(results)
             # They go nowhere else.
             lines = results.documents() if args.json and output is None else None
     report = build(job, status, accuracy)
+    if sheet is not None:
+        job_report.write(args, cluster, report, sheet)
     if failures:
         show.message(_summary(failures, report))
     if args.json:
@@ -276,10 +282,10 @@ def _version(args: argparse.Namespace) -> int | None:
     return None if args.version in (None, LATEST) else check_version(args.version)
 
 
-def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
+def _follow(args: argparse.Namespace, jobs: Jobs, job: str, temperatures: Temperatures | None = None) -> Status:
     """Follow the job to its end and return its last status. Ctrl-C cancels it, or leaves it to itself, as answered."""
     try:
-        status = watch(jobs.follow(job))
+        status = watch(jobs.follow(job), temperatures)
     except KeyboardInterrupt:
         if _detached():
             _leave(args, job)

@@ -6,7 +6,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from clusteradm.node.job import channel as channels
-from clusteradm.node.job import files, reports
+from clusteradm.node.job import files, reports, timeline
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
@@ -49,6 +49,7 @@ class Dispatcher:
         self._outputs = files.outputs(spec.folder)
         self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
         self._journal = journals.Journal(spec.folder, attempt)
+        self._timeline = timeline.begin(os.path.join(self._run, job_names.TIMELINE), attempt)
         have = journals.done(spec.folder, spec.inputs)
         earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
         todo = [index for index in range(len(self._inputs)) if index not in have]
@@ -197,7 +198,13 @@ class Dispatcher:
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
         rank.seconds += body.seconds
-        rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+        rank.busy, rank.decode, rank.wait, rank.read, rank.idle = (
+            body.busy,
+            body.decode,
+            body.wait,
+            body.read,
+            body.idle,
+        )
         self._deadlines.deliver(message.rank, self._schedule.busy(message.rank), worked=answered > 0)
         if message.rank in self._late:
             self._late.discard(message.rank)
@@ -208,6 +215,7 @@ class Dispatcher:
         if results:
             self._journal.append(number, results)
             self._last_result = time.time()
+            self._timeline.count(self._ranks[number].host, len(results), time.monotonic())
         self._done += len(results)
         self._errors += sum("error" in result for result in results)
         self._ranks[number].images += len(results)
@@ -235,7 +243,8 @@ class Dispatcher:
         return not starting or time.monotonic() - self._ready_since > patience
 
     def _say(self, text: str) -> None:
-        """Add a line to the job's log, by way of mpirun."""
+        """Add a line to the job's log, by way of mpirun, and to its timeline."""
+        self._timeline.note(text, time.monotonic())
         sys.stderr.write("%s %s\n" % (time.strftime("%H:%M:%S"), text))
         sys.stderr.flush()
 
@@ -244,6 +253,10 @@ class Dispatcher:
         return [index, entry["offset"], entry["size"], entry["form"]]
 
     def _report(self, phase: str) -> None:
+        held = self._schedule.held()
+        for number, rank in self._ranks.items():
+            rank.queue = held.get(number, 0)
+        self._timeline.write(time.monotonic(), time.time(), last=phase == "finished")
         files.write_json(
             os.path.join(self._run, job_names.PROGRESS),
             Progress(

@@ -48,7 +48,7 @@ class Feeder:
         self._given = self._got = 0  # inputs, so far
         self._reading = threading.Lock()
         self._raw = self._read()
-        self.decode_seconds = 0.0
+        self.decode_seconds = self.read_seconds = 0.0
         self._adding = threading.Lock()
         for number in range(threads):
             threading.Thread(target=self._run, args=(number,), name="decode-%d" % number, daemon=True).start()
@@ -87,7 +87,9 @@ class Feeder:
             for batch in batches(chunk["inputs"]):
                 start = min(piece[1] for piece in batch)
                 end = max(piece[1] + piece[2] for piece in batch)
+                before = time.perf_counter()
                 data = _pread(self._pack, end - start, start)
+                self.read_seconds += time.perf_counter() - before
                 for piece in batch:
                     yield chunk["chunk"], piece, _part(data, piece[1] - start, piece[2], piece[3])
 

@@ -39,7 +39,7 @@ class Inference:
         self._room: "SimpleQueue[None]" = SimpleQueue()
         for _ in range(max(AHEAD, 2 * batch)):
             self._room.put(None)
-        self.busy = self.wait = 0.0  # seconds: of inferences; waiting for input
+        self.busy = self.wait = self.idle = 0.0  # seconds: of inferences; waiting for input; for another chunk
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -66,6 +66,7 @@ class Inference:
         """Infer until the feeder has ended. Raises TpuError, and what the feeder raises."""
         clock, pulse, invoke = time.perf_counter, self._pulse, self._engine.invoke
         answers: List[Answer] = []
+        begun = False
         while True:
             before = clock()
             if answers and (
@@ -80,6 +81,9 @@ class Inference:
             started = clock()
             if not idle:  # else it is rank 0 that is waited for
                 self.wait += started - before
+            elif begun:
+                self.idle += started - before
+            begun = True
             self._room.get()
             if item.error is not None:
                 answers.append(Answer(item, None, item.error, started))
@@ -99,7 +103,7 @@ class Inference:
 
     def _work_together(self) -> None:
         """Infer as `_work` does, several inputs at once: as many as there are, up to the model's number."""
-        clock = time.perf_counter
+        clock, begun = time.perf_counter, False
         while True:
             before = clock()
             idle = self._feeder.idle()
@@ -116,6 +120,9 @@ class Inference:
                     items.append(item)
             if not idle:
                 self.wait += clock() - before
+            elif begun:
+                self.idle += clock() - before
+            begun = True
             self._into.put(self._together(items))
 
     def _together(self, items: List[Decoded]) -> List[Answer]:

@@ -62,7 +62,7 @@ class Keeper:
         self._parcels = 0
         self._suspects: Dict[int, str] = {}  # input -> how the process ended with it
         self._deaths = 0
-        self._earlier = dict.fromkeys(("busy", "decode", "wait"), 0.0)  # of processes that have ended
+        self._earlier = dict.fromkeys(("busy", "decode", "wait", "read", "idle"), 0.0)  # of processes that have ended
         self._times = dict(self._earlier)
         # Time in which this process did not run, as on a frozen host, does not count.
         self._clock = RunningTime(time.monotonic(), _LONGEST_STEP)

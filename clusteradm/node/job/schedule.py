@@ -100,6 +100,13 @@ class Schedule:
         self._out[chunk.number] = chunk
         return chunk
 
+    def held(self) -> Dict[int, int]:
+        """How many inputs each rank has, of those that have any."""
+        found: Dict[int, int] = {}
+        for chunk in self._out.values():
+            found[chunk.rank] = found.get(chunk.rank, 0) + len(chunk.inputs)
+        return found
+
     def busy(self, rank: int) -> bool:
         """Whether this rank has a chunk."""
         return any(chunk.rank == rank for chunk in self._out.values())

@@ -138,6 +138,8 @@ class Worker:
             "busy": self._inference.busy,
             "decode": self._feeder.decode_seconds,
             "wait": self._inference.wait,
+            "read": self._feeder.read_seconds,
+            "idle": self._inference.idle,
         }
         self._link.send(0, channels.RESULT, body)
         self._mark = ended

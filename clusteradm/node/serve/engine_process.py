@@ -201,19 +201,27 @@ class EngineProcess:
         except InferenceError as error:
             if len(group) == 1:
                 self._end(first, messages.FAILED, str(error))
-            else:  # one of them fails, and alone
-                for waiting in group:
-                    self._serve_alone(loaded, waiting)
+            else:
+                self._serve_alone(loaded, group)
         except TpuError as error:
-            for waiting in group:
-                self._end(waiting, messages.BROKEN, str(error))
-            self._say({"broken": str(error)})
+            self._broken(group, error)
 
-    def _serve_alone(self, loaded: Loaded, waiting: Waiting) -> None:
-        try:
-            self._run(loaded, [waiting])
-        except InferenceError as error:
-            self._end(waiting, messages.FAILED, str(error))
+    def _serve_alone(self, loaded: Loaded, group: Sequence[Waiting]) -> None:
+        """Run each by itself: one of them fails, and alone."""
+        for number, waiting in enumerate(group):
+            try:
+                self._run(loaded, [waiting])
+            except InferenceError as error:
+                self._end(waiting, messages.FAILED, str(error))
+            except TpuError as error:
+                self._broken(group[number:], error)
+                return
+
+    def _broken(self, group: Sequence[Waiting], error: TpuError) -> None:
+        """Give the requests back, to go elsewhere, and tell the supervisor, which starts this process anew."""
+        for waiting in group:
+            self._end(waiting, messages.BROKEN, str(error))
+        self._say({"broken": str(error)})
 
     def _run(self, loaded: Loaded, group: Sequence[Waiting]) -> None:
         began = time.monotonic()
@@ -231,6 +239,7 @@ class EngineProcess:
                     raise InferenceError("an output has the shape %s, not %s" % (part.shape, place.shape))
                 place[...] = part
             row = end
+        for waiting in group:
             waiting.sender.answer(Ended(waiting.run.id, messages.DONE, began - waiting.came, seconds, len(group)))
 
     def _layout(self, loaded: Loaded, rows: int) -> Layout:

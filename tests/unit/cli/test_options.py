@@ -250,7 +250,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "serve undeploy": [("m", serves(*CHANGED))],
     "serve drain": [("w2", serves(*CHANGED))],
     "serve undrain": [("w1", serves(*CHANGED))],
-    "serve status": [("", serves("serving-show", "serving-status")), ("--json --watch", serves("serving-show"))],
+    "serve status": [("", serves("serving-show", "serving-status")), ("--json --watch", answers("w1"))],
     "serve logs": [("head --lines 5", serves("serving-log")), ("--balancer", serves("serving-log"))],
     "lab up": [("", answers("w1"))],
     "lab status": [("", answers("w1"))],

@@ -106,6 +106,17 @@ def test_a_job_of_few_inputs_is_not_held_up_by_what_was_slow_from_the_start() ->
     assert 1000 * 0.0026 / 14 / seconds > 0.95
 
 
+def test_what_each_rank_has() -> None:
+    schedule = Schedule(range(100))
+    for rank in (1, 2):
+        schedule.join(rank, 0.01)
+    chunks = [schedule.take(1), schedule.take(1), schedule.take(2)]
+    sizes = [len(chunk.inputs) for chunk in chunks if chunk]
+    assert schedule.held() == {1: sizes[0] + sizes[1], 2: sizes[2]}
+    schedule.finish(chunks[2].number, 0.1)  # type: ignore[union-attr]
+    assert schedule.held() == {1: sizes[0] + sizes[1]}
+
+
 def test_a_worker_has_no_more_than_its_credits() -> None:
     schedule = Schedule(range(1000))
     schedule.join(1)

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.limits import MOST_BODIES, MOST_ID, MOST_SECONDS
 from clusteradm.node.serve.fronts.metrics import Metrics
-from clusteradm.node.serve.plane import INVALID, NOT_FOUND, OVERLOADED, Answer, Plane, Refusal, Request
+from clusteradm.node.serve.plane import INVALID, NOT_FOUND, OVERLOADED, Answer, ModelInfo, Plane, Refusal, Request
 from clusteradm.node.spec.wire.versions import LABEL
 
 OK = "ok"
@@ -88,6 +88,15 @@ class Desk:
         call.model = request.model
         call.answer = answer = await self.plane.infer(request._replace(patient="grpc" in call.protocol))
         return answer
+
+    async def models(self) -> List[ModelInfo]:
+        """The models that answer here now, by name: what a client may mean that names none. One that is not ready, or
+        has just gone, is none of them, and costs no other."""
+        found = []
+        for name in sorted({each.name for each in await self.plane.states()}):
+            with contextlib.suppress(Refusal):
+                found.append(await self.plane.info(name))
+        return found
 
     async def version(
         self, model: str, headers: Mapping[str, str], version: Optional[int], label: Optional[str]

@@ -12,8 +12,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from clusteradm.node.serve.fronts import board, deepstack, doods, rest_tf, rest_v2
 from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk
 from clusteradm.node.serve.fronts.connections import Connection, Connections
-from clusteradm.node.serve.fronts.exchange import JSON, Exchange, HttpError, Reply, dumps
+from clusteradm.node.serve.fronts.exchange import JSON, Asked, Exchange, HttpError, Reply, dumps
 from clusteradm.node.serve.fronts.limits import KEEP_SECONDS
+from clusteradm.node.serve.fronts.passed import Passed, PassedRequest, Server
+from clusteradm.node.serve.fronts.plain import Answered, PlainRequest, Plains
 from clusteradm.node.serve.plane import (
     DEADLINE,
     FORBIDDEN,
@@ -75,57 +77,75 @@ class HttpFront(Runner):
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._connections = Connections()
         # What a browser or a balancer asks all the time is no request to a model, and no line in the log.
-        self._connections = Connections(
+        self._passed = Server(
             self._handle,
+            self._connections,
             access_log=None,
             logger=_LOGGER,
             auto_decompress=False,
             keepalive_timeout=KEEP_SECONDS,
             lingering_time=_MOST_LINGER,
         )
+        self._plains = Plains(desk, self._connections, self._plain, self._pass_on)
         self._server: Any = None
 
     async def start(self, listening: socket.socket) -> None:
         """Serve on a socket that listens already."""
         # asyncio accepts as many at once as this says; the others are for the other front processes.
-        self._server = await asyncio.get_event_loop().create_server(self._connections, sock=listening, backlog=1)
+        self._server = await asyncio.get_event_loop().create_server(self._plains, sock=listening, backlog=1)
         listening.listen(_BACKLOG)
         self._connections.watch()
 
     async def close(self, seconds: float) -> None:
-        """Accept nothing more, and let what runs end."""
+        """Accept nothing more, and let what runs end; connections without a request are closed at once."""
         if self._server is not None:
             self._server.close()
-        await self._connections.close(seconds)
+        self._passed.close_idle()
+        await asyncio.gather(self._plains.close(seconds), self._passed.shutdown(seconds))
+        await self._connections.close()
+
+    def _pass_on(self, connection: Connection, data: bytes) -> None:
+        self._passed().take(connection, data)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        if isinstance(connection, Connection):
+        """Answer a request that aiohttp has read."""
+        passed = request.protocol
+        connection = passed.connection if isinstance(passed, Passed) else None
+        if connection is not None:
             connection.busy()
-        call = Call("http", request.raw_path[:2000], request.remote or "", request.headers)
-        quiet = False
         try:
-            reply, quiet = await self._reply(request, call)
+            reply, fields, counted = await self._answer(PassedRequest(request), request.raw_path, request.remote or "")
         finally:
-            if isinstance(connection, Connection):
+            if connection is not None:
                 connection.idle()
-        headers = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
-        response = web.Response(body=reply.body, status=reply.status, headers=headers)
+        counted()
+        return web.Response(body=reply.body, status=reply.status, headers=fields)
+
+    async def _plain(self, request: PlainRequest, client: str) -> Answered:
+        return await self._answer(request, request.target, client)
+
+    async def _answer(self, asked: Asked, target: str, client: str) -> Answered:
+        call = Call("http", target[:2000], client, asked.headers)
+        reply, quiet = await self._reply(asked, call)
+        fields = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
         call.sent = len(reply.body)
+        return Answered(reply, fields, lambda: self._counted(call, quiet))
+
+    def _counted(self, call: Call, quiet: bool) -> None:
         if not quiet:
             self._desk.end(call)
-        self._desk.metrics.connections = len(self._connections.connections)
-        return response
+        self._desk.metrics.connections = len(self._connections.all)
 
-    async def _reply(self, request: web.BaseRequest, call: Call) -> Tuple[Reply, bool]:
+    async def _reply(self, asked: Asked, call: Call) -> Tuple[Reply, bool]:
         """What to answer, and whether the log is to be silent about it."""
-        exchange = Exchange(self._desk, request, call)
+        exchange = Exchange(self._desk, asked, call)
         quiet = False
         try:
             route = ROUTES.get(tuple(exchange.parts[:2])) or ROUTES.get(tuple(exchange.parts[:1]))
             if route is None:
-                raise HttpError(404, "nothing is served at %s" % ascii(request.raw_path[:200]))
+                raise HttpError(404, "nothing is served at %s" % ascii(call.operation[:200]))
             call.protocol, handler = route
             quiet = handler is board.answer
             return await handler(exchange), quiet

@@ -1,6 +1,6 @@
 """What KServe's protocol says, over HTTP and over gRPC alike."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -57,10 +57,10 @@ def answer_parameters(found: Answer) -> Dict[str, Any]:
     return calls.parameters(found)
 
 
-def tensor(name: str, datatype: str, shape: Tuple[int, ...], data: bytes) -> Tensor:
+def tensor(name: str, datatype: str, shape: Tuple[int, ...], data: Union[bytes, memoryview]) -> Tensor:
     """A tensor whose bytes came. Raises Refusal."""
     if datatype == BYTES:
-        return Tensor(name, datatype, shape, numbers.split(data, numbers.elements(shape, name), name))
+        return Tensor(name, datatype, shape, numbers.split(bytes(data), numbers.elements(shape, name), name))
     return Tensor(name, datatype, shape, numbers.raw(data, datatype, shape, name))
 
 

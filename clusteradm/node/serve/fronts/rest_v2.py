@@ -66,16 +66,15 @@ async def _model(exchange: Exchange, parts: List[str]) -> Reply:
     exchange.call.model = name
     if name == "stats" and not rest and version is None:
         return json_reply({"model_stats": await kserve.statistics(exchange.desk, None, None)})
-    version = await exchange.version(name, version, label)
     if rest == ["infer"]:
         exchange.allow("POST")
         return await _infer(exchange, name, version, label)
     exchange.allow("GET", "HEAD")
     if not rest:
         return json_reply(kserve.metadata(await plane.info(name, version, label)))
+    if rest in (["ready"], ["stats"]) and label is not None:
+        version = (await plane.info(name, None, label)).version
     if rest == ["ready"]:
-        if label is not None:
-            version = (await plane.info(name, None, label)).version
         ready = await plane.ready(name, version)
         return json_reply({"name": name, "ready": ready}, status=200 if ready else 503)
     if rest == ["config"]:
@@ -103,15 +102,17 @@ async def _repository(exchange: Exchange, parts: List[str]) -> Reply:
 
 
 async def _infer(exchange: Exchange, name: str, version: Optional[int], label: Optional[str]) -> Reply:
-    text = exchange.header(_HEADER)
+    text = exchange.header(_HEADER.lower())
     if text is None:
-        header, rest = await exchange.body(MOST_JSON), b""
+        header, rest = await exchange.body(MOST_JSON), memoryview(b"")
     else:
-        body = await exchange.body(MOST_BODY)
+        body = await exchange.view(MOST_BODY)
         size = int(text) if text.isdigit() and len(text) < 10 else -1
         if not 0 < size <= len(body):
             raise Refusal(INVALID, "%s: %s, and the body has %d bytes" % (_HEADER, ascii(text[:30]), len(body)))
-        header, rest = body[:size], body[size:]
+        header, rest = bytes(body[:size]), body[size:]
+    # Now that all of it has come, which may take long.
+    version = await exchange.version(name, version, label)
     document = loads(header)
     if not isinstance(document, dict):
         raise Refusal(INVALID, "a request is a JSON object with inputs")
@@ -121,7 +122,7 @@ async def _infer(exchange: Exchange, name: str, version: Optional[int], label: O
         raise Refusal(INVALID, "the id is no text of at most 1000 characters")
     inputs = await _inputs(exchange, document.get("inputs"), rest, name, version, label)
     wanted = _wanted(document.get("outputs"), given.get("binary_data_output") is True)
-    deadline, priority = kserve.patience(given, exchange.request.headers)
+    deadline, priority = kserve.patience(given, exchange.headers)
     request = Request(
         name,
         inputs,
@@ -140,7 +141,7 @@ async def _infer(exchange: Exchange, name: str, version: Optional[int], label: O
 
 
 async def _inputs(
-    exchange: Exchange, given: Any, rest: bytes, model: str, version: Optional[int], label: Optional[str]
+    exchange: Exchange, given: Any, rest: memoryview, model: str, version: Optional[int], label: Optional[str]
 ) -> List[Tensor]:
     """The tensors of a request; `rest`: what is behind the JSON. Raises Refusal."""
     if not isinstance(given, list) or not 0 < len(given) <= MOST_TENSORS:
