@@ -3,6 +3,8 @@
 import os
 from typing import List, NamedTuple, Optional, Tuple
 
+from clusteradm.node import usb
+from clusteradm.node.spec.wire.job_names import USB
 from clusteradm.node.texts import number, read
 
 _CLASS = "sys/class/apex"
@@ -19,12 +21,15 @@ class Condition(NamedTuple):
 
 
 def addresses(root: str = "/") -> List[str]:
-    """The PCI addresses of the Edge TPUs that have a driver."""
-    return sorted(address for address, _ in _devices(root))
+    """The addresses of the Edge TPUs that can be used: those on PCI that have a driver, those on USB."""
+    return [*sorted(address for address, _ in _devices(root)), *(each.address for each in usb.accelerators(root))]
 
 
 def condition(pci_address: str, was_hot: bool, root: str = "/") -> Condition:
     """The condition of a TPU. `was_hot`: whether it is out of rotation for its heat."""
+    if pci_address.startswith(USB):
+        there = any(each.address == pci_address for each in usb.accelerators(root))
+        return Condition(None, None if there else "it is not there any more: run clusteradm health")
     folder = next((folder for address, folder in _devices(root) if address == pci_address), None)
     if folder is None:
         return Condition(None, "it is not there any more: run clusteradm health")
