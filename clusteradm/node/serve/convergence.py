@@ -16,6 +16,7 @@ from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.policy import Seen
 from clusteradm.node.serve.servables.keepers import ServableKeepers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.servables import ENSEMBLE
 from clusteradm.node.spec.wire.serving import (
     AVAILABLE,
     END,
@@ -60,6 +61,7 @@ class Convergence:
         self._folders: Dict[Version, str] = {}
         self._kinds: Dict[Version, str] = {}  # of those that are no models
         self.withheld: Dict[Version, str] = {}  # ensembles that lack something, and what
+        self.whole: Set[Version] = set()  # those that were seen to lack nothing
         self._failed: Dict[Version, Tuple[str, float]] = {}
         self._serving: Set[Version] = set()  # in the table, or on the way there
         self._proven: Set[Version] = set()  # those of them that were available at some time
@@ -202,10 +204,13 @@ class Convergence:
             return self._engines()
         return self._servables.of(self._keys.get(version)) if self._servables is not None else []
 
+    def _lacks_members(self, version: Version) -> bool:
+        return self._kinds.get(version) == ENSEMBLE and version not in self.whole
+
     def engines_with(self, version: Version) -> Tuple[int, ...]:
         """The numbers of the engines that have it loaded; none for an ensemble that lacks something."""
         key = self._keys.get(version)
-        if version in self.withheld:
+        if self._lacks_members(version):
             return ()
         return tuple(engine.number for engine in self._homes(version) if key in engine.loaded)
 
@@ -294,7 +299,7 @@ class Convergence:
         reason, state = self._reason(version, key), START
         if version in self._leaving:
             state = UNLOADING
-        elif having and version not in self.withheld:
+        elif having and not self._lacks_members(version):
             state = AVAILABLE
         elif version in self._failed or self._has_refused(version, key):
             state = END

@@ -6,7 +6,9 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,9 +17,12 @@ import serve_front
 import serve_place as place
 
 from clusteradm.node.serve.dispatch import Dispatch
+from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import BYTES, DEADLINE, INVALID, UNAVAILABLE, Answer, Refusal, Request, Tensor
+from clusteradm.node.serve.routes import Routes
 from clusteradm.node.serve.servables import members
 from clusteradm.node.serve.table import TableModel, TableVersion
+from clusteradm.node.spec.wire.serving import ServedModel, VersionPolicy
 
 pytest.importorskip("aiohttp")
 
@@ -190,6 +195,48 @@ def routes(plane: Dispatch, *names: str) -> list[TableModel]:
         versions = tuple(TableVersion(each.loaded, each.engines) for each in model.versions.values())
         found.append(TableModel(name, versions, model.labels))
     return found
+
+
+@dataclass
+class Desired:
+    """What a board is to serve, of which all is loaded. `named`: the label stable of each model."""
+
+    loaded: list[Loaded]
+    named: dict[str, int]
+    withheld: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def models(self) -> list[ServedModel]:
+        return [ServedModel(name, VersionPolicy()) for name in sorted({each.name for each in self.loaded})]
+
+    def labels(self, name: str) -> dict[str, int]:
+        return {"stable": self.named[name]} if name in self.named else {}
+
+    def served(self) -> list[tuple[tuple[str, int], int]]:
+        return [((each.name, each.version), each.key) for each in self.loaded]
+
+
+def test_a_label_does_not_move_to_an_ensemble_that_lacks_something(plane: Dispatch) -> None:
+    loaded = [plane.routing.models[name].versions[1].loaded for name in NAMES]
+    look = next(each for each in loaded if each.name == "look")
+    servable = look.servable
+    assert servable is not None
+    other = [replace(step, model="absent") if step.model == "names" else step for step in servable.steps]
+    second = replace(look, key=99, version=2, servable=replace(servable, steps=tuple(other)))
+    desired = Desired(loaded, {"look": 1, "shades": 1})
+    routes = Routes(cast(Any, desired))
+    engine = SimpleNamespace(number=1, loaded={each.key: each for each in loaded}, failures={})
+
+    def routed() -> tuple[dict[str, int], list[int]]:
+        found = {model.name: model for model in routes.models(cast(Any, [engine]))}["look"]
+        return found.labels, [each.loaded.version for each in found.versions]
+
+    assert routed() == ({"stable": 1}, [1])
+    desired.loaded, desired.named["look"] = [*loaded, second], 2
+    engine.loaded[99] = second
+    assert routed() == ({"stable": 1}, [1])
+    assert list(desired.withheld) == [("look", 2)]
+    engine.loaded[99] = replace(look, key=99, version=2)
+    assert routed() == ({"stable": 2}, [1, 2])
 
 
 def test_an_ensemble_waits_for_what_it_is_of(plane: Dispatch) -> None:
