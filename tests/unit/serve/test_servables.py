@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ import servable_definitions as definitions
 import serve_front
 import serve_place as place
 
+from clusteradm.errors import UsageError
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import BYTES, DEADLINE, INVALID, UNAVAILABLE, Answer, Refusal, Request, Tensor
@@ -30,11 +33,16 @@ NAMES = ("colours", "shades", "words", "names", "features", "look")
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = tmp_path_factory.mktemp("place") / "shared"
     shared.mkdir()
     definitions.deploy_all(shared, tmp_path_factory.mktemp("files"))
-    return place.plane(shared, {name: [1] for name in NAMES}, shades={"stable": 1})
+    return shared
+
+
+@pytest.fixture(scope="module")
+def plane(stored: Path) -> Dispatch:
+    return place.plane(stored, {name: [1] for name in NAMES}, shades={"stable": 1})
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +83,50 @@ def test_an_ensemble_is_walked_and_says_where_it_ran(plane: Dispatch) -> None:
     assert (answer.model, answer.version, answer.device, answer.board, answer.id) == ("look", 1, "cpu", "board-1", "me")
     # Deadline and priority go to every step.
     assert {each[1:] for each in near.asked} == {(deadline, -7)}
+
+
+INNER = """
+kind: ensemble
+inputs: [{name: real, datatype: FP32, shape: [-1, 16, 16, 3]}]
+steps:
+  - {name: one, model: shades, inputs: {in: real}}
+  - {name: many, op: top_k, inputs: {scores: one.out}, most: 1}
+outputs: [{name: best, from: many.indices}, {name: label, from: one.labels}]
+"""
+OUTER = """
+kind: ensemble
+inputs: [{name: real, datatype: FP32, shape: [2, 16, 16, 3]}]
+steps:
+  - {name: inner, model: inner, inputs: {real: real}}
+  - {name: named, model: names, inputs: {class: inner.best}}
+outputs: [{name: name, from: named.name}, {name: label, from: inner.label}]
+"""
+
+
+def test_an_ensemble_in_another_and_real_numbers_for_a_quantised_model(tmp_path: Path, stored: Path) -> None:
+    shared = tmp_path / "shared"
+    shutil.copytree(stored, shared)
+    place.define(shared, "inner", INNER)
+    with pytest.raises(UsageError) as caught:
+        place.define(shared, "outer", OUTER)
+    assert "step named: its input class is INT32 [-1], and gets INT32 [-1, 1]" in str(caught.value)
+    place.define(
+        shared, "flat", definitions.NAMES.replace("shape: [-1]", "shape: [-1, 1]"), names_json=b'["a", "b", "c"]'
+    )
+    place.define(shared, "outer", OUTER.replace("model: names", "model: flat"), 2)
+    plane = place.plane(shared, {"shades": [1], "inner": [1], "flat": [1], "outer": [2]})
+    real = np.zeros((2, 16, 16, 3), np.float32)
+    real[0, :, :, 1], real[1, :, :, 2] = 0.9, 0.4
+    found = outputs(ask(plane, "outer", Tensor("real", "FP32", real.shape, real)))
+    assert found == {"name": [b"b", b"c"], "label": [b"green", b"blue"]}
+    assert asyncio.run(plane.ready("outer"))
+    del plane.routing.models["shades"]
+    assert not asyncio.run(plane.ready("outer"))
+    real[0, 0, 0, 0] = np.nan
+    error = refused(
+        place.plane(shared, {"shades": [1], "inner": [1]}), "inner", Tensor("real", "FP32", real.shape, real)
+    )
+    assert (error.kind, "step one: its input in: it has NaN" in str(error)) == (INVALID, True)
 
 
 def test_only_the_steps_that_an_output_needs_are_done(plane: Dispatch) -> None:
