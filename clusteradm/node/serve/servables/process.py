@@ -52,9 +52,9 @@ class Front:
         """Send an answer, when there is room."""
         self._unsent.put(frames.pack(dict(more, id=number, status=status), arrays or {}))
 
-    def begin(self, number: int) -> None:
-        """Say that a request is at work. It has gone when this returns: the work may end this process."""
-        self._put(frames.pack({"id": number, "status": frames.BEGUN}, {}))
+    def say(self, number: int, status: str, arrays: Optional[Arrays] = None, **more: Any) -> None:
+        """Send an answer now: it has gone when this returns, and what is done next may end this process."""
+        self._put(frames.pack(dict(more, id=number, status=status), arrays or {}))
 
     def end(self) -> None:
         """Send no more."""
@@ -206,7 +206,7 @@ class ServableProcess:
         if ready is None:
             front.answer(run.id, frames.UNKNOWN)
             return
-        front.begin(run.id)
+        front.say(run.id, frames.BEGUN)
         began = time.monotonic()
         outputs: Arrays = {}
         status, text = frames.DONE, ""
@@ -227,7 +227,7 @@ class ServableProcess:
         finally:
             self._page.end(self._number)
         more = {"text": text[:2000], "queued": began - waiting.came, "seconds": time.monotonic() - began}
-        front.answer(run.id, status, outputs, **more)
+        front.say(run.id, status, outputs, **more)
 
     def _end(self, waiting: Waiting, status: str) -> None:
         self._taken(waiting)
