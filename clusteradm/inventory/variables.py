@@ -122,6 +122,11 @@ _TABLE = (
         "who may use the endpoint: name, sha256 of a token, models (else all), rate a second; without it everybody",
     ),
     Variable(
+        "cluster_serve_packages",
+        "wheels",
+        "wheels whose Python functions are served (entry points of the group clusteradm.servables), and what they need",
+    ),
+    Variable(
         "cluster_time_source",
         "host",
         "the NTP server, or pool of servers, that the head takes the time from where it can",
@@ -263,6 +268,21 @@ def _is_packages(value: Any) -> bool:
     )
 
 
+# A wheel's name begins with those of the package and of its version (PEP 427).
+_WHEEL = re.compile(
+    r"(/[A-Za-z0-9._+@-]+)*/[A-Za-z0-9._]+-[A-Za-z0-9._+!]+(-[A-Za-z0-9._]+){3,4}\.whl#sha256=[0-9a-f]{64}"
+)
+
+
+def _is_wheels(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= 100
+        and all(isinstance(each, str) and bool(_WHEEL.fullmatch(each)) for each in value)
+        and not any({".", ".."} & set(each.split("/")) for each in value)
+    )
+
+
 # Fields of a client of the endpoint, and whether a value is one; `models` and `rate` may be left out. Its name and its
 # models go into HAProxy's maps, which are split at spaces.
 _CLIENT: dict[str, Callable[[Any], bool]] = {
@@ -342,6 +362,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "packages": (
         "a list of https addresses or paths of .deb files, each with #sha256=HEX at its end where it is known",
         _is_packages,
+    ),
+    "wheels": (
+        "a list of absolute paths of wheels on this machine, each with #sha256=HEX at its end (sha256sum prints it)",
+        _is_wheels,
     ),
     "certificate": (
         "cluster, or an absolute path of a PEM file",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -14,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import servable_definitions as definitions
+import yaml
 from ai_edge_litert import schema_py_generated as schema
 from commands import SHARED, Cluster
 from graphs import End, Step, build
@@ -97,11 +101,17 @@ def served(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         lab.up(4)
         cluster = Cluster(lab)
+        folder = tmp_path_factory.mktemp("serve")
+        wheel = definitions.wheel(folder)
+        inventory = yaml.safe_load(lab.inventory.read_text(encoding="utf-8"))
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        inventory["all"]["vars"]["cluster_serve_packages"] = [f"{wheel}#sha256={digest}"]
+        lab.inventory.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
         for words in (["bootstrap", "--json"], ["serve", "up", "--json"]):
             process = cluster.start(*words)
             out, err = process.communicate(timeout=600)
             assert process.returncode == 0, f"{words}\n{out[-5000:]}\n{err[-5000:]}"
-        yield Served(cluster, tmp_path_factory.mktemp("serve"))
+        yield Served(cluster, folder)
     finally:
         lab.down()
 
@@ -170,6 +180,63 @@ def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -
     document = served.status(expect=0)
     assert sorted(document["followed"]) == cluster.nodes
     assert all(engine["simulated"] for board in document["boards"] for engine in board["state"]["engines"])
+
+
+READ = """
+kind: ensemble
+inputs: [{name: picture, datatype: BYTES, shape: [1]}]
+steps:
+  - {name: digit, model: digits, inputs: {"serving_default_keras_tensor_24:0": picture}}
+  - {name: named, model: names, inputs: {class: digit.classes}}
+outputs: [{name: word, from: named.name}, {name: score, from: digit.scores}]
+"""
+
+
+def test_servables_of_other_kinds(served: Served) -> None:
+    cluster, folder = served.cluster, served.folder
+    (folder / "names.json").write_text(
+        json.dumps(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    )
+    for name, text in (("names", definitions.NAMES), ("double", definitions.DOUBLE), ("read", READ)):
+        (folder / f"{name}.yml").write_text(text)
+        cluster.run("deploy-model", folder / f"{name}.yml", "--name", name)
+    (folder / "wrong.yml").write_text(READ.replace("class: digit.classes", "class: digit.scores"))
+    said = cluster.run("deploy-model", folder / "wrong.yml", "--name", "read", expect=2)[1]
+    assert "step named: its input class is INT32 [-1], and gets FP32 [1]" in said
+    said = cluster.run("serve", "deploy", "read", expect=3)[1]
+    assert "step named: model names is not served here: clusteradm serve deploy names" in said
+    for name in ("names", "double", "read"):
+        assert "4 of 4 boards followed" in cluster.run("serve", "deploy", name)[1]
+    digits = data.load().held_out
+    index = int(np.flatnonzero(digits.labels == 3)[0])
+    images = folder / "three"
+    data.write_images(
+        data.Digits(digits.images[index : index + 1], digits.labels[index : index + 1]), images, folder / "t"
+    )
+    (picture,) = images.iterdir()
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    (folder / "ask.json").write_text(json.dumps({"inputs": {"picture": [{"b64": encoded}]}}))
+    status, body = served.curl("/v1/models/read:predict", "-i", "-d", f"@{folder / 'ask.json'}", port=8501)
+    assert status == 200, body
+    assert json.loads(body.rpartition("\r\n\r\n")[2])["outputs"]["word"] == ["three"]
+    # Its steps ran on a TPU, which the answer names.
+    assert re.search(r"clusteradm-tpu: 0000:[0-9a-f:.]+", body, re.IGNORECASE)
+    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [1.5, 2]}}')
+    assert (status, json.loads(body)["outputs"]["y"]) == (200, [3, 4])
+    # What ends its process is not tried on the next board, and the process comes again.
+    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [-2]}}')
+    assert status == 500, body
+    assert "its process was lost while it worked on this request" in body
+    wait_until(lambda: len(served.status()["followed"]) == 4, "all is well again")
+    assert served.curl("/v1/models/names:predict", "-d", '{"instances": [7]}') == (200, '{"predictions":["seven"]}')
+    assert "jobs run models alone" in cluster.run("infer", "--model", "names", images, expect=2)[1]
+    kinds = {
+        each["name"]: each.get("servable", {}).get("kind")
+        for each in json.loads(cluster.run("model", "list", "--json")[0])["models"]
+    }
+    assert kinds == {"digits": None, "names": "lookup", "double": "python", "read": "ensemble"}
+    for name in ("read", "names", "double"):
+        cluster.run("serve", "undeploy", name)
 
 
 class Clients:

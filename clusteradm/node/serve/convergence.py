@@ -16,6 +16,7 @@ from clusteradm.node.serve.fetching import Fetching, Version
 from clusteradm.node.serve.policy import Seen
 from clusteradm.node.serve.servables.keepers import ServableKeepers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.servables import ENSEMBLE
 from clusteradm.node.spec.wire.serving import (
     AVAILABLE,
     END,
@@ -63,7 +64,9 @@ class Convergence:
         self._folders = self._fetching.folders
         self._failed = self._fetching.failed
         self._kinds = self._fetching.kinds
-        self.withheld: Dict[Tuple[str, int], str] = {}  # ensembles that lack something, and what
+        # Ensembles by name and number: those that lack something, and what; those that were seen to lack nothing.
+        self.withheld: Dict[Tuple[str, int], str] = {}
+        self.whole: Set[Tuple[str, int]] = set()
         self._serving: Set[Version] = set()  # in the table, or on the way there
         self._proven: Set[Version] = set()  # those of them that were available at some time
         self._leaving: Dict[Version, float] = {}  # out of the table; when it may be unloaded
@@ -210,10 +213,13 @@ class Convergence:
             return self._engines()
         return self._servables.of(self._keys.get(version)) if self._servables is not None else []
 
+    def _lacks_members(self, version: Version) -> bool:
+        return self._kinds.get(version) == ENSEMBLE and version[:2] not in self.whole
+
     def engines_with(self, version: Version) -> Tuple[int, ...]:
         """The numbers of the engines that have it loaded; none for an ensemble that lacks something."""
         key = self._keys.get(version)
-        if version[:2] in self.withheld:
+        if self._lacks_members(version):
             return ()
         return tuple(engine.number for engine in self._homes(version) if key in engine.loaded)
 
@@ -250,7 +256,7 @@ class Convergence:
         reason, state = self._reason(version, key), START
         if version in self._leaving:
             state = UNLOADING
-        elif having and version[:2] not in self.withheld:
+        elif having and not self._lacks_members(version):
             state = AVAILABLE
         elif version in self._failed or self._has_refused(version, key):
             state = END

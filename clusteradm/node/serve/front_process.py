@@ -89,7 +89,7 @@ class FrontProcess:
     def _link(self, engine: TableEngine) -> Link:
         config = self._config
         if engine.servables:
-            return ServableLink(engine.number, engine.device, config.runtime)
+            return ServableLink(engine.number, engine.device, config.number, config.runtime)
         fronts = config.serve.fronts
         return EngineLink(engine.number, engine.device, engine.simulated, config.number, fronts, config.runtime)
 
