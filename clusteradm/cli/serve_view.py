@@ -144,6 +144,8 @@ def _board(state: DesiredState, host: str, said: BoardSaid | None) -> list[str]:
     engines = [
         f"{engine.pci_address or 'cpu'} {engine.state}"
         + (f" {engine.temperature:.0f} C" if engine.temperature is not None else "")
+        + (f" {engine.megahertz:g} MHz" if engine.megahertz is not None else "")
+        + (f" {engine.swaps} swaps of {1000 * engine.swap_seconds / engine.swaps:.1f} ms" if engine.swaps else "")
         + (" SIMULATED" if engine.simulated else "")
         for engine in said.state.engines
     ]

@@ -14,13 +14,11 @@ from clusteradm.health.tpu import driver as tpu_driver
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.health.tpu import kernel_log, patterns
 from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts, Owner
+from clusteradm.node.spec import apex
+from clusteradm.node.spec.apex import CLOCKS_MHZ, WEDGED_MILLIDEGREES
 from clusteradm.node.spec.wire.job_names import SERVER
 
 CHECK = "tpu"
-# A chip that fell off the bus reads all ones, which the driver's formula turns into -89.7 °C; `status` stays ALIVE.
-WEDGED_MILLIDEGREES = -50_000
-# The apex driver divides the 500 MHz clock at each trip point.
-CLOCKS_MHZ = (500.0, 250.0, 125.0, 62.5)
 # States of a TPU that a job's rank may use; LINK only makes transfers slower.
 _USABLE = ("OK", "LINK")
 _RESET = "clusteradm tpu reset {tpu}; else a power cycle"
@@ -326,7 +324,7 @@ def _hot(case: _Case) -> Finding | None:
     if device.temperature is None or not device.trips:
         match = patterns.in_force(case.log, {"THROTTLED"})
         return case.matched(match) if match else None
-    step = _step(device)
+    step = apex.step(device.temperature, device.trips)
     if step == 0:
         return None
     trip = device.trips[step - 1]
@@ -338,16 +336,7 @@ def _hot(case: _Case) -> Finding | None:
 
 def clock(device: Device) -> float | None:
     """Its clock in MHz, as the driver sets it at the trip points; None where that is not known, or it does not."""
-    temperature = device.temperature
-    if not device.poll_interval or not device.trips or temperature is None or temperature <= WEDGED_MILLIDEGREES:
-        return None
-    return CLOCKS_MHZ[_step(device)]
-
-
-def _step(device: Device) -> int:
-    """Number of trip points that its temperature has reached."""
-    temperature = device.temperature
-    return 0 if temperature is None else sum(temperature >= trip for trip in device.trips)
+    return apex.megahertz(device.temperature, device.trips, device.poll_interval)
 
 
 def _link(case: _Case) -> Finding | None:

@@ -25,7 +25,7 @@ from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import DeviceError, TpuError
 from clusteradm.node.serve import messages, paths
 from clusteradm.node.serve.arena import Arena, Layout, layout
-from clusteradm.node.serve.holding import Holding
+from clusteradm.node.serve.holding import LOADING, Holding
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.messages import Ended, Run
 from clusteradm.node.serve.page import Page
@@ -33,6 +33,7 @@ from clusteradm.node.serve.queueing import MOST_QUEUED, Queue, Waiting
 
 _IDLE_SECONDS = 1.0
 _UNLOAD_SECONDS = 0.02
+_USUAL = 0.1  # weight of the last inference in what is usual for its version
 _QUEUE_SECONDS, _FEWEST_QUEUED = 2.0, 8  # of the requests of one version that may wait
 
 
@@ -83,6 +84,8 @@ class EngineProcess:
         self.holding = Holding(pci_address, lambda key: self._page.begin(number, key), lambda: self._page.end(number))
         self._loaded: Dict[int, Loaded] = {}
         self._layouts: Dict[Tuple[int, int], Layout] = {}
+        self._swaps = pci_address is not None
+        self._usual: Dict[int, float] = {}  # seconds of an inference after one of the same version
         self._queue = Queue(lambda waiting: self._end(waiting, messages.LATE))
         self._control = control
         path = paths.engine(runtime, number)
@@ -120,6 +123,7 @@ class EngineProcess:
             while self._queue.count(key):
                 time.sleep(_UNLOAD_SECONDS)
             self._loaded.pop(key, None)
+            self._usual.pop(key, None)
             self.holding.unload(key)
             return {"unloaded": key}
         try:
@@ -228,8 +232,10 @@ class EngineProcess:
         layouts = [self._layout(loaded, waiting.run.rows) for waiting in group]
         inputs = [_arrays(waiting, each.inputs) for waiting, each in zip(group, layouts)]
         joined = inputs[0] if len(group) == 1 else [np.concatenate(each) for each in zip(*inputs)]
+        last = self._page.last(self._number)
         outputs = self.holding.run(loaded.key, joined)
         seconds = time.monotonic() - began
+        self._count(loaded, last, seconds)
         row = 0
         for waiting, each in zip(group, layouts):
             end = row + (waiting.run.rows or 1)
@@ -241,6 +247,15 @@ class EngineProcess:
             row = end
         for waiting in group:
             waiting.sender.answer(Ended(waiting.run.id, messages.DONE, began - waiting.came, seconds, len(group)))
+
+    def _count(self, loaded: Loaded, last: int, seconds: float) -> None:
+        """Count an inference after one of the version `last`; on a TPU what it took more where that was another one."""
+        usual = self._usual.get(loaded.key)
+        if last == loaded.key:
+            self._usual[loaded.key] = seconds if usual is None else usual + _USUAL * (seconds - usual)
+        is_swap = self._swaps and last not in (0, LOADING, loaded.key)
+        more = seconds - (loaded.seconds if usual is None else usual)
+        self._page.add(self._number, seconds, more if is_swap else None)
 
     def _layout(self, loaded: Loaded, rows: int) -> Layout:
         found = self._layouts.get((loaded.key, rows))

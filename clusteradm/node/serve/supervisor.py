@@ -36,7 +36,7 @@ class Supervisor:
         self._table_number = 0
         self._leaving = False
         self._dirty = asyncio.Event()
-        self._temperatures: Dict[int, Optional[float]] = {}
+        self._conditions: Dict[int, tpus.Condition] = {}
         self._told: Optional[Table] = None
         self._convergence = Convergence(config, lambda: list(self._engines.values()), self.publish)
         self._routes = Routes(self._convergence)
@@ -143,7 +143,7 @@ class Supervisor:
 
     def _look(self, engine: EngineKeeper, address: str, out: Set[str]) -> None:
         found = tpus.condition(address, "tpu" in engine.closed_for)
-        self._temperatures[engine.number] = found.temperature
+        self._conditions[engine.number] = found
         engine.close("tpu", found.reason)
         drained = "%s:%s" % (self._config.host, address) in out
         engine.hold("it is drained: clusteradm undrain returns it" if drained else None)
@@ -157,6 +157,9 @@ class Supervisor:
         has_engine = any(engine.open for engine in self._engines.values())
         return self._convergence.joined and has_engine and not self._leaving and not drained
 
+    def _condition(self, engine: EngineKeeper) -> tpus.Condition:
+        return self._conditions.get(engine.number, tpus.Condition(None, None))
+
     def board(self) -> BoardState:
         """What the board says of itself."""
         engines = tuple(
@@ -165,9 +168,10 @@ class Supervisor:
                 "failed" if engine.state == "ready" and not engine.open else engine.state,
                 "; ".join(engine.closed_for.values())[:2000],
                 engine.simulated,
-                self._temperatures.get(engine.number),
+                known.temperature,
+                megahertz=known.megahertz,
             )
-            for engine in self._engines.values()
+            for engine, known in ((each, self._condition(each)) for each in self._engines.values())
         )
         found = self._convergence
         states = tuple(found.states())

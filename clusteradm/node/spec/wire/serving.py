@@ -120,7 +120,9 @@ class VersionState(Record):
 
 @dataclass(eq=False, repr=False)
 class EngineState(Record):
-    """One engine process. `state`: ready, starting, or failed with a reason; `temperature`: degrees Celsius."""
+    """One engine process. `state`: ready, starting, or failed with a reason; `temperature`: degrees Celsius;
+    `megahertz`: the TPU's clock, where the driver sets it; since the server's start: `requests`, `busy_seconds` of all
+    inferences, `swaps` of one model for another and the `swap_seconds` that those took more."""
 
     pci_address: Optional[str]
     state: str = field(metadata=limits(choices=("starting", "ready", "failed")))
@@ -129,6 +131,10 @@ class EngineState(Record):
     temperature: Optional[float] = None
     queued: int = 0
     requests: int = 0
+    megahertz: Optional[float] = None
+    busy_seconds: float = 0.0
+    swaps: int = 0
+    swap_seconds: float = 0.0
 
 
 @dataclass(eq=False, repr=False)
