@@ -5,9 +5,11 @@ import csv
 import os
 import re
 import socket
-from typing import Dict, Iterator, NamedTuple, Optional
+import time
+from typing import Dict, Iterator, Mapping, NamedTuple, Optional, Set
 
 from clusteradm.node import atomic
+from clusteradm.node.serve import places
 from clusteradm.node.spec.wire.serving import MAPS, DesiredState
 
 # As templates/head/etc/haproxy/haproxy.cfg.j2 has them.
@@ -16,6 +18,7 @@ SOCKET = "/run/haproxy/clusteradm.sock"
 VERSIONS, PERCENTS = "canary-version.map", "canary-percent.map"
 BACKENDS = ("boards", "boards_grpc")
 _SECONDS = 5.0
+_RELOADED_SECONDS = 20.0
 _MOST_BYTES = 8 << 20
 _BUFFER = re.compile(r"^\s*tune\.bufsize\s+([0-9]{1,10})\s*$", re.MULTILINE)
 _MINE = "clusteradm"
@@ -44,27 +47,48 @@ def buffer() -> Optional[int]:
     return int(found.group(1)) if found else None
 
 
-def follow(state: DesiredState) -> str:
-    """Have HAProxy divide requests as the state says; why it does not, or "".
+def follow(state: DesiredState, firsts: Optional[Mapping[str, str]] = None) -> str:
+    """Have HAProxy divide requests as the state says; why it does not, or "". `firsts`: as places.wanted has them.
 
     The files are what HAProxy reads at its start and at a reload; the socket changes what it has now.
     """
     if not is_set_up():
         return ""
     wanted = canaries(state)
+    known = places.boards(_configuration() or "")
+    hosts = places.wanted(state, known, firsts or {})
+    wanted[places.MODELS] = {name: places.name_of(each, known) for name, each in hosts.items()}
     try:
+        is_new = places.set_backends(MAPS, sorted(set(hosts.values())), known)
         for name, entries in wanted.items():
             with atomic.replacing(os.path.join(MAPS, name), 0o644) as file:
                 file.write("".join("%s %s\n" % item for item in sorted(entries.items())).encode("ascii"))
+        if is_new:
+            trouble = places.reload() or _lacks(set(wanted[places.MODELS].values()))
+            if trouble:
+                return "HAProxy does not send models' requests to their boards: %s" % trouble
         # The version first: no request is to be sent to a version that is not named yet. And with the percentage first
         # where a canary ends.
-        for name in (VERSIONS, PERCENTS):
+        for name in (VERSIONS, PERCENTS, places.MODELS):
             _add(os.path.join(MAPS, name), wanted[name])
-        for name in (PERCENTS, VERSIONS):
+        for name in (PERCENTS, VERSIONS, places.MODELS):
             _remove(os.path.join(MAPS, name), wanted[name])
     except (BalancerError, OSError) as error:
         return "HAProxy does not divide the requests as it should: %s" % error
     return ""
+
+
+def _lacks(backends: Set[str]) -> str:
+    """Wait for HAProxy to have these backends, after a reload; what it lacks, or ""."""
+    end = time.monotonic() + _RELOADED_SECONDS
+    while True:
+        try:
+            missing = backends - set(command("show backend").split())
+        except BalancerError as error:  # one process takes the place of the other
+            missing = {str(error)}
+        if not missing or time.monotonic() > end:
+            return ", ".join(sorted(missing))
+        time.sleep(0.1)
 
 
 def canaries(state: DesiredState) -> Dict[str, Dict[str, str]]:
@@ -83,7 +107,7 @@ def servers() -> Dict[str, Server]:
     lines = command("show stat").lstrip("# ").splitlines()
     for row in csv.DictReader(lines):
         name = row.get("svname") or ""
-        if row.get("pxname") in BACKENDS and name not in ("FRONTEND", "BACKEND", ""):
+        if _is_of_boards(row.get("pxname") or "") and name not in ("FRONTEND", "BACKEND", ""):
             old = found.get(name)
             found[name] = Server(
                 str(row.get("status"))[:50] if old is None else old.status,
@@ -91,6 +115,10 @@ def servers() -> Dict[str, Server]:
                 _number(row.get("rate")) + (old.rate if old else 0),
             )
     return found
+
+
+def _is_of_boards(backend: str) -> bool:
+    return backend in BACKENDS or backend.startswith(places.PREFIX)
 
 
 def command(text: str) -> str:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from clusteradm.node.serve import policy, share, trial
+from clusteradm.node.serve import placement, policy, share, trial
 from clusteradm.node.serve.asking import Asking, ShareError
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.fetching import Fetching, Version
@@ -126,6 +126,15 @@ class Convergence:
         """The models that this board is to serve."""
         return policy.here(self.desired, self._config.host)
 
+    def elsewhere(self) -> Dict[str, str]:
+        """The models that are served, and not here; and where, in words."""
+        here = {model.name for model in self.models()}
+        return {
+            model.name: ", ".join(placement.hosts_of(self.desired, model.name))
+            for model in self.desired.models
+            if model.name not in here
+        }
+
     def labels(self, name: str) -> Dict[str, int]:
         """The labels of a model."""
         seen = self.seen.models.get(name)
@@ -178,15 +187,22 @@ class Convergence:
         await self._prune()
 
     def _tell_engines(self) -> None:
-        wishes = {}
         for version in [*self._serving, *self._leaving]:
             if version not in self._keys:
                 self._last_key += 1  # never one that was another's
-            key = self._keys.setdefault(version, self._last_key)
-            wishes[key] = Wish(version[0], version[1], self._folders[version])
+                self._keys[version] = self._last_key
         for engine in self._engines():
+            mine = [each for each in [*self._serving, *self._leaving] if engine in self._homes(each)]
+            wishes = {self._keys[each]: Wish(each.name, each.number, self._folders[each]) for each in mine}
             if engine.wanted != wishes:
                 engine.want(wishes)
+
+    def _homes(self, version: Version) -> List[EngineKeeper]:
+        """The engines that are to have a version, by the placement; those that have it while it leaves this board."""
+        devices = placement.homes(self.desired, self._config.host, version.name)
+        if devices is not None and not devices:
+            return [engine for engine in self._engines() if self._keys.get(version) in engine.wanted]
+        return [engine for engine in self._engines() if devices is None or engine.device in devices]
 
     def _retained(self, wanted: List[Version]) -> Set[Version]:
         """What is not wanted any more and has worked, of models of which something that is wanted has not yet."""
@@ -257,9 +273,12 @@ class Convergence:
     def _reason(self, version: Version, key: Optional[int]) -> str:
         if version in self._failed:
             return self._failed[version][0]
-        reasons = {engine.device: engine.failures[key] for engine in self._engines() if key in engine.failures}
+        homes = self._homes(version)
+        reasons = {engine.device: engine.failures[key] for engine in homes if key in engine.failures}
         if not reasons and not self.engines_with(version):
-            reasons = {engine.device: engine.reason for engine in self._engines() if engine.state != READY}
+            reasons = {engine.device: engine.reason for engine in homes if engine.state != READY}
+            if not homes:
+                reasons = {"placement": "none of the TPUs that it is to be on is this board's now"}
         return "; ".join("%s: %s" % each for each in reasons.items())
 
     @property
@@ -280,5 +299,8 @@ class Convergence:
         if version in self._failed:
             return True
         key = self._keys.get(version)
-        done = [key in engine.loaded or key in engine.failures for engine in self._engines() if engine.state == READY]
+        homes = self._homes(version)
+        if not homes and self._engines():
+            return True  # what it is to be on is not there, and nothing can be waited for
+        done = [key in engine.loaded or key in engine.failures for engine in homes if engine.state == READY]
         return bool(done) and all(done)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from typing import Any, Dict, List, Optional, Set
@@ -38,6 +39,7 @@ class Supervisor:
         self._dirty = asyncio.Event()
         self._conditions: Dict[int, tpus.Condition] = {}
         self._told: Optional[Table] = None
+        self._memory = _memory()
         self._convergence = Convergence(config, lambda: list(self._engines.values()), self.publish)
         self._routes = Routes(self._convergence)
 
@@ -175,12 +177,14 @@ class Supervisor:
         )
         found = self._convergence
         states = tuple(found.states())
-        return BoardState(self._config.host, found.revision, self._balance, states, engines, found.error[:2000])
+        error = found.error[:2000]
+        return BoardState(self._config.host, found.revision, self._balance, states, engines, error, self._memory)
 
     def _table(self) -> Table:
         self._table_number += 1
         engines = tuple(TableEngine(each.number, each.device, each.simulated) for each in self._engines.values())
-        return Table(self._table_number, self._routes.models(self._engines.values()), engines, self.board())
+        models, elsewhere = self._routes.models(self._engines.values()), self._convergence.elsewhere()
+        return Table(self._table_number, models, engines, self.board(), elsewhere)
 
     def _tell(self, table: Table, only_board: bool = False) -> None:
         """Send the front processes a table; what has changed in it may be the state of the board alone."""
@@ -201,7 +205,20 @@ class Supervisor:
                 await asyncio.wait_for(self._dirty.wait(), 1.0)
             self._dirty.clear()
             table, told = self._table(), self._told
-            if told is None or (table.models, table.engines) != (told.models, told.engines):
+            if told is None or _routing(table) != _routing(told):
                 self._tell(table)
             elif table.board != told.board:  # temperatures do every second
                 self._tell(table, only_board=True)
+
+
+def _routing(table: Table) -> Any:
+    """What of a table decides where requests go."""
+    return table.models, table.engines, table.elsewhere
+
+
+def _memory() -> int:
+    """Bytes of this board's memory; 0 where the kernel does not say."""
+    try:
+        return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        return 0

@@ -229,7 +229,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "serve token": [("c --models m --rate 5", answers("w1"))],
     "serve deploy": [
         (
-            "m:1 --label stable --hosts w1 --timeout 5",
+            "m:1 --label stable --hosts w1 --tpus 1 --timeout 5",
             together(serves("serving-show", "serving-status", "repository-show"), playbook_breaks),
         ),
         (

@@ -10,6 +10,7 @@ import pytest
 from clusteradm import shipped
 from clusteradm.cli import serve_playbook
 from clusteradm.errors import HostUnreachable
+from clusteradm.serving import state, tpus
 from clusteradm.testing import FakeHosts
 
 from .conftest import Run, document
@@ -71,3 +72,46 @@ def test_up_asks_for_the_drains_once_when_there_is_a_state(
     assert asked(hosts).count("drains") == 1
     if not revision:
         assert asked(hosts).index("serving-store") < asked(hosts).index("drains")
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["--hosts", "w1"], {"hosts": ["w1"], "tpus": [], "each": None}),
+        (["--tpus", "2"], {"hosts": [], "tpus": [], "each": 2}),
+        (["--tpus", "apex_0"], {"hosts": [], "tpus": ["w1:0000:01:00.0"], "each": None}),
+        (["--hosts", "w1", "--tpus", "all"], {"hosts": ["w1"], "tpus": [], "each": None}),
+        ([], {"hosts": ["w2"], "tpus": [], "each": None}),
+    ],
+)
+def test_where_a_model_is_to_be(
+    hosts: FakeHosts, run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], where: dict[str, Any]
+) -> None:
+    there = {"w1": {"apex_0": "0000:01:00.0"}, "w2": {}}
+    monkeypatch.setattr(tpus, "_there", lambda connections, hosts: there)
+    monkeypatch.setattr(state, "_LOOK_SECONDS", 0.0)
+    hosts["head"].answer_always("serving-show", desired(models=[{**SERVED, "hosts": ["w2"]}]))
+    hosts["head"].answer("repository-show", SHOWN)
+    hosts["head"].answer_always("serving-status", {"boards": BOARDS})
+    hosts["head"].answer("serving-store", lambda fields: {"state": fields["state"], "ready": True, "stored": True})
+    run("serve", "deploy", "m", *words)
+    (stored,) = (each.fields["state"]["models"] for each in hosts["head"].requests if each.do == "serving-store")
+    assert {name: stored[0][name] for name in where} == where
+
+
+def test_a_tpu_that_jobs_have_is_no_models(hosts: FakeHosts, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tpus, "_there", lambda connections, hosts: {"w1": {"apex_0": "0000:01:00.0"}})
+    hosts["head"].answer("serving-show", desired(boards=[{"host": "w1", "tpus": []}]))
+    hosts["head"].answer("repository-show", SHOWN)
+    run("serve", "deploy", "m", "--tpus", "w1:apex_0", status=2)
+
+
+def test_status_says_on_which_tpus_a_model_is_and_what_swaps_cost(hosts: FakeHosts, run: Run) -> None:
+    engine = {"pci_address": "0000:01:00.0", "state": "ready", "megahertz": 250, "swaps": 20, "swap_seconds": 0.05}
+    version = {"name": "m", "version": 1, "state": "AVAILABLE", "tpus": ["0000:01:00.0"]}
+    said = {"state": {"host": "w1", **FOLLOWED, "versions": [version], "engines": [engine]}}
+    hosts["head"].answer("serving-show", desired(placement=[{"name": "m", "tpus": ["w1:0000:01:00.0"]}]))
+    hosts["head"].answer("serving-status", {"boards": {**BOARDS, "w1": said}})
+    shown = " ".join(run("serve", "status").split())
+    assert "1 of 1 1: w1:0000:01:00.0" in shown
+    assert "250 MHz 20 swaps of 2.5 ms" in shown

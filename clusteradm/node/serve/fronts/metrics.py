@@ -136,6 +136,13 @@ class Metrics:
                 found[name] = found.get(name, 0.0) + values[0]
         return found
 
+    def busy(self) -> Dict[Tuple[str, str], float]:
+        """Seconds of inferences, by model and version."""
+        found: Dict[Tuple[str, str], float] = {}
+        for (model, version, _), values in self.whole().get("inference_seconds_total", {}).items():
+            found[model, version] = found.get((model, version), 0.0) + values[0]
+        return found
+
     def text(self, state: BoardState) -> bytes:
         """All of it, and what the board says of itself."""
         counts = self.whole()

@@ -82,7 +82,8 @@ class Feed(Record):
 class Manifest(Record):
     """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference.
 
-    `task`: None where it is not known; `threshold`: classes with a lower score are no answer.
+    `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `tokens`: the compiler's,
+    in hexadecimal digits: models with a common one were compiled together, and share the chip's memory.
     """
 
     manifest_version: int
@@ -104,6 +105,7 @@ class Manifest(Record):
     feed: Optional[Feed] = None
     task: Optional[str] = field(default=None, metadata=limits(choices=TASKS))
     threshold: Optional[float] = None
+    tokens: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{16}"))
 
     def __post_init__(self) -> None:
         if self.manifest_version != FORMAT:
@@ -120,6 +122,8 @@ class Manifest(Record):
         for key in ("version", "feed", "task", "threshold"):
             if document[key] is None:
                 del document[key]
+        if not self.tokens:
+            del document["tokens"]
         for key in ("fit", "rate"):
             if "feed" in document and document["feed"][key] is None:
                 del document["feed"][key]
