@@ -14,10 +14,8 @@ from clusteradm.models.manifest import check_name
 from clusteradm.models.reference import Reference, check_label, check_version
 from clusteradm.models.repository import Repository
 from clusteradm.models.versions import Versions
-from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.serving import DesiredState
 from clusteradm.serving import Serving, changes, servers
-from clusteradm.serving.buffers import input_bytes
 from clusteradm.serving.tpus import ALL, check_for_model, choose_for_model
 from clusteradm.transport import Connections
 
@@ -110,7 +108,7 @@ def _verb(
     run: Callable[[argparse.Namespace, Connections, Cluster], int],
 ) -> Parser:
     verb = verbs.add(name, summary, examples=examples)
-    context.add_connection_arguments(verb, limit=False, playbook=name == "deploy")
+    context.add_connection_arguments(verb, limit=False)
     verb.set_defaults(run_serve=run)
     return verb
 
@@ -146,11 +144,8 @@ def _deploy(args: argparse.Namespace, connections: Connections, cluster: Cluster
         raise UsageError(
             "--label needs the number of a version", next_step=f"{wanted.name}:VERSION --label {args.label}"
         )
-    _, manifest = Repository(connections, cluster).find(wanted)
+    Repository(connections, cluster).find(wanted)
     where = _where(args, connections, cluster, state)
-    status = _make_room(args, connections, cluster, serving, manifest)
-    if status:
-        return status
     if args.label:
         Versions(connections, cluster).label(wanted.name, wanted.version, args.label)
         wanted = Reference(wanted.name, label=args.label)
@@ -171,19 +166,6 @@ def _where(
         connections.open(asked)
     tpus, each = choose_for_model(connections, asked, args.tpus, state)
     return changes.Where(() if tpus else names, tpus, each)
-
-
-def _make_room(
-    args: argparse.Namespace, connections: Connections, cluster: Cluster, serving: Serving, manifest: Manifest
-) -> int:
-    """Give HAProxy larger buffers where the model's input does not fit them: it could not send a request again."""
-    buffer = serving.status().buffer
-    if buffer is None or input_bytes(manifest) + 16384 <= buffer:
-        return 0
-    show.message(f"an input of {args.model} has {input_bytes(manifest):,} bytes: HAProxy gets larger buffers")
-    from clusteradm.cli.serve_playbook import run_playbook  # the engine, which most runs do without
-
-    return run_playbook(args, connections, cluster, "serving.yml", tags=frozenset({"balancer"}))
 
 
 def _canary(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:

@@ -3,13 +3,13 @@
 import contextlib
 import csv
 import os
-import re
 import socket
 import time
-from typing import Dict, Iterator, Mapping, NamedTuple, Optional, Set
+from typing import Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Set
 
 from clusteradm.node import atomic
-from clusteradm.node.serve import places
+from clusteradm.node.serve import buffers, places
+from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.serving import MAPS, DesiredState
 
 # As templates/head/etc/haproxy/haproxy.cfg.j2 has them.
@@ -20,7 +20,6 @@ BACKENDS = ("boards", "boards_grpc")
 _SECONDS = 5.0
 _RELOADED_SECONDS = 20.0
 _MOST_BYTES = 8 << 20
-_BUFFER = re.compile(r"^\s*tune\.bufsize\s+([0-9]{1,10})\s*$", re.MULTILINE)
 _MINE = "clusteradm"
 
 
@@ -41,14 +40,15 @@ def is_set_up() -> bool:
     return os.path.isdir(MAPS) and _configuration() is not None
 
 
-def buffer() -> Optional[int]:
-    """The bytes of a request that HAProxy keeps to send it again; None where it is not set up."""
-    found = _BUFFER.search(_configuration() or "")
-    return int(found.group(1)) if found else None
+class Models(NamedTuple):
+    """What HAProxy is told of the models in the repository. `firsts`: as places.wanted has them."""
+
+    manifests: Sequence[Manifest] = ()
+    firsts: Mapping[str, str] = {}
 
 
-def follow(state: DesiredState, firsts: Optional[Mapping[str, str]] = None) -> str:
-    """Have HAProxy divide requests as the state says; why it does not, or "". `firsts`: as places.wanted has them.
+def follow(state: DesiredState, models: Models = Models()) -> str:  # noqa: B008 - it is immutable
+    """Have HAProxy divide requests as the state says, and hold each whole; why it does not, or "".
 
     The files are what HAProxy reads at its start and at a reload; the socket changes what it has now.
     """
@@ -56,14 +56,14 @@ def follow(state: DesiredState, firsts: Optional[Mapping[str, str]] = None) -> s
         return ""
     wanted = canaries(state)
     known = places.boards(_configuration() or "")
-    hosts = places.wanted(state, known, firsts or {})
+    hosts = places.wanted(state, known, models.firsts)
     wanted[places.MODELS] = {name: places.name_of(each, known) for name, each in hosts.items()}
     try:
         is_new = places.set_backends(MAPS, sorted(set(hosts.values())), known)
         for name, entries in wanted.items():
             with atomic.replacing(os.path.join(MAPS, name), 0o644) as file:
                 file.write("".join("%s %s\n" % item for item in sorted(entries.items())).encode("ascii"))
-        if is_new:
+        if _widen(models.manifests) or is_new:
             trouble = places.reload() or _lacks(set(wanted[places.MODELS].values()))
             if trouble:
                 return "HAProxy does not send models' requests to their boards: %s" % trouble
@@ -76,6 +76,16 @@ def follow(state: DesiredState, firsts: Optional[Mapping[str, str]] = None) -> s
     except (BalancerError, OSError) as error:
         return "HAProxy does not divide the requests as it should: %s" % error
     return ""
+
+
+def _widen(manifests: Sequence[Manifest]) -> bool:
+    """Give HAProxy larger buffers where an input of these does not fit them; whether it has to be reloaded for that."""
+    text = buffers.widened(_configuration() or "", manifests)
+    if text is None:
+        return False
+    with atomic.replacing(CONFIGURATION, 0o644) as file:
+        file.write(text.encode("utf-8"))
+    return True
 
 
 def _lacks(backends: Set[str]) -> str:

@@ -73,7 +73,7 @@ def change(shared: str, name: str, unload: bool) -> DesiredState:
         models = tuple(sorted(others + mine, key=lambda model: model.name))
         new = replace(state, models=models)
         new = desired.write(shared, replace(new, placement=placement.carried(state, new)))
-        trouble = balancer.follow(new, placing.firsts(shared, new))
+        trouble = balancer.follow(new, placing.models(shared, new))
     if trouble:
         sys.stderr.write("%s\n" % ascii(trouble)[1:-1])
     return new

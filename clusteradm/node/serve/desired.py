@@ -33,7 +33,7 @@ def store(request: StoreServing) -> Desired:
             return Desired(old, ready=balancer.is_set_up())
         placed = placement.carried(old, request.state)
         new = write(request.shared, replace(request.state, out_of_service=old.out_of_service, placement=placed))
-        trouble = balancer.follow(new, placing.firsts(request.shared, new))
+        trouble = balancer.follow(new, placing.models(request.shared, new))
         return Desired(new, True, trouble, balancer.is_set_up())
 
 
@@ -46,7 +46,7 @@ def place(shared: str, revision: int, placed: Tuple[PlacedModel, ...]) -> str:
         old = read(shared)
         if old.revision != revision:
             return ""
-        trouble = balancer.follow(replace(old, placement=placed), placing.firsts(shared, old))
+        trouble = balancer.follow(replace(old, placement=placed), placing.models(shared, old))
         write(shared, replace(old, placement=placed))
         return trouble
 

@@ -8,9 +8,9 @@ import time
 from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from clusteradm.node.models import store
-from clusteradm.node.serve import placement
+from clusteradm.node.serve import balancer, placement
 from clusteradm.node.serve.placement import Copies, Need, Tpu
-from clusteradm.node.spec.wire.manifest import CLASSIFIER
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, Manifest
 from clusteradm.node.spec.wire.serving import AVAILABLE, DesiredState, PlacedModel, ServedModel
 from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
@@ -50,16 +50,25 @@ def about(shared: str, model: ServedModel) -> About:
     return About(sum(each.bytes for each in known), any(each.cached_bytes for each in known), tokens)
 
 
-def firsts(shared: str, state: DesiredState) -> Dict[str, str]:
-    """The model that is asked where a request names none but a task: the first one by its name."""
-    found: Dict[str, str] = {}
-    for model in sorted(state.models, key=lambda model: model.name):
-        folder = store.model_folder(shared, model.name)
-        numbers = store.versions(folder)
-        known = store.manifest("%s/%d" % (folder, numbers[-1])) if numbers else None
-        if known is not None:
-            found.setdefault(known.task or CLASSIFIER, model.name)
-    return found
+def models(shared: str, state: DesiredState) -> balancer.Models:
+    """What HAProxy is told of the models: all of the repository, for the buffers, as serve up counts them; and which
+    one is asked where a request names none but a task, the first that is served by its name."""
+    manifests: List[Manifest] = []
+    firsts: Dict[str, str] = {}
+    served = {model.name for model in state.models}
+    for name in store.names(shared):
+        folder = store.model_folder(shared, name)
+        try:
+            numbers = store.versions(folder)
+        except OSError:  # it says so to whoever wants it
+            continue
+        known = [
+            each for each in (store.manifest("%s/%d" % (folder, number)) for number in numbers) if each is not None
+        ]
+        manifests += known
+        if known and name in served:
+            firsts.setdefault(known[-1].task or CLASSIFIER, name)
+    return balancer.Models(manifests, firsts)
 
 
 class Placer:

@@ -125,7 +125,7 @@ def test_haproxy_follows_what_a_client_changes(
 ) -> None:
     told: list[DesiredState] = []
 
-    def follow(state: DesiredState, firsts: Any) -> str:
+    def follow(state: DesiredState, models: Any) -> str:
         told.append(state)
         return trouble
 

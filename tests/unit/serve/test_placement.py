@@ -276,4 +276,7 @@ def test_the_first_of_each_task_is_asked_where_a_request_names_none(tmp_path: Pa
         document = json.loads((folder / "manifest.json").read_text())
         (folder / "manifest.json").write_text(json.dumps({**document, "task": task}))
     state = DesiredState(1, tuple(model(name) for name in ("zebra", "faces", "digits", "gone")))
-    assert placing.firsts(str(tmp_path), state) == {"detector": "faces", "classifier": "digits"}
+    place.deploy(tmp_path, "another")  # which is not served
+    found = placing.models(str(tmp_path), state)
+    assert found.firsts == {"detector": "faces", "classifier": "digits"}
+    assert len(found.manifests) == 4  # any may be asked for soon

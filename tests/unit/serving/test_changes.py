@@ -11,6 +11,7 @@ from clusteradm.errors import UsageError
 from clusteradm.health import Tpu
 from clusteradm.jobs import slots
 from clusteradm.models.reference import Reference
+from clusteradm.node.serve.buffers import input_bytes
 from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.serving import (
     BoardState,
@@ -25,7 +26,6 @@ from clusteradm.node.spec.wire.serving import (
 )
 from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
 from clusteradm.serving import changes, judge
-from clusteradm.serving.buffers import input_bytes
 from clusteradm.serving.changes import Where
 from clusteradm.serving.tpus import check_for_model, named, of_text
 

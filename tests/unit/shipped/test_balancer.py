@@ -25,8 +25,9 @@ import grpc
 import pytest
 
 from clusteradm import shipped
-from clusteradm.node.serve import balancer, places
+from clusteradm.node.serve import balancer, buffers, places
 from clusteradm.node.serve.balancer import command
+from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.serving import Canary, DesiredState, PlacedModel, ServedModel, VersionPolicy
 from clusteradm.playbook.render.jinja import Templates
 
@@ -290,7 +291,8 @@ def test_a_model_that_is_not_everywhere_is_asked_where_it_is(endpoint: Callable[
 
     def follow(placed: dict[str, tuple[str, ...]], balanced: tuple[str, ...] = ()) -> None:
         placement = tuple(PlacedModel(name, tpus, balanced) for name, tpus in placed.items())
-        assert balancer.follow(DesiredState(1, models, placement=placement), {"detector": "faces"}) == ""
+        asked = balancer.Models(firsts={"detector": "faces"})
+        assert balancer.follow(DesiredState(1, models, placement=placement), asked) == ""
 
     def pid() -> str:
         return next(line for line in command("show info").splitlines() if line.startswith("Pid:"))
@@ -468,3 +470,34 @@ def test_tls_everywhere_and_the_page_leads_there(endpoint: Callable[..., Endpoin
 def test_a_buffer_holds_the_largest_input(tmp_path: Path, input_bytes: int, bufsize: int, buffers: int) -> None:
     text = rendered(tmp_path, [], {}, input_bytes=input_bytes)
     assert f"    tune.bufsize {bufsize}\n    tune.buffers.limit {buffers}\n" in text
+
+
+def with_input(size: int) -> Manifest:
+    """A model with an input of so many bytes."""
+    tensor = Tensor("in", (1, size), "uint8")
+    fields: dict[str, Any] = dict.fromkeys(("labels", "labels_sha256", "min_runtime", "compiler"))
+    fields.update(manifest_version=1, name="m", sha256="", bytes=1, inputs=(tensor,), outputs=(), description="")
+    return Manifest(**fields, tpu_operations=0, cpu_operations={}, cached_bytes=0, streamed_bytes=0)
+
+
+@pytest.mark.parametrize("size", [245_761, 600_000, 5_000_000, 200_000_000])
+def test_the_head_makes_buffers_larger_as_serve_up_would(tmp_path: Path, size: int) -> None:
+    text = rendered(tmp_path, [], {}, input_bytes=150_528)
+    assert buffers.widened(text, [with_input(9), with_input(size)]) == rendered(tmp_path, [], {}, input_bytes=size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 245_760])
+def test_buffers_that_are_large_enough_stay(tmp_path: Path, size: int) -> None:
+    text = rendered(tmp_path, [], {}, input_bytes=150_528)
+    assert buffers.widened(text, [with_input(size)]) is None and buffers.widened(text, []) is None
+    assert buffers.widened("# somebody's own", [with_input(1 << 20)]) is None
+
+
+def test_a_model_with_a_larger_input_is_sent_again_too(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    one.boards[0].answer = 0
+    one.boards[1].answer = 503
+    body = os.urandom(600_000)
+    state = DesiredState(1, (ServedModel("large", VersionPolicy()),))
+    assert balancer.follow(state, balancer.Models([with_input(len(body))])) == ""
+    assert Counter(one.ask("POST", "/v2/models/large/infer", body) for _ in range(12)) == {(200, "b3"): 12}

@@ -55,12 +55,10 @@ class BoardSaid(Record):
 
 @dataclass(eq=False, repr=False)
 class ServingStatus(Record):
-    """What the boards' servers say, by host. `balancer`: why HAProxy on the head does not answer, if it does not;
-    `buffer`: bytes of a request that it can send again, None where it is not set up."""
+    """What the boards' servers say, by host. `balancer`: why HAProxy on the head does not answer, if it does not."""
 
     boards: Dict[str, BoardSaid]
     balancer: str = field(default="", metadata=limits(most=2000))
-    buffer: Optional[int] = None
 
 
 @dataclass(eq=False, repr=False)
