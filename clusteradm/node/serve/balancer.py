@@ -28,11 +28,15 @@ class BalancerError(Exception):
 
 
 class Server(NamedTuple):
-    """A board as HAProxy sees it. `sessions` and `rate`: requests now, and a second."""
+    """A board as HAProxy sees it. `sessions` and `rate`: requests now, and a second; since HAProxy's start: `requests`,
+    `retries` after those that were lost, and `errors` of connections and answers."""
 
     status: str
-    sessions: int
-    rate: int
+    sessions: int = 0
+    rate: int = 0
+    requests: int = 0
+    retries: int = 0
+    errors: int = 0
 
 
 def is_set_up() -> bool:
@@ -118,11 +122,13 @@ def servers() -> Dict[str, Server]:
     for row in csv.DictReader(lines):
         name = row.get("svname") or ""
         if _is_of_boards(row.get("pxname") or "") and name not in ("FRONTEND", "BACKEND", ""):
-            old = found.get(name)
-            found[name] = Server(
-                str(row.get("status"))[:50] if old is None else old.status,
-                _number(row.get("scur")) + (old.sessions if old else 0),
-                _number(row.get("rate")) + (old.rate if old else 0),
+            old = found.get(name) or Server(str(row.get("status"))[:50])
+            found[name] = old._replace(
+                sessions=old.sessions + _number(row.get("scur")),
+                rate=old.rate + _number(row.get("rate")),
+                requests=old.requests + _number(row.get("stot")),
+                retries=old.retries + _number(row.get("wretr")) + _number(row.get("wredis")),
+                errors=old.errors + _number(row.get("econ")) + _number(row.get("eresp")),
             )
     return found
 

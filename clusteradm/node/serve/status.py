@@ -62,4 +62,4 @@ def ask(host: str, place: str, seconds: float) -> BoardSaid:
 def _with(said: BoardSaid, server: Optional[balancer.Server]) -> BoardSaid:
     if server is None:
         return said
-    return BoardSaid(said.state, said.error, server.status, server.sessions, server.rate)
+    return BoardSaid(said.state, said.error, *server)

@@ -44,13 +44,16 @@ class StoreServing(Request[Desired]):
 class BoardSaid(Record):
     """What a board's server said of itself, or why there is no answer. `balanced`: HAProxy's word for it, as UP, DOWN,
     NOLB; None where HAProxy does not have it. `sessions`: requests that it has now; `rate`: a second, over HTTP and
-    gRPC."""
+    gRPC; since HAProxy's start: `requests`, `retries` elsewhere, and `errors` of connections and answers."""
 
     state: Optional[BoardState] = None
     error: str = field(default="", metadata=limits(most=2000))
     balanced: Optional[str] = field(default=None, metadata=limits(most=100))
     sessions: int = 0
     rate: int = 0
+    requests: int = 0
+    retries: int = 0
+    errors: int = 0
 
 
 @dataclass(eq=False, repr=False)
