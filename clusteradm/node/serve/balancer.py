@@ -67,8 +67,10 @@ def follow(state: DesiredState, models: Models = Models()) -> str:  # noqa: B008
         for name, entries in wanted.items():
             with atomic.replacing(os.path.join(MAPS, name), 0o644) as file:
                 file.write("".join("%s %s\n" % item for item in sorted(entries.items())).encode("ascii"))
-        if _widen(models.manifests) or is_new:
-            trouble = places.reload() or _lacks(set(wanted[places.MODELS].values()))
+        backends = set(wanted[places.MODELS].values())
+        # Also where a reload failed, or nobody has told it so far.
+        if _widen(models.manifests) or is_new or (backends and backends - _backends()):
+            trouble = places.reload() or _lacks(backends)
             if trouble:
                 return "HAProxy does not send models' requests to their boards: %s" % trouble
         # The version first: no request is to be sent to a version that is not named yet. And with the percentage first
@@ -92,12 +94,16 @@ def _widen(manifests: Sequence[Manifest]) -> bool:
     return True
 
 
+def _backends() -> Set[str]:
+    return set(command("show backend").split())
+
+
 def _lacks(backends: Set[str]) -> str:
     """Wait for HAProxy to have these backends, after a reload; what it lacks, or ""."""
     end = time.monotonic() + _RELOADED_SECONDS
     while True:
         try:
-            missing = backends - set(command("show backend").split())
+            missing = backends - _backends()
         except BalancerError as error:  # one process takes the place of the other
             missing = {str(error)}
         if not missing or time.monotonic() > end:

@@ -26,7 +26,10 @@ from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
 _MOST_BYTES = 1 << 16
 _FOLLOW_SECONDS, _LOOK_SECONDS, _ASK_SECONDS = 10.0, 0.3, 2.0
-_PLACE_SECONDS = 2.0  # between two looks at where models are
+_PLACE_SECONDS, _AGAIN_SECONDS = (
+    2.0,
+    5.0,
+)  # between two looks at where models are; after one that HAProxy did not follow
 _MOST_REQUESTS = 64  # at a time, each in a thread; the next ones wait in the listener's queue
 
 
@@ -204,31 +207,38 @@ class Server(ThreadingHTTPServer):
         """A peer that is gone is no news."""
 
 
-def place(config: ControlConfig, placer: placing.Placer) -> None:
-    """Look at the boards once, and say where models are to be, if that is elsewhere than now."""
+def place(config: ControlConfig, placer: placing.Placer) -> str:
+    """Look at the boards once, and say where models are to be, if that is elsewhere than now; why HAProxy does not
+    follow, or ""."""
     state = served.read(config.shared)
     if not state.models:
-        return
+        return ""
     placed = placer.next(state, said_by(config.boards))
-    trouble = ""
-    if placed != state.placement:
-        trouble = desired.place(config.shared, state.revision, placed)
-        for each in placed:
-            if each not in state.placement:
-                sys.stderr.write("model %s is to be on %s\n" % (each.name, ascii(", ".join(each.tpus) or "all")[1:-1]))
-    if trouble:
-        sys.stderr.write("%s\n" % ascii(trouble)[1:-1])
+    if placed == state.placement:
+        return ""
+    for each in placed:
+        if each not in state.placement:
+            sys.stderr.write("model %s is to be on %s\n" % (each.name, ascii(", ".join(each.tpus) or "all")[1:-1]))
+    return desired.place(config.shared, state.revision, placed)
 
 
 def keep_placing(config: ControlConfig) -> None:
-    """Do so for ever."""
-    placer = placing.Placer(config.shared)
+    """Do so for ever. HAProxy is told at the start too, when it may have other boards, and again where it was not."""
+    placer, is_told = placing.Placer(config.shared), False
     while True:
+        trouble = ""
         try:
-            place(config, placer)
+            if not is_told:
+                with locks.held(desired.LOCK):
+                    state = served.read(config.shared)
+                    trouble = balancer.follow(state, placing.models(config.shared, state))
+            trouble = trouble or place(config, placer)
+            is_told = not trouble
         except (OSError, ValueError) as error:  # a damaged state says so to whoever asks
-            sys.stderr.write("models stay where they are: %s\n" % ascii(str(error)[:300])[1:-1])
-        time.sleep(_PLACE_SECONDS)
+            trouble = "models stay where they are: %s" % error
+        if trouble:
+            sys.stderr.write("%s\n" % ascii(trouble[:500])[1:-1])
+        time.sleep(_PLACE_SECONDS if is_told else _AGAIN_SECONDS)
 
 
 def main() -> None:

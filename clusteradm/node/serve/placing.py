@@ -92,7 +92,10 @@ class Placer:
         now = self._clock()
         ready = self._look(state, said, now)
         if not ready:
-            return state.placement  # nobody answers, or just after a start
+            return state.placement  # nobody answers
+        if self._measured is None:  # after a start it goes on with what it had decided
+            free = {model.name for model in state.models if not (model.hosts or model.tpus or model.each)}
+            self.apart = any(placed.name in free and placed.tpus for placed in state.placement)
         tpus = [tpu for tpu, _ in self._tpus.values()]
         able = {
             model.name: frozenset(copy for copy in _available(model.name, said) if copy in ready)

@@ -227,6 +227,16 @@ def test_swaps_that_cost_much_part_models_and_idleness_joins_them(boards: Boards
     assert boards.state.placement == ()
 
 
+def test_a_start_of_the_head_changes_nothing(boards: Boards) -> None:
+    boards.goes_on(10)
+    boards.goes_on(6 * WINDOW, swaps=0.4, a=1.6, b=0.3)
+    before = boards.state.placement
+    assert before
+    boards.placer = Placer(boards.placer._shared, lambda: boards.time)
+    boards.goes_on(60, a=1.4, b=0.4)
+    assert boards.state.placement == before
+
+
 def test_what_is_said_is_followed_when_it_is_ready(boards: Boards) -> None:
     boards.goes_on(4)
     state = replace(boards.state, models=(model("a", hosts=("w2",)), model("b", each=1)))

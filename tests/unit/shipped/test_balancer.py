@@ -335,6 +335,19 @@ def test_a_model_that_is_not_everywhere_is_asked_where_it_is(endpoint: Callable[
     assert answered("/v2/models/faces/infer") == answered("/v1/vision/custom/people") == {"b1", "b2", "b3"}
 
 
+def test_a_reload_that_failed_is_made_up_for(
+    endpoint: Callable[..., Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = endpoint()
+    state = DesiredState(1, (ServedModel("faces", VersionPolicy()),), placement=(PlacedModel("faces", ("b2",)),))
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "reload", lambda: "Job for haproxy.service failed")
+        assert "Job for haproxy.service failed" in balancer.follow(state)
+    assert one.infer("faces")[0] == 200  # by any board, as before
+    assert balancer.follow(state) == ""
+    assert {one.infer("faces") for _ in range(6)} == {(200, "b2")}
+
+
 def test_grpc_goes_where_the_model_is(endpoint: Callable[..., Endpoint]) -> None:
     class EveryMethod(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
