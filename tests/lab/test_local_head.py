@@ -32,7 +32,7 @@ HOME = f"/home/{USER}"
 
 @pytest.fixture(scope="module")
 def pc(lab_machine: None) -> Iterator[Lab]:
-    """Two bare boards with a USB Accelerator besides; the head has clusteradm, an inventory and the key to the other."""
+    """Two bare boards, with a USB Accelerator each; the head has clusteradm, an inventory, the key to the other."""
     one = Lab(f"{NAME}-local", say=lambda text: print(text, file=sys.stderr))
     try:
         one.up(2, usb=1)

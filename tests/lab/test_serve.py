@@ -74,6 +74,36 @@ class Served:
         document: dict[str, Any] = json.loads(out)
         return document
 
+    def placed(self) -> set[str]:
+        """The hosts that have the model means by the desired state; none for all."""
+        found = self.cluster.on("head", "cat", f"{SHARED}/serving/desired.json")
+        placement = {each["name"]: each["tpus"] for each in json.loads(found)["placement"]}
+        return {copy.partition(":")[0] for copy in placement.get("means", [])}
+
+    def of_board(self, host: str, path: str) -> str:
+        """What a board itself answers, right or wrong."""
+        program = (
+            "import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], 8000, timeout=30);"
+            "c.request('GET', sys.argv[2]); print(c.getresponse().read().decode())"
+        )
+        return self.cluster.on("head", "python3", "-c", program, host, path)
+
+    def forget(self, host: str) -> None:
+        """Make a board one that never served, and the cluster one that never had it."""
+        inventory = yaml.safe_load(self.cluster.lab.inventory.read_text())
+        del inventory["all"]["children"]["compute"]["hosts"][host]
+        path = self.cluster.lab.inventory.with_name("few.yml")
+        path.write_text(yaml.safe_dump(inventory))
+        few = Cluster(self.cluster.lab)
+        few.env["CLUSTERADM_INVENTORY"] = str(path)
+        few.run("serve", "up", "--json")
+        path.unlink()
+        assert host not in self.haproxy()
+        remove = "systemctl disable --now clusteradm-serve; rm -rf /opt/clusteradm/serve /var/lib/clusteradm-serve/*"
+        self.cluster.on(
+            host, "sh", "-c", f"{remove} /etc/systemd/system/clusteradm-serve.service /etc/clusteradm/serve*"
+        )
+
     def haproxy(self) -> dict[str, str]:
         """The boards' states by HAProxy's own socket."""
         program = (
@@ -286,8 +316,13 @@ def test_nothing_is_dropped(served: Served) -> None:
     served.deploy(model, "means", "--version", 2)
     model.write_bytes(means() + b"\0" * 32)
     served.deploy(model, "means", "--version", 3)
+    served.forget("w3")
     clients = Clients(served, 60, 40)
     try:
+        clients.goes_on(8)
+        clients.event("a board joins")
+        cluster.run("serve", "up", "--json")
+        wait_until(lambda: served.haproxy().get("w3") == "UP", "a new board gets requests")
         clients.goes_on(8)
         clients.event("a board loses power")
         lab.fault("w1", "power")
@@ -316,6 +351,17 @@ def test_nothing_is_dropped(served: Served) -> None:
         assert said.count("means version 3: its files are not as they were deployed") == 4
         clients.goes_on(3)
         cluster.run("serve", "deploy", "means:1")
+        clients.event("it moves to two boards")
+        cluster.run("serve", "deploy", "means:1", "--hosts", "w[1:2]")
+        wait_until(lambda: served.placed() == {"w1", "w2"}, "it leaves the others when it is ready")
+        clients.event("it is there alone")
+        # A board that does not have it says where it is, and HAProxy asks none that does not.
+        assert "ask w1, w2" in served.of_board("w3", "/v2/models/means")
+        assert served.curl("/v2/models/means/ready")[0] == 200
+        clients.goes_on(5)
+        clients.event("it is everywhere again")
+        cluster.run("serve", "deploy", "means:1", "--tpus", "all")
+        wait_until(lambda: served.placed() == set(), "it is everywhere again")
         clients.event("a canary")
         cluster.run("serve", "canary", "means", "--version", 2, "--percent", 20)
         clients.goes_on(5)
@@ -339,8 +385,12 @@ def test_nothing_is_dropped(served: Served) -> None:
     assert wrong == [], f"{len(wrong)} of {len(lines)}; events: {clients.events}"
     assert {line["how"] for line in lines} == {"http", "grpc"}
     assert {line["version"] for line in lines} == {"1", "2"}
-    canary = next(at for name, at in clients.events if name == "a canary")
-    drained = next(at for name, at in clients.events if name.startswith("a board is drained"))
+    at = dict(clients.events)
+    canary, drained = at["a canary"], at["a board is drained, and HAProxy is reloaded"]
+    joined, lost = at["a board joins"], at["a board loses power"]
+    assert "w3" in {line["board"] for line in lines if joined < line["at"] < lost}
+    alone, again = at["it is there alone"], at["it is everywhere again"]
+    assert {line["board"] for line in lines if alone + 1 < line["at"] < again} == {"w1", "w2"}
     versions = [line["version"] for line in lines if canary < line["at"] < drained]
     assert 0 < versions.count("2") < versions.count("1")
     first = clients.events[0][1]

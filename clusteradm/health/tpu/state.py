@@ -13,6 +13,7 @@ from clusteradm.health.tpu import driver as tpu_driver
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.health.tpu import heat, kernel_log, patterns, usb
 from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts, Owner
+from clusteradm.node.spec import apex
 
 CHECK = "tpu"
 # States of a TPU that a job's rank may use; LINK only makes transfers slower.
@@ -223,7 +224,7 @@ def _no_interrupts(case: _Case) -> Finding | None:
 def _wedged(case: _Case) -> Finding | None:
     device, attempt = case.device, case.attempt
     reset = _RESET.format(tpu=case.name)
-    if device.temperature is not None and device.temperature <= heat.LOST:
+    if device.temperature is not None and device.temperature <= apex.WEDGED_MILLIDEGREES:
         read = f"it reads {device.temperature / 1000:.1f} °C, as a chip that fell off the bus"
         cause = f"{read} (status says {device.status}){_evidence(case)}"
         return case.error("WEDGED", cause, reset, "ET#843, ET#741, ET#647")
@@ -337,14 +338,14 @@ def _hot(case: _Case) -> Finding | None:
     if device.temperature is None or not device.trips:
         match = patterns.in_force(case.log, {"THROTTLED"})
         return case.matched(match) if match else None
-    step = heat.step(device)
+    step = apex.step(device.temperature, device.trips)
     if step == 0:
         return None
     trip = device.trips[step - 1]
     cause = f"{device.temperature / 1000:.1f} °C is above its trip point {step - 1} ({trip / 1000:.1f} °C)"
     if device.poll_interval == 0:
         return case.warning("HOT", f"{cause}; this driver does not throttle (temp_poll_interval 0)", _AIR, source)
-    return case.warning("THROTTLED", f"{cause}: it runs at {heat.CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
+    return case.warning("THROTTLED", f"{cause}: it runs at {apex.CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
 
 
 def _link(case: _Case) -> Finding | None:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from clusteradm.node.serve import policy, share, trial
+from clusteradm.node.serve import placement, policy, share, trial
 from clusteradm.node.serve.asking import Asking, ShareError
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.fetching import Fetching, Version
@@ -136,6 +136,15 @@ class Convergence:
         """The models that this board is to serve."""
         return policy.here(self.desired, self._config.host)
 
+    def elsewhere(self) -> Dict[str, str]:
+        """The models that are served, and not here; and where, in words."""
+        here = {model.name for model in self.models()}
+        return {
+            model.name: ", ".join(placement.hosts_of(self.desired, model.name))
+            for model in self.desired.models
+            if model.name not in here
+        }
+
     def labels(self, name: str) -> Dict[str, int]:
         """The labels of a model."""
         seen = self.seen.models.get(name)
@@ -188,30 +197,37 @@ class Convergence:
         await self._prune()
 
     def _tell_engines(self) -> None:
-        wishes = {}
         for version in [*self._serving, *self._leaving]:
             if version not in self._keys:
                 self._last_key += 1  # never one that was another's
-            key = self._keys.setdefault(version, self._last_key)
-            wishes[key] = Wish(version[0], version[1], self._folders[version], self._kinds.get(version, ""))
-        models = {key: wish for key, wish in wishes.items() if not wish.kind}
+                self._keys[version] = self._last_key
+        inside = [*self._serving, *self._leaving]
         for engine in self._engines():
-            if engine.wanted != models:
-                engine.want(models)
+            mine = [each for each in inside if each not in self._kinds and engine in self._homes(each)]
+            wishes = {self._keys[each]: self._wish(each) for each in mine}
+            if engine.wanted != wishes:
+                engine.want(wishes)
         if self._servables is not None:
-            self._servables.want({key: wish for key, wish in wishes.items() if wish.kind})
+            self._servables.want({self._keys[each]: self._wish(each) for each in inside if each in self._kinds})
+
+    def _wish(self, version: Version) -> Wish:
+        return Wish(version.name, version.number, self._folders[version], self._kinds.get(version, ""))
+
+    def _homes(self, version: Version) -> List[EngineKeeper]:
+        """The engines that are to have a version, by the placement; those that have it while it leaves this board. Of
+        what is no model, the processes that are its own."""
+        if version in self._kinds:
+            return self._servables.of(self._keys.get(version)) if self._servables is not None else []
+        devices = placement.homes(self.desired, self._config.host, version.name)
+        if devices is not None and not devices:
+            return [engine for engine in self._engines() if self._keys.get(version) in engine.wanted]
+        return [engine for engine in self._engines() if devices is None or engine.device in devices]
 
     def _retained(self, wanted: List[Version]) -> Set[Version]:
         """What is not wanted any more and has worked, of models of which something that is wanted has not yet."""
         names = {model.name for model in self.models()}
         unready = {version[0] for version in wanted if version not in self._proven}
         return {each for each in self._serving & self._proven if each[0] in names & unready} - set(wanted)
-
-    def _homes(self, version: Version) -> List[EngineKeeper]:
-        """The engines that are to have a version."""
-        if version not in self._kinds:
-            return self._engines()
-        return self._servables.of(self._keys.get(version)) if self._servables is not None else []
 
     def _lacks_members(self, version: Version) -> bool:
         return self._kinds.get(version) == ENSEMBLE and version[:2] not in self.whole
@@ -287,6 +303,8 @@ class Convergence:
         reasons = {engine.device: engine.failures[key] for engine in homes if key in engine.failures}
         if not reasons and not self.engines_with(version):
             reasons = {engine.device: engine.reason for engine in homes if engine.state != READY}
+            if not homes:
+                reasons = {"placement": "none of the TPUs that it is to be on is this board's now"}
         return "; ".join("%s: %s" % each for each in reasons.items())
 
     @property
@@ -307,6 +325,8 @@ class Convergence:
         if version in self._failed:
             return True
         key = self._keys.get(version)
-        homes = [engine for engine in self._homes(version) if engine.state == READY]
-        done = [key in engine.loaded or key in engine.failures for engine in homes]
+        homes = self._homes(version)
+        if not homes and self._engines() and version not in self._kinds:
+            return True  # what it is to be on is not there, and nothing can be waited for
+        done = [key in engine.loaded or key in engine.failures for engine in homes if engine.state == READY]
         return bool(done) and all(done)

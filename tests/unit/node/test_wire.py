@@ -164,7 +164,7 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (serving_requests.StoreServing("/srv", DESIRED), [serving_requests.Desired(DESIRED, True, "no HAProxy")]),
     (
         serving_requests.AskServing({"w1": "10.0.0.1:8000"}),
-        [serving_requests.ServingStatus({"w1": serving_requests.BoardSaid(BOARD, "", "UP", 1, 2)}, "", 262144)],
+        [serving_requests.ServingStatus({"w1": serving_requests.BoardSaid(BOARD, "", "UP", 1, 2, 3, 4, 5)}, "")],
     ),
     (serving_requests.AskServingLog(5), [serving_requests.ServingLog(("a line",))]),
     (repository.TimeModels("u", ("0" * 64,)), [repository.ModelTimes((1.5,), "its runtime ends by signal 11")]),

@@ -250,4 +250,4 @@ def test_the_control_starts_after_the_folder_that_it_may_write() -> None:
     names = [task["name"] for play in PLAYS for task in play["tasks"]]
     assert names.index("Create the folders of its configuration") < names.index("Start the control, now and at boot")
     unit = (shipped.TEMPLATES / "head/etc/systemd/system/clusteradm-serve-control.service.j2").read_text("utf-8")
-    assert "\nReadWritePaths={{ balancer_folder }}\n" in unit and "AF_UNIX" in unit
+    assert "\nReadWritePaths=/etc/haproxy\n" in unit and "AF_UNIX" in unit

@@ -104,7 +104,8 @@ class Manifest(Record):
 
     `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `servable`: of what is no
     model, whose `sha256` is that of its definition, and `bytes` those of its files; `segments`: the same model in
-    parts, each a file of the version.
+    parts, each a file of the version; `tokens`: the compiler's, in hexadecimal digits: models with a common one were
+    compiled together, and share the chip's memory.
     """
 
     manifest_version: int
@@ -128,6 +129,7 @@ class Manifest(Record):
     threshold: Optional[float] = None
     servable: Optional[Servable] = None
     segments: Tuple[Segment, ...] = ()
+    tokens: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{16}"))
 
     def __post_init__(self) -> None:
         if self.servable is not None and not len(self.inputs) <= MOST_TENSORS >= len(self.outputs):
@@ -152,6 +154,8 @@ class Manifest(Record):
             document["servable"] = self.servable.to_json()
         if not document["segments"]:
             del document["segments"]
+        if not self.tokens:
+            del document["tokens"]
         for key in ("fit", "rate"):
             if "feed" in document and document["feed"][key] is None:
                 del document["feed"][key]
