@@ -164,11 +164,18 @@ def command(head: Head, script: Callable[[], None], *words: str, start: bool = T
         except BaseException as error:
             failed.append(error)
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            # Once more where it waits for a job that nothing moves any more, as after a script that failed.
+            while not over.is_set():
+                os.kill(os.getpid(), signal.SIGINT)
+                over.wait(PATIENCE / 2)
 
+    over = threading.Event()
     thread = threading.Thread(target=other, daemon=True)
     thread.start()
-    status = main(["infer", "--model", "digits", *words])
+    try:
+        status = main(["infer", "--model", "digits", *words])
+    finally:
+        over.set()
     thread.join(PATIENCE)
     if failed:
         raise failed[0]
