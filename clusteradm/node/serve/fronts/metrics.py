@@ -79,7 +79,7 @@ class Metrics:
         self._folder, self._own = folder, "front-%d.json" % number
         self._counts: Counts = _read(os.path.join(folder, self._own))
         self._changed = False
-        self.connections = 0
+        self.connections: Callable[[], int] = lambda: 0  # how many there are
         self.settle: Callable[[], None] = lambda: None  # has what is not counted yet counted
 
     def request(
@@ -179,7 +179,7 @@ class Metrics:
         write.family("tpu_clock_hertz", ((labels, value * 1e6) for labels, value in clocks if value is not None))
         write.family("balanced", [({}, float(state.balance))])
         write.family("desired_revision", [({}, float(state.revision))])
-        write.family("connections", [({}, float(self.connections))])
+        write.family("connections", [({}, float(self.connections()))])
         return ("\n".join(lines) + "\n").encode("utf-8")
 
     def _add(self, name: str, key: Key, value: float) -> None:
