@@ -25,6 +25,7 @@ from clusteradm.node.spec.wire.timeline import Timeline
 SIMULATED = "SIMULATED"  # in the version of a library whose TPUs are
 _BINS = 160  # of the plot
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+_STAIRS = 40  # edges: so few values are drawn as what they are, more as a line
 _APART = 6.0  # percent of a plot, between two numbers of events
 _TINY = 64  # pixels, below which a picture is shown pixel by pixel
 _TONES = {COMPLETE: "ok", FAILED: "error"}
@@ -146,10 +147,12 @@ def throughput(timeline: Timeline) -> Plot | None:
     named = _series(rates)
     length = edges[-1]
     end, ticks = axis(max(map(sum, zip(*(values for _, values in named), strict=True)), default=0.0) or 1.0)
-    places = [100 * x / length for x in _middles(edges)]
+    stairs = len(edges) <= _STAIRS
+    places = [100 * x / length for x in (_corners(edges) if stairs else _middles(edges))]
     below = [0.0] * len(places)
     areas = []
-    for number, (name, values) in enumerate(named):
+    for number, (name, rated) in enumerate(named):
+        values = [value for value in rated for _ in range(2)] if stairs else rated
         above = [low + 100 * value / end for low, value in zip(below, values, strict=True)]
         outline = [*zip(places, above, strict=True), *reversed(list(zip(places, below, strict=True)))]
         areas.append(Shape(name, points(outline), number))
@@ -187,9 +190,12 @@ def _rates(timeline: Timeline) -> tuple[list[float], Mapping[str, list[float]]]:
         for at, number in enumerate(numbers):
             sums[min(at // factor, bins - 1)] += number
         found[host] = [total / (edges[at + 1] - edges[at]) for at, total in enumerate(sums)]
-    if bins == 1:  # a line needs two
-        return [0.0, edges[1] / 2, edges[1]], {host: [*values, *values] for host, values in found.items()}
     return edges, found
+
+
+def _corners(edges: Sequence[float]) -> list[float]:
+    """Where a stair of values between the edges goes up and down."""
+    return [edges[0], *(edge for edge in edges[1:-1] for _ in range(2)), edges[-1]]
 
 
 def _middles(edges: Sequence[float]) -> list[float]:
