@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from clusteradm.cli import bench_view, conditions, infer, job_report, show
+from clusteradm.cli import bench_view, conditions, infer_plan, job_report, show
 from clusteradm.cli.bench_view import Outcome
 from clusteradm.cli.conditions import Conditions
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head, positive
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory(prefix="clusteradm-bench-") as folder,
     ):
         plan = Plan.make(connections, args.model, limit=args.limit)
-        infer.say_plan(args, plan)
+        infer_plan.say_plan(args, plan)
         plan.check()
         tpus = bench.counts(args.tpus, plan.slots.count)
         hosts = [slot.host for slot in plan.slots.usable]

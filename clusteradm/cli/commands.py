@@ -38,6 +38,8 @@ COMMANDS = {
     "packages": ("packages", "show the packages that were accepted from addresses and files"),
     "playbook": ("playbook", "show where the shipped playbooks are"),
     "template": ("template", "show a template as rendered for a host"),
+    "k8s": ("k8s", "write Kubernetes manifests for the boards and their TPUs"),
+    "device-plugin": ("device_plugin", "give the TPUs of this machine to pods of Kubernetes"),
     "lab": ("lab", "run a virtual cluster on this machine"),
     "completion": ("completion", "write the script that completes commands in a shell"),
     "help": ("help", "show the help of a command"),

@@ -94,13 +94,15 @@ def _list(args: argparse.Namespace, jobs: Jobs) -> None:
 
 def _table_of_jobs(jobs: tuple[JobSummary, ...]) -> show.Table:
     table = show.Table()
-    for column in ("job", "state", "model", "inputs", "done", "attempts", "error"):
+    on_slurm = ("slurm",) if any(job.slurm for job in jobs) else ()
+    for column in ("job", "state", *on_slurm, "model", "inputs", "done", "attempts", "error"):
         table.add_column(column, justify="right" if column in ("inputs", "done", "attempts") else "left")
     for job in jobs:
         model = f"{job.model} {job.version}" if job.model else "-"
         error = (job.error or "").partition("\n")[0]
         state = f"{job.state}, number {len(job.ahead) + 1}" if job.ahead else job.state
-        table.add_row(job.job, state, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
+        there = (job.slurm or "-",) if on_slurm else ()
+        table.add_row(job.job, state, *there, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
     return table
 
 
@@ -129,13 +131,18 @@ def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
     done = details.progress.done if details.progress else 0
     errors = status.errors or (details.progress.errors if details.progress else 0)
     failed = f", {errors:,} of them with an error" if errors else ""
+    inputs = f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")
+    if spec.watch is not None:
+        left = details.progress.total - done if details.progress else 0
+        inputs = f"{done:,} done{failed}, {left:,} left, from {spec.watch.folder or 'a command'}"
     places = ", ".join(f"{slot.host} ({len(slot.tpus)})" for slot in spec.slots)
     return [
         ("job", spec.job),
         ("state", status.state + _why(status)),
         ("model", f"{spec.model.name} version {spec.model.version}"),
-        ("inputs", f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")),
+        ("inputs", inputs),
         ("slots", places + (f", at most {counted(spec.ranks, 'rank')}" if spec.ranks else "")),
+        *([("slurm", status.slurm or "not asked yet")] if spec.slurm else ()),
         ("directory", directory),
     ]
 
@@ -177,7 +184,13 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
     output = None if args.output in (None, "-") else writable(Path(args.output))
     infer_output.check_format(args)
     asked = infer_output.Wanted(args.format)
-    status = jobs.show(args.job).status
+    details = jobs.show(args.job)
+    status = details.status
+    if details.spec.watch is not None:
+        raise UsageError(
+            f"the results of job {args.job} go to the command that watches",
+            next_step="clusteradm infer --watch DIR --output FILE, as it was started, appends what is left to FILE",
+        )
     state, task = status.state, infer.task_of(status)
     if state != COMPLETE:
         attach = next_step.command(f"job attach {args.job}", args)

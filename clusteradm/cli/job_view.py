@@ -23,7 +23,7 @@ from clusteradm.cli.temperatures import Temperatures
 from clusteradm.jobs import JobReport, Update
 from clusteradm.jobs.pace import Watcher
 from clusteradm.node.spec.wire.job import CUT_OFF, Attempt, RankProgress, Status
-from clusteradm.node.spec.wire.job_names import STARTING
+from clusteradm.node.spec.wire.job_names import QUEUED, STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -52,11 +52,13 @@ def _bar(what: str, *columns: DownloadColumn | TransferSpeedColumn | MofNComplet
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def watch(updates: Iterable[Update], temperatures: Temperatures | None = None) -> Status:
-    """Show a job while it runs: a live view on a terminal, plain lines elsewhere. Its last status."""
+def watch(updates: Iterable[Update], temperatures: Temperatures | None = None, every: float = _PLAIN_EVERY) -> Status:
+    """Show a job while it runs: a live view on a terminal, plain lines elsewhere, where something is done, every so
+    many seconds. Its last status."""
     status = Status(STARTING)
-    watcher, attempt, said = Watcher(), 1, 0.0
+    watcher, attempt, said, done = Watcher(), 1, 0.0, 0
     ahead: tuple[str, ...] = ()
+    waiting = ""
     lost: dict[str, str] = {}  # what is left out, and why
     live = Live(temperatures.of) if temperatures is not None else Live()
     with Display(show.stderr, live.render):
@@ -69,11 +71,14 @@ def watch(updates: Iterable[Update], temperatures: Temperatures | None = None) -
                 ahead = status.ahead
                 if ahead:
                     show.message(f"queued behind {counted(len(ahead), 'job')}: {show.line(', '.join(ahead))}")
-            attempts = len(status.attempts)
+            if status.state == QUEUED and status.slurm and status.slurm != waiting:
+                waiting = status.slurm
+                show.message(f"waiting for Slurm: job {show.line(waiting)}")
+            attempts = status.attempts[-1].attempt if status.attempts else 0
             if attempts > attempt:
                 attempt = attempts
                 hosts = show.line(", ".join(status.attempts[-1].hosts))
-                before = status.attempts[-2]
+                before = status.attempts[-2] if len(status.attempts) > 1 else status.attempts[-1]
                 ended = f"{'the supervisor' if before.status == CUT_OFF else 'mpirun'} ended early"
                 why = f"{show.line(before.back)} can work again" if before.back else ended
                 show.message(f"{why}: attempt {attempt} on {hosts} does what is missing")
@@ -92,8 +97,8 @@ def watch(updates: Iterable[Update], temperatures: Temperatures | None = None) -
             if show.stderr.is_terminal:
                 if temperatures is not None:
                     temperatures.watch(rank.host for rank in progress.ranks)
-            elif pace.rates and time.monotonic() - said > _PLAIN_EVERY:
-                said = time.monotonic()
+            elif pace.rates and progress.done > done and time.monotonic() - said > every:
+                said, done = time.monotonic(), progress.done
                 rated = "  ".join(f"{show.line(host)} {rate:,.0f}" for host, rate in pace.rates.items())
                 show.message(f"{progress.done:,} of {progress.total:,}   images/s: {rated}")
     return status

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from clusteradm.jobs import use
+from clusteradm.jobs import stages, use
+from clusteradm.jobs.stages import Balance, StageReport
 from clusteradm.jobs.truth import Accuracy
 from clusteradm.jobs.use import Use
 from clusteradm.node.spec.wire.job import Attempt, ModelFile, RankProgress, Status
@@ -30,11 +31,13 @@ class Rank:
     error: str | None
     worked_seconds: float = 0.0
     use: Use | None = None
+    pipeline: int | None = None
+    stage: int | None = None
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """One complete job."""
+    """One complete job. `stages`: of pipelines, and `balance`: how even these are."""
 
     job: str
     model: ModelFile
@@ -45,6 +48,8 @@ class JobReport:
     attempts: int
     ranks: tuple[Rank, ...]
     accuracy: Accuracy | None = None
+    stages: tuple[StageReport, ...] = ()
+    balance: Balance | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -74,6 +79,7 @@ class JobReport:
             "attempts": self.attempts,
             "devices": list(self.devices),
             "ranks": [asdict(rank) for rank in self.ranks],
+            "pipeline": stages.to_json(self.stages, self.balance),
             "accuracy": self.accuracy.to_json() if self.accuracy else None,
         }
 
@@ -91,11 +97,11 @@ def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
             startup += attempt.first_dispatch - begun
             seconds += attempt.last_result - attempt.first_dispatch
             begun = attempt.last_result
-        for rank in attempt.ranks:
+        for rank in _with_images(attempt):
             key = (rank.host, rank.pci_address)
             spans[key] = spans.get(key, 0.0) + _span(attempt)
             worked[key] = _sum(worked[key], rank) if key in worked else rank
-    done = sum(rank.images for rank in worked.values())
+    done = sum(rank.images for attempt in status.attempts for rank in attempt.ranks)
     ranks = tuple(
         Rank(
             rank=number,
@@ -112,11 +118,24 @@ def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
             error=rank.error,
             worked_seconds=round(rank.seconds, 4),
             use=use.of(spans[key], rank),
+            pipeline=rank.pipeline,
+            stage=None if rank.pipeline is None else rank.stage,
         )
         for number, (key, rank) in enumerate(worked.items(), 1)
     )
+    cut = stages.build(status.attempts)
     return JobReport(
-        job, status.model, status.images, status.errors, seconds, startup, len(status.attempts), ranks, accuracy
+        job,
+        status.model,
+        status.images,
+        status.errors,
+        seconds,
+        startup,
+        len(status.attempts),
+        ranks,
+        accuracy,
+        cut,
+        stages.balance(cut, status.attempts),
     )
 
 
@@ -125,6 +144,16 @@ def _span(attempt: Attempt) -> float:
     if attempt.first_dispatch is None or attempt.last_result is None:
         return 0.0
     return max(0.0, attempt.last_result - attempt.first_dispatch)
+
+
+def _with_images(attempt: Attempt) -> list[RankProgress]:
+    """The ranks of an attempt. The images of a pipeline are counted where its last stage delivers them, and all of its
+    stages have had them."""
+    totals: dict[int, int] = {}
+    for rank in attempt.ranks:
+        if rank.pipeline is not None:
+            totals[rank.pipeline] = totals.get(rank.pipeline, 0) + rank.images
+    return [rank if rank.pipeline is None else replace(rank, images=totals[rank.pipeline]) for rank in attempt.ranks]
 
 
 def _sum(earlier: RankProgress, later: RankProgress) -> RankProgress:

@@ -14,10 +14,11 @@ import pytest
 from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Fed
-from clusteradm.node.job import inference, worker
-from clusteradm.node.job.feeder import Decoded, Feeder
+from clusteradm.node.job import inference, packs, worker
+from clusteradm.node.job.feeder import Decoded, Feeder, Memory
 from clusteradm.node.job.inference import Inference
 from clusteradm.node.job.pulse import Pulse
+from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Assignment, InputForm, ModelFile, RankPlace
 
 LONG = 60.0  # seconds; a limit, not a time that is waited for
@@ -101,8 +102,7 @@ def test_outputs_that_nobody_takes_do_not_fill_the_memory() -> None:
     assert len(_taken(into, inference.AHEAD)) == inference.AHEAD
     thread._thread.join(0.05)
     assert model.begun == inference.AHEAD and thread._thread.is_alive()
-    for _ in range(50):
-        thread.taken()
+    thread.taken(50)
     thread._thread.join(LONG)
     assert model.begun == 50 and not thread._thread.is_alive()
 
@@ -124,6 +124,7 @@ class PlayedEngine:
     def __init__(self, model: bytes, address: str | None, threads: int) -> None:
         self.threads = threads
         self.input = {"shape": [1, 2], "dtype": np.uint8, "quantization": (0.0, 0)}
+        self.inputs = [self.input]
         self.outputs: list[Any] = []
 
     def warm_up(self) -> float:
@@ -211,6 +212,24 @@ def test_an_array_is_not_copied_on_its_way_unless_its_numbers_lie_askew(tmp_path
     assert np.frombuffer(given[2], "<f4").flags.aligned
 
 
+def test_memory_is_read_into_again_once_nobody_has_a_part_of_it() -> None:
+    memory = Memory()
+    first = memory.take(64)
+    first[:] = bytes(range(64))
+    part = np.frombuffer(memoryview(first)[16:32], np.uint8).reshape(4, 4)[1:]
+    del first
+    second = memory.take(64)
+    second[:] = bytes(64)
+    assert part.tolist() == [list(range(20 + row, 24 + row)) for row in (0, 4, 8)], "it is somebody's"
+    del part
+    first = memory.take(32)
+    assert bytes(first[:32]) == bytes(range(32)) and first is not second, "nobody's any more, and large enough"
+    larger = memory.take(65)
+    assert len(larger) == 65 and larger is not first
+    kept = [memory.take(64) for _ in range(20)]
+    assert len({id(one) for one in (first, second, larger, *kept)}) == 23
+
+
 class Counted(Inputs):
     """A feeder that knows how many it has."""
 
@@ -265,3 +284,20 @@ def test_the_input_on_which_the_model_fails_costs_no_other_of_the_same_inference
     assert found[3].error == "the model fails on it: no 3"
     assert model.empty == [3, 3]
     going.end(LONG)
+
+
+def test_inputs_of_several_batches_and_of_one_that_is_done_with(tmp_path: Path) -> None:
+    for batch in (1, 2):
+        (tmp_path / (job_names.FEED_PACK % batch)).write_bytes(bytes(range(10 * batch, 10 * batch + 8)))
+    feeder = Feeder(str(tmp_path / job_names.PACK), lambda data, form: Fed(bytes(data)), 1, Pulse())
+    # Neighbours by their places, and in three files.
+    feeder.put({"chunk": 1, "inputs": [[n, 2 * n, 2, None, batch] for n, batch in enumerate((1, 1, 2, 3))]})
+    found = [feeder.get() for _ in range(4)]
+    assert [item and item.tensor for item in found] == [b"\x0a\x0b", b"\x0c\x0d", b"\x18\x19", None]
+    assert [item and item.error for item in found] == [None, None, None, "its bytes are not there any more"]
+    for batch in range(4, 30):
+        (tmp_path / (job_names.FEED_PACK % batch)).write_bytes(b"ab")
+        feeder.put({"chunk": batch, "inputs": [[batch, 0, 2, None, batch]]})
+        item = feeder.get()
+        assert item is not None and item.tensor == b"ab"
+    assert len(feeder._packs._open) <= packs._OPEN

@@ -184,6 +184,11 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (power.ChangePower("reboot", "soon"), [power.PowerBegun("0" * 32)]),
     (locate.Locate(1.0), [locate.Signal("led", "/sys/class/leds/led0", ("led0",)), locate.Located()]),
     (copying.ReadFile("u", "/d/f", 0, 4), [copying.FilePiece("AAAA"), copying.FileRead(3, "a" * 64)]),
+    (
+        job_requests.CollectResults(*PLACE, ID, (1, 2), 1.0),
+        [copying.FilePiece("AAAA"), job_requests.Collected("running", 3, 3, (4, 5))],
+    ),
+    (job_requests.FeedJob(*PLACE, ID, 3, 0, "a" * 64, (), {}), [job_requests.Fed(False, True)]),
     (job_requests.FetchFile(*PLACE, ID, "log"), [copying.FilePiece("AAAA"), job_requests.FileEnd(3)]),
 ]
 
@@ -253,6 +258,7 @@ def test_every_request_is_mangled_here() -> None:
         "job-cancel",
         "job-resume",
         "job-discard",
+        "job-end",
         "cancel",
         "blob",
         "job-part",
