@@ -15,6 +15,7 @@ from clusteradm.cli.job_view import how_it_ended
 from clusteradm.cli.pages import render
 from clusteradm.cli.pages.plot import COLOURS, Mark, Plot, Shape, Tick, axis, points
 from clusteradm.cli.pages.tiles import Tile, percent
+from clusteradm.cli.show import counted
 from clusteradm.jobs import JobReport
 from clusteradm.jobs.report import Rank
 from clusteradm.jobs.sheet import Failure, Picture
@@ -81,7 +82,9 @@ def moment(seconds: float | None) -> str:
 
 
 def _tiles(report: JobReport, status: Status) -> list[Tile]:
-    done = sum(rank.images for rank in report.ranks)
+    # Every stage of a pipeline has had the images that its last one delivers.
+    passed = {rank.pipeline: rank.images for rank in report.ranks if rank.pipeline is not None}
+    done = sum(rank.images for rank in report.ranks if rank.pipeline is None) + sum(passed.values())
     images = report.images if status.state == COMPLETE else done
     errors = report.errors
     rate = images / report.seconds if report.seconds else 0.0
@@ -89,7 +92,7 @@ def _tiles(report: JobReport, status: Status) -> list[Tile]:
         Tile("images", f"{images:,}", "" if images == status.total else f"of {status.total:,}"),
         Tile("images/s", f"{rate:,.1f}"),
         Tile("seconds of work", f"{report.seconds:,.2f}", f"and {report.startup_seconds:,.2f} of start-up"),
-        Tile("speed-up", f"{report.speed_up:.2f}", f"of {len(report.ranks)} ranks"),
+        Tile("speed-up", f"{report.speed_up:.2f}", f"of {_units(report)[1]}"),
         Tile("errors", f"{errors:,}", percent(errors / images) if images and errors else "", "error" if errors else ""),
     ]
     if report.accuracy:
@@ -99,20 +102,29 @@ def _tiles(report: JobReport, status: Status) -> list[Tile]:
     return found
 
 
+def _units(report: JobReport) -> tuple[int, str]:
+    """What works side by side, by number and in words: pipelines, or ranks with the whole model."""
+    pipelines = {rank.pipeline for rank in report.ranks if rank.pipeline is not None}
+    if pipelines:
+        return len(pipelines), counted(len(pipelines), "pipeline")
+    return len(report.ranks), counted(len(report.ranks), "rank")
+
+
 def _speed_up(report: JobReport) -> str:
-    count = len(report.ranks)
+    count, units = _units(report)
     if not report.seconds or not count:
         return ""
     return (
-        f"Speed-up {report.speed_up:.2f} of {count}: on average, so many ranks were at work at once "
+        f"Speed-up {report.speed_up:.2f} of {units}: on average, so many were at work at once "
         f"({percent(report.speed_up / count)}). How much faster it is than one TPU, clusteradm bench measures."
     )
 
 
 def _rank(rank: Rank) -> dict[str, Any]:
+    place = rank.pci_address or rank.tpu or "CPU"
     return {
         "host": rank.host,
-        "place": rank.pci_address or rank.tpu or "CPU",
+        "place": place if rank.pipeline is None else f"{place}, stage {rank.pipeline + 1}.{(rank.stage or 0) + 1}",
         "images": f"{rank.images:,}",
         "share": percent(rank.share),
         "rate": f"{rank.images_per_second:,.1f}",

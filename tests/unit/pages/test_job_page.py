@@ -115,6 +115,19 @@ def test_many_events_are_not_drawn_over_each_other() -> None:
     assert "and 92 more" in text and "event 99" in text
 
 
+def test_a_job_of_pipelines_counts_them_once() -> None:
+    stages = tuple(
+        replace(rank(2 * pipeline + stage + 1, f"w{stage}", 500 * stage), pipeline=pipeline, stage=stage)
+        for pipeline in (0, 1)
+        for stage in (0, 1)
+    )
+    stages = tuple(replace(each, pci_address=f"0000:0{each.rank}:00.0") for each in stages)
+    attempt = Attempt(1, 1000.0, ("w0", "w1"), 1002.0, 1005.0, stages, 0)
+    status = Status("failed", MODEL, 5, 5000, 1000.0, (attempt,))
+    text = html(JobPage("c", build(JOB, status, None), status, None))
+    assert "of 2 pipelines" in text and "<b>1,000</b>" in text and "0000:04:00.0, stage 2.2" in text
+
+
 def test_times_and_axes() -> None:
     for length, last in ((0.3, "0.3 s"), (7.0, "6 s"), (119, "90 s"), (3700, "1:00:00"), (2e6, "480:00:00")):
         ticks = page._times(length)
