@@ -58,6 +58,17 @@ def test_several_tpus_of_a_host_have_its_sum_once() -> None:
     assert all(line[-4:-1] == ["network", "60", "%"] or "HOT" in line for line in lines)
 
 
+def test_stages_of_pipelines() -> None:
+    ranks = tuple(
+        RankPace(f"w{n}", "0001:01:00.0", 8, "ready", None, 20.0, BUSY, f"1.{n}" if n < 3 else "") for n in (1, 2, 3)
+    )
+    lines = drawn(job_live.table(Pace(4, 9, ranks, rates={"w1": 0.0, "w2": 20.0, "w3": 20.0}), warm, 9))
+    assert [line.split()[:5] for line in lines[1:3]] == [
+        ["w1", "0.0", "0001:01:00.0", "1.1", "20.0"],
+        ["w2", "20.0", "0001:01:00.0", "1.2", "20.0"],
+    ]
+
+
 def test_what_has_no_room_is_summed_up() -> None:
     hosts = drawn(job_live.table(pace(6, 4), warm, 10))
     assert [line.split()[:3] for line in hosts[1:]] == [[f"w{n}", f"{40.0 * n:.1f}", "4"] for n in range(1, 7)]

@@ -480,6 +480,7 @@ def test_a_job_whose_command_is_not_heard_of_ends(head: Head, monkeypatch: pytes
         (["--watch", ".", "--output", "r", "a.png"], "and no INPUTS besides"),
         (["--watch", ".", "--output", "r", "--truth", "t.csv"], "which --truth waits for"),
         (["--watch", ".", "--output", "r", "--annotate", "d"], "which --annotate waits for"),
+        (["--watch", ".", "--output", "r", "--report", "d"], "which --report waits for"),
         (["--watch", ".", "--output", "r", "--similar", "a.png"], "which --similar waits for"),
         (["--watch", ".", "--output", "r", "--format", "npy"], "cannot be appended to"),
         (["--watch", ".", "--output", "r", "--detach"], "--watch head:DIR"),
