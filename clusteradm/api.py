@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from clusteradm import inventory, shipped, transport
+from clusteradm.errors import UsageError
 from clusteradm.inventory import Host
 from clusteradm.transport import DEFAULT_FORKS, FirstContact, Limits, Password
 
@@ -194,7 +195,8 @@ class Cluster:
         threshold: float | None = None,
         progress: Callable[[int, int], None] = lambda sent, total: None,
     ) -> Deployment:
-        """Store a .tflite file on the cluster and verify it on every host, as `clusteradm deploy-model`.
+        """Store a .tflite file, or the definition of another servable (.yml, which says all itself), on the cluster and
+        verify it on every host, as `clusteradm deploy-model`.
 
         `model`: a path, coral:NAME, or an https address with `sha256`; these two need no `name`.
         `version`: the next one by default. `limit`: verify on these hosts only. `progress`: gets bytes sent and bytes
@@ -203,8 +205,15 @@ class Cluster:
         before any connection is made; hosts that do not see the model are in the result, not raised.
         """
         from clusteradm.fleet.deployment import deploy
+        from clusteradm.models import servables
         from clusteradm.models.source import Source
         from clusteradm.models.upload import prepare
+
+        if servables.is_definition(os.fspath(model)):
+            if any((sha256, labels, mean, std, layout, task, threshold)):
+                raise UsageError("a definition says all about its servable itself", where=os.fspath(model))
+            upload = servables.prepare(Path(model), name or "")
+            return deploy(self._connections, upload, version, limit, progress=progress)
 
         source = Source.parse(os.fspath(model), sha256)
         name = source.name(name)

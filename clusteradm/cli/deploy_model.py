@@ -17,12 +17,17 @@ from clusteradm.cli.job_view import transfer
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable, UsageError
 from clusteradm.fleet.deployment import Deployment, deploy
-from clusteradm.models import advice
+from clusteradm.models import advice, servables
 from clusteradm.models.reference import check_version
 from clusteradm.models.repository import Stored
 from clusteradm.models.source import Source
 from clusteradm.models.upload import Upload, prepare
+from clusteradm.node.spec.servables.transforms import described
+from clusteradm.node.spec.wire.manifest import Tensor
 from clusteradm.node.spec.wire.versions import MOST_VERSION
+
+# Options that say what a definition says itself, or that is no matter of other servables.
+_OF_MODELS = ("labels", "sha256", "task", "threshold", "mean", "std", "layout", "fit", "sample-rate")
 
 EXAMPLES = """\
 examples:
@@ -35,6 +40,7 @@ examples:
   clusteradm deploy-model inception_v4.tflite --name inception_v4 \\
       --segments inception_v4_segment_*_of_3_edgetpu.tflite
   clusteradm deploy-model coral:mobilenet_v2_1.0_224_quant_edgetpu
+  clusteradm deploy-model vocabulary.yml --name words
   clusteradm deploy-model https://models.example.org/m_edgetpu.tflite \\
       --sha256 7aad0c74c5e3c06e5eb3c827e13304fdd68a83da6087d92ee169c24ff9fd4776
 
@@ -44,6 +50,9 @@ read as well. Without --labels, the file that the model's metadata calls labels
 is used, if there is one. How pictures are fed is in the metadata too; --mean,
 --std and --layout say it where that is missing or wrong. These, --task and
 --threshold are kept with the version, and infer uses them.
+
+A .yml file defines a servable of another kind, for serve alone: a lookup, a
+transform, a Python function, or an ensemble of these with models.
 
 A file from an address is fetched once, and checked; clusteradm model catalogue
 lists the names of Coral's models.
@@ -61,7 +70,9 @@ exit status:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm deploy-model`."""
     parser.add_argument(
-        "model", metavar="FILE", help=".tflite file, compiled for the Edge TPU; or an https address, or coral:NAME"
+        "model",
+        metavar="FILE",
+        help=".tflite file, compiled for the Edge TPU; an https address, or coral:NAME; or a .yml of another servable",
     )
     parser.add_argument("--name", metavar="NAME", help="name on the cluster: letters, digits, _ and -")
     parser.add_argument("--sha256", metavar="HEX", help="what the file must have; an address is taken with it alone")
@@ -81,6 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Deploy; 0 once every host sees the model as it was sent."""
     mean, std, layout = feed_options.values(args)
+    if servables.is_definition(args.model):
+        return _deploy(args, _defined(args))
     source = Source.parse(args.model, args.sha256)
     name = source.name(args.name)
     path, sha256 = _fetched(source)
@@ -99,9 +112,24 @@ def run(args: argparse.Namespace) -> int:
         sha256=sha256,
         parts=args.segments,
     )
+    return _deploy(args, upload)
+
+
+def _defined(args: argparse.Namespace) -> Upload:
+    """A servable of another kind. Raises UsageError for options that are about models."""
+    for option in _OF_MODELS:
+        if getattr(args, option.replace("-", "_")) is not None:
+            raise UsageError(f"--{option} is about models; {args.model} says all about its servable itself")
+    if args.name is None:
+        raise UsageError("a file is deployed under a name", next_step="for instance: --name vocabulary")
+    return servables.prepare(Path(args.model), args.name)
+
+
+def _deploy(args: argparse.Namespace, upload: Upload) -> int:
     if not args.json:
         show.stdout.print(f"{args.model}: {describe(upload)}")
-        show.stdout.print(f"task: {upload.task.kind}: {upload.task.why}")
+        if upload.task is not None:
+            show.stdout.print(f"task: {upload.task.kind}: {upload.task.why}")
     for warning in upload.warnings:
         show.message(f"warning: {warning}")
     with connect(args, open_cluster(args)) as connections, ExitStack() as shown:
@@ -166,7 +194,7 @@ def _show(args: argparse.Namespace, done: Deployment) -> None:
                 "state": stored.state,
                 "path": stored.path,
                 "manifest": done.upload.manifest.to_json(),
-                "task": vars(done.upload.task),
+                "task": vars(done.upload.task) if done.upload.task is not None else None,
                 "verified": verified.hosts,
                 "loaded": _loading(done),
                 "failed": {host: str(error) for host, error in verified.failed.items()},
@@ -202,6 +230,11 @@ def _show_trial(done: Deployment) -> None:
 def describe(upload: Upload) -> str:
     """One line about the model."""
     manifest, model = upload.manifest, upload.model
+    if model is None:
+        kind = manifest.servable.kind if manifest.servable is not None else ""
+        count = counted(len(upload.files), "file") if upload.files else "no files"
+        takes, gives = (" and ".join(map(_typed, each)) for each in (manifest.inputs, manifest.outputs))
+        return f"{kind}, {count} of {manifest.bytes:,} bytes, input {takes}, output {gives}"
     words = [f"{manifest.bytes:,} bytes", "input " + " and ".join(str(tensor) for tensor in model.inputs)]
     if model.classes and (manifest.labels or model.named):
         words.append(f"{model.classes} classes")
@@ -220,6 +253,10 @@ def describe(upload: Upload) -> str:
     if manifest.min_runtime is not None:
         words.append(f"Edge TPU runtime {manifest.min_runtime} or newer")
     return ", ".join(words)
+
+
+def _typed(tensor: Tensor) -> str:
+    return f"{tensor.name} {described(tensor)}" if tensor.dtype else tensor.name
 
 
 def _version(text: str) -> int:

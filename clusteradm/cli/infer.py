@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clusteradm.cli import feed_options, infer_output, next_step, show, stages_view
+from clusteradm.cli import feed_options, infer_output, job_report, next_step, show, stages_view
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
+from clusteradm.cli.temperatures import Temperatures
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
 from clusteradm.models.reference import Reference, check_version
@@ -38,6 +39,7 @@ examples:
   clusteradm infer --model digits head:/srv/cluster/data/digits
   clusteradm infer --model mobilenet_v2 batch.npy --top 1
   clusteradm infer --model ssd photos/ --threshold 0.4 --annotate drawn/
+  clusteradm infer --model ssd photos/ --output r.jsonl --report report.html
   clusteradm infer --model faces --task embed photos/ --similar me.jpg
   clusteradm infer --model ssd @list.txt --format csv --output results.csv
   clusteradm infer --model inception_v4 --pipeline 3 photos/ --output r.jsonl
@@ -133,7 +135,8 @@ def run(args: argparse.Namespace) -> int:
         job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)
-        status = _follow(args, jobs, job)
+        with Temperatures(connections, cluster) as temperatures:
+            status = _follow(args, jobs, job, temperatures)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
@@ -144,6 +147,7 @@ def run(args: argparse.Namespace) -> int:
                 show.message("warning: the truth names none of the inputs: no accuracy")
             deliver(args, jobs, results, output, lambda file: asked.write(results, task, file))
             infer_output.draw(asked, jobs, results)
+            sheet = job_report.gather(args, asked, jobs, results)
             ranked = infer_output.ranking(asked, results)
             failures = results.failures(_MOST_SHOWN)
             _warn_of_clipped(results)
@@ -154,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
         show.message(_summary(failures, report))
     if args.json:
         body = {**report.to_json(), "output": str(output) if output else None, "results": lines}
+        if args.report:
+            body["report"] = str(args.report)
         if args.similar:
             body["similar"] = [vars(one) for one in ranked]
         show.json_document("infer", body)
@@ -164,6 +170,8 @@ def run(args: argparse.Namespace) -> int:
         infer_output.print_ranking(ranked, console)
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
+    if sheet is not None:
+        job_report.write(args, cluster, report, sheet)
     return HostFailed.exit_code if report.errors else 0
 
 
@@ -263,13 +271,8 @@ def _submit(
     if args.truth and plan.model.task != CLASSIFIER:
         raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
     asked.check(plan.model.task)
-    for note in plan.notes:
-        show.message(f"warning: {note}")
-    for drain in plan.slots.drained:
-        show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
-    for text in (*plan.slots.left_out, *(() if args.share else plan.slots.taken)):
-        show.message(f"warning: {text} ({next_step.command('health', args)})")
     plan.check()
+    say_plan(args, plan, taken=not args.share)
     stages_view.say(plan)
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
@@ -278,15 +281,25 @@ def _submit(
     return job
 
 
+def say_plan(args: argparse.Namespace, plan: Plan, *, taken: bool = True) -> None:
+    """Say what the job does without, and how its model is read. `taken`: also the TPUs that are in use."""
+    for note in plan.notes:
+        show.message(f"warning: {note}")
+    for drain in plan.slots.drained:
+        show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
+    for text in (*plan.slots.left_out, *(plan.slots.taken if taken else ())):
+        show.message(f"warning: {text} ({next_step.command('health', args)})")
+
+
 def _version(args: argparse.Namespace) -> int | None:
     """The version of --version; None for the latest. Raises UsageError for what is no version."""
     return None if args.version in (None, LATEST) else check_version(args.version)
 
 
-def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
+def _follow(args: argparse.Namespace, jobs: Jobs, job: str, temperatures: Temperatures | None = None) -> Status:
     """Follow the job to its end and return its last status. Ctrl-C cancels it, or leaves it to itself, as answered."""
     try:
-        status = watch(jobs.follow(job))
+        status = watch(jobs.follow(job), temperatures)
     except KeyboardInterrupt:
         if _detached():
             _leave(args, job)

@@ -13,6 +13,7 @@ from clusteradm.cli import (
     model_convert,
     model_inspect,
     model_log,
+    model_servable,
     model_split,
     model_verify,
     show,
@@ -119,7 +120,8 @@ def _table(found: ModelList) -> show.Table:
             row += ["", "", "its manifest is damaged"]
         else:
             about = version.manifest
-            row += [f"{about.bytes:,}", about.task or "-", _shapes(about.inputs), _shapes(about.outputs)]
+            kind = about.servable.kind if about.servable is not None else about.task
+            row += [f"{about.bytes:,}", kind or "-", _shapes(about.inputs), _shapes(about.outputs)]
             row.append(about.sha256[:_SHORT])
         table.add_row(*row)
     return table
@@ -161,6 +163,9 @@ def _of_cluster(name: str, found: ModelFound, cluster: Cluster) -> Iterator[tupl
 
 def _of_model(about: Manifest) -> Iterator[tuple[str, str]]:
     """What is in it."""
+    if about.servable is not None:
+        yield from model_servable.rows(about)
+        return
     yield "size", f"{about.bytes:,} bytes"
     answers = f", answers with a score of {about.threshold:g} at least" if about.threshold is not None else ""
     yield "task", (about.task or "unknown") + answers

@@ -86,18 +86,17 @@ def follow(
 
 
 def _status(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
+    if args.watch and args.json:
+        raise UsageError("--watch and --json do not go together", next_step="ask again as often as needed, with --json")
     serving = Serving(connections, cluster)
-    serving.require()
     hosts = [host.name for host in servers(cluster)]
-    if args.watch and not args.json:
+    if args.watch:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 _show(serving.require(), serving.status(), hosts)
                 time.sleep(_WATCH_EVERY)
                 show.stdout.print()
         return 0
-    if args.watch:
-        raise UsageError("--watch and --json do not go together", next_step="ask again as often as needed, with --json")
     state, status = serving.require(), serving.status()
     progress = judge(state, status, hosts)
     ill = bool(progress.lacking or status.balancer) or any(
@@ -143,7 +142,7 @@ def _board(state: DesiredState, host: str, said: BoardSaid | None) -> list[str]:
     if said.state is None:
         return [balanced, "-", "-", "-", "-", "-", said.error]
     engines = [
-        f"{engine.pci_address or 'cpu'} {engine.state}"
+        f"{engine.pci_address or engine.servables or 'cpu'} {engine.state}"
         + (f" {engine.temperature:.0f} C" if engine.temperature is not None else "")
         + (" SIMULATED" if engine.simulated else "")
         for engine in said.state.engines

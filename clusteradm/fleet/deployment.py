@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from clusteradm import health
+from clusteradm.models import members
 from clusteradm.models.copies import Spread, are_kept, spread
 from clusteradm.models.repository import Repository, Stored, Verified, too_old
 from clusteradm.models.upload import Upload
@@ -50,6 +51,7 @@ def deploy(
     hosts = cluster.select(limit) if limit is not None else tuple(cluster.hosts.values())
     connections.open({host.name: host for host in (cluster.head, *hosts)}.values())
     repository = Repository(connections, cluster)
+    upload = members.complete(repository, upload)
     stored = repository.add(upload, version, progress, on_lost)
     on_stored(stored)
     verified = repository.verify(stored, upload, hosts)

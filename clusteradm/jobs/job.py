@@ -133,9 +133,9 @@ class Jobs:
         """Every job on the head, the oldest first. Raises HostUnreachable, HostFailed."""
         return self._call(ListJobs(self._shared, self._user)).jobs
 
-    def show(self, job: str) -> JobDetails:
-        """One job. Raises UsageError for what is no job's id, HostFailed where there is no such job."""
-        return self._call(ShowJob(self._shared, self._user, _checked(job)))
+    def show(self, job: str, *, timeline: bool = False) -> JobDetails:
+        """One job, with its timeline or without. Raises UsageError for what is no job's id, HostFailed for no job."""
+        return self._call(ShowJob(self._shared, self._user, _checked(job), timeline))
 
     def follow(self, job: str) -> Iterator[Update]:
         """Every change of the job until it ends; the last update's state is "complete", "failed" or "cancelled".

@@ -142,6 +142,11 @@ def _task(
 
 
 def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool, in_parts: bool) -> None:
+    if manifest.servable is not None:
+        raise UsageError(
+            f"{stored.name} version {stored.version} is of the kind {manifest.servable.kind}; jobs run models alone",
+            next_step=f"serve it, and ask the endpoint: clusteradm serve deploy {stored.name}",
+        )
     names = [tensor.name for tensor in manifest.inputs]
     if len(names) > 1 and (len(set(names)) < len(names) or "" in names):
         raise UsageError(

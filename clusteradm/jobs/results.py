@@ -21,10 +21,10 @@ from clusteradm.node.spec.wire.job_names import OUTPUTS
 from clusteradm.node.spec.wire.result import Result
 
 
-def writable(output: Path) -> Path:
+def writable(output: Path, what: str = "the results") -> Path:
     """The file for the results; UsageError now, not after the job, where it cannot be written."""
     if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise UsageError(f"cannot write {output}", next_step="name a file, for the results, in a folder that is there")
+        raise UsageError(f"cannot write {output}", next_step=f"name a file, for {what}, in a folder that is there")
     return output
 
 

@@ -83,8 +83,10 @@ def _wanted(versions: Sequence[ListedVersion]) -> dict[str, tuple[ListedVersion,
     latest = {one.name: one.version for one in versions}  # the list is in the order of the numbers
     found: dict[str, tuple[ListedVersion, str]] = {}
     for one in versions:
-        if one.manifest is not None and (one.labels or latest[one.name] == one.version):
-            found[one.manifest.sha256] = (one, MODEL)
-            for number, segment in enumerate(one.manifest.segments):
-                found[segment.sha256] = (one, SEGMENT % (number, len(one.manifest.segments)))
+        about = one.manifest
+        if about is None or about.servable is not None or not (one.labels or latest[one.name] == one.version):
+            continue
+        found[about.sha256] = (one, MODEL)
+        for number, segment in enumerate(about.segments):
+            found[segment.sha256] = (one, SEGMENT % (number, len(about.segments)))
     return found

@@ -134,7 +134,7 @@ class Repository:
         """Compare the sha256 of every file, as each host reads it over the network, with what was sent; and have the
         hosts' runtimes load the model."""
         wanted = upload.digests
-        load = FOR_TPU if upload.model.tpu_operations else FOR_CPU
+        load = FOR_TPU if upload.manifest.tpu_operations else FOR_CPU
 
         def look(host: Host) -> Digests:
             request = VerifyModel(self._user, stored.path, tuple(sorted(wanted)), CACHED, load)

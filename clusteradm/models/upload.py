@@ -23,17 +23,17 @@ from clusteradm.models.tflite.model import MOST_BYTES, Model
 from clusteradm.node.spec.wire.manifest import LABELS, MODEL, TASKS, Manifest
 
 # The head lists no larger one (64 KiB).
-_MOST_MANIFEST = 60 << 10
+MOST_MANIFEST = 60 << 10
 
 
 @dataclass(frozen=True)
 class Upload:
     """A model ready to be stored: its manifest, its files, and warnings for its owner. `task`: what it is made for, and
-    what says so."""
+    what says so. Both are None for another kind of servable."""
 
     manifest: Manifest
-    model: Model
-    task: Task
+    model: Model | None
+    task: Task | None
     files: dict[str, bytes]
     warnings: tuple[str, ...]
 
@@ -97,9 +97,9 @@ def prepare(
             manifest, segments=cut, min_runtime=max(filter(None, (runtime, model.min_runtime)), default=None)
         )
     size = len(json.dumps(manifest.to_json(), indent=2))
-    if size > _MOST_MANIFEST:
+    if size > MOST_MANIFEST:
         raise NotAModel(
-            f"its inputs, outputs and operations take {size:,} bytes to describe, more than {_MOST_MANIFEST:,}",
+            f"its inputs, outputs and operations take {size:,} bytes to describe, more than {MOST_MANIFEST:,}",
             where=where,
             next_step="no usual model has so many of them: is it the right file?",
         )

@@ -89,4 +89,7 @@ def _on_the_way(state: BoardState) -> str:
 
 def _engines(state: BoardState) -> str:
     ill = [engine for engine in state.engines if engine.state != "ready"]
-    return "; ".join(f"{engine.pci_address or 'cpu'} is {engine.state}: {engine.reason}".rstrip(": ") for engine in ill)
+    return "; ".join(
+        f"{engine.pci_address or engine.servables or 'cpu'} is {engine.state}: {engine.reason}".rstrip(": ")
+        for engine in ill
+    )

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import heads
 import numpy as np
 import pytest
+import terminal
 from ai_edge_litert.interpreter import Interpreter
 from commands import SHARED, Cluster
 from jobs import OWN, progress, read, wait
@@ -95,7 +97,8 @@ def test_a_job_on_one_rank_and_on_every_rank(
     for ranks in (1, len(cluster.nodes)):
         output = tmp_path / f"{ranks}.jsonl"
         job = ("--model", "digits", pictures, "--truth", pictures.parent / "truth.csv", "--output", output)
-        documents[ranks] = cluster.infer(*job, "--ranks", ranks, expect=3)
+        page = ("--report", tmp_path / "report.html") if ranks > 1 else ()
+        documents[ranks] = cluster.infer(*job, "--ranks", ranks, *page, expect=3)
         results = read(output)
         assert [(line["index"], line["input"]) for line in results] == [(n, path.name) for n, path in enumerate(files)]
         answers[ranks] = results
@@ -120,6 +123,48 @@ def test_a_job_on_one_rank_and_on_every_rank(
     assert sorted(result["i"] for line in journal for result in line["results"]) == list(range(len(files)))
     assert cluster.on("head", "stat", "-c", "%U", f"{folder}/journal.jsonl").strip() == "cluster"
     assert "inputs.pack" not in cluster.on("head", "ls", folder)
+    # The timeline has each result once, and the page a series for each node and some of the pictures.
+    timeline = json.loads(cluster.on("head", "cat", f"{OWN}/{every['job']}/run/timeline.json"))
+    assert set(timeline["counts"]) == set(cluster.nodes) and sum(map(sum, timeline["counts"].values())) == len(files)
+    assert all(rank["use"] and 0 < rank["use"]["tpu"] <= 1 for rank in every["ranks"])
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<polygon") == len(cluster.nodes) and text.count('src="data:image/jpeg') == 24
+    assert "simulated: no figure here" in text and "not a picture that can be read" in text
+    again = tmp_path / "again.html"
+    cluster.run("job", "show", every["job"], "--report", again)
+    assert again.read_text().count("<polygon") == len(cluster.nodes)
+
+
+def test_one_tpu_and_all_of_them_are_compared(cluster: Cluster, digits_model: Path, tmp_path: Path) -> None:
+    before = {job["job"] for job in json.loads(cluster.run("job", "list", "--json")[0])["jobs"]}
+    page = tmp_path / "bench.html"
+    count = len(cluster.nodes)
+    words = ("--model", "digits", "--images", 600, "--tpus", count, "--runs", 1, "--report", page, "--json")
+    found = json.loads(cluster.run("bench", *words)[0])
+    assert [step["tpus"] for step in found["steps"]] == [1, count]
+    one, every = found["steps"]
+    assert every["speed_up"] == pytest.approx(every["images_per_second"] / one["images_per_second"], rel=0.01)
+    assert {host for host, _ in every["runs"][0]["ranks"]} == set(cluster.nodes) and len(one["runs"][0]["ranks"]) == 1
+    # A simulated TPU answers after 2.6 ms, later on a busy machine; each was measured alone on its board.
+    assert {tpu["host"] for tpu in found["tpus"]} == set(cluster.nodes)
+    assert all(tpu["milliseconds"] >= 2.5 and tpu["celsius"][1] > 20 for tpu in found["tpus"])
+    assert found["simulated"] is True and "simulated: no figure here" in page.read_text()
+    # No run is left behind.
+    assert {job["job"] for job in json.loads(cluster.run("job", "list", "--json")[0])["jobs"]} == before
+
+
+def test_a_job_is_watched_live(cluster: Cluster, digits_model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "many.npy", np.concatenate([data.load().held_out.images] * 6))
+    words = ["infer", "--model", "digits", tmp_path / "many.npy", "--output", tmp_path / "many.jsonl"]
+    words += ["-i", cluster.lab.inventory, "--report", tmp_path / "report.html"]
+    with terminal.command([sys.executable, "-m", "clusteradm", *map(str, words)], width=120) as shown:
+        while shown.read(120):
+            pass
+        assert shown.finish() == 0
+        drawn = shown.raw.decode()
+    for text in ("waits for", "°C", "▒input", " left, ", " queued", *cluster.nodes):
+        assert text in drawn, text
+    assert "waits for" not in shown.screen.text and "the report is in" in shown.screen.text
 
 
 def test_what_is_drained_gets_no_slot(cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path) -> None:

@@ -6,24 +6,32 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clusteradm.errors import UsageError
 from clusteradm.lab import digits
-from clusteradm.models.upload import prepare
+from clusteradm.models import members, servables
+from clusteradm.models.reference import Reference
+from clusteradm.models.upload import Upload, prepare
 from clusteradm.node.edgetpu.engine import InferenceError
+from clusteradm.node.models import store as store_of_versions
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.holding import Holding
-from clusteradm.node.serve.link import Link, Reply
+from clusteradm.node.serve.link import Bytes, Done, Link, Reply
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import INVALID, Refusal, Tensor
 from clusteradm.node.serve.routing import Entry, Model, Routing
+from clusteradm.node.serve.servables import loading
+from clusteradm.node.serve.servables.link import Given, ServableLink
+from clusteradm.node.serve.servables.signature import ServableSignature
+from clusteradm.node.serve.servables.work import Arrays, BadInput, Work
 from clusteradm.node.serve.signature import Signature
-from clusteradm.node.spec.wire.manifest import MANIFEST, SUMS, sums_text
+from clusteradm.node.spec.wire.manifest import MANIFEST, SUMS, Manifest, sums_text
 from clusteradm.node.spec.wire.serving import AVAILABLE, DESIRED, SERVING, BoardState, VersionState
 from clusteradm.node.spec.wire.versions import VERSIONS, Label, VersionsFile
 
@@ -37,7 +45,38 @@ def deploy(
     """Put a model into the repository, as deploy-model does; the version's folder."""
     if path is None:
         path, labels = DIGITS / "digits.tflite", DIGITS / "labels.txt"
-    upload = prepare(path, name, labels)
+    return store(shared, prepare(path, name, labels), version)
+
+
+def define(shared: Path, name: str, text: str, version: int = 1, **files: bytes) -> Path:
+    """Put a servable into the repository, of the text of its definition and its files (NAME_csv for NAME.csv)."""
+    folder = shared.parent / "definitions" / f"{name}-{version}"
+    folder.mkdir(parents=True)
+    (folder / "servable.yml").write_text(text)
+    for each, data in files.items():
+        (folder / ".".join(each.rsplit("_", 1))).write_bytes(data)
+    upload = servables.prepare(folder / "servable.yml", name)
+    return store(shared, members.complete(Stored(shared), upload), version)  # type: ignore[arg-type]
+
+
+class Stored:
+    """The models that are there, for the ensembles that are of them."""
+
+    def __init__(self, shared: Path) -> None:
+        self._shared = shared
+
+    def find(self, wanted: Reference) -> tuple[Path, Manifest]:
+        folder = self._shared / "models" / wanted.name
+        numbers = sorted(int(each.name) for each in folder.glob("[0-9]*"))
+        if not numbers:
+            raise UsageError(f"there is no model {wanted.name} here")
+        found = folder / str(wanted.version or numbers[-1])
+        return found, Manifest.from_json(json.loads((found / MANIFEST).read_text()))
+
+
+def store(shared: Path, upload: Upload, version: int) -> Path:
+    """The files of a version, and its folder."""
+    name = upload.manifest.name
     files = {**upload.files, MANIFEST: json.dumps({**upload.manifest.to_json(), "version": version}).encode()}
     folder = shared / "models" / name / str(version)
     folder.mkdir(parents=True)
@@ -70,6 +109,32 @@ def drawn() -> Any:
     return image
 
 
+class Near(ServableLink):
+    """A process of servables in a thread of this one."""
+
+    number, device = 1, "cpu"
+
+    def __init__(self) -> None:
+        self.works: dict[int, Work] = {}
+        self.asked: list[tuple[int, float | None, int]] = []
+        self._thread = ThreadPoolExecutor(1)
+
+    @property
+    def ready(self) -> bool:
+        return True
+
+    async def ask(
+        self, version: Loaded, step: int | None, inputs: Arrays, deadline: float | None, priority: int
+    ) -> Given:
+        self.asked.append((version.key, deadline, priority))
+        work = self.works[version.key]
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, work.run, step, inputs)
+        except BadInput as error:
+            raise Refusal(INVALID, str(error)) from None
+        return Given(found, 0.0, 0.0)
+
+
 class Here(Link):
     """An engine in a thread of this process."""
 
@@ -99,22 +164,43 @@ class Here(Link):
         except InferenceError as error:
             raise Refusal(INVALID, str(error)) from None
 
+    def begin(
+        self, version: Loaded, rows: int, inputs: Sequence[Sequence[Bytes]], priority: int, done: Done
+    ) -> Callable[[], None]:
+        whole = [b"".join(pieces) for pieces in inputs]
+        tensors = [
+            np.frombuffer(data, each.dtype).reshape(rows or each.shape[0], *each.shape[1:])
+            for data, each in zip(whole, version.inputs, strict=True)
+        ]
+
+        async def work() -> None:
+            found = await self.call(version, tensors, None, priority)
+            done(found._replace(outputs=[output.tobytes() for output in found.outputs]))
+
+        return asyncio.ensure_future(work()).cancel
+
 
 def plane(shared: Path, models: dict[str, list[int]], board: str = "board-1", **labels: dict[str, int]) -> Dispatch:
     """A data plane that serves these versions of models in the repository, on the CPU of this process."""
-    holding = Holding(None)
+    holding, near = Holding(None), Near()
     routes, states, key = {}, [], 0
     for name, versions in models.items():
         entries = {}
         for version in versions:
             key += 1
-            loaded = holding.load(key, name, version, str(shared / "models" / name / str(version)))
-            entries[version] = Entry(Signature(loaded), (0,))
+            folder = str(shared / "models" / name / str(version))
+            about = store_of_versions.manifest(folder)
+            if about is not None and about.servable is not None:
+                near.works[key], loaded = loading.load(key, name, version, folder)
+                entries[version] = Entry(ServableSignature(loaded), (1,))
+            else:
+                loaded = holding.load(key, name, version, folder)
+                entries[version] = Entry(Signature(loaded), (0,))
             states.append(VersionState(name, version, AVAILABLE, tpus=("cpu",), load_seconds=loaded.load_seconds))
         routes[name] = Model(entries, labels.get(name, {}), None, None)
     found = Dispatch(board, lambda: BoardState(board, 1, True, tuple(states)))
     found.routing = Routing(routes, states)
-    found.links = {0: Here(holding)}
+    found.links = {0: Here(holding), 1: near}
     return found
 
 

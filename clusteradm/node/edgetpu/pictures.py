@@ -7,7 +7,7 @@ By Pillow alone: simplejpeg, which scales while it decodes too, gives the very s
 
 import io
 import re
-from typing import Any, Tuple
+from typing import Any, Callable, Tuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,8 @@ MOST_PIXELS = 50000000
 # The longest side of a JPEG (ITU-T T.81), and more than any camera gives.
 MOST_SIDE = 65535
 _MOST_REASON = 300  # characters of an error
+
+T = TypeVar("T")
 
 # Numbers of Pillow's constants, whose names have moved between its versions.
 _BILINEAR = 2
@@ -46,8 +48,23 @@ def decode(data: bytes, height: int, width: int, channels: int, fit: str = STRET
 
     `fit`: one of FITS of node/spec/wire/manifest.py. Raises BadInput.
     """
+    return _readable(lambda: _decode(data, formats.look(data), (height, width), channels, fit))
+
+
+def size(data: bytes) -> Tuple[int, int]:
+    """Width and height of the picture, upright, by its header. Raises BadInput."""
+
+    def look() -> Tuple[int, int]:
+        across, down = Image.open(io.BytesIO(data)).size
+        return (down, across) if formats.look(data).orientation > 4 else (across, down)
+
+    return _readable(look)
+
+
+def _readable(work: Callable[[], T]) -> T:
+    """What the work gives, and whatever it raises as BadInput."""
     try:
-        return _decode(data, formats.look(data), (height, width), channels, fit)
+        return work()
     except formats.Unfit as error:
         raise BadInput(str(error)) from None
     except (BadInput, MemoryError):

@@ -16,7 +16,6 @@ from clusteradm.node.spec.wire.decode import WireError, loads
 READY, CHUNK, RESULT, FAILED, STOP, BEGIN, ALIVE, ACTIVATION = 1, 2, 3, 4, 5, 6, 7, 8
 
 NAP = 0.001  # seconds between two polls
-LONGEST_NAP = 0.004  # the same where nothing has come for a while: a rank has work for ten times as long
 # What a message may hold. A rank that is fast enough for chunks of hundreds of inputs needs less than half of it, also
 # for results of several outputs with 1,024 numbers each.
 MOST_BYTES = 64 << 20
@@ -58,6 +57,12 @@ class Channel:
         # To a rank that has died: whoever waits for its answer misses it.
         with suppress(self._mpi.Exception):
             self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
+
+    @property
+    def sending(self) -> bool:
+        """Whether there is a message that MPI is not done with: it may go on with it only where it is called."""
+        self._sent = [entry for entry in self._sent if not self._over(entry[0])]
+        return bool(self._sent)
 
     def _over(self, request: Any) -> bool:
         try:

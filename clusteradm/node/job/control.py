@@ -8,7 +8,7 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Dict, Generator, Optional
 
 from clusteradm.node import paths
@@ -38,6 +38,7 @@ from clusteradm.node.spec.wire.job_requests import (
     ShowJob,
 )
 from clusteradm.node.spec.wire.node import Empty
+from clusteradm.node.spec.wire.timeline import Timeline
 
 _ID = re.compile(job_names.ID)
 _FETCHABLE = re.compile("%s|%s|%s" % (re.escape(job_names.RESULTS), job_names.LOG, job_names.OUTPUT_FILE))
@@ -82,6 +83,9 @@ def show(request: ShowJob) -> JobDetails:
         found = _documents(job)
         found["spec"] = files.read_json(os.path.join(job.own, job_names.SPEC))
         found["bytes"] = _size(os.path.join(job.share, job_names.PACK))
+        if request.timeline:
+            timeline = files.read(Timeline, os.path.join(job.run, job_names.TIMELINE))
+            found["timeline"] = asdict(timeline) if timeline else None
         return found
 
     details = decode(JobDetails, as_user(request.user, work))

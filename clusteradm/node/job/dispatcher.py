@@ -6,7 +6,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from clusteradm.node.job import channel as channels
-from clusteradm.node.job import files, reports
+from clusteradm.node.job import files, reports, timeline
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
@@ -32,6 +32,10 @@ READY_SECONDS = 30.0  # after the first is ready
 READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fault
 PROGRESS_EVERY = 0.5
 LOOK_EVERY = 0.1  # for silent ranks
+# Between two polls, where nothing has come for a while: a rank that has delivered a chunk has another still, which
+# takes it so many times as long.
+LONGEST_NAP = 0.02
+NAPS_A_CHUNK = 8
 
 
 class Dispatcher:
@@ -51,6 +55,7 @@ class Dispatcher:
         self._outputs = files.outputs(spec.folder)
         self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
         self._journal = journals.Journal(spec.folder, attempt)
+        self._timeline = timeline.begin(os.path.join(self._run, job_names.TIMELINE), attempt)
         have = journals.done(spec.folder, spec.inputs)
         earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
         todo = [index for index in range(len(self._inputs)) if index not in have]
@@ -69,6 +74,7 @@ class Dispatcher:
         self._silent: Dict[int, str] = {}  # rank -> its state before
         self._late: Set[int] = set()
         self._recalled = False
+        self._longest_nap = channels.NAP
 
     def run(self) -> None:
         """Work until every input has a result, no rank is left that could work, or the attempt is recalled."""
@@ -84,7 +90,7 @@ class Dispatcher:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
                 time.sleep(nap)
-                nap = min(2 * nap, channels.LONGEST_NAP)
+                nap = min(2 * nap, self._longest_nap)
             if time.monotonic() - looked >= LOOK_EVERY:
                 looked = time.monotonic()
                 self._miss(looked)
@@ -209,8 +215,7 @@ class Dispatcher:
         body, rank = reports.delivery(message.body), self._ranks[message.rank]
         first = self._pipelines.first(message.rank)
         if not self._pipelines.is_last(message.rank):  # it has handed the chunk on
-            rank.seconds += body.seconds
-            rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+            _note(rank, body)
             return
         inputs = self._schedule.inputs(first, body.chunk)
         if inputs is None:
@@ -220,8 +225,7 @@ class Dispatcher:
         fresh = set(self._schedule.finish(body.chunk, body.seconds, answered))
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
-        rank.seconds += body.seconds
-        rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+        _note(rank, body)
         self._deadlines.deliver(first, self._schedule.busy(first), worked=answered > 0)
         if first in self._late:
             self._late.discard(first)
@@ -232,6 +236,7 @@ class Dispatcher:
         if results:
             self._journal.append(number, results)
             self._last_result = time.time()
+            self._timeline.count(self._ranks[number].host, len(results), time.monotonic())
         self._done += len(results)
         self._errors += sum("error" in result for result in results)
         self._ranks[number].images += len(results)
@@ -247,6 +252,8 @@ class Dispatcher:
                 pieces = [self._piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 self._deadlines.begin(rank)
+                part = self._schedule.seconds(chunk) / NAPS_A_CHUNK
+                self._longest_nap = max(channels.NAP, min(LONGEST_NAP, part))
                 chunk = self._schedule.take(rank)
 
     def _may_start(self) -> bool:
@@ -259,7 +266,8 @@ class Dispatcher:
         return not starting or time.monotonic() - self._ready_since > patience
 
     def _say(self, text: str) -> None:
-        """Add a line to the job's log, by way of mpirun."""
+        """Add a line to the job's log, by way of mpirun, and to its timeline."""
+        self._timeline.note(text, time.monotonic())
         sys.stderr.write("%s %s\n" % (time.strftime("%H:%M:%S"), text))
         sys.stderr.flush()
 
@@ -268,6 +276,10 @@ class Dispatcher:
         return [index, entry["offset"], entry["size"], entry["form"]]
 
     def _report(self, phase: str) -> None:
+        held = self._schedule.held()
+        for number, rank in self._ranks.items():
+            rank.queue = held.get(number, 0)
+        self._timeline.write(time.monotonic(), time.time(), last=phase == "finished")
         files.write_json(
             os.path.join(self._run, job_names.PROGRESS),
             Progress(
@@ -283,6 +295,12 @@ class Dispatcher:
             ),
             keep=False,
         )
+
+
+def _note(rank: RankProgress, body: reports.Delivery) -> None:
+    """Note the times of a rank that has done with a chunk."""
+    rank.seconds += body.seconds
+    rank.busy, rank.decode, rank.wait, rank.read, rank.idle = body.busy, body.decode, body.wait, body.read, body.idle
 
 
 def _place(rank: RankProgress) -> str:

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 from clusteradm.node.job import several, sound
-from clusteradm.node.job.arrays import Array, Damaged, Unusable, Window, header, members
+from clusteradm.node.job.arrays import Window, members
 from clusteradm.node.job.files import opener
 from clusteradm.node.spec import feeding
+from clusteradm.node.spec.npy import Array, Damaged, Unusable, header
 from clusteradm.node.spec.wire.job import InputForm
 
 ARRAYS = (".npy", ".npz")

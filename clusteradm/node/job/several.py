@@ -7,9 +7,10 @@ numpy: this runs on the head's own Python.
 import os
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from clusteradm.node.job.arrays import TOO_LARGE, Array, Damaged, Unusable, members
+from clusteradm.node.job.arrays import TOO_LARGE, members
 from clusteradm.node.job.files import opener
 from clusteradm.node.spec import feeding
+from clusteradm.node.spec.npy import Array, Damaged, Unusable
 
 # What TensorFlow puts around the names that a model's author gave its inputs.
 _PREFIX, _SUFFIX = "serving_default_", ":0"

@@ -7,7 +7,7 @@ compared with the file's.
 import struct
 from typing import BinaryIO, NamedTuple, Tuple
 
-from clusteradm.node.job.arrays import Damaged, Unusable
+from clusteradm.node.spec.npy import Damaged, Unusable
 
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 _OPEN = (0, 0xFFFFFFFF)  # sizes of what was written to a pipe

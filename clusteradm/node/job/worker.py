@@ -12,6 +12,8 @@ import traceback
 from queue import Empty, SimpleQueue
 from typing import Any, Dict, List, Optional
 
+import numpy as np
+
 from clusteradm.node.edgetpu.engine import Engine, read_model
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tasks import Reader
@@ -20,7 +22,7 @@ from clusteradm.node.job import channel as channels
 from clusteradm.node.job import files
 from clusteradm.node.job.activations import Gone
 from clusteradm.node.job.channel import Message
-from clusteradm.node.job.feeder import Feeder, Source
+from clusteradm.node.job.feeder import Feeder, Source, ahead
 from clusteradm.node.job.inference import Answer, Inference
 from clusteradm.node.job.outputs import Outputs
 from clusteradm.node.job.pipe import Pipe
@@ -87,8 +89,10 @@ class Worker:
         else:
             self.engine.skip_warm_up()
         self._threads = max(1, min(MOST_THREADS, (cores - 1) // mine.here))
-        self._feeder = source or Feeder(os.path.join(folder, job_names.PACK), feed, self._threads, pulse)
-        self._inference = Inference(self.engine, self._feeder, pulse, events, model.batch)
+        pack, size = os.path.join(folder, job_names.PACK), sum(map(_bytes, self.engine.inputs)) // model.batch
+        self._feeder = source or Feeder(pack, feed, self._threads, pulse, size)
+        lying = ahead(sum(map(_bytes, outputs)))
+        self._inference = Inference(self.engine, self._feeder, pulse, events, model.batch, lying)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}
         self._mark = 0.0  # when the chunk at work was begun
@@ -101,6 +105,7 @@ class Worker:
                 if isinstance(event, list):
                     for answer in event:
                         self._settle(answer)
+                    self._inference.taken(len(event))
                 elif isinstance(event, BaseException):
                     raise event
                 elif event.tag == channels.STOP:
@@ -136,7 +141,6 @@ class Worker:
             self._pulse.decode(self._threads, index)
             self._results[chunk].append(self._result(answer))
             self._pulse.decode(self._threads, None)
-        self._inference.taken()
         if len(self._results[chunk]) == self._sizes[chunk]:
             self._deliver(chunk, answer.ended)
 
@@ -164,6 +168,8 @@ class Worker:
             "busy": self._inference.busy,
             "decode": self._feeder.decode_seconds,
             "wait": self._inference.wait,
+            "read": self._feeder.read_seconds,
+            "idle": self._inference.idle,
         }
         self._link.send(0, channels.RESULT, body)
         self._mark = ended
@@ -172,6 +178,14 @@ class Worker:
 def _of_one(details: Dict[str, Any]) -> Dict[str, Any]:
     """A tensor of several inputs, as an interpreter tells of it, for one of them."""
     return {**details, "shape": [1, *(int(size) for size in details["shape"][1:])]}
+
+
+def _bytes(details: Dict[str, Any]) -> int:
+    """Bytes of a tensor, as an interpreter tells of it."""
+    count = int(np.dtype(details["dtype"]).itemsize)
+    for size in details["shape"]:
+        count *= max(1, int(size))
+    return count
 
 
 def work(link: Pipe, pulse: Optional[Pulse] = None) -> None:

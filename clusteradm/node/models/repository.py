@@ -266,10 +266,15 @@ def _is_same(path: str, request: AddModel) -> bool:
         return False
     if about.task not in (None, new.task):  # None: of an earlier program, or unknown
         return False
+    if (about.servable, new.servable) != (None, None) and (about.servable, about.inputs, about.outputs) != (
+        new.servable,
+        new.inputs,
+        new.outputs,
+    ):
+        return False
     if not known:
         return not os.path.exists(os.path.join(path, SUMS)) and _holds(path, request.files)
-    names = (known.keys() - {MANIFEST}) | request.files.keys()
-    return all(known.get(name) == request.files.get(name) for name in names) and store.whole(path)
+    return {**known, MANIFEST: ""} == {**request.files, MANIFEST: ""} and store.whole(path)
 
 
 def _was_same(path: str, request: AddModel, version: int) -> bool:

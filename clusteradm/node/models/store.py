@@ -18,7 +18,7 @@ from typing import Dict, Iterator, List, Optional
 
 from clusteradm.node import atomic, locks, paths
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, NAME, SEGMENT_FILE, SUMS, Manifest, sums_text
+from clusteradm.node.spec.wire.manifest import FILE, LABELS, MANIFEST, MODEL, NAME, SUMS, Manifest, sums_text
 from clusteradm.node.spec.wire.repository import UNREADABLE
 from clusteradm.node.spec.wire.versions import VERSIONS, VersionsFile
 
@@ -26,7 +26,7 @@ from clusteradm.node.spec.wire.versions import VERSIONS, VersionsFile
 _HIDDEN = re.compile(r"\.((upload|removed)-|%s\.).*" % re.escape(VERSIONS))
 _CHUNK = 1 << 20
 _MOST_TEXT = 64 << 10  # bytes of a manifest, and of the other small files
-_SUM = re.compile("([0-9a-f]{64})  (%s)" % "|".join([*map(re.escape, (MODEL, LABELS, MANIFEST)), SEGMENT_FILE]))
+_SUM = re.compile("([0-9a-f]{64})  (?P<name>%s)" % FILE)
 
 
 def models_folder(shared: str) -> str:
@@ -94,7 +94,7 @@ def text(path: str, name: str) -> bytes:
 def sums(path: str) -> Dict[str, str]:
     """The sha256 of a version's files as they were stored; {} where SHA256SUMS is missing or damaged."""
     record = text(path, SUMS).decode("utf-8", "replace")
-    found = {match[2]: match[1] for match in map(_SUM.fullmatch, record.split("\n")) if match}
+    found = {match["name"]: match[1] for match in map(_SUM.fullmatch, record.split("\n")) if match}
     return found if sums_text(found) == record else {}
 
 

@@ -88,7 +88,9 @@ def waits(said: Dict[str, BoardSaid], revision: int) -> List[str]:
     return [
         "%s is at revision %d of %d" % (host, about.state.revision, revision)
         for host, about in said.items()
-        if about.state is not None and about.state.revision < revision and about.state.engines
+        if about.state is not None
+        and about.state.revision < revision
+        and any(not engine.servables for engine in about.state.engines)
     ]
 
 

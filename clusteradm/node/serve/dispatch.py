@@ -8,11 +8,13 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tup
 import numpy as np
 
 from clusteradm.node.edgetpu.tensors import Fed
+from clusteradm.node.serve import again
 from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.plane import (
     DEADLINE,
     INVALID,
     UNAVAILABLE,
+    Again,
     Answer,
     ModelInfo,
     Plane,
@@ -20,6 +22,7 @@ from clusteradm.node.serve.plane import (
     Request,
 )
 from clusteradm.node.serve.routing import Entry, Routing
+from clusteradm.node.serve.servables.calling import Calling
 from clusteradm.node.spec.wire.serving import BoardState, VersionState
 
 _MOST_ROWS = 1024
@@ -42,6 +45,7 @@ class Dispatch(Plane):
         self.links: Dict[int, Link] = {}
         self._board, self._state, self._change = board, state, change
         self._decoders = ThreadPoolExecutor(_DECODERS)
+        self._servables = Calling(board, self, self._decoders)
 
     async def infer(self, request: Request) -> Answer:
         """Run one inference, or one for each row where the model takes one row at a time."""
@@ -59,6 +63,8 @@ class Dispatch(Plane):
         signature = entry.signature
         signature.check_outputs(request.outputs)
         self._check(request, entry)
+        if entry.loaded.servable is not None:
+            return await self._servables.infer(request, entry)
         if not self._ready(entry):
             raise Refusal(UNAVAILABLE, _NONE_READY % request.model, 1.0)
         pictures = signature.encoded(request)
@@ -136,6 +142,14 @@ class Dispatch(Plane):
         text = _NONE_READY % request.model
         raise Refusal(UNAVAILABLE, "%s (%s)" % (text, reason) if reason else text, 1.0)
 
+    def again(self, request: Request) -> Optional[Again]:
+        """A request that was answered, for others of which only the numbers differ."""
+        try:
+            entry = self.routing.find(request.model, request.version, request.label)
+        except Refusal:
+            return None
+        return again.repeated(request, entry, self._board, lambda: self.routing, self._free)
+
     def _ready(self, entry: Entry) -> List[Link]:
         return [self.links[number] for number in entry.engines if number in self.links and self.links[number].ready]
 
@@ -159,6 +173,7 @@ class Dispatch(Plane):
             loaded.task,
             signature.picture,
             loaded.class_names,
+            loaded.servable.kind if loaded.servable is not None else "",
         )
 
     async def ready(self, model: str, version: Optional[int] = None) -> bool:
@@ -192,4 +207,4 @@ class Dispatch(Plane):
     @property
     def able(self) -> bool:
         """Whether an engine is ready."""
-        return any(link.ready for link in self.links.values())
+        return any(link.ready for link in self.links.values() if link.models)

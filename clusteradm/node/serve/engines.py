@@ -23,11 +23,12 @@ _LOADING_LATE, _LOADING_HANG = 2.0, 20.0  # seconds of an inference on a model t
 
 
 class Wish(NamedTuple):
-    """A version that an engine is to have."""
+    """A version that an engine is to have. `kind`: of a servable that is no model."""
 
     name: str
     version: int
     folder: str
+    kind: str = ""
 
 
 class EngineFailed(Exception):
@@ -36,6 +37,9 @@ class EngineFailed(Exception):
 
 class EngineKeeper:
     """`changed` is called whenever something here has another value. `closed_for`: why it is out of rotation."""
+
+    module = "engine_process"
+    servables = ""  # what is there that is no model, in words
 
     def __init__(
         self, number: int, pci_address: Optional[str], runtime: str, page: Page, changed: Callable[[], None]
@@ -106,7 +110,7 @@ class EngineKeeper:
     def watch(self) -> None:
         """Look how long the inference at work takes: called several times a second."""
         seconds, key = self._page.running(self.number)
-        late, hang = _limits(self.loaded.get(key))
+        late, hang = self._limits(self.loaded.get(key))
         if seconds > hang:
             self.close("late", _hangs(seconds))
             self.kill("an inference did not end in %.0f s" % hang)
@@ -114,6 +118,16 @@ class EngineKeeper:
             self.close("late", _hangs(seconds))
         elif "late" in self.closed_for:
             self.close("late", None)
+
+    def _spec(self) -> Dict[str, Any]:
+        return {"number": self.number, "pci_address": self.pci_address, "runtime": self._runtime}
+
+    def _limits(self, loaded: Optional[Loaded]) -> Tuple[float, float]:
+        """Seconds after which an inference is late, and after which it hangs."""
+        if loaded is None:
+            return _LOADING_LATE, _LOADING_HANG
+        late, hang = _LATE_TIMES * loaded.seconds, _HANG_TIMES * loaded.seconds
+        return max(_LATE_SECONDS, late), max(_HANG_SECONDS, hang)
 
     async def keep(self) -> None:
         """Run the process, again and again, until it is stopped."""
@@ -141,9 +155,8 @@ class EngineKeeper:
         """One life of the process; why it ended."""
         self._page.clear(self.number)
         self._kill_reason = ""
-        spec = {"number": self.number, "pci_address": self.pci_address, "runtime": self._runtime}
         try:
-            process = self._process = await Process.start("engine_process", spec)
+            process = self._process = await Process.start(self.module, self._spec())
         except OSError as error:
             return "its process does not start: %s" % error
         self.close("late", None)
@@ -249,13 +262,6 @@ async def _listen(process: Process, said: "asyncio.Queue[Optional[Any]]") -> Non
         said.put_nowait(document)
         if document is None:
             return
-
-
-def _limits(loaded: Optional[Loaded]) -> Tuple[float, float]:
-    if loaded is None:
-        return _LOADING_LATE, _LOADING_HANG
-    late, hang = _LATE_TIMES * loaded.seconds, _HANG_TIMES * loaded.seconds
-    return max(_LATE_SECONDS, late), max(_HANG_SECONDS, hang)
 
 
 def _hangs(seconds: float) -> str:

@@ -17,15 +17,18 @@ from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.engine_link import EngineLink
 from clusteradm.node.serve.fronts import starting
 from clusteradm.node.serve.lines import MOST_LINE, Lines
+from clusteradm.node.serve.link import Link
 from clusteradm.node.serve.page import Page
 from clusteradm.node.serve.plane import FrontConfig, Runner
 from clusteradm.node.serve.routing import Reader
-from clusteradm.node.serve.table import Table
+from clusteradm.node.serve.servables.link import ServableLink
+from clusteradm.node.serve.table import Table, TableEngine
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.serving import BoardState, ServeConfig
 
 _CONNECT_SECONDS, _IDLE_SECONDS = 0.05, 0.25  # between two looks for engines, with one missing and without
 _CLOSE_SECONDS = 20.0
+_LINKS = (EngineLink, ServableLink)
 
 
 class FrontProcess:
@@ -53,7 +56,7 @@ class FrontProcess:
                 self.plane.routing = self._reader.routing(self._table)
             elif "closed" in document:
                 link = self.plane.links.get(document["closed"])
-                if isinstance(link, EngineLink):
+                if isinstance(link, _LINKS):
                     link.give_up(str(document["reason"]))
             elif "end" in document:
                 await asyncio.gather(*(runner.close(_CLOSE_SECONDS) for runner in self._runners))
@@ -64,17 +67,14 @@ class FrontProcess:
         self._table = table
         known = {each.number: each for each in table.engines}
         for number, link in list(self.plane.links.items()):
-            if number not in known or link.device != known[number].device:
-                if isinstance(link, EngineLink):
+            each = known.get(number)
+            if each is None or link.device != each.device or link.models == each.servables:
+                if isinstance(link, _LINKS):
                     link.close("it is not this board's any more")
                 del self.plane.links[number]
         for number, each in known.items():
             if number not in self.plane.links:
-                fronts = self._config.serve.fronts
-                runtime = self._config.runtime
-                self.plane.links[number] = EngineLink(
-                    number, each.device, each.simulated, self._config.number, fronts, runtime
-                )
+                self.plane.links[number] = self._link(each)
             self.plane.links[number].simulated = each.simulated
         self._connect_all()
         self.plane.routing = self._reader.routing(table)
@@ -83,6 +83,13 @@ class FrontProcess:
             self._runners = await starting.start(self.plane, self._config)
             self._lines.send({"started": os.getpid()})
 
+    def _link(self, engine: TableEngine) -> Link:
+        config = self._config
+        if engine.servables:
+            return ServableLink(engine.number, engine.device, config.runtime)
+        fronts = config.serve.fronts
+        return EngineLink(engine.number, engine.device, engine.simulated, config.number, fronts, config.runtime)
+
     async def _connect(self) -> None:
         """Connect to the engines that have started, and again to those that start anew."""
         while True:
@@ -90,7 +97,7 @@ class FrontProcess:
 
     def _connect_all(self) -> bool:
         """Whether all are connected."""
-        return all([link.connect() for link in self.plane.links.values() if isinstance(link, EngineLink)])  # noqa: C419
+        return all([link.connect() for link in self.plane.links.values() if isinstance(link, _LINKS)])  # noqa: C419
 
     def _state(self) -> BoardState:
         """What the supervisor said last, with the engines' queues as they are now."""

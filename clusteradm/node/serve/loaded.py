@@ -7,6 +7,7 @@ from typing import Optional, Tuple
 from clusteradm.node.models import store
 from clusteradm.node.spec.wire.decode import Record
 from clusteradm.node.spec.wire.manifest import LABELS, Feed, Tensor
+from clusteradm.node.spec.wire.servables import Servable
 
 _MOST_CLASSES = 100000
 
@@ -15,7 +16,8 @@ _MOST_CLASSES = 100000
 class Loaded(Record):
     """A version that an engine can run. `key`: its number on this board; `batches`: the most rows of one inference,
     1 for a model of a fixed shape; `seconds`: of one inference; `swap_seconds`: what it costs besides after another
-    model has run on the same TPU; `stateless`: False where it has variables, which begin anew with every request."""
+    model has run on the same TPU; `stateless`: False where it has variables, which begin anew with every request;
+    `servable`: of what is no model."""
 
     key: int
     name: str
@@ -31,6 +33,7 @@ class Loaded(Record):
     swap_seconds: float = 0.0
     batches: int = 1
     stateless: bool = True
+    servable: Optional[Servable] = None
 
 
 def class_names(folder: str) -> Tuple[str, ...]:

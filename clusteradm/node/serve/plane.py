@@ -1,26 +1,11 @@
 """Data plane: what every protocol asks and gets, without a transport."""
 
 import socket
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+from clusteradm.node.spec.datatypes import BYTES as BYTES
+from clusteradm.node.spec.datatypes import DATATYPES as DATATYPES
 from clusteradm.node.spec.wire.serving import BoardState, ServeConfig, VersionState
-
-# KServe's names of types (Open Inference Protocol, version 2) and NumPy's.
-DATATYPES = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-}
-BYTES = "BYTES"
 
 # Kinds of refusals: each protocol has a status for each.
 NOT_FOUND, INVALID, TOO_LARGE = "not_found", "invalid", "too_large"
@@ -94,7 +79,7 @@ class TensorInfo(NamedTuple):
 
 class ModelInfo(NamedTuple):
     """A model version: `versions` are those that are available, `labels` of this model, `picture`: whether an input of
-    JPEG or PNG bytes is taken for its only input."""
+    JPEG or PNG bytes is taken for its only input; `kind`: of a servable that is no model."""
 
     name: str
     version: int
@@ -105,6 +90,19 @@ class ModelInfo(NamedTuple):
     task: Optional[str]
     picture: bool
     class_names: Sequence[str]
+    kind: str = ""
+
+
+class Again:
+    """An inference that was answered, to be asked for once more with other numbers in the same tensors."""
+
+    def begin(
+        self, pieces: Sequence[Union[bytes, memoryview]], done: Callable[[Union[Answer, Refusal, None]], None]
+    ) -> Optional[Callable[[], None]]:
+        """Begin it without a task. `pieces`: the bytes of the inputs, in the order of the request, little endian;
+        `done`: gets the answer, whose outputs are bytes, or None where it is to be asked for as if for the first time.
+        What is returned has nobody wait for it any more; None: ask as if for the first time."""
+        raise NotImplementedError
 
 
 class Plane:
@@ -113,6 +111,10 @@ class Plane:
     async def infer(self, request: Request) -> Answer:
         """Run one inference."""
         raise NotImplementedError
+
+    def again(self, request: Request) -> Optional[Again]:
+        """A request that was answered, for others of which only the numbers differ; None where there is no such way."""
+        return None
 
     async def info(self, model: str, version: Optional[int] = None, label: Optional[str] = None) -> ModelInfo:
         """The properties of a version."""

@@ -5,6 +5,7 @@ from typing import Dict, Iterable, Optional, Tuple
 from clusteradm.node.serve.convergence import Convergence
 from clusteradm.node.serve.engines import EngineKeeper
 from clusteradm.node.serve.loaded import Loaded
+from clusteradm.node.serve.servables import members
 from clusteradm.node.serve.table import TableModel, TableVersion
 from clusteradm.node.spec.wire.serving import ServedModel
 
@@ -24,15 +25,22 @@ class Routes:
         keys = {key for _, key in self._convergence.served()}
         self._known = {key: loaded for key, loaded in self._known.items() if key in keys}
         versions: Dict[str, Dict[int, TableVersion]] = {}
-        for (name, number), key in self._convergence.served():
+        for (name, number, _), key in self._convergence.served():
             having = [engine for engine in engines if key in engine.loaded]
             if having:
                 self._known[key] = having[0].loaded[key]
             # One whose engines start anew is known all the same.
             if having or (key in self._known and not any(key in engine.failures for engine in engines)):
-                numbers = tuple(engine.number for engine in having)
-                versions.setdefault(name, {})[number] = TableVersion(self._known[key], numbers)
-        return tuple(self._model(model, versions.get(model.name, {})) for model in self._convergence.models())
+                there, numbers = versions.setdefault(name, {}), tuple(engine.number for engine in having)
+                # A number that was given anew is what it was until the new content is available.
+                if having or number not in there:
+                    there[number] = TableVersion(self._known[key], numbers)
+        wanted = self._convergence.models()
+        found = tuple(self._model(model, versions.get(model.name, {})) for model in wanted)
+        self._convergence.withheld = away = members.withheld(found)
+        for name, number in away:
+            del versions[name][number]
+        return tuple(self._model(model, versions.get(model.name, {})) for model in wanted) if away else found
 
     def _model(self, model: ServedModel, versions: Dict[int, TableVersion]) -> TableModel:
         labels = {}

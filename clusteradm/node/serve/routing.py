@@ -4,6 +4,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import NOT_FOUND, UNAVAILABLE, Refusal
+from clusteradm.node.serve.servables.signature import ServableSignature
 from clusteradm.node.serve.signature import Signature
 from clusteradm.node.serve.table import Table
 from clusteradm.node.spec.wire.serving import END, LOADING, START, VersionState
@@ -93,7 +94,8 @@ class Reader:
     def _signature(self, loaded: Loaded) -> Signature:
         known = self._signatures.get(loaded.key)
         if known is None or known.loaded != loaded:
-            known = self._signatures[loaded.key] = Signature(loaded)
+            kind = Signature if loaded.servable is None else ServableSignature
+            known = self._signatures[loaded.key] = kind(loaded)
         return known
 
 

@@ -84,16 +84,21 @@ class Signature:
         if tensor.datatype != info.datatype:
             text = "input %s of %s is %s, not %s" % (info.name, self._who(), info.datatype, tensor.datatype)
             raise Refusal(INVALID, text)
+        shape = self._check_shape(info, tensor, rows)
+        try:
+            return np.ascontiguousarray(tensor.data, DATATYPES[info.datatype]).reshape(shape)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise Refusal(INVALID, "input %s: %s" % (info.name, " ".join(str(error).split())[:300])) from None
+
+    def _check_shape(self, info: TensorInfo, tensor: Tensor, rows: bool) -> Tuple[int, ...]:
+        """The shape of a request's tensor. Raises Refusal."""
         shape = tuple(tensor.shape)
         wanted = (-1, *info.shape[1:]) if rows and self.rows else info.shape
         fits = len(shape) == len(wanted) and all(want in (-1, size) for want, size in zip(wanted, shape))
         if not fits or (wanted[:1] == (-1,) and shape[0] < 1):
             text = "input %s of %s has the shape %s, not %s"
             raise Refusal(INVALID, text % (info.name, self._who(), list(wanted), list(shape)))
-        try:
-            return np.ascontiguousarray(tensor.data, DATATYPES[info.datatype]).reshape(shape)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise Refusal(INVALID, "input %s: %s" % (info.name, " ".join(str(error).split())[:300])) from None
+        return shape
 
     def tensors(self, outputs: Sequence[Any], wanted: Sequence[str]) -> List[Tensor]:
         """The outputs that are wanted, all where none is named, in the order of the wish. Raises Refusal."""

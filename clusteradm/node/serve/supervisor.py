@@ -12,6 +12,7 @@ from clusteradm.node.serve.engines import EngineKeeper
 from clusteradm.node.serve.fronts_keeper import FrontKeeper
 from clusteradm.node.serve.page import ENGINES, Page
 from clusteradm.node.serve.routes import Routes
+from clusteradm.node.serve.servables.keepers import MOST, Environment, ServableKeepers
 from clusteradm.node.serve.table import Table, TableEngine
 from clusteradm.node.spec.wire.serving import BoardState, EngineState, ServeConfig
 
@@ -38,7 +39,9 @@ class Supervisor:
         self._dirty = asyncio.Event()
         self._temperatures: Dict[int, Optional[float]] = {}
         self._told: Optional[Table] = None
-        self._convergence = Convergence(config, lambda: list(self._engines.values()), self.publish)
+        shared = Environment(runtime, self._page, config.packages, self._dirty.set, self._begin)
+        self._servables = ServableKeepers(shared)
+        self._convergence = Convergence(config, lambda: list(self._engines.values()), self.publish, self._servables)
         self._routes = Routes(self._convergence)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -79,12 +82,17 @@ class Supervisor:
             front.end()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.gather(*(front.over() for front in self._fronts)), _END_SECONDS)
-        for engine in self._engines.values():
+        for engine in self._keepers:
             await engine.stop()
         self._convergence.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def _keepers(self) -> List[EngineKeeper]:
+        """All of them, in the order of the table."""
+        return [*self._engines.values(), *self._servables.all()]
 
     def _begin(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -108,14 +116,15 @@ class Supervisor:
         wanted: List[Optional[str]] = list(config.tpus) if config.tpus is not None else []
         said = [each.tpus for each in self._convergence.desired.boards if each.host == config.host]
         if said:
-            wanted = list(said[0])
+            # A pod has no others than its own, whatever is wanted of the host.
+            wanted = [each for each in said[0] if config.tpus is None or each in config.tpus]
         elif config.tpus is None:
             # One that has gone keeps its engine, which says so.
             wanted = [*sorted({*tpus.addresses(), *filter(None, self._engines)})] or [None]
         for address in [each for each in self._engines if each not in wanted]:
             self._begin(self._engines.pop(address).stop())
         for address in wanted:
-            free = set(range(ENGINES)) - {engine.number for engine in self._engines.values()}
+            free = set(range(ENGINES - MOST)) - {engine.number for engine in self._engines.values()}
             if address not in self._engines and free:
                 engine = EngineKeeper(min(free), address, self._runtime, self._page, self._dirty.set)
                 self._engines[address] = engine
@@ -130,7 +139,7 @@ class Supervisor:
             if turn % _TPU_EVERY == 0:
                 self._set_engines()
             out = set(self._convergence.desired.out_of_service)
-            for engine in self._engines.values():
+            for engine in self._keepers:
                 before = engine.open
                 engine.watch()
                 if turn % _TPU_EVERY == 0 and engine.pci_address is not None:
@@ -166,8 +175,9 @@ class Supervisor:
                 "; ".join(engine.closed_for.values())[:2000],
                 engine.simulated,
                 self._temperatures.get(engine.number),
+                servables=engine.servables,
             )
-            for engine in self._engines.values()
+            for engine in self._keepers
         )
         found = self._convergence
         states = tuple(found.states())
@@ -175,8 +185,9 @@ class Supervisor:
 
     def _table(self) -> Table:
         self._table_number += 1
-        engines = tuple(TableEngine(each.number, each.device, each.simulated) for each in self._engines.values())
-        return Table(self._table_number, self._routes.models(self._engines.values()), engines, self.board())
+        keepers = self._keepers
+        engines = tuple(TableEngine(e.number, e.device, e.simulated, bool(e.servables)) for e in keepers)
+        return Table(self._table_number, self._routes.models(keepers), engines, self.board())
 
     def _tell(self, table: Table, only_board: bool = False) -> None:
         """Send the front processes a table; what has changed in it may be the state of the board alone."""

@@ -29,11 +29,12 @@ class TableModel(Record):
 
 @dataclass(eq=False, repr=False)
 class TableEngine(Record):
-    """An engine that there is, whatever its state."""
+    """An engine that there is, whatever its state. `servables`: whether it has those of other kinds than models."""
 
     number: int
     device: str
     simulated: bool
+    servables: bool = False
 
 
 @dataclass(eq=False, repr=False)

@@ -61,6 +61,7 @@ class Channel:
     """MPI of this rank, played."""
 
     rank, size = 1, 2
+    sending = False
 
     def __init__(self) -> None:
         self.inbox: queue.Queue[Message] = queue.Queue()

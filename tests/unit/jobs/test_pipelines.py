@@ -109,6 +109,8 @@ class World:
 class Channel:
     """One rank of it."""
 
+    sending = False
+
     def __init__(self, rank: int, world: World) -> None:
         self.rank, self.world = rank, world
 

@@ -123,7 +123,7 @@ def test_a_number_of_stages_that_is_none_is_said_at_once(value: str, capsys: pyt
 
 
 def rank(number: int, pipeline: int, stage: int, images: int, busy: float, **more: Any) -> RankProgress:
-    made = RankProgress(number, f"w{number}", "0000:01:00.0", images, 10.0, busy, 0.0, 0.5, "ready")
+    made = RankProgress(number, f"w{number}", "0000:01:00.0", images, 10.0, busy, 0.0, 0.5, state="ready")
     return replace(made, pipeline=pipeline, stage=stage, **more)
 
 

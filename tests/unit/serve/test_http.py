@@ -20,7 +20,7 @@ import serve_place as place
 from prometheus_client.parser import text_string_to_metric_families
 from serve_front import Server, serving, until
 
-from clusteradm.node.serve.fronts import connections, exchange, form, metrics
+from clusteradm.node.serve.fronts import connections, form, metrics, passed
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.calls import Desk
 from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request, Tensor
@@ -416,7 +416,7 @@ def test_a_port_that_something_else_has(server: Server, tmp_path: Path) -> None:
 def test_a_small_body_that_unfolds_is_noticed_early() -> None:
     import zlib
 
-    unpack = exchange._Unpacker("deflate")
+    unpack = passed._Unpacker("deflate")
     packed = zlib.compress(bytes(16 << 20))
     sizes = [len(part) for part, _ in zip(unpack.parts(packed), range(10), strict=False)]
     assert max(sizes) <= 1 << 16

@@ -7,7 +7,7 @@ import numpy as np
 from clusteradm.node.serve.fronts import numbers, tfserving
 from clusteradm.node.serve.fronts.calls import PRIORITY, patience, version_or_label
 from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service
-from clusteradm.node.serve.fronts.limits import MOST_DIMENSIONS, MOST_ELEMENTS, MOST_PICTURES, MOST_TENSORS
+from clusteradm.node.serve.fronts.limits import MOST_DIMENSIONS, MOST_ELEMENTS, MOST_TENSORS
 from clusteradm.node.serve.fronts.proto import tfserving_pb2 as pb
 from clusteradm.node.serve.fronts.tfserving import Spec
 from clusteradm.node.serve.plane import BYTES, DATATYPES, INVALID, ModelInfo, Refusal, Tensor
@@ -158,7 +158,7 @@ def _tensor(name: str, given: Any) -> Tensor:
     shape = numbers.shape(sizes, name[:100])
     count = numbers.elements(shape, name[:100])
     if datatype == BYTES:
-        if len(given.string_val) != count or count > MOST_PICTURES:
+        if len(given.string_val) != count:
             raise Refusal(INVALID, "input %s: %d strings in its shape %s" % (name[:100], len(given.string_val), sizes))
         return Tensor(name, datatype, shape, list(given.string_val))
     if given.tensor_content:
@@ -211,9 +211,8 @@ def _features(example: Any) -> Dict[str, Any]:
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
         if kind == "bytes_list":
-            if len(feature.bytes_list.value) != 1:
-                raise Refusal(INVALID, "feature %s has more than one value of bytes" % ascii(name)[:60])
-            found[name] = feature.bytes_list.value[0]
+            values = list(feature.bytes_list.value)
+            found[name] = values[0] if len(values) == 1 else values
         elif kind is not None:
             found[name] = list(getattr(feature, kind).value)
     return found

@@ -71,7 +71,8 @@ async def _metadata(inquiry: Inquiry, request: Any) -> Any:
 async def _config(inquiry: Inquiry, request: Any) -> Any:
     inquiry.call.model = request.name
     info = await inquiry.desk.plane.info(request.name, *version_or_label(request.version))
-    found = pb.ModelConfig(name=info.name, platform=kserve.PLATFORM, backend=kserve.BACKEND)
+    config = kserve.config(info)
+    found = pb.ModelConfig(name=info.name, platform=config["platform"], backend=config["backend"])
     for into, tensors in ((found.input, info.inputs), (found.output, info.outputs)):
         for each in tensors:
             into.add(name=each.name, data_type=kserve.type_number(each.datatype), dims=each.shape)

@@ -1,6 +1,6 @@
 """What KServe's protocol says, over HTTP and over gRPC alike."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -57,10 +57,10 @@ def answer_parameters(found: Answer) -> Dict[str, Any]:
     return calls.parameters(found)
 
 
-def tensor(name: str, datatype: str, shape: Tuple[int, ...], data: bytes) -> Tensor:
+def tensor(name: str, datatype: str, shape: Tuple[int, ...], data: Union[bytes, memoryview]) -> Tensor:
     """A tensor whose bytes came. Raises Refusal."""
     if datatype == BYTES:
-        return Tensor(name, datatype, shape, numbers.split(data, numbers.elements(shape, name), name))
+        return Tensor(name, datatype, shape, numbers.split(bytes(data), numbers.elements(shape, name), name))
     return Tensor(name, datatype, shape, numbers.raw(data, datatype, shape, name))
 
 
@@ -68,6 +68,8 @@ def raw(tensor: Tensor) -> bytes:
     """The bytes of a tensor, little endian and in row order."""
     if tensor.datatype == BYTES:
         return numbers.join(tensor.data)
+    if isinstance(tensor.data, bytes):
+        return tensor.data
     values = np.asarray(tensor.data)
     data: bytes = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
     return data
@@ -102,8 +104,8 @@ async def ready(plane: Plane) -> bool:
     """Whether this board would take a request for any of its models: those that are to be served have come, and an
     engine is ready."""
     state = await plane.board()
-    engines = [each for each in state.engines if each.state == "ready"]
-    return not state.error and (bool(engines) or not state.engines)
+    engines = [each for each in state.engines if not each.servables]
+    return not state.error and (any(each.state == "ready" for each in engines) or not engines)
 
 
 def metadata(info: ModelInfo) -> Dict[str, Any]:
@@ -111,7 +113,7 @@ def metadata(info: ModelInfo) -> Dict[str, Any]:
     return {
         "name": info.name,
         "versions": [str(version) for version in info.versions],
-        "platform": PLATFORM,
+        "platform": info.kind or PLATFORM,
         "inputs": [_described(each) for each in info.inputs],
         "outputs": [_described(each) for each in info.outputs],
         "parameters": {
@@ -144,8 +146,8 @@ def config(info: ModelInfo) -> Dict[str, Any]:
     ]
     return {
         "name": info.name,
-        "platform": PLATFORM,
-        "backend": BACKEND,
+        "platform": info.kind or PLATFORM,
+        "backend": info.kind or BACKEND,
         "max_batch_size": 0,  # the first dimension is in the dims
         "input": tensors[: len(info.inputs)],
         "output": tensors[len(info.inputs) :],

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import warnings
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def fit(values: Any, sizes: Tuple[int, ...], name: str) -> Any:
     return values.reshape(sizes)
 
 
-def raw(data: bytes, datatype: str, sizes: Tuple[int, ...], name: str) -> Any:
+def raw(data: Union[bytes, memoryview], datatype: str, sizes: Tuple[int, ...], name: str) -> Any:
     """Bytes, little endian and in row order, as an array. Raises Refusal."""
     wanted = np.dtype(DATATYPES[datatype])
     size = elements(sizes, name) * wanted.itemsize
@@ -103,6 +103,20 @@ def split(data: bytes, count: int, name: str) -> List[bytes]:
         )
         raise Refusal(INVALID, text)
     return found
+
+
+def texts(value: Any, name: str) -> Any:
+    """Bytes, text or a list of such as an array of bytes. Raises Refusal."""
+    found = [each.encode("utf-8") if isinstance(each, str) else each for each in _list(value)]
+    if not all(isinstance(each, bytes) for each in found):
+        raise Refusal(INVALID, "feature %s is texts, or b64" % name)
+    array = np.empty(len(found), object)
+    array[:] = found
+    return array
+
+
+def _list(value: Any) -> List[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def join(values: Sequence[bytes]) -> bytes:

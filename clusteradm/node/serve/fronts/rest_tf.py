@@ -1,13 +1,13 @@
 """TensorFlow Serving's protocol over HTTP: predict in row and column format, classify, regress, metadata, states."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from clusteradm.node.serve.fronts import numbers, tfserving
 from clusteradm.node.serve.fronts.calls import patience, version_or_label
 from clusteradm.node.serve.fronts.exchange import Exchange, HttpError, Reply, json_reply
-from clusteradm.node.serve.fronts.limits import MOST_TENSORS
+from clusteradm.node.serve.fronts.limits import MOST_DIMENSIONS, MOST_TENSORS
 from clusteradm.node.serve.fronts.tfserving import Spec
 from clusteradm.node.serve.plane import BYTES, INVALID, Answer, ModelInfo, Refusal, Tensor, TensorInfo
 
@@ -43,7 +43,6 @@ async def answer(exchange: Exchange) -> Reply:
             raise Refusal(INVALID, "a label is no number; a version is at versions/%d" % number)
         rest = rest[2:]
     exchange.call.model = name
-    version = await exchange.version(name, version, label) if verb else version
     if not verb and not rest:
         exchange.allow("GET", "HEAD")
         return await _states(exchange, name, version, label)
@@ -59,7 +58,9 @@ async def answer(exchange: Exchange) -> Reply:
         raise Refusal(INVALID, "a request is a JSON object")
     if verb == "predict":
         tfserving.check_signature(document.get("signature_name"))
-    deadline, priority = patience(exchange.request.headers)
+    deadline, priority = patience(exchange.headers)
+    # Now that all of it has come, which may take long.
+    version = await exchange.version(name, version, label)
     info = await exchange.desk.plane.info(name, version, label)
     # The version that the label is now: it may move before the inference.
     return await work(exchange, Spec(name, info.version, None, deadline, priority), info, document)
@@ -76,7 +77,7 @@ async def _predict(exchange: Exchange, spec: Spec, info: ModelInfo, document: Di
 async def _rows(exchange: Exchange, spec: Spec, info: ModelInfo, instances: Any) -> Reply:
     if not isinstance(instances, list) or not instances:
         raise Refusal(INVALID, "instances is no list with an instance for each row")
-    encoded = [_encoded(each) for each in instances]
+    encoded = [_encoded(each) if not info.kind else None for each in instances]
     if any(each is not None for each in encoded):
         if not all(each is not None for each in encoded):
             raise Refusal(INVALID, "either all instances are pictures (b64), or none")
@@ -138,20 +139,32 @@ def _tensors(columns: Dict[str, Any], info: ModelInfo) -> List[Tensor]:
 
 
 def _texts(given: Any, name: str) -> Tuple[List[bytes], Tuple[int, ...]]:
-    """The elements of a list of texts or b64 objects, and its shape."""
-    if not isinstance(given, list):
-        given = [given]
+    """The elements of texts or b64 objects in lists, and their shape; of one without a list, that of a list of it."""
+    level = given if isinstance(given, list) else [given]
+    sizes = [len(level)]
+    while level and isinstance(level[0], list):
+        if len(sizes) >= MOST_DIMENSIONS or not all(isinstance(e, list) and len(e) == len(level[0]) for e in level):
+            raise Refusal(INVALID, "input %s: its lists have different lengths, or are too deep" % name)
+        sizes.append(len(level[0]))
+        level = [inner for each in level for inner in each]
     found = []
-    for each in given:
+    for each in level:
         data = _encoded(each)
         if data is None and not isinstance(each, str):
             raise Refusal(INVALID, "input %s is a list of texts" % name)
         found.append(data if data is not None else each.encode("utf-8"))
-    return found, (len(found),)
+    return found, tuple(sizes)
+
+
+def _nested(values: List[str], shape: Sequence[int]) -> Any:
+    """A list in the shape of a tensor."""
+    for size in reversed(shape[1:]):
+        values = [values[at : at + size] for at in range(0, len(values), size)] if size else []  # type: ignore[misc]
+    return values if shape else values[0]
 
 
 async def _columns(exchange: Exchange, spec: Spec, info: ModelInfo, inputs: Any) -> Reply:
-    encoded = _pictures(inputs)
+    encoded = _pictures(inputs) if not info.kind else []
     results: List[Any] = []
     if encoded:
         found, results = await tfserving.pictures(exchange.desk, exchange.call, spec, info, encoded)
@@ -185,7 +198,7 @@ def _pictures(inputs: Any) -> List[bytes]:
 def _values(tensor: Tensor) -> Any:
     """An output as nested lists, of which orjson makes JSON by itself where they are an array."""
     if tensor.datatype == BYTES:
-        return [each.decode("utf-8", "replace") for each in tensor.data]
+        return _nested([each.decode("utf-8", "replace") for each in tensor.data], tensor.shape)
     values = np.ascontiguousarray(tensor.data).reshape(tensor.shape)
     values = values.astype(np.float32) if values.dtype == np.float16 else values
     return values if values.ndim else values.item()

@@ -140,7 +140,12 @@ async def examples(
     if not given:
         raise Refusal(INVALID, "a request without examples")
     values = [value for each in given for value in each.values()]
-    if values and all(isinstance(value, bytes) for value in values) and all(len(each) == 1 for each in given):
+    if (
+        not info.kind
+        and values
+        and all(isinstance(value, bytes) for value in values)
+        and all(len(each) == 1 for each in given)
+    ):
         answer, results = await pictures(desk, call, spec, info, values)
         return answer, results, list(info.outputs)
     if not rows(info):
@@ -152,15 +157,19 @@ async def examples(
             if each.name not in named:
                 raise Refusal(INVALID, "example %d has no feature %s" % (number, short_name(each.name)))
             value = named[each.name]
-            if isinstance(value, bytes):
+            if each.datatype == BYTES:
+                array = numbers.texts(value, each.name)
+            elif isinstance(value, bytes) or (isinstance(value, list) and any(isinstance(e, bytes) for e in value)):
                 raise Refusal(INVALID, "feature %s is numbers, not bytes" % short_name(each.name))
-            array = numbers.array(value, each.datatype, each.name)
+            else:
+                array = numbers.array(value, each.datatype, each.name)
             sizes = tuple(1 if size < 0 else size for size in each.shape[1:])
             found[each.name].append(numbers.fit(array, sizes, each.name))
-    inputs = [
-        Tensor(each.name, each.datatype, (len(given), *found[each.name][0].shape), np.stack(found[each.name]))
-        for each in info.inputs
-    ]
+    inputs = []
+    for each in info.inputs:
+        whole = np.stack(found[each.name])
+        data = whole.ravel().tolist() if each.datatype == BYTES else whole
+        inputs.append(Tensor(each.name, each.datatype, tuple(whole.shape), data))
     return await infer(desk, call, spec, inputs, (), True), [], list(info.outputs)
 
 

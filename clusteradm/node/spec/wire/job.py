@@ -107,7 +107,8 @@ SILENT, TPU, OTHER, PARTNER = "silent", "tpu", "other", "partner"
 
 @dataclass(eq=False, repr=False)
 class RankProgress(Record):
-    """One rank at work. Seconds: its working time, of which busy in the TPU; decoding beside; waiting for input."""
+    """One rank at work. Seconds: its working time, of which busy in the TPU; waiting for input, and decoding and
+    reading that beside; waiting for another chunk of rank 0. `queue`: inputs that it has."""
 
     rank: int
     host: str
@@ -117,6 +118,9 @@ class RankProgress(Record):
     busy: float = 0.0
     decode: float = 0.0
     wait: float = 0.0
+    read: float = 0.0
+    idle: float = 0.0
+    queue: int = 0
     state: str = field(default="starting", metadata=limits(choices=("starting", "ready", "failed")))
     error: Optional[str] = None
     version: Optional[str] = None  # of its library

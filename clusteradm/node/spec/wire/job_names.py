@@ -18,6 +18,7 @@ attempt-N.json which rank sits where in attempt N
 hostfile       the same for mpirun
 progress.json  what rank 0 knows, twice a second
 status.json    what the supervisor knows
+timeline.json  how many results came when, by rank 0
 suspects.json  inputs that a rank may have been lost by, for the next attempt
 tpus.json      the TPUs that have failed, until root has put them on the list of drains
 recall         there once rank 0 is to end the attempt, so that another takes back what this one does without
@@ -44,6 +45,7 @@ HOSTFILE = "hostfile"
 JOURNAL = "journal.jsonl"
 PROGRESS = "progress.json"
 STATUS = "status.json"
+TIMELINE = "timeline.json"
 SUSPECTS = "suspects.json"
 TPUS = "tpus.json"
 RECALL = "recall"

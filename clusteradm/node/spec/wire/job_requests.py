@@ -10,6 +10,7 @@ from clusteradm.node.spec.wire.job import JobSpec, Progress, Status, StoredSpec
 from clusteradm.node.spec.wire.job_names import ID, STATES
 from clusteradm.node.spec.wire.node import Empty
 from clusteradm.node.spec.wire.request import Request, Streaming
+from clusteradm.node.spec.wire.timeline import Timeline
 
 DAMAGED = "damaged"  # the state of a job whose files cannot be read
 
@@ -222,21 +223,23 @@ class ListJobs(Request[JobList]):
 
 @dataclass(eq=False, repr=False)
 class JobDetails(Record):
-    """One job. `bytes`: of its inputs, as long as they are kept."""
+    """One job. `bytes`: of its inputs, as long as they are kept; `timeline`: where it was asked for."""
 
     spec: StoredSpec
     status: Status
     progress: Optional[Progress]
     bytes: int
+    timeline: Optional[Timeline] = None
 
 
 @dataclass(eq=False, repr=False)
 class ShowJob(Request[JobDetails]):
-    """Ask for one job."""
+    """Ask for one job, with its timeline or without."""
 
     shared: str
     user: str
     job: str = field(metadata=limits(ID))
+    timeline: bool = False
     do = names.JOB_SHOW
 
 

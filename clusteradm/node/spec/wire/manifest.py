@@ -4,12 +4,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
+from clusteradm.node.spec.wire.servables import DATA, MOST_TENSORS, Servable
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
 # Of a version that is split too: the number of the segment, from 0, and how many there are.
-SEGMENT, SEGMENT_FILE = "segment_%d_of_%d.tflite", r"segment_[0-9]{1,2}_of_[0-9]{1,2}\.tflite"
+SEGMENT = "segment_%d_of_%d.tflite"
 MOST_SEGMENTS = 64
-# The sha256 of all these, as sha256sum writes and checks it.
+# The files that a version may have besides: model.tflite with its segments, or of another servable its data.
+FILE = "%s|segment_[0-9]{1,2}_of_[0-9]{1,2}[.]tflite|%s" % (MODEL.replace(".", "[.]"), DATA)
+# The sha256 of all of them, as sha256sum writes and checks it.
 SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
 FORMAT = 1
@@ -99,8 +102,9 @@ class Segment(Record):
 class Manifest(Record):
     """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference.
 
-    `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `segments`: the same
-    model in parts, each a file of the version.
+    `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `servable`: of what is no
+    model, whose `sha256` is that of its definition, and `bytes` those of its files; `segments`: the parts of a
+    model, each a file of the version.
     """
 
     manifest_version: int
@@ -122,9 +126,12 @@ class Manifest(Record):
     feed: Optional[Feed] = None
     task: Optional[str] = field(default=None, metadata=limits(choices=TASKS))
     threshold: Optional[float] = None
+    servable: Optional[Servable] = None
     segments: Tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.servable is not None and not len(self.inputs) <= MOST_TENSORS >= len(self.outputs):
+            raise WireError("more than %d inputs or outputs" % MOST_TENSORS)
         if self.manifest_version != FORMAT:
             raise WireError("format %d; this program reads %d" % (self.manifest_version, FORMAT), ".manifest_version")
         if len(self.segments) == 1 or len(self.segments) > MOST_SEGMENTS:
@@ -138,9 +145,11 @@ class Manifest(Record):
     def to_json(self) -> Dict[str, Any]:
         """The JSON object."""
         document = asdict(self)
-        for key in ("version", "feed", "task", "threshold"):
+        for key in ("version", "feed", "task", "threshold", "servable"):
             if document[key] is None:
                 del document[key]
+        if self.servable is not None:
+            document["servable"] = self.servable.to_json()
         if not document["segments"]:
             del document["segments"]
         for key in ("fit", "rate"):

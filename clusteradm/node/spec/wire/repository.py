@@ -6,7 +6,7 @@ from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
-from clusteradm.node.spec.wire.manifest import LABELS, MODEL, NAME, SEGMENT_FILE, Manifest
+from clusteradm.node.spec.wire.manifest import FILE, MANIFEST, NAME, SUMS, Manifest
 from clusteradm.node.spec.wire.request import Request
 from clusteradm.node.spec.wire.versions import LABEL, MOST_VERSION, Use
 
@@ -43,9 +43,9 @@ class AddModel(Request[Addition]):
     def __post_init__(self) -> None:
         if self.version is not None and not 0 < self.version <= MOST_VERSION:
             raise WireError("no version: whole numbers from 1 to %d" % MOST_VERSION, ".version")
-        for name in self.files:  # which root writes
-            if name not in (MODEL, LABELS) and not re.fullmatch(SEGMENT_FILE, name):
-                raise WireError("no file of a version", ".files")
+        for name in self.files:
+            if not re.fullmatch(FILE, name) or name in (MANIFEST, SUMS):
+                raise WireError("%s is no file of a version" % ascii(name)[:80], ".files")
 
 
 @dataclass(eq=False, repr=False)

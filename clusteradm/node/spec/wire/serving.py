@@ -11,6 +11,7 @@ from clusteradm.node.spec.wire.manifest import NAME
 from clusteradm.node.spec.wire.versions import LABEL
 
 SERVING, DESIRED = "serving", "desired.json"
+MOST_BYTES = 4 << 20  # of desired.json, for all who write or read it
 # On the head, where HAProxy is set up.
 MAPS = "/etc/haproxy/clusteradm"
 # Ports of a board's server: every protocol over HTTP; both gRPC services; Frigate's detector over ZeroMQ.
@@ -119,7 +120,8 @@ class VersionState(Record):
 
 @dataclass(eq=False, repr=False)
 class EngineState(Record):
-    """One engine process. `state`: ready, starting, or failed with a reason; `temperature`: degrees Celsius."""
+    """One engine process. `state`: ready, starting, or failed with a reason; `temperature`: degrees Celsius;
+    `servables`: which these are, of one that has no models: "servables", or "python NAME:VERSION"."""
 
     pci_address: Optional[str]
     state: str = field(metadata=limits(choices=("starting", "ready", "failed")))
@@ -128,6 +130,7 @@ class EngineState(Record):
     temperature: Optional[float] = None
     queued: int = 0
     requests: int = 0
+    servables: str = field(default="", metadata=limits(most=300))
 
 
 @dataclass(eq=False, repr=False)
@@ -146,7 +149,8 @@ class BoardState(Record):
 @dataclass(eq=False, repr=False)
 class ServeConfig(Record):
     """/etc/clusteradm/serve.json of a board. `address`: the only one to listen on; `fronts`: processes for HTTP;
-    `tpus`: as BoardTpus has them, None for every one there is, or the CPU of a host without; `cache`: of the models."""
+    `tpus`: as BoardTpus has them, None for every one there is, or the CPU of a host without; `cache`: of the models;
+    `packages`: the folder of installed packages, whose entry points may be served."""
 
     host: str
     address: str
@@ -158,6 +162,7 @@ class ServeConfig(Record):
     fronts: int = 2
     tpus: Optional[Tuple[Optional[str], ...]] = None
     cache: str = "/var/lib/clusteradm-serve"
+    packages: Optional[str] = None
 
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port", "zmq_port"):
