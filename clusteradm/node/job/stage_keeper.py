@@ -77,7 +77,7 @@ class StageKeeper(Keeper):
 
     def _ended(self, how: str) -> None:
         found = self._process.pulse.inputs() if self._ready else ()
-        hangs = self._process.death() is None
+        hangs = self._process.death() is None and self._process.pulse.inferred is not None
         if not self._ready:
             how += " while it loaded the model"
         if not self._process.kill():
