@@ -66,6 +66,8 @@ def html(about: JobPage) -> str:
         events=[(f"{event.second:.1f} s:", event.text) for event in about.timeline.events] if about.timeline else [],
         ranks=[_rank(rank) for rank in report.ranks],
         speed_up=_speed_up(report),
+        stages=report.stages,
+        balance=report.balance.text if report.balance else "",
         failures=about.failures,
         pictures=[_picture(picture) for picture in about.pictures],
         no_pictures=about.no_pictures,

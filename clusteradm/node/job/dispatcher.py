@@ -229,8 +229,7 @@ class Dispatcher:
         body, rank = reports.delivery(message.body), self._ranks[message.rank]
         first = self._pipelines.first(message.rank)
         if not self._pipelines.is_last(message.rank):  # it has handed the chunk on
-            rank.seconds += body.seconds
-            rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+            _note(rank, body)
             return
         inputs = self._schedule.inputs(first, body.chunk)
         if inputs is None:
@@ -240,14 +239,7 @@ class Dispatcher:
         fresh = set(self._schedule.finish(body.chunk, body.seconds, answered))
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
-        rank.seconds += body.seconds
-        rank.busy, rank.decode, rank.wait, rank.read, rank.idle = (
-            body.busy,
-            body.decode,
-            body.wait,
-            body.read,
-            body.idle,
-        )
+        _note(rank, body)
         self._deadlines.deliver(first, self._schedule.busy(first), worked=answered > 0)
         if first in self._late:
             self._late.discard(first)
@@ -317,6 +309,12 @@ class Dispatcher:
         self._reported, self._written = text, now
         progress.now = time.time()
         files.write_json(os.path.join(self._run, job_names.PROGRESS), progress, keep=False)
+
+
+def _note(rank: RankProgress, body: reports.Delivery) -> None:
+    """Note the times of a rank that has done with a chunk."""
+    rank.seconds += body.seconds
+    rank.busy, rank.decode, rank.wait, rank.read, rank.idle = body.busy, body.decode, body.wait, body.read, body.idle
 
 
 def _place(rank: RankProgress) -> str:

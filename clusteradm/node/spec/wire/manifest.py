@@ -8,10 +8,10 @@ from clusteradm.node.spec.wire.servables import DATA, MOST_TENSORS, Servable
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
 # Of a version that is split too: the number of the segment, from 0, and how many there are.
-SEGMENT, SEGMENT_FILE = "segment_%d_of_%d.tflite", r"segment_[0-9]{1,2}_of_[0-9]{1,2}\.tflite"
+SEGMENT = "segment_%d_of_%d.tflite"
 MOST_SEGMENTS = 64
-# The files that a version may have besides: model.tflite and its segments, or of another servable its data.
-FILE = "%s|%s|%s" % (MODEL.replace(".", "[.]"), SEGMENT_FILE, DATA)
+# The files that a version may have besides: model.tflite with its segments, or of another servable its data.
+FILE = "%s|segment_[0-9]{1,2}_of_[0-9]{1,2}[.]tflite|%s" % (MODEL.replace(".", "[.]"), DATA)
 # The sha256 of all of them, as sha256sum writes and checks it.
 SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
