@@ -45,7 +45,9 @@ class Decoded(NamedTuple):
 
     def done(self) -> "Decoded":
         """The same without its tensor, whose memory others wait for."""
-        return Decoded(self.chunk, self.input, None, self.error, self.clipped, self.size)
+        return Decoded(
+            self.chunk, self.input, None, self.error, self.clipped, self.size, self.of, self.carried, self.since
+        )
 
 
 class Source:

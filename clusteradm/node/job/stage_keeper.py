@@ -44,7 +44,7 @@ class StageKeeper(Keeper):
             self._fail("the stage before sends what no stage sends: %s" % error, tpu=False)
 
     def _patience(self) -> float:
-        if self._bridges or self._channel.sending or self._begin is None:
+        if self._bridges or self._begin is None:
             return super()._patience()
         # Of a later stage, rank 0 wants nothing but its end.
         return _BUSY_SECONDS if self._is_later or len(self._out) >= CREDITS else super()._patience()

@@ -109,7 +109,8 @@ class World:
 class Channel:
     """One rank of it."""
 
-    sending = False
+    def patience(self, longest: float) -> float:
+        return longest
 
     def __init__(self, rank: int, world: World) -> None:
         self.rank, self.world = rank, world

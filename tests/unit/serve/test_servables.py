@@ -264,7 +264,7 @@ class Desired:
         return {"stable": self.named[name]} if name in self.named else {}
 
     def served(self) -> list[tuple[tuple[str, int], int]]:
-        return [((each.name, each.version), each.key) for each in self.loaded]
+        return [((each.name, each.version, ""), each.key) for each in self.loaded]
 
 
 def test_a_label_does_not_move_to_an_ensemble_that_lacks_something(plane: Dispatch) -> None:
