@@ -109,10 +109,10 @@ def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
         for device in document.part("tpu").parts("apex"):
             yield from _tpu(name, device)
         known = facts.read(raw)
-        for each in known.accelerators:
-            labels = {**host, "tpu": each.address}
-            yield Figure("tpu_info", {**labels, "device": each.path or "", "driver": each.id}, 1)
-            yield Figure("tpu_owned", labels, int(each.owner is not None))
+        for one in known.accelerators:
+            labels = {**host, "tpu": one.address}
+            yield Figure("tpu_info", {**labels, "device": one.path or "", "driver": one.id}, 1)
+            yield Figure("tpu_owned", labels, int(one.owner is not None))
         for address, about in known.devices.items():
             if (megahertz := tpu.clock(about)) is not None:
                 yield Figure("tpu_clock_hertz", {**host, "tpu": address}, megahertz * 1e6)
