@@ -379,7 +379,7 @@ def test_what_is_run_comes_from_the_heads_own_disk(job: Path, tmp_path: Path) ->
     assert " python3 -m clusteradm.node.job.rank " in (job / job_names.LOG).read_text()
 
 
-# Plays Slurm: the lines in `says` are of the job, each until it was asked for; a job that waits does so until it is changed.
+# Plays Slurm: each line of `says` is of the job until it was asked for, that of one that waits until it is changed.
 SLURM = """#!/bin/sh
 cd {folder}
 name=${{0##*/}}
