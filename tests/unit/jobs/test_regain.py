@@ -155,3 +155,16 @@ def test_a_tpu_that_fails_as_the_job_ends_is_noted_as_well(job: Job) -> None:
     assert job.regain.ill() == {}
     job.regain.note(Progress(1, "finished", TOTAL, TOTAL, 0, 1.0, 1.0, job.now, tuple(job.ranks)))
     assert job.regain.ill() == {f"w2:{A}": "the inference did not end"}
+
+
+def test_a_host_that_is_no_more_given_is_not_looked_at(job: Job) -> None:
+    """Slurm has given it to somebody else, after a requeue."""
+    job.passes(5)
+    job.lose(3)
+    job.passes(5)
+    assert job.looks
+    job.regain.want([Slot("w1", (A, B))])
+    job.looks.clear()
+    job.ranks = job.ranks[:2]
+    job.well = {"w2"}
+    assert job.passes(20) is None and job.looks == []
