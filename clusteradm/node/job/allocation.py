@@ -24,6 +24,7 @@ from clusteradm.node.spec.wire.job import Slot, SlurmOrder, StoredSpec
 
 PENDING, RUNNING, CANCELLED = "PENDING", "RUNNING", "CANCELLED"
 COMPLETE, FAILED = "USR1", "USR2"  # signals by which the holder ends
+_ENDS = {COMPLETE: "COMPLETED", FAILED: "FAILED"}
 # States of a job that has not ended; any other is one that has.
 _WAITING = (
     *(PENDING, "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"),
@@ -32,6 +33,7 @@ _WAITING = (
 _HELD_SECONDS = 60.0  # between two touches of the file that holds it
 _LOST_SECONDS = 900  # without a touch, after which it is given back: longer than a head takes to restart
 _LOOK_SECONDS = 3.0  # between two questions while an attempt runs
+_AWAY_SECONDS = 30.0  # the same where the controller did not answer
 _TURN_SECONDS = 2.0
 _END_SECONDS = 5.0  # for the holder to end; its host may be off
 _ASK_SECONDS = 10.0  # for a host to name its TPUs
@@ -262,18 +264,21 @@ class Allocation:
             return None
         self._look_due = now + _LOOK_SECONDS
         try:
-            grant = self._look()
+            grant = self._look(_LOOK_SECONDS)
         except SlurmError:
+            self._look_due = now + _AWAY_SECONDS
             return None  # the ranks do without the controller
         if grant.state == RUNNING and grant.restarts == self._grant.restarts:
             return None
         return "Slurm's job %d is no more in its allocation: %s" % (self.number, _words(grant))
 
-    def give_back(self, signal: Optional[str] = None) -> None:
+    def give_back(self, signal: str = "") -> None:
         """End Slurm's job: as complete (COMPLETE) or failed (FAILED) in its accounts, or cancelled."""
         self._end.set()
+        if self.number is not None:
+            self.said = "%d %s" % (self.number, _ENDS.get(signal, CANCELLED))
         with suppress(SlurmError):
-            if signal is not None and self.number is not None and self._look().state == RUNNING:
+            if signal and self.number is not None and self._look().state == RUNNING:
                 programs.ask(["scancel", "--batch", "--signal", signal, str(self.number)])
                 end = time.monotonic() + _END_SECONDS
                 while self._look().state == RUNNING and time.monotonic() < end:
@@ -302,7 +307,7 @@ class Allocation:
         if grant.state == CANCELLED:
             raise Cancelled("it was cancelled in Slurm (job %d there)" % number)
         self._say("Slurm's job %d has ended: %s; another one is asked for" % (number, _words(grant)))
-        self.number = None
+        self.number, self._restarts = None, 0
         return Grant(PENDING, "", 0, {})
 
     def _hasten(self, number: int, grant: Grant) -> None:
@@ -335,8 +340,8 @@ class Allocation:
         self._say("asked Slurm for an allocation, its job %s: %s" % (number, " ".join(words)))
         return int(number)
 
-    def _look(self) -> Grant:
-        return read(programs.ask(["scontrol", "show", "job", "-d", "-o", str(self.number)]))
+    def _look(self, seconds: float = programs.SECONDS) -> Grant:
+        return read(programs.ask(["scontrol", "show", "job", "-d", "-o", str(self.number)], seconds=seconds))
 
 
 def _words(grant: Grant) -> str:
