@@ -24,7 +24,7 @@ examples:
   clusteradm bootstrap --limit 'compute:!w3'          only these hosts
   clusteradm bootstrap --retry-failed                 the hosts that failed
   clusteradm bootstrap --playbook site.yml --json     another playbook
-  clusteradm bootstrap --playbook slurm.yml  Slurm, for the jobs of many people
+  clusteradm bootstrap --playbook slurm.yml           Slurm on the hosts
 
 exit status:
   0    success

@@ -105,7 +105,9 @@ def test_a_second_run_and_ansible_change_nothing(slurm: Cluster) -> None:
 
 
 def test_a_job_gets_what_somebody_elses_leaves_and_its_end_is_in_the_accounts(slurm: Cluster, tmp_path: Path) -> None:
-    other = as_user(slurm, "mendel", "sbatch", "--parsable", "-w", "w2", "--gres=tpu:1", "--wrap", "sleep 900")
+    other = as_user(
+        slurm, "mendel", "sbatch", "--parsable", "-w", "w2", "--gres=tpu:1", "-o", "/dev/null", "--wrap", "sleep 900"
+    )
     wait(lambda: ["mendel", "wrap", "RUNNING", "w2"] in queue(slurm), LONG)
     images, truth = tmp_path / "images", tmp_path / "truth.csv"
     data.write_images(data.load().held_out, images, truth)
@@ -129,7 +131,7 @@ def test_a_job_gets_what_somebody_elses_leaves_and_its_end_is_in_the_accounts(sl
     assert "PENDING" in listed[waiting]["slurm"] and listed[job]["state"] == "complete"
     slurm.run("job", "cancel", waiting)
     assert state(slurm, waiting) == "cancelled"
-    assert [entry[:3] for entry in queue(slurm)] == [["mendel", "wrap", "RUNNING"]]
+    wait(lambda: [entry[:3] for entry in queue(slurm)] == [["mendel", "wrap", "RUNNING"]], LONG)
     as_user(slurm, "mendel", "scancel", other)
     wait(lambda: queue(slurm) == [], LONG)
 
@@ -154,6 +156,30 @@ def test_drains_of_both_say_the_same(slurm: Cluster) -> None:
     slurm.lab.restore("w1")
     slurm.on("w1", "/opt/clusteradm/slurm/check-tpus")
     assert nodes(slurm)["w1"][0] == "idle" and drained() == {}
+
+
+def test_a_slurm_of_somebody_elses_is_used_and_left_as_it_is(slurm: Cluster, tmp_path: Path) -> None:
+    conf = "/etc/slurm/slurm.conf"
+    slurm.on("head", "sh", "-c", f"cp -p {conf} {conf}.kept && sed -i 1d {conf}")
+    before = slurm.on("head", "sha256sum", conf)
+    try:
+        out, err = slurm.run("bootstrap", "--playbook", "slurm.yml", expect=3)
+        assert "has a Slurm that clusteradm did not set up (/etc/slurm/slurm.conf)" in " ".join((out + err).split())
+        slurm.run("drain", "w1")
+        assert nodes(slurm)["w1"][0] == "idle"
+        np.save(tmp_path / "few.npy", data.load().held_out.images[:100])
+        site = ("--launcher", "slurm", "--partition", "tpu", "--account", "lab")
+        said = slurm.infer("--model", "digits", tmp_path / "few.npy", *site, "--output", tmp_path / "r.jsonl")
+        assert said["images"] == 100 and {rank["host"] for rank in said["ranks"]} == {"head", "w2"}
+        accounts = ("sacct", "-nXP", "--name", f"clusteradm-{said['job']}", "-o", "Account,Partition,State")
+        wait(lambda: slurm.on("head", *accounts).strip() == "lab|tpu|COMPLETED", LONG)
+        _, err = slurm.run("infer", "--model", "digits", tmp_path / "few.npy", *site[:3], "none", expect=3)
+        assert "Slurm knows none of the job's hosts in partition none" in " ".join(err.split())
+        assert slurm.on("head", "sha256sum", conf) == before
+    finally:
+        slurm.on("head", "mv", f"{conf}.kept", conf)
+        slurm.run("undrain", "w1")
+    assert {found[0] for found in nodes(slurm).values()} == {"idle"}
 
 
 def test_a_lost_board_has_slurm_requeue_the_job_which_goes_on(slurm: Cluster, many: Path, tmp_path: Path) -> None:

@@ -51,5 +51,6 @@ def change(request: ChangeDrains) -> DrainTable:
                 file.write(text.encode("utf-8") + b"\n")
         if request.shared is not None:
             desired.take_out(request.shared, list(drains))
-    drains.update(nodes.agree(drains, request.undrain))
+        # Within the lock: who has an older list would return what another one has just drained.
+        drains.update(nodes.agree(drains, request.undrain))
     return DrainTable(drains, None if request.shared is None else desired.held(request.shared))

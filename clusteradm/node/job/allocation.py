@@ -24,6 +24,7 @@ from clusteradm.node.spec.wire.job import Slot, SlurmOrder, StoredSpec
 
 PENDING, RUNNING, CANCELLED = "PENDING", "RUNNING", "CANCELLED"
 COMPLETE, FAILED = "USR1", "USR2"  # signals by which the holder ends
+_ENDS = {COMPLETE: "COMPLETED", FAILED: "FAILED"}
 # States of a job that has not ended; any other is one that has.
 _WAITING = (
     *(PENDING, "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"),
@@ -32,9 +33,11 @@ _WAITING = (
 _HELD_SECONDS = 60.0  # between two touches of the file that holds it
 _LOST_SECONDS = 900  # without a touch, after which it is given back: longer than a head takes to restart
 _LOOK_SECONDS = 3.0  # between two questions while an attempt runs
+_AWAY_SECONDS = 30.0  # the same where the controller did not answer
 _TURN_SECONDS = 2.0
 _END_SECONDS = 5.0  # for the holder to end; its host may be off
 _ASK_SECONDS = 10.0  # for a host to name its TPUs
+_PATIENCE_SECONDS = 60.0  # for a TPU of hosts that answer
 _LONGEST_SECONDS = 3600.0  # for any of the allocated hosts, or for a controller that is away
 _MOST_ORDERS = 3  # jobs of Slurm's in a row that end without an attempt
 _GRANT = re.compile(r"Nodes=(\S+) CPU_IDs=\S* Mem=\S*(?: GRES=(\S*))?")
@@ -65,6 +68,9 @@ shift
 unset OMPI_MCA_plm_rsh_agent PRTE_MCA_plm_ssh_agent
 exec srun --jobid=%d --overlap --nodes=1 --ntasks=1 --nodelist="$host" --chdir=/ sh -c "$*"
 """
+
+_NONE_FIT = "Slurm's job %s has no TPU that was fit when this job was made: see gres.conf, and /sys/class/apex, on %s"
+_SILENT = "no host of Slurm's job %s answers by SSH from the head"
 
 
 class Cancelled(Exception):
@@ -137,7 +143,8 @@ def words_for(spec: StoredSpec, order: SlurmOrder, known: Sequence[nodes.Node]) 
         )
     counts = {slots[name] for name in mine}
     cpu = all(tpu is None for slot in spec.slots for tpu in slot.tpus)
-    counted = all(node.tpus >= slots[name] for name, node in mine.items())
+    # With more of them than the job may use, Slurm could give one of those that are ill.
+    counted = all(node.tpus == slots[name] for name, node in mine.items())
     each = max(counts)
     count = len(mine)
     if spec.ranks is not None:
@@ -146,7 +153,7 @@ def words_for(spec: StoredSpec, order: SlurmOrder, known: Sequence[nodes.Node]) 
     words += ["--output", "/dev/null", "--error", "/dev/null", "--export", "PATH"]
     words += ["--nodes", str(count) if order.whole or count == 1 else "1-%d" % count]
     if not cpu:
-        # Hosts with different numbers of TPUs cannot be asked for by number; nor where Slurm counts no TPUs.
+        # Hosts with different numbers of TPUs cannot be asked for by number; nor where Slurm counts others.
         words += ["--gres", "tpu:%d" % each] if counted and len(counts) == 1 else ["--exclusive"]
         words += ["--cpus-per-task", str(max(1, min(each, *(node.cpus for node in mine.values()))))]
     others = sorted(node.name for node in known if node.name not in mine)
@@ -218,13 +225,15 @@ class Allocation:
         while True:
             grant = self._present()
             if grant is not None and grant.state == RUNNING:
-                found = _asked(self._spec, grant.tpus)
+                found, answers = _asked(self._spec, grant.tpus)
                 if found:
                     self._grant, self._orders = grant, 0
                     self._look_due = time.monotonic() + _LOOK_SECONDS
                     return found
-                if time.monotonic() - waited > _LONGEST_SECONDS:
-                    raise NoAllocation("no host of Slurm's job %s answers, or has a TPU for it" % self.number)
+                if time.monotonic() - waited > (_PATIENCE_SECONDS if answers else _LONGEST_SECONDS):
+                    raise NoAllocation(
+                        _NONE_FIT % (self.number, ", ".join(answers)) if answers else _SILENT % self.number
+                    )
             elif grant is not None:
                 waited = time.monotonic()  # its turn may come tomorrow
                 self._queued(self.said)
@@ -255,18 +264,21 @@ class Allocation:
             return None
         self._look_due = now + _LOOK_SECONDS
         try:
-            grant = self._look()
+            grant = self._look(_LOOK_SECONDS)
         except SlurmError:
+            self._look_due = now + _AWAY_SECONDS
             return None  # the ranks do without the controller
         if grant.state == RUNNING and grant.restarts == self._grant.restarts:
             return None
         return "Slurm's job %d is no more in its allocation: %s" % (self.number, _words(grant))
 
-    def give_back(self, signal: Optional[str] = None) -> None:
+    def give_back(self, signal: str = "") -> None:
         """End Slurm's job: as complete (COMPLETE) or failed (FAILED) in its accounts, or cancelled."""
         self._end.set()
+        if self.number is not None:
+            self.said = "%d %s" % (self.number, _ENDS.get(signal, CANCELLED))
         with suppress(SlurmError):
-            if signal is not None and self.number is not None and self._look().state == RUNNING:
+            if signal and self.number is not None and self._look().state == RUNNING:
                 programs.ask(["scancel", "--batch", "--signal", signal, str(self.number)])
                 end = time.monotonic() + _END_SECONDS
                 while self._look().state == RUNNING and time.monotonic() < end:
@@ -295,7 +307,7 @@ class Allocation:
         if grant.state == CANCELLED:
             raise Cancelled("it was cancelled in Slurm (job %d there)" % number)
         self._say("Slurm's job %d has ended: %s; another one is asked for" % (number, _words(grant)))
-        self.number = None
+        self.number, self._restarts = None, 0
         return Grant(PENDING, "", 0, {})
 
     def _hasten(self, number: int, grant: Grant) -> None:
@@ -328,16 +340,16 @@ class Allocation:
         self._say("asked Slurm for an allocation, its job %s: %s" % (number, " ".join(words)))
         return int(number)
 
-    def _look(self) -> Grant:
-        return read(programs.ask(["scontrol", "show", "job", "-d", "-o", str(self.number)]))
+    def _look(self, seconds: float = programs.SECONDS) -> Grant:
+        return read(programs.ask(["scontrol", "show", "job", "-d", "-o", str(self.number)], seconds=seconds))
 
 
 def _words(grant: Grant) -> str:
     return grant.state + (" (%s)" % grant.reason if grant.reason not in ("", "None") else "")
 
 
-def _asked(spec: StoredSpec, tpus: Dict[str, Optional[Tuple[int, ...]]]) -> List[Slot]:
-    """The slots of the spec that the allocation has, of hosts that answer and see the model."""
+def _asked(spec: StoredSpec, tpus: Dict[str, Optional[Tuple[int, ...]]]) -> Tuple[List[Slot], List[str]]:
+    """The slots of the spec that the allocation has, and its hosts that answer and see the model."""
     question = _QUESTION % shlex.quote(spec.model.path)
     asked = []
     for slot in spec.slots:
@@ -348,7 +360,7 @@ def _asked(spec: StoredSpec, tpus: Dict[str, Optional[Tuple[int, ...]]]) -> List
             )
             asked.append((slot, process))
     end = time.monotonic() + _ASK_SECONDS
-    found = []
+    found, answers = [], []
     for slot, process in asked:
         try:
             said = process.communicate(timeout=max(0.1, end - time.monotonic()))[0][: 1 << 20].decode(
@@ -360,8 +372,9 @@ def _asked(spec: StoredSpec, tpus: Dict[str, Optional[Tuple[int, ...]]]) -> List
             continue
         if process.returncode or not said.endswith("here\n"):
             continue
+        answers.append(slot.host)
         given = tpus_of(said, tpus[slot.host])
         mine = tuple(tpu for tpu in slot.tpus if tpu is None or tpu in given)
         if mine:
             found.append(Slot(slot.host, mine))
-    return found
+    return found, answers

@@ -137,7 +137,7 @@ class Supervisor:
             self._waiting = said
             self._status(job_names.QUEUED)
 
-    def _give_back(self, how: Optional[str] = None) -> None:
+    def _give_back(self, how: str = "") -> None:
         if self._slurm is not None:
             self._slurm.give_back(how)
 

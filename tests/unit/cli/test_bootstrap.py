@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from playbook.conftest import LocalConnections, cluster, connections
 
+from clusteradm import shipped
+from clusteradm.cli import bootstrap as command
 from clusteradm.cli import context
 from clusteradm.cli.main import main
 from clusteradm.inventory import Cluster
@@ -178,3 +180,13 @@ def test_a_template_as_a_host_would_get_it(
     ):
         assert main(["template", "show", *inventory, *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_shipped_playbook_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command._playbook(None) == shipped.PLAYBOOKS / "bootstrap.yml"
+    assert command._playbook("slurm.yml") == shipped.PLAYBOOKS / "slurm.yml"
+    assert command._playbook("./slurm.yml") == Path("slurm.yml")  # said to be missing, as it was written
+    assert command._playbook("site.yml") == Path("site.yml")
+    (tmp_path / "slurm.yml").touch()
+    assert command._playbook("slurm.yml") == Path("slurm.yml")

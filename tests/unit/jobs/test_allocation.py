@@ -123,6 +123,12 @@ def test_whole_hosts_where_they_have_different_numbers(spec: StoredSpec) -> None
     assert "--exclusive" in words and option(words, "--nodes") == "1-2"
 
 
+def test_whole_hosts_where_a_tpu_of_each_is_ill(spec: StoredSpec) -> None:
+    """By number, Slurm could give that one."""
+    words = allocation.words_for(spec, SlurmOrder(), known("head", "w1", "w2", tpus=2))
+    assert "--exclusive" in words and "--gres" not in words
+
+
 def test_cpus_are_no_tpus(spec: StoredSpec) -> None:
     words = allocation.words_for(replace(spec, slots=(Slot("w1", (None,)),)), SlurmOrder(), known("w1"))
     assert "--exclusive" not in words and "--gres" not in words and option(words, "--nodes") == "1"
@@ -150,8 +156,8 @@ class Controller:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def hosts(self, spec: StoredSpec, tpus: dict[str, object]) -> list[Slot]:
-        return [slot for slot in spec.slots if slot.host in tpus]
+    def hosts(self, spec: StoredSpec, tpus: dict[str, object]) -> tuple[list[Slot], list[str]]:
+        return [slot for slot in spec.slots if slot.host in tpus], list(tpus)
 
     def ask(self, words: Sequence[str], stdin: str = "", seconds: float = 0.0) -> str:
         self.asked.append(list(words))
@@ -270,6 +276,14 @@ def test_the_ranks_do_without_the_controller(spec: StoredSpec, monkeypatch: pyte
     job.allocation.slots()
     slurm.now += 60
     assert job.allocation.lost() is None
+
+
+def test_hosts_without_a_tpu_for_it_are_not_held_for_long(spec: StoredSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = Controller(monkeypatch, running())
+    monkeypatch.setattr(allocation, "_asked", lambda spec, tpus: ([], ["w1"]))
+    with pytest.raises(NoAllocation, match=r"job 7 has no TPU that was fit .*/sys/class/apex, on w1"):
+        Job(spec).allocation.slots()
+    assert 60 < slurm.now < 90
 
 
 def test_a_refusal_is_the_jobs_failure(spec: StoredSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,3 +45,14 @@ def test_what_is_left_out_and_what_is_back(capsys: pytest.CaptureFixture[str]) -
         "w1 B can work again: attempt 2 on head, w1 does what is missing",
         "w1 B is back",
     ]
+
+
+def test_why_a_job_waits_for_slurm_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = Update(Status("queued", slurm="7 PENDING (Resources)"))
+    goes_on = Update(Status("running", attempts=(Attempt(1, 1.0, ("head",)),), slurm="7 RUNNING"))
+    again = Update(Status("queued", slurm="7 PENDING (\x1b[1mBeginTime)"))
+    watch([waits, waits, goes_on, again])
+    assert capsys.readouterr().err.splitlines() == [
+        "waiting for Slurm: job 7 PENDING (Resources)",
+        "waiting for Slurm: job 7 PENDING (\\x1b[1mBeginTime)",
+    ]

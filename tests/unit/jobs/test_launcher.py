@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.inventory.slurm import is_options
-from clusteradm.jobs import launcher
-from clusteradm.node.spec.wire.job import SlurmOrder
+from clusteradm.jobs import Plan, launcher, resolve
+from clusteradm.jobs.slots import Slots
+from clusteradm.node.spec.wire.job import Slot, SlurmOrder
+
+from .conftest import MODEL, Place
 
 
 def cluster(**settings: Any) -> Cluster:
@@ -39,6 +43,15 @@ def test_what_slurm_can_have_no_name_for_is_refused(name: str) -> None:
 def test_a_partition_without_slurm_is_refused() -> None:
     with pytest.raises(UsageError, match="--account is Slurm's, and the job does without Slurm"):
         launcher.order(cluster(), account="lab")
+
+
+def test_a_head_without_slurm_says_how_it_gets_one(place: Place, tmp_path: Path) -> None:
+    """Of the real node program; this machine has no Slurm, or its programs are not looked at."""
+    np.save(tmp_path / "a.npy", np.zeros((1, 2, 2, 1), np.uint8))
+    plan = Plan(MODEL, Slots((Slot("w1", ("0000:01:00.0",)),), (), ()), None, slurm=SlurmOrder())
+    with pytest.raises(UsageError, match=r"no Slurm \(no scontrol\): clusteradm bootstrap --playbook slurm.yml"):
+        place.jobs.submit(resolve([str(tmp_path / "a.npy")]), plan, top=1, progress=lambda *_: None)
+    assert list((place.shared / "jobs").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,16 @@ def test_to_a_job_that_stays_open_more_inputs_come(job: Job) -> None:
     job.lose(3)
     job.well = {"w2"}
     assert job.passes(10) == f"w2 {A}"
+
+
+def test_a_host_that_is_no_more_given_is_not_looked_at(job: Job) -> None:
+    """Slurm has given it to somebody else, after a requeue."""
+    job.passes(5)
+    job.lose(3)
+    job.passes(5)
+    assert job.looks
+    job.regain.want([Slot("w1", (A, B))])
+    job.looks.clear()
+    job.ranks = job.ranks[:2]
+    job.well = {"w2"}
+    assert job.passes(20) is None and job.looks == []

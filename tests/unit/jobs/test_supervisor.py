@@ -414,7 +414,7 @@ def test_what_is_run_comes_from_the_heads_own_disk(job: Path, tmp_path: Path) ->
     assert " python3 -m clusteradm.node.job.rank " in (job / job_names.LOG).read_text()
 
 
-# Plays Slurm: the lines in `says` are of the job, each until it was asked for; one that waits does so until changed.
+# Plays Slurm: each line of `says` is of the job until it was asked for, that of one that waits until it is changed.
 SLURM = """#!/bin/sh
 cd {folder}
 name=${{0##*/}}
@@ -451,7 +451,7 @@ def test_a_job_that_slurm_requeues_goes_on_where_it_then_runs(job: Path) -> None
     folder = on_slurm(job, GIVEN.format(0, "w1,w2"), waits, GIVEN.format(1, "w2"))
     status = run(job, {"delivers": [3, 1], "status": 205}, {"delivers": [0, 2], "status": 0})
     assert (status.state, [attempt.hosts for attempt in status.attempts]) == ("complete", [("w1", "w2"), ("w2",)])
-    assert status.slurm == "7 RUNNING"
+    assert status.slurm == "7 COMPLETED"
     asked = (folder / "asked").read_text().splitlines()
     assert len([line for line in asked if line.startswith("sbatch ")]) == 1
     assert "scontrol update JobId=7 StartTime=now" in asked
