@@ -2,9 +2,9 @@
 
 Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 200 ms of its
 worker's measured time, and no less than LEAST inputs, for each chunk costs three processes a wake-up or more. Near the
-end no chunk is more than a third of the worker's share of what is left, by its pace, so that all end together, or 20 ms;
-and after its first a worker gets none that the faster ones would be done with before it. A fixed split over 16 TPUs of
-which some are slow reaches 0.02 to 0.3 of the sum of their rates (measured).
+end no chunk is more than a third of the worker's share of what is left, by its pace, so that all end together, or than
+20 ms; and after its first a worker gets none that the faster ones would be done with before it. A fixed split over 16
+TPUs of which some are slow reaches 0.02 to 0.3 of the sum of their rates (measured).
 """
 
 from collections import deque
