@@ -23,7 +23,7 @@ _ID = "20260101-000000-abcdef"
 @dataclass(frozen=True)
 class Done:
     """A finished job. Seconds: from the first chunk to the last result; of the processor for an input, of all its
-    processes, between two of rank 0's reports. Mebibytes (PSS): of each rank, both processes."""
+    processes, in that time. Mebibytes (PSS): of each rank, both processes."""
 
     seconds: float
     cpu: float
@@ -64,18 +64,14 @@ class Job:
         command = launch.command(hostfile, ranks, sys.executable, str(self.own), 1)
         log = (self.share / job_names.LOG).open("wb")
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        samples: list[tuple[int, float]] = []  # inputs done, seconds of the processor, where rank 0 wrote anew
-        written = 0.0
+        meter = processes.Meter(process.pid)
         memory: list[float] = []
         while process.poll() is None:
-            time.sleep(0.1)
+            time.sleep(0.05)
+            meter.look()
             seen = files.read(Progress, str(progress))
-            if seen is None or seen.first_dispatch is None or seen.phase == "finished":
-                continue
-            if seen.now != written:
-                written = seen.now
-                samples.append((seen.done, processes.processor(processes.tree(process.pid))))
-            memory = memory or (_memory(processes.tree(process.pid)) if seen.done > self.inputs // 2 else [])
+            if not memory and seen is not None and seen.phase != "finished" and seen.done > self.inputs // 2:
+                memory = _memory(processes.tree(process.pid))
         seen = files.read(Progress, str(progress))
         if process.returncode or seen is None or seen.done != self.inputs or seen.errors:
             log_text = (self.share / job_names.LOG).read_text(encoding="utf-8", errors="replace")
@@ -87,9 +83,7 @@ class Job:
             found.update({result["i"]: result["top"][0][0] for result in line["results"]})
         seconds = seen.last_result - seen.first_dispatch
         classes = [found[number] for number in range(self.inputs)]
-        if len(samples) < 2 or samples[-1][0] == samples[0][0]:
-            raise SystemExit("the job is too short to say what an input costs: more images")
-        cpu = (samples[-1][1] - samples[0][1]) / (samples[-1][0] - samples[0][0])
+        cpu = meter.between(seen.first_dispatch, seen.last_result) / self.inputs
         return Done(seconds, cpu, memory, classes)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,6 +39,31 @@ def processor(pids: Iterable[int]) -> float:
             continue
         total += int(fields[11]) + int(fields[12])
     return total / _TICK
+
+
+class Meter:
+    """What the processes below one have used of the processor at which time, also those that have ended since."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._used: dict[int, float] = {}
+        self._seen: list[tuple[float, float]] = []  # time, seconds of the processor
+
+    def look(self) -> None:
+        """Note what they have used up to now. To find new ones takes longer than to read of the known ones."""
+        for pid in tree(self._root) if len(self._seen) % 10 == 0 else list(self._used):
+            self._used[pid] = max(self._used.get(pid, 0.0), processor([pid]))
+        self._seen.append((time.time(), sum(self._used.values())))
+
+    def between(self, begun: float, ended: float) -> float:
+        """Seconds of the processor between two times."""
+        return self._at(ended) - self._at(begun)
+
+    def _at(self, when: float) -> float:
+        for (before, least), (after, most) in itertools.pairwise(self._seen):
+            if before <= when <= after:
+                return least + (most - least) * (when - before) / (after - before)
+        return self._seen[-1][1]
 
 
 def memory(pid: int) -> float:

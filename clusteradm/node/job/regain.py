@@ -118,7 +118,7 @@ class Regain:
         self._lost = {one: loss for one, loss in self._lost.items() if loss.fault not in _NOT_ITS_OWN and not loss.well}
 
     def due(self, progress: Optional[Progress], cost: float) -> Optional[str]:
-        """What another attempt would take back, where that is worth it now; to be called twice a second.
+        """What another attempt would take back, where that is worth it now; to be called often.
 
         `cost`: seconds that the present attempt took to begin its work.
         """

@@ -2,9 +2,9 @@
 
 Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 200 ms of its
 worker's measured time, and no less than LEAST inputs, for each chunk costs three processes a wake-up or more. Near the
-end no chunk is more than a third of the worker's share of what is left, by its pace, so that all end together; and
-after its first a worker gets none that the faster ones would be done with before it. A fixed split over 16 TPUs of
-which some are slow reaches 0.02 to 0.3 of the sum of their rates (measured).
+end no chunk is more than a third of the worker's share of what is left, by its pace, so that all end together, or than
+20 ms; and after its first a worker gets none that the faster ones would be done with before it. A fixed split over 16
+TPUs of which some are slow reaches 0.02 to 0.3 of the sum of their rates (measured).
 """
 
 from collections import deque
@@ -13,6 +13,7 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Set
 CREDITS = 2
 CHUNK_SECONDS = 0.2
 LEAST = 4  # inputs
+SHORTEST_SECONDS = 0.02  # of a chunk near the end: the next takes as long to come
 FIRST_CHUNK = 4  # inputs, before a worker's pace is known
 LARGEST_CHUNK = 512
 _MOST_LATE = 2  # ranks that are late with the same input, or were lost by it
@@ -232,7 +233,8 @@ class Schedule:
             waiting = sum(len(chunk.inputs) for chunk in self._out.values() if chunk.rank == rank)
             if pace * (waiting + 1) > len(self._missing) / rate:
                 return 0
-        share = int(len(self._todo) / (3 * rate * pace))
+        left = len(self._todo) / rate
+        share = int(max(left / 3, min(left / 2, SHORTEST_SECONDS)) / pace)
         return self._whole(min(max(self._least, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
 
     def _whole(self, size: int) -> int:

@@ -17,6 +17,7 @@ SILENT_SECONDS = 60.0  # without a word of rank 0
 END_SECONDS = 5.0  # after rank 0 has finished
 LOST_SECONDS = 0.5  # the same where a rank is lost: mpirun would wait for it
 _LONGEST_STEP = 2.0
+_READ_SECONDS = 0.4  # between two looks at what it has written, as long as it lives
 
 
 class Watch:
@@ -33,12 +34,15 @@ class Watch:
         self._mark: Optional[Tuple[str, float]] = None
         self._clock, self._marked = RunningTime(time.monotonic(), _LONGEST_STEP), 0.0
         self._lived = False
+        self._looked = 0.0
 
     def overdue(self) -> Optional[str]:
         """Why the attempt is to be ended now; None where it is not. To be called often."""
         self._clock.pass_to(time.monotonic())
-        alive = self._alive()
-        mark = self._look()  # after that: it writes its last word before it ends
+        alive, now = self._alive(), self._clock.seconds
+        mark = self._mark
+        if not alive or mark is None or now - self._looked >= _READ_SECONDS:
+            mark, self._looked = self._look(), now  # after that: it writes its last word before it ends
         if mark != self._mark:
             self._mark, self._marked = mark, self._clock.seconds
         waited = self._clock.seconds - self._marked

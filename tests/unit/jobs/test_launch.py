@@ -8,8 +8,9 @@ import pytest
 
 from clusteradm.node.job import launch
 
-RECOVERY = ["--mca", "orte_enable_recovery", "1"]
-ULFM = ["--runtime-options", "recoverable", "--with-ft", "ulfm"]
+NO_SLEEP = ["odls_base_sigkill_timeout", "0"]
+RECOVERY = ["--mca", "orte_enable_recovery", "1", "--mca", *NO_SLEEP]
+ULFM = ["--runtime-options", "recoverable", "--with-ft", "ulfm", "--prtemca", *NO_SLEEP]
 
 
 @pytest.mark.parametrize(
