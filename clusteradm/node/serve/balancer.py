@@ -59,11 +59,12 @@ def follow(state: DesiredState, models: Models = Models()) -> str:  # noqa: B008
     if not is_set_up():
         return ""
     wanted = canaries(state)
-    known = places.boards(_configuration() or "")
+    configuration = _configuration() or ""
+    known = places.boards(configuration)
     hosts = places.wanted(state, known, models.firsts)
     wanted[places.MODELS] = {name: places.name_of(each, known) for name, each in hosts.items()}
     try:
-        is_new = places.set_backends(MAPS, sorted(set(hosts.values())), known)
+        is_new = places.set_backends(MAPS, sorted(set(hosts.values())), configuration)
         for name, entries in wanted.items():
             with atomic.replacing(os.path.join(MAPS, name), 0o644) as file:
                 file.write("".join("%s %s\n" % item for item in sorted(entries.items())).encode("ascii"))

@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import os
+import queue
 import shutil
 import socket
 import ssl
@@ -126,7 +127,12 @@ PORTS = (8000, 8501, 80, 443, 8001, 8500, 8404)
 
 
 def rendered(
-    folder: Path, boards: list[Board], ports: dict[int, int], rpc: int = 0, ours: str = "127.0.0.0/8", **more: Any
+    folder: Path,
+    boards: list[Board],
+    ports: dict[int, int],
+    rpc: int = 0,
+    ours: str = "127.0.0.0/8",
+    **more: Any,
 ) -> str:
     """The configuration. `rpc`: the port of all boards' gRPC; `ours`: whose addresses are the head's own."""
     scope = {
@@ -371,6 +377,36 @@ def test_grpc_goes_where_the_model_is(endpoint: Callable[..., Endpoint]) -> None
         found = {row["pxname"]: row["stot"] for row in rows if row["svname"] == "BACKEND"}
         assert [found[name] for name in sorted(found) if name.startswith("placed_")] == ["0", "2"]
         assert found["boards_grpc"] == "1"
+    finally:
+        board.stop(None)
+
+
+def test_a_stream_of_grpc_goes_on_both_ways_where_its_first_model_is(endpoint: Callable[..., Endpoint]) -> None:
+    class Echo(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            return grpc.stream_stream_rpc_method_handler(lambda requests, context: requests)
+
+    board = grpc.server(ThreadPoolExecutor(4), handlers=[Echo()])
+    port = board.add_insecure_port("127.0.0.1:0")
+    board.start()
+    try:
+        one = endpoint(rpc=port)
+        state = DesiredState(1, (ServedModel("faces", VersionPolicy()),), placement=(PlacedModel("faces", ("b2",)),))
+        assert balancer.follow(state) == ""
+        with grpc.insecure_channel(f"127.0.0.1:{one.ports[8001]}") as channel:
+            for model in (b"faces", b"other"):
+                requests: queue.Queue[bytes | None] = queue.Queue()
+                call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+                answers = call(iter(requests.get, None), timeout=60)
+                for number in range(3):  # each is answered while the stream goes on
+                    message = b"\x0a\x05" + model + b"%d" % number
+                    requests.put(message)
+                    assert next(answers) == message
+                requests.put(None)
+                assert list(answers) == []
+        rows = csv.DictReader(command("show stat").lstrip("# ").splitlines())
+        found = {row["pxname"]: row["stot"] for row in rows if row["svname"] == "BACKEND" and "_grpc" in row["pxname"]}
+        assert sorted(found.values()) == ["0", "1", "1"] and found["boards_grpc"] == "1"
     finally:
         board.stop(None)
 
