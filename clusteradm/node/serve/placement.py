@@ -80,7 +80,8 @@ def carried(old: DesiredState, new: DesiredState) -> Tuple[PlacedModel, ...]:
             now = set(placed.tpus) if placed is not None else set(known[model.name].hosts)
             # From everywhere, or to everywhere, it is everywhere until the boards have been looked at.
             wide = tuple(sorted(now | set(said))) if now and said else ()
-            found.append(PlacedModel(model.name, wide, placed.balanced if placed is not None else tuple(sorted(now))))
+            there = tuple(sorted({copy.partition(":")[0] for copy in now}))
+            found.append(PlacedModel(model.name, wide, (placed.balanced if placed is not None else ()) or there))
     return tuple(found)
 
 
@@ -224,17 +225,24 @@ def written(
     tpus: Sequence[Tpu],
     ready: Dict[str, Copies],
     silent: Set[str],
+    moving: Set[str],
 ) -> Tuple[PlacedModel, ...]:
-    """The placement as the desired state has it: of what is everywhere nothing. Requests are sent to the hosts where a
-    model is ready; `silent`: those of which HAProxy finds out by itself."""
+    """The placement as the desired state has it: of what is everywhere nothing, but while it gets there (`moving`: the
+    models that have a placement). Requests are sent to the hosts where a model is ready; `silent`: those of which
+    HAProxy finds out by itself."""
     everywhere = {tpu.copy for tpu in tpus}
     found = []
     for model in models:
         mine = copies.get(model.name)
-        if not mine or (mine >= everywhere and not (model.hosts or model.tpus or model.each)):
+        if not mine:
             continue
         hosts = {copy.partition(":")[0] for copy in mine}
         able = {copy.partition(":")[0] for copy in mine & ready.get(model.name, frozenset())}
         to = able | (silent & hosts)
-        found.append(PlacedModel(model.name, tuple(sorted(mine)), tuple(sorted(to)) if able and to != hosts else ()))
+        balanced = tuple(sorted(to)) if able and to != hosts else ()
+        if mine >= everywhere and not (model.hosts or model.tpus or model.each):
+            if balanced and model.name in moving:
+                found.append(PlacedModel(model.name, (), balanced))
+            continue
+        found.append(PlacedModel(model.name, tuple(sorted(mine)), balanced))
     return tuple(found)

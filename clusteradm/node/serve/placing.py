@@ -115,7 +115,8 @@ class Placer:
         copies = placement.step(there, wanted, able)
         # What wants no requests gets none from HAProxy, whatever is said here.
         silent = {host for host, each in said.items() if each.state is None or not each.state.balance}
-        return placement.written(state.models, copies, tpus, able, silent)
+        moving = {placed.name for placed in state.placement}
+        return placement.written(state.models, copies, tpus, able, silent, moving)
 
     def _look(self, state: DesiredState, said: Dict[str, BoardSaid], now: float) -> Copies:
         """Learn which TPUs there are; those that are ready."""

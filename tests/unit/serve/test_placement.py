@@ -252,6 +252,21 @@ def test_what_is_said_is_followed_when_it_is_ready(boards: Boards) -> None:
     assert next(each for each in boards.state.placement if each.name == "a").balanced == ()
 
 
+def test_on_the_way_to_everywhere_only_what_is_ready_is_asked(boards: Boards) -> None:
+    boards.state = replace(boards.state, models=(model("a", hosts=("w1",)), model("b")))
+    boards.goes_on(10)
+    assert boards.copies("a") == W1
+    wide = replace(boards.state, models=(model("a"), model("b")))
+    boards.state = replace(wide, placement=placement.carried(boards.state, wide))
+    boards.slow = {"a w2"}
+    assert boards.state.placement == (PlacedModel("a", (), ("w1",)),)
+    boards.goes_on(10)
+    assert boards.state.placement == (PlacedModel("a", (), ("w1",)),)
+    boards.slow = set()
+    boards.goes_on(10)
+    assert boards.state.placement == ()
+
+
 def test_a_model_whose_board_is_lost_is_elsewhere_at_once_and_the_others_wait(boards: Boards) -> None:
     boards.state = replace(boards.state, models=(model("a", each=1), model("b")))
     boards.goes_on(10)
