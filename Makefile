@@ -17,6 +17,8 @@ BENCH_MODEL ?= $(CLUSTERADM_TEST_DATA)/tf2_mobilenet_v2_1.0_224_ptq.tflite
 # HAProxy, before boards of a test.
 DEBS      := $(shell cat clusteradm/lab/PACKAGES) python3-venv
 TEST_DEBS := chromium haproxy lintian prometheus zsh fish
+# The servers that benchmarks/serve.py is measured beside.
+SERVERS := mlserver kserve pytriton
 # The Python of the release that `make deb` is for.
 DEB_PYTHON ?= 3.11
 
@@ -83,10 +85,10 @@ deb: $(VENV)/.installed ## build a Debian package in build/deb, for the Python o
 docs-site: $(VENV)/.tested ## build the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-bench: $(VENV)/.tested $(VENV)-peers/.installed ## clusteradm beside Ansible, Mitogen, pyinfra, plain ssh, and infer beside joblib, Ray and others (half an hour)
+bench: $(VENV)/.tested $(VENV)-peers/.installed $(SERVERS:%=$(VENV)-peers-%/.installed) ## clusteradm beside Ansible, Mitogen, pyinfra, plain ssh, infer beside joblib, Ray and others, serving beside MLServer, KServe and PyTriton (45 minutes)
 	$(SUDO) $(BIN)/python benchmarks/bootstrap.py --peers $(VENV)-peers --json benchmarks/results/bootstrap.json
 	$(SUDO) $(BIN)/python benchmarks/health.py --json benchmarks/results/health.json
-	$(SUDO) $(BIN)/python benchmarks/serve.py --json benchmarks/results/serve.json
+	$(SUDO) $(BIN)/python benchmarks/serve.py --peers $(VENV)-peers --json benchmarks/results/serve.json
 	@if [ -f "$(BENCH_MODEL)" ]; then $(VENV)-peers/bin/python benchmarks/infer.py --model "$(BENCH_MODEL)" --json benchmarks/results/infer.json; \
 	else echo "benchmarks/infer.py is left out: BENCH_MODEL=FILE names no model"; fi
 	$(BIN)/python docs/generate.py
@@ -96,8 +98,14 @@ $(VENV)-peers/.installed: benchmarks/requirements.txt
 	$(VENV)-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
 
+# Each server that benchmarks/serve.py is measured beside has an environment of its own: they want different versions.
+$(VENV)-peers-%/.installed: benchmarks/requirements-%.txt
+	rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 down: install ## end the demo's virtual cluster
 	$(SUDO) $(BIN)/clusteradm lab down
 
 clean: ## remove what `make install` made here (the lab's images stay in the cache)
-	rm -rf $(VENV) $(VENV)-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-peers* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

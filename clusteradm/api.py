@@ -267,6 +267,7 @@ class Cluster:
         task: str | None = None,
         cpu: bool = False,
         wait: bool = False,
+        pipeline: int | None = None,
         output: StrPath | None = None,
         progress: Callable[[int, int], None] = lambda sent, total: None,
         on_update: Callable[[Update], None] = lambda update: None,
@@ -274,15 +275,16 @@ class Cluster:
         """Run a deployed model over inputs, as `clusteradm infer`, and wait for the results. Ctrl-C cancels the job.
 
         `inputs`: files and folders, or head:PATH. `version`: the latest by default. `limit`, `ranks`, `cpu`: where it
-        runs. `wait`: queue behind the jobs that have the TPUs. `top`: classes of a result, 0 for whole outputs; by
-        default 5 of a classifier. `threshold`: the least score of an answer, and `task`: classifier, detector,
-        segmentation, pose, embedding or raw, if not as the model was deployed. `output`: a file for the results, with
-        large tensors beside it. `progress`: gets bytes sent and in all; `on_update`: gets every change of the job.
+        runs. `wait`: queue behind the jobs that have the TPUs. `pipeline`: so many segments of the model, each on a
+        TPU of its own. `top`: classes of a result, 0 for whole outputs; by default 5 of a classifier. `threshold`: the
+        least score of an answer, and `task`: classifier, detector, segmentation, pose, embedding or raw, if not as the
+        model was deployed. `output`: a file for the results, with large tensors beside it. `progress`: gets bytes sent
+        and in all; `on_update`: gets every change of the job.
 
         Raises UsageError for inputs or a model that cannot be, HostFailed for a job that failed, HostUnreachable for a
         head that is lost for long: the job goes on there.
         """
-        from clusteradm.jobs import Jobs, Plan, Results, build, resolve, writable
+        from clusteradm.jobs import Jobs, Plan, Results, build, launcher, resolve, writable
         from clusteradm.node.spec.wire.job_names import RESULTS
 
         into = None if output is None else writable(Path(output))
@@ -298,6 +300,8 @@ class Cluster:
             task=task,
             top=top,
             wait=wait,
+            pipeline=pipeline,
+            slurm=launcher.order(self.inventory, wait=wait),
         )
         jobs = Jobs(self._connections, self.inventory)
         job, _ = jobs.submit(found, plan, top=plan.top, progress=progress)

@@ -152,6 +152,10 @@ class FakeConnections(transport.Connections):
     def open(self, hosts: Iterable[Host]) -> None:
         """Nothing: the keys of fake hosts are known."""
 
+    def acquainted(self, hosts: Iterable[Host]) -> list[Host]:
+        """All of them."""
+        return list(hosts)
+
     def node(self, host: Host, guest: str = "") -> FakeNode:
         """The host's fake node. Raises HostUnreachable where the test says so."""
         fake = self._hosts[host.name]

@@ -2,9 +2,10 @@
 
     sudo python docs/pictures.py
 
-Starts a lab, makes a cluster of it, lets one Edge TPU fail, and runs `health` and `infer` in a terminal of COLUMNS
-columns. What the terminal shows at the end of a command becomes docs/pictures/NAME.svg; the page of `health --html`
-becomes docs/pictures/report.png, as chromium shows it. Ends the lab. Takes two or three minutes, needs root.
+Starts a lab, makes a cluster of it, lets one Edge TPU fail, and runs `health`, `infer` and `bench` in a terminal of
+COLUMNS columns. What the terminal shows at the end of a command becomes docs/pictures/NAME.svg; the pages of `health
+--html`, `infer --report` and `bench --report` become docs/pictures/report.png, job.png and bench.png, as chromium shows
+them. Ends the lab. Takes three or four minutes, needs root.
 """
 
 from __future__ import annotations
@@ -53,6 +54,12 @@ def take(folder: Path) -> None:
     picture("health", folder, ["health"], expected=3)
     job = ["infer", "--model", "digits", "digits/", "--truth", "truth.csv", "--output", "results.jsonl"]
     picture("infer", folder, job)
+    page = folder / "job.html"
+    command("infer", "--model", "digits", folder / "digits", "--output", folder / "again.jsonl", "--report", page)
+    screenshot(page, PICTURES / "job.png")
+    page = folder / "bench.html"
+    picture("bench", folder, ["bench", "--model", "digits", "--tpus", "1,2,4", "--runs", "1", "--report", str(page)])
+    screenshot(page, PICTURES / "bench.png")
     report = folder / "report.html"
     command("health", "--html", report, expected=3)
     screenshot(report, PICTURES / "report.png")

@@ -5,6 +5,7 @@ One thread and no library, so that it takes as little as it can of the processor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import selectors
 import socket
@@ -16,11 +17,13 @@ from pathlib import Path
 
 @dataclass
 class Conversation:
-    """A connection. `began`: when the request that it waits for was to be sent; 0 for none."""
+    """A connection. `began`: when the request that it waits for was to be sent; 0 for none; `again`: whether that has
+    been sent a second time."""
 
     socket: socket.socket
     began: float = 0.0
     answer: bytes = b""
+    again: bool = False
 
 
 def request(host: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
@@ -31,14 +34,30 @@ def request(host: str, path: str, body: bytes, headers: dict[str, str]) -> bytes
 
 def run(host: str, port: int, data: bytes, seconds: float, connections: int, rate: float) -> dict[str, object]:
     """Send for so long. `rate`: requests a second, whatever the answers take; 0: each connection as soon as it can."""
-    chooser = selectors.DefaultSelector()
+    # epoll's waits are whole milliseconds, rounded up: half a millisecond that no server is to blame for.
+    chooser = selectors.SelectSelector()
     idle: list[Conversation] = []
+    lost = 0
+
+    def connect(one: Conversation | None = None) -> Conversation:
+        """A connection, in the place of one that the server has closed."""
+        made = socket.create_connection((host, port))
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if one is None:
+            one = Conversation(made)
+        else:
+            chooser.unregister(one.socket)
+            one.socket.close()
+            one.socket = made
+        chooser.register(made, selectors.EVENT_READ, one)
+        return one
+
+    def send(one: Conversation) -> None:
+        with contextlib.suppress(ConnectionError):  # which is read next
+            one.socket.sendall(data)
+
     for _ in range(connections):
-        connection = socket.create_connection((host, port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        one = Conversation(connection)
-        chooser.register(connection, selectors.EVENT_READ, one)
-        idle.append(one)
+        idle.append(connect())
     took: list[float] = []
     failed = 0
     start = time.perf_counter()
@@ -51,28 +70,40 @@ def run(host: str, port: int, data: bytes, seconds: float, connections: int, rat
             one = idle.pop()
             # By the clock of the rate: a server that is behind is not asked less.
             one.began = start + sent / rate if rate else now
-            one.socket.sendall(data)
+            send(one)
             sent += 1
             now = time.perf_counter()
         wait = max(0.0, start + sent / rate - now) if rate and idle and now < end else 1.0
         for key, _ in chooser.select(wait):
             one = key.data
-            one.answer += one.socket.recv(1 << 20)
+            try:
+                piece = one.socket.recv(1 << 20)
+            except ConnectionError:
+                piece = b""
+            if not piece:
+                # A server may close a connection that rests: as every client does, once more on a new one.
+                if one.answer or one.again:
+                    raise SystemExit("the server closed the connection")
+                connect(one)
+                if one.began:
+                    one.again = True
+                    lost += 1
+                    send(one)
+                continue
+            one.answer += piece
             head, _, body = one.answer.partition(b"\r\n\r\n")
             length = next(
                 (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), None
             )
-            if not one.answer:
-                raise SystemExit("the server closed the connection")
             if length is not None and len(body) >= length:
                 took.append(time.perf_counter() - one.began)
                 failed += not head.startswith(b"HTTP/1.1 200")
-                one.answer = b""
+                one.answer, one.began, one.again = b"", 0.0, False
                 idle.append(one)
     whole = time.perf_counter() - start
     took.sort()
     middle, slow = took[len(took) // 2], took[-1 - len(took) // 100]
-    return {"requests": len(took), "failed": failed, "seconds": whole, "p50": middle, "p99": slow}
+    return {"requests": len(took), "failed": failed, "again": lost, "seconds": whole, "p50": middle, "p99": slow}
 
 
 def main() -> None:

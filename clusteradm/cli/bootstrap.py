@@ -24,6 +24,7 @@ examples:
   clusteradm bootstrap --limit 'compute:!w3'          only these hosts
   clusteradm bootstrap --retry-failed                 the hosts that failed
   clusteradm bootstrap --playbook site.yml --json     another playbook
+  clusteradm bootstrap --playbook slurm.yml  Slurm, for the jobs of many people
 
 exit status:
   0    success
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="run on the hosts that the last run did not complete"
     )
-    parser.add_argument("--playbook", metavar="FILE", help="playbook to run (default: the shipped bootstrap.yml)")
+    parser.add_argument(
+        "--playbook", metavar="FILE", help="playbook to run, or the name of a shipped one (default: bootstrap.yml)"
+    )
     context.add_connection_arguments(parser, playbook=True)
 
 
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--retry-failed and --limit both select hosts", next_step="give one of them")
     cluster = context.open_cluster(args)
     templates = Templates()
-    path = Path(args.playbook) if args.playbook else shipped.PLAYBOOKS / "bootstrap.yml"
+    path = _playbook(args.playbook)
     playbook = load(path, cluster, templates).only(_tags(args))
     retry = RetryFile(cluster, path)
     limit = ",".join(retry.hosts()) if args.retry_failed else args.limit
@@ -92,6 +95,15 @@ def run(args: argparse.Namespace) -> int:
     if not args.check:
         _say_next(args, _keep(retry, recap))
     return exit_status(recap, detailed=args.detailed_exit_code)
+
+
+def _playbook(name: str | None) -> Path:
+    """The playbook's file. A name without a folder that is no file here is that of a shipped one."""
+    if name is None:
+        return shipped.PLAYBOOKS / "bootstrap.yml"
+    path = Path(name)
+    known = shipped.PLAYBOOKS / name
+    return known if "/" not in name and not path.exists() and known.is_file() else path
 
 
 def _tags(args: argparse.Namespace) -> Tags:

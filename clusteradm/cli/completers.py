@@ -139,7 +139,7 @@ _COMPLETERS: dict[str, Completer] = {
     "LABEL": _labels,
     # Numbers, names that are new, and what is on the hosts.
     **dict.fromkeys(("N", "S", "K", "M", "T", "MIB", "SIZE", "HEX", "RANGE", "NETWORK", "ADDRESS:PORT"), _nothing),
-    **dict.fromkeys(("HZ", "P", "WHICH", "NAME,..."), _nothing),
+    **dict.fromkeys(("HZ", "IMAGE", "P", "WHICH", "NAME,...", "N,..."), _nothing),
     **dict.fromkeys(("TEXT", "NAME", "USER", "TAGS", "ADDRESS", "RELEASE,...", "TOOL,...", "BOARD"), _nothing),
     **dict.fromkeys(("DEST", "REMOTE", "COMMAND", "-- COMMAND"), _nothing),
 }

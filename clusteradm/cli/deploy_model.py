@@ -37,6 +37,8 @@ examples:
       --labels imagenet_labels.txt
   clusteradm deploy-model faces_edgetpu.tflite --name faces --task embedding \\
       --mean 127.5 --std 127.5
+  clusteradm deploy-model inception_v4.tflite --name inception_v4 \\
+      --segments inception_v4_segment_*_of_3_edgetpu.tflite
   clusteradm deploy-model coral:mobilenet_v2_1.0_224_quant_edgetpu
   clusteradm deploy-model vocabulary.yml --name words
   clusteradm deploy-model https://models.example.org/m_edgetpu.tflite \\
@@ -76,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sha256", metavar="HEX", help="what the file must have; an address is taken with it alone")
     parser.add_argument("--labels", metavar="FILE", type=Path, help="label file, one class per line")
     parser.add_argument("--version", metavar="N", type=_version, help="version to store (default: the next one)")
+    parser.add_argument(
+        "--segments", nargs="+", type=Path, default=(), metavar="FILE", help="its segments too, for infer --pipeline"
+    )
     feed_options.add_task(parser)
     feed_options.add_arguments(parser)
     feed_options.add_fit(parser)
@@ -105,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         threshold=args.threshold,
         called=source.called,
         sha256=sha256,
+        parts=args.segments,
     )
     return _deploy(args, upload)
 
@@ -243,8 +249,10 @@ def describe(upload: Upload) -> str:
     if model.packages:
         kept, streamed = manifest.cached_bytes, manifest.streamed_bytes
         words.append(f"{kept:,} bytes of parameters kept on the Edge TPU, {streamed:,} sent for every inference")
-    if model.min_runtime is not None:
-        words.append(f"Edge TPU runtime {model.min_runtime} or newer")
+    if manifest.segments:
+        words.append(f"and {len(manifest.segments)} segments for a pipeline")
+    if manifest.min_runtime is not None:
+        words.append(f"Edge TPU runtime {manifest.min_runtime} or newer")
     return ", ".join(words)
 
 

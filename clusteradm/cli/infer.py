@@ -3,7 +3,8 @@
 INPUTS are pictures, folders and tar files of pictures, sound (.wav), or NumPy arrays (.npy, .npz, FILE.npz:NAME; each
 row of the first dimension is one input) on this machine, @FILE for a list of paths, or head:PATH on the head (a
 relative PATH is below the shared directory). Results are JSON Lines, exactly one line per input, in the order of the
-inputs' names. The job runs on the head and outlives this command; Ctrl-C cancels it, on a terminal after a question.
+inputs' names. --watch DIR takes the files that come into a folder instead, until Ctrl-C, and appends their results. The
+job runs on the head and outlives this command; Ctrl-C cancels it, on a terminal after a question.
 """
 
 from __future__ import annotations
@@ -15,19 +16,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from clusteradm.cli import feed_options, infer_output, next_step, show
+from clusteradm.cli import feed_options, infer_output, infer_watch, job_report, next_step, show, stages_view
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
+from clusteradm.cli.infer_plan import plan_of, version_of
 from clusteradm.cli.job_view import print_report, transfer, watch
 from clusteradm.cli.show import counted
+from clusteradm.cli.temperatures import Temperatures
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
-from clusteradm.jobs import HeadInputs, JobReport, Jobs, LocalInputs, Plan, Results, build, resolve, truth, writable
-from clusteradm.models.reference import Reference, check_version
+from clusteradm.inventory.slurm import LAUNCHERS
+from clusteradm.jobs import (
+    HeadInputs,
+    JobReport,
+    Jobs,
+    LocalInputs,
+    Results,
+    build,
+    resolve,
+    truth,
+    writable,
+)
+from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW, Feed
+from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW
 from clusteradm.node.spec.wire.result import Result
-from clusteradm.node.spec.wire.versions import LATEST
 from clusteradm.transport import Connections
 
 EXAMPLES = """\
@@ -38,9 +51,14 @@ examples:
   clusteradm infer --model digits head:/srv/cluster/data/digits
   clusteradm infer --model mobilenet_v2 batch.npy --top 1
   clusteradm infer --model ssd photos/ --threshold 0.4 --annotate drawn/
+  clusteradm infer --model ssd photos/ --output r.jsonl --report report.html
   clusteradm infer --model faces --task embed photos/ --similar me.jpg
   clusteradm infer --model ssd @list.txt --format csv --output results.csv
+  clusteradm infer --model inception_v4 --pipeline 3 photos/ --output r.jsonl
   clusteradm infer --model mobilenet_v2 photos/ --detach
+  clusteradm infer --model ssd --watch incoming/ --output results.jsonl
+  clusteradm infer --model ssd --watch head:camera --output results.jsonl
+  clusteradm infer --model digits digits/ --launcher slurm --partition tpu
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl
 
 results:
@@ -76,6 +94,7 @@ _OF_A_NEW_JOB = (
     "task",
     "top",
     "ranks",
+    "pipeline",
     "cpu",
     "mean",
     "std",
@@ -86,6 +105,9 @@ _OF_A_NEW_JOB = (
     "limit",
     "wait",
     "share",
+    "launcher",
+    "partition",
+    "account",
     "detach",
 )
 
@@ -103,6 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=_count, metavar="K", help="classes per result; 0: whole outputs (default: 5 of a classifier)"
     )
     parser.add_argument("--ranks", type=_positive, metavar="N", help="use at most N TPUs, spread over the hosts")
+    stages_view.add_argument(parser)
     parser.add_argument("--cpu", action="store_true", help="run on CPUs instead, one rank per host")
     feed_options.add_task(parser, raw=True)
     feed_options.add_arguments(parser)
@@ -115,7 +138,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     others.add_argument(
         "--share", action="store_true", help="use the TPUs that other jobs leave, without a warning (default: with one)"
     )
+    parser.add_argument(
+        "--launcher", choices=LAUNCHERS, help="direct: clusteradm's own queue; slurm (default: as cluster_launcher)"
+    )
+    parser.add_argument("--partition", metavar="NAME", help="partition of Slurm")
+    parser.add_argument("--account", metavar="NAME", help="account of Slurm that the job is charged to")
     parser.add_argument("--detach", action="store_true", help="start the job and do not wait for it")
+    parser.add_argument(
+        "--watch",
+        metavar="DIR",
+        help="take each file that comes into DIR, once, when it is whole, and append the results to --output",
+    )
     parser.add_argument("--attach", metavar="JOB", help="follow a job that was started before")
     add_connection_arguments(parser, connect=QUICK_SECONDS)
 
@@ -123,6 +156,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a job, or follow one; 0 once every input has a result, 3 where some have an error."""
     asked, inputs = infer_output.wanted(args, _check(args))
+    if args.watch is not None:
+        return infer_watch.run(args, lambda connections: plan_of(args, connections, asked))
     known = truth.read(args.truth) if args.truth else None
     output = None if args.output in (None, "-") else writable(Path(args.output))
     with at_head(args) as (connections, cluster):
@@ -130,7 +165,13 @@ def run(args: argparse.Namespace) -> int:
         job = _submit(args, connections, jobs, inputs, asked) if inputs else args.attach
         if args.detach:
             return _leave(args, job)
-        status = _follow(args, jobs, job)
+        if args.attach and jobs.show(job).spec.watch is not None:
+            raise UsageError(
+                f"job {job} stays open for inputs, and has no end at which it has results",
+                next_step="clusteradm infer --watch DIR --output FILE, as it was started, appends them to FILE",
+            )
+        with Temperatures(connections, cluster) as temperatures:
+            status = _follow(args, jobs, job, temperatures)
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
@@ -141,6 +182,7 @@ def run(args: argparse.Namespace) -> int:
                 show.message("warning: the truth names none of the inputs: no accuracy")
             deliver(args, jobs, results, output, lambda file: asked.write(results, task, file))
             infer_output.draw(asked, jobs, results)
+            sheet = job_report.gather(args, asked, jobs, results)
             ranked = infer_output.ranking(asked, results)
             failures = results.failures(_MOST_SHOWN)
             _warn_of_clipped(results)
@@ -151,15 +193,20 @@ def run(args: argparse.Namespace) -> int:
         show.message(_summary(failures, report))
     if args.json:
         body = {**report.to_json(), "output": str(output) if output else None, "results": lines}
+        if args.report:
+            body["report"] = str(args.report)
         if args.similar:
             body["similar"] = [vars(one) for one in ranked]
         show.json_document("infer", body)
     else:
         console = show.stderr if output is None else show.stdout
         print_report(report, console)
+        stages_view.print_stages(report, cluster.head.name, args, console)
         infer_output.print_ranking(ranked, console)
         if output:
             show.stdout.print(f"{counted(report.images, 'result')} in {output}")
+    if sheet is not None:
+        job_report.write(args, cluster, report, sheet)
     return HostFailed.exit_code if report.errors else 0
 
 
@@ -171,7 +218,7 @@ def task_of(status: Status) -> str:
 
 def attach(args: argparse.Namespace) -> int:
     """Follow args.job, as --attach does."""
-    of_a_new_job = dict.fromkeys((*_OF_A_NEW_JOB, "annotate", "similar"))
+    of_a_new_job = dict.fromkeys((*_OF_A_NEW_JOB, "annotate", "similar", "watch"))
     return run(argparse.Namespace(**{**of_a_new_job, "inputs": [], **vars(args), "attach": args.job}))
 
 
@@ -197,6 +244,8 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     if args.json and args.output == "-":
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
     if args.attach:
+        if args.watch is not None:
+            raise UsageError("--watch finds its job itself, if that is still there", next_step="leave --attach out")
         given = [
             f"--{name.replace('_', '-')}"
             for name in _OF_A_NEW_JOB
@@ -208,6 +257,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
                 next_step=f"clusteradm infer --attach {args.attach}",
             )
         return None
+    if args.watch is not None:
+        infer_watch.check(args)
+        return None
     if args.detach and (args.output or args.truth):
         raise UsageError(
             "--detach does not wait for results: without --output and --truth",
@@ -217,7 +269,7 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
         raise UsageError("--wait queues for TPUs, and --cpu uses none", next_step="leave one of the two out")
     if not args.model or not args.inputs:
         raise UsageError("a job takes --model NAME and INPUTS", next_step="clusteradm infer --help shows examples")
-    Reference.parse(args.model).at(_version(args))
+    Reference.parse(args.model).at(version_of(args))
     inputs = resolve(args.inputs)
     if isinstance(inputs, LocalInputs) and inputs.skipped:
         names = ", ".join(path.name for path in inputs.skipped[:3])
@@ -239,47 +291,19 @@ def _submit(
     asked: infer_output.Wanted,
 ) -> str:
     """Start the job; its id."""
-    mean, std, layout = feed_options.values(args)
-    given = std or layout or args.fit or args.sample_rate
-    feed = Feed(mean, std, layout, "user", fit=args.fit, rate=args.sample_rate) if given else None
-    plan = Plan.make(
-        connections,
-        args.model,
-        _version(args),
-        limit=args.limit,
-        ranks=args.ranks,
-        cpu=args.cpu,
-        feed=feed,
-        threshold=args.threshold,
-        task=args.task,
-        top=args.top,
-        wait=args.wait,
-    )
-    if args.truth and plan.model.task != CLASSIFIER:
-        raise UsageError(f"--truth measures a classifier, and the results are those of --task {plan.model.task}")
-    asked.check(plan.model.task)
-    for note in plan.notes:
-        show.message(f"warning: {note}")
-    for drain in plan.slots.drained:
-        show.message(show.line(f"{drain.subject} is drained{': ' + drain.reason if drain.reason else ''}"))
-    for text in (*plan.slots.left_out, *(() if args.share else plan.slots.taken)):
-        show.message(f"warning: {text} ({next_step.command('health', args)})")
+    plan = plan_of(args, connections, asked)
     with transfer("sending the inputs") as progress:
         job, total = jobs.submit(inputs, plan, top=plan.top, progress=progress)
     model, ranks = plan.model, counted(plan.ranks, "rank")
+    ranks = f"at most {ranks}, as Slurm gives them" if plan.slurm else ranks
     show.message(f"job {job}: {counted(total, 'input')}, {model.name} version {model.version}, {ranks}")
     return job
 
 
-def _version(args: argparse.Namespace) -> int | None:
-    """The version of --version; None for the latest. Raises UsageError for what is no version."""
-    return None if args.version in (None, LATEST) else check_version(args.version)
-
-
-def _follow(args: argparse.Namespace, jobs: Jobs, job: str) -> Status:
+def _follow(args: argparse.Namespace, jobs: Jobs, job: str, temperatures: Temperatures | None = None) -> Status:
     """Follow the job to its end and return its last status. Ctrl-C cancels it, or leaves it to itself, as answered."""
     try:
-        status = watch(jobs.follow(job))
+        status = watch(jobs.follow(job), temperatures)
     except KeyboardInterrupt:
         if _detached():
             _leave(args, job)

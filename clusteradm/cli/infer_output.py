@@ -12,12 +12,13 @@ from clusteradm.cli import show
 from clusteradm.cli.job_view import counting
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
-from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Results, annotate, formats, similar
+from clusteradm.jobs import HeadInputs, Jobs, LocalInputs, Results, annotate, formats, similar, writable
 from clusteradm.jobs.inputs import File
 from clusteradm.node.spec.wire.manifest import EMBEDDING
 
 _MOST_SHOWN = 10  # similar inputs
 _MOST_WARNINGS = 3  # pictures that were not drawn
+_LATER = "clusteradm job show JOB --report FILE writes it once the job has ended"
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,18 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add --report."""
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write a page about the job: its speed, ranks, errors and pictures"
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --format, --annotate and --similar."""
+    """Add --format, --annotate, --report and --similar."""
     add_format(parser)
     parser.add_argument("--annotate", type=Path, metavar="DIR", help="write the pictures to DIR with what was found")
+    add_report(parser)
     parser.add_argument("--similar", metavar="FILE", help="of embeddings: rank the inputs by similarity to FILE")
 
 
@@ -80,6 +89,10 @@ def wanted(
             raise UsageError(f"--{name} takes a new job's inputs, which are files of this machine")
         if getattr(args, name) is not None and args.detach:
             raise UsageError(f"--detach does not wait for results: without --{name}")
+    if args.report is not None:
+        writable(args.report, "the report")
+        if args.detach:
+            raise UsageError("--detach does not wait for the job: without --report", next_step=_LATER)
     check_format(args)
     query = None
     if args.similar is not None and isinstance(inputs, LocalInputs):

@@ -12,13 +12,14 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from clusteradm.cli import infer, infer_output, next_step, show
+from clusteradm.cli import infer, infer_output, job_report, next_step, show
 from clusteradm.cli.context import add_connection_arguments, at_head
+from clusteradm.cli.job_view import how_it_ended
 from clusteradm.cli.parser import Parser
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
 from clusteradm.jobs import Jobs, Results, writable
-from clusteradm.node.spec.wire.job import CUT_OFF, Attempt, Status
+from clusteradm.node.spec.wire.job import Attempt, Status
 from clusteradm.node.spec.wire.job_names import COMPLETE, LOG, RESULTS
 from clusteradm.node.spec.wire.job_requests import JobDetails, JobSummary
 
@@ -26,6 +27,7 @@ EXAMPLES = """\
 examples:
   clusteradm job list
   clusteradm job show 20261123-170102-3fa9c2
+  clusteradm job show 20261123-170102-3fa9c2 --report report.html
   clusteradm job attach 20261123-170102-3fa9c2 --output results.jsonl
   clusteradm job results 20261123-170102-3fa9c2 --output results.jsonl
   clusteradm job logs 20261123-170102-3fa9c2
@@ -57,6 +59,8 @@ def add_arguments(parser: Parser) -> None:
             verb.add_argument("jobs", nargs="+", metavar="JOB", help="ids of the jobs")
         elif name != "list":
             verb.add_argument("job", metavar="JOB", help="id of the job")
+        if name in ("attach", "show"):
+            infer_output.add_report(verb)
         if name in ("attach", "results"):
             verb.add_argument("--output", metavar="FILE", help="write results to FILE (default: standard output)")
             infer_output.add_format(verb)
@@ -70,7 +74,11 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "attach":
         return infer.attach(args)
     with at_head(args) as (connections, cluster):
-        _RUN[args.verb](args, Jobs(connections, cluster))
+        jobs = Jobs(connections, cluster)
+        if args.verb == "show" and args.report is not None:
+            job_report.of_ended(args, jobs, cluster)
+        else:
+            _RUN[args.verb](args, jobs)
     return 0
 
 
@@ -86,13 +94,15 @@ def _list(args: argparse.Namespace, jobs: Jobs) -> None:
 
 def _table_of_jobs(jobs: tuple[JobSummary, ...]) -> show.Table:
     table = show.Table()
-    for column in ("job", "state", "model", "inputs", "done", "attempts", "error"):
+    on_slurm = ("slurm",) if any(job.slurm for job in jobs) else ()
+    for column in ("job", "state", *on_slurm, "model", "inputs", "done", "attempts", "error"):
         table.add_column(column, justify="right" if column in ("inputs", "done", "attempts") else "left")
     for job in jobs:
         model = f"{job.model} {job.version}" if job.model else "-"
         error = (job.error or "").partition("\n")[0]
         state = f"{job.state}, number {len(job.ahead) + 1}" if job.ahead else job.state
-        table.add_row(job.job, state, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
+        there = (job.slurm or "-",) if on_slurm else ()
+        table.add_row(job.job, state, *there, model, f"{job.total:,}", f"{job.done:,}", str(job.attempts), error)
     return table
 
 
@@ -112,7 +122,7 @@ def _show(args: argparse.Namespace, jobs: Jobs) -> None:
     for name, text in _facts(details, jobs.directory(args.job)):
         show.stdout.print(f"{name:10} {show.line(text)}")
     for attempt in details.status.attempts:
-        show.stdout.print(f"\nattempt {attempt.attempt}: {_how_it_ended(attempt)}")
+        show.stdout.print(f"\nattempt {attempt.attempt}: {how_it_ended(attempt)}")
         show.stdout.print(_table_of_ranks(attempt, details))
 
 
@@ -121,13 +131,18 @@ def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
     done = details.progress.done if details.progress else 0
     errors = status.errors or (details.progress.errors if details.progress else 0)
     failed = f", {errors:,} of them with an error" if errors else ""
+    inputs = f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")
+    if spec.watch is not None:
+        left = details.progress.total - done if details.progress else 0
+        inputs = f"{done:,} done{failed}, {left:,} left, from {spec.watch.folder or 'a command'}"
     places = ", ".join(f"{slot.host} ({len(slot.tpus)})" for slot in spec.slots)
     return [
         ("job", spec.job),
         ("state", status.state + _why(status)),
         ("model", f"{spec.model.name} version {spec.model.version}"),
-        ("inputs", f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")),
+        ("inputs", inputs),
         ("slots", places + (f", at most {counted(spec.ranks, 'rank')}" if spec.ranks else "")),
+        *([("slurm", status.slurm or "not asked yet")] if spec.slurm else ()),
         ("directory", directory),
     ]
 
@@ -136,14 +151,6 @@ def _why(status: Status) -> str:
     if status.ahead:
         return f" behind {counted(len(status.ahead), 'job')}: {', '.join(status.ahead)}"
     return f": {status.error}" if status.error else ""
-
-
-def _how_it_ended(attempt: Attempt) -> str:
-    if attempt.status is None:
-        return "running"
-    if attempt.back:
-        return f"ended to take back {attempt.back}"
-    return "its supervisor ended" if attempt.status == CUT_OFF else f"mpirun ended with status {attempt.status}"
 
 
 def _table_of_ranks(attempt: Attempt, details: JobDetails) -> show.Table:
@@ -177,7 +184,13 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
     output = None if args.output in (None, "-") else writable(Path(args.output))
     infer_output.check_format(args)
     asked = infer_output.Wanted(args.format)
-    status = jobs.show(args.job).status
+    details = jobs.show(args.job)
+    status = details.status
+    if details.spec.watch is not None:
+        raise UsageError(
+            f"the results of job {args.job} go to the command that watches",
+            next_step="clusteradm infer --watch DIR --output FILE, as it was started, appends what is left to FILE",
+        )
     state, task = status.state, infer.task_of(status)
     if state != COMPLETE:
         attach = next_step.command(f"job attach {args.job}", args)

@@ -17,11 +17,13 @@ from rich.progress import (
 
 from clusteradm.cli import show
 from clusteradm.cli.display import Display
+from clusteradm.cli.job_live import Live
 from clusteradm.cli.show import counted
+from clusteradm.cli.temperatures import Temperatures
 from clusteradm.jobs import JobReport, Update
-from clusteradm.node.spec.wire.job import CUT_OFF, RankProgress, Status
-from clusteradm.node.spec.wire.job import Progress as JobProgress
-from clusteradm.node.spec.wire.job_names import STARTING
+from clusteradm.jobs.pace import Watcher
+from clusteradm.node.spec.wire.job import CUT_OFF, Attempt, RankProgress, Status
+from clusteradm.node.spec.wire.job_names import QUEUED, STARTING
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -50,36 +52,16 @@ def _bar(what: str, *columns: DownloadColumn | TransferSpeedColumn | MofNComplet
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-class Rates:
-    """Images/s of each host since the update before."""
-
-    def __init__(self) -> None:
-        self._last: tuple[float, dict[str, int]] | None = None
-
-    def update(self, progress: JobProgress) -> dict[str, float]:
-        """The rates, by host; empty until two updates of the same attempt are known."""
-        if progress.phase == STARTING:
-            return {}
-        done: dict[str, int] = {}
-        for rank in progress.ranks:
-            done[rank.host] = done.get(rank.host, 0) + rank.images
-        now, last = progress.now, self._last
-        self._last = (now, done)
-        if last is None or now <= last[0] or any(done.get(host, 0) < count for host, count in last[1].items()):
-            return {}
-        return {host: (count - last[1].get(host, 0)) / (now - last[0]) for host, count in done.items()}
-
-
-def watch(updates: Iterable[Update]) -> Status:
-    """Show a job while it runs: a live line on a terminal, plain ones elsewhere. Its last status."""
+def watch(updates: Iterable[Update], temperatures: Temperatures | None = None, every: float = _PLAIN_EVERY) -> Status:
+    """Show a job while it runs: a live view on a terminal, plain lines elsewhere, where something is done, every so
+    many seconds. Its last status."""
     status = Status(STARTING)
-    rates, attempt, said = Rates(), 1, 0.0
+    watcher, attempt, said, done = Watcher(), 1, 0.0, 0
     ahead: tuple[str, ...] = ()
+    waiting = ""
     lost: dict[str, str] = {}  # what is left out, and why
-    phase, speeds = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[rates]"))
-    bar = Progress(phase, BarColumn(), MofNCompleteColumn(), speeds, console=show.stderr, disable=True)
-    with Display(show.stderr, bar.get_renderable):
-        task = bar.add_task("starting", total=None, rates="")
+    live = Live(temperatures.of) if temperatures is not None else Live()
+    with Display(show.stderr, live.render):
         for update in updates:
             if update.status is None:
                 show.message("the connection to the head is lost; the job continues there. Connecting again ...")
@@ -89,11 +71,14 @@ def watch(updates: Iterable[Update]) -> Status:
                 ahead = status.ahead
                 if ahead:
                     show.message(f"queued behind {counted(len(ahead), 'job')}: {show.line(', '.join(ahead))}")
-            attempts = len(status.attempts)
+            if status.state == QUEUED and status.slurm and status.slurm != waiting:
+                waiting = status.slurm
+                show.message(f"waiting for Slurm: job {show.line(waiting)}")
+            attempts = status.attempts[-1].attempt if status.attempts else 0
             if attempts > attempt:
                 attempt = attempts
                 hosts = show.line(", ".join(status.attempts[-1].hosts))
-                before = status.attempts[-2]
+                before = status.attempts[-2] if len(status.attempts) > 1 else status.attempts[-1]
                 ended = f"{'the supervisor' if before.status == CUT_OFF else 'mpirun'} ended early"
                 why = f"{show.line(before.back)} can work again" if before.back else ended
                 show.message(f"{why}: attempt {attempt} on {hosts} does what is missing")
@@ -107,20 +92,29 @@ def watch(updates: Iterable[Update]) -> Status:
                 elif rank.state == "ready" and not rank.error and place in lost:
                     del lost[place]
                     show.message(f"{place} is back")
-            by_host = rates.update(progress)
-            rated = "  ".join(f"{show.line(host)} {rate:,.0f}" for host, rate in by_host.items())
-            text = f"images/s: {rated}" if rated else ""
-            bar.update(
-                task, description=show.line(progress.phase), completed=progress.done, total=progress.total, rates=text
-            )
-            if not show.stderr.is_terminal and by_host and time.monotonic() - said > _PLAIN_EVERY:
-                said = time.monotonic()
-                show.message(f"{progress.done:,} of {progress.total:,}   {text}")
+            pace = watcher.update(progress)
+            live.update(progress.phase, pace)
+            if show.stderr.is_terminal:
+                if temperatures is not None:
+                    temperatures.watch(rank.host for rank in progress.ranks)
+            elif pace.rates and progress.done > done and time.monotonic() - said > every:
+                said, done = time.monotonic(), progress.done
+                rated = "  ".join(f"{show.line(host)} {rate:,.0f}" for host, rate in pace.rates.items())
+                show.message(f"{progress.done:,} of {progress.total:,}   images/s: {rated}")
     return status
 
 
 def _place(rank: RankProgress) -> str:
     return f"{rank.host} {rank.pci_address or 'CPU'}"
+
+
+def how_it_ended(attempt: Attempt) -> str:
+    """The end of an attempt, in words."""
+    if attempt.status is None:
+        return "running"
+    if attempt.back:
+        return f"ended to take back {attempt.back}"
+    return "its supervisor ended" if attempt.status == CUT_OFF else f"mpirun ended with status {attempt.status}"
 
 
 def print_report(report: JobReport, console: show.Output) -> None:

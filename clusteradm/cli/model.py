@@ -177,6 +177,10 @@ def _of_model(about: Manifest) -> Iterator[tuple[str, str]]:
     yield "classes", "no labels" if about.labels is None else f"{about.labels} labels"
     on_cpu = ", ".join(f"{name} ({count})" for name, count in about.cpu_operations.items())
     yield "Edge TPU", f"{about.tpu_operations} operations; on the CPU: {on_cpu or 'none'}"
+    for number, one in enumerate(about.segments):
+        where = f"{one.tpu_operations} operations on the Edge TPU" if one.tpu_operations else "not compiled"
+        kept = f", {one.cached_bytes:,} bytes kept there, {one.streamed_bytes:,} sent for every inference"
+        yield f"segment {number}", f"{one.bytes:,} bytes, {where}{kept if one.tpu_operations else ''}"
     if about.min_runtime is not None:
         yield "runtime", f"Edge TPU runtime {about.min_runtime} or newer"
     if about.description:

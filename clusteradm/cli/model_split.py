@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clusteradm.cli import context, show
+from clusteradm.cli import context, next_step, show
 from clusteradm.cli.job_view import transfer
 from clusteradm.cli.parser import Commands
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.models import edgetpu_compiler, times
 from clusteradm.models.split.plan import BALANCES
-from clusteradm.models.split.split import MOST_SEGMENTS, Elsewhere, Split, split, to_document
+from clusteradm.models.split.split import Elsewhere, Split, split, to_document
+from clusteradm.node.spec.wire.manifest import MOST_SEGMENTS
 from clusteradm.transport import Connections
 
 _EXAMPLES = """\
@@ -76,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         show.json_document("model split", to_document(done))
     else:
-        _print(done)
+        _print(args, done)
     if not done.compared:
         show.message(f"warning: not compared with the whole model: {done.problem}")
     return 0
@@ -91,7 +94,7 @@ def _measure(connections: Connections, cluster: Cluster, host: Host) -> Callable
     return measured
 
 
-def _print(done: Split) -> None:
+def _print(args: argparse.Namespace, done: Split) -> None:
     table = show.Table(padding=(0, 2, 0, 0))
     table.add_column("segment", no_wrap=True)
     for name in ("operations", "weights, bytes", "million MACs", "takes, bytes"):
@@ -119,3 +122,13 @@ def _print(done: Split) -> None:
         )
     for one in done.pieces:
         show.stdout.print(f"next: {edgetpu_compiler.command(one.path)}")
+    deploy = next_step.complete(_deploy(args.file, done), args)
+    show.stdout.print(f"then, for infer --pipeline {len(done.pieces)}: {deploy}")
+
+
+def _deploy(whole: Path, done: Split) -> str:
+    """The command that stores the model with its segments as edgetpu_compiler leaves them."""
+    name = re.sub("[^a-zA-Z0-9_-]", "_", whole.stem)
+    compiled = [one.path.with_name(f"{one.path.stem}_edgetpu.tflite") for one in done.pieces]
+    words = ["clusteradm", "deploy-model", str(whole), "--name", name, "--segments", *map(str, compiled)]
+    return shlex.join(words)

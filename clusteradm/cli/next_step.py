@@ -24,7 +24,7 @@ _CONNECTING = (
 _KNOWING = ("ssh", "discover")
 _LIMITED = (
     *("bootstrap", "enroll", "exec", "push", "pull", "reboot", "poweroff", "health", "top", "exporter", "infer"),
-    *("deploy-model", "model verify"),
+    *("bench", "deploy-model", "k8s", "model verify"),
 )
 COMMANDS = {
     **dict.fromkeys(_READING, ("inventory",)),

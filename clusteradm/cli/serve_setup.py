@@ -75,7 +75,6 @@ def _up(args: argparse.Namespace, connections: Connections, cluster: Cluster) ->
     status = run_playbook(args, connections, cluster, "serving.yml", check=args.check, diff=args.diff)
     if status or args.check:
         return status
-    Drains(connections).all()  # the servers are told what is out of service
     tpus = None
     if args.tpus is not None:
         hosts = servers(cluster)
@@ -88,8 +87,7 @@ def _up(args: argparse.Namespace, connections: Connections, cluster: Cluster) ->
     serving = Serving(connections, cluster)
     first = serving.show().state.revision == 0
     desired = serving.change(held, always=first)
-    if first:
-        Drains(connections).all()
+    Drains(connections).all()  # the servers are told what is out of service, now that there is a state to say it in
     status = follow(serving, serving.show().state, seconds=_SETTLE, quiet=args.json)
     if not args.json and not status:
         models = ", ".join(model.name for model in desired.state.models)

@@ -86,18 +86,17 @@ def follow(
 
 
 def _status(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
+    if args.watch and args.json:
+        raise UsageError("--watch and --json do not go together", next_step="ask again as often as needed, with --json")
     serving = Serving(connections, cluster)
-    serving.require()
     hosts = [host.name for host in servers(cluster)]
-    if args.watch and not args.json:
+    if args.watch:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 _show(serving.require(), serving.status(), hosts)
                 time.sleep(_WATCH_EVERY)
                 show.stdout.print()
         return 0
-    if args.watch:
-        raise UsageError("--watch and --json do not go together", next_step="ask again as often as needed, with --json")
     state, status = serving.require(), serving.status()
     progress = judge(state, status, hosts)
     ill = bool(progress.lacking or status.balancer) or any(

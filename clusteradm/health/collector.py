@@ -24,12 +24,14 @@ def collect(
     *,
     sections: Sequence[str] = (),
     together: bool = False,
+    guest: str = "",
     progress: Callable[[str], None] = lambda text: None,
 ) -> Survey:
     """Survey of `hosts`: the named sections of each probe, all if none is named.
 
-    `together`: then also run the cluster probe on the head, over the hosts that answered. A host that fails becomes an
-    entry of `Survey.errors`; nothing is raised for it.
+    `together`: then also run the cluster probe on the head, over the hosts that answered. `guest`: the name of
+    conversations of its own, where those with the hosts are in use. A host that fails becomes an entry of
+    `Survey.errors`; nothing is raised for it.
     """
     chosen = list(hosts)
     cluster = connections.cluster
@@ -37,7 +39,7 @@ def collect(
     began = time.monotonic()
 
     def one(host: Host) -> dict[str, Any]:
-        node = connections.node(host)
+        node = connections.node(host, guest)
         before = time.time()
         clock = node.call(Hello(), timeout=PROBE_SECONDS).time
         after = time.time()

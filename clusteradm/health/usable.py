@@ -11,15 +11,17 @@ from clusteradm.health.survey import Survey
 from clusteradm.health.tpu import Tpu
 
 
-def slots(survey: Survey, findings: Iterable[Finding], *, of_jobs: bool = False) -> dict[str, tuple[Tpu, ...]]:
+def slots(
+    survey: Survey, findings: Iterable[Finding], *, of_jobs: bool = False, of_others: bool = False
+) -> dict[str, tuple[Tpu, ...]]:
     """Host -> its healthy TPUs that are not in use, for every host that answered and can use the shared directory.
 
     `findings`: those of the survey, which has to have the sections FOR_JOBS. A rank on a host that cannot use the share
-    would hold up all of MPI. `of_jobs`: also TPUs that jobs of this cluster have.
+    would hold up all of MPI. `of_jobs`: also TPUs that jobs of this cluster have; `of_others`: that anybody has.
     """
     blocked = {each.host for each in findings if blocks_jobs(each)}
     return {
-        name: tpu.healthy(name, document, of_jobs=of_jobs)
+        name: tpu.healthy(name, document, of_jobs=of_jobs, of_others=of_others)
         for name, document in survey.documents.items()
         if name not in blocked
     }

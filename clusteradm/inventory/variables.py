@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from clusteradm.inventory import keep
+from clusteradm.inventory import keep, slurm
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,25 @@ _TABLE = (
         "keep",
         "how long, and how much of, ended jobs are kept: 30d, 20G or both; older ones go when a job is made",
         "",
+    ),
+    Variable(
+        "cluster_launcher",
+        "launcher",
+        "who says when a job runs and on what: direct, clusteradm's own queue on the head; slurm, Slurm",
+        "direct",
+    ),
+    Variable("cluster_slurm_partition", "slurm", "the partition of jobs on Slurm, if not Slurm's default"),
+    Variable("cluster_slurm_account", "slurm", "the account of jobs on Slurm, if not the user's default"),
+    Variable(
+        "cluster_slurm_accounting",
+        "bool",
+        "whether the head keeps Slurm's accounts (slurmdbd with MariaDB, 140 MB of memory)",
+        True,
+    ),
+    Variable(
+        "cluster_slurm_options",
+        "slurm_options",
+        "further parameters of slurm.conf, as PriorityType: priority/multifactor",
     ),
     Variable("cluster_nfs_options", "mount", "mount options of the export", "rw,hard,vers=4.0,bg,_netdev,nofail"),
     Variable(
@@ -315,6 +334,9 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "bool": ("true or false", lambda value: isinstance(value, bool)),
     "keep": (keep.FORM, _is_keep),
+    "launcher": (" or ".join(slurm.LAUNCHERS), lambda value: value in slurm.LAUNCHERS),
+    "slurm": ("a name that Slurm has (letters, digits, _ . -)", slurm.is_name),
+    "slurm_options": (slurm.OPTIONS, slurm.is_options),
     "path": ("an absolute path below / (letters, digits, ._+@-)", _is_path),
     "shared": ("an absolute path below / (letters, digits, ._+@-) that is no folder of the system", _is_shared),
     "mount": ("mount options of NFS version 4 from a privileged port, joined by commas", _is_mount),

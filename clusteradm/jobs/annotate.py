@@ -66,7 +66,7 @@ def draw(
     """
     for result in results:
         file = pictures.get(result.input)
-        if result.error is not None or file is None or file.name.lower().endswith(_OTHERS):
+        if result.error is not None or file is None or not is_picture(file):
             continue
         try:
             content = _drawn(result, file, fetch)
@@ -89,6 +89,28 @@ def _drawn(result: Result, source: File, fetch: Fetch) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90)
     return file.getvalue()
+
+
+def thumbnail(result: Result, source: File, fetch: Fetch, side: int) -> tuple[bytes, int]:
+    """A small JPEG of the picture with what was found in it, but its classes; its longer side, `side` pixels at most.
+
+    Raises UsageError, also where packages are missing.
+    """
+    extras.require("results", ("numpy", "PIL"), "a report with pictures")
+    image = _opened(source.read(_MOST_BYTES), result)
+    if result.map is not None:
+        image = _masked(image, _map(result, fetch))
+    if result.objects or result.poses:
+        _Pen(image).draw(result)
+    image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return file.getvalue(), max(image.size)
+
+
+def is_picture(file: File) -> bool:
+    """Whether an input may be one, by its name."""
+    return not file.name.lower().endswith(_OTHERS)
 
 
 def _opened(data: bytes, result: Result) -> Any:

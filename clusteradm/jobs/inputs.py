@@ -101,6 +101,11 @@ class Part:
     files: list[File] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def known(self) -> set[str]:
+        """Those of the files of which it was known before that they cannot be read."""
+        return {file.name for file in self.files if file.error is not None}
+
 
 def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
     """The inputs that the arguments name. Raises UsageError for what is not there, before any connection.
@@ -186,8 +191,8 @@ def _in_tar(argument: str, path: Path, left_out: list[str]) -> Iterator[File]:
     with regular.open_file(path) as tar:
         status = os.fstat(tar.fileno())
         for one in archives.members(tar, regular.readable(path), SUFFIXES):
-            if isinstance(one, str):
-                left_out.append(one)
+            if one.error is not None:
+                left_out.append(f"{regular.readable(path)}/{one.name}: {one.error}")
                 continue
             name = regular.readable(f"{argument}/{one.name}")
             yield File(name, path, one.size, status.st_mtime_ns, offset=one.offset, whole=status.st_size)

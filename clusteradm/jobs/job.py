@@ -6,36 +6,46 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import posixpath
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
 
 from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster, keep
-from clusteradm.jobs.inputs import SUFFIXES, HeadInputs, LocalInputs, parts
+from clusteradm.jobs.inputs import SUFFIXES, File, HeadInputs, LocalInputs, Part, parts
 from clusteradm.jobs.plan import Plan
-from clusteradm.node.spec.wire.job import JobSpec, Progress, Status
+from clusteradm.node.spec.wire.copying import FilePiece
+from clusteradm.node.spec.wire.job import JobSpec, Progress, Status, Watching
 from clusteradm.node.spec.wire.job_names import CANCELLED, FAILED, ID, INTERRUPTED, JOBS, LOG, PYTHON, UNFINISHED
 from clusteradm.node.spec.wire.job_requests import (
     AddPart,
     AddPaths,
     CancelJob,
+    Collected,
+    CollectResults,
     CreateJob,
     DiscardJob,
+    EndJob,
+    Fed,
+    FeedJob,
     FetchFile,
+    FileEnd,
     FollowJob,
     JobDetails,
     JobSummary,
     ListJobs,
+    News,
+    PartTaken,
     Piece,
     RemoveJob,
     ResumeJob,
     ShowJob,
     StartJob,
 )
-from clusteradm.node.spec.wire.request import Request
+from clusteradm.node.spec.wire.request import Request, Streaming
 from clusteradm.transport import Connections
 
 _WAIT = 1.0  # seconds that the head may hold a question when there is nothing new
@@ -47,6 +57,8 @@ _MOST_LOST = 20  # connections in a row that are lost before an answer
 _MOST_SENT = 10  # times that the same part is sent
 
 R = TypeVar("R")
+A = TypeVar("A", PartTaken, Fed)
+E = TypeVar("E", FileEnd, Collected)
 
 
 @dataclass(frozen=True)
@@ -89,16 +101,38 @@ class Jobs:
         `top`: classes of a result. `progress` is called with bytes sent, and bytes in all. An error on the way leaves
         no job behind. Raises UsageError, HostFailed where the plan has too few slots.
         """
-        plan.check()
-        job = self._call(CreateJob(self._shared, self._user, self._keep.seconds, self._keep.bytes)).job
-        try:
+
+        def fill(job: str) -> None:
             if isinstance(inputs, LocalInputs):
                 self._send(job, inputs, progress)
             else:
                 request = AddPaths(self._shared, self._user, job, inputs.paths, SUFFIXES)
                 _accepted(self._call(request, timeout=_MOST_SECONDS).refused)
+
+        return self._start(plan, top, fill)
+
+    def open(self, plan: Plan, folder: str | None, after: str | None, *, top: int) -> str:
+        """Start a job that stays open for inputs; its id. `folder`: of the head, whose files are its inputs, absolute
+        or below the shared directory; None: they are given by `feed`. `after`: an earlier job of that folder, the files
+        of which are not taken again. Raises UsageError, HostFailed where the plan has too few slots."""
+        place = None if folder is None else posixpath.normpath(posixpath.join(self._shared, folder))
+        return self._start(plan, top, lambda job: None, Watching(place, SUFFIXES), after)[0]
+
+    def _start(
+        self,
+        plan: Plan,
+        top: int,
+        fill: Callable[[str], None],
+        watch: Watching | None = None,
+        after: str | None = None,
+    ) -> tuple[str, int]:
+        plan.check()
+        job = self._call(CreateJob(self._shared, self._user, self._keep.seconds, self._keep.bytes)).job
+        try:
+            fill(job)
             spec = JobSpec(plan.model, self._head.name, plan.slots.usable, plan.most, top, PYTHON)
-            started = self._call(StartJob(self._shared, self._user, job, spec, plan.wait), timeout=_MOST_SECONDS)
+            request = StartJob(self._shared, self._user, job, spec, plan.wait, watch, after, plan.slurm)
+            started = self._call(request, timeout=_MOST_SECONDS)
             _accepted(started.refused)
         except BaseException:
             # Also on Ctrl-C, after which the conversation is in the middle of a reply: begin a new one.
@@ -112,30 +146,85 @@ class Jobs:
     def _send(self, job: str, inputs: LocalInputs, progress: Callable[[int, int], None]) -> None:
         sent = 0
         for part in parts(inputs.files):
-            digest = hashlib.sha256(part.data).hexdigest()
-            pieces = tuple(Piece(file.name, file.size, file.member) for file in part.files)
+            pieces = _pieces(part.files)
 
             def tell(done: int, _: int, before: int = sent) -> None:
                 progress(before + done, inputs.bytes)
 
-            for _ in range(_MOST_SENT):
-                # Another job may have used up the same bytes between the two steps: then they are sent again.
-                self._connections.node(self._head).put_blobs({digest: part.data}, tell)
-                if self._call(AddPart(self._shared, self._user, job, digest, pieces, part.failed)).taken:
-                    break
-            else:
-                what = f"it does not take a part of the inputs, which was sent {_MOST_SENT} times"
-                raise HostFailed(what, where=self._head.name, next_step="see that nothing else empties its storage")
+            def add(digest: str, pieces: tuple[Piece, ...] = pieces, part: Part = part) -> PartTaken:
+                return self._call(AddPart(self._shared, self._user, job, digest, pieces, part.failed))
+
+            self._put(part.data, add, tell)
             sent += len(part.data)
             progress(sent, inputs.bytes)
+
+    def _put(self, data: bytes, use: Callable[[str], A], tell: Callable[[int, int], None] = lambda *_: None) -> A:
+        """Send a file body, and have the head use it by its digest."""
+        digest = hashlib.sha256(data).hexdigest()
+        for _ in range(_MOST_SENT):
+            # Another job may have used up the same bytes between the two steps: then they are sent again.
+            self._connections.node(self._head).put_blobs({digest: data}, tell)
+            answer = use(digest)
+            if answer.taken:
+                return answer
+        what = f"it does not take a part of the inputs, which was sent {_MOST_SENT} times"
+        raise HostFailed(what, where=self._head.name, next_step="see that nothing else empties its storage")
+
+    def feed(self, job: str, batch: int, files: Sequence[File]) -> dict[str, str] | None:
+        """Give an open job a batch of inputs; {} then, also if it has had the batch before. Where files have changed
+        while they were sent, or cannot be read, it is not given: these, each with its reason. None: the job takes no
+        more. Raises HostUnreachable, HostFailed."""
+        failed: dict[str, str] = {}
+        request = FeedJob(self._shared, self._user, job, batch, 0, None)
+        waiting: Part | None = None  # what is wrong with the last file is known after its last part
+        for part in parts(files):
+            failed |= {name: why for name, why in part.failed.items() if name not in part.known}
+            if failed:
+                return failed
+            if waiting is not None:
+                if self._give(request, waiting.data).ended:
+                    return None
+                request = replace(request, offset=request.offset + len(waiting.data))
+            waiting = part
+        known = {file.name: file.error for file in files if file.error is not None}
+        request = replace(request, files=_pieces(files), failed=known)
+        return None if self._give(request, waiting.data if waiting else b"").ended else {}
+
+    def _give(self, request: FeedJob, data: bytes) -> Fed:
+        def give(digest: str | None) -> Fed:
+            return self._call(replace(request, blob=digest), timeout=_MOST_SECONDS)
+
+        return self._put(data, give) if data else give(None)
+
+    def collect(self, job: str, into: BinaryIO, *, done: Collection[int] = (), wait: float = 0.0) -> Collected:
+        """Copy the results of a batch of an open job, waited for so many seconds. Those of `done` are removed first.
+        Raises HostUnreachable, HostFailed."""
+        request = CollectResults(self._shared, self._user, _checked(job), tuple(sorted(done)), wait)
+        return self._copy(request, f"results of job {job}", into)
+
+    def end(self, job: str) -> None:
+        """Give an open job no more inputs: it is complete when those that it has are done."""
+        self._call(EndJob(self._shared, self._user, _checked(job)))
+
+    def news(self, job: str, seen: tuple[int, ...] | None) -> News:
+        """The job's present state."""
+        return self._call(FollowJob(self._shared, self._user, _checked(job), seen, 0.0))
+
+    def reconnect(self, seconds: float) -> None:
+        """Seek the head again, after the connection to it was lost. Raises HostUnreachable."""
+        self._connections.reconnect(self._head, seconds)
+
+    def drop(self) -> None:
+        """Begin a new conversation: the present one may be in the middle of an answer."""
+        self._connections.drop(self._head)
 
     def list(self) -> tuple[JobSummary, ...]:
         """Every job on the head, the oldest first. Raises HostUnreachable, HostFailed."""
         return self._call(ListJobs(self._shared, self._user)).jobs
 
-    def show(self, job: str) -> JobDetails:
-        """One job. Raises UsageError for what is no job's id, HostFailed where there is no such job."""
-        return self._call(ShowJob(self._shared, self._user, _checked(job)))
+    def show(self, job: str, *, timeline: bool = False) -> JobDetails:
+        """One job, with its timeline or without. Raises UsageError for what is no job's id, HostFailed for no job."""
+        return self._call(ShowJob(self._shared, self._user, _checked(job), timeline))
 
     def follow(self, job: str) -> Iterator[Update]:
         """Every change of the job until it ends; the last update's state is "complete", "failed" or "cancelled".
@@ -176,7 +265,10 @@ class Jobs:
     def check(self, job: str, status: Status) -> None:
         """Raise HostFailed where the job has failed, with the end of its log, or was cancelled."""
         if status.state == CANCELLED:
-            raise HostFailed(f"job {job} was cancelled", next_step=f"to go on with it: clusteradm job resume {job}")
+            why = f": {status.error}" if status.error else ""
+            raise HostFailed(
+                f"job {job} was cancelled{why}", next_step=f"to go on with it: clusteradm job resume {job}"
+            )
         if status.state == INTERRUPTED:
             raise HostFailed(f"job {job} is interrupted: {status.error}", where=self._head.name)
         if status.state == FAILED:
@@ -214,22 +306,30 @@ class Jobs:
 
     def fetch(self, job: str, name: str, into: BinaryIO) -> None:
         """Copy a file of the job. Raises HostUnreachable or HostFailed where it did not come whole."""
-        request = FetchFile(self._shared, self._user, _checked(job), name)
+        self._copy(FetchFile(self._shared, self._user, _checked(job), name), f"{name} of job {job}", into)
+
+    def _copy(self, request: Streaming[FilePiece, E], what: str, into: BinaryIO) -> E:
+        """Copy the pieces of an answer; its end, which has their size."""
         replies = self._connections.node(self._head).ask(request, timeout=_ANSWER)
         size = 0
         while True:
             try:
                 size += into.write(base64.b64decode(next(replies).data, validate=True))
             except binascii.Error as error:
-                raise HostFailed(f"{name} of job {job} came damaged: {error}", where=self._head.name) from None
+                raise HostFailed(f"{what} came damaged: {error}", where=self._head.name) from None
             except StopIteration as end:
-                if end.value.size != size:
-                    what = f"{name} of job {job} has {end.value.size} bytes, of which {size} came"
+                last: E = end.value
+                if last.size != size:
+                    what = f"{what} has {last.size} bytes, of which {size} came"
                     raise HostFailed(what, where=self._head.name) from None
-                return
+                return last
 
     def _call(self, request: Request[R], timeout: float = _ANSWER) -> R:
         return self._connections.node(self._head).call(request, timeout=timeout)
+
+
+def _pieces(files: Sequence[File]) -> tuple[Piece, ...]:
+    return tuple(Piece(file.name, file.size, file.member) for file in files)
 
 
 def _checked(job: str) -> str:

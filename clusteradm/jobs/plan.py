@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
-from clusteradm.jobs import slots
+from clusteradm.jobs import pipelines, slots
 from clusteradm.jobs.slots import Slots
 from clusteradm.models import advice
 from clusteradm.models.reference import Reference
 from clusteradm.models.repository import Repository, Stored
 from clusteradm.node.spec import reading
-from clusteradm.node.spec.wire.job import InputForm, ModelFile
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, SlurmOrder
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, MODEL, RAW, Feed, Manifest
 from clusteradm.transport import Connections
 
@@ -22,7 +22,7 @@ TOP = 5  # classes of a classifier's result
 class Plan:
     """A model and the slots for it. `most`: the most ranks wanted, None for one on every slot; `top`: classes of a
     result, 0 where the model is read as no classifier; `notes`: what the user should know of how it is read; `wait`:
-    the job waits for other jobs that have its TPUs."""
+    the job waits for other jobs that have its TPUs; `slurm`: what Slurm is asked for, None without it."""
 
     model: ModelFile
     slots: Slots
@@ -30,6 +30,7 @@ class Plan:
     top: int = TOP
     notes: tuple[str, ...] = ()
     wait: bool = False
+    slurm: SlurmOrder | None = None
 
     @classmethod
     def make(
@@ -46,11 +47,14 @@ class Plan:
         task: str | None = None,
         top: int | None = None,
         wait: bool = False,
+        pipeline: int | None = None,
+        slurm: SlurmOrder | None = None,
     ) -> Plan:
         """Find the model, and the slots for it. `model`: NAME, NAME:VERSION or NAME@LABEL; `version`: of a NAME alone;
         `limit`: a pattern of hosts; `feed`, `threshold`, `task`: where not as the model was deployed, the task one of
         TASKS of node/spec/wire/manifest.py or RAW; `top`: classes of a classifier's result, 0 for RAW; `wait`: with the
-        TPUs that other jobs have, for which this one waits.
+        TPUs that other jobs have, for which this one waits; `pipeline`: the segments of the model that are to work
+        together, each on a TPU of its own; `slurm`: with all healthy TPUs, of which Slurm gives some.
 
         Raises UsageError for a model that is not there or cannot run so, HostUnreachable and HostFailed for the head.
         """
@@ -61,7 +65,10 @@ class Plan:
         # They are asked for their slots next: their connections are made while the head looks the model up.
         connections.begin(hosts)
         stored, manifest = Repository(connections, cluster).find(Reference.parse(model).at(version))
-        _check_model(stored, manifest, cpu=cpu)
+        cut = None
+        if pipeline is not None:
+            cut = pipelines.find(stored, manifest, pipeline, cpu=cpu, head=cluster.head.name)
+        _check_model(stored, manifest, cpu=cpu, in_parts=cut is not None)
         batch = advice.batch(manifest)
         form = advice.form(manifest.inputs[0], manifest.feed, batch)
         if feed is not None:
@@ -83,20 +90,34 @@ class Plan:
             threshold = manifest.threshold
         kind, notes = _task(manifest, form, batch, task, top)
         path = f"{stored.path}/{MODEL}"
-        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more, batch)
+        file = ModelFile(stored.name, stored.version, path, manifest.sha256, form, threshold, kind, more, batch, cut)
         classes = (TOP if top is None else top) if kind == CLASSIFIER else 0
-        return cls(file, slots.find(connections, hosts, cpu=cpu, wait=wait), ranks, classes, notes, wait)
+        found = slots.find(connections, hosts, cpu=cpu, wait=wait, busy=slurm is not None)
+        return cls(file, found, ranks, classes, notes, wait, slurm)
+
+    @property
+    def stages(self) -> int:
+        """The ranks of a pipeline; 1 where each has the whole model."""
+        return len(self.model.pipeline.stages) if self.model.pipeline else 1
+
+    @property
+    def left_over(self) -> tuple[str, ...]:
+        """The slots that no pipeline has."""
+        return pipelines.left_over(self.slots.usable, self.stages, self.most)
 
     @property
     def ranks(self) -> int:
         """The ranks that the job gets."""
-        return self.slots.count if self.most is None else min(self.most, self.slots.count)
+        count = self.slots.count if self.most is None else min(self.most, self.slots.count)
+        return count // self.stages * self.stages
 
     def check(self) -> None:
         """Raise HostFailed where there is no slot, UsageError where there are fewer than ranks wanted."""
         self.slots.check()
         if self.most is not None and self.most > self.slots.count:
             raise UsageError(f"--ranks {self.most}: only {self.slots.count} are healthy and free")
+        if self.stages > 1:
+            pipelines.check(self.slots.usable, self.stages, self.most, cpu=self.slots.cpu)
 
 
 def _task(
@@ -123,7 +144,7 @@ def _task(
         raise UsageError(f"{option}: {error}", next_step="leave it out; --task raw gives the whole outputs") from None
 
 
-def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool) -> None:
+def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool, in_parts: bool) -> None:
     if manifest.servable is not None:
         raise UsageError(
             f"{stored.name} version {stored.version} is of the kind {manifest.servable.kind}; jobs run models alone",
@@ -134,10 +155,13 @@ def _check_model(stored: Stored, manifest: Manifest, *, cpu: bool) -> None:
         raise UsageError(
             f"the {len(names)} inputs of {stored.name} have no names of their own, by which they could be fed"
         )
+    if in_parts:
+        return
+    also = f"--pipeline {len(manifest.segments)} runs its segments; or " if manifest.segments else ""
     if not manifest.tpu_operations and not cpu:
         raise UsageError(
             f"nothing in {stored.name} version {stored.version} runs on the Edge TPU: it was not compiled",
-            next_step="compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
+            next_step=f"{also}compile it with edgetpu_compiler and deploy that, or use the CPUs: --cpu",
         )
     if manifest.tpu_operations and cpu:
         raise UsageError(

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from clusteradm.jobs import stages, use
+from clusteradm.jobs.stages import Balance, StageReport
 from clusteradm.jobs.truth import Accuracy
-from clusteradm.node.spec.wire.job import ModelFile, RankProgress, Status
+from clusteradm.jobs.use import Use
+from clusteradm.node.spec.wire.job import Attempt, ModelFile, RankProgress, Status
 
 
 @dataclass(frozen=True)
 class Rank:
-    """One worker rank. Seconds: busy in the TPU, decoding (in threads beside), waiting for decoded input."""
+    """One worker rank. Seconds: busy in the TPU, decoding (in threads beside), waiting for decoded input; `worked`: all
+    of its working time. `use`: of the time in which its attempts gave out chunks."""
 
     rank: int
     host: str
@@ -25,11 +29,15 @@ class Rank:
     wait_seconds: float
     device: str | None
     error: str | None
+    worked_seconds: float = 0.0
+    use: Use | None = None
+    pipeline: int | None = None
+    stage: int | None = None
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """One complete job."""
+    """One complete job. `stages`: of pipelines, and `balance`: how even these are."""
 
     job: str
     model: ModelFile
@@ -40,10 +48,17 @@ class JobReport:
     attempts: int
     ranks: tuple[Rank, ...]
     accuracy: Accuracy | None = None
+    stages: tuple[StageReport, ...] = ()
+    balance: Balance | None = None
 
     @property
     def images_per_second(self) -> float:
         return self.images / self.seconds if self.seconds else 0.0
+
+    @property
+    def speed_up(self) -> float:
+        """How many ranks' working time went by at once, on average: at most their number."""
+        return sum(rank.worked_seconds for rank in self.ranks) / self.seconds if self.seconds else 0.0
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -60,29 +75,33 @@ class JobReport:
             "seconds": round(self.seconds, 4),
             "startup_seconds": round(self.startup_seconds, 4),
             "images_per_second": round(self.images_per_second, 2),
+            "speed_up": round(self.speed_up, 3),
             "attempts": self.attempts,
             "devices": list(self.devices),
             "ranks": [asdict(rank) for rank in self.ranks],
+            "pipeline": stages.to_json(self.stages, self.balance),
             "accuracy": self.accuracy.to_json() if self.accuracy else None,
         }
 
 
 def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
-    """The report of a complete job. A TPU that worked in several attempts counts as one rank."""
+    """The report of a job that has ended. A TPU that worked in several attempts counts as one rank."""
     if status.model is None or status.started is None:
-        raise ValueError(f"job {job} is not complete")
+        raise ValueError(f"job {job} has not begun")
     seconds = startup = 0.0
     begun = status.started
     worked: dict[tuple[str, str | None], RankProgress] = {}
+    spans: dict[tuple[str, str | None], float] = {}
     for attempt in status.attempts:
         if attempt.first_dispatch is not None and attempt.last_result is not None:
             startup += attempt.first_dispatch - begun
             seconds += attempt.last_result - attempt.first_dispatch
             begun = attempt.last_result
-        for rank in attempt.ranks:
+        for rank in _with_images(attempt):
             key = (rank.host, rank.pci_address)
+            spans[key] = spans.get(key, 0.0) + _span(attempt)
             worked[key] = _sum(worked[key], rank) if key in worked else rank
-    done = sum(rank.images for rank in worked.values())
+    done = sum(rank.images for attempt in status.attempts for rank in attempt.ranks)
     ranks = tuple(
         Rank(
             rank=number,
@@ -97,12 +116,44 @@ def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
             wait_seconds=round(rank.wait, 4),
             device=rank.version,
             error=rank.error,
+            worked_seconds=round(rank.seconds, 4),
+            use=use.of(spans[key], rank),
+            pipeline=rank.pipeline,
+            stage=None if rank.pipeline is None else rank.stage,
         )
-        for number, rank in enumerate(worked.values(), 1)
+        for number, (key, rank) in enumerate(worked.items(), 1)
     )
+    cut = stages.build(status.attempts)
     return JobReport(
-        job, status.model, status.images, status.errors, seconds, startup, len(status.attempts), ranks, accuracy
+        job,
+        status.model,
+        status.images,
+        status.errors,
+        seconds,
+        startup,
+        len(status.attempts),
+        ranks,
+        accuracy,
+        cut,
+        stages.balance(cut, status.attempts),
     )
+
+
+def _span(attempt: Attempt) -> float:
+    """Seconds in which an attempt gave out chunks."""
+    if attempt.first_dispatch is None or attempt.last_result is None:
+        return 0.0
+    return max(0.0, attempt.last_result - attempt.first_dispatch)
+
+
+def _with_images(attempt: Attempt) -> list[RankProgress]:
+    """The ranks of an attempt. The images of a pipeline are counted where its last stage delivers them, and all of its
+    stages have had them."""
+    totals: dict[int, int] = {}
+    for rank in attempt.ranks:
+        if rank.pipeline is not None:
+            totals[rank.pipeline] = totals.get(rank.pipeline, 0) + rank.images
+    return [rank if rank.pipeline is None else replace(rank, images=totals[rank.pipeline]) for rank in attempt.ranks]
 
 
 def _sum(earlier: RankProgress, later: RankProgress) -> RankProgress:
@@ -114,6 +165,8 @@ def _sum(earlier: RankProgress, later: RankProgress) -> RankProgress:
         busy=earlier.busy + later.busy,
         decode=earlier.decode + later.decode,
         wait=earlier.wait + later.wait,
+        read=earlier.read + later.read,
+        idle=earlier.idle + later.idle,
         tpu=later.tpu or earlier.tpu,
         version=later.version or earlier.version,
         error=later.error or earlier.error,

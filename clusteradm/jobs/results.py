@@ -21,10 +21,10 @@ from clusteradm.node.spec.wire.job_names import OUTPUTS
 from clusteradm.node.spec.wire.result import Result
 
 
-def writable(output: Path) -> Path:
+def writable(output: Path, what: str = "the results") -> Path:
     """The file for the results; UsageError now, not after the job, where it cannot be written."""
     if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise UsageError(f"cannot write {output}", next_step="name a file, for the results, in a folder that is there")
+        raise UsageError(f"cannot write {output}", next_step=f"name a file, for {what}, in a folder that is there")
     return output
 
 
@@ -92,8 +92,14 @@ class Results:
         `fetch` copies a file of the job; `write` writes the results where not as they are. Raises HostFailed;
         UsageError where something else has the folder's name.
         """
+        self.save_tensors(output.parent, fetch)
+        with atomic.replacing(output) as file:
+            (write or self.copy)(file)
+
+    def save_tensors(self, above: Path, fetch: Callable[[str, BinaryIO], None]) -> None:
+        """Write the large tensors alone, below `above`. Raises as `save`."""
         names = self.tensor_files()
-        folder = output.parent / (OUTPUTS % self.job)
+        folder = above / (OUTPUTS % self.job)
         if names:
             if folder.is_symlink():
                 raise UsageError(f"{folder} is a link", next_step="remove it, or name another --output")
@@ -104,8 +110,6 @@ class Results:
                 path.unlink()
             with atomic.replacing(path) as file:
                 fetch(name, file)
-        with atomic.replacing(output) as file:
-            (write or self.copy)(file)
 
     def _numbered(self) -> Iterator[tuple[int, bytes]]:
         self._file.seek(0)

@@ -43,8 +43,10 @@ class Slots:
             )
 
 
-def find(connections: Connections, hosts: Sequence[Host], *, cpu: bool = False, wait: bool = False) -> Slots:
-    """Ask the hosts for the slots of a job. `wait`: with the TPUs that other jobs have.
+def find(
+    connections: Connections, hosts: Sequence[Host], *, cpu: bool = False, wait: bool = False, busy: bool = False
+) -> Slots:
+    """Ask the hosts for the slots of a job. `wait`: with the TPUs that other jobs have; `busy`: that anybody has.
 
     Raises HostUnreachable, HostFailed for a head that fails.
     """
@@ -59,7 +61,7 @@ def find(connections: Connections, hosts: Sequence[Host], *, cpu: bool = False, 
         again = health.collect(connections, [host for host in in_use if host.name in slow], sections=health.FOR_JOBS)
         survey.documents.update(again.documents)
         findings = health.judge(connections.cluster, survey)
-    able = health.slots(survey, findings, of_jobs=wait)
+    able = health.slots(survey, findings, of_jobs=wait, of_others=busy)
     serving = {} if asked.serving is None else held(asked.serving, able)
     return choose([host.name for host in hosts], drains, findings, able, cpu=cpu, serving=serving)
 

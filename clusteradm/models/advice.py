@@ -164,15 +164,23 @@ def warnings(manifest: Manifest, model: Model, name: str) -> Iterator[str]:
     """Reasons for which it will be slow or fail, the gravest first. `name`: of its file."""
     segment = _SEGMENT.search(name)
     if segment:
-        yield f"it is segment {segment[1]} of {segment[2]} of a pipeline: infer runs whole models"
+        yield (
+            f"it is segment {segment[1]} of {segment[2]} of a pipeline: infer runs it with the others of a whole model "
+            f"(deploy-model WHOLE.tflite --segments *_segment_*_of_{segment[2]}*.tflite)"
+        )
     if len(model.inputs) != 1:
         names = ", ".join(tensor.name for tensor in model.inputs)
         yield f"it has {len(model.inputs)} inputs: infer takes .npz files with an array for each of {names}"
     if not model.tpu_operations:
-        yield f"nothing in it runs on the Edge TPU: {_not_compiled(model)}; infer runs it with --cpu"
+        also = f", and its segments with --pipeline {len(manifest.segments)}" if manifest.segments else ""
+        yield f"nothing in it runs on the Edge TPU: {_not_compiled(model)}; infer runs it with --cpu{also}"
     elif model.cpu_operations:
         names = ", ".join(f"{name} ({count})" for name, count in model.cpu_operations.items())
         yield f"{sum(model.cpu_operations.values())} operations stay on the CPU: {names}"
+    idle = [str(number) for number, one in enumerate(manifest.segments) if not one.tpu_operations]
+    if idle:
+        what = f"segment {idle[0]}" if len(idle) == 1 else f"segments {', '.join(idle)}"
+        yield f"nothing of {what} runs on the Edge TPU, it is not compiled: infer --pipeline runs them with --cpu"
     parameters = manifest.cached_bytes + manifest.streamed_bytes
     if manifest.streamed_bytes > max(_MUCH_STREAMED * parameters, _FEW_BYTES):
         yield (

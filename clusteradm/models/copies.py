@@ -9,7 +9,7 @@ from clusteradm.errors import ClusteradmError, HostFailed
 from clusteradm.inventory import Cluster, Host
 from clusteradm.inventory.variables import LOCAL_MODELS
 from clusteradm.models.repository import Repository
-from clusteradm.node.spec.wire.manifest import MODEL
+from clusteradm.node.spec.wire.manifest import MODEL, SEGMENT
 from clusteradm.node.spec.wire.repository import Copies, KeepCopies, ListedVersion
 from clusteradm.transport import Connections
 
@@ -56,7 +56,7 @@ def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) ->
     """
     listed = Repository(connections, cluster).list()
     wanted = _wanted(listed.versions)
-    paths = {sha256: f"{one.path}/{MODEL}" for sha256, one in wanted.items()}
+    paths = {sha256: f"{one.path}/{file}" for sha256, (one, file) in wanted.items()}
     # A version that is not in the list, or has lost its manifest or label, may be one whose copy is wanted.
     unread = bool(listed.damaged) or any(one.manifest is None for one in listed.versions)
     request = KeepCopies(cluster.setting("cluster_user"), paths, others=unread or listed.left_out > 0)
@@ -72,19 +72,20 @@ def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) ->
             reasons = list(dict.fromkeys(copies.failed.values()))
             failed[name] = HostFailed("; ".join(reasons[:_MOST_REASONS]), where=name)
         if copies.mended:
-            known = [wanted[each] for each in copies.mended if each in wanted]
-            mended[name] = tuple(f"{one.name} version {one.version}" for one in known)
+            known = [wanted[each][0] for each in copies.mended if each in wanted]
+            mended[name] = tuple(dict.fromkeys(f"{one.name} version {one.version}" for one in known))
     whole = tuple(host.name for host in hosts if host.name in outcome.ok and host.name not in failed)
     return Spread(whole, mended, failed, listed.left_out, unread)
 
 
-def _wanted(versions: Sequence[ListedVersion]) -> dict[str, ListedVersion]:
-    """The versions to copy, by their sha256; of a damaged one nobody knows what it was."""
+def _wanted(versions: Sequence[ListedVersion]) -> dict[str, tuple[ListedVersion, str]]:
+    """The models and segments to copy, by their sha256: version and file; of a damaged one nobody knows what it was."""
     latest = {one.name: one.version for one in versions}  # the list is in the order of the numbers
-    return {
-        one.manifest.sha256: one
-        for one in versions
-        if one.manifest is not None
-        and one.manifest.servable is None
-        and (one.labels or latest[one.name] == one.version)
-    }
+    found: dict[str, tuple[ListedVersion, str]] = {}
+    for one in versions:
+        about = one.manifest
+        if about is not None and about.servable is None and (one.labels or latest[one.name] == one.version):
+            found[about.sha256] = (one, MODEL)
+            for number, segment in enumerate(about.segments):
+                found[segment.sha256] = (one, SEGMENT % (number, len(about.segments)))
+    return found

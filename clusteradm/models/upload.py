@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clusteradm import regular
 from clusteradm.errors import UsageError
-from clusteradm.models import advice, reading
+from clusteradm.models import advice, reading, segments
 from clusteradm.models import labels as label_files
 from clusteradm.models.inspection.task import Task
 from clusteradm.models.inspection.task import task as task_of
@@ -56,6 +57,7 @@ def prepare(
     threshold: float | None = None,
     called: str = "",
     sha256: str = "",
+    parts: Sequence[Path] = (),
 ) -> Upload:
     """Read and check a model file; no connection is made.
 
@@ -63,7 +65,8 @@ def prepare(
     labels are those of `labels`, else those inside the model itself; they are stored one per class. `mean`, `std`,
     `layout`, `fit`, `rate`: how pictures and sound are fed, where nothing in the model says it, or wrongly. `task`:
     what it is made for, if not what it seems; `threshold`: the least score of an answer. `called`: the file's name
-    where it comes from, if not that of its path; `sha256`: which the bytes that are stored must have.
+    where it comes from, if not that of its path; `sha256`: which the bytes that are stored must have; `parts`: files
+    of its segments, for a pipeline.
     """
     check_name(name)
     data = regular.read(path, MOST_BYTES)
@@ -87,6 +90,12 @@ def prepare(
     feed = advice.feed(model, mean, std, layout, fit, rate)
     problems += reading.reading_problems(model, kept, feed)
     manifest = build(name, data, model, found, files.get(LABELS), feed, kept, threshold)
+    if parts:
+        cut, more, runtime = segments.read(parts, model)
+        files.update(more)
+        manifest = replace(
+            manifest, segments=cut, min_runtime=max(filter(None, (runtime, model.min_runtime)), default=None)
+        )
     size = len(json.dumps(manifest.to_json(), indent=2))
     if size > MOST_MANIFEST:
         raise NotAModel(

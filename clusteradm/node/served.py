@@ -5,9 +5,7 @@ import stat
 
 from clusteradm.node import paths
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.serving import DESIRED, SERVING, DesiredState
-
-_MOST_BYTES = 16 << 20
+from clusteradm.node.spec.wire.serving import DESIRED, MOST_BYTES, SERVING, DesiredState
 
 
 def path_of(shared: str) -> str:
@@ -22,7 +20,10 @@ def read(shared: str) -> DesiredState:
         with open(path, "rb", opener=paths.opener) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise WireError("no regular file")
-            return decode(DesiredState, loads(file.read(_MOST_BYTES)))
+            data = file.read(MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                raise WireError("more than %d bytes" % MOST_BYTES)
+            return decode(DesiredState, loads(data))
     except FileNotFoundError:
         return DesiredState(0)
     except WireError as error:

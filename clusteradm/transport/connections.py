@@ -110,9 +110,12 @@ class Connections:
 
         An error on the way is raised by the first `node` of that host.
         """
-        chosen = [host for host in map(self.resolved, hosts) if self.known_hosts.of(host.address, host.port)]
-        for host in chosen[: self.forks]:
+        for host in self.acquainted(hosts)[: self.forks]:
             threading.Thread(target=self._begin, args=(host,), name=f"begin {host.name}", daemon=True).start()
+
+    def acquainted(self, hosts: Iterable[Host]) -> list[Host]:
+        """Those of the hosts whose keys are known: nobody has to be asked about them."""
+        return [host for host in map(self.resolved, hosts) if self.known_hosts.of(host.address, host.port)]
 
     def _begin(self, host: Host) -> None:
         try:

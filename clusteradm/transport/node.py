@@ -97,7 +97,7 @@ class Node:
 
     @classmethod
     def local(cls, name: str = "local", python: str = sys.executable, env: Mapping[str, str] | None = None) -> Node:
-        """The node program as a process of this machine, run by the present user; for tests."""
+        """The node program as a process of this machine, run by the present user."""
         root = Path(__file__).resolve().parents[2]
         process = subprocess.Popen(
             [python, "-m", "clusteradm.node"],

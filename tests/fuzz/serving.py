@@ -16,10 +16,11 @@ from multidict import CIMultiDict
 from clusteradm.node.serve.fronts import deepstack, doods, form, grpc_tf, grpc_v2, rest_tf, rest_v2
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.calls import Call, Desk
-from clusteradm.node.serve.fronts.exchange import Exchange, HttpError
+from clusteradm.node.serve.fronts.exchange import Asked, Exchange, HttpError, Piece
 from clusteradm.node.serve.fronts.frigate import FrigateFront
 from clusteradm.node.serve.fronts.grpc_calls import Inquiry
 from clusteradm.node.serve.fronts.metrics import Metrics
+from clusteradm.node.serve.fronts.passed import PassedRequest
 from clusteradm.node.serve.fronts.proto import kserve_pb2, tfserving_pb2
 from clusteradm.node.serve.plane import BYTES, INVALID, Answer, ModelInfo, Plane, Refusal, Request, Tensor, TensorInfo
 from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, VersionState
@@ -62,12 +63,16 @@ class _Small(Plane):
         raise Refusal(INVALID, "no")
 
 
-class _Asked:
-    """As much of aiohttp's request as an exchange uses."""
+class _Asked(Asked):
+    """A request, whose body comes in pieces."""
 
     def __init__(self, method: str, headers: dict[str, str], body: bytes) -> None:
-        self.method, self.headers, self._left = method, CIMultiDict(headers), body
-        self.content_length, self.protocol, self.content = len(body), None, self
+        self.method, self.headers = method, CIMultiDict(headers)
+        self.content_length, self.protocol, self.content, self._left = len(body), None, self, body
+
+    async def pieces(self, exchange: Exchange, most: int) -> list[Piece]:
+        asked: Any = self
+        return await PassedRequest(asked).pieces(exchange, most)
 
     async def readany(self) -> bytes:
         found, self._left = self._left[:1000], self._left[1000:]
@@ -153,7 +158,7 @@ def http(data: bytes) -> None:
         number, method, path, headers = json.loads(head)
         handler = _HANDLERS[number]
         texts = {str(name): str(value) for name, value in headers.items()}
-        asked: Any = _Asked(str(method), texts, body)
+        asked = _Asked(str(method), texts, body)
         path = "/" + str(path).lstrip("/")
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return
@@ -175,7 +180,7 @@ def rpc(data: bytes) -> None:
     if data:
         work, kind, _ = methods[data[0] % len(methods)]
         with suppress(Refusal, DecodeError):
-            asyncio.run(work(Inquiry(_DESK, Call("grpc", "", ""), _Context()), kind.FromString(data[1:])))
+            asyncio.run(work(Inquiry(_DESK, Call("grpc", "", ""), _Context(), {}), kind.FromString(data[1:])))
 
 
 def rpc_seeds() -> list[bytes]:

@@ -24,8 +24,10 @@ from clusteradm.models.reference import Reference
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
-from clusteradm.node.job import pack
+from clusteradm.node.job import allocation, pack
 from clusteradm.node.models import store
+from clusteradm.node.slurm import nodes
+from clusteradm.node.slurm.programs import SlurmError
 from clusteradm.node.spec.servables import tables
 from clusteradm.node.spec.servables.problem import Problem
 from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository, versions
@@ -270,6 +272,16 @@ def node_lines(data: bytes) -> None:
                 decode(node.Empty, loads(line))
 
 
+def slurm(data: bytes) -> None:
+    """What sinfo, scontrol and the hosts of an allocation say: each is read as all of them."""
+    text = data.decode("utf-8", "replace")
+    found = nodes.read(text)
+    assert len(found) <= len(data) and all(len(node.reason) <= 300 for node in found)
+    allocation.tpus_of(text, (0, 1))
+    with suppress(SlurmError):
+        allocation.read(text)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "inventory": inventory_file,
     "labels": label_file,
@@ -285,6 +297,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "playbook": playbook,
     "reference": reference,
     "results": results,
+    "slurm": slurm,
     "sums": sums_file,
     "survey": survey,
     "table": table,
@@ -316,6 +329,11 @@ def made_seeds(target: str) -> list[bytes]:
         "lock": [
             b'{"version": 1, "packages": {"https://a.example/a.deb": {"sha256": "%s", "size": 5, "origin": "x", '
             b'"package": "ab", "version": "1.0", "architecture": "all"}}}' % (b"a" * 64)
+        ],
+        "slurm": [
+            b"w1|4|tpu:2(S:0-1)|drained|root|2026-11-27T03:23:42|a | b [c]\nw2|2|(null)|idle*|Unknown|Unknown|none\n",
+            b"JobId=7 JobState=RUNNING Reason=None Restarts=1   Nodes=w1 CPU_IDs=0 Mem=0 GRES=tpu:2(IDX:0-1,3) X=1\n",
+            b"device apex_0 0000:05:00.0\nslurmd: Gres Name=tpu Type=(null) Count=1 Index=0 ID=7 File=/dev/apex_0 x\n",
         ],
         "log": [
             b"Edge TPU Compiler version 16.0.384591198\nModel compiled successfully in 17 ms.\nInput model: m.tflite\n"

@@ -8,16 +8,19 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import heads
 import numpy as np
 import pytest
+import terminal
 from ai_edge_litert.interpreter import Interpreter
 from commands import SHARED, Cluster
-from jobs import OWN, read, wait
+from jobs import OWN, progress, read, wait
 from PIL import Image
 
 from clusteradm.lab.digits import data
@@ -95,7 +98,8 @@ def test_a_job_on_one_rank_and_on_every_rank(
     for ranks in (1, len(cluster.nodes)):
         output = tmp_path / f"{ranks}.jsonl"
         job = ("--model", "digits", pictures, "--truth", pictures.parent / "truth.csv", "--output", output)
-        documents[ranks] = cluster.infer(*job, "--ranks", ranks, expect=3)
+        page = ("--report", tmp_path / "report.html") if ranks > 1 else ()
+        documents[ranks] = cluster.infer(*job, "--ranks", ranks, *page, expect=3)
         results = read(output)
         assert [(line["index"], line["input"]) for line in results] == [(n, path.name) for n, path in enumerate(files)]
         answers[ranks] = results
@@ -120,6 +124,48 @@ def test_a_job_on_one_rank_and_on_every_rank(
     assert sorted(result["i"] for line in journal for result in line["results"]) == list(range(len(files)))
     assert cluster.on("head", "stat", "-c", "%U", f"{folder}/journal.jsonl").strip() == "cluster"
     assert "inputs.pack" not in cluster.on("head", "ls", folder)
+    # The timeline has each result once, and the page a series for each node and some of the pictures.
+    timeline = json.loads(cluster.on("head", "cat", f"{OWN}/{every['job']}/run/timeline.json"))
+    assert set(timeline["counts"]) == set(cluster.nodes) and sum(map(sum, timeline["counts"].values())) == len(files)
+    assert all(rank["use"] and 0 < rank["use"]["tpu"] <= 1 for rank in every["ranks"])
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<polygon") == len(cluster.nodes) and text.count('src="data:image/jpeg') == 24
+    assert "simulated: no figure here" in text and "not a picture that can be read" in text
+    again = tmp_path / "again.html"
+    cluster.run("job", "show", every["job"], "--report", again)
+    assert again.read_text().count("<polygon") == len(cluster.nodes)
+
+
+def test_one_tpu_and_all_of_them_are_compared(cluster: Cluster, digits_model: Path, tmp_path: Path) -> None:
+    before = {job["job"] for job in json.loads(cluster.run("job", "list", "--json")[0])["jobs"]}
+    page = tmp_path / "bench.html"
+    count = len(cluster.nodes)
+    words = ("--model", "digits", "--images", 600, "--tpus", count, "--runs", 1, "--report", page, "--json")
+    found = json.loads(cluster.run("bench", *words)[0])
+    assert [step["tpus"] for step in found["steps"]] == [1, count]
+    one, every = found["steps"]
+    assert every["speed_up"] == pytest.approx(every["images_per_second"] / one["images_per_second"], rel=0.01)
+    assert {host for host, _ in every["runs"][0]["ranks"]} == set(cluster.nodes) and len(one["runs"][0]["ranks"]) == 1
+    # A simulated TPU answers after 2.6 ms, later on a busy machine; each was measured alone on its board.
+    assert {tpu["host"] for tpu in found["tpus"]} == set(cluster.nodes)
+    assert all(tpu["milliseconds"] >= 2.5 and tpu["celsius"][1] > 20 for tpu in found["tpus"])
+    assert found["simulated"] is True and "simulated: no figure here" in page.read_text()
+    # No run is left behind.
+    assert {job["job"] for job in json.loads(cluster.run("job", "list", "--json")[0])["jobs"]} == before
+
+
+def test_a_job_is_watched_live(cluster: Cluster, digits_model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "many.npy", np.concatenate([data.load().held_out.images] * 6))
+    words = ["infer", "--model", "digits", tmp_path / "many.npy", "--output", tmp_path / "many.jsonl"]
+    words += ["-i", cluster.lab.inventory, "--report", tmp_path / "report.html"]
+    with terminal.command([sys.executable, "-m", "clusteradm", *map(str, words)], width=120) as shown:
+        while shown.read(120):
+            pass
+        assert shown.finish() == 0
+        drawn = shown.raw.decode()
+    for text in ("waits for", "°C", "▒input", " left, ", " queued", *cluster.nodes):
+        assert text in drawn, text
+    assert "waits for" not in shown.screen.text and "the report is in" in shown.screen.text
 
 
 def test_what_is_drained_gets_no_slot(cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path) -> None:
@@ -296,3 +342,127 @@ def test_objects_and_a_map_in_the_pixels_of_each_picture(cluster: Cluster, tmp_p
         assert line["segments"] == [{"class": 2, "share": 1.0}]
         chart = Image.open(tmp_path / line["map"]["file"])
         assert chart.size == size and chart.getextrema() == (2, 2)
+
+
+def _picture_files(pictures: Path, first: int, count: int) -> list[Path]:
+    return [pictures / f"digit-{number:04}.png" for number in range(first, first + count)]
+
+
+def test_what_comes_into_a_folder_is_a_result_once_whatever_ends(
+    cluster: Cluster, digits_model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """A folder here, and at the same time one on the head into which a node writes by NFS."""
+    incoming, output = tmp_path / "incoming", tmp_path / "r.jsonl"
+    incoming.mkdir()
+    camera = f"{SHARED}/camera-{os.getpid()}"
+    words = ("infer", "--model", "digits", "--top", 1, "--ranks", 2)
+    here = (*words, "--watch", incoming, "--output", output, "--json")
+
+    def come(first: int, count: int) -> None:
+        for path in _picture_files(pictures, first, count):
+            (incoming / f".{path.name}").write_bytes(path.read_bytes())
+            (incoming / f".{path.name}").rename(incoming / path.name)
+
+    def names() -> list[str]:
+        return [line["input"] for line in read(output)] if output.exists() else []
+
+    def photograph(first: int, count: int) -> None:
+        shots = " ".join(path.name for path in _picture_files(pictures, first, count))
+        script = f"for name in {shots}; do cat {camera}-shots/$name > {camera}/$name; done"
+        cluster.on("w1", "runuser", "-u", "cluster", "--", "sh", "-c", script)
+
+    with tarfile.open(tmp_path / "shots.tar", "w") as archive:
+        for path in _picture_files(pictures, 0, 120):
+            archive.add(path, path.name)
+    make = f"mkdir -m 777 {camera} {camera}-shots && tar -C {camera}-shots -xf - && chmod 644 {camera}-shots/*"
+    with (tmp_path / "shots.tar").open("rb") as file:
+        cluster.lab.exec("head", ["sh", "-c", make], stdin=file)
+    there = (*words, "--watch", f"head:{Path(camera).name}", "--output", tmp_path / "there.jsonl")
+    photograph(0, 20)
+    local = cluster.start(*here)
+    remote = cluster.run(*there, "--detach", "--json")[0]
+    job = json.loads(remote)["job"]
+    come(0, 100)
+    wait(lambda: len(names()) == 100, 120)
+    seconds = []
+    for number in range(100, 105):
+        began = time.monotonic()
+        come(number, 1)
+        wait(lambda: len(names()) == number + 1)  # noqa: B023 - called at once
+        seconds.append(time.monotonic() - began)
+    print("seconds from a file to its result:", sorted(seconds))
+    # The command is killed, and what ends a job's parts on the head; files come all the while.
+    local.kill()
+    local.wait()
+    photograph(20, 50)
+    cluster.on("head", "pkill", "-KILL", "-f", f"job.supervisor {OWN}/")
+    come(105, 200)
+    photograph(70, 50)
+    local = cluster.start(*here)
+    wait(lambda: len(names()) == 305, 120)
+    other = cluster.start(*there)
+
+    def fetched() -> list[str]:
+        return [line["input"] for line in read(tmp_path / "there.jsonl")] if (tmp_path / "there.jsonl").exists() else []
+
+    wait(lambda: len(fetched()) == 120, 120)
+    for process in (local, other):
+        process.send_signal(signal.SIGINT)
+    out, said = local.communicate(timeout=60)
+    assert (local.returncode, other.wait(60)) == (130, 130), said
+    document = json.loads(out)
+    assert "goes on" in said and (document["state"], document["images"], document["files"]) == ("complete", 200, 200)
+    expected = on_cpu(MODEL, _picture_files(pictures, 0, 305))
+    for path, count in ((output, 305), (tmp_path / "there.jsonl", 120)):
+        lines = read(path)
+        assert [line["index"] for line in lines] == list(range(count))
+        found = {line["input"]: line["top"][0]["class"] for line in lines}
+        assert [found[f"digit-{number:04}.png"] for number in range(count)] == expected[:count]
+    # Neither has left anything but its record on the head's disks, and the next command takes what is new alone.
+    for each in (job, document["job"]):
+        assert "feed" not in cluster.on("head", "ls", f"{SHARED}/jobs/{each}")
+        assert cluster.on("head", "ls", f"{OWN}/{each}/run/found", f"{OWN}/{each}/run/feed").split("\n")[1] == ""
+    photograph(0, 1)
+    again = cluster.start(*there)
+    wait(lambda: len(fetched()) == 121, 120)
+    again.send_signal(signal.SIGINT)
+    assert again.wait(60) == 130 and fetched()[120] == "digit-0000.png"
+
+
+def test_pipelines_give_what_the_whole_model_gives_also_where_a_stage_dies(
+    cluster: Cluster, digits_model: Path, compiled: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    cluster.run("model", "split", MODEL, "--segments", 2, "--output", tmp_path)
+    segments = [compiled(tmp_path / f"digits_segment_{number}_of_2.tflite") for number in range(2)]
+    cluster.run("deploy-model", digits_model, "--name", "cut", "--segments", *segments)
+    images = data.load().held_out.images
+    np.save(tmp_path / "few.npy", images)
+    np.save(tmp_path / "many.npy", np.concatenate([images] * 4))
+    whole, cut, killed = (tmp_path / f"{name}.jsonl" for name in ("whole", "cut", "killed"))
+    cluster.infer("--model", "cut", tmp_path / "few.npy", "--output", whole)
+    job = ("--model", "cut", "--pipeline", 2)
+    # Each host has one TPU: what stages hand on goes over MPI.
+    document = cluster.infer(*job, tmp_path / "few.npy", "--output", cut)
+    assert cut.read_bytes() == whole.read_bytes()
+    assert [(one["stage"], one["ranks"], one["images"]) for one in document["pipeline"]["stages"]] == [
+        (0, 2, len(images)),
+        (1, 2, len(images)),
+    ]
+    assert all(one["milliseconds"] > 2.5 for one in document["pipeline"]["stages"])
+    places = {(rank["pipeline"], rank["stage"]): rank["host"] for rank in document["ranks"]}
+    assert places == {(0, 0): "head", (0, 1): "w1", (1, 0): "w2", (1, 1): "w3"}
+    refused = cluster.run("infer", "--model", "cut", "--pipeline", 3, tmp_path / "few.npy", expect=2)[1]
+    assert "is split into 2 segments" in refused and "clusteradm model split" in refused
+
+    process = cluster.start("infer", *job, tmp_path / "many.npy", "--output", killed)
+    assert process.stderr is not None
+    number = next(line for line in process.stderr if line.startswith("job ")).split()[1].rstrip(":")
+    wait(lambda: progress(cluster, number).get("done", 0) > 200)
+    # The worker process alone has a third word.
+    cluster.on("w3", "pkill", "-KILL", "-f", f"job.rank .*{number} [0-9]+ [0-9]+$")
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert "another stage of its pipeline fails" in err and "was killed by SIGKILL" in err
+    assert "is the bottleneck" in out
+    once = [json.loads(line)["top"] for line in whole.read_text().splitlines()]
+    assert [line["top"] for line in read(killed)] == once * 4

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.models import store as store_of_versions
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.holding import Holding
-from clusteradm.node.serve.link import Link, Reply
+from clusteradm.node.serve.link import Bytes, Done, Link, Reply
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import INVALID, Refusal, Tensor
 from clusteradm.node.serve.routing import Entry, Model, Routing
 from clusteradm.node.serve.servables import loading
-from clusteradm.node.serve.servables.link import Done, ServableLink
+from clusteradm.node.serve.servables.link import Given, ServableLink
 from clusteradm.node.serve.servables.signature import ServableSignature
 from clusteradm.node.serve.servables.work import Arrays, BadInput, Work
 from clusteradm.node.serve.signature import Signature
@@ -125,14 +125,14 @@ class Near(ServableLink):
 
     async def ask(
         self, version: Loaded, step: int | None, inputs: Arrays, deadline: float | None, priority: int
-    ) -> Done:
+    ) -> Given:
         self.asked.append((version.key, deadline, priority))
         work = self.works[version.key]
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._thread, work.run, step, inputs)
         except BadInput as error:
             raise Refusal(INVALID, str(error)) from None
-        return Done(found, 0.0, 0.0)
+        return Given(found, 0.0, 0.0)
 
 
 class Here(Link):
@@ -163,6 +163,21 @@ class Here(Link):
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except InferenceError as error:
             raise Refusal(INVALID, str(error)) from None
+
+    def begin(
+        self, version: Loaded, rows: int, inputs: Sequence[Sequence[Bytes]], priority: int, done: Done
+    ) -> Callable[[], None]:
+        whole = [b"".join(pieces) for pieces in inputs]
+        tensors = [
+            np.frombuffer(data, each.dtype).reshape(rows or each.shape[0], *each.shape[1:])
+            for data, each in zip(whole, version.inputs, strict=True)
+        ]
+
+        async def work() -> None:
+            found = await self.call(version, tensors, None, priority)
+            done(found._replace(outputs=[output.tobytes() for output in found.outputs]))
+
+        return asyncio.ensure_future(work()).cancel
 
 
 def plane(

@@ -28,7 +28,20 @@ ARROWS = {
     "jobs": {"fleet", "health", "models", "transport", "inventory"},
     "serving": {"jobs", "fleet", "health", "models", "playbook", "transport", "inventory"},
     "lab": {"models", "transport", "inventory"},
-    "cli": {"fetch", "serving", "jobs", "fleet", "playbook", "models", "lab", "health", "transport", "inventory"},
+    "kubernetes": {"health", "transport", "inventory"},
+    "cli": {
+        "fetch",
+        "serving",
+        "jobs",
+        "fleet",
+        "playbook",
+        "models",
+        "lab",
+        "kubernetes",
+        "health",
+        "transport",
+        "inventory",
+    },
     "node": set(),
 }
 # The same for modules that lie beside the rooms.

@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from clusteradm import __version__
-from clusteradm.cli.escape import visible
 from clusteradm.cli.health_forms.figures import Figure
 from clusteradm.cli.health_forms.report import TPU, HealthReport, groups, tpu_of
+from clusteradm.cli.pages import render
 from clusteradm.health import Finding, Severity
-
-# Hosts choose the names of their units and programs: no text of theirs may become markup, or turn a line around.
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("clusteradm.cli.health_forms", "."),
-    autoescape=True,
-    undefined=StrictUndefined,
-    finalize=lambda value: visible(value) if type(value) is str else value,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
 
 _LETTERS = {Severity.OK: "o", Severity.WARNING: "W", Severity.ERROR: "E"}
 
@@ -34,7 +20,8 @@ def html(report: HealthReport) -> str:
     by_tpu: dict[tuple[str | None, str | None], list[Figure]] = {}
     for figure in report.figures:
         by_tpu.setdefault((figure.labels.get("host"), figure.labels.get("tpu")), []).append(figure)
-    return _ENVIRONMENT.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         report=report,
         worst=report.worst.name.lower(),
         hosts=hosts,
@@ -43,7 +30,6 @@ def html(report: HealthReport) -> str:
         matrix=[(host, [_cell(host["findings"], check) for check in checks]) for host in hosts.values()],
         tpus=[_tpu(each, by_tpu) for each in report.findings if each.check == TPU],
         groups=groups(report),
-        version=__version__,
     )
 
 

@@ -10,7 +10,7 @@ from clusteradm.health.reading import Reading
 
 @dataclass(frozen=True)
 class Card:
-    """An Edge TPU on the PCI bus. `vectors`: MSI-X vectors that the kernel assigned to it."""
+    """An Edge TPU on the PCI bus. `vectors`: MSI-X vectors that the kernel assigned to it; `numa`: its memory node."""
 
     address: str
     driver: str | None
@@ -19,6 +19,7 @@ class Card:
     link_width: int | None
     max_link_speed: str | None
     vectors: int | None
+    numa: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ class DeviceNode:
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that has a TPU open. `job`: id of the cluster's job that it belongs to."""
+    """The process that has a TPU open. `job`: id of the job that it belongs to; `pod`: whether it is in one."""
 
     pid: int | None
     user: str | None
     command: str | None
     job: str | None
+    pod: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ def _card(about: Reading) -> Card | None:
         about.integer("link_width"),
         about.text("max_link_speed"),
         about.integer("vectors"),
+        about.integer("numa_node"),
     )
 
 
@@ -249,7 +252,9 @@ def _owner(about: Reading) -> Owner | None:
     if not about:
         return None
     job = about.text("job") or about.integer("job")
-    return Owner(about.integer("pid"), about.text("user"), about.text("command"), None if job is None else str(job))
+    named = None if job is None else str(job)
+    pod = about.boolean("pod") is True
+    return Owner(about.integer("pid"), about.text("user"), about.text("command"), named, pod)
 
 
 def _attempt(about: Reading) -> Attempt:

@@ -12,17 +12,13 @@ from clusteradm.health.reading import Reading
 from clusteradm.health.tpu import bus as tpu_bus
 from clusteradm.health.tpu import driver as tpu_driver
 from clusteradm.health.tpu import facts as tpu_facts
-from clusteradm.health.tpu import kernel_log, patterns
+from clusteradm.health.tpu import heat, kernel_log, patterns
 from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts, Owner
 from clusteradm.node.spec.wire.job_names import SERVER
 
 CHECK = "tpu"
-# A chip that fell off the bus reads all ones, which the driver's formula turns into -89.7 °C; `status` stays ALIVE.
-WEDGED_MILLIDEGREES = -50_000
-# The apex driver divides the 500 MHz clock at each trip point.
-CLOCKS_MHZ = (500.0, 250.0, 125.0, 62.5)
 # States of a TPU that a job's rank may use; LINK only makes transfers slower.
-_USABLE = ("OK", "LINK")
+USABLE = ("OK", "LINK")
 _RESET = "clusteradm tpu reset {tpu}; else a power cycle"
 # Owner and group, in a user namespace, of what belongs to nobody in it.
 _UNMAPPED = {"nobody", "nogroup", "65534"}
@@ -76,6 +72,9 @@ class _Case:
         return finding(match.pattern.state, match.cause, remedy, match.pattern.source)
 
 
+_Check = Callable[[_Case], Finding | None]
+
+
 def judge(host: str, expected: int | None, document: object) -> Iterator[Finding]:
     """One finding for each TPU of the host and one for those that are missing. Raises nothing, whatever it reads."""
     facts = tpu_facts.read(document)
@@ -93,10 +92,11 @@ def judge(host: str, expected: int | None, document: object) -> Iterator[Finding
         yield error(host, CHECK, "ABSENT", cause, remedy, detail=tpu_bus.tree(facts), source=source)
 
 
-def healthy(host: str, document: object, *, of_jobs: bool = False) -> tuple[Tpu, ...]:
+def healthy(host: str, document: object, *, of_jobs: bool = False, of_others: bool = False) -> tuple[Tpu, ...]:
     """TPUs that a job may use now: those that are OK or LINK and not in use, in the order of the document.
 
-    `of_jobs`: also those that jobs of this cluster have, which another may wait for.
+    `of_jobs`: also those that jobs of this cluster have, which another may wait for; `of_others`: also those that
+    anybody has.
     """
     facts = tpu_facts.read(document)
     if facts.error is not None:
@@ -107,12 +107,17 @@ def healthy(host: str, document: object, *, of_jobs: bool = False) -> tuple[Tpu,
         if device is None:
             continue
         free = not device.owned or (of_jobs and device.owner is not None and device.owner.job is not None)
-        if free and _one(host, card, facts).state in _USABLE:
+        if (free or of_others) and _one(host, card, facts).state in USABLE:
             found.append(Tpu(card.address, device.path))
     return tuple(found)
 
 
-def _one(subject: str, card: Card, facts: Facts) -> Finding:
+def by_itself(subject: str, card: Card, facts: Facts) -> Finding:
+    """State of a TPU whoever uses it now, and may open it: what matters where something else gives out the device."""
+    return _one(subject, card, facts, tuple(check for check in _CHECKS if check not in (_no_permission, _busy)))
+
+
+def _one(subject: str, card: Card, facts: Facts, checks: tuple[_Check, ...] = ()) -> Finding:
     device = facts.devices.get(card.address)
     if device is None:
         verdict = tpu_driver.unbound(card, facts)
@@ -121,7 +126,8 @@ def _one(subject: str, card: Card, facts: Facts) -> Finding:
         cause = "the driver apex is being unloaded"
         return error(subject, CHECK, "NO_DRIVER", cause, "modprobe apex on the host", source="GD gasket_core.c")
     case = _Case(subject, card, device, facts.attempts.get(card.address), facts)
-    return next((found for check in _CHECKS if (found := check(case))), None) or ok(subject, CHECK, _detail(case))
+    found = next((found for check in checks or _CHECKS if (found := check(case))), None)
+    return found or ok(subject, CHECK, _detail(case))
 
 
 def _no_node(case: _Case) -> Finding | None:
@@ -212,7 +218,7 @@ def _no_interrupts(case: _Case) -> Finding | None:
 def _wedged(case: _Case) -> Finding | None:
     device, attempt = case.device, case.attempt
     reset = _RESET.format(tpu=case.name)
-    if device.temperature is not None and device.temperature <= WEDGED_MILLIDEGREES:
+    if device.temperature is not None and device.temperature <= heat.LOST:
         read = f"it reads {device.temperature / 1000:.1f} °C, as a chip that fell off the bus"
         cause = f"{read} (status says {device.status}){_evidence(case)}"
         return case.error("WEDGED", cause, reset, "ET#843, ET#741, ET#647")
@@ -326,28 +332,14 @@ def _hot(case: _Case) -> Finding | None:
     if device.temperature is None or not device.trips:
         match = patterns.in_force(case.log, {"THROTTLED"})
         return case.matched(match) if match else None
-    step = _step(device)
+    step = heat.step(device)
     if step == 0:
         return None
     trip = device.trips[step - 1]
     cause = f"{device.temperature / 1000:.1f} °C is above its trip point {step - 1} ({trip / 1000:.1f} °C)"
     if device.poll_interval == 0:
         return case.warning("HOT", f"{cause}; this driver does not throttle (temp_poll_interval 0)", _AIR, source)
-    return case.warning("THROTTLED", f"{cause}: it runs at {CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
-
-
-def clock(device: Device) -> float | None:
-    """Its clock in MHz, as the driver sets it at the trip points; None where that is not known, or it does not."""
-    temperature = device.temperature
-    if not device.poll_interval or not device.trips or temperature is None or temperature <= WEDGED_MILLIDEGREES:
-        return None
-    return CLOCKS_MHZ[_step(device)]
-
-
-def _step(device: Device) -> int:
-    """Number of trip points that its temperature has reached."""
-    temperature = device.temperature
-    return 0 if temperature is None else sum(temperature >= trip for trip in device.trips)
+    return case.warning("THROTTLED", f"{cause}: it runs at {heat.CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
 
 
 def _link(case: _Case) -> Finding | None:
@@ -357,7 +349,7 @@ def _link(case: _Case) -> Finding | None:
 
 
 # A state comes before those that it causes, and one that keeps jobs off the TPU before one that only slows it down.
-_CHECKS: tuple[Callable[[_Case], Finding | None], ...] = (
+_CHECKS: tuple[_Check, ...] = (
     _no_node,
     _no_permission,
     _no_interrupts,
@@ -381,7 +373,7 @@ def _detail(case: _Case) -> str:
     parts.append("temperature n/a" if temperature is None else f"{temperature / 1000:.1f} °C")
     if device.poll_interval == 0:
         parts.append("does not throttle (temp_poll_interval 0)")
-    elif (megahertz := clock(device)) is not None:
+    elif (megahertz := heat.clock(device)) is not None:
         parts.append(f"{megahertz:g} MHz")
     if device.unique_id:
         parts.append(f"id {device.unique_id}")

@@ -25,7 +25,6 @@ from clusteradm.models.tflite.model import MOST_BYTES
 _MOST_PREFIXES = 24  # that are timed
 _MOST_SENT = 12  # to another host, each with its weights
 _PER_NUMBER = 8  # multiply-accumulates that take as long as a number that is written, about
-MOST_SEGMENTS = 64
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,8 @@ class Engine:
         """Run two inferences, and return the seconds of the second: the first, which copies the parameters to the
         chip, is several times slower. Raises TpuError where an Edge TPU fails on whatever it is tried with."""
         text = ""
-        for value in (0, 1, int(self.input["quantization"][1])):
-            tensors = [np.full(each["shape"], value, each["dtype"]) for each in self.inputs]
+        for value in (0, 1, None):
+            tensors = [_filled(each, value) for each in self.inputs]
             try:
                 before = self._run(tensors)
                 started = time.perf_counter()
@@ -161,6 +161,18 @@ class Engine:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise TpuError("the model cannot be loaded: %s" % _one_line(error)) from None
+
+
+def _filled(details: Any, value: Optional[int]) -> Any:
+    """A tensor for an input, every number of which is `value`, or for None its zero point; or the nearest that its type
+    has: NumPy 2 refuses others, and earlier ones make them another number."""
+    kind = np.dtype(details["dtype"])
+    if value is None:
+        value = int(details["quantization"][1])
+    if kind.kind in "iuf":
+        limits = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+        value = min(max(value, int(limits.min)), int(limits.max))
+    return np.full(details["shape"], value, kind)
 
 
 def _one_line(error: Exception) -> str:

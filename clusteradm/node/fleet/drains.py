@@ -10,6 +10,7 @@ from clusteradm.node import atomic, files
 from clusteradm.node.handler import handles
 from clusteradm.node.job import tpus
 from clusteradm.node.serve import desired
+from clusteradm.node.slurm import nodes
 from clusteradm.node.spec.wire.decode import decode, loads
 from clusteradm.node.spec.wire.fleet import BY_JOB, ChangeDrains, DrainEntry, DrainReason, DrainTable
 from clusteradm.node.state import owners, private
@@ -21,7 +22,8 @@ _FILE = "drains.json"
 def change(request: ChangeDrains) -> DrainTable:
     """Take subjects out of service, return others to it. A subject that is drained already keeps its time.
 
-    TPUs that have failed in a job are drained with the reason, and returned where they have worked again in it.
+    TPUs that have failed in a job are drained with the reason, and returned where they have worked again in it. Where
+    there is Slurm, it drains the same nodes, and those that it has drained by itself are in the table too.
     Raises ValueError for a file that can no longer be read: nothing is forgotten in silence.
     """
     path = os.path.join(private("cluster"), _FILE)
@@ -47,7 +49,7 @@ def change(request: ChangeDrains) -> DrainTable:
             text = json.dumps(drains, indent=1, sort_keys=True, default=vars)
             with atomic.replacing(path) as file:
                 file.write(text.encode("utf-8") + b"\n")
-        if request.shared is None:
-            return DrainTable(drains)
-        desired.take_out(request.shared, list(drains))
-    return DrainTable(drains, desired.held(request.shared))
+        if request.shared is not None:
+            desired.take_out(request.shared, list(drains))
+    drains.update(nodes.agree(drains, request.undrain))
+    return DrainTable(drains, None if request.shared is None else desired.held(request.shared))

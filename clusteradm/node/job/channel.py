@@ -7,15 +7,15 @@ same time would wait for ever.
 """
 
 import json
+import time
 from contextlib import suppress
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import WireError, loads
 
-READY, CHUNK, RESULT, FAILED, STOP, BEGIN, ALIVE = 1, 2, 3, 4, 5, 6, 7
+READY, CHUNK, RESULT, FAILED, STOP, BEGIN, ALIVE, ACTIVATION = 1, 2, 3, 4, 5, 6, 7, 8
 
 NAP = 0.001  # seconds between two polls
-LONGEST_NAP = 0.004  # the same where nothing has come for a while: a rank has work for ten times as long
 # What a message may hold. A rank that is fast enough for chunks of hundreds of inputs needs less than half of it, also
 # for results of several outputs with 1,024 numbers each.
 MOST_BYTES = 64 << 20
@@ -58,6 +58,12 @@ class Channel:
         with suppress(self._mpi.Exception):
             self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
 
+    @property
+    def sending(self) -> bool:
+        """Whether there is a message that MPI is not done with: it may go on with it only where it is called."""
+        self._sent = [entry for entry in self._sent if not self._over(entry[0])]
+        return bool(self._sent)
+
     def _over(self, request: Any) -> bool:
         try:
             return bool(request.Test())
@@ -84,6 +90,32 @@ class Channel:
         except self._mpi.Exception:
             others = range(self.size) if source == self._mpi.ANY_SOURCE else ()
             return any(self._probe(rank, status) for rank in others if rank != self.rank)
+
+    def receive(self) -> Message:
+        """The next message, waited for."""
+        message = self.poll()
+        while message is None:
+            time.sleep(NAP)
+            message = self.poll()
+        return message
+
+    def post(self, rank: int, data: bytes) -> Callable[[], bool]:
+        """Begin to send bytes to another stage; what is returned says whether MPI has done with them."""
+        with suppress(self._mpi.Exception):
+            request = self._comm.Isend([data, self._mpi.BYTE], rank, ACTIVATION)
+            return lambda: self._over(request) and data is not None  # they are MPI's until then
+        return lambda: True
+
+    def fetch(self, rank: int, most: int) -> Optional[Tuple[bytearray, Callable[[], bool]]]:
+        """Begin to receive bytes of another stage, no more than `most`, and what says whether they are here; None where
+        none are on their way."""
+        status = self._mpi.Status()
+        with suppress(self._mpi.Exception):
+            if self._comm.Iprobe(rank, ACTIVATION, status):
+                data = bytearray(min(max(status.Get_count(self._mpi.BYTE), 0), most))
+                request = self._comm.Irecv([data, self._mpi.BYTE], rank, ACTIVATION)
+                return data, lambda: self._over(request)
+        return None
 
     def abort(self) -> None:
         """End every rank of the job, this one included."""

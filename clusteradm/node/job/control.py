@@ -8,13 +8,13 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Dict, Generator, Optional
 
 from clusteradm.node import paths
 from clusteradm.node.account import AccountError, as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, starter
+from clusteradm.node.job import allocation, files, folders, starter
 from clusteradm.node.job.folders import Folders
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.copying import FilePiece
@@ -38,6 +38,7 @@ from clusteradm.node.spec.wire.job_requests import (
     ShowJob,
 )
 from clusteradm.node.spec.wire.node import Empty
+from clusteradm.node.spec.wire.timeline import Timeline
 
 _ID = re.compile(job_names.ID)
 _FETCHABLE = re.compile("%s|%s|%s" % (re.escape(job_names.RESULTS), job_names.LOG, job_names.OUTPUT_FILE))
@@ -54,7 +55,7 @@ def list_jobs(request: ListJobs) -> JobList:
         names = sorted(filter(_ID.fullmatch, os.listdir(os.path.join(request.shared, job_names.JOBS))))
         jobs = {name: folders.started(request.shared, name) for name in names}
         # What else is there, somebody has put there who is not this program.
-        found = {name: _documents(job) for name, job in jobs.items() if os.path.isdir(job.own)}
+        found = {name: documents(job) for name, job in jobs.items() if os.path.isdir(job.own)}
         return {"found": found, "bereft": [name for name in folders.owned() if folders.bereft(request.shared, name)]}
 
     looked = as_user(request.user, work)
@@ -78,14 +79,17 @@ def show(request: ShowJob) -> JobDetails:
     job = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
-        _check_there(request.shared, request.job)
-        found = _documents(job)
+        check_there(request.shared, request.job)
+        found = documents(job)
         found["spec"] = files.read_json(os.path.join(job.own, job_names.SPEC))
         found["bytes"] = _size(os.path.join(job.share, job_names.PACK))
+        if request.timeline:
+            timeline = files.read(Timeline, os.path.join(job.run, job_names.TIMELINE))
+            found["timeline"] = asdict(timeline) if timeline else None
         return found
 
     details = decode(JobDetails, as_user(request.user, work))
-    return replace(details, status=_settled(request.user, request.job, job, details.status))
+    return replace(details, status=settled(request.user, request.job, job, details.status))
 
 
 @handles(FollowJob)
@@ -97,16 +101,16 @@ def follow(request: FollowJob) -> News:
     job = folders.started(request.shared, request.job)
 
     def work() -> Dict[str, Any]:
-        _check_there(request.shared, request.job)
+        check_there(request.shared, request.job)
         end = time.monotonic() + request.wait
         while True:
             seen = [_stamp(os.path.join(job.run, name)) for name in (job_names.STATUS, job_names.PROGRESS)]
             if request.seen is None or seen != list(request.seen) or time.monotonic() > end:
-                return dict(_documents(job), seen=seen)
+                return dict(documents(job), seen=seen)
             time.sleep(_LOOK_SECONDS)
 
     news = decode(News, as_user(request.user, work))
-    return replace(news, status=_settled(request.user, request.job, job, news.status))
+    return replace(news, status=settled(request.user, request.job, job, news.status))
 
 
 @handles(CancelJob)
@@ -122,7 +126,10 @@ def cancel(request: CancelJob) -> Empty:
     starter.stop(request.job)
 
     def settle() -> None:
-        """Of a job whose supervisor did not run: nobody else writes its status."""
+        """Of a job whose supervisor did not run: nobody else writes its status, or gives back what Slurm has given."""
+        spec = files.read(StoredSpec, os.path.join(job.own, job_names.SPEC))
+        if spec is not None and spec.slurm is not None:
+            allocation.give_back(request.job)
         path = os.path.join(job.run, job_names.STATUS)
         status = files.read(Status, path)
         if status is not None and status.state in job_names.OPEN:
@@ -140,17 +147,19 @@ def resume(request: ResumeJob) -> Resumed:
         return Resumed("it is running")
 
     def work() -> Dict[str, Any]:
-        _check_there(request.shared, request.job)
+        check_there(request.shared, request.job)
         path = os.path.join(job.run, job_names.STATUS)
         status = files.read(Status, path)
         if status is None or files.read_json(os.path.join(job.own, job_names.SPEC)) is None:
             return {"refused": "its files on the head are damaged"}
         if status.state == job_names.COMPLETE:
             return {"refused": "it is complete"}
-        if not os.path.isfile(os.path.join(job.share, job_names.PACK)):
+        is_open = os.path.isdir(os.path.join(job.run, job_names.FEED))
+        if not is_open and not os.path.isfile(os.path.join(job.share, job_names.PACK)):
             return {"refused": "its inputs are gone"}
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(job.run, job_names.CANCEL))
+        for mark in (job_names.CANCEL, job_names.END):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(job.run, mark))
         files.write_json(path, replace(status, state=job_names.STARTING, error=None, log=()))
         return {}
 
@@ -180,7 +189,7 @@ def remove(request: RemoveJob) -> JobRemoved:
     if starter.running([request.job]):
         return JobRemoved(False)
     if not folders.bereft(request.shared, request.job):
-        _check_there(request.shared, request.job)
+        check_there(request.shared, request.job)
     folders.take_away(request.shared, request.job)
     return JobRemoved(True)
 
@@ -221,7 +230,8 @@ def _bereft(shared: str, name: str) -> str:
     return "its folder %s was removed; to remove the rest: clusteradm job remove %s" % (path, name)
 
 
-def _check_there(shared: str, name: str) -> None:
+def check_there(shared: str, name: str) -> None:
+    """Raise AccountError where there is no such job."""
     job = folders.started(shared, name)
     if folders.bereft(shared, name):
         raise AccountError("job %s: %s" % (name, _bereft(shared, name)))
@@ -229,7 +239,7 @@ def _check_there(shared: str, name: str) -> None:
         raise AccountError("there is no job %s here" % name)
 
 
-def _documents(job: Folders) -> Dict[str, Any]:
+def documents(job: Folders) -> Dict[str, Any]:
     """status.json and progress.json, as they are."""
     return {
         "status": files.read_json(os.path.join(job.run, job_names.STATUS)) or {"state": job_names.STARTING},
@@ -237,14 +247,14 @@ def _documents(job: Folders) -> Dict[str, Any]:
     }
 
 
-def _settled(user: str, name: str, job: Folders, status: Status) -> Status:
+def settled(user: str, name: str, job: Folders, status: Status) -> Status:
     """The status; that of an interrupted job where it is unfinished and no supervisor runs any more."""
     if status.state not in job_names.OPEN:
         return status
     if starter.running([name]):
         return replace(status, state=job_names.STARTING) if status.state == job_names.INTERRUPTED else status
     # It may have written its last status and ended between the two looks.
-    last = decode(Status, as_user(user, lambda: _documents(job)["status"]))
+    last = decode(Status, as_user(user, lambda: documents(job)["status"]))
     if last.state not in job_names.OPEN:
         return last
     error = _CUT_OFF % name
@@ -263,11 +273,12 @@ def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:
         status.state,
         model=status.model.name if status.model else None,
         version=status.model.version if status.model else None,
-        total=status.total,
+        total=status.total or (progress.total if progress else 0),
         done=done,
         attempts=len(status.attempts),
         error=status.error,
         ahead=status.ahead,
+        slurm=status.slurm,
     )
 
 

@@ -1,24 +1,27 @@
 """Rank 0: hands out chunks, journals their results."""
 
+import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set, Union
 
 from clusteradm.node.job import channel as channels
-from clusteradm.node.job import files, reports
+from clusteradm.node.job import files, reports, timeline
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.deadlines import Deadlines
-from clusteradm.node.job.schedule import Schedule
+from clusteradm.node.job.pipelines import Pipelines, assignments
+from clusteradm.node.job.schedule import LEAST, Schedule
+from clusteradm.node.job.source import Listed, Stream
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.job import (
     OTHER,
+    PARTNER,
     SILENT,
     TPU,
-    Assignment,
     AttemptPlan,
     Progress,
     RankProgress,
@@ -30,7 +33,12 @@ from clusteradm.node.spec.wire.job import (
 READY_SECONDS = 30.0  # after the first is ready
 READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fault
 PROGRESS_EVERY = 0.5
+IDLE_EVERY = 5.0  # the same where inputs are waited for, and nothing has changed
 LOOK_EVERY = 0.1  # for silent ranks
+# Between two polls, where nothing has come for a while: a rank that has delivered a chunk has another still, which
+# takes it so many times as long.
+LONGEST_NAP = 0.02
+NAPS_A_CHUNK = 8
 
 
 class Dispatcher:
@@ -43,19 +51,24 @@ class Dispatcher:
         if spec is None or plan is None:
             raise RuntimeError("%s has no readable spec, or no plan of attempt %d" % (folder, attempt))
         self._channel = channel
-        for rank in plan.ranks:
-            here = sum(other.host == rank.host for other in plan.ranks)
-            channel.send(rank.rank, channels.BEGIN, Assignment(rank, here, spec.model, spec.top, spec.folder))
+        for assignment in assignments(spec, attempt, plan.ranks):
+            channel.send(assignment.place.rank, channels.BEGIN, assignment)
+        self._pipelines = Pipelines(plan.ranks)
+        self._paces: Dict[int, float] = {}
         self._outputs = files.outputs(spec.folder)
-        self._inputs = list(files.read_lines(os.path.join(self._run, job_names.INPUTS)))
         self._journal = journals.Journal(spec.folder, attempt)
-        have = journals.done(spec.folder, spec.inputs)
+        self._timeline = timeline.begin(os.path.join(self._run, job_names.TIMELINE), attempt)
+        self._source: Union[Listed, Stream]
+        if spec.watch is None:
+            self._source = Listed(spec, self._run)
+        else:
+            self._source = Stream(spec, self._run, self._journal)
         earlier = files.read(Suspects, os.path.join(self._run, job_names.SUSPECTS)) or Suspects(())
-        todo = [index for index in range(len(self._inputs)) if index not in have]
-        self._schedule = Schedule(todo, earlier.inputs, spec.model.batch)
-        self._earlier = len(have)
+        # A chunk is to fill a pipeline: the first stage gets no further one before it has come out.
+        stages = len(spec.model.pipeline.stages) if spec.model.pipeline else 1
+        self._schedule = Schedule(self._source.todo, earlier.inputs, spec.model.batch, max(LEAST, 2 * stages))
         self._done = 0
-        self._errors = 0
+        self._errors = self._source.errors
         self._ready_since: Optional[float] = None
         self._first_dispatch: Optional[float] = None
         self._last_result: Optional[float] = None
@@ -65,13 +78,20 @@ class Dispatcher:
         self._silent: Dict[int, str] = {}  # rank -> its state before
         self._late: Set[int] = set()
         self._recalled = False
+        self._longest_nap = channels.NAP
+        self._reported, self._written = "", 0.0
 
     def run(self) -> None:
-        """Work until every input has a result, no rank is left that could work, or the attempt is recalled."""
+        """Work until every input has a result and no more can come, no rank is left that could work, or the attempt is
+        recalled."""
         self._report("starting")
         reported = looked = time.monotonic()
         nap = channels.NAP
-        while not (self._schedule.finished or self._nobody_left() or self._recalled):
+        while not (self._finished() or self._nobody_left() or self._recalled):
+            more = self._source.more()
+            if more:
+                self._schedule.add(more)
+                self._hand_out()
             message = self._channel.poll()
             if message is not None:
                 self._take(message)
@@ -80,20 +100,24 @@ class Dispatcher:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
                 time.sleep(nap)
-                nap = min(2 * nap, channels.LONGEST_NAP)
+                nap = min(2 * nap, self._longest_nap)
             if time.monotonic() - looked >= LOOK_EVERY:
                 looked = time.monotonic()
                 self._miss(looked)
             if time.monotonic() - reported >= PROGRESS_EVERY:
-                self._report("running" if self._first_dispatch else "starting")
+                self._report("running" if self._first_dispatch else "starting", anew=False)
                 self._recalled = os.path.lexists(os.path.join(self._run, job_names.RECALL))
                 reported = time.monotonic()
         for rank in self._ranks:
             self._channel.send(rank, channels.STOP)
+        self._source.close()
         self._report("finished")
         self._journal.close()
         if self._silent:  # MPI would wait for them at its end
             self._channel.abort()
+
+    def _finished(self) -> bool:
+        return self._schedule.finished and not self._source.open
 
     def _nobody_left(self) -> bool:
         return all(rank.state == "failed" for rank in self._ranks.values())
@@ -109,7 +133,10 @@ class Dispatcher:
             if message.tag == channels.READY and rank.state == "starting":
                 report = reports.ready(message.body)
                 rank.state, rank.version, rank.tpu = "ready", report.version, report.tpu
-                self._schedule.join(message.rank, report.pace or None)
+                self._paces[message.rank] = report.pace
+                stages = self._pipelines.stages(message.rank)
+                if all(self._ranks[stage].state == "ready" for stage in stages):
+                    self._schedule.join(stages[0], max(self._paces[stage] for stage in stages) or None)
                 self._ready_since = self._ready_since or now
                 self._hand_out()
             elif message.tag == channels.FAILED:
@@ -118,7 +145,7 @@ class Dispatcher:
                 self._give_up(message.rank, failure.error, failure.suspects, fault)
             elif message.tag == channels.RESULT:
                 self._keep(message)
-                self._hand_out(message.rank)
+                self._hand_out(self._pipelines.first(message.rank))
             elif message.tag != channels.ALIVE:
                 raise WireError("a message with the tag %d, which was not its turn" % message.tag)
         except WireError as error:
@@ -126,14 +153,19 @@ class Dispatcher:
             self._give_up(message.rank, "%s sends what no rank sends: %s" % (rank.host, what))
 
     def _give_up(self, number: int, error: str, suspects: Sequence[int] = (), fault: str = OTHER) -> None:
-        """Take no more from a rank; others get what it has, but for an input with which a second rank has failed."""
-        rank = self._ranks[number]
-        rank.state, rank.error, rank.fault = "failed", error, fault
+        """Take no more from a rank, and its pipeline; others get what it has, but for an input with which a second rank
+        has failed."""
+        rank, first = self._ranks[number], self._pipelines.first(number)
+        for stage in self._pipelines.stages(number):
+            other = self._ranks[stage]
+            if other.state != "failed":
+                why = error if other is rank else "another stage of its pipeline fails, %s: %s" % (_place(rank), error)
+                other.state, other.error, other.fault = "failed", why, fault if other is rank else PARTNER
+            self._attendance.leave(stage)
         self._say("%s fails: %s" % (_place(rank), error))
-        self._attendance.leave(number)
-        self._deadlines.leave(number)
-        self._late.discard(number)
-        spent = self._schedule.lose(number, suspects)
+        self._deadlines.leave(first)
+        self._late.discard(first)
+        spent = self._schedule.lose(first, suspects)
         if suspects:
             path = os.path.join(self._run, job_names.SUSPECTS)
             files.write_json(path, Suspects(tuple(self._schedule.suspects)))
@@ -148,6 +180,11 @@ class Dispatcher:
         self._deadlines.pass_time(now)
         for number in self._attendance.silent() - self._silent.keys():
             rank = self._ranks[number]
+            if len(self._pipelines.stages(number)) > 1:
+                # What it had of its neighbours may be lost: the pipeline does not come back in this attempt.
+                self._give_up(number, "%s has not answered for %d s" % (rank.host, SILENT_SECONDS), fault=SILENT)
+                self._silent[number] = "failed"
+                continue
             self._silent[number] = rank.state
             why = "%s has not answered for %d s" % (rank.host, SILENT_SECONDS)
             rank.state, rank.error, rank.fault = "failed", why, SILENT
@@ -168,8 +205,10 @@ class Dispatcher:
 
     def _hear(self, number: int) -> None:
         """Note that a rank lives; take one back that was silent."""
-        self._attendance.hear(number)
         state = self._silent.pop(number, None)
+        if state == "failed":
+            return
+        self._attendance.hear(number)
         if state is not None:
             rank = self._ranks[number]
             rank.state, rank.error, rank.fault = state, None, None
@@ -188,7 +227,12 @@ class Dispatcher:
     def _keep(self, message: Message) -> None:
         """Journal what is new in a chunk's results."""
         body, rank = reports.delivery(message.body), self._ranks[message.rank]
-        inputs = self._schedule.inputs(message.rank, body.chunk)
+        first = self._pipelines.first(message.rank)
+        if not self._pipelines.is_last(message.rank):  # it has handed the chunk on
+            rank.seconds += body.seconds
+            rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+            return
+        inputs = self._schedule.inputs(first, body.chunk)
         if inputs is None:
             raise WireError("it does not have chunk %d" % body.chunk)
         results = reports.results(body.results, inputs, self._outputs)
@@ -197,17 +241,24 @@ class Dispatcher:
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
         rank.seconds += body.seconds
-        rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
-        self._deadlines.deliver(message.rank, self._schedule.busy(message.rank), worked=answered > 0)
-        if message.rank in self._late:
-            self._late.discard(message.rank)
-            self._take_back(message.rank)
+        rank.busy, rank.decode, rank.wait, rank.read, rank.idle = (
+            body.busy,
+            body.decode,
+            body.wait,
+            body.read,
+            body.idle,
+        )
+        self._deadlines.deliver(first, self._schedule.busy(first), worked=answered > 0)
+        if first in self._late:
+            self._late.discard(first)
+            self._take_back(first)
 
     def _record(self, number: int, results: List[Dict[str, Any]]) -> None:
         """Journal results of a rank, and count them."""
         if results:
-            self._journal.append(number, results)
+            self._source.keep(self._journal.append(number, results), results)
             self._last_result = time.time()
+            self._timeline.count(self._ranks[number].host, len(results), time.monotonic())
         self._done += len(results)
         self._errors += sum("error" in result for result in results)
         self._ranks[number].images += len(results)
@@ -220,9 +271,11 @@ class Dispatcher:
             chunk = self._schedule.take(rank)
             while chunk is not None:
                 self._first_dispatch = self._first_dispatch or time.time()
-                pieces = [self._piece(index) for index in chunk.inputs]
+                pieces = [self._source.piece(index) for index in chunk.inputs]
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 self._deadlines.begin(rank)
+                part = self._schedule.seconds(chunk) / NAPS_A_CHUNK
+                self._longest_nap = max(channels.NAP, min(LONGEST_NAP, part))
                 chunk = self._schedule.take(rank)
 
     def _may_start(self) -> bool:
@@ -235,30 +288,35 @@ class Dispatcher:
         return not starting or time.monotonic() - self._ready_since > patience
 
     def _say(self, text: str) -> None:
-        """Add a line to the job's log, by way of mpirun."""
+        """Add a line to the job's log, by way of mpirun, and to its timeline."""
+        self._timeline.note(text, time.monotonic())
         sys.stderr.write("%s %s\n" % (time.strftime("%H:%M:%S"), text))
         sys.stderr.flush()
 
-    def _piece(self, index: int) -> List[Any]:
-        entry = self._inputs[index]
-        return [index, entry["offset"], entry["size"], entry["form"]]
-
-    def _report(self, phase: str) -> None:
-        files.write_json(
-            os.path.join(self._run, job_names.PROGRESS),
-            Progress(
-                attempt=self._journal.attempt,
-                phase=phase,
-                total=len(self._inputs),
-                done=self._earlier + self._done,
-                errors=self._errors,
-                first_dispatch=self._first_dispatch,
-                last_result=self._last_result,
-                now=time.time(),
-                ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
-            ),
-            keep=False,
+    def _report(self, phase: str, anew: bool = True) -> None:
+        """Write progress.json; if not `anew`, seldom where nothing has changed and inputs are waited for."""
+        held = self._schedule.held()
+        for number, rank in self._ranks.items():
+            rank.queue = held.get(number, 0)
+        self._timeline.write(time.monotonic(), time.time(), last=phase == "finished")
+        progress = Progress(
+            attempt=self._journal.attempt,
+            phase=phase,
+            total=self._source.total,
+            done=self._source.earlier + self._done,
+            errors=self._errors,
+            first_dispatch=self._first_dispatch,
+            last_result=self._last_result,
+            now=0.0,
+            ranks=tuple(self._ranks[rank] for rank in sorted(self._ranks)),
         )
+        text = json.dumps(progress, default=vars)
+        now = time.monotonic()
+        if not anew and self._source.open and text == self._reported and now - self._written < IDLE_EVERY:
+            return
+        self._reported, self._written = text, now
+        progress.now = time.time()
+        files.write_json(os.path.join(self._run, job_names.PROGRESS), progress, keep=False)
 
 
 def _place(rank: RankProgress) -> str:

@@ -1,19 +1,29 @@
 """Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
-import os
 import threading
 import time
+from collections import deque
 from queue import SimpleQueue
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from clusteradm.node.edgetpu.tensors import BadInput, Fed
-from clusteradm.node.job.files import opener
+from clusteradm.node.job.packs import Packs
 from clusteradm.node.job.pulse import Pulse
 
-AHEAD = 16  # decoded inputs in the queue; more gains nothing and costs memory
-_TOGETHER = 4  # are decoded once there is room for so many: to wake a thread for each costs more than many a decoding
+AHEAD = 16  # decoded inputs in the queue, more only of small ones: to wake a thread costs more than to copy an array
+_MOST_AHEAD, _AHEAD_BYTES = 64, 4 << 20
 _ALIGNED = 16
-READ_BYTES = 4 << 20  # the pack is read by the chunk, not by the input: each call costs NFS a round trip
+# The pack is read by the chunk, not by the input: each call costs NFS a round trip. But what is read has to be in the
+# processor's cache still when it is used.
+READ_BYTES = 1 << 20
+
+# Number of the chunk, piece, and its bytes: None where they are not there any more.
+_Piece = Tuple[int, List[Any], Union[bytes, memoryview, None]]
+
+
+def ahead(size: int) -> int:
+    """How many inputs, or outputs, of so many bytes are to lie ready."""
+    return max(AHEAD, min(_MOST_AHEAD, _AHEAD_BYTES // max(1, size)))
 
 
 class Decoded(NamedTuple):
@@ -26,48 +36,88 @@ class Decoded(NamedTuple):
     error: Optional[str]
     clipped: float
     size: Optional[Tuple[int, int]] = None
+    # Of what another stage has handed on: the number of inputs in its chunk; tensors for later stages, by name; when it
+    # came, by time.perf_counter().
+    of: int = 0
+    carried: Dict[str, Any] = {}
+    since: float = 0.0
 
 
-class Feeder:
+class Source:
+    """Where the inference thread has its inputs from."""
+
+    decode_seconds = read_seconds = 0.0
+
+    def get(self) -> Optional[Decoded]:
+        """The next input, waited for; None after `end`."""
+        raise NotImplementedError
+
+    def idle(self) -> bool:
+        """Whether none is expected at present."""
+        raise NotImplementedError
+
+    def empty(self) -> bool:
+        """Whether `get` would wait."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Have `get` return None."""
+        raise NotImplementedError
+
+
+class Feeder(Source):
     """Queue of chunks in, decoded inputs out.
 
     `decode` is called as decode(bytes, or a view of them, form) in any of `threads` threads. `pulse` is told what each
-    thread decodes.
+    thread decodes. `size`: bytes of a decoded input.
     """
 
-    def __init__(self, pack: str, decode: Callable[[Any, Any], Fed], threads: int, pulse: Pulse) -> None:
-        self._pack = opener(pack, os.O_RDONLY)
+    def __init__(
+        self, pack: str, decode: Callable[[Any, Any], Fed], threads: int, pulse: Pulse, size: int = _AHEAD_BYTES
+    ) -> None:
+        self._packs = Packs(pack)
         self._decode = decode
         self._pulse = pulse
+        self._ahead = ahead(size)
         # Of C, as the inference thread would pay for those of Python; hence what bounds one of them is another.
         self._chunks: "SimpleQueue[Dict[str, Any]]" = SimpleQueue()
-        self._ready: "SimpleQueue[Union[Decoded, BaseException, None]]" = SimpleQueue()
+        self._ready: "SimpleQueue[Union[List[Decoded], BaseException, None]]" = SimpleQueue()
+        self._here: Deque[Decoded] = deque()  # of `_ready`, the next ones
         self._room: "SimpleQueue[None]" = SimpleQueue()
-        for _ in range(AHEAD):
+        for _ in range(self._ahead):
             self._room.put(None)
         self._given = self._got = 0  # inputs, so far
         self._reading = threading.Lock()
         self._raw = self._read()
-        self.decode_seconds = 0.0
+        self._unread = 0  # inputs of the chunk that is read, after the last one
+        self.decode_seconds = self.read_seconds = 0.0
         self._adding = threading.Lock()
         for number in range(threads):
             threading.Thread(target=self._run, args=(number,), name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
-        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}."""
+        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}.
+
+        In a job that stays open for more, the number of their batch is behind the form.
+        """
         self._given += len(chunk["inputs"])
         self._chunks.put(chunk)
 
     def get(self) -> Optional[Decoded]:
         """The next decoded input, in any order, waited for; None after `end`. Raises a thread's exception."""
-        item = self._ready.get()
-        if isinstance(item, BaseException):
-            raise item
+        if not self._here:
+            items = self._ready.get()
+            if isinstance(items, BaseException):
+                raise items
+            if items is None:
+                return None
+            self._here.extend(items)
         self._got += 1
-        if self._got % _TOGETHER == 0:
-            for _ in range(_TOGETHER):
+        # Half of them at once: to wake a thread for each costs more than many a decoding.
+        if self._got % (self._ahead // 2) == 0:
+            for _ in range(self._ahead // 2):
                 self._room.put(None)
-        return item
+        return self._here.popleft()
 
     def idle(self) -> bool:
         """Whether every input that was put has been got."""
@@ -75,43 +125,62 @@ class Feeder:
 
     def empty(self) -> bool:
         """Whether `get` would wait."""
-        return self._ready.empty()
+        return not self._here and self._ready.empty()
 
     def end(self) -> None:
         """Have `get` return None, after what is decoded already."""
         self._ready.put(None)
 
-    def _read(self) -> Iterator[Tuple[int, List[Any], Union[bytes, memoryview]]]:
+    def _read(self) -> Iterator[_Piece]:
         while True:
             chunk = self._chunks.get()
+            self._unread = len(chunk["inputs"])
             for batch in batches(chunk["inputs"]):
                 start = min(piece[1] for piece in batch)
                 end = max(piece[1] + piece[2] for piece in batch)
-                data = _pread(self._pack, end - start, start)
+                before = time.perf_counter()
+                data = self._packs.read(batch[0][4] if len(batch[0]) > 4 else None, end - start, start)
+                self.read_seconds += time.perf_counter() - before
                 for piece in batch:
-                    yield chunk["chunk"], piece, _part(data, piece[1] - start, piece[2], piece[3])
+                    self._unread -= 1
+                    part = None if data is None else _part(data, piece[1] - start, piece[2], piece[3])
+                    yield chunk["chunk"], piece, part
+
+    def _next(self) -> List[_Piece]:
+        """The inputs that are decoded next by one thread: a picture, or as many arrays as there is room for."""
+        with self._reading:
+            self._room.get()
+            pieces = [next(self._raw)]
+            while self._unread and pieces[-1][1][3] is not None and not self._room.empty():
+                self._room.get()
+                pieces.append(next(self._raw))
+            return pieces
 
     def _run(self, number: int) -> None:
         try:
             while True:
-                with self._reading:
-                    self._room.get()
-                    chunk, piece, data = next(self._raw)
+                pieces = self._next()
                 started = time.perf_counter()
-                fed, error = Fed(None), None
-                self._pulse.decode(number, piece[0])
-                try:
-                    fed = self._decode(data, piece[3])
-                except BadInput as bad:
-                    error = str(bad)
-                except MemoryError:
-                    error = "there is not enough memory to decode it"
-                self._pulse.decode(number, None)
+                decoded = [self._decoded(number, *piece) for piece in pieces]
                 with self._adding:
                     self.decode_seconds += time.perf_counter() - started
-                self._ready.put(Decoded(chunk, piece[0], fed.tensor, error, fed.clipped, fed.size))
+                self._ready.put(decoded)
         except BaseException as error:  # get() raises it
             self._ready.put(error)
+
+    def _decoded(self, number: int, chunk: int, piece: List[Any], data: Union[bytes, memoryview, None]) -> Decoded:
+        fed, error = Fed(None), None
+        self._pulse.decode(number, piece[0])
+        try:
+            if data is None:
+                raise BadInput("its bytes are not there any more")
+            fed = self._decode(data, piece[3])
+        except BadInput as bad:
+            error = str(bad)
+        except MemoryError:
+            error = "there is not enough memory to decode it"
+        self._pulse.decode(number, None)
+        return Decoded(chunk, piece[0], fed.tensor, error, fed.clipped, fed.size)
 
 
 def _part(data: bytes, start: int, size: int, form: Any) -> Union[bytes, memoryview]:
@@ -125,23 +194,10 @@ def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:
     """The inputs of a chunk, grouped by read: neighbours in the pack, up to READ_BYTES together."""
     batch: List[List[Any]] = []
     for piece in pieces:
-        adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2]
+        adjoins = batch and piece[1] == batch[-1][1] + batch[-1][2] and piece[4:] == batch[-1][4:]
         if batch and not (adjoins and piece[1] + piece[2] - batch[0][1] <= READ_BYTES):
             yield batch
             batch = []
         batch.append(piece)
     if batch:
         yield batch
-
-
-def _pread(fd: int, size: int, offset: int) -> bytes:
-    """Read exactly `size` bytes: one call on a network file system may return fewer."""
-    parts = []
-    while size:
-        part = os.pread(fd, size, offset)
-        if not part:
-            raise OSError("inputs.pack ends at %d, short of %d bytes" % (offset, size))
-        parts.append(part)
-        size -= len(part)
-        offset += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

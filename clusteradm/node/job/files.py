@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Type, TypeVar
 from clusteradm.node import atomic
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.decode import WireError, decode
+from clusteradm.node.spec.wire.manifest import LABELS
 
 T = TypeVar("T")
 
@@ -84,6 +85,15 @@ def entry(line: str) -> Optional[Dict[str, Any]]:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def labels(model: str) -> List[str]:
+    """The names of the classes of a model, by its path; none where it has none."""
+    try:
+        with open(os.path.join(os.path.dirname(model), LABELS), encoding="utf-8") as file:
+            return file.read().split("\n")
+    except FileNotFoundError:
+        return []
 
 
 def sync(path: str) -> None:

@@ -8,14 +8,13 @@ from typing import Any, List, NamedTuple, Optional
 import numpy as np
 
 from clusteradm.node.edgetpu.engine import Engine, InferenceError
-from clusteradm.node.job.feeder import Decoded, Feeder
+from clusteradm.node.job.feeder import AHEAD, Decoded, Source
 from clusteradm.node.job.pulse import Pulse
 
-# Inputs whose outputs lie ready to be made results of: more would only cost memory, where a share is slow to take them.
-AHEAD = 16
-# Answers that are handed on together, or in so many seconds: to wake a thread for each costs more than it has to do.
-TOGETHER = 4
-_HAND_ON_SECONDS = 0.02
+# Answers are handed on together, a part of those that may lie ready, or in so many seconds: to wake a thread for each
+# costs more than it has to do.
+_TOGETHER = 4  # of them are all
+_HAND_ON_SECONDS = 0.05
 
 
 class Answer(NamedTuple):
@@ -30,22 +29,32 @@ class Answer(NamedTuple):
 class Inference:
     """The thread. Lists of its answers, in any order of inputs, and what ends it, an exception, go to `into`.
 
-    `batch`: how many inputs the model takes at once.
+    `batch`: how many inputs the model takes at once; `ahead`: of how many the outputs may lie ready to be made results
+    of: more would only cost memory, where a share is slow to take them.
     """
 
-    def __init__(self, engine: Engine, feeder: Feeder, pulse: Pulse, into: "SimpleQueue[Any]", batch: int = 1) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        feeder: Source,
+        pulse: Pulse,
+        into: "SimpleQueue[Any]",
+        batch: int = 1,
+        ahead: int = AHEAD,
+    ) -> None:
         self._engine, self._feeder, self._pulse, self._into = engine, feeder, pulse, into
         self._batch = batch
+        self._lot = ahead // _TOGETHER
         self._room: "SimpleQueue[None]" = SimpleQueue()
-        for _ in range(max(AHEAD, 2 * batch)):
-            self._room.put(None)
-        self.busy = self.wait = 0.0  # seconds: of inferences; waiting for input
+        self.taken(max(ahead, 2 * batch))
+        self.busy = self.wait = self.idle = 0.0  # seconds: of inferences; waiting for input; for another chunk
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
-    def taken(self) -> None:
-        """Say that an answer has been dealt with."""
-        self._room.put(None)
+    def taken(self, count: int) -> None:
+        """Say that so many answers have been dealt with."""
+        for _ in range(count):
+            self._room.put(None)
 
     def end(self, seconds: float) -> None:
         """End the thread after the inference that is at work, and wait for that for so many seconds at most."""
@@ -64,12 +73,13 @@ class Inference:
 
     def _work(self) -> None:
         """Infer until the feeder has ended. Raises TpuError, and what the feeder raises."""
-        clock, pulse, invoke = time.perf_counter, self._pulse, self._engine.invoke
+        clock, pulse, invoke, lot = time.perf_counter, self._pulse, self._engine.invoke, self._lot
         answers: List[Answer] = []
+        begun = False
         while True:
             before = clock()
             if answers and (
-                len(answers) == TOGETHER or before - answers[0].ended > _HAND_ON_SECONDS or self._feeder.empty()
+                len(answers) >= lot or before - answers[0].ended > _HAND_ON_SECONDS or self._feeder.empty()
             ):
                 self._into.put(answers)
                 answers = []
@@ -80,6 +90,9 @@ class Inference:
             started = clock()
             if not idle:  # else it is rank 0 that is waited for
                 self.wait += started - before
+            elif begun:
+                self.idle += started - before
+            begun = True
             self._room.get()
             if item.error is not None:
                 answers.append(Answer(item, None, item.error, started))
@@ -99,7 +112,7 @@ class Inference:
 
     def _work_together(self) -> None:
         """Infer as `_work` does, several inputs at once: as many as there are, up to the model's number."""
-        clock = time.perf_counter
+        clock, begun = time.perf_counter, False
         while True:
             before = clock()
             idle = self._feeder.idle()
@@ -116,6 +129,9 @@ class Inference:
                     items.append(item)
             if not idle:
                 self.wait += clock() - before
+            elif begun:
+                self.idle += clock() - before
+            begun = True
             self._into.put(self._together(items))
 
     def _together(self, items: List[Decoded]) -> List[Answer]:

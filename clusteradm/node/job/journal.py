@@ -44,14 +44,26 @@ class Journal:
                 self._file.write(b"\n")
                 self._file.flush()
 
-    def append(self, rank: int, results: Sequence[Dict[str, Any]]) -> None:
-        """Write one chunk's results. They survive this process at once, and a power failure a second later."""
+    def append(self, rank: int, results: Sequence[Dict[str, Any]]) -> int:
+        """Write one chunk's results. They survive this process at once, and a power failure a second later. The place
+        of their line."""
+        at = self.size
         line = json.dumps({"attempt": self.attempt, "rank": rank, "results": list(results)}, separators=(",", ":"))
         self._file.write(line.encode("utf-8") + b"\n")
         self._file.flush()
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
+        return at
+
+    @property
+    def size(self) -> int:
+        """Its bytes so far."""
+        return self._file.seek(0, os.SEEK_END)
+
+    def clear(self) -> None:
+        """Remove all results."""
+        self._file.truncate(0)
 
     def close(self) -> None:
         """Write it to the disk, and unlock it for another attempt."""
@@ -122,38 +134,50 @@ def finish(folder: str, index: str, labels: Sequence[str]) -> Dict[str, int]:
     """
     images = errors = 0
     path = os.path.join(folder, job_names.RESULTS)
-    with _Found(folder) as found, atomic.replacing(path, mode=0o644) as file:
+    with Found(folder, places(folder)) as found, atomic.replacing(path, mode=0o644) as file:
         for number, entry in enumerate(files.read_lines(index)):
             result = found.result(number)
             if result is None:
                 raise JournalError("input %d (%s) has no result" % (number, entry["input"]))
             errors += "error" in result
             images += 1
-            line = json.dumps(_record(entry["input"], number, result, labels), ensure_ascii=False) + "\n"
+            line = json.dumps(record(entry["input"], number, result, labels), ensure_ascii=False) + "\n"
             file.write(line.encode("utf-8"))
     return {"images": images, "errors": errors}
 
 
-class _Found:
-    """The first result of each input. Where it is, is kept in memory, and no result: those of a large job, of vectors
+def places(folder: str, whole: bool = False) -> Dict[int, int]:
+    """Where the line with the first result of each input is. `whole`: of those whose large outputs are there. Raises
+    JournalError."""
+    found: Dict[int, int] = {}
+    path, at = os.path.join(folder, job_names.JOURNAL), 0
+    with _opened(path) as file:
+        for data in file:
+            for result in _read(data, path):
+                if not whole or _whole(folder, result):
+                    found.setdefault(result["i"], at)
+            at += len(data)
+    return found
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb", opener=files.opener)
+    except FileNotFoundError:
+        return io.BytesIO()
+
+
+class Found:
+    """Results by the places of their lines. Those are kept in memory, and no result: those of a large job, of vectors
     for instance, are more than the memory of a board."""
 
-    def __init__(self, folder: str) -> None:
-        self._path = os.path.join(folder, job_names.JOURNAL)
-        self._places: Dict[int, int] = {}
-        try:
-            self._file: BinaryIO = open(self._path, "rb", opener=files.opener)  # noqa: SIM115 - by __exit__
-        except FileNotFoundError:
-            self._file = io.BytesIO()
-        at = 0
-        for data in self._file:
-            for result in self._read(data):
-                self._places.setdefault(result["i"], at)
-            at += len(data)
+    def __init__(self, folder: str, places: Dict[int, int]) -> None:
+        self._path, self._places = os.path.join(folder, job_names.JOURNAL), places
+        self._file = _opened(self._path)
         # Lines that were read last. Inputs that are neighbours were mostly in one chunk.
         self._lines: Dict[int, Dict[int, Dict[str, Any]]] = {}
 
-    def __enter__(self) -> "_Found":
+    def __enter__(self) -> "Found":
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -169,14 +193,15 @@ class _Found:
                 del self._lines[min(self._lines)]
             self._file.seek(at)
             line: Dict[int, Dict[str, Any]] = {}
-            for result in self._read(self._file.readline()):
+            for result in _read(self._file.readline(), self._path):
                 line.setdefault(result["i"], result)
             self._lines[at] = line
         return self._lines[at].get(number)
 
-    def _read(self, data: bytes) -> List[Dict[str, Any]]:
-        line = files.entry(data.decode("utf-8", "replace"))
-        return [] if line is None else _checked(line, self._path)
+
+def _read(data: bytes, path: str) -> List[Dict[str, Any]]:
+    line = files.entry(data.decode("utf-8", "replace"))
+    return [] if line is None else _checked(line, path)
 
 
 def _results(folder: str) -> Iterator[Tuple[Dict[str, Any], Dict[str, Any]]]:
@@ -198,7 +223,7 @@ def _checked(line: Dict[str, Any], path: str) -> List[Dict[str, Any]]:
     return list(results)
 
 
-def _record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]) -> Dict[str, Any]:
+def record(name: str, index: int, result: Dict[str, Any], labels: Sequence[str]) -> Dict[str, Any]:
     """The journal's short form as a line of results.jsonl. Raises JournalError."""
     record: Dict[str, Any] = {"input": name, "index": index}
     error, kind = result.get("error"), answers.kind(result)

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set
 
 from clusteradm.node.job import channel as channels
-from clusteradm.node.job.channel import Channel
+from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.process import Process
 from clusteradm.node.job.running import RunningTime
 from clusteradm.node.job.schedule import CREDITS
@@ -21,8 +21,12 @@ START_SECONDS = 180.0  # to import the runtime, to read and load the model, and 
 STALL_SECONDS = 60.0  # without an input that can be read and decoded
 ALIVE_SECONDS = 1.0  # between two signs of life to rank 0
 MOST_DEATHS = 5  # in a row, without a result
+# Seconds between two looks at what rank 0 sends. To look costs 60 us of the processor, and 64 ranks on one host, which
+# looked every few milliseconds, took more than one core. What the process says ends the wait.
 _POLL_SECONDS = 0.002
-_BUSY_SECONDS = 0.01  # the same while nothing of rank 0 is urgent: one more chunk is here than its process works on
+_IDLE_SECONDS = 0.0005  # where there is no chunk, for each rank of this host: others work, or start
+_WAITING_SECONDS = 0.1  # for the next chunk, while the process has work for more than that
+_BUSY_SECONDS = 0.1  # nothing is expected of rank 0: its process loads the model, or one more chunk is here
 _STOP_SECONDS = 2.0
 _LONGEST_STEP = 0.5
 
@@ -46,11 +50,16 @@ class Chunk:
         self.seconds = 0.0
 
 
+def _size(parcel: Parcel) -> int:
+    return len(parcel.pieces)
+
+
 class Keeper:
     """One rank's worker process, and the inputs that it has."""
 
-    def __init__(self, channel: Channel, words: List[str], process: Process) -> None:
-        """`process`: the first, already started by the same words."""
+    def __init__(self, channel: Channel, words: List[str], process: Process, first: Optional[Message] = None) -> None:
+        """`process`: the first, already started by the same words; `first`: a message that has come already."""
+        self._first = first
         self._channel, self._words, self._process = channel, words, process
         self._begin: Any = None  # the rank's assignment
         self._ready = self._announced = self._failed = False
@@ -62,18 +71,19 @@ class Keeper:
         self._parcels = 0
         self._suspects: Dict[int, str] = {}  # input -> how the process ended with it
         self._deaths = 0
-        self._earlier = dict.fromkeys(("busy", "decode", "wait"), 0.0)  # of processes that have ended
+        self._earlier = dict.fromkeys(("busy", "decode", "wait", "read", "idle"), 0.0)  # of processes that have ended
         self._times = dict(self._earlier)
         # Time in which this process did not run, as on a frozen host, does not count.
         self._clock = RunningTime(time.monotonic(), _LONGEST_STEP)
         self._said = self._started = self._moved = self._since = 0.0
+        self._pace = 0.0  # seconds an input, of the last parcel
         self._step = 0
 
     def run(self) -> None:
         """Work until rank 0 says stop."""
         try:
             while True:
-                message = self._channel.poll()
+                message, self._first = self._first or self._channel.poll(), None
                 if message is None:
                     self._turn()
                 elif message.tag == channels.STOP:
@@ -126,7 +136,7 @@ class Keeper:
 
     def _listen(self) -> None:
         """Take what the process says; wait a moment for it."""
-        message = self._process.pipe.poll(_POLL_SECONDS if len(self._chunks) < CREDITS else _BUSY_SECONDS)
+        message = self._process.pipe.poll(self._patience())
         while message is not None:
             if message.tag == channels.READY:
                 self._ready, self._moved = True, self._clock.seconds
@@ -145,13 +155,33 @@ class Keeper:
                 return
             message = self._process.pipe.poll()
 
+    def _patience(self) -> float:
+        """Seconds until rank 0 is to be listened to again."""
+        if self._channel.sending or self._begin is None:
+            return _POLL_SECONDS
+        if not self._ready or len(self._chunks) >= CREDITS:
+            return _BUSY_SECONDS
+        if not self._chunks:
+            return max(_POLL_SECONDS, _IDLE_SECONDS * int(self._begin["here"]))
+        left = self._pace * sum(map(_size, self._out.values())) - (self._clock.seconds - self._moved)
+        return max(_POLL_SECONDS, min(_WAITING_SECONDS, left / 3))
+
     def _settle(self, body: Dict[str, Any]) -> None:
-        self._out.pop(body["chunk"], None)
+        parcel = self._out.pop(body["chunk"], None)
         self._deaths, self._moved = 0, self._clock.seconds
+        self._pace = body["seconds"] / len(body["results"])
         self._times = {name: self._earlier[name] + body[name] for name in self._earlier}
-        for result in body["results"]:
-            self._chunks[self._chunk_of[result["i"]]].seconds += body["seconds"] / len(body["results"])
-            self._answer(result)
+        results = body["results"]
+        number = self._chunk_of[results[0]["i"]]
+        chunk = self._chunks[number]
+        if parcel is not None and len(results) == chunk.size and not self._suspects:  # a whole chunk, as almost all are
+            for piece in parcel.pieces:
+                del self._chunk_of[piece[0]]
+            self._finish(number, body["seconds"], results)
+        else:
+            for result in results:
+                self._chunks[self._chunk_of[result["i"]]].seconds += body["seconds"] / len(results)
+                self._answer(result)
         self._pump()
 
     def _answer(self, result: Dict[str, Any]) -> None:
@@ -161,10 +191,12 @@ class Keeper:
         chunk = self._chunks[number]
         chunk.results.append(result)
         if len(chunk.results) == chunk.size:
-            del self._chunks[number]
-            body = {"chunk": number, "seconds": chunk.seconds, "results": chunk.results}
-            body.update(self._times)
-            self._send(channels.RESULT, body)
+            self._finish(number, chunk.seconds, chunk.results)
+
+    def _finish(self, number: int, seconds: float, results: List[Dict[str, Any]]) -> None:
+        """Send a chunk's results to rank 0."""
+        del self._chunks[number]
+        self._send(channels.RESULT, {"chunk": number, "seconds": seconds, "results": results, **self._times})
 
     def _watch(self, now: float) -> None:
         """See whether the process lives, and comes on."""
@@ -190,8 +222,11 @@ class Keeper:
                 self._ended("the inference did not end in %d s" % limit)
 
     def _stalled(self) -> None:
-        """Of inputs none of which comes: one whose decoding has begun costs itself, others are not to be read."""
-        if any(not self._process.pulse.inputs().isdisjoint(parcel.inputs) for parcel in self._out.values()):
+        """Of inputs none of which comes: one whose decoding has begun costs itself, others are not to be read, and what
+        is being stored costs no input either."""
+        if self._process.pulse.storing:
+            self._fail("no result could be stored in %d s: is the shared file system there?" % STALL_SECONDS, tpu=False)
+        elif any(not self._process.pulse.inputs().isdisjoint(parcel.inputs) for parcel in self._out.values()):
             self._ended("its decoding did not end in %d s" % STALL_SECONDS)
         else:
             self._fail("no input could be read in %d s: is the shared file system there?" % STALL_SECONDS, tpu=False)

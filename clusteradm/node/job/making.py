@@ -13,7 +13,9 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, keeping, pack, queue, starter
+from clusteradm.node.job import files, folders, keeping, naming, pack, plan, queue, starter, taking
+from clusteradm.node.job.feed import Feed
+from clusteradm.node.slurm import programs
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import (
@@ -32,6 +34,10 @@ from clusteradm.node.spec.wire.node import Empty
 _PIECES = "pieces.jsonl"  # while the job is being made: the names and sizes of the files in the pack
 _HIDDEN = re.compile("[.]" + job_names.ID)
 _TAKEN = "job %s has the TPUs by now: --wait queues behind it"
+_NO_SLURM = (
+    "the head has no Slurm (no scontrol): clusteradm bootstrap --playbook slurm.yml sets it up; of a Slurm that is "
+    "there already, install its client on the head (Debian's package slurm-client), with its slurm.conf and munge key"
+)
 _ABANDONED = 24 * 3600.0  # seconds after which a job that was never started is removed
 
 
@@ -76,22 +82,22 @@ def add_part(request: AddPart) -> PartTaken:
 def add_paths(request: AddPaths) -> InputsAdded:
     """Append inputs that are on the head already."""
     job = folders.unstarted(request.shared, request.job)
-    paths = [os.path.join(request.shared, path) for path in request.paths]
 
     def work() -> Dict[str, Any]:
         count = size = 0
         with open(os.path.join(job.run, _PIECES), "a", encoding="utf-8") as pieces:
-            for name, path, why, member in pack.find(paths, request.suffixes):
-                added = 0
+            for source in naming.find(list(naming.expanded(request.paths, request.shared)), request.suffixes):
+                added, why = 0, source.error
                 if why is None:
                     try:
-                        with pack.open_input(path) as file:
+                        with naming.opened(source) as file:
                             added = pack.append(os.path.join(job.share, job_names.PACK), file)
+                        why = None if source.size in (None, added) else "the tar file was cut short meanwhile"
                     except pack.NoInput as error:
                         why = str(error)
-                pieces.write(files.line({"name": name, "size": added, "member": member}))
+                pieces.write(files.line({"name": source.name, "size": added, "member": source.member}))
                 if why is not None:
-                    pieces.write(files.line({"failed": name, "why": why}))
+                    pieces.write(files.line({"failed": source.name, "why": why}))
                 count, size = count + 1, size + added
         return {"files": count, "bytes": size}
 
@@ -105,6 +111,20 @@ def start(request: StartJob) -> Started:
     final = folders.started(request.shared, request.job)
 
     model = request.spec.model
+
+    def prepare() -> Dict[str, Any]:
+        """Of a job that stays open for inputs."""
+        place = request.watch.folder if request.watch else None
+        if place is not None:
+            try:
+                os.listdir(place)
+            except OSError as error:
+                raise pack.PackError("cannot read the folder %s on the head: %s" % (place, error.strerror)) from None
+        Feed.of(job).make()
+        if request.after is not None:
+            taking.copy_record(folders.started(request.shared, request.after).run, job.run)
+        files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING))
+        return {}
 
     def work() -> Dict[str, Any]:
         whole = os.path.join(job.share, job_names.PACK)
@@ -121,17 +141,20 @@ def start(request: StartJob) -> Started:
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING, total=count))
         return {"inputs": count}
 
-    started = Started(**_refusable(request.user, work))
+    if request.slurm and not programs.there():
+        return Started(refused=_NO_SLURM)
+    started = Started(**_refusable(request.user, work if request.watch is None else prepare))
     if started.refused is not None:
         return started
     # The inputs may have taken long to come; from here on the version is used, and no longer to be removed.
     with locks.held(locks.JOBS), locks.held(locks.MODELS, shared=True):
-        slots = request.spec.slots if request.wait else queue.left(request.spec, request.job)
-        if not slots:
+        slots = request.spec.slots if request.wait or request.slurm else queue.left(request.spec, request.job)
+        if not plan.ranks(request.spec, slots):
             return Started(refused=_TAKEN % ", ".join(queue.ahead(request.spec, request.job)))
         if not os.path.lexists(model.path):
             return Started(refused="version %d of model %s was removed meanwhile" % (model.version, model.name))
         known = {"job": request.job, "inputs": started.inputs, "folder": final.share, "slots": slots}
+        known.update(watch=request.watch, slurm=request.slurm)
         spec = StoredSpec(**{**vars(request.spec), **known})
         files.write_json(os.path.join(job.own, job_names.SPEC), spec)
         folders.rename(job.share, final.share)

@@ -6,8 +6,6 @@ it has rows of the model's input, found by its header and read in place. No nump
 
 import json
 import os
-import re
-import stat
 from functools import partial
 from typing import Any, BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, cast
 
@@ -20,7 +18,6 @@ from clusteradm.node.spec.wire.job import InputForm
 
 ARRAYS = (".npy", ".npz")
 SOUND = ".wav"
-_MEMBER = re.compile(r".+[.][nN][pP][zZ]:[^:]+", re.DOTALL)
 
 # Types of inputs for numbers as they are, ids for instance: any whole numbers that they hold.
 _WIDE = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
@@ -80,67 +77,6 @@ def wanted(form: InputForm) -> Wanted:
     return Wanted(form.dtype, form.shape, bool(form.scale), refusal, pixels, window, rate, form.name)
 
 
-def find(paths: Sequence[str], suffixes: Sequence[str]) -> Iterator[Tuple[str, str, Optional[str], Optional[str]]]:
-    """(name, path without links, why it cannot be read, the array that is meant) of every input below `paths`, by name.
-
-    FILE.npz:NAME is an array of a file. A named file is taken whatever its name. In a folder and its sub-folders, files
-    count whose name ends in one of `suffixes` and does not begin with a dot; if that folder is the only path, their
-    names are relative to it. What has the name of an input but is no file, or a link that leads out of its folder,
-    cannot be read. Raises PackError for a path that is not there, and for a folder that cannot be read.
-    """
-    found: Dict[str, str] = {}
-    errors: Dict[str, str] = {}
-    meant: Dict[str, str] = {}
-    for path in paths:
-        if os.path.isdir(path):
-            inside = os.path.join(os.path.realpath(path), "")
-            for folder, folders, names in os.walk(path, onerror=_unreadable):
-                folders[:] = [name for name in folders if not name.startswith(".")]
-                for name in names:
-                    whole = os.path.join(folder, name)
-                    if not name.startswith(".") and name.lower().endswith(tuple(suffixes)):
-                        key = os.path.relpath(whole, path) if len(paths) == 1 else whole
-                        found[key] = whole
-                        if not os.path.realpath(whole).startswith(inside):
-                            errors[key] = "a link that leads out of its folder: name it itself"
-        elif os.path.lexists(path):
-            found[path] = path
-        elif _MEMBER.fullmatch(path) and os.path.lexists(path.rpartition(":")[0]):
-            found[path], _, meant[path] = path.rpartition(":")
-        else:
-            raise PackError("no file or folder %s on the head" % _shown(path))
-    for name, whole in sorted(found.items()):
-        path = os.path.realpath(whole)
-        try:
-            # A pipe would be waited for without end.
-            other = None if stat.S_ISREG(os.lstat(path).st_mode) else "a pipe, a socket or a device, not a file"
-        except OSError as error:
-            other = "cannot read it: %s" % error.strerror
-        yield _shown(name), path, errors.get(name, other), meant.get(name)
-
-
-def open_input(path: str) -> BinaryIO:
-    """A file that `find` named, open for reading. Raises NoInput, also if another has taken its place since."""
-    try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    except OSError as error:
-        raise NoInput("cannot read it: %s" % error.strerror) from None
-    same = os.readlink("/proc/self/fd/%d" % file.fileno()) == path
-    if not same or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise NoInput("it was replaced while the inputs were read")
-    return file
-
-
-def _unreadable(error: OSError) -> None:
-    raise PackError("cannot read the folder %s: %s" % (_shown(str(error.filename)), error.strerror))
-
-
-def _shown(path: str) -> str:
-    """A path for messages: bytes of its name that are not UTF-8 as \\udcXX."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def append(pack: str, source: BinaryIO) -> int:
     """Append a file's bytes to the pack; returns their number. Raises NoInput, and then appends nothing."""
     with open(pack, "ab", opener=opener) as file:
@@ -166,7 +102,7 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted, *more: Wanted) ->
     for entry in entries:
         suffix = ".npz" if entry.member is not None else os.path.splitext(entry.name)[1].lower()
         if entry.error is not None:
-            yield _refused(entry.name, entry.error)
+            yield refused(entry.name, entry.error)
         elif more:
             try:
                 if suffix != ".npz" or entry.member is not None:
@@ -177,26 +113,27 @@ def index(pack: str, entries: Sequence[Entry], wanted: Wanted, *more: Wanted) ->
                     room -= line["size"]
                     yield line
             except Unusable as error:
-                yield _refused(entry.name, str(error))
+                yield refused(entry.name, str(error))
         elif suffix in ARRAYS:
             for name, array in _arrays(pack, entry, suffix, wanted, room):
                 if isinstance(array, str):
-                    yield _refused(name, array)
+                    yield refused(name, array)
                 else:
                     room -= array.size
                     yield from _rows(name, array, wanted)
         elif suffix == SOUND:
             yield from _windows(pack, entry, wanted)
         elif wanted.refusal:
-            yield _refused(entry.name, wanted.refusal)
+            yield refused(entry.name, wanted.refusal)
         elif entry.size > MOST_PICTURE:
             why = "a picture file of %d bytes, more than %d" % (entry.size, MOST_PICTURE)
-            yield _refused(entry.name, str(Damaged(why)))
+            yield refused(entry.name, str(Damaged(why)))
         else:
             yield {"input": entry.name, "offset": entry.offset, "size": entry.size, "form": None}
 
 
-def _refused(name: str, why: str) -> Dict[str, Any]:
+def refused(name: str, why: str) -> Dict[str, Any]:
+    """The line of an input that cannot be used."""
     return {"input": name, "offset": 0, "size": 0, "form": {"error": why}}
 
 
@@ -235,7 +172,7 @@ def _windows(pack: str, entry: Entry, wanted: Wanted) -> Iterator[Dict[str, Any]
         if not found.frames:
             raise Unusable("it holds no sample")
     except Unusable as error:
-        yield _refused(entry.name, str(error))
+        yield refused(entry.name, str(error))
         return
     form = [feeding.SOUND, found.channels]
     count = -(-found.frames // wanted.window)
@@ -318,7 +255,7 @@ def _rows(name: str, array: Array, wanted: Wanted) -> Iterator[Dict[str, Any]]:
     try:
         rows = _check(array, wanted)
     except Unusable as error:
-        yield _refused(name, str(error))
+        yield refused(name, str(error))
         return
     size = array.item * feeding.size(wanted.shape)
     form = [array.form, list(wanted.shape)]

@@ -2,7 +2,19 @@
 
 from typing import List, Optional, Sequence
 
-from clusteradm.node.spec.wire.job import RankPlace, Slot
+from clusteradm.node.spec import pipelines
+from clusteradm.node.spec.wire.job import JobSpec, RankPlace, Slot
+
+
+def ranks(spec: JobSpec, slots: Sequence[Slot]) -> List[RankPlace]:
+    """The worker ranks of a job on these of its slots."""
+    pipeline = spec.model.pipeline
+    return pipelines.place(slots, len(pipeline.stages), spec.ranks) if pipeline else place(slots, spec.ranks)
+
+
+def wanted(spec: JobSpec) -> List[RankPlace]:
+    """The places that a job has for itself: also what its pipelines leave over, as it may take the place of another."""
+    return place(spec.slots) if spec.model.pipeline and spec.ranks is None else ranks(spec, spec.slots)
 
 
 def place(slots: Sequence[Slot], most: Optional[int] = None) -> List[RankPlace]:

@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import BinaryIO, List, Optional, Tuple, cast
 
 from clusteradm.node.job import channel as channels
+from clusteradm.node.job.memory import nameless_file
 from clusteradm.node.job.pipe import Pipe
 from clusteradm.node.job.pulse import SIZE, Pulse
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a file without a name
 _KILL_SECONDS = 5.0  # a process that does not die by SIGKILL hangs in the kernel
 
 
@@ -21,7 +21,7 @@ class Process:
 
     def __init__(self, words: List[str]) -> None:
         """Start it. `words`: its command, to which the descriptor of its pulse is added."""
-        with _nameless_file() as page:
+        with nameless_file() as page:
             page.truncate(SIZE)
             self.pulse = Pulse(page.fileno())
             self._process = subprocess.Popen(
@@ -63,16 +63,6 @@ class Process:
             self._out.close()
             return True
         return False
-
-
-def _nameless_file() -> BinaryIO:
-    """A file without a name, in memory where that is mounted."""
-    try:
-        return os.fdopen(os.open(_SHARED_MEMORY, os.O_TMPFILE | os.O_RDWR, 0o600), "w+b")
-    except OSError:
-        import tempfile  # its import takes a sixth of this process's start
-
-        return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 def enter(descriptor: int) -> Tuple[Pipe, Pulse]:

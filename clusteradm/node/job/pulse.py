@@ -11,7 +11,7 @@ SIZE = mmap.PAGESIZE
 DECODERS = 8  # the most threads that say what they decode
 
 _NUMBER, _SECONDS = struct.Struct("<q"), struct.Struct("<d")
-_STEP, _INFERRED, _SLOWEST, _LOADING, _DECODED = 0, 8, 16, 24, 32  # places in the page
+_STEP, _INFERRED, _SLOWEST, _LOADING, _STORING, _DECODED = 0, 8, 16, 24, 32, 40  # places in the page
 # An input's number plus one: a new page says that there is none. And in the place of the inference:
 _WARM_UP = -1
 
@@ -47,6 +47,15 @@ class Pulse:
     def decode(self, thread: int, index: Optional[int]) -> None:
         """Say which input a thread decodes; None: none any more."""
         _NUMBER.pack_into(self._page, _DECODED + 8 * (thread % DECODERS), 0 if index is None else index + 1)
+
+    def store(self, storing: bool) -> None:
+        """Say that a file of a result is being written to the shared file system; or that it no longer is."""
+        _NUMBER.pack_into(self._page, _STORING, storing)
+
+    @property
+    def storing(self) -> bool:
+        """Whether a file of a result is being written."""
+        return bool(_NUMBER.unpack_from(self._page, _STORING)[0])
 
     @property
     def step(self) -> int:

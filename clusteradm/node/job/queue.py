@@ -8,7 +8,7 @@ import os
 from typing import Dict, List, Optional, Set, Tuple
 
 from clusteradm.node.job import files, folders, starter
-from clusteradm.node.job.plan import place
+from clusteradm.node.job.plan import wanted
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import JobSpec, Slot, Status, StoredSpec
 
@@ -31,7 +31,7 @@ def _ahead(spec: JobSpec, job: str) -> Dict[str, Set[Tuple[str, str]]]:
     found = []
     for other in folders.owned():
         theirs = None if other == job else files.read(StoredSpec, os.path.join(folders.own(other), job_names.SPEC))
-        tpus = set() if theirs is None else _tpus(theirs)
+        tpus = set() if theirs is None or theirs.slurm else _tpus(theirs)  # which of them Slurm gives it is open
         if mine.isdisjoint(tpus):
             continue
         before = _turn(other)
@@ -42,9 +42,8 @@ def _ahead(spec: JobSpec, job: str) -> Dict[str, Set[Tuple[str, str]]]:
 
 
 def _tpus(spec: JobSpec) -> Set[Tuple[str, str]]:
-    """The TPUs that the job's ranks have."""
-    ranks = place(spec.slots, spec.ranks)
-    return {(rank.host, rank.pci_address) for rank in ranks if rank.pci_address is not None}
+    """The TPUs that the job has."""
+    return {(rank.host, rank.pci_address) for rank in wanted(spec) if rank.pci_address is not None}
 
 
 def _turn(job: str) -> Optional[Tuple[int, str]]:

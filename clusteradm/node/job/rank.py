@@ -8,6 +8,7 @@ exception ends the whole MPI job, with the traceback in the job's log; the super
 import os
 import sys
 import traceback
+from typing import Any
 
 from clusteradm.node.spec.wire import job_names
 
@@ -37,9 +38,8 @@ def main(folder: str, attempt: int) -> None:
 
             dispatch(folder, attempt, channel)
         else:
-            from clusteradm.node.job.keeper import Keeper
-
-            Keeper(channel, words, process or Process(words)).run()
+            first = channel.receive()
+            _keeper(first)(channel, words, process or Process(words), first).run()
     except BaseException:
         # Without abort() the other ranks would wait in MPI_Finalize for a rank that died in Python.
         traceback.print_exc()
@@ -47,6 +47,17 @@ def main(folder: str, attempt: int) -> None:
             sys.stderr.write(job_names.NOT_BEGUN + "\n")
         sys.stderr.flush()
         channel.abort()
+
+
+def _keeper(first: Any) -> Any:
+    """The keeper for a rank's work, by the message that begins it."""
+    if first.body and first.body.get("stage"):
+        from clusteradm.node.job.stage_keeper import StageKeeper
+
+        return StageKeeper
+    from clusteradm.node.job.keeper import Keeper
+
+    return Keeper
 
 
 def work(descriptor: int) -> None:

@@ -12,11 +12,12 @@ import signal
 import subprocess
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from clusteradm.node.job import plan
 from clusteradm.node.job.launch import SSH
-from clusteradm.node.job.plan import place
-from clusteradm.node.spec.wire.job import SILENT, TPU, Progress, RankProgress, Slot, StoredSpec
+from clusteradm.node.spec.wire.job import PARTNER, SILENT, TPU, Progress, RankProgress, Slot, StoredSpec
 
 FIRST_SECONDS = 1.0  # from a loss to the first look; four times as many after each further loss of the same place
 MOST_SECONDS = 900.0
@@ -27,6 +28,7 @@ _RATE_SECONDS = 3.0  # over which the present rate is measured
 # times that.
 COST_SECONDS = 2.0
 WORTH = 2.0
+_NOT_ITS_OWN = (SILENT, PARTNER)  # faults of a place that another attempt may use as it is
 
 
 class Place(NamedTuple):
@@ -64,22 +66,39 @@ class Regain:
 
     def __init__(self, spec: StoredSpec) -> None:
         self._spec = spec
-        self._wanted = [Place(rank.host, rank.pci_address) for rank in place(spec.slots, spec.ranks)]
+        self._wanted = [Place(rank.host, rank.pci_address) for rank in plan.wanted(spec)]
+        pipeline = spec.model.pipeline
+        self._together = len(pipeline.stages) if pipeline else 1
         self._lost: Dict[Place, Loss] = {}
         self._losses: Dict[Place, int] = {}
         self._done: Deque[Tuple[float, int]] = deque()
         self._working: Set[Place] = set()
 
+    def want(self, slots: Sequence[Slot]) -> None:
+        """Have these places alone: Slurm has given others to somebody else, or gives other ones than before."""
+        ranks = plan.wanted(replace(self._spec, slots=tuple(slots)))
+        self._wanted = [Place(rank.host, rank.pci_address) for rank in ranks]
+        for one in self._lost.keys() - set(self._wanted):
+            self._lost.pop(one).stop()
+
     def usable(self, slots: Sequence[Slot]) -> List[Slot]:
-        """These slots, without the TPUs that have failed by themselves and were not well since; all where no other is
-        left."""
-        ill = {one for one, loss in self._lost.items() if loss.fault != SILENT and not loss.well}
+        """These slots, without the TPUs that have failed by themselves and were not well since; all where those are too
+        few."""
+        found = self._well(slots)
+        return found if plan.ranks(self._spec, found) else list(slots)
+
+    def has_others(self, slots: Sequence[Slot]) -> bool:
+        """Whether a rank, or a pipeline, can do without the TPUs that have failed by themselves."""
+        return bool(plan.ranks(self._spec, self._well(slots)))
+
+    def _well(self, slots: Sequence[Slot]) -> List[Slot]:
+        ill = {one for one, loss in self._lost.items() if loss.fault not in _NOT_ITS_OWN and not loss.well}
         found = []
         for slot in slots:
             tpus = tuple(tpu for tpu in slot.tpus if Place(slot.host, tpu) not in ill)
             if tpus:
                 found.append(Slot(slot.host, tpus))
-        return found or list(slots)
+        return found
 
     def ill(self) -> Dict[str, str]:
         """The TPUs that have failed by themselves and were not well since: HOST:PCI-ADDRESS -> why.
@@ -96,7 +115,7 @@ class Regain:
         self._done.clear()
         for loss in self._lost.values():
             loss.stop()
-        self._lost = {one: loss for one, loss in self._lost.items() if loss.fault != SILENT and not loss.well}
+        self._lost = {one: loss for one, loss in self._lost.items() if loss.fault not in _NOT_ITS_OWN and not loss.well}
 
     def due(self, progress: Optional[Progress], cost: float) -> Optional[str]:
         """What another attempt would take back, where that is worth it now; to be called twice a second.
@@ -110,13 +129,16 @@ class Regain:
         while len(self._done) > 2 and now - self._done[1][0] > _RATE_SECONDS:
             self._done.popleft()
         working = self._working = self._notice(progress.ranks, now)
+        if len(self._lost) < self._together:  # no pipeline could be made of them
+            return None
         well = [one for one in self._wanted if one in self._lost and self._look(one, now)]
         if not well or now - self._done[0][0] < _RATE_SECONDS:
             return None
         rate = (progress.done - self._done[0][1]) / (now - self._done[0][0])
-        more = min(len(well), len(self._wanted) - len(working))
+        more = min(len(well), len(self._wanted) - len(working)) // self._together * self._together
         share = more / (len(working) + more)
-        left = progress.total - progress.done
+        # To a job that stays open for inputs, more come.
+        left = float("inf") if self._spec.watch else progress.total - progress.done
         if more <= 0 or (rate and left / rate * share < WORTH * (cost + COST_SECONDS)):
             return None
         return ", ".join(map(str, well))
@@ -155,9 +177,12 @@ class Regain:
 
     def _begin_look(self, one: Place) -> "subprocess.Popen[bytes]":
         model = self._spec.model
-        words = [self._spec.python, "-m", "clusteradm.node.job.look", json.dumps([model.path, model.sha256])]
-        # A TPU whose rank is silent may be that rank's still, as long as the attempt lasts.
-        words += [one.pci_address] if one.pci_address and self._lost[one].fault != SILENT else []
+        path, sha256 = model.path, model.sha256
+        if model.pipeline:
+            path, sha256 = model.pipeline.stages[0].path, model.pipeline.stages[0].sha256
+        words = [self._spec.python, "-m", "clusteradm.node.job.look", json.dumps([path, sha256])]
+        # A TPU whose rank is silent, or waits for the end of the attempt, is that rank's still.
+        words += [one.pci_address] if one.pci_address and self._lost[one].fault not in _NOT_ITS_OWN else []
         if one.host != self._spec.head:
             before = ["env", "PYTHONPATH=" + os.environ.get("PYTHONPATH", ""), "timeout", "-k", "5", "40"]
             words = [*SSH, one.host, " ".join(map(shlex.quote, [*before, *words]))]

@@ -38,7 +38,8 @@ class Failure(Record):
 
 @dataclass(eq=False, repr=False)
 class Delivery(Record):
-    """The results of a chunk, and seconds: of the chunk; of the rank since its start, in the TPU, decoding, waiting."""
+    """The results of a chunk, and seconds: of the chunk; of the rank since its start, in the TPU, decoding, waiting,
+    reading, without a chunk."""
 
     chunk: int
     seconds: float
@@ -46,6 +47,8 @@ class Delivery(Record):
     busy: float
     decode: float
     wait: float
+    read: float = 0.0
+    idle: float = 0.0
 
 
 def ready(body: Any) -> Ready:
@@ -67,7 +70,7 @@ def failure(body: Any) -> Failure:
 def delivery(body: Any) -> Delivery:
     """A chunk's results, each of which `result` is to check. Raises WireError."""
     report = decode(Delivery, body)
-    for name in ("seconds", "busy", "decode", "wait"):
+    for name in ("seconds", "busy", "decode", "wait", "read", "idle"):
         if not 0 <= getattr(report, name) <= _MOST_SECONDS:
             raise WireError("no number of seconds", "." + name)
     return report

@@ -1,17 +1,17 @@
 """Schedule of a job's inputs over its ranks, without MPI or a clock.
 
-Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 50 ms of its
-worker's measured time, and no less than LEAST inputs, for each chunk costs rank 0 and the network as much. Near the end
-no chunk is more than half of the worker's share of what is left, by its pace, so that all end together; and after its
-first a worker gets none that the faster ones would be done with before it. A fixed split over 16 TPUs of which some
-are slow reaches 0.02 to 0.3 of the sum of their rates (measured).
+Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 200 ms of its
+worker's measured time, and no less than LEAST inputs, for each chunk costs three processes a wake-up or more. Near the
+end no chunk is more than a third of the worker's share of what is left, by its pace, so that all end together; and
+after its first a worker gets none that the faster ones would be done with before it. A fixed split over 16 TPUs of
+which some are slow reaches 0.02 to 0.3 of the sum of their rates (measured).
 """
 
 from collections import deque
 from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Set
 
 CREDITS = 2
-CHUNK_SECONDS = 0.05
+CHUNK_SECONDS = 0.2
 LEAST = 4  # inputs
 FIRST_CHUNK = 4  # inputs, before a worker's pace is known
 LARGEST_CHUNK = 512
@@ -29,20 +29,27 @@ class Chunk(NamedTuple):
 class Schedule:
     """State of one attempt's inputs: pending, in flight, done."""
 
-    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = (), batch: int = 1) -> None:
+    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = (), batch: int = 1, least: int = LEAST) -> None:
         """`suspects`: inputs that a rank of an earlier attempt may have been lost by; `batch`: how many inputs the
-        model takes at once, of which a rank gets whole ones, as one that is half empty takes it as long."""
-        self._batch = batch
+        model takes at once, of which a rank gets whole ones, as one that is half empty takes it as long; `least`:
+        inputs of a chunk, while there are enough."""
+        self._batch, self._least = batch, least
         self._todo: Deque[int] = deque(sorted(todo, key=frozenset(suspects).__contains__))
         self._missing: Set[int] = set(todo)
         self._out: Dict[int, Chunk] = {}
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._begun: Set[int] = set()  # ranks that have had a chunk
+        self._measured: Set[int] = set()  # ranks whose pace is one of chunks
         self._refused: Set[int] = set()  # ranks that got none, as the others were faster
         self._number = 0
         self._taken_back: Dict[int, Chunk] = {}  # from ranks that were lost, which may deliver them yet
         self._late: Dict[int, Set[int]] = {}  # input -> ranks that were passed over with it
         self._suspects: Set[int] = set(suspects)  # inputs that a rank may have been lost by
+
+    def add(self, more: Sequence[int]) -> None:
+        """Add inputs that have come since."""
+        self._todo.extend(more)
+        self._missing.update(more)
 
     @property
     def finished(self) -> bool:
@@ -100,6 +107,17 @@ class Schedule:
         self._out[chunk.number] = chunk
         return chunk
 
+    def held(self) -> Dict[int, int]:
+        """How many inputs each rank has, of those that have any."""
+        found: Dict[int, int] = {}
+        for chunk in self._out.values():
+            found[chunk.rank] = found.get(chunk.rank, 0) + len(chunk.inputs)
+        return found
+
+    def seconds(self, chunk: Chunk) -> float:
+        """How long a chunk is likely to take its rank; 0 where that was not measured yet."""
+        return (self._pace.get(chunk.rank) or 0.0) * len(chunk.inputs) if chunk.rank in self._measured else 0.0
+
     def busy(self, rank: int) -> bool:
         """Whether this rank has a chunk."""
         return any(chunk.rank == rank for chunk in self._out.values())
@@ -124,8 +142,10 @@ class Schedule:
         worked = len(chunk.inputs) if answered is None else answered
         if chunk.rank in self._pace and worked:
             pace = seconds / worked
-            before = self._pace[chunk.rank]
+            # Not with what it said itself: one inference, while others loaded the model beside it.
+            before = self._pace[chunk.rank] if chunk.rank in self._measured else None
             self._pace[chunk.rank] = pace if before is None else (before + pace) / 2
+            self._measured.add(chunk.rank)
         return fresh
 
     def pass_over(self, rank: int) -> None:
@@ -212,8 +232,8 @@ class Schedule:
             waiting = sum(len(chunk.inputs) for chunk in self._out.values() if chunk.rank == rank)
             if pace * (waiting + 1) > len(self._missing) / rate:
                 return 0
-        share = int(len(self._todo) / (2 * rate * pace))
-        return self._whole(min(max(LEAST, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
+        share = int(len(self._todo) / (3 * rate * pace))
+        return self._whole(min(max(self._least, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
 
     def _whole(self, size: int) -> int:
         """So many inputs, one at least, filled up to whole batches."""

@@ -18,14 +18,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import files, launch, queue, room
+from clusteradm.node.job import allocation, files, launch, queue, room, taking
 from clusteradm.node.job import journal as journals
-from clusteradm.node.job.plan import place, render_hostfile
+from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
+from clusteradm.node.job.plan import ranks as ranks_on
+from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.job.regain import Regain
+from clusteradm.node.job.taking import Taking
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
     CUT_OFF,
+    PARTNER,
     SILENT,
     Attempt,
     AttemptPlan,
@@ -36,15 +40,16 @@ from clusteradm.node.spec.wire.job import (
     StoredSpec,
     TpusOfJob,
 )
-from clusteradm.node.spec.wire.manifest import LABELS
 
 # Attempts in a row that may end without a single new result.
 MOST_IDLE_ATTEMPTS = 3
+MOST_ATTEMPTS = 50  # that are told of: a job that stays open may have one a day
 _ASK_SECONDS = 10.0
 # After a restart other hosts may start, too; and where none answers, it is perhaps the head's own line.
 _PATIENCE_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # between two looks at the jobs that are before this one
 _LONGEST_SECONDS = 3600.0  # for any host at all
+_TOO_FEW = "the hosts that answer have too few slots for a pipeline"
 
 
 class Stopped(Exception):
@@ -72,10 +77,17 @@ class Supervisor:
         self._regain = Regain(spec)
         self._ill: Dict[str, str] = {}  # TPU -> why it has failed
         self._told: Set[str] = set()
+        self._taking = Taking(spec, spec.watch, self._run, self._say) if spec.watch else None
+        self._waiting = ""  # what Slurm has said of it
+        self._slurm: Optional[Allocation] = None
+        if spec.slurm is not None:
+            self._slurm = Allocation(spec, spec.slurm, self._say, self._wait_for_slurm)
 
     def run(self) -> None:
         """Run the job to its end and leave its last state in status.json."""
         signal.signal(signal.SIGTERM, _stop)
+        if self._taking is not None:
+            self._taking.start()
         try:
             self._wait_for_turn()
             counts = self._attempt_until_complete()
@@ -83,20 +95,31 @@ class Supervisor:
         except Stopped:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             cancelled = os.path.lexists(os.path.join(self._run, job_names.CANCEL))
+            if cancelled:  # what is interrupted goes on in a moment, in the same allocation
+                self._give_back()
             self._status(job_names.CANCELLED if cancelled else job_names.INTERRUPTED)
+        except Cancelled as word:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self._give_back()
+            self._status(job_names.CANCELLED, error=str(word))
         except Exception as failure:  # what any board may have written to the journal included
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            known = isinstance(failure, (JobFailed, journals.JournalError, OSError))
+            self._give_back(allocation.FAILED)
+            known = isinstance(failure, (JobFailed, NoAllocation, journals.JournalError, OSError))
             text = str(failure) if known else "%s: %s" % (type(failure).__name__, failure)
             self._status(job_names.FAILED, error=text, log=self._log())
         else:
+            self._give_back(allocation.COMPLETE)
             self._status(job_names.COMPLETE, **counts)
             # A board's storage is small, and a complete job is never taken up again.
             with suppress(OSError):
                 os.unlink(os.path.join(self._folder, job_names.PACK))
 
     def _wait_for_turn(self) -> None:
-        """Wait for the jobs that have this one's TPUs, or are before it."""
+        """Wait for the jobs that have this one's TPUs, or are before it: that is Slurm's doing where the job is its."""
+        if self._slurm is not None:
+            self._slurm.hold()
+            return
         said: List[str] = []
         ahead = queue.ahead(self._spec, self._spec.job)
         while ahead:
@@ -109,6 +132,15 @@ class Supervisor:
         if said:
             self._status(job_names.STARTING)
 
+    def _wait_for_slurm(self, said: str) -> None:
+        if said != self._waiting:
+            self._waiting = said
+            self._status(job_names.QUEUED)
+
+    def _give_back(self, how: Optional[str] = None) -> None:
+        if self._slurm is not None:
+            self._slurm.give_back(how)
+
     def _attempt_until_complete(self) -> Dict[str, int]:
         slots: Sequence[Slot] = self._spec.slots
         have, idle = self._have(), 0
@@ -116,30 +148,48 @@ class Supervisor:
             self._close(CUT_OFF)
         if self._attempts:
             self._say("the supervisor is started again: %d of %d inputs have a result" % (have, self._spec.inputs))
-            slots = self._answering(restarted=True)
-        while have < self._spec.inputs:
+            slots = slots if self._slurm else self._answering(restarted=True)
+        if self._slurm is not None and not self._complete(have):
+            slots = self._slurm.slots()
+        while not self._complete(have):
             status = self._attempt(slots)
             before, have = have, self._have()
-            if have == self._spec.inputs:
+            if self._complete(have):
                 break
             full = room.wait((self._folder, self._run), self._say)
             self._status(job_names.RUNNING)  # with the end of the attempt: the next one may be an hour away
-            if have == before and not (full or self._attempts[-1].back):
-                self._give_up_if_hopeless(status)
+            last = self._attempts[-1]
+            lasted = self._taking is not None and time.time() - last.started > _PATIENCE_SECONDS
+            if have == before and not (full or last.back or lasted):
+                self._give_up_if_hopeless(status, slots)
                 idle += 1
             else:
                 idle = 0
             if idle == MOST_IDLE_ATTEMPTS:
-                raise JobFailed("mpirun ended %d times without a result, the last time with status %d" % (idle, status))
-            slots = self._answering()
+                what = "mpirun ended %d times without a result, the last time with status %d" % (idle, status)
+                raise JobFailed(what + "".join(": " + error for error in [self._errors()] if error))
+            slots = self._answering() if self._slurm is None else self._slurm.slots()
             missing = {slot.host for slot in self._spec.slots} - {slot.host for slot in slots}
-            if missing:
+            if missing and self._slurm is None:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
-        labels = os.path.join(os.path.dirname(self._spec.model.path), LABELS)
+        if self._taking is not None:
+            progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
+            return {"images": progress.done, "errors": progress.errors} if progress else {}
         index = os.path.join(self._run, job_names.INPUTS)
-        return room.insist(lambda: journals.finish(self._folder, index, _lines(labels)))
+        return room.insist(lambda: journals.finish(self._folder, index, files.labels(self._spec.model.path)))
+
+    def _complete(self, have: int) -> bool:
+        """Whether every input has a result, and no more can come. Raises JobFailed where none can be taken."""
+        if self._taking is None:
+            return have == self._spec.inputs
+        if self._taking.error is not None:
+            raise JobFailed(self._taking.error)
+        return not taking.waits(self._run)
 
     def _have(self) -> int:
+        if self._taking is not None:
+            progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
+            return progress.done if progress else 0
         return len(journals.done(self._folder, self._spec.inputs))
 
     def _log(self) -> Tuple[str, ...]:
@@ -150,10 +200,13 @@ class Supervisor:
 
     def _attempt(self, slots: Sequence[Slot]) -> int:
         """Run mpirun once, on these hosts. Its exit status."""
-        number = len(self._attempts) + 1
-        ranks = place(self._regain.usable(slots), self._spec.ranks)
+        number = self._attempts[-1].attempt + 1 if self._attempts else 1
+        self._attempts = self._attempts[-MOST_ATTEMPTS:]
+        if self._slurm is not None:
+            self._regain.want(slots)
+        ranks = ranks_on(self._spec, self._regain.usable(slots))
         if not ranks:
-            raise JobFailed("no host with a slot answers any more")
+            raise JobFailed("no host with a slot answers any more" if not slots else _TOO_FEW)
         hostfile = os.path.join(self._run, job_names.HOSTFILE)
         files.write_json(os.path.join(self._run, job_names.ATTEMPT % number), AttemptPlan(number, tuple(ranks)))
         files.write_text(hostfile, render_hostfile(self._spec.head, ranks))
@@ -166,6 +219,8 @@ class Supervisor:
             os.unlink(recall)
         self._regain.begin()
         command = launch.command(hostfile, len(ranks), self._spec.python, self._own, number)
+        if self._slurm is not None:
+            command = [*self._slurm.environment(self._run), *command]
         self._say("attempt %d: %s" % (number, " ".join(command)))
         with open(os.path.join(self._folder, job_names.LOG), "ab", buffering=0, opener=files.opener) as log:
             alive = partial(journals.written, self._folder)
@@ -183,7 +238,8 @@ class Supervisor:
                     self._attempts[-1] = replace(self._attempts[-1], back=back)
                     with room.unless_full(), open(recall, "wb"):
                         pass
-                return watch.overdue()
+                why = watch.overdue() or (self._taking.error if self._taking else None)
+                return why or (self._slurm.lost() if self._slurm is not None else None)
 
             status = launch.run(command, log, overdue)
         last = files.read(Progress, path)
@@ -223,16 +279,24 @@ class Supervisor:
         if progress is not None and progress.attempt == number:
             figures = list(progress.ranks)
             attempt = replace(attempt, first_dispatch=progress.first_dispatch, last_result=progress.last_result)
-        images = journals.counts(self._folder, number)
-        figures = [replace(rank, images=images.get(rank.rank, 0)) for rank in figures]
+        if self._taking is None:
+            images = journals.counts(self._folder, number)
+            figures = [replace(rank, images=images.get(rank.rank, 0)) for rank in figures]
         self._attempts[-1] = replace(attempt, ranks=tuple(figures))
 
-    def _give_up_if_hopeless(self, status: int) -> None:
-        """Raise JobFailed where every rank has an error of its own: another attempt would end the same."""
+    def _give_up_if_hopeless(self, status: int, slots: Sequence[Slot]) -> None:
+        """Raise JobFailed where every rank has an error: another attempt would end the same. Unless TPUs of pipelines
+        that were lost by another stage, and those that were left over, make new ones."""
         ranks = self._attempts[-1].ranks
-        errors = {rank.error for rank in ranks}
-        if status == 0 and None not in errors and all(rank.fault != SILENT for rank in ranks):
-            raise JobFailed("no rank could work: " + "; ".join(sorted(str(error) for error in errors)))
+        if status or any(rank.error is None or rank.fault == SILENT for rank in ranks):
+            return
+        if not (any(rank.fault == PARTNER for rank in ranks) and self._regain.has_others(slots)):
+            raise JobFailed("no rank could work: " + self._errors())
+
+    def _errors(self) -> str:
+        """Why the ranks of the last attempt could not work, each by itself."""
+        ranks = self._attempts[-1].ranks
+        return "; ".join(sorted({rank.error for rank in ranks if rank.error and rank.fault != PARTNER}))
 
     def _answering(self, restarted: bool = False) -> List[Slot]:
         """The job's hosts that can be reached from the head and see the model.
@@ -247,7 +311,8 @@ class Supervisor:
             here = {slot.host for slot in found}
             enough = others <= here if restarted else bool(others & here) or len(others) < 2
             waited = time.monotonic() - began
-            if (enough and found) or waited > (_PATIENCE_SECONDS if found else _LONGEST_SECONDS):
+            some = bool(ranks_on(self._spec, found))
+            if (enough and some) or waited > (_PATIENCE_SECONDS if some else _LONGEST_SECONDS):
                 return found
             if not said:
                 said = True
@@ -280,6 +345,7 @@ class Supervisor:
             total=spec.inputs,
             started=self._started,
             attempts=tuple(self._attempts),
+            slurm=self._slurm.said if self._slurm is not None else None,
             **more,
         )
         room.insist(lambda: files.write_json(os.path.join(self._run, job_names.STATUS), status))
@@ -296,15 +362,6 @@ def _ends_well(process: "subprocess.Popen[bytes]", end: float) -> bool:
         process.kill()
         process.wait()
         return False
-
-
-def _lines(path: str) -> List[str]:
-    """The lines of a text file; none where it is not there."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().split("\n")
-    except FileNotFoundError:
-        return []
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:

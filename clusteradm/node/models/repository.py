@@ -289,4 +289,5 @@ def _was_same(path: str, request: AddModel, version: int) -> bool:
 
 def _holds(path: str, wanted: Dict[str, str]) -> bool:
     """Whether a version has exactly these files."""
-    return all(store.sha256(os.path.join(path, name)) == wanted.get(name) for name in {MODEL, LABELS, *wanted})
+    names = {MODEL, LABELS} | wanted.keys()
+    return all(store.sha256(os.path.join(path, name)) == wanted.get(name) for name in names)

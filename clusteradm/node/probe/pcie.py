@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.texts import names, read
+from clusteradm.node.texts import names, number, read
 
 # Only the ids are matched: class and vendor texts differ with the age of pci.ids and with the driver's fix-up.
 VENDOR, DEVICE = "0x1ac1", "0x089a"
@@ -30,6 +30,7 @@ def cards(root: str) -> List[Dict[str, Any]]:
                 "max_link_speed": read(base, address, "max_link_speed"),
                 "max_link_width": read(base, address, "max_link_width"),
                 "vectors": _vectors(base, address),
+                "numa_node": number(read(base, address, "numa_node")),
             }
         )
     return found

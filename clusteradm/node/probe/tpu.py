@@ -154,7 +154,8 @@ _ENGINE = re.compile(r"\bclusteradm\.node\.serve\b")
 
 
 def process(root: str, pid: Optional[str], user: Optional[str] = None) -> Optional[Dict[str, Any]]:
-    """The process that owns a TPU: pid, user, command line, and its job, SERVER for a server; None if there is none."""
+    """The process that owns a TPU: pid, user, command line, its job (SERVER for a server), whether it is in a pod
+    of Kubernetes; None if there is none."""
     if not pid or not pid.isdigit() or pid == "0":
         return None
     folder = os.path.join(root, "proc", pid)
@@ -167,7 +168,8 @@ def process(root: str, pid: Optional[str], user: Optional[str] = None) -> Option
     mine = user is not None and owner == user
     rank = _RANK.search(command) if mine else None
     job = rank.group(1) if rank else SERVER if mine and _ENGINE.search(command) else None
-    return {"pid": int(pid), "user": owner, "command": command[:200] or None, "job": job}
+    pod = "kubepods" in (read(folder, "cgroup") or "")
+    return {"pid": int(pid), "user": owner, "command": command[:200] or None, "job": job, "pod": pod}
 
 
 def in_group(user: Optional[str], name: str) -> Optional[bool]:

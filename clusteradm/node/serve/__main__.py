@@ -7,6 +7,8 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import replace
+from typing import Mapping
 
 from clusteradm.node.serve.ports import PortTaken
 from clusteradm.node.serve.supervisor import Supervisor
@@ -18,6 +20,18 @@ def read(path: str) -> ServeConfig:
     """The configuration in a file. Raises OSError, WireError."""
     with open(path, "rb") as file:
         return decode(ServeConfig, loads(file.read(1 << 20)))
+
+
+def of_pod(config: ServeConfig, environment: Mapping[str, str]) -> ServeConfig:
+    """The configuration with what the environment says of a pod: its host, its address, and the TPUs that a device
+    plugin gave it (clusteradm/kubernetes)."""
+    tpus = environment.get("CLUSTERADM_TPUS")
+    return replace(
+        config,
+        host=environment.get("CLUSTERADM_HOST", config.host),
+        address=environment.get("CLUSTERADM_ADDRESS", config.address),
+        tpus=config.tpus if tpus is None else tuple(tpus.split(",")),
+    )
 
 
 async def _serve(config: ServeConfig, runtime: str) -> None:
@@ -35,7 +49,7 @@ def main() -> int:
     own = os.environ.get("RUNTIME_DIRECTORY")
     runtime = own or tempfile.mkdtemp(prefix="clusteradm-serve-")
     try:
-        config = read(path)
+        config = of_pod(read(path), os.environ)
         os.makedirs(config.cache, exist_ok=True)
         asyncio.run(_serve(config, runtime))
     except (OSError, PortTaken) as error:

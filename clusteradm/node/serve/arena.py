@@ -15,10 +15,12 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a file there has no name
 
 
 class Layout(NamedTuple):
-    """Where the tensors of a request lie, counted from its block: (offset, shape, dtype) of inputs and outputs."""
+    """Where the tensors of a request lie, counted from its block: (offset, shape, dtype) of inputs and outputs;
+    `output_bytes`: (offset, size) of these."""
 
     inputs: Tuple[Tuple[int, Tuple[int, ...], str], ...]
     outputs: Tuple[Tuple[int, Tuple[int, ...], str], ...]
+    output_bytes: Tuple[Tuple[int, int], ...]
     size: int
 
 
@@ -26,13 +28,15 @@ def layout(loaded: Loaded, rows: int) -> Layout:
     """The layout of a request of so many rows; both sides make the same. `rows`: 0 for the model's own shape."""
     at = 0
     found: List[List[Tuple[int, Tuple[int, ...], str]]] = [[], []]
+    sizes: List[List[Tuple[int, int]]] = [[], []]
     for number, tensors in enumerate((loaded.inputs, loaded.outputs)):
         for each in tensors:
             shape = (rows, *each.shape[1:]) if rows else tuple(each.shape)
             found[number].append((at, shape, each.dtype))
             size = int(np.prod(shape, dtype=np.int64)) * np.dtype(each.dtype).itemsize
+            sizes[number].append((at, size))
             at += (size + _ALIGN - 1) // _ALIGN * _ALIGN
-    return Layout(tuple(found[0]), tuple(found[1]), max(at, _ALIGN))
+    return Layout(tuple(found[0]), tuple(found[1]), tuple(sizes[1]), max(at, _ALIGN))
 
 
 class Arena:

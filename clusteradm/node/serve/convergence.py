@@ -9,10 +9,10 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from clusteradm.node.models import store
 from clusteradm.node.serve import policy, share, trial
 from clusteradm.node.serve.asking import Asking, ShareError
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
+from clusteradm.node.serve.fetching import Fetching, Version
 from clusteradm.node.serve.policy import Seen
 from clusteradm.node.serve.servables.keepers import ServableKeepers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
@@ -30,12 +30,8 @@ from clusteradm.node.spec.wire.serving import (
 )
 
 _EVERY = 0.5  # seconds between two looks at the share
-_LOOK_SECONDS, _FETCH_SECONDS = 5.0, 300.0
-_RETRY_SECONDS = 10.0  # until a version that could not be fetched is tried again
-_TRIAL_SECONDS = 600.0  # the same for one that ends what loads it
+_LOOK_SECONDS = 5.0
 _SETTLE_SECONDS = 1.0  # after the front processes know, for what they have sent before
-
-Version = Tuple[str, int]
 
 
 class Convergence:
@@ -52,17 +48,24 @@ class Convergence:
         # Two helpers: one has a look while the other copies.
         self._asking = Asking(config.shared, config.cache)
         self._copying = Asking(config.shared, config.cache)
-        self._fetching: Optional["asyncio.Future[None]"] = None
+        self._fetching = Fetching(
+            self._copying,
+            config.cache,
+            lambda: self.error if self._away else None,
+            lambda: {trial.CPU if engine.pci_address is None else trial.TPU for engine in engines()},
+            lambda: self.desired.revision,
+            config.packages,
+        )
         self.desired = DesiredState(0)
         self.seen = Seen({})
         self.error = ""
         self._keys: Dict[Version, int] = {}
         self._last_key = 0
-        self._folders: Dict[Version, str] = {}
-        self._kinds: Dict[Version, str] = {}  # of those that are no models
-        self.withheld: Dict[Version, str] = {}  # ensembles that lack something, and what
-        self.whole: Set[Version] = set()  # those that were seen to lack nothing
-        self._failed: Dict[Version, Tuple[str, float]] = {}
+        self._folders = self._fetching.folders
+        self._failed = self._fetching.failed
+        self._kinds = self._fetching.kinds
+        self.withheld: Dict[Tuple[str, int], str] = {}  # ensembles that lack something, and what
+        self.whole: Set[Tuple[str, int]] = set()  # those that were seen to lack nothing
         self._serving: Set[Version] = set()  # in the table, or on the way there
         self._proven: Set[Version] = set()  # those of them that were available at some time
         self._leaving: Dict[Version, float] = {}  # out of the table; when it may be unloaded
@@ -101,10 +104,8 @@ class Convergence:
 
     def close(self) -> None:
         """End what it has started."""
-        if self._fetching is not None:
-            self._fetching.cancel()
         self._asking.close()
-        self._copying.close()
+        self._fetching.close()
 
     def _say(self, error: str) -> None:
         if error != self.error:
@@ -144,13 +145,20 @@ class Convergence:
         for model in self.models():
             seen = self.seen.models.get(model.name)
             versions = model.wanted(seen.versions if seen else (), seen.labels if seen else {})
-            found += [(model.name, version) for version in versions]
+            contents = seen.contents if seen else {}
+            for number in versions:
+                content = contents.get(str(number)) or self._content_here(model.name, number)
+                found.append(Version(model.name, number, content))
         return found
+
+    def _content_here(self, name: str, number: int) -> str:
+        """The content that this board has of a version of which the share does not say; "" where it has none."""
+        return next((each.content for each in self._folders if each[:2] == (name, number)), "")
 
     async def step(self) -> None:
         """Go on as far as it is possible now."""
         self._proven |= {version for version in self._serving if self.engines_with(version)}
-        await self._fetch_some()
+        await self._fetching.go_on(self._wanted(), _EVERY)
         wanted = self._wanted()
         keep = set(wanted) | self._retained(wanted)
         changed = False
@@ -205,7 +213,7 @@ class Convergence:
         return self._servables.of(self._keys.get(version)) if self._servables is not None else []
 
     def _lacks_members(self, version: Version) -> bool:
-        return self._kinds.get(version) == ENSEMBLE and version not in self.whole
+        return self._kinds.get(version) == ENSEMBLE and version[:2] not in self.whole
 
     def engines_with(self, version: Version) -> Tuple[int, ...]:
         """The numbers of the engines that have it loaded; none for an ensemble that lacks something."""
@@ -215,69 +223,15 @@ class Convergence:
         return tuple(engine.number for engine in self._homes(version) if key in engine.loaded)
 
     def served(self) -> List[Tuple[Version, int]]:
-        """(version, key) of all that requests may go to."""
-        return [(each, self._keys[each]) for each in sorted(self._serving) if each in self._keys]
-
-    async def _fetch_some(self) -> None:
-        """Fetch what is wanted and not here; what takes longer goes on beside the next looks and steps."""
-        if self._fetching is None:
-            missing = [each for each in self._wanted() if self._lacks(each)]
-            if not missing:
-                return
-            self._fetching = asyncio.ensure_future(self._fetch_all(missing))
-        done, _ = await asyncio.wait([self._fetching], timeout=_EVERY)
-        if done:
-            fetched, self._fetching = self._fetching, None
-            fetched.result()
-
-    async def _fetch_all(self, missing: List[Version]) -> None:
-        for version in missing:
-            if self._lacks(version) and version in self._wanted():  # still
-                await self._fetch(version)
-
-    def _lacks(self, version: Version) -> bool:
-        return version not in self._folders and not self._has_failed(version)
-
-    async def _fetch(self, version: Version) -> None:
-        """Copy a version into the cache, or with the share away take one that is there; and try it."""
-        revision = self.desired.revision
-        try:
-            if self._away:
-                raise ShareError(self.error)
-            answer = await self._copying.ask(_FETCH_SECONDS, "fetch", name=version[0], version=version[1])
-            folder = str(answer["folder"])
-        except (ShareError, LookupError) as error:
-            folder = share.cached(self._config.cache, *version)
-            if not await asyncio.get_event_loop().run_in_executor(None, share.is_whole, folder):
-                self._fail(version, str(error), time.monotonic(), revision)
-                return
-        about = await asyncio.get_event_loop().run_in_executor(None, store.manifest, folder)
-        self._kinds.pop(version, None)
-        if about is not None and about.servable is not None:
-            self._kinds[version] = about.servable.kind
-            refusals = [await trial.refusal(folder, trial.SERVABLE, self._config.packages)]
-        else:
-            targets = {trial.CPU if engine.pci_address is None else trial.TPU for engine in self._engines()}
-            refusals = [await trial.refusal(folder, target) for target in sorted(targets)]
-        reason = next(filter(None, refusals), None)
-        if reason is None:
-            self._folders[version] = folder
-            self._failed.pop(version, None)
-        else:
-            self._fail(version, reason, time.monotonic() + _TRIAL_SECONDS, revision)
-
-    def _fail(self, version: Version, reason: str, at: float, revision: int) -> None:
-        """Remember a failure, unless another state is desired by now: each new one has everything tried anew."""
-        if self.desired.revision == revision:
-            self._failed[version] = (reason, at)
-
-    def _has_failed(self, version: Version) -> bool:
-        return version in self._failed and time.monotonic() < self._failed[version][1] + _RETRY_SECONDS
+        """(version, key) of all that requests may go to; what is wanted last."""
+        wanted = self._wanted()
+        inside = sorted(self._serving, key=lambda each: (each in wanted, each))
+        return [(each, self._keys[each]) for each in inside if each in self._keys]
 
     async def _prune(self) -> None:
         keep = sorted(self._folders.values())
         # What is fetched now is in none of these folders yet.
-        if keep == self._pruned or not self.desired.revision or self._fetching is not None:
+        if keep == self._pruned or not self.desired.revision or self._fetching.busy:
             return
         try:
             await self._asking.ask(_LOOK_SECONDS, "prune", keep=keep)
@@ -288,10 +242,12 @@ class Convergence:
     def states(self) -> List[VersionState]:
         """The state of every version that is wanted, served or leaving, and why one is not available."""
         wanted = self._wanted()
-        return [self._state(each, each in wanted) for each in sorted({*wanted, *self._serving, *self._leaving})]
+        # Of two contents with the same number the one that is wanted.
+        numbered = {each[:2]: each for each in [*self._leaving, *self._serving, *wanted]}
+        return [self._state(each, each in wanted) for each in sorted(numbered.values())]
 
     def _state(self, version: Version, wanted: bool) -> VersionState:
-        name, number = version
+        name, number, _ = version
         labels = tuple(sorted(label for label, each in self.labels(name).items() if each == number))
         key = self._keys.get(version)
         having = [engine for engine in self._homes(version) if key in engine.loaded]
@@ -324,8 +280,8 @@ class Convergence:
     def _reason(self, version: Version, key: Optional[int]) -> str:
         if version in self._failed:
             return self._failed[version][0]
-        if version in self.withheld:
-            return self.withheld[version]
+        if version[:2] in self.withheld:
+            return self.withheld[version[:2]]
         homes = self._homes(version)
         reasons = {engine.device: engine.failures[key] for engine in homes if key in engine.failures}
         if not reasons and not self.engines_with(version):

@@ -12,7 +12,7 @@ from clusteradm.node import atomic, locks
 from clusteradm.node.handler import handles
 from clusteradm.node.serve import balancer
 from clusteradm.node.served import path_of, read
-from clusteradm.node.spec.wire.serving import BoardTpus, DesiredState
+from clusteradm.node.spec.wire.serving import MOST_BYTES, BoardTpus, DesiredState
 from clusteradm.node.spec.wire.serving_requests import Desired, ShowServing, StoreServing
 
 LOCK = "serving"
@@ -54,10 +54,13 @@ def take_out(shared: str, subjects: Sequence[str]) -> None:
 def write(shared: str, state: DesiredState) -> DesiredState:
     """Store a state as the successor of the one with its revision, and return it; the caller holds the lock."""
     state = replace(state, revision=state.revision + 1)
+    data = json.dumps(vars(state), indent=1, sort_keys=True, default=vars).encode("utf-8") + b"\n"
+    if len(data) > MOST_BYTES:
+        raise ValueError("the desired state would have %d bytes, more than the %d of it" % (len(data), MOST_BYTES))
     path = path_of(shared)
     if not os.path.isdir(os.path.dirname(path)):
         os.mkdir(os.path.dirname(path), 0o755)
         os.chmod(os.path.dirname(path), 0o755)  # noqa: S103 - every board reads it
     with atomic.replacing(path, 0o644) as file:
-        file.write(json.dumps(vars(state), indent=1, sort_keys=True, default=vars).encode("utf-8") + b"\n")
+        file.write(data)
     return state

@@ -8,11 +8,13 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tup
 import numpy as np
 
 from clusteradm.node.edgetpu.tensors import Fed
+from clusteradm.node.serve import again
 from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.plane import (
     DEADLINE,
     INVALID,
     UNAVAILABLE,
+    Again,
     Answer,
     ModelInfo,
     Plane,
@@ -139,6 +141,14 @@ class Dispatch(Plane):
                 reason = str(error)
         text = _NONE_READY % request.model
         raise Refusal(UNAVAILABLE, "%s (%s)" % (text, reason) if reason else text, 1.0)
+
+    def again(self, request: Request) -> Optional[Again]:
+        """A request that was answered, for others of which only the numbers differ."""
+        try:
+            entry = self.routing.find(request.model, request.version, request.label)
+        except Refusal:
+            return None
+        return again.repeated(request, entry, self._board, lambda: self.routing, self._free)
 
     def _ready(self, entry: Entry) -> List[Link]:
         return [self.links[number] for number in entry.engines if number in self.links and self.links[number].ready]

@@ -6,13 +6,13 @@ import contextlib
 import socket
 import struct
 import time
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from clusteradm.node.serve import messages, paths
 from clusteradm.node.serve.arena import SIZE, Arena, Layout, layout
-from clusteradm.node.serve.link import EngineGone, Link, Reply
+from clusteradm.node.serve.link import Bytes, Done, EngineGone, Link, Reply
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.messages import Ended, Run
 from clusteradm.node.serve.page import Page
@@ -20,12 +20,19 @@ from clusteradm.node.serve.plane import DEADLINE, INVALID, OVERLOADED, TOO_LARGE
 
 _RETRY_SECONDS = 0.05
 
+_Ended = Optional[Ended]
+_Gone = Optional[EngineGone]
 
-class Sent(NamedTuple):
-    """A request that an engine has. `size`: of its block, which is the front's again when the engine has ended it."""
 
-    future: "asyncio.Future[Ended]"
-    offset: int
+class Sent:
+    """A request that an engine has. `done`: who waits for its end, or for the engine's; None for nobody. `offset`: of
+    its block, which is the front's again when the engine has ended it."""
+
+    __slots__ = ("done", "number", "offset")
+
+    def __init__(self, number: int, offset: int, done: Callable[[_Ended, _Gone], None]) -> None:
+        self.number, self.offset = number, offset
+        self.done: Optional[Callable[[_Ended, _Gone], None]] = done
 
 
 class EngineLink(Link):
@@ -73,9 +80,10 @@ class EngineLink(Link):
 
     def give_up(self, reason: str) -> None:
         """Have all requests go elsewhere, as the engine does not answer; their blocks are its until it ends them."""
-        for sent in self._sent.values():
-            if not sent.future.done():
-                sent.future.set_exception(EngineGone(reason))
+        for sent in list(self._sent.values()):
+            done, sent.done = sent.done, None
+            if done is not None:
+                done(None, EngineGone(reason))
 
     def close(self, reason: str = "its process has ended") -> None:
         """Let go of the connection; the requests go elsewhere."""
@@ -91,51 +99,98 @@ class EngineLink(Link):
 
     async def call(self, version: Loaded, inputs: Sequence[Any], deadline: Optional[float], priority: int) -> Reply:
         """One inference."""
-        if self._socket is None:
-            raise EngineGone("it is not connected")
         rows = len(inputs[0]) if version.batches > 1 else 0
         plan = self._layout(version, rows)
         offset = self._block(plan.size, version)
         for (at, shape, dtype), values in zip(plan.inputs, inputs):
             self._arena.array(offset + at, shape, dtype)[...] = values
-        number = self._next
-        self._next += 1
-        try:
-            self._socket.send(
-                Run(messages.RUN, number, version.key, rows, offset, deadline or 0.0, priority).pack(),
-            )
-        except BlockingIOError:
-            self._arena.give(offset)
-            raise Refusal(OVERLOADED, "the engine's queue is full", _RETRY_SECONDS) from None
-        except OSError:
-            self._arena.give(offset)
-            raise EngineGone("its process has ended") from None
         loop = asyncio.get_event_loop()
-        future = loop.create_future()
-        self._sent[number] = Sent(future, offset)
-        self._count()
+        future: "asyncio.Future[Ended]" = loop.create_future()
+
+        def done(ended: _Ended, gone: _Gone) -> None:
+            if ended is None:
+                if not future.done():
+                    future.set_exception(gone or EngineGone())
+            elif not future.done():
+                future.set_result(ended)
+            else:
+                self._arena.give(offset)
+
+        sent = self._send(version, rows, offset, deadline, priority, done)
         timer = None if deadline is None else loop.call_at(loop.time() + deadline - time.monotonic(), _late, future)
         try:
             ended = await future
         except BaseException:
-            if number in self._sent:
-                self._cancel(number)
+            if sent.number in self._sent:
+                self._drop(sent)
             elif future.done() and not future.cancelled() and future.exception() is None:
                 self._arena.give(offset)  # it was answered, and whoever asked has gone at the same time
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-        return self._reply(version, plan, offset, ended)
-
-    def _reply(self, version: Loaded, plan: Layout, offset: int, ended: Ended) -> Reply:
         try:
-            if ended.status == messages.DONE:
-                self._seconds[version.key] = 0.9 * self._seconds.get(version.key, ended.seconds) + 0.1 * ended.seconds
-                outputs = [np.array(self._arena.array(offset + at, shape, dtype)) for at, shape, dtype in plan.outputs]
-                return Reply(outputs, ended.queued, ended.seconds, ended.batch)
+            self._check(version, ended)
+            outputs = [np.array(self._arena.array(offset + at, shape, dtype)) for at, shape, dtype in plan.outputs]
         finally:
             self._arena.give(offset)
+        return Reply(outputs, ended.queued, ended.seconds, ended.batch)
+
+    def begin(
+        self, version: Loaded, rows: int, inputs: Sequence[Sequence[Bytes]], priority: int, done: Done
+    ) -> Callable[[], None]:
+        """One inference on bytes."""
+        plan = self._layout(version, rows)
+        offset = self._block(plan.size, version)
+        memory = self._arena.memory
+        for (place, _, _), pieces in zip(plan.inputs, inputs):
+            at = offset + place
+            for piece in pieces:
+                memory[at : at + len(piece)] = piece
+                at += len(piece)
+
+        def over(ended: _Ended, gone: _Gone) -> None:
+            if ended is None:
+                done(gone or EngineGone())
+                return
+            try:
+                self._check(version, ended)
+                outputs = [memory[offset + at : offset + at + size] for at, size in plan.output_bytes]
+            except (Refusal, EngineGone) as error:
+                self._arena.give(offset)
+                done(error)
+                return
+            self._arena.give(offset)
+            done(Reply(outputs, ended.queued, ended.seconds, ended.batch))
+
+        sent = self._send(version, rows, offset, None, priority, over)
+        return lambda: self._drop(sent)
+
+    def _send(
+        self, version: Loaded, rows: int, offset: int, deadline: Optional[float], priority: int, done: Any
+    ) -> Sent:
+        """Send a request whose inputs are in its block."""
+        number = self._next
+        self._next += 1
+        try:
+            if self._socket is None:
+                raise EngineGone("it is not connected")
+            self._socket.send(Run(messages.RUN, number, version.key, rows, offset, deadline or 0.0, priority).pack())
+        except BlockingIOError:
+            self._arena.give(offset)
+            raise Refusal(OVERLOADED, "the engine's queue is full", _RETRY_SECONDS) from None
+        except (OSError, EngineGone):
+            self._arena.give(offset)
+            raise EngineGone("its process has ended, or is not connected") from None
+        sent = self._sent[number] = Sent(number, offset, done)
+        self._count()
+        return sent
+
+    def _check(self, version: Loaded, ended: Ended) -> None:
+        """Raise Refusal, EngineGone where there are no outputs."""
+        if ended.status == messages.DONE:
+            self._seconds[version.key] = 0.9 * self._seconds.get(version.key, ended.seconds) + 0.1 * ended.seconds
+            return
         if ended.status == messages.FAILED:
             raise Refusal(INVALID, "the model fails on it: %s" % ended.text)
         if ended.status == messages.LATE:
@@ -158,34 +213,36 @@ class EngineLink(Link):
             found = self._layouts[loaded.key, rows] = layout(loaded, rows)
         return found
 
-    def _cancel(self, number: int) -> None:
+    def _drop(self, sent: Sent) -> None:
         """Tell the engine that nobody waits for the answer; it ends the request, whose block is free then."""
-        if self._socket is not None:
+        sent.done = None
+        if self._socket is not None and sent.number in self._sent:
             with contextlib.suppress(OSError):
-                self._socket.send(Run(messages.CANCEL, number).pack())
+                self._socket.send(Run(messages.CANCEL, sent.number).pack())
 
     def _read(self) -> None:
-        """Take all answers that have come."""
-        while self._socket is not None:
-            try:
-                data = self._socket.recv(messages.MOST)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            try:
-                ended = messages.read_ended(data)
-            except struct.error:
-                self.close()
-                return
-            sent = self._sent.pop(ended.id, None)
-            self._count()
-            if sent is None:
-                continue
-            if sent.future.done():
-                self._arena.give(sent.offset)
-            else:
-                sent.future.set_result(ended)
+        """Take an answer that has come; this is called again where there is another one."""
+        if self._socket is None:
+            return
+        try:
+            data = self._socket.recv(messages.MOST)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        try:
+            ended = messages.read_ended(data)
+        except struct.error:
+            self.close()
+            return
+        sent = self._sent.pop(ended.id, None)
+        self._count()
+        if sent is None:
+            return
+        if sent.done is None:
+            self._arena.give(sent.offset)
+        else:
+            sent.done(ended, None)
 
     def _count(self) -> None:
         self._page.set_waiting(self._front, self.number, len(self._sent))

@@ -33,7 +33,11 @@ from clusteradm.node.serve.queueing import MOST_QUEUED, Queue, Waiting
 
 _IDLE_SECONDS = 1.0
 _UNLOAD_SECONDS = 0.02
+_MOST_TURNS = 256  # messages of a front process that are read before an inference is begun all the same
+_MOST_VIEWS = 1024  # of one front process
 _QUEUE_SECONDS, _FEWEST_QUEUED = 2.0, 8  # of the requests of one version that may wait
+
+Views = Tuple[List[Any], List[Any]]
 
 
 class Front:
@@ -46,13 +50,22 @@ class Front:
         """`poll`: where the connection is registered, and tells when there is room."""
         self.connection = connection
         self.arena: Optional[Arena] = None
+        self._views: Dict[Tuple[int, int, int], Views] = {}
         self._poll = poll
         self._unsent: Deque[bytes] = collections.deque()
 
     def answer(self, ended: Ended) -> None:
         """Send an answer; to one that has gone, none."""
+        if not self._unsent:
+            try:
+                self.connection.send(ended.pack())
+                return
+            except BlockingIOError:
+                pass
+            except OSError:  # it has gone, which is read next
+                return
         self._unsent.append(ended.pack())
-        if len(self._unsent) == 1 and not self.send():
+        if len(self._unsent) == 1:
             self._poll.modify(self.connection, select.EPOLLIN | select.EPOLLOUT)
 
     def room(self) -> None:
@@ -72,6 +85,16 @@ class Front:
                 break
             self._unsent.popleft()
         return True
+
+    def views(self, run: Run, plan: Layout) -> Views:
+        """The inputs and outputs of a request; not copies. The same places of the arena are used again and again."""
+        key = run.key, run.rows, run.offset
+        found = self._views.get(key)
+        if found is None:
+            if len(self._views) >= _MOST_VIEWS:
+                self._views.clear()
+            found = self._views[key] = _arrays(self.arena, run, plan.inputs), _arrays(self.arena, run, plan.outputs)
+        return found
 
 
 class EngineProcess:
@@ -96,10 +119,14 @@ class EngineProcess:
         self._fronts: Dict[int, Front] = {}
 
     def main(self) -> None:
-        """Run inferences for ever."""
+        """Run inferences for ever. Before one is chosen, all that has come is read; while there is nothing to do, the
+        first that comes is run."""
         while True:
-            self._listen(0.0 if len(self._queue) else _IDLE_SECONDS)
+            self._listen(0.0)
             waiting = self._queue.take()
+            if waiting is None:
+                self._listen(_IDLE_SECONDS, 1)
+                waiting = self._queue.take()
             if waiting is not None:
                 self._serve(waiting)
 
@@ -137,42 +164,48 @@ class EngineProcess:
     def _say(self, document: Dict[str, Any]) -> None:
         self._control.sendall(json.dumps(document, default=vars).encode("utf-8") + b"\n")
 
-    def _listen(self, seconds: float) -> None:
-        """Read what has come, all of it, so that the queue knows of it."""
-        for fd, events in self._poll.poll(seconds):
-            if fd == self._listener.fileno():
-                connection, _ = self._listener.accept()
-                connection.setblocking(False)
-                self._fronts[connection.fileno()] = Front(connection, self._poll)
-                self._poll.register(connection, select.EPOLLIN)
-                continue
-            front = self._fronts[fd]
-            if events & select.EPOLLOUT:
-                front.room()
-            if not self._read(front):
-                self._poll.unregister(front.connection)
-                del self._fronts[fd]
-                self._queue.remove(front)
-                front.connection.close()
+    def _listen(self, seconds: float, turns: int = _MOST_TURNS) -> None:
+        """Read what has come, so that the queue knows of it. `turns`: messages of each front process."""
+        for _ in range(turns):
+            ready = self._poll.poll(seconds)
+            for fd, events in ready:
+                self._hear(fd, events)
+            if not ready:
+                break
+            seconds = 0.0
+
+    def _hear(self, fd: int, events: int) -> None:
+        """Read one message of a front process, or let one in."""
+        front = self._fronts.get(fd)
+        if front is None:
+            connection, _ = self._listener.accept()
+            connection.setblocking(False)
+            self._fronts[connection.fileno()] = Front(connection, self._poll)
+            self._poll.register(connection, select.EPOLLIN)
+            return
+        if events & select.EPOLLOUT:
+            front.room()
+        if not self._read(front):
+            self._poll.unregister(front.connection)
+            del self._fronts[fd]
+            self._queue.remove(front)
+            front.connection.close()
 
     def _read(self, front: Front) -> bool:
-        """Take all messages of a front process; False where it has gone."""
-        while True:
-            try:
-                if front.arena is None:
-                    front.arena = _received_arena(front.connection)
-                    if front.arena is None:
-                        return False
-                    continue
-                data = front.connection.recv(messages.MOST)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
-            run = messages.read_run(data) if data else None
-            if run is None:
-                return False
+        """Take a message of a front process; False where it has gone."""
+        try:
+            if front.arena is None:
+                front.arena = _received_arena(front.connection)
+                return front.arena is not None
+            data = front.connection.recv(messages.MOST)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        run = messages.read_run(data)
+        if run is not None:
             self._accept(front, run)
+        return run is not None
 
     def _accept(self, front: Front, run: Run) -> None:
         if run.kind == messages.CANCEL:
@@ -201,36 +234,45 @@ class EngineProcess:
         except InferenceError as error:
             if len(group) == 1:
                 self._end(first, messages.FAILED, str(error))
-            else:  # one of them fails, and alone
-                for waiting in group:
-                    self._serve_alone(loaded, waiting)
+            else:
+                self._serve_alone(loaded, group)
         except TpuError as error:
-            for waiting in group:
-                self._end(waiting, messages.BROKEN, str(error))
-            self._say({"broken": str(error)})
+            self._broken(group, error)
 
-    def _serve_alone(self, loaded: Loaded, waiting: Waiting) -> None:
-        try:
-            self._run(loaded, [waiting])
-        except InferenceError as error:
-            self._end(waiting, messages.FAILED, str(error))
+    def _serve_alone(self, loaded: Loaded, group: Sequence[Waiting]) -> None:
+        """Run each by itself: one of them fails, and alone."""
+        for number, waiting in enumerate(group):
+            try:
+                self._run(loaded, [waiting])
+            except InferenceError as error:
+                self._end(waiting, messages.FAILED, str(error))
+            except TpuError as error:
+                self._broken(group[number:], error)
+                return
+
+    def _broken(self, group: Sequence[Waiting], error: TpuError) -> None:
+        """Give the requests back, to go elsewhere, and tell the supervisor, which starts this process anew."""
+        for waiting in group:
+            self._end(waiting, messages.BROKEN, str(error))
+        self._say({"broken": str(error)})
 
     def _run(self, loaded: Loaded, group: Sequence[Waiting]) -> None:
         began = time.monotonic()
-        layouts = [self._layout(loaded, waiting.run.rows) for waiting in group]
-        inputs = [_arrays(waiting, each.inputs) for waiting, each in zip(group, layouts)]
-        joined = inputs[0] if len(group) == 1 else [np.concatenate(each) for each in zip(*inputs)]
-        outputs = self.holding.run(loaded.key, joined)
+        views = [each.sender.views(each.run, self._layout(loaded, each.run.rows)) for each in group]
+        alone = len(group) == 1
+        inputs = views[0][0] if alone else [np.concatenate(each) for each in zip(*(put for put, _ in views))]
+        outputs = self.holding.run(loaded.key, inputs)
         seconds = time.monotonic() - began
         row = 0
-        for waiting, each in zip(group, layouts):
+        for waiting, (_, places) in zip(group, views):
             end = row + (waiting.run.rows or 1)
-            for place, output in zip(_arrays(waiting, each.outputs), outputs):
-                part = output if len(group) == 1 else output[row:end]
+            for place, output in zip(places, outputs):
+                part = output if alone else output[row:end]
                 if part.shape != place.shape:
                     raise InferenceError("an output has the shape %s, not %s" % (part.shape, place.shape))
                 place[...] = part
             row = end
+        for waiting in group:
             waiting.sender.answer(Ended(waiting.run.id, messages.DONE, began - waiting.came, seconds, len(group)))
 
     def _layout(self, loaded: Loaded, rows: int) -> Layout:
@@ -248,9 +290,8 @@ def _most_queued(loaded: Loaded) -> int:
     return max(_FEWEST_QUEUED, min(MOST_QUEUED, int(_QUEUE_SECONDS / max(loaded.seconds, 1e-6))))
 
 
-def _arrays(waiting: Waiting, places: Sequence[Tuple[int, Tuple[int, ...], str]]) -> List[Any]:
-    offset, arena = waiting.run.offset, waiting.sender.arena
-    return [arena.array(offset + at, shape, dtype) for at, shape, dtype in places]
+def _arrays(arena: Optional[Arena], run: Run, places: Sequence[Tuple[int, Tuple[int, ...], str]]) -> List[Any]:
+    return [arena.array(run.offset + at, shape, dtype) for at, shape, dtype in places] if arena is not None else []
 
 
 def _received_arena(connection: socket.socket) -> Optional[Arena]:

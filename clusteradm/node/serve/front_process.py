@@ -5,6 +5,7 @@ of the supervisor's, on which tables come and what is asked of the head goes.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -81,6 +82,8 @@ class FrontProcess:
         self._lines.send({"table": table.number})
         if not self._runners:
             self._runners = await starting.start(self.plane, self._config)
+            # What lives as long as the process is not looked through for garbage again and again.
+            gc.freeze()
             self._lines.send({"started": os.getpid()})
 
     def _link(self, engine: TableEngine) -> Link:

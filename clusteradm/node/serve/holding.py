@@ -82,8 +82,12 @@ class Holding:
     def run(self, key: int, inputs: Sequence[Any]) -> List[Any]:
         """One inference. Raises InferenceError, TpuError."""
         engine = self._engines[key]
-        with self._running(key):
-            return engine.invoke(*inputs)
+        with self._turn:
+            self._begin(key)
+            try:
+                return engine.invoke(*inputs)
+            finally:
+                self._end()
 
     @contextlib.contextmanager
     def _running(self, key: int) -> Iterator[None]:

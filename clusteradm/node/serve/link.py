@@ -1,8 +1,11 @@
 """Link to an engine: what the data plane calls, whatever is between."""
 
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
 
 from clusteradm.node.serve.loaded import Loaded
+from clusteradm.node.serve.plane import Refusal
+
+Bytes = Union[bytes, memoryview]
 
 
 class Reply(NamedTuple):
@@ -16,6 +19,10 @@ class Reply(NamedTuple):
 
 class EngineGone(Exception):
     """The engine has ended, or hangs, before it answered: another one may."""
+
+
+# Whoever waits for an inference on bytes: the outputs of its reply are bytes.
+Done = Callable[[Union[Reply, Refusal, EngineGone]], None]
 
 
 class Link:
@@ -37,4 +44,12 @@ class Link:
 
     async def call(self, version: Loaded, inputs: Sequence[Any], deadline: Optional[float], priority: int) -> Reply:
         """One inference. Raises Refusal, EngineGone."""
+        raise NotImplementedError
+
+    def begin(
+        self, version: Loaded, rows: int, inputs: Sequence[Sequence[Bytes]], priority: int, done: Done
+    ) -> Callable[[], None]:
+        """Begin one inference without a task; `done` is called when it has ended. `rows`: 0 for the model's own shape;
+        `inputs`: the bytes of each, in pieces, as many as its tensor has; what is returned has nobody wait for the end
+        any more. Raises Refusal, EngineGone."""
         raise NotImplementedError

@@ -13,6 +13,7 @@ ENGINES, FRONTS = 64, 64
 
 _FRONT = struct.Struct("<I")  # requests that a front process has with an engine
 _ENGINE = struct.Struct("<dIIQ")  # when the inference began, 0 for none; which version; the last; how many so far
+_BEGUN, _ENDED, _COUNT = struct.Struct("<dII"), struct.Struct("<dI"), struct.Struct("<Q")  # parts of it
 _EACH = 32  # bytes of an engine's own place
 _CLOSED = ENGINES * _EACH  # a byte for each engine
 _COUNTS = _CLOSED + ENGINES  # a number for each front process and each engine
@@ -32,13 +33,13 @@ class Page:
 
     def begin(self, engine: int, key: int) -> None:
         """An engine says that an inference begins."""
-        _, _, _, count = self._engine(engine)
-        _ENGINE.pack_into(self._memory, engine * _EACH, time.monotonic(), key, key, count)
+        _BEGUN.pack_into(self._memory, engine * _EACH, time.monotonic(), key, key)
 
     def end(self, engine: int) -> None:
         """It says that the inference has ended."""
-        _, _, last, count = self._engine(engine)
-        _ENGINE.pack_into(self._memory, engine * _EACH, 0.0, 0, last, count + 1)
+        _ENDED.pack_into(self._memory, engine * _EACH, 0.0, 0)
+        at = engine * _EACH + _BEGUN.size
+        _COUNT.pack_into(self._memory, at, _COUNT.unpack_from(self._memory, at)[0] + 1)
 
     def clear(self, engine: int) -> None:
         """The supervisor, of an engine that it starts anew."""

@@ -1,7 +1,7 @@
 """Data plane: what every protocol asks and gets, without a transport."""
 
 import socket
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from clusteradm.node.spec.datatypes import BYTES as BYTES
 from clusteradm.node.spec.datatypes import DATATYPES as DATATYPES
@@ -93,12 +93,28 @@ class ModelInfo(NamedTuple):
     kind: str = ""
 
 
+class Again:
+    """An inference that was answered, to be asked for once more with other numbers in the same tensors."""
+
+    def begin(
+        self, pieces: Sequence[Union[bytes, memoryview]], done: Callable[[Union[Answer, Refusal, None]], None]
+    ) -> Optional[Callable[[], None]]:
+        """Begin it without a task. `pieces`: the bytes of the inputs, in the order of the request, little endian;
+        `done`: gets the answer, whose outputs are bytes, or None where it is to be asked for as if for the first time.
+        What is returned has nobody wait for it any more; None: ask as if for the first time."""
+        raise NotImplementedError
+
+
 class Plane:
     """What the front of a protocol calls. Every method may raise Refusal."""
 
     async def infer(self, request: Request) -> Answer:
         """Run one inference."""
         raise NotImplementedError
+
+    def again(self, request: Request) -> Optional[Again]:
+        """A request that was answered, for others of which only the numbers differ; None where there is no such way."""
+        return None
 
     async def info(self, model: str, version: Optional[int] = None, label: Optional[str] = None) -> ModelInfo:
         """The properties of a version."""

@@ -5,15 +5,17 @@ from typing import Dict, List, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.manifest import NAME
-from clusteradm.node.spec.wire.serving import DesiredState, ServedModel
+from clusteradm.node.spec.wire.serving import MOST_BYTES, DesiredState, ServedModel
 
 
 @dataclass(eq=False, repr=False)
 class SeenModel(Record):
-    """What is known of a model in the repository. `error`: why its labels are not known."""
+    """What is known of a model in the repository. `error`: why its labels are not known; `contents`: of the versions
+    that may be wanted, by number, as share.py has them."""
 
     versions: Tuple[int, ...]
     labels: Dict[str, int]
+    contents: Dict[str, str] = field(default_factory=dict, metadata=limits("[0-9a-f]{0,64}"))
     error: str = field(default="", metadata=limits(most=2000))
 
 
@@ -22,7 +24,7 @@ class Seen(Record):
     """What the share helper saw. `desired`: the text of desired.json."""
 
     models: Dict[str, SeenModel] = field(metadata=limits(NAME))
-    desired: str = field(default="", metadata=limits(most=4 << 20))
+    desired: str = field(default="", metadata=limits(most=MOST_BYTES))
 
 
 def here(desired: DesiredState, host: str) -> List[ServedModel]:

@@ -14,7 +14,7 @@ class PortTaken(Exception):
     """Another program listens there; the text says which, as far as it can be seen."""
 
 
-def listen(address: str, port: int, backlog: int = 1024) -> socket.socket:
+def listen(address: str, port: int, backlog: int = 4096) -> socket.socket:
     """A listening socket. Raises PortTaken, and OSError for an address that is not this host's."""
     listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:

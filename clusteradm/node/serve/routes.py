@@ -25,20 +25,22 @@ class Routes:
         keys = {key for _, key in self._convergence.served()}
         self._known = {key: loaded for key, loaded in self._known.items() if key in keys}
         versions: Dict[str, Dict[int, TableVersion]] = {}
-        for (name, number), key in self._convergence.served():
+        for (name, number, _), key in self._convergence.served():
             having = [engine for engine in engines if key in engine.loaded]
             if having:
                 self._known[key] = having[0].loaded[key]
             # One whose engines start anew is known all the same.
             if having or (key in self._known and not any(key in engine.failures for engine in engines)):
-                numbers = tuple(engine.number for engine in having)
-                versions.setdefault(name, {})[number] = TableVersion(self._known[key], numbers)
+                there, numbers = versions.setdefault(name, {}), tuple(engine.number for engine in having)
+                # A number that was given anew is what it was until the new content is available.
+                if having or number not in there:
+                    there[number] = TableVersion(self._known[key], numbers)
         wanted = self._convergence.models()
         before = dict(self._labels), dict(self._defaults)
         found = tuple(self._model(model, versions.get(model.name, {})) for model in wanted)
         self._convergence.withheld = away = members.withheld(found)
-        there = {(model.name, each.loaded.version) for model in found for each in model.versions}
-        self._convergence.whole = there - set(away)
+        routed = {(model.name, each.loaded.version) for model in found for each in model.versions}
+        self._convergence.whole = routed - set(away)
         if not away:
             return found
         # An ensemble that lacks something is not available, and no label moves to it.

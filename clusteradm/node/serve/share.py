@@ -5,23 +5,26 @@ line as an answer. What it copies is whole, verified, and appears in the cache b
 """
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node import atomic
 from clusteradm.node.models import store
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.manifest import MODEL, SUMS
-from clusteradm.node.spec.wire.serving import DESIRED, SERVING, DesiredState
+from clusteradm.node.spec.wire.manifest import MANIFEST, MODEL, SUMS
+from clusteradm.node.spec.wire.serving import DESIRED, MOST_BYTES, SERVING, DesiredState
 from clusteradm.node.state import model_copy
 
-_MOST_DESIRED = 4 << 20
 _CHUNK = 1 << 20
+_SEEN, _MOST_SEEN = "seen.json", 4 * MOST_BYTES  # the desired state with its escapes, and what there is of the models
+_CACHED = re.compile("([0-9]{1,10})-([0-9a-f]{64})")
 
 
 class Share:
@@ -29,6 +32,7 @@ class Share:
 
     def __init__(self, shared: str, cache: str) -> None:
         self._shared, self._cache = shared, cache
+        self._contents: Dict[str, Tuple[Tuple[int, ...], str]] = {}
 
     def look(self) -> Dict[str, Any]:
         """The desired state, and of its models the versions there are and their labels. Also kept in the cache, for
@@ -42,28 +46,52 @@ class Share:
         models: Dict[str, Dict[str, Any]] = {}
         for model in desired.models:
             folder = store.model_folder(self._shared, model.name)
-            models[model.name] = {"versions": store.versions(folder), "labels": {}, "error": ""}
+            one: Dict[str, Any] = {"versions": store.versions(folder), "labels": {}, "error": ""}
             try:
                 labels = store.read_versions(folder).labels
-                models[model.name]["labels"] = {name: each.version for name, each in labels.items()}
+                one["labels"] = {name: each.version for name, each in labels.items()}
             except OSError as error:  # the versions are served without
-                models[model.name]["error"] = str(error)[:500]
+                one["error"] = str(error)[:500]
+            wanted = model.wanted(one["versions"], one["labels"])
+            one["contents"] = {str(number): self._content(os.path.join(folder, str(number))) for number in wanted}
+            models[model.name] = one
         found = {"desired": text, "models": models}
         self._keep(found)
         return found
 
-    def fetch(self, name: str, version: int) -> Dict[str, Any]:
+    def _content(self, folder: str) -> str:
+        """The sha256 of what tells the content of a version from another one's that had its number: of SHA256SUMS, or
+        of the manifest of a version from before that. "" where it is not known."""
+        for name in (SUMS, MANIFEST):
+            path = os.path.join(folder, name)
+            try:
+                about = os.stat(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return ""
+            seen = (about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size)
+            known = self._contents.get(path)
+            if known is None or known[0] != seen:
+                text = store.text(folder, name)
+                if not text:
+                    return ""
+                known = self._contents[path] = (seen, hashlib.sha256(text).hexdigest())
+            return known[1]
+        return ""
+
+    def fetch(self, name: str, number: int, content: str) -> Dict[str, Any]:
         """Copy a version into the cache, where it is not there whole; the folder."""
-        target = cached(self._cache, name, version)
-        source = os.path.join(store.model_folder(self._shared, name), str(version))
-        # A number may be given anew, once the whole model was removed.
-        is_same = os.path.isdir(target) and store.text(target, SUMS) == store.text(source, SUMS)
-        if is_same and store.whole(target):
+        target = cached(self._cache, name, number, content)
+        if content and is_whole(target):
             return {"folder": target}
+        source = os.path.join(store.model_folder(self._shared, name), str(number))
         if not os.path.isdir(source):
-            return {"error": "version %d of model %s is not in the repository" % (version, name)}
+            return {"error": "version %d of model %s is not in the repository" % (number, name)}
+        if self._content(source) != content:
+            return {"error": "version %d of model %s has other files by now" % (number, name)}
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        temporary = os.path.join(os.path.dirname(target), ".%d-%s" % (version, secrets.token_hex(4)))
+        temporary = os.path.join(os.path.dirname(target), ".%d-%s" % (number, secrets.token_hex(4)))
         try:
             os.mkdir(temporary)
             self._copy(source, temporary)
@@ -110,15 +138,17 @@ class Share:
 
     def _keep(self, found: Dict[str, Any]) -> None:
         text = json.dumps(found, sort_keys=True)
-        path = os.path.join(self._cache, "seen.json")
-        if _read(path) != text:
-            with contextlib.suppress(OSError), atomic.replacing(path) as file:
-                file.write(text.encode("utf-8"))
+        path = os.path.join(self._cache, _SEEN)
+        with contextlib.suppress(OSError):
+            if _read(path, _MOST_SEEN) == text:
+                return
+        with contextlib.suppress(OSError), atomic.replacing(path) as file:
+            file.write(text.encode("utf-8"))
 
 
-def cached(cache: str, name: str, version: int) -> str:
+def cached(cache: str, name: str, number: int, content: str) -> str:
     """The folder of a version in the cache."""
-    return os.path.join(cache, "models", name, str(version))
+    return os.path.join(cache, "models", name, "%d-%s" % (number, content or "unknown"))
 
 
 def is_whole(folder: str) -> bool:
@@ -128,27 +158,38 @@ def is_whole(folder: str) -> bool:
 
 def seen(cache: str) -> Optional[Dict[str, Any]]:
     """What `look` found when it last did, with the versions that are in the cache; None for nothing."""
-    text = _read(os.path.join(cache, "seen.json"))
-    if text is None:
-        return None
     try:
+        text = _read(os.path.join(cache, _SEEN), _MOST_SEEN)
+        if text is None:
+            return None
         found: Dict[str, Any] = loads(text)
         for name, model in found["models"].items():
-            model["versions"] = store.versions(os.path.join(cache, "models", name))
+            here: Dict[str, List[str]] = {}
+            folder = os.path.join(cache, "models", name)
+            for each in map(_CACHED.fullmatch, sorted(os.listdir(folder)) if os.path.isdir(folder) else ()):
+                if each is not None:
+                    here.setdefault(each[1], []).append(each[2])
+            before = model.get("contents", {})
+            # What the head had last, where it has come here.
+            model["contents"] = {
+                number: before[number] if before.get(number) in contents else contents[0]
+                for number, contents in here.items()
+            }
+            model["versions"] = sorted(map(int, here))
         return found
     except (WireError, ValueError, LookupError, TypeError, AttributeError, OSError):
         return None
 
 
-def _read(path: str) -> Optional[str]:
+def _read(path: str, most: int = MOST_BYTES) -> Optional[str]:
     """A text file; None where there is none. Raises OSError for one that is too large."""
     try:
         with open(path, "rb") as file:
-            data = file.read(_MOST_DESIRED + 1)
+            data = file.read(most + 1)
     except FileNotFoundError:
         return None
-    if len(data) > _MOST_DESIRED:
-        raise OSError("%s has more than %d bytes" % (path, _MOST_DESIRED))
+    if len(data) > most:
+        raise OSError("%s has more than %d bytes" % (path, most))
     return data.decode("utf-8", "replace")
 
 

@@ -116,7 +116,8 @@ class Supervisor:
         wanted: List[Optional[str]] = list(config.tpus) if config.tpus is not None else []
         said = [each.tpus for each in self._convergence.desired.boards if each.host == config.host]
         if said:
-            wanted = list(said[0])
+            # A pod has no others than its own, whatever is wanted of the host.
+            wanted = [each for each in said[0] if config.tpus is None or each in config.tpus]
         elif config.tpus is None:
             # One that has gone keeps its engine, which says so.
             wanted = [*sorted({*tpus.addresses(), *filter(None, self._engines)})] or [None]

@@ -110,6 +110,7 @@ def commands(folder: Path, text: str) -> Iterator[list[str]]:
     yield from (["model", "rollback", "m"], ["model", "remove", "m:1", "--yes"], ["model", "remove", text, "--yes"])
     yield from (["model", "verify"], ["model", "verify", "m"], ["model", "verify", f"m@{text}"])
     yield from (["job", "list"], ["job", "show", JOB], ["job", "logs", JOB], ["job", "show", text])
+    yield ["job", "show", JOB, "--report", str(folder / "job.html")]
     yield from (["inventory", what] for what in ("--list", "--graph", "--origin"))
     yield from (["inventory", "--host", "w1"], ["inventory", "--origin", "--json"], ["inventory", "--host", text])
     yield from (["health"], ["health", "-v"], ["health", "--json"], ["health", "--limit", text])

@@ -187,6 +187,10 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
         ("--listen 192.0.2.1:1", answers("w1")),
     ],
+    "k8s": [
+        ("--labels --limit w1 --json --forks 2", answers("w1", "hello")),
+        ("--image a:1 --namespace n --server none --resource a.b/c", lambda hosts: None),
+    ],
     "deploy-model": [("{model} --name m --limit head --threshold 0.5", stores)],
     "infer": [("--model m --limit w1 --cpu {model} --truth {tmp}/truth.csv", infers)],
     "model list": [("", answers("head", "repository-list", reply={"versions": [], "left_out": 0}))],
@@ -246,7 +250,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "serve undeploy": [("m", serves(*CHANGED))],
     "serve drain": [("w2", serves(*CHANGED))],
     "serve undrain": [("w1", serves(*CHANGED))],
-    "serve status": [("", serves("serving-show", "serving-status")), ("--json --watch", serves("serving-show"))],
+    "serve status": [("", serves("serving-show", "serving-status")), ("--json --watch", answers("w1"))],
     "serve logs": [("head --lines 5", serves("serving-log")), ("--balancer", serves("serving-log"))],
     "lab up": [("", answers("w1"))],
     "lab status": [("", answers("w1"))],
@@ -269,10 +273,11 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
 }
 
 
-# Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_packages.py, test_ssh.py and test_reboot.py, and
-# tests/unit/transport: test_exec.py, test_copying.py and test_discovery.py.
+# Looked at in tests/unit/jobs/test_job_command.py, tests/unit/cli/test_bench.py, test_packages.py, test_ssh.py and
+# test_reboot.py, and tests/unit/transport: test_exec.py, test_copying.py and test_discovery.py.
 ELSEWHERE = {f"job {verb}" for verb in ("list", "show", "attach", "results", "logs", "cancel", "resume", "remove")}
 ELSEWHERE |= {
+    "bench",
     "packages list",
     "packages forget",
     "exec",
@@ -283,6 +288,7 @@ ELSEWHERE |= {
     "poweroff",
     "discover",
     "locate",
+    "device-plugin",
 }
 
 
@@ -292,7 +298,7 @@ def nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "truth.csv").write_text("input,label\na,b\n")
     (tmp_path / "c.log").write_text("Edge TPU Compiler version 16.0\nADD 1 Mapped to Edge TPU\n")
     np.save(tmp_path / "c.npy", np.random.default_rng(0).random((2, 28, 28, 1), np.float32))
-    for name in ("bootstrap.yml", "passwords.yml", "serving.yml", "serving_down.yml"):
+    for name in ("bootstrap.yml", "passwords.yml", "serving.yml", "serving_down.yml", "slurm.yml"):
         (tmp_path / name).write_text(PLAYBOOK.replace("all", "w1") if name.startswith("serv") else PLAYBOOK)
     monkeypatch.setattr(shipped, "PLAYBOOKS", tmp_path)
     monkeypatch.setattr(

@@ -277,12 +277,12 @@ def test_device_tree(tmp_path: Path) -> None:
 def test_whose_process_it_is(tmp_path: Path, command: str, user: str, job: str | None) -> None:
     put(tmp_path / "proc/77/cmdline", command.replace(" ", "\0"))
     found = tpu.process(str(tmp_path), "77", user)
-    assert found == {"pid": 77, "user": ME, "command": command or None, "job": job}
+    assert found == {"pid": 77, "user": ME, "command": command or None, "job": job, "pod": False}
 
 
 def test_nobodys_process(tmp_path: Path) -> None:
     assert tpu.process(str(tmp_path), "0") is None
-    assert tpu.process(str(tmp_path), "78", ME) == {"pid": 78, "user": None, "command": None, "job": None}
+    assert tpu.process(str(tmp_path), "78", ME) == {"pid": 78, "user": None, "command": None, "job": None, "pod": False}
 
 
 def test_group_and_node(tmp_path: Path) -> None:

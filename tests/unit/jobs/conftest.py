@@ -60,7 +60,7 @@ class Place:
         self.cluster = Cluster(folder / "inventory.yml", {}, {"head": head})
         self.jobs = Jobs(cast(Connections, self), self.cluster)
 
-    def node(self, host: Host) -> Node:
+    def node(self, host: Host, guest: str = "") -> Node:
         if self._node is None:
             self._node = Node.local("head", env=self._env)
         return self._node

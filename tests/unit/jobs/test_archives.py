@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import tarfile
@@ -14,7 +15,8 @@ import pytest
 
 from clusteradm.errors import UsageError
 from clusteradm.jobs.inputs import LocalInputs, parts, resolve
-from clusteradm.node.job import pack
+from clusteradm.node.job import naming, pack
+from clusteradm.node.job.naming import Source
 from clusteradm.node.job.pack import Entry, Wanted
 
 
@@ -236,7 +238,56 @@ def test_a_file_with_such_a_name_is_itself(arrays: Path, here: Path) -> None:
 
 
 def test_on_the_head(arrays: Path) -> None:
-    found = list(pack.find([f"{arrays}:one", str(arrays)], [".npz"]))
-    assert found == [(str(arrays), str(arrays), None, None), (f"{arrays}:one", str(arrays), None, "one")]
+    found = list(naming.find([f"{arrays}:one", str(arrays)], [".npz"]))
+    assert found == [Source(str(arrays), str(arrays)), Source(f"{arrays}:one", str(arrays), None, "one")]
     with pytest.raises(pack.PackError, match=r"gone\.npz:one on the head"):
-        list(pack.find(["/gone.npz:one"], []))
+        list(naming.find(["/gone.npz:one"], []))
+
+
+def test_tar_files_and_lists_on_the_head(place: Any, here: Path) -> None:
+    """As those here, but that what is not absolute is below the shared directory."""
+    for number in range(4):
+        (place.shared / f"{number}.png").write_bytes(b"%d" % number * (number + 1))
+    tar(
+        place.shared / "a.tar",
+        {"z.png": b"zzz", "d/1.png": b"one", "n.txt": b"", "soft.png": link("soft.png", tarfile.SYMTYPE, "z.png")},
+    )
+    (place.shared / "list").write_bytes(f"1.png\r\n\n{place.shared}/3.png\na.tar".encode())
+
+    def sent(*arguments: str) -> dict[str, bytes | str]:
+        inputs = resolve(arguments)
+        job, _ = place.submit(inputs)
+        packed = (place.folder(job) / "inputs.pack").read_bytes()
+        lines = [json.loads(line) for line in (place.own(job) / "run" / "inputs.jsonl").read_text().splitlines()]
+        return {
+            line["input"].removeprefix(f"{place.shared}/"): line["form"]["error"]
+            if line["form"]
+            else packed[line["offset"] : line["offset"] + line["size"]]
+            for line in lines
+        }
+
+    in_tar = {"a.tar/z.png": b"zzz", "a.tar/d/1.png": b"one"}
+    bad = {"a.tar/soft.png": "a link, a device or a sparse file in a tar file"}
+    assert sent("head:a.tar") == {**in_tar, **bad}
+    assert sent("head:@list") == {**in_tar, **bad, "1.png": b"11", "3.png": b"3333"}
+    assert sent("head:@list", "head:0.png") == {**in_tar, **bad, "0.png": b"0", "1.png": b"11", "3.png": b"3333"}
+    (here / "mine").write_text("head:0.png\nhead:a.tar\n")
+    assert sent("@mine") == {**in_tar, **bad, "0.png": b"0"}
+    whole = (place.shared / "a.tar").read_bytes()
+    for name, body, said in (
+        ("cut.tar", whole[:700], "no sound tar file: unexpected end of data"),
+        ("no.tar", b"x" * 2000, "no sound tar file"),
+        ("a.tar.gz", b"", "a compressed tar file: decompress it"),
+        ("bad1", b"gone.png\n", "bad1, line 1: no file or folder .*gone.png on the head"),
+        ("bad2", b"1.png\n@bad2\n", "bad2, line 2: no path of an input"),
+        ("bad3", b"a\0b\n", "bad3, line 1: no path of an input"),
+    ):
+        (place.shared / name).write_bytes(body)
+        with pytest.raises(UsageError, match=said):
+            sent(f"head:{'@' if name.startswith('bad') else ''}{name}")
+    for name, said in (("head:@none", "the list .*none on the head: cannot read it"), ("@head:list", "no list here")):
+        with pytest.raises(UsageError, match=said):
+            sent(name)
+    assert os.listdir(place.shared / "jobs") and not [
+        name for name in os.listdir(place.shared / "jobs") if name[0] == "."
+    ]

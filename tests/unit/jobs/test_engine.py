@@ -193,3 +193,53 @@ def test_pycoral_is_loaded_only_where_the_table_of_runtimes_has_it(
     assert asked == ([] if has_pycoral else list(tflite.FOR_TPU))
     # The tests run on a Python for which the table has LiteRT.
     assert tflite.FOR_TPU == ("ai_edge_litert", "tflite_runtime")
+
+
+_KINDS = (
+    "bool",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "S1",
+    "O",
+)
+
+
+@pytest.mark.parametrize("name", [*_KINDS, "float64", "complex64"])
+@pytest.mark.parametrize("zero", [0, 128, -128, 255, 300, -1, 2**31 - 1, -(2**31)])
+def test_a_warm_up_is_made_of_numbers_that_each_input_can_hold(
+    name: str, zero: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the zero point of one input is none of another's numbers: each gets its own, or the nearest."""
+    tried: list[list[Any]] = []
+
+    def refuse(self: Engine, tensors: list[Any]) -> None:
+        tried.append(tensors)
+        raise RuntimeError("not this one")
+
+    monkeypatch.setattr(Engine, "_load", lambda self: None)
+    monkeypatch.setattr(Engine, "_run", refuse)
+    engine = object.__new__(Engine)
+    engine.path = None
+    kind = np.dtype(name)
+    engine.inputs = [
+        {"shape": [1, 2], "dtype": np.uint8, "quantization": (0.5, 7)},
+        {"shape": [3], "dtype": kind.type, "quantization": (0.5, zero)},
+    ]
+    engine.input = engine.inputs[0]
+    assert engine.warm_up() == 0.0
+    assert [first.tolist() for first, _ in tried] == [[[0, 0]], [[1, 1]], [[7, 7]]]
+    last = tried[-1][1]
+    assert (last.dtype.kind, last.shape) == (kind.kind, (3,))
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        assert last.tolist() == [min(max(zero, limits.min), limits.max)] * 3
+    elif kind.kind == "f" and abs(zero) < 2048:
+        assert last.tolist() == [float(zero)] * 3

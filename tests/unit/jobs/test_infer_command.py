@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from clusteradm.cli import context, infer_output
+from clusteradm.cli import context, infer_output, job_report
 from clusteradm.cli import infer as command
 from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
@@ -113,6 +113,39 @@ def test_what_cannot_be_made_of_results_ends_before_the_work(
     assert attach([GOOD], *words) == 2
     shown = capsys.readouterr()
     assert said in " ".join(shown.err.split()) and shown.out == ""
+
+
+def test_a_report_of_the_job(attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.html"
+    assert attach([GOOD, bad(1)], "--report", str(report)) == 3
+    assert f"the report is in {report}" in " ".join(capsys.readouterr().err.split())
+    text = report.read_text()
+    assert (
+        "not a picture that can be read: 1" in text and "not on the machine" in text and "Nothing was recorded" in text
+    )
+    assert attach([GOOD], "--report", str(tmp_path / "nowhere" / "report.html")) == 2
+    assert "name a file, for the report" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_pictures_of_a_report(place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    place.complete(job)
+    Image.new("RGB", (40, 20)).save(tmp_path / "0.png")
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    args = parser.parse_args(["--report", str(tmp_path / "r.html"), str(tmp_path / "0.png")])
+    asked, _ = infer_output.wanted(args, resolve([str(tmp_path / "0.png")]))
+    line = {**GOOD, "input": str(tmp_path / "0.png"), "size": [40, 20]}
+    results = Results(job, "head", io.BytesIO(json.dumps(line).encode() + b"\n"))
+    found = job_report.gather(args, asked, place.jobs, results)
+    assert found is not None and [picture.caption for picture in found.pictures] == ["class 3 0.50"]
+
+    def missing(*_: object) -> None:
+        raise UsageError("a report with pictures needs Python packages that are not here: PIL")
+
+    monkeypatch.setattr("clusteradm.extras.require", missing)
+    found = job_report.gather(args, asked, place.jobs, results)
+    assert found is not None and not found.pictures and "not here: PIL" in found.no_pictures
 
 
 def test_pictures_are_drawn_and_inputs_ranked(place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,8 +101,7 @@ def test_outputs_that_nobody_takes_do_not_fill_the_memory() -> None:
     assert len(_taken(into, inference.AHEAD)) == inference.AHEAD
     thread._thread.join(0.05)
     assert model.begun == inference.AHEAD and thread._thread.is_alive()
-    for _ in range(50):
-        thread.taken()
+    thread.taken(50)
     thread._thread.join(LONG)
     assert model.begun == 50 and not thread._thread.is_alive()
 
@@ -124,6 +123,7 @@ class PlayedEngine:
     def __init__(self, model: bytes, address: str | None, threads: int) -> None:
         self.threads = threads
         self.input = {"shape": [1, 2], "dtype": np.uint8, "quantization": (0.0, 0)}
+        self.inputs = [self.input]
         self.outputs: list[Any] = []
 
     def warm_up(self) -> float:

@@ -281,6 +281,12 @@ def test_jobs_are_listed_and_shown(place: Any, pictures: Path, tmp_path: Path) -
     shown = place.jobs.show(first)
     assert (shown.spec.job, shown.spec.inputs, shown.status.images, shown.bytes) == (first, 5, 5, 35)
     assert shown.spec.slots == (Slot("w1", ("0000:01:00.0",)),)
+    assert shown.timeline is None and place.jobs.show(first, timeline=True).timeline is None
+    path = place.own(first) / "run" / "timeline.json"
+    path.write_text('{"step": 1, "seconds": 2.5, "written": 3.5, "counts": {"w1": [2, 3]}}')
+    assert place.jobs.show(first, timeline=True).timeline.counts == {"w1": (2, 3)}
+    path.write_text('{"step": 1, "seconds": 2.5, "written": 3.5, "counts": {"w1": [-2, 3]}}')
+    assert place.jobs.show(first, timeline=True).timeline is None, "one that is damaged is none"
     (tmp_path / "active").write_text("inactive\n")
     assert place.jobs.show(second).status.state == "interrupted"
     found = {job.job: job for job in place.jobs.list()}

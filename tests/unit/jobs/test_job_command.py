@@ -12,6 +12,8 @@ from clusteradm.cli import context
 from clusteradm.cli.main import main
 from clusteradm.jobs import resolve
 
+from .conftest import MODEL
+
 
 @pytest.fixture
 def run(place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -63,6 +65,31 @@ def test_the_life_of_a_job(
     assert not place.folder(job).exists()
     assert run("show", job) == 3
     assert f"there is no job {job} here" in capsys.readouterr().err
+
+
+def test_a_report_of_a_job_that_has_ended(
+    run: Any, place: Any, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    report = tmp_path / "report.html"
+    assert run("show", job, "--report", str(report)) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "it has nothing to report yet" in said and f"job attach {job} --report {report}" in said
+    status = {"state": "failed", "model": vars(MODEL), "total": 5, "started": 1.0, "error": "no host is <left>"}
+    path = place.own(job) / "run" / "status.json"
+    path.write_text(json.dumps(status, default=vars))
+    timeline = {"step": 1.0, "seconds": 3.0, "written": 3.5, "counts": {"w1": [2, 3]}}
+    (path.parent / "timeline.json").write_text(json.dumps(timeline))
+    assert run("show", job, "--report", str(report), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["state"], document["report"], document["images"]) == ("failed", str(report), 0)
+    text = report.read_text()
+    assert "no host is &lt;left&gt;" in text and text.count("<polygon") == 1
+    place.complete(job)
+    line = {"input": "0.png", "index": 0, "error": "a reason"}
+    (place.folder(job) / "results.jsonl").write_text(json.dumps(line) + "\n")
+    assert run("show", job, "--report", str(report)) == 0
+    assert "a reason" in report.read_text()
 
 
 def test_a_queued_job_says_behind_which(

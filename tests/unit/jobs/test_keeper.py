@@ -20,11 +20,13 @@ import made_models as made
 import numpy as np
 import pytest
 
+from clusteradm.node import atomic
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import keeper as keepers
 from clusteradm.node.job import pack
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.keeper import Keeper
+from clusteradm.node.job.outputs import Outputs
 from clusteradm.node.job.process import Process
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
@@ -61,6 +63,7 @@ class Channel:
     """MPI of this rank, played."""
 
     rank, size = 1, 2
+    sending = False
 
     def __init__(self) -> None:
         self.inbox: queue.Queue[Message] = queue.Queue()
@@ -335,6 +338,28 @@ def test_a_share_that_cannot_be_read_is_the_ranks_failure() -> None:
     keeper, _, channel = stuck()
     keeper._watch(keepers.STALL_SECONDS + 1)
     assert channel.outbox.get().body["error"] == ("no input could be read in 60 s: is the shared file system there?")
+
+
+def test_a_result_that_cannot_be_stored_is_the_ranks_failure_and_no_inputs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The NFS server is away for longer than an input may take: the rank is left out, and others do its inputs."""
+    keeper, process, channel = stuck()
+    process.pulse.decode(0, 2)  # the result of this one is being made
+
+    def hang(*_: Any, **__: Any) -> None:
+        keeper._watch(keepers.STALL_SECONDS + 1)
+        raise OSError("the server is back")
+
+    monkeypatch.setattr(atomic, "replacing", hang)
+    with pytest.raises(OSError, match="back"):
+        Outputs(str(tmp_path / "outputs-x"), process.pulse).keep(2)("0.npy", b"large")
+    assert channel.outbox.get().body == {
+        "error": "no result could be stored in 60 s: is the shared file system there?",
+        "suspects": [],
+        "tpu": False,
+    }
+    assert not process.pulse.storing and not keeper._suspects
 
 
 def test_an_inference_may_load_the_model_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from child import measured
 from clusteradm.jobs.inputs import SUFFIXES
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
 from clusteradm.node.job.feeder import READ_BYTES, batches
+from clusteradm.node.job.naming import find, open_input
 from clusteradm.node.job.pack import (
     MOST_PICTURE,
     Entry,
@@ -24,9 +25,7 @@ from clusteradm.node.job.pack import (
     PackError,
     Wanted,
     append,
-    find,
     index,
-    open_input,
     write_index,
 )
 
@@ -302,7 +301,7 @@ def test_on_the_head_what_is_no_file_is_an_error_by_name(tmp_path: Path) -> None
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     (folder / "b.png").write_bytes(b"")
     (folder / "link.png").symlink_to("b.png")
-    assert {name: why for name, _, why, _ in find([str(folder)], SUFFIXES)} == {
+    assert {one.name: one.error for one in find([str(folder)], SUFFIXES)} == {
         "b.png": None,
         "caf\\udce9.png": None,
         "gone.png": "a link that leads out of its folder: name it itself"
@@ -335,9 +334,9 @@ def test_what_is_found_on_the_head(tmp_path: Path) -> None:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"")
     folder = str(tmp_path / "in")
-    assert [name for name, _, _, _ in find([folder], SUFFIXES)] == ["a/z.JPG", "b.png", "c.npy"]
-    assert [name for name, _, _, _ in find([folder + "/notes.txt"], SUFFIXES)] == [folder + "/notes.txt"]
-    both = [name for name, _, _, _ in find([folder + "/a", folder + "/b.png"], SUFFIXES)]
+    assert [one.name for one in find([folder], SUFFIXES)] == ["a/z.JPG", "b.png", "c.npy"]
+    assert [one.name for one in find([folder + "/notes.txt"], SUFFIXES)] == [folder + "/notes.txt"]
+    both = [one.name for one in find([folder + "/a", folder + "/b.png"], SUFFIXES)]
     assert both == [folder + "/a/z.JPG", folder + "/b.png"]
     with pytest.raises(PackError, match="no file or folder"):
         list(find([folder + "/gone"], SUFFIXES))

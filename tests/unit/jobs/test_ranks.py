@@ -26,6 +26,7 @@ from clusteradm.node.job.channel import Message
 from clusteradm.node.job.dispatcher import dispatch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Progress, StoredSpec
+from clusteradm.node.spec.wire.timeline import Timeline
 
 MODEL = Path(__file__).resolve().parents[3] / "clusteradm" / "lab" / "digits" / "digits.tflite"
 INPUTS = 60
@@ -146,6 +147,10 @@ def test_every_input_once_and_as_the_interpreter_says(job: Path, ranks: int) -> 
     assert progress.last_result > progress.first_dispatch
     busy = [rank for rank in progress.ranks if rank.images]
     assert all(rank.busy > 0 and rank.decode > 0 and rank.version == "CPU" for rank in busy)
+    assert all(rank.read > 0 and rank.idle >= 0 and rank.queue == 0 for rank in busy)
+    timeline = files.read(Timeline, str(run_of(job) / job_names.TIMELINE))
+    assert timeline is not None
+    assert {host: sum(numbers) for host, numbers in timeline.counts.items()} == {socket.gethostname(): INPUTS}
 
 
 def test_a_second_attempt_does_what_the_first_did_not(job: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from clusteradm.node.job import regain
 from clusteradm.node.job.regain import Regain
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Progress, RankProgress, Slot, StoredSpec
+from clusteradm.node.spec.wire.pipeline import Pipeline, SegmentFile
 
 A, B = "0000:01:00.0", "0000:02:00.0"
 MODEL = ModelFile("m", 1, "/srv/m.tflite", "0", InputForm("uint8", (1,)))
@@ -17,6 +19,7 @@ SPEC = StoredSpec(
     MODEL, "head", (Slot("w1", (A, B)), Slot("w2", (A,))), None, 1, "python3", "20260101-000000-abcdef", 9, "/j"
 )
 TOTAL = 100_000
+PAIRS = (("w1", A), ("w1", B), ("w3", A), ("w3", B))
 
 
 class Looks:
@@ -37,7 +40,7 @@ class Job:
         self.looks: list[list[str]] = []
         monkeypatch.setattr(regain.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(regain.subprocess, "Popen", self._look)
-        self.regain = Regain(spec)
+        self.spec, self.regain = spec, Regain(spec)
         self.ranks = [RankProgress(1, "w1", A), RankProgress(2, "w1", B), RankProgress(3, "w2", A)]
         for rank in self.ranks:
             rank.state = "ready"
@@ -155,3 +158,47 @@ def test_a_tpu_that_fails_as_the_job_ends_is_noted_as_well(job: Job) -> None:
     assert job.regain.ill() == {}
     job.regain.note(Progress(1, "finished", TOTAL, TOTAL, 0, 1.0, 1.0, job.now, tuple(job.ranks)))
     assert job.regain.ill() == {f"w2:{A}": "the inference did not end"}
+
+
+def in_pipelines(spec: StoredSpec) -> StoredSpec:
+    segment = SegmentFile("/srv/segment.tflite", "1", (), ())
+    return StoredSpec(**{**vars(spec), "model": replace(MODEL, pipeline=Pipeline((segment, segment), ()))})
+
+
+def test_what_pipelines_leave_over_is_looked_at_once_it_can_make_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(
+        monkeypatch, in_pipelines(replace(SPEC, slots=(Slot("w1", (A, B)), Slot("w2", (A,)), Slot("w3", (A, B)))))
+    )
+    job.ranks = [RankProgress(number, host, tpu) for number, (host, tpu) in enumerate(PAIRS, 1)]
+    for rank in job.ranks:
+        rank.state = "ready"
+    job.well = {"w1", "w2"}
+    assert job.passes(30) is None and job.looks == []  # w2's alone makes no pipeline
+    job.lose(1, "partner")
+    job.lose(2, "tpu")
+    job.well = {"w2"}
+    assert job.passes(30) is None  # nor does it with the one that is ill
+    # The TPU of the stage whose neighbour failed is its rank's still, which waits for the end of the attempt.
+    looks = {(words[-2], words[-1].split()[-1]) for words in job.looks}
+    alone = '\'["/srv/segment.tflite",', '"1"]\''
+    assert looks == {("w1", alone[1]), ("w1", B), ("w2", alone[1])}
+    assert all(alone[0] in words[-1] for words in job.looks)
+    job.well = {"w2", "w1"}
+    assert job.passes(30) is not None
+    assert [slot.tpus for slot in job.regain.usable(job.spec.slots)] == [(A, B), (A,), (A, B)]
+
+
+def test_the_other_stages_of_a_lost_pipeline_are_used_by_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(monkeypatch, in_pipelines(SPEC))
+    job.ranks = [RankProgress(1, "w1", A, state="ready"), RankProgress(2, "w1", B, state="ready")]
+    job.passes(1)
+    job.lose(1, "partner")
+    job.lose(2, "other")
+    job.passes(1)
+    # With w2's, left over so far, the one that is well makes a pipeline.
+    assert job.regain.usable(SPEC.slots) == [Slot("w1", (A,)), Slot("w2", (A,))]
+    job.lose(1, "other")
+    job.regain._lost.clear()
+    job.passes(1)
+    # What is well is too little for one: all are tried again.
+    assert job.regain.usable(SPEC.slots) == list(SPEC.slots)

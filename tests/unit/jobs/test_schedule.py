@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import random
 
+import pytest
+
 from clusteradm.node.job.schedule import CREDITS, FIRST_CHUNK, LARGEST_CHUNK, LEAST, Chunk, Schedule
 
 
@@ -71,7 +73,7 @@ def test_slow_workers_hold_up_nobody() -> None:
 def test_a_slow_device_gets_several_inputs_at_once_while_there_is_plenty() -> None:
     # Each chunk costs rank 0 and the network the same, whatever is in it.
     schedule = Schedule(range(1000))
-    schedule.join(1, 0.025)
+    schedule.join(1, 0.06)
     schedule.join(2, 0.2)
     for rank in (1, 2):
         assert len(_inputs(schedule, rank)) == LEAST
@@ -106,6 +108,17 @@ def test_a_job_of_few_inputs_is_not_held_up_by_what_was_slow_from_the_start() ->
     assert 1000 * 0.0026 / 14 / seconds > 0.95
 
 
+def test_what_each_rank_has() -> None:
+    schedule = Schedule(range(100))
+    for rank in (1, 2):
+        schedule.join(rank, 0.01)
+    chunks = [schedule.take(1), schedule.take(1), schedule.take(2)]
+    sizes = [len(chunk.inputs) for chunk in chunks if chunk]
+    assert schedule.held() == {1: sizes[0] + sizes[1], 2: sizes[2]}
+    schedule.finish(chunks[2].number, 0.1)  # type: ignore[union-attr]
+    assert schedule.held() == {1: sizes[0] + sizes[1]}
+
+
 def test_a_worker_has_no_more_than_its_credits() -> None:
     schedule = Schedule(range(1000))
     schedule.join(1)
@@ -115,20 +128,22 @@ def test_a_worker_has_no_more_than_its_credits() -> None:
     assert schedule.take(2) is None  # not one that has joined
 
 
-def test_a_chunk_is_fifty_milliseconds_and_never_more_than_its_share() -> None:
+def test_a_chunk_is_two_hundred_milliseconds_and_never_more_than_its_share() -> None:
     schedule = Schedule(range(1000))
     schedule.join(1)
     schedule.join(2)
     first = schedule.take(1)
     assert first is not None
+    assert schedule.seconds(first) == 0, "nothing is known of it"
     schedule.finish(first.number, 0.0026 * len(first.inputs))
     second = schedule.take(1)
     assert second is not None
-    assert len(second.inputs) == 19
+    assert len(second.inputs) == 76
+    assert schedule.seconds(second) == pytest.approx(0.1976)
     schedule.finish(second.number, 0.0)  # twice as fast on average: a chunk twice as large
     third = schedule.take(1)
     assert third is not None
-    assert len(third.inputs) == 38
+    assert len(third.inputs) == 153
     for _ in range(20):
         schedule.finish(third.number, 0.0)
         left = third.inputs[-1] + 1
@@ -141,6 +156,16 @@ def test_a_chunk_is_fifty_milliseconds_and_never_more_than_its_share() -> None:
     only = few.take(1)
     assert only is not None
     assert len(only.inputs) == 1
+
+
+def test_what_a_rank_says_of_itself_counts_only_until_it_is_measured() -> None:
+    """One inference, while all others of its host loaded the model, may have taken ten times as long as the next."""
+    schedule = Schedule(range(1000))
+    schedule.join(1, 0.026)
+    first = schedule.take(1)
+    assert first is not None and len(first.inputs) == 7 and schedule.seconds(first) == 0
+    schedule.finish(first.number, 0.0026 * 7)
+    assert len(_inputs(schedule, 1)) == 76
 
 
 def test_what_a_lost_rank_had_goes_to_the_others_first() -> None:

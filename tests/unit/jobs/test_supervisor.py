@@ -41,6 +41,7 @@ for index in part["delivers"]:
 journal.flush()
 plan = json.load(open(run + "/attempt-%d.json" % attempt))
 ranks = [dict(rank, images=0, error=part.get("error")) for rank in plan["ranks"]]
+[rank.update(what) for rank, what in zip(ranks, part.get("ranks", []))]
 progress = {{"attempt": attempt, "first_dispatch": 1.0, "last_result": 2.0, "ranks": ranks}}
 progress["phase"] = "finished" if part.get("hangs") else "running"
 progress.update(total=4, done=0, errors=0, now=3.0)
@@ -108,7 +109,8 @@ def job(tmp_path: Path) -> Path:
 PROGRAM = """
 from clusteradm.node.job import launch, supervisor
 launch._STOP_SECONDS, supervisor._PATIENCE_SECONDS = 1.0, %f
-from clusteradm.node.job import regain, room
+from clusteradm.node.job import allocation, regain, room
+allocation._LOOK_SECONDS, allocation._TURN_SECONDS = 1000.0, 0.05
 regain._RATE_SECONDS, room._LOOK_SECONDS = 0.5, 0.05
 import os, sys
 room.lacking = lambda folders: [name for name in folders if os.path.exists(name + "/full")]
@@ -183,6 +185,40 @@ def test_when_every_rank_says_why_it_does_not_try_again(job: Path) -> None:
     status = run(job, {"delivers": [], "status": 0, "error": "no permission to open /dev/apex_0"})
     assert (status.state, len(status.attempts)) == ("failed", 1)
     assert status.error == "no rank could work: no permission to open /dev/apex_0"
+
+
+def in_pipelines(job: Path, *tpus: str) -> None:
+    """Make the job one of pipelines of two, of which w1 has these TPUs and w2 one."""
+    spec = json.loads((own_of(job) / job_names.SPEC).read_text())
+    segment = {"path": spec["model"]["path"], "sha256": "0", "inputs": [], "outputs": []}
+    spec["model"]["pipeline"] = {"stages": [segment] * 2, "outputs": []}
+    spec["slots"][0]["tpus"] = tpus
+    (own_of(job) / job_names.SPEC).write_text(json.dumps(spec))
+
+
+def test_a_tpu_that_was_left_over_takes_the_place_of_a_stage_that_cannot_work(job: Path) -> None:
+    in_pipelines(job, "a", "b")
+    stages = [{"error": "it did not open", "fault": "other"}, {"error": "rank 1 fails", "fault": "partner"}]
+    failed = {"delivers": [], "status": 0, "ranks": [{"state": "failed", **stage} for stage in stages]}
+    status = run(job, failed, {"delivers": [0, 1, 2, 3], "status": 0})
+    assert status.state == "complete"
+    ranks = [[(rank.host, rank.pci_address) for rank in attempt.ranks] for attempt in status.attempts]
+    assert ranks == [[("w1", "a"), ("w1", "b")], [("w1", "b"), ("w2", "a")]]
+
+
+def test_where_no_other_pipeline_can_be_made_the_job_fails_with_the_stages_own_reason(job: Path) -> None:
+    in_pipelines(job, "a")
+    stages = [{"error": "it did not open", "fault": "other"}, {"error": "rank 1 fails", "fault": "partner"}]
+    status = run(job, {"delivers": [], "status": 0, "ranks": [{"state": "failed", **stage} for stage in stages]})
+    assert (status.state, len(status.attempts)) == ("failed", 1)
+    assert status.error == "no rank could work: it did not open"
+
+
+def test_a_pipeline_waits_for_hosts_as_a_rank_does_and_says_that_they_are_too_few(job: Path) -> None:
+    in_pipelines(job, "a")
+    status = run(job, {"delivers": [0], "status": 205}, dead="w2")
+    assert (status.state, status.error) == ("failed", "the hosts that answer have too few slots for a pipeline")
+    assert len(status.attempts) == 1
 
 
 def test_when_no_host_answers_it_says_so(job: Path) -> None:
@@ -376,3 +412,64 @@ def test_what_is_run_comes_from_the_heads_own_disk(job: Path, tmp_path: Path) ->
     assert run(job, ALL).state == "complete"
     assert not canary.exists()
     assert " python3 -m clusteradm.node.job.rank " in (job / job_names.LOG).read_text()
+
+
+# Plays Slurm: the lines in `says` are of the job, each until it was asked for; one that waits does so until changed.
+SLURM = """#!/bin/sh
+cd {folder}
+name=${{0##*/}}
+echo "$name $*" >>asked
+case "$name $1 $2" in
+"sinfo "*) printf 'w1|2|(null)|idle|x|x|none\\nw2|2|(null)|idle|x|x|none\\n' ;;
+"sbatch "*) cat >script; echo 7 ;;
+"scancel "*) echo JobId=7 JobState=COMPLETED >says ;;
+"scontrol update "*) sed -i 1d says ;;
+"scontrol show job") head -n 1 says; [ $(wc -l <says) = 1 ] || head -n 1 says | grep -q PENDING || sed -i 1d says ;;
+esac
+"""
+GIVEN = "JobId=7 JobState=RUNNING Reason=None Restarts={} NodeList=x   Nodes={} CPU_IDs=0 Mem=0 GRES= \n"
+
+
+def on_slurm(job: Path, *says: str) -> Path:
+    """Make it a job on Slurm, on CPUs; the folder of what Slurm was asked."""
+    folder = job.parent / "slurm"
+    folder.mkdir()
+    (folder / "says").write_text("".join(says))
+    for name in ("sinfo", "sbatch", "scontrol", "squeue", "scancel"):
+        program = job.parent / "bin" / name
+        program.write_text(SLURM.format(folder=folder))
+        program.chmod(0o755)
+    spec = json.loads((own_of(job) / job_names.SPEC).read_text())
+    spec["slots"] = [{"host": host, "tpus": [None]} for host in ("w1", "w2")]
+    spec["slurm"] = {"partition": "tpu", "account": None, "whole": False}
+    (own_of(job) / job_names.SPEC).write_text(json.dumps(spec))
+    return folder
+
+
+def test_a_job_that_slurm_requeues_goes_on_where_it_then_runs(job: Path) -> None:
+    waits = "JobId=7 JobState=PENDING Reason=BeginTime Restarts=1 NodeList=(null)\n"
+    folder = on_slurm(job, GIVEN.format(0, "w1,w2"), waits, GIVEN.format(1, "w2"))
+    status = run(job, {"delivers": [3, 1], "status": 205}, {"delivers": [0, 2], "status": 0})
+    assert (status.state, [attempt.hosts for attempt in status.attempts]) == ("complete", [("w1", "w2"), ("w2",)])
+    assert status.slurm == "7 RUNNING"
+    asked = (folder / "asked").read_text().splitlines()
+    assert len([line for line in asked if line.startswith("sbatch ")]) == 1
+    assert "scontrol update JobId=7 StartTime=now" in asked
+    assert "scancel --batch --signal USR1 7" in asked
+    log = (job / job_names.LOG).read_text()
+    assert "Slurm has requeued its job 7" in log and f"OMPI_MCA_plm_rsh_agent={run_of(job)}/srun" in log
+
+
+def test_a_job_that_is_cancelled_in_slurm_is_cancelled(job: Path) -> None:
+    on_slurm(job, GIVEN.format(0, "w1"), "JobId=7 JobState=CANCELLED Reason=None Restarts=0\n")
+    status = run(job, {"delivers": [3], "status": 1})
+    assert (status.state, status.error) == ("cancelled", "it was cancelled in Slurm (job 7 there)")
+    assert (job / job_names.PACK).exists()
+
+
+def test_a_partition_without_its_hosts_is_its_failure(job: Path) -> None:
+    on_slurm(job, GIVEN.format(0, "w1"))
+    (job.parent / "bin" / "sinfo").write_text("#!/bin/sh\necho 'n1|2|(null)|idle|x|x|none'\n")
+    status = run(job, {"delivers": [3], "status": 1})
+    assert status.state == "failed"
+    assert status.error == "Slurm knows none of the job's hosts in partition tpu: w1, w2; its nodes: n1"

@@ -20,7 +20,7 @@ from clusteradm.models.reference import Reference
 from clusteradm.models.repository import too_old
 from clusteradm.models.tflite.inspect import NotAModel
 from clusteradm.models.upload import prepare
-from clusteradm.node.models import repository
+from clusteradm.node.models import repository, store
 from clusteradm.node.spec.wire.decode import WireError
 from clusteradm.node.spec.wire.manifest import Manifest
 
@@ -106,6 +106,9 @@ def test_a_library_that_is_too_old_is_known_by_its_version(model: Path) -> None:
     assert too_old(manifest, documents) == ["old (11)"]
 
 
+_COUNTS = ("bytes", "tpu_operations", "cached_bytes", "streamed_bytes")
+
+
 class Head:
     """The node side, with a state and a shared directory of its own."""
 
@@ -128,6 +131,14 @@ class Head:
             files["labels.txt"] = self.put(labels)
         request = {"shared": str(self.shared), "user": USER, "name": "m", "version": version, "files": files}
         return repository.add({**request, "manifest": {**MANIFEST, **about}}, lambda reply: None)
+
+    def add_split(self, whole: bytes, *segments: bytes) -> dict[str, Any]:
+        """A model and its segments."""
+        bodies = {"model.tflite": whole, **{f"segment_{n}_of_2.tflite": one for n, one in enumerate(segments)}}
+        files = {name: self.put(data) for name, data in bodies.items()}
+        request = {"shared": str(self.shared), "user": USER, "name": "m", "version": None, "files": files}
+        parts = [{"sha256": files[name], **dict.fromkeys(_COUNTS, 0), "inputs": [], "outputs": []} for name in files]
+        return repository.add({**request, "manifest": {**MANIFEST, "segments": parts[1:]}}, lambda reply: None)
 
     def show(self, version: int | None = None, name: str = "m") -> dict[str, Any]:
         request = {"shared": str(self.shared), "user": USER, "name": name, "version": version}
@@ -184,6 +195,22 @@ def test_the_same_again_is_unchanged_and_other_content_is_refused(head: Head) ->
     assert head.add(b"one", version=1)["state"] == "taken"  # the labels are part of it
     assert (head.shared / "models/m/1/model.tflite").read_bytes() == b"one"
     assert head.add(b"one")["version"] == 2  # without labels it is another version
+
+
+def test_segments_are_files_of_a_version_as_its_model_is(head: Head) -> None:
+    path = Path(head.add_split(b"one", b"a", b"b")["path"])
+    names = {"model.tflite", "segment_0_of_2.tflite", "segment_1_of_2.tflite", "manifest.json", "SHA256SUMS"}
+    assert {one.name for one in path.iterdir()} == names
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, check=True, capture_output=True)
+    assert head.add_split(b"one", b"a", b"b")["state"] == "unchanged"
+    # One that is damaged is written again; another one, or none, is another version.
+    (path / "segment_1_of_2.tflite").chmod(0o644)
+    (path / "segment_1_of_2.tflite").write_bytes(b"c")
+    assert not store.whole(str(path))
+    assert head.add_split(b"one", b"a", b"b")["state"] == "repaired"
+    assert store.whole(str(path))
+    assert [head.add_split(b"one", b"b", b"a")[key] for key in ("state", "version")] == ["added", 2]
+    assert [head.add(b"one")[key] for key in ("state", "version")] == ["added", 3]
 
 
 def test_the_same_file_that_is_fed_in_another_way_is_another_version(head: Head) -> None:

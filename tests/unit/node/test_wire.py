@@ -27,6 +27,7 @@ from clusteradm.node.spec.wire import (
     repository,
     serving,
     serving_requests,
+    timeline,
     versions,
 )
 from clusteradm.node.spec.wire.decode import MOST_DEPTH, MOST_ITEMS, MOST_VALUES, WireError, decode, limits, loads
@@ -111,6 +112,7 @@ RANK = job.RankProgress(1, "w1", "0000:01:00.0", 3, 0.5)
 ATTEMPT = job.Attempt(1, 2.0, ("w1",), 2.5, 3.5, (RANK,), 0)
 STATUS = job.Status("complete", MODEL, 5, 3, 1.0, (ATTEMPT,), 3, 0)
 PROGRESS = job.Progress(1, "running", 3, 1, 0, None, None, 4.0, (RANK,))
+TIMELINE = timeline.Timeline(2, 3.5, 4.0, {"w1": (3, 1)}, (timeline.Event(1.5, "w1 is back"),))
 SLOT = job.Slot("w1", ("a", None))
 SPEC = job.StoredSpec(MODEL, "head", (SLOT,), None, 5, "py", "20260101-000000-abcdef", 3, "/srv/jobs/1")
 CARD = fleet.Card("0000:01:00.0", "apex", "apex_0", "0660 root:apex")
@@ -168,7 +170,7 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (repository.TimeModels("u", ("0" * 64,)), [repository.ModelTimes((1.5,), "its runtime ends by signal 11")]),
     (job_requests.CreateJob(*PLACE), [job_requests.Created(ID)]),
     (job_requests.ListJobs(*PLACE), [job_requests.JobList((job_requests.JobSummary(ID, "running", "m", 1),))]),
-    (job_requests.ShowJob(*PLACE, ID), [job_requests.JobDetails(SPEC, STATUS, PROGRESS, 8)]),
+    (job_requests.ShowJob(*PLACE, ID, True), [job_requests.JobDetails(SPEC, STATUS, PROGRESS, 8, TIMELINE)]),
     (job_requests.FollowJob(*PLACE, ID, None, 1.0), [job_requests.News((1, 2), STATUS, PROGRESS)]),
     (job_requests.RemoveJob(*PLACE, ID), [job_requests.JobRemoved(True)]),
     (
@@ -182,6 +184,11 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (power.ChangePower("reboot", "soon"), [power.PowerBegun("0" * 32)]),
     (locate.Locate(1.0), [locate.Signal("led", "/sys/class/leds/led0", ("led0",)), locate.Located()]),
     (copying.ReadFile("u", "/d/f", 0, 4), [copying.FilePiece("AAAA"), copying.FileRead(3, "a" * 64)]),
+    (
+        job_requests.CollectResults(*PLACE, ID, (1, 2), 1.0),
+        [copying.FilePiece("AAAA"), job_requests.Collected("running", 3, 3, (4, 5))],
+    ),
+    (job_requests.FeedJob(*PLACE, ID, 3, 0, "a" * 64, (), {}), [job_requests.Fed(False, True)]),
     (job_requests.FetchFile(*PLACE, ID, "log"), [copying.FilePiece("AAAA"), job_requests.FileEnd(3)]),
 ]
 
@@ -251,6 +258,7 @@ def test_every_request_is_mangled_here() -> None:
         "job-cancel",
         "job-resume",
         "job-discard",
+        "job-end",
         "cancel",
         "blob",
         "job-part",

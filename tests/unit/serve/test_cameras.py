@@ -18,8 +18,11 @@ import zmq
 from PIL import Image
 from serve_front import Got, Server
 
+from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.fronts import calls
 from clusteradm.node.serve.fronts import frigate as frigate_front
+from clusteradm.node.serve.routing import Model, Routing
+from clusteradm.node.spec.wire.serving import AVAILABLE, LOADING, VersionState
 
 ORANGE = (255, 153, 0)  # 100 % red, 60 % green
 DETECTION = "/v1/vision/detection"
@@ -77,6 +80,23 @@ def test_models_by_name(server: Server) -> None:
     assert got.status == 400 and "finds no objects" in got.json["error"]
     scene = detect(server, {"image": jpeg()}, "/v1/vision/scene").json
     assert scene["success"] and scene["model"] == "digits" and 0 < scene["confidence"] <= 1
+
+
+def test_a_model_that_is_not_ready_costs_no_other(server: Server) -> None:
+    plane = server.plane
+    assert isinstance(plane, Dispatch)
+    before = plane.routing
+    states = [*before.states, VersionState("a-new-one", 1, LOADING), VersionState("a-starting-one", 1, AVAILABLE)]
+    models = {**before.models, "a-new-one": Model({}, {}, None, None), "a-starting-one": Model({}, {}, "1", None)}
+    plane.routing = Routing(models, states)
+    try:
+        assert detect(server, {"image": jpeg()}, "/v1/vision/scene").json["model"] == "digits"
+        assert detect(server, {"image": jpeg()}).json["model"] == "colours"
+        assert server.ask("POST", "/v1/vision/custom/list").json["models"] == ["colours"]
+        shown = server.ask("GET", "/clusteradm/overview").json["models"]
+        assert [each["name"] for each in shown] == ["colours", "digits"]
+    finally:
+        plane.routing = before
 
 
 def test_a_picture_without_a_form(server: Server) -> None:

@@ -13,6 +13,7 @@ import pytest
 import serve_place as place
 
 from clusteradm.node.serve import convergence as module
+from clusteradm.node.serve import fetching
 from clusteradm.node.serve.asking import ShareError
 from clusteradm.node.serve.convergence import Convergence
 from clusteradm.node.serve.engines import READY, Wish
@@ -121,9 +122,9 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
         return "it ends what loads it" if Path(folder, "labels.txt").read_text().startswith("crash") else None
 
     monkeypatch.setattr(module, "Asking", Asked)
-    monkeypatch.setattr(module.trial, "refusal", tried)
+    monkeypatch.setattr(fetching.trial, "refusal", tried)
     monkeypatch.setattr(module, "_SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(fetching, "_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(module, "_EVERY", 60.0)  # for a copy, which a test does not leave under way
     (tmp_path / "cache").mkdir()
     place.deploy(tmp_path / "shared")
@@ -148,7 +149,7 @@ def test_a_new_version_is_loaded_before_the_old_one_goes(board: Board) -> None:
     assert board.served() == {"digits": [2]}
     assert (board.states(), board.engine.unloaded) == ([(2, "AVAILABLE")], [1])
     assert all(found["digits"] for found in board.published if found and found != board.published[0])
-    assert sorted(each.name for each in Path(board.config.cache, "models", "digits").iterdir()) == ["2"]
+    assert [each.name.partition("-")[0] for each in Path(board.config.cache, "models", "digits").iterdir()] == ["2"]
 
 
 def test_a_version_that_does_not_load_replaces_none_and_says_why(board: Board) -> None:
@@ -300,18 +301,22 @@ def test_with_the_share_away_nothing_waits_for_a_copy(board: Board, tmp_path: Pa
     assert again.served() == {"digits": [1]} and again.copying.done == []
 
 
-def test_a_failure_under_an_older_state_is_none_under_the_next(board: Board) -> None:
+def test_a_failure_under_an_older_state_is_none_under_the_next(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_EVERY", 0.0)
+
     async def run() -> None:
         board.copying.go = asyncio.Event()
         place.desire(shared(board), [{"name": "digits", "policy": {"kind": "specific", "versions": [2]}}], revision=2)
         board.copying.away = "version 2 of model digits is not in the repository"
         await board.convergence.look()
-        fetching = asyncio.ensure_future(board.convergence._fetch(("digits", 2)))
+        await board.convergence.step()
         await asyncio.sleep(0)
         place.desire(shared(board), [{"name": "digits", "policy": {"kind": "specific", "versions": [2]}}], revision=3)
         await board.convergence.look()
+        copying = board.convergence._fetching._copying
         board.copying.go.set()
-        await fetching
+        assert copying is not None
+        await copying
         assert (board.states(), board.convergence.revision) == ([(2, "START")], 0)
 
     asyncio.run(run())
@@ -330,3 +335,97 @@ def test_a_number_given_anew_after_undeploy_is_the_new_content(board: Board) -> 
     assert (board.served(), board.convergence.revision) == ({"digits": [1]}, 3)
     (wish,) = board.engine.wanted.values()
     assert Path(wish.folder, "labels.txt").read_text().startswith("other")
+
+
+def give_anew(board: Board, first_line: str = "other") -> None:
+    """The model is removed, and its number is given to other files."""
+    shutil.rmtree(shared(board) / "models" / "digits")
+    labels = Path(board.config.shared, "given-anew.txt")
+    labels.write_text(f"{first_line}\n" + "x\n" * 9)
+    place.deploy(shared(board), path=place.DIGITS / "digits.tflite", labels=labels)
+
+
+def labels_of(board: Board) -> list[str]:
+    wishes = [wish for _, wish in sorted(board.engine.wanted.items())]
+    return [Path(wish.folder, "labels.txt").read_text().partition("\n")[0] for wish in wishes]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_board_that_was_away_while_a_number_was_given_anew_takes_the_new_content(
+    board: Board, tmp_path: Path, restarted: bool
+) -> None:
+    board.turn()
+    board.asked.away = "the head is away"
+    board.turn()
+    give_anew(board)
+    board.turn()
+    if restarted:  # with what it remembers
+        board = Board(tmp_path)
+        board.asked.away = board.copying.away = "the head is away"
+        board.convergence.start()
+        board.turn()
+    assert (board.served(), labels_of(board)) == ({"digits": [1]}, ["0"])
+    board.asked.away = board.copying.away = ""
+    board.engine.slow = True
+    board.turn()
+    # It answers as before while the new one is loaded, aside.
+    assert (board.served(), labels_of(board), board.states()) == ({"digits": [1]}, ["0", "other"], [(1, "LOADING")])
+    board.engine.slow = False
+    board.turn(5)
+    assert (board.served(), labels_of(board), board.states()) == ({"digits": [1]}, ["other"], [(1, "AVAILABLE")])
+    assert board.engine.unloaded == [1]
+    assert len(list(Path(board.config.cache, "models", "digits").iterdir())) == 1
+
+
+def test_a_number_given_anew_to_what_does_not_load_stays_what_it_was(board: Board) -> None:
+    board.turn()
+    give_anew(board, "crash")
+    board.turn(5)
+    assert (board.served(), labels_of(board)) == ({"digits": [1]}, ["0"])
+    assert [(each.state, each.reason) for each in board.convergence.states()] == [("END", "it ends what loads it")]
+    # Its own files are still those of before, for an engine that starts anew.
+    (wish,) = board.engine.wanted.values()
+    assert Path(wish.folder, "labels.txt").read_text().startswith("0")
+
+
+def test_a_version_that_hangs_when_it_is_tried_delays_no_other(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.deploy(shared(board), "hangs")
+    place.deploy(shared(board), "late")
+    tried: list[str] = []
+    cancelled: list[str] = []
+
+    async def refusal(folder: str, target: str) -> str | None:
+        name = Path(folder).parent.name
+        tried.append(name)
+        if name == "hangs":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(name)
+        return None
+
+    monkeypatch.setattr(fetching.trial, "refusal", refusal)
+    monkeypatch.setattr(module, "_EVERY", 0.05)
+
+    async def until(true: Any) -> None:
+        for _ in range(200):
+            await board.convergence.look()
+            await board.convergence.step()
+            board.engine.go_on()
+            await asyncio.sleep(0)
+            if true():
+                return
+        raise AssertionError((board.served(), tried))
+
+    async def run() -> None:
+        models = [{**LATEST[0], "name": name} for name in ("hangs", "digits")]
+        place.desire(shared(board), models)
+        await until(lambda: board.served() == {"hangs": [], "digits": [1]} and "hangs" in tried)
+        # One that comes later neither; and what is wanted no more is tried no longer.
+        place.desire(shared(board), [*models, {**LATEST[0], "name": "late"}], revision=2)
+        await until(lambda: board.served() == {"hangs": [], "digits": [1], "late": [1]})
+        assert cancelled == []
+        place.desire(shared(board), models[1:], revision=3)
+        await until(lambda: board.served() == {"digits": [1]} and cancelled == ["hangs"])
+
+    asyncio.run(run())

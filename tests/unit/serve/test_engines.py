@@ -21,7 +21,7 @@ from graphs import End, Step, build
 from clusteradm.node.serve import engines, paths, trial
 from clusteradm.node.serve.engine_link import EngineLink
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
-from clusteradm.node.serve.link import EngineGone
+from clusteradm.node.serve.link import EngineGone, Reply
 from clusteradm.node.serve.page import Page
 from clusteradm.node.serve.plane import DEADLINE, Refusal
 
@@ -167,6 +167,41 @@ def test_an_engine_that_ends_is_started_again_and_says_why(shared: Path) -> None
         await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
         assert bench.keeper.open
         assert await bench.infer() == 1
+
+    run(shared, test)
+
+
+def test_inferences_on_bytes(shared: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.want(key1=1)
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        loaded, data = bench.keeper.loaded[1], place.drawn().tobytes()
+        got: list[Reply | Refusal | EngineGone] = []
+        begin = bench.link.begin
+        begin(loaded, 0, [[memoryview(data)[:100], data[100:]]], 0, got.append)
+        await bench.until(lambda: got)
+        (reply,) = got
+        assert isinstance(reply, Reply)
+        same = await bench.link.call(loaded, [place.drawn()], None, 0)
+        assert reply.outputs == [same.outputs[0].tobytes()] and reply.seconds > 0
+        pid = bench.keeper._process.pid  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGSTOP)
+        for leave in [begin(loaded, 0, [[data]], 0, got.append) for _ in range(5)][:3]:
+            leave()
+        assert bench.page.waiting(0, 1) == 5
+        os.kill(pid, signal.SIGKILL)
+        await bench.until(lambda: len(got) == 3)
+        assert all(isinstance(each, EngineGone) for each in got[1:])
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        assert bench.page.waiting(0, 1) == 0 and bench.link._arena._used == {}
+        begin(loaded, 0, [[data]], 0, got.append)()
+        assert await bench.infer() == 1
+        await bench.until(lambda: not bench.link._arena._used)
+        assert len(got) == 3
+        bench.link.close()
+        with pytest.raises(EngineGone):
+            begin(loaded, 0, [[data]], 0, got.append)
+        assert bench.link._arena._used == {}
 
     run(shared, test)
 

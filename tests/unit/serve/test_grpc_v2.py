@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ import pytest
 import serve_place as place
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
+from google.protobuf import json_format
 from serve_front import Server, until
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from clusteradm.node.serve.fronts import calls
+from clusteradm.node.serve.fronts import calls, grpc_direct
 from clusteradm.node.spec.wire.serving import BoardState, EngineState
 
 from .test_rest_v2 import png
@@ -250,3 +252,66 @@ def test_grpcs_own_health_check(server: Server, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(server.plane, "board", board)
         assert check(b"", timeout=60) == b"\x08\x02"
     assert server.ask("GET", "/v2/health/ready").status == 503
+
+
+def test_a_request_that_is_known_is_answered_by_its_own_numbers(
+    server: Server, stub: Any, client: triton.InferenceServerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [place.drawn(), np.zeros_like(place.drawn()), place.drawn().transpose(0, 2, 1, 3)]
+    first = [client.infer("digits", [wanted(image)], "1") for image in images]
+    # From here on nobody takes the message apart, unless it says more.
+    looked = []
+    monkeypatch.setattr("clusteradm.node.serve.fronts.grpc_v2._inputs", lambda _: looked.append(True) or [])
+    again = [client.infer("digits", [wanted(image)], "1") for image in images]
+    assert not looked
+    assert len({tuple(found.as_numpy(place.OUTPUT).ravel()) for found in first}) == 3
+    for one, other in zip(first, again, strict=True):
+        assert np.array_equal(one.as_numpy(place.OUTPUT), other.as_numpy(place.OUTPUT))
+        answers = [json.loads(json_format.MessageToJson(each.get_response())) for each in (one, other)]
+        for answer in answers:
+            assert answer["parameters"].pop("inference_us") and answer["parameters"].pop("queue_us")
+            assert answer.pop("raw_output_contents", None) or answer.pop("rawOutputContents")
+        assert answers[0] == answers[1]
+    for more in ({"client_timeout": 60}, {"headers": {"clusteradm-priority": "5"}}, {"request_id": "other"}):
+        with contextlib.suppress(InferenceServerException):
+            client.infer("digits", [wanted(images[0])], "1", **more)
+        assert looked.pop()
+    until(lambda: [line for line in server.lines if line["protocol"] == "kserve-grpc" and line["outcome"] == "ok"])
+
+
+def test_a_known_request_with_a_clients_token_for_another_model(stub: Any) -> None:
+    tensor = wanted(place.drawn())
+    request = pb.ModelInferRequest(model_name="digits", inputs=[tensor._get_tensor()])
+    request.raw_input_contents.append(tensor._get_content())
+    for _ in range(2):
+        stub.ModelInfer(request)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelInfer(request, metadata=[(calls.CHECKED, "colours")])
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_messages_that_are_damaged(server: Server) -> None:
+    with grpc.insecure_channel(server.rpc) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for data in (b"\xff\xff", b"\x0a\xff", b"\x3a\xff\xff\xff\xff\xff\x01", b"\x0a\x06digits\x3a\x05abc"):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(data)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, data
+
+
+def test_the_parts_of_a_message() -> None:
+    request = pb.ModelInferRequest(model_name="m", id="x" * 300, raw_input_contents=[b"abc", b"", b"d" * 200])
+    found = grpc_direct.parts(request.SerializeToString())
+    assert found is not None and [bytes(raw) for raw in found[1]] == [b"abc", b"", b"d" * 200]
+    other = pb.ModelInferRequest(model_name="m", id="x" * 300, raw_input_contents=[b"xyz", b"", b"e" * 200])
+    assert (grpc_direct.parts(other.SerializeToString()) or found)[0] == found[0]
+    for different in (
+        pb.ModelInferRequest(model_name="n", id="x" * 300, raw_input_contents=[b"abc", b"", b"d" * 200]),
+        pb.ModelInferRequest(model_name="m", id="x" * 300, raw_input_contents=[b"ab", b"c", b"d" * 200]),
+        pb.ModelInferRequest(model_name="m", id="x" * 300, raw_input_contents=[b"abc", b"d" * 200]),
+    ):
+        parts = grpc_direct.parts(different.SerializeToString())
+        assert parts is not None and parts[0] != found[0]
+    assert grpc_direct.parts(pb.ModelInferRequest(model_name="m").SerializeToString()) is None
+    for data in (b"", b"\x3a", b"\x3a\x05abc", b"\x08\x01\x3a\x01a", b"\x82\x01\x01a\x3a\x01a", b"\x3a\x00" * 300):
+        assert grpc_direct.parts(data) is None, data

@@ -20,7 +20,7 @@ import serve_place as place
 from prometheus_client.parser import text_string_to_metric_families
 from serve_front import Server, serving, until
 
-from clusteradm.node.serve.fronts import connections, exchange, form, metrics
+from clusteradm.node.serve.fronts import connections, form, metrics, passed
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.calls import Desk
 from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request, Tensor
@@ -99,6 +99,31 @@ def test_who_comes_when_there_are_too_many_takes_the_oldest_place(
         assert idle[-1].recv(100).startswith(b"HTTP/1.1 200 ")
         with contextlib.suppress(ConnectionError):
             assert idle[0].recv(100) == b""
+
+
+def test_a_crowd_that_says_nothing_drives_out_nobody_who_asks(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 20)
+    head = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{" % INFER.encode()
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(connected(server)) for _ in range(8)]
+        # One of them by aiohttp.
+        kept[0].sendall(b"GET /v2 HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nTE: trailers\r\n\r\n")
+        for one in kept[1:]:
+            one.sendall(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        for one in kept:
+            assert one.recv(1000).startswith(b"HTTP/1.1 200 ")
+        crowd = [stack.enter_context(connected(server)) for _ in range(60)]
+        for number, one in enumerate(crowd):
+            with contextlib.suppress(ConnectionError):
+                one.sendall((b"", head, b"GET /v2 HTTP/1.1\r\nHo")[number % 3])
+        for one in kept:
+            one.sendall(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert one.recv(1000).startswith(b"HTTP/1.1 200 ")
+        # Nor do those that rest keep others out.
+        for _ in range(30):
+            resting = stack.enter_context(connected(server))
+            resting.sendall(b"GET /v2 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert resting.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
 def test_slow_bodies_take_no_place_from_others(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +441,7 @@ def test_a_port_that_something_else_has(server: Server, tmp_path: Path) -> None:
 def test_a_small_body_that_unfolds_is_noticed_early() -> None:
     import zlib
 
-    unpack = exchange._Unpacker("deflate")
+    unpack = passed._Unpacker("deflate")
     packed = zlib.compress(bytes(16 << 20))
     sizes = [len(part) for part, _ in zip(unpack.parts(packed), range(10), strict=False)]
     assert max(sizes) <= 1 << 16

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.serve import messages, paths, ports, tpus
 from clusteradm.node.serve.arena import SIZE, Arena, layout
@@ -256,3 +259,32 @@ def test_every_request_is_answered_however_many_come_at_once(tmp_path: Path) -> 
     assert [each.id for each in got] == list(range(count))
     engine._listen(1.0)  # it has gone
     assert engine._fronts == {}
+
+
+def test_a_tpu_that_breaks_under_one_of_several_gives_back_it_and_those_behind(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    engine = EngineProcess(0, None, str(tmp_path), theirs)
+    loaded = Loaded(1, "m", 1, (), ())
+    said: list[tuple[int, int, str]] = []
+    sender = SimpleNamespace(answer=lambda ended: said.append((ended.id, ended.status, ended.text)))
+    group = [Waiting(Run(messages.RUN, number, key=1), sender, 0.0) for number in range(4)]
+
+    def run(loaded: Loaded, group: list[Waiting]) -> None:
+        number = group[0].run.id
+        if len(group) > 1 or number == 1:
+            raise InferenceError("not this one")
+        if number == 2:
+            raise TpuError("it does not answer")
+        group[0].sender.answer(messages.Ended(number, messages.DONE))
+
+    engine._run = run  # type: ignore[assignment,method-assign]
+    with ours, theirs:
+        engine._serve_alone(loaded, group)
+        broken = json.loads(ours.recv(1000))
+    assert said == [
+        (0, messages.DONE, ""),
+        (1, messages.FAILED, "not this one"),
+        (2, messages.BROKEN, "it does not answer"),
+        (3, messages.BROKEN, "it does not answer"),
+    ]
+    assert broken == {"broken": "it does not answer"}

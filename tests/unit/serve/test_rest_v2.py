@@ -9,6 +9,7 @@ import gc
 import gzip
 import io
 import json
+import socket
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,9 @@ import tritonclient.http.aio as triton_aio
 from PIL import Image
 from serve_front import Got, Server
 from tritonclient.utils import InferenceServerException
+
+from clusteradm.node.serve.dispatch import Dispatch
+from clusteradm.node.serve.routing import Routing
 
 INFER = "/v2/models/digits/infer"
 
@@ -154,6 +158,40 @@ def test_which_version_a_request_means(server: Server) -> None:
         ("/v2/models/digits/infer", {"clusteradm-version": "x"}, "2"),
     ):
         assert infer(server, given(), path, headers).json["model_version"] == version
+
+
+def test_a_canary_that_goes_while_the_body_comes_is_not_the_clients_doing(server: Server) -> None:
+    plane = server.plane
+    assert isinstance(plane, Dispatch)
+    before = plane.routing
+    digits = before.models["digits"]
+    for path, body in (
+        (INFER, json.dumps(given()).encode()),
+        ("/v1/models/digits:predict", json.dumps({"instances": place.drawn().tolist()}).encode()),
+    ):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", server.http), timeout=60) as connection:
+            connection.sendall(head.encode() + b"Expect: 100-continue\r\nclusteradm-version: 1\r\n\r\n")
+            assert b"100" in connection.recv(1000)  # it reads the body now
+            plane.routing = Routing({**before.models, "digits": digits._replace(versions={2: digits.versions[2]})})
+            try:
+                connection.sendall(body)
+                answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+            finally:
+                plane.routing = before
+        assert b"200 OK" in answer and b"clusteradm-model-version: 2" in answer.lower()
+
+
+def test_statistics_of_a_label_are_of_its_version(server: Server) -> None:
+    for version in ("1", "2"):
+        infer(server, given(), f"/v2/models/digits/versions/{version}/infer")
+    for path, versions in (
+        ("/v2/models/digits/stats", {"1", "2"}),
+        ("/v2/models/digits/versions/2/stats", {"2"}),
+        ("/v2/models/digits/versions/stable/stats", {"1"}),
+    ):
+        assert {each["version"] for each in server.ask("GET", path).json["model_stats"]} == versions
+    assert server.ask("GET", "/v2/models/digits/versions/unknown/stats").status == 404
 
 
 def test_the_id_of_a_request_comes_back(server: Server) -> None:

@@ -41,7 +41,7 @@ def test_the_engine_takes_them(inventory: Path) -> None:
     # What bootstrap is made of, and what one runs by itself.
     playbooks = [
         load_playbook(shipped.PLAYBOOKS / name, load(inventory))
-        for name in ("bootstrap.yml", "passwords.yml", "serving.yml", "serving_down.yml")
+        for name in ("bootstrap.yml", "passwords.yml", "serving.yml", "serving_down.yml", "slurm.yml")
     ]
     read_of = {play.place.file.resolve() for playbook in playbooks for play in playbook.plays}
     assert read_of == {path.resolve() for path, _ in PLAYS}

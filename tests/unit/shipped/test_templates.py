@@ -9,6 +9,7 @@ import ast
 import base64
 import functools
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ OF_SERVING = (
     *("/haproxy.cfg.j2", "/serve.json.j2", "/clusteradm-serve.service.j2"),
     *("/serve-control.json.j2", "/clusteradm-serve-control.service.j2"),
 )
+OF_SLURM = ("/slurm.conf.j2", "/gres.conf.j2", "/cgroup.conf.j2", "/slurmdbd.conf.j2", "/60-clusteradm.cnf.j2")
+# A PC's driver numbers its TPUs in another order than their addresses.
+SLURM_LOOK = {
+    "slurm_look": {
+        "stdout_lines": ["version 22.05.8-4+deb12u3", "cpus 4", "tpu apex_1 0000:04:00.0", "tpu apex_0 0000:05:00.0"]
+    }
+}
 _GUARDS = {"lab": "networkmanager", "coral-dev-boards": "networkd", "pcie-8x": "ifupdown"}
 
 
@@ -74,6 +82,9 @@ OF_A_RUN: dict[str, dict[str, Any]] = {
         "relayed": {"stdout_lines": ["http://a.example.org", "http://b.example.org:8080", "https://c.example.org"]},
     },
     "head/etc/haproxy/haproxy.cfg.j2": {"balancer": {"stdout_lines": ["candidate 2.6.12-1+deb12u4", "input 150528"]}},
+    "node/etc/slurm/slurm.conf.j2": SLURM_LOOK,
+    "node/etc/slurm/gres.conf.j2": SLURM_LOOK,
+    "node/etc/slurm/cgroup.conf.j2": SLURM_LOOK,
     "node/etc/apt/sources.list.j2": {
         "sources": {
             "results": [
@@ -121,6 +132,8 @@ def render(template: str, cluster: Cluster, host: Host) -> str:
 def playbook_of(template: str) -> str:
     if template.endswith("/guard/sshd.j2"):
         return "passwords.yml"
+    if template.endswith(OF_SLURM) or "slurm" in template:
+        return "slurm.yml"
     return "serving.yml" if template.endswith(OF_SERVING) else "bootstrap.yml"
 
 
@@ -135,7 +148,7 @@ def rendered_in_a_run(template: str, cluster: Cluster, host: Host, said: dict[st
         for step in play.steps:
             src = step.task.args.get("src")
             literal = src == f"../templates/{template}"
-            if not literal and (step.task.module != "template" or "{{ item.path }}" not in src):
+            if not literal and (step.task.module != "template" or not re.search(r"\{\{ item(\.path)? \}\}", src)):
                 continue
             run_state.begin_play(play, cluster.hosts)
             state = run_state.hosts[host.name]
@@ -283,7 +296,9 @@ def test_whoever_finds_the_file_on_a_node_reads_where_it_comes_from(template: st
     assert writer in render(template, cluster, host_for(template, cluster))
 
 
-@pytest.mark.parametrize("template", [name for name in TEMPLATES if "/bin/" in name])
+@pytest.mark.parametrize(
+    "template", [name for name in TEMPLATES if "/bin/" in name or "/opt/clusteradm/slurm/" in name]
+)
 def test_programs_have_no_syntax_error(template: str) -> None:
     cluster = of_inventory(INVENTORIES[0])
     program = render(template, cluster, host_for(template, cluster))

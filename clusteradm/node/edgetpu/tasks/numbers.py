@@ -21,6 +21,8 @@ def best(values: Any, most: int) -> Any:
         if missing.any():
             # Negation would overflow in a small dtype.
             return np.argsort(-values.astype(np.float64), kind="stable")[:most]
+    if most == 1:
+        return values.argmax().reshape(1)
     least = np.partition(values, count - most)[count - most]
     above = np.flatnonzero(values > least)
     # Turned around twice, so that of equal ones the first is first.

@@ -6,8 +6,7 @@ from typing import Any, Dict, List
 
 import clusteradm
 from clusteradm.node.serve.fronts.exchange import HTML, PROMETHEUS, Exchange, HttpError, Reply, dumps
-from clusteradm.node.serve.plane import Refusal
-from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState
+from clusteradm.node.spec.wire.serving import BoardState
 
 _PAGE = os.path.join(os.path.dirname(__file__), "page.html")
 # Of the page: nothing from elsewhere, and no other site may put it into a frame or read from it.
@@ -64,14 +63,10 @@ async def _overview(exchange: Exchange) -> Dict[str, Any]:
     plane = exchange.desk.plane
     state = await plane.board()
     models: List[Dict[str, Any]] = []
-    for name in sorted({each.name for each in state.versions if each.state == AVAILABLE}):
-        try:
-            info = await plane.info(name)
-        except Refusal:  # gone meanwhile
-            continue
+    for info in await exchange.desk.models():
         models.append(
             {
-                "name": name,
+                "name": info.name,
                 "version": info.version,
                 "versions": list(info.versions),
                 "labels": info.labels,

@@ -1,5 +1,6 @@
 """Calls: one request of any protocol, from its first byte to its line in the log."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -7,9 +8,10 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from clusteradm.node.serve.fronts.access_log import AccessLog
+from clusteradm.node.serve.fronts.known import KnownRequests
 from clusteradm.node.serve.fronts.limits import MOST_BODIES, MOST_ID, MOST_SECONDS
 from clusteradm.node.serve.fronts.metrics import Metrics
-from clusteradm.node.serve.plane import INVALID, NOT_FOUND, OVERLOADED, Answer, Plane, Refusal, Request
+from clusteradm.node.serve.plane import INVALID, NOT_FOUND, OVERLOADED, Answer, ModelInfo, Plane, Refusal, Request
 from clusteradm.node.spec.wire.versions import LABEL
 
 OK = "ok"
@@ -29,6 +31,8 @@ USUAL_PRIORITY = 100  # of 1, the soonest, and up
 
 FORWARDED = "x-forwarded-for"
 
+_SETTLE_SECONDS = 0.1
+
 _NONE: Mapping[str, str] = {}
 _ID = re.compile("[!-~]{1,%d}" % MOST_ID)
 _VERSION = re.compile("[0-9]{1,10}")
@@ -42,6 +46,7 @@ class Call:
     __slots__ = (
         "answer",
         "client",
+        "ended",
         "forwarded",
         "id",
         "kind",
@@ -59,7 +64,7 @@ class Call:
         id = headers.get(REQUEST_ID)
         self.forwarded = headers.get(FORWARDED, "")[:MOST_ID]
         self.id = id if id is not None and _ID.fullmatch(id) else os.urandom(8).hex()
-        self.started = time.monotonic()
+        self.started = self.ended = time.monotonic()
         self.kind, self.text, self.model = OK, "", ""
         self.received = self.sent = 0
         self.answer: Optional[Answer] = None
@@ -70,6 +75,9 @@ class Desk:
 
     def __init__(self, plane: Plane, metrics: Metrics, log: AccessLog) -> None:
         self.plane, self.metrics, self.log = plane, metrics, log
+        self.known = KnownRequests()
+        self._ended: List[Call] = []
+        metrics.settle = self.settle
         self._bodies = 0
 
     def hold(self, size: int) -> None:
@@ -86,8 +94,18 @@ class Desk:
     async def infer(self, call: Call, request: Request) -> Answer:
         """Ask the plane, for this call. Raises Refusal."""
         call.model = request.model
-        call.answer = answer = await self.plane.infer(request._replace(patient="grpc" in call.protocol))
+        answer = await self.plane.infer(request._replace(patient="grpc" in call.protocol))
+        call.answer = answer._replace(outputs=(), result=None)
         return answer
+
+    async def models(self) -> List[ModelInfo]:
+        """The models that answer here now, by name: what a client may mean that names none. One that is not ready, or
+        has just gone, is none of them, and costs no other."""
+        found = []
+        for name in sorted({each.name for each in await self.plane.states()}):
+            with contextlib.suppress(Refusal):
+                found.append(await self.plane.info(name))
+        return found
 
     async def version(
         self, model: str, headers: Mapping[str, str], version: Optional[int], label: Optional[str]
@@ -103,35 +121,54 @@ class Desk:
         return None
 
     def end(self, call: Call) -> None:
-        """Count the call and write its line."""
-        answer = call.answer
-        seconds = time.monotonic() - call.started
-        # A name that nobody serves is anybody's: it would be a new time series for each.
-        model = call.model if call.kind != NOT_FOUND else ""
-        self.metrics.request(model, call.protocol, call.kind, seconds, answer, call.received, call.sent)
-        line: Dict[str, Any] = {
-            "time": round(time.time(), 3),
-            "id": call.id,
-            "protocol": call.protocol,
-            "operation": call.operation,
-            "client": call.client,
-            "outcome": call.kind,
-            "seconds": round(seconds, 6),
-            "received": call.received,
-            "sent": call.sent,
-        }
-        if call.forwarded:
-            line["forwarded"] = call.forwarded
-        if call.text:
-            line["error"] = call.text
-        if call.model:
-            line["model"] = call.model[:MOST_ID]
-        if answer is not None:
-            line.update(version=answer.version, board=answer.board, tpu=answer.device)
-            line.update(queued=round(answer.queued_seconds, 6), inference=round(answer.seconds, 6))
-            if answer.simulated:
-                line["simulated"] = True
-        self.log.write(line)
+        """Have the call counted, and its line written: with others that end at about the same time, which takes a
+        quarter of what each would take alone, between two requests."""
+        call.ended = time.monotonic()
+        self._ended.append(call)
+        if len(self._ended) == 1:
+            try:
+                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self.settle)
+            except RuntimeError:  # none runs any more
+                self.settle()
+
+    def settle(self) -> None:
+        """Count the calls that have ended, and write their lines."""
+        calls, self._ended = self._ended, []
+        now, wall = time.monotonic(), time.time()
+        for call in calls:
+            # A name that nobody serves is anybody's: it would be a new time series for each.
+            model = call.model if call.kind != NOT_FOUND else ""
+            seconds = call.ended - call.started
+            self.metrics.request(model, call.protocol, call.kind, seconds, call.answer, call.received, call.sent)
+            self.log.write(_line(call, seconds, wall - (now - call.ended)))
+
+
+def _line(call: Call, seconds: float, ended: float) -> Dict[str, Any]:
+    """The line of a call in the log."""
+    line: Dict[str, Any] = {
+        "time": round(ended, 3),
+        "id": call.id,
+        "protocol": call.protocol,
+        "operation": call.operation,
+        "client": call.client,
+        "outcome": call.kind,
+        "seconds": round(seconds, 6),
+        "received": call.received,
+        "sent": call.sent,
+    }
+    if call.forwarded:
+        line["forwarded"] = call.forwarded
+    if call.text:
+        line["error"] = call.text
+    if call.model:
+        line["model"] = call.model[:MOST_ID]
+    answer = call.answer
+    if answer is not None:
+        line.update(version=answer.version, board=answer.board, tpu=answer.device)
+        line.update(queued=round(answer.queued_seconds, 6), inference=round(answer.seconds, 6))
+        if answer.simulated:
+            line["simulated"] = True
+    return line
 
 
 def about(answer: Answer) -> List[Tuple[str, str]]:

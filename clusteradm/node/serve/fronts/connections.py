@@ -2,123 +2,124 @@
 
 import asyncio
 import contextlib
+import time
 from collections import OrderedDict
-from typing import Any, Optional, Tuple
-
-from aiohttp import StreamReader, web
-from aiohttp.web_protocol import RequestHandler
+from typing import Any, Callable, Optional, Set
 
 from clusteradm.node.serve.fronts.limits import (
     BODY_SECONDS,
     HEAD_SECONDS,
     KEEP_SECONDS,
     MOST_CONNECTIONS,
-    MOST_PIPELINED,
     WRITE_SECONDS,
 )
 
 _LOOK = 1.0  # seconds between two looks at all of them
 
 
-class Late(asyncio.TimeoutError):
-    """A body that took too long to come. Of this kind, so that aiohttp, which reads on after the answer, is silent."""
-
-
-class Connection(RequestHandler):
+class Connection:
     """One connection. `began`: whether a part of a request's head has come; `since`: when it began to wait for that,
-    or for its end; `body`: what is being read, and since when; `unsent`: bytes that the client does not take."""
+    or for its end; `body_since`: when it began to wait for a body, 0 for none; `unsent`: bytes that the client does not
+    take; `late`: what is to be done where the body does not come."""
 
-    __slots__ = ("began", "body", "connections", "since", "unsent", "unsent_since")
+    __slots__ = ("_connections", "began", "body_since", "late", "since", "transport", "unsent", "unsent_since")
 
-    def __init__(self, connections: "Connections", **settings: Any) -> None:
-        super().__init__(connections, **settings)
-        self.connections = connections
-        self.began, self.since = True, 0.0
-        self.body: Optional[Tuple[StreamReader, float]] = None
+    def __init__(self, connections: "Connections", transport: Any, late: Callable[[], None]) -> None:
+        self._connections, self.transport, self.late = connections, transport, late
+        # From a client that says nothing, the head of a request is waited for no longer than from one that has begun
+        # to send it.
+        self.began, self.since = True, time.monotonic()
+        self.body_since = 0.0
         self.unsent, self.unsent_since = 0, 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has come. From one that says nothing, the head of a request is waited for no longer than from one
-        that has begun to send it."""
-        super().connection_made(transport)
-        self.began, self.since = True, asyncio.get_event_loop().time()
-        self.connections.waiting[self] = None
-        self.connections.make_room()
-
-    def connection_lost(self, exc: Optional[BaseException]) -> None:
-        """The client has gone."""
-        self.connections.waiting.pop(self, None)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
+    def begin(self) -> None:
         """Some bytes have come."""
         if not self.began:
-            self.began, self.since = True, asyncio.get_event_loop().time()
-        super().data_received(data)
-        if len(self._messages) > MOST_PIPELINED:
-            self.abort()
+            self.began, self.since = True, time.monotonic()
+            self._connections.comes(self)
 
-    def reading(self, body: StreamReader) -> None:
+    def reading(self) -> None:
         """The body of a request is being read."""
-        self.body = body, asyncio.get_event_loop().time()
-        self.connections.waiting[self] = None
+        self.body_since = time.monotonic()
+        self._connections.comes(self)
 
     def busy(self) -> None:
         """A request has come, as far as it is needed, and is being answered."""
-        self.body = None
-        self.connections.waiting.pop(self, None)
+        self.body_since = 0.0
+        self._connections.works(self)
 
     def idle(self) -> None:
         """It has been answered; another one may come."""
-        self.began, self.since = False, asyncio.get_event_loop().time()
-        self.body = None
-        if self.transport is not None:
-            self.connections.waiting[self] = None
+        self.began, self.since = False, time.monotonic()
+        self.body_since = 0.0
+        self._connections.rests(self)
 
     def abort(self) -> None:
         """Close at once; what has not been sent is not."""
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abort()
+        self.transport.abort()
 
     def look(self, now: float) -> None:
         """Close what takes too long."""
-        transport: Any = self.transport
-        if transport is None:
-            return
-        if self.body is not None:
-            reader, since = self.body
-            if now - since > BODY_SECONDS:
+        if self.body_since:
+            if now - self.body_since > BODY_SECONDS:
                 self.busy()
-                reader.set_exception(Late())
-        elif self in self.connections.waiting and now - self.since > (HEAD_SECONDS if self.began else KEEP_SECONDS):
+                self.late()
+        elif self._connections.waits(self) and now - self.since > (HEAD_SECONDS if self.began else KEEP_SECONDS):
             self.abort()
             return
-        unsent = transport.get_write_buffer_size()
+        unsent = self.transport.get_write_buffer_size()
         if unsent != self.unsent:
             self.unsent, self.unsent_since = unsent, now
         elif unsent and now - self.unsent_since > WRITE_SECONDS:
             self.abort()
 
 
-class Connections(web.Server):
-    """All of them. `waiting`: those whose next request has not come as a whole, who has waited longest first."""
+class Connections:
+    """All of them. Those that wait are of two kinds, who has waited longest first: `coming`, whose request has not come
+    as a whole, and `resting`, which have had an answer. Where there are too many, those that come have half of
+    the places at most: a crowd that connects and says nothing drives out nobody who asks as usual."""
 
-    def __init__(self, handler: Any, **settings: Any) -> None:
-        super().__init__(handler, **settings)
-        self.waiting: "OrderedDict[Connection, None]" = OrderedDict()
-        self._settings = settings
+    def __init__(self) -> None:
+        self.all: Set[Connection] = set()
+        self.coming: "OrderedDict[Connection, None]" = OrderedDict()
+        self.resting: "OrderedDict[Connection, None]" = OrderedDict()
         self._task: Optional["asyncio.Task[None]"] = None
 
-    def __call__(self) -> Connection:
-        return Connection(self, loop=asyncio.get_event_loop(), **self._settings)
+    def join(self, transport: Any, late: Callable[[], None]) -> Connection:
+        """A client has come. Where there are too many, one is closed: it is the new one where all others have requests
+        at work."""
+        found = Connection(self, transport, late)
+        self.all.add(found)
+        self.coming[found] = None
+        if len(self.all) > MOST_CONNECTIONS:
+            many = len(self.coming) > MOST_CONNECTIONS // 2
+            oldest, _ = (self.coming if many or not self.resting else self.resting).popitem(last=False)
+            oldest.abort()
+        return found
 
-    def make_room(self) -> None:
-        """Close the connection that has waited longest, where there are too many: it is the new one where all others
-        have requests at work."""
-        if len(self.connections) > MOST_CONNECTIONS and self.waiting:
-            connection, _ = self.waiting.popitem(last=False)
-            connection.abort()
+    def leave(self, connection: Connection) -> None:
+        """The client has gone."""
+        self.all.discard(connection)
+        self.works(connection)
+
+    def comes(self, connection: Connection) -> None:
+        """A request, or its body, begins to come."""
+        self.resting.pop(connection, None)
+        self.coming[connection] = None
+
+    def works(self, connection: Connection) -> None:
+        """It has come as a whole."""
+        self.coming.pop(connection, None)
+        self.resting.pop(connection, None)
+
+    def rests(self, connection: Connection) -> None:
+        """It has been answered."""
+        if connection in self.all:
+            self.resting[connection] = None
+
+    def waits(self, connection: Connection) -> bool:
+        """Whether it has no request at work."""
+        return connection in self.coming or connection in self.resting
 
     def watch(self) -> None:
         """Look at all connections from time to time."""
@@ -127,17 +128,12 @@ class Connections(web.Server):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
-            now = asyncio.get_event_loop().time()
-            for each in list(self.connections):
-                if isinstance(each, Connection):
-                    each.look(now)
+            now = time.monotonic()
+            for each in list(self.all):
+                each.look(now)
 
-    async def close(self, seconds: float) -> None:
-        """Let the requests at work end within `seconds`; connections without one are closed at once."""
-        for waiting in list(self.waiting):
-            if waiting.body is None:
-                waiting.close()
-        await self.shutdown(seconds)
+    async def close(self) -> None:
+        """Look no more."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

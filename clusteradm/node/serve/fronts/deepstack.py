@@ -12,7 +12,6 @@ from clusteradm.node.serve.fronts.form import read
 from clusteradm.node.serve.fronts.limits import MOST_BODY
 from clusteradm.node.serve.plane import BYTES, INVALID, NOT_FOUND, Answer, Refusal, Request, Tensor
 from clusteradm.node.spec.wire.manifest import CLASSIFIER
-from clusteradm.node.spec.wire.serving import AVAILABLE
 
 _LEAST = 0.4  # DeepStack's own default of min_confidence
 
@@ -36,7 +35,7 @@ async def answer(exchange: Exchange) -> Reply:
     desk, call = exchange.desk, exchange.call
     call.model = model
     info = await desk.plane.info(model) if model else await detecting.choose(desk)
-    deadline, _ = patience(exchange.request.headers)
+    deadline, _ = patience(exchange.headers)
     found = await detecting.picture(desk, call, info, picture, deadline, await exchange.version(info.name, None, None))
     predictions = [
         {
@@ -56,14 +55,14 @@ async def answer(exchange: Exchange) -> Reply:
 async def _scene(exchange: Exchange) -> Reply:
     picture, _ = await _form(exchange)
     desk, call = exchange.desk, exchange.call
-    names = sorted({each.name for each in await desk.plane.states() if each.state == AVAILABLE})
-    for name in names:
-        info = await desk.plane.info(name)
+    for info in await desk.models():
         if info.task in (CLASSIFIER, None) and info.picture:
             tensor = Tensor(info.inputs[0].name, BYTES, (1,), [picture])
-            deadline, _ = patience(exchange.request.headers)
-            version = await exchange.version(name, None, None)
-            found = await desk.infer(call, Request(name, [tensor], version, None, (), call.id, deadline, answer=True))
+            deadline, _ = patience(exchange.headers)
+            version = await exchange.version(info.name, None, None)
+            found = await desk.infer(
+                call, Request(info.name, [tensor], version, None, (), call.id, deadline, answer=True)
+            )
             best = (found.result or {}).get("top")
             if best:
                 label = best[0].get("label") or str(best[0]["class"])
@@ -89,7 +88,7 @@ def _reply(found: Answer, document: Dict[str, Any]) -> Reply:
 async def _form(exchange: Exchange) -> Tuple[bytes, float]:
     """The picture, and the least confidence of an answer. Raises Refusal."""
     body = await exchange.body(MOST_BODY)
-    kind = exchange.header("Content-Type") or ""
+    kind = exchange.header("content-type") or ""
     if kind.startswith("image/"):
         return body, _LEAST
     fields = read(kind, body)

@@ -5,7 +5,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from clusteradm.node.serve.fronts.calls import Call, Desk
 from clusteradm.node.serve.plane import BYTES, INVALID, NOT_FOUND, Answer, ModelInfo, Refusal, Request, Tensor
 from clusteradm.node.spec.wire.manifest import DETECTOR
-from clusteradm.node.spec.wire.serving import AVAILABLE
 
 
 class Found(NamedTuple):
@@ -27,16 +26,7 @@ class Detection(NamedTuple):
 
 async def detectors(desk: Desk) -> List[ModelInfo]:
     """The models that find objects, by name."""
-    names = sorted({each.name for each in await desk.plane.states() if each.state == AVAILABLE})
-    found = []
-    for name in names:
-        try:
-            info = await desk.plane.info(name)
-        except Refusal:  # gone meanwhile
-            continue
-        if info.task == DETECTOR:
-            found.append(info)
-    return found
+    return [info for info in await desk.models() if info.task == DETECTOR]
 
 
 async def choose(desk: Desk, shape: Optional[Sequence[int]] = None) -> ModelInfo:

@@ -32,7 +32,7 @@ async def answer(exchange: Exchange) -> Reply:
         info = await desk.plane.info(name)
     else:
         info = await detecting.choose(desk)
-    deadline, _ = patience(exchange.request.headers)
+    deadline, _ = patience(exchange.headers)
     started = time.monotonic()
     found = await detecting.picture(desk, call, info, picture, deadline, await exchange.version(info.name, None, None))
     width, height = found.size

@@ -1,23 +1,21 @@
 """Exchange: one request over HTTP, its body, and what is answered."""
 
-import zlib
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import parse_qsl, unquote
 
 import orjson
-from aiohttp import web
 
 from clusteradm.node.serve.fronts.calls import Call, Desk, about
-from clusteradm.node.serve.fronts.connections import Connection, Late
+from clusteradm.node.serve.fronts.known import Key
 from clusteradm.node.serve.fronts.limits import MOST_BRACKETS, MOST_JSON, MOST_VALUES
 from clusteradm.node.serve.plane import INVALID, TOO_LARGE, Answer, Refusal
 
 JSON, BINARY, HTML = "application/json", "application/octet-stream", "text/html; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PIECE = 1 << 16
 _DUMP = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _MOST_FIELDS = 64
+
+Piece = Union[bytes, memoryview]
 
 
 class HttpError(Exception):
@@ -26,6 +24,11 @@ class HttpError(Exception):
     def __init__(self, status: int, text: str, headers: Sequence[Tuple[str, str]] = ()) -> None:
         super().__init__(text)
         self.status, self.headers = status, list(headers)
+
+
+def late() -> HttpError:
+    """A body did not come."""
+    return HttpError(408, "the body of the request did not come in time", [("Connection", "close")])
 
 
 class Reply(NamedTuple):
@@ -63,18 +66,32 @@ def loads(data: bytes) -> Any:
         raise Refusal(INVALID, "not a JSON document: %s (NaN and Infinity are no JSON)" % text) from None
 
 
+class Asked:
+    """A request, as it came: headers, and a body that may not have been read yet."""
+
+    method: str
+    held = 0  # bytes of the body that are counted already
+    key: Optional[Key] = None  # by which it would be known, were it answered before
+    headers: Mapping[str, str]  # by names in lower case
+
+    async def pieces(self, exchange: "Exchange", most: int) -> List[Piece]:
+        """The body, of this many bytes at most, and unpacked where it is packed; all of it is held by the exchange.
+        Raises Refusal, HttpError."""
+        raise NotImplementedError
+
+
 class Exchange:
     """One request. `parts`: the path's, without the first slash."""
 
-    def __init__(self, desk: Desk, request: web.BaseRequest, call: Call) -> None:
-        self.desk, self.request, self.call = desk, request, call
-        self.method = request.method
+    def __init__(self, desk: Desk, asked: Asked, call: Call) -> None:
+        self.desk, self.call, self._asked = desk, call, asked
+        self.method, self.headers, self.key = asked.method, asked.headers, asked.key
         target = call.operation
         if not target.startswith("/"):  # as a proxy is asked: http://HOST/PATH (RFC 9112 section 3.2.2)
             target = "/" + target.partition("://")[2].partition("/")[2]
         path, _, self._query = target.partition("?")
         self.parts = [unquote(each) for each in path.split("/")[1:]]
-        self._held = 0
+        self._held = asked.held
 
     @property
     def query(self) -> Dict[str, str]:
@@ -85,13 +102,12 @@ class Exchange:
             raise Refusal(INVALID, "more than %d fields in the query" % _MOST_FIELDS) from None
 
     def header(self, name: str) -> Optional[str]:
-        """A header of the request."""
-        value: Optional[str] = self.request.headers.get(name)
-        return value
+        """A header of the request, by its name in lower case."""
+        return self.headers.get(name)
 
     async def version(self, model: str, version: Optional[int], label: Optional[str]) -> Optional[int]:
         """The version for a request that names these."""
-        return await self.desk.version(model, self.request.headers, version, label)
+        return await self.desk.version(model, self.headers, version, label)
 
     def allow(self, *methods: str) -> None:
         """Raise HttpError for another method."""
@@ -105,43 +121,15 @@ class Exchange:
 
     async def body(self, most: int) -> bytes:
         """The body, of this many bytes at most, and unpacked where it is packed. Raises Refusal, HttpError."""
-        request = self.request
-        length = request.content_length
-        if length is not None and length > most:
-            raise Refusal(TOO_LARGE, "a body of %d bytes, more than %d" % (length, most))
-        unpack = self._unpacker()
-        if (self.header("Expect") or "").lower() == "100-continue":
-            await request.writer.write(_CONTINUE)
-            request.writer.output_size = 0
-        pieces: List[bytes] = []
-        size = 0
-        connection = request.protocol
-        if isinstance(connection, Connection):
-            connection.reading(request.content)
-        try:
-            while True:
-                piece = await request.content.readany()
-                if not piece:
-                    break
-                self.call.received += len(piece)
-                for part in [piece] if unpack is None else unpack.parts(piece):
-                    size += len(part)
-                    if size > most:
-                        raise Refusal(TOO_LARGE, "a body of more than %d bytes" % most)
-                    self._hold(len(part))
-                    pieces.append(part)
-            if unpack is not None:
-                unpack.end()
-        except Late:
-            raise HttpError(408, "the body of the request did not come in time", [("Connection", "close")]) from None
-        except web.RequestPayloadError:
-            raise Refusal(INVALID, "the body of the request is damaged, or ended early") from None
-        finally:
-            if isinstance(connection, Connection):
-                connection.busy()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(await self._asked.pieces(self, most))
 
-    def _hold(self, size: int) -> None:
+    async def view(self, most: int) -> memoryview:
+        """The same, not copied where it came at once."""
+        pieces = await self._asked.pieces(self, most)
+        return memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def hold(self, size: int) -> None:
+        """Count bytes of the body, until the end. Raises Refusal where those of all requests are too many."""
         self.desk.hold(size)
         self._held += size
 
@@ -149,40 +137,3 @@ class Exchange:
         """Let go of the body."""
         self.desk.release(self._held)
         self._held = 0
-
-    def _unpacker(self) -> Optional["_Unpacker"]:
-        coding = (self.header("Content-Encoding") or "identity").strip().lower()
-        if coding == "identity":
-            return None
-        if coding not in ("gzip", "x-gzip", "deflate"):
-            text = "the Content-Encoding %s is none of gzip, deflate" % ascii(coding[:60])
-            raise HttpError(415, text, [("Accept-Encoding", "gzip, deflate")])
-        return _Unpacker(coding)
-
-
-class _Unpacker:
-    """A packed body, unpacked in pieces, so that a small one that unfolds to gigabytes is noticed."""
-
-    def __init__(self, coding: str) -> None:
-        self._coding = coding
-        self._zlib: Any = None
-
-    def parts(self, data: bytes) -> Any:
-        """Generator of the unpacked pieces. Raises Refusal for what is damaged."""
-        try:
-            if self._zlib is None:
-                # deflate is zlib's format (RFC 9110 section 8.4.1.2); some send it without that header.
-                bare = self._coding == "deflate" and data[0] & 15 != 8
-                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS | 32)
-            while data:
-                yield self._zlib.decompress(data, _PIECE)
-                data = self._zlib.unconsumed_tail
-                if self._zlib.eof and self._zlib.unused_data:
-                    raise Refusal(INVALID, "there is more behind the end of the %s body" % self._coding)
-        except zlib.error as error:
-            raise Refusal(INVALID, "the body is no %s: %s" % (self._coding, str(error)[:100])) from None
-
-    def end(self) -> None:
-        """Raise Refusal where the end is missing."""
-        if self._zlib is None or not self._zlib.eof:
-            raise Refusal(INVALID, "the %s body is cut short" % self._coding)

@@ -40,6 +40,11 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", 128),
     ("grpc.max_metadata_size", 16384),
+    # An input of 150 KB in few pieces, and without a wait for leave to send the next 64 KB.
+    ("grpc.http2.lookahead_bytes", MIB),
+    ("grpc.http2.max_frame_size", MIB),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.experimental.tcp_read_chunk_size", MIB // 4),
     # A client that is gone without a word, and one that asks too often whether this server is there.
     ("grpc.keepalive_time_ms", 60000),
     ("grpc.keepalive_timeout_ms", 20000),
@@ -52,9 +57,9 @@ Work = Callable[["Inquiry", Any], Awaitable[Any]]
 class Inquiry:
     """One call over gRPC, or one message of a stream."""
 
-    def __init__(self, desk: Desk, call: Call, context: Any) -> None:
+    def __init__(self, desk: Desk, call: Call, context: Any, metadata: Mapping[str, str]) -> None:
         self.desk, self.call = desk, call
-        self.metadata: Mapping[str, str] = _metadata(context)
+        self.metadata: Mapping[str, str] = metadata
         left = context.time_remaining()
         self.deadline: Optional[float] = None
         if left is not None and left < MOST_SECONDS:
@@ -62,34 +67,41 @@ class Inquiry:
 
 
 class Service:
-    """One gRPC service: methods by name, each with its messages, request and reply."""
+    """One gRPC service: methods by name, each with its messages, request and reply. `unread`: work that reads the
+    message itself, from its bytes."""
 
     def __init__(
-        self, name: str, protocol: str, methods: Dict[str, Tuple[Work, Any, Any]], streams: Any = None
+        self,
+        name: str,
+        protocol: str,
+        methods: Dict[str, Tuple[Work, Any, Any]],
+        streams: Optional[Dict[str, Tuple[Work, Any, Any]]] = None,
+        unread: Optional[Dict[str, Work]] = None,
     ) -> None:
-        self.name, self.protocol, self.methods, self.streams = name, protocol, methods, streams or {}
+        self.name, self.protocol, self.methods = name, protocol, methods
+        self.streams, self.unread = streams or {}, unread or {}
 
     def handler(self, desk: Desk) -> Any:
         """What grpc.aio takes."""
         handlers = {}
-        for method, (work, request, reply) in self.methods.items():
+        for method, (work, request, _) in self.methods.items():
+            read = None if method in self.unread else request.FromString
             handlers[method] = grpc.unary_unary_rpc_method_handler(
-                self._unary(desk, method, work),
-                request_deserializer=request.FromString,
-                response_serializer=reply.SerializeToString,
+                self._unary(desk, method, self.unread.get(method, work)),
+                request_deserializer=_sized(read),
             )
         for method, (work, request, reply) in self.streams.items():
             handlers[method] = grpc.stream_stream_rpc_method_handler(
                 self._stream(desk, method, work),
-                request_deserializer=request.FromString,
+                request_deserializer=_sized(request.FromString),
                 response_serializer=reply.SerializeToString,
             )
         return grpc.method_handlers_generic_handler(self.name, handlers)
 
     # Functions of their own: of a functools.partial, Python 3.7 does not know that it is a coroutine function.
     def _unary(self, desk: Desk, method: str, work: Work) -> Any:
-        async def answer(request: Any, context: Any) -> Any:
-            return await _unary(desk, self, method, work, request, context)
+        async def answer(received: Any, context: Any) -> Any:
+            return await _unary(desk, self, method, work, received, context)
 
         return answer
 
@@ -124,18 +136,20 @@ class GrpcFront(Runner):
         await self._server.stop(seconds)
 
 
-async def _unary(desk: Desk, service: Service, method: str, work: Work, request: Any, context: Any) -> Any:
-    call = _call(service, method, request, context)
-    inquiry = Inquiry(desk, call, context)
-    held = 0
+async def _unary(desk: Desk, service: Service, method: str, work: Work, received: Any, context: Any) -> Any:
+    """The bytes of the answer."""
+    request, size = received
+    inquiry = _inquiry(desk, service, method, size, context)
+    call, held = inquiry.call, 0
     try:
         desk.hold(call.received)
         held = call.received
-        _check(inquiry, request)
-        reply = await work(inquiry, request)
-        call.sent = reply.ByteSize()
+        if method not in service.unread:
+            check(inquiry, request)
+        data = (await work(inquiry, request)).SerializeToString()
+        call.sent = len(data)
         _tell(context, call)
-        return reply
+        return data
     except Refusal as refusal:
         call.kind, call.text = refusal.kind, str(refusal)
         await context.abort(STATUS.get(refusal.kind, grpc.StatusCode.INTERNAL), call.text, _trailer(call, refusal))
@@ -155,14 +169,13 @@ async def _unary(desk: Desk, service: Service, method: str, work: Work, request:
 
 async def _stream(desk: Desk, service: Service, method: str, work: Work, requests: Any, context: Any) -> Any:
     """One answer to each message, in order; an error is an answer too."""
-    async for request in requests:
-        call = _call(service, method, request, context)
-        held = 0
+    async for request, size in requests:
+        inquiry = _inquiry(desk, service, method, size, context)
+        call, held = inquiry.call, 0
         try:
             desk.hold(call.received)
             held = call.received
-            inquiry = Inquiry(desk, call, context)
-            _check(inquiry, request)
+            check(inquiry, request)
             yield await work(inquiry, request)
         except Refusal as refusal:
             call.kind, call.text = refusal.kind, str(refusal)
@@ -172,7 +185,7 @@ async def _stream(desk: Desk, service: Service, method: str, work: Work, request
             desk.end(call)
 
 
-def _check(inquiry: Inquiry, request: Any) -> None:
+def check(inquiry: Inquiry, request: Any) -> None:
     """Raise Refusal for another model than the one that the head looked the client's token up for (CHECKED): a message
     may have a field twice, of which the last one counts here and the first one there, and a stream has many."""
     checked = inquiry.metadata.get(CHECKED)
@@ -186,10 +199,18 @@ def _check(inquiry: Inquiry, request: Any) -> None:
         raise Refusal(FORBIDDEN, text % (checked[:100], ascii(name[:100])))
 
 
-def _call(service: Service, method: str, request: Any, context: Any) -> Call:
-    call = Call(service.protocol, method, str(context.peer())[:100], _metadata(context))
-    call.received = request.ByteSize()
-    return call
+def _sized(read: Optional[Callable[[bytes], Any]]) -> Callable[[bytes], Tuple[Any, int]]:
+    """A reader of messages that says how large they were: a message that is asked would be written anew for that."""
+    if read is None:
+        return lambda data: (data, len(data))
+    return lambda data: (read(data), len(data))
+
+
+def _inquiry(desk: Desk, service: Service, method: str, size: int, context: Any) -> Inquiry:
+    metadata = _metadata(context)
+    call = Call(service.protocol, method, str(context.peer())[:100], metadata)
+    call.received = size
+    return Inquiry(desk, call, context, metadata)
 
 
 def _metadata(context: Any) -> Dict[str, str]:

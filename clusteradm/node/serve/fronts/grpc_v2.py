@@ -1,14 +1,16 @@
 """KServe's protocol, version 2, over gRPC: inference.GRPCInferenceService, with Triton's extensions."""
 
 import json
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 import clusteradm
-from clusteradm.node.serve.fronts import kserve, numbers
+from clusteradm.node.serve.fronts import grpc_direct, kserve, numbers
 from clusteradm.node.serve.fronts.calls import Desk, version_or_label
-from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service
+from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service, check
+from clusteradm.node.serve.fronts.known import Key
 from clusteradm.node.serve.fronts.limits import MOST_TENSORS
 from clusteradm.node.serve.fronts.proto import kserve_pb2 as pb
 from clusteradm.node.serve.plane import BYTES, DATATYPES, INTERNAL, INVALID, NOT_FOUND, Answer, Refusal, Request, Tensor
@@ -117,7 +119,26 @@ async def _change(inquiry: Inquiry, request: Any, unload: bool) -> Any:
     return pb.Empty()
 
 
-async def _infer(inquiry: Inquiry, request: Any) -> Any:
+async def _infer_bytes(inquiry: Inquiry, data: bytes) -> Any:
+    """The same, of a message that nobody has read."""
+    found = grpc_direct.parts(data)
+    key = grpc_direct.key(inquiry, data, found[0]) if found is not None else None
+    known = inquiry.desk.known.get(key) if key is not None else None
+    if found is not None and known is not None:
+        inquiry.call.model = known.model
+        answer = await grpc_direct.again(known, found[1])
+        if answer is not None:
+            inquiry.call.answer = answer._replace(outputs=())
+            return await _reply(inquiry.desk, answer, {})
+    try:
+        request = pb.InferRequest.FromString(data)
+    except DecodeError as error:
+        raise Refusal(INVALID, "the message is damaged: %s" % " ".join(str(error).split())[:200]) from None
+    check(inquiry, request)
+    return await _infer(inquiry, request, key)
+
+
+async def _infer(inquiry: Inquiry, request: Any, key: Optional[Key] = None) -> Any:
     inquiry.call.model = request.model_name
     version, label = version_or_label(request.model_version)
     version = await inquiry.desk.version(request.model_name, inquiry.metadata, version, label)
@@ -131,21 +152,21 @@ async def _infer(inquiry: Inquiry, request: Any) -> Any:
     deadline, priority = kserve.patience(given, inquiry.metadata)
     if inquiry.deadline is not None:
         deadline = min(inquiry.deadline, deadline) if deadline is not None else inquiry.deadline
-    found = await inquiry.desk.infer(
-        inquiry.call,
-        Request(
-            request.model_name,
-            inputs,
-            version,
-            label,
-            list(classes),
-            request.id[:1000],
-            deadline,
-            priority,
-            given,
-            kserve.wants_result(inputs, given),
-        ),
+    wish = Request(
+        request.model_name,
+        inputs,
+        version,
+        label,
+        list(classes),
+        request.id[:1000],
+        deadline,
+        priority,
+        given,
+        kserve.wants_result(inputs, given),
     )
+    found = await inquiry.desk.infer(inquiry.call, wish)
+    if key is not None and not any(classes.values()):
+        grpc_direct.keep(inquiry, key, wish.model, inquiry.desk.plane.again(wish))
     return await _reply(inquiry.desk, found, classes)
 
 
@@ -264,4 +285,5 @@ def service() -> Service:
             "RepositoryModelUnload": (_unload, pb.LoadRequest, pb.Empty),
         },
         {"ModelStreamInfer": (_stream_infer, pb.InferRequest, pb.StreamResponse)},
+        {"ModelInfer": _infer_bytes},
     )

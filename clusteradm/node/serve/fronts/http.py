@@ -3,44 +3,23 @@
 import asyncio
 import logging
 import socket
-import traceback
-from typing import Any, Awaitable, Callable, Dict, List, Tuple
+from typing import Any, Awaitable, Callable, Dict, Tuple
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from clusteradm.node.serve.fronts import board, deepstack, doods, rest_tf, rest_v2
+from clusteradm.node.serve.fronts import board, deepstack, doods, errors, rest_tf, rest_v2
 from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk
 from clusteradm.node.serve.fronts.connections import Connection, Connections
-from clusteradm.node.serve.fronts.exchange import JSON, Exchange, HttpError, Reply, dumps
+from clusteradm.node.serve.fronts.direct import Direct
+from clusteradm.node.serve.fronts.exchange import Asked, Exchange, HttpError, Reply
 from clusteradm.node.serve.fronts.limits import KEEP_SECONDS
-from clusteradm.node.serve.plane import (
-    DEADLINE,
-    FORBIDDEN,
-    INTERNAL,
-    INVALID,
-    NOT_FOUND,
-    OVERLOADED,
-    TOO_LARGE,
-    UNAVAILABLE,
-    Refusal,
-    Runner,
-)
+from clusteradm.node.serve.fronts.passed import Passed, PassedRequest, Server
+from clusteradm.node.serve.fronts.plain import Answered, PlainRequest, Plains
+from clusteradm.node.serve.plane import INVALID, Refusal, Runner
 
-# 429 for a full queue: those of the other boards are as full, and a balancer must not try one after the other.
-STATUS = {
-    NOT_FOUND: 404,
-    INVALID: 400,
-    TOO_LARGE: 413,
-    OVERLOADED: 429,
-    DEADLINE: 504,
-    UNAVAILABLE: 503,
-    INTERNAL: 500,
-    FORBIDDEN: 403,
-}
 _MOST_LINGER = 5.0  # seconds of a body that nobody wants: a client reads the answer when it has sent all
-_MOST_TRACE = 4000
-_BACKLOG = 1024  # connections that the kernel keeps until one of the front processes accepts them
+_BACKLOG = 4096  # connections that the kernel keeps until one of the front processes accepts them
 # Instead of the versions of Python and aiohttp.
 _SERVER = ("Server", "clusteradm")
 
@@ -75,85 +54,90 @@ class HttpFront(Runner):
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._connections = Connections()
         # What a browser or a balancer asks all the time is no request to a model, and no line in the log.
-        self._connections = Connections(
+        self._passed = Server(
             self._handle,
+            self._connections,
             access_log=None,
             logger=_LOGGER,
             auto_decompress=False,
             keepalive_timeout=KEEP_SECONDS,
             lingering_time=_MOST_LINGER,
         )
+        direct = Direct(desk, self._answered)
+        self._plains = Plains(desk, self._connections, self._plain, direct.begin, self._pass_on)
         self._server: Any = None
 
     async def start(self, listening: socket.socket) -> None:
         """Serve on a socket that listens already."""
         # asyncio accepts as many at once as this says; the others are for the other front processes.
-        self._server = await asyncio.get_event_loop().create_server(self._connections, sock=listening, backlog=1)
+        self._server = await asyncio.get_event_loop().create_server(self._plains, sock=listening, backlog=1)
         listening.listen(_BACKLOG)
         self._connections.watch()
 
     async def close(self, seconds: float) -> None:
-        """Accept nothing more, and let what runs end."""
+        """Accept nothing more, and let what runs end; connections without a request are closed at once."""
         if self._server is not None:
             self._server.close()
-        await self._connections.close(seconds)
+        self._passed.close_idle()
+        await asyncio.gather(self._plains.close(seconds), self._passed.shutdown(seconds))
+        await self._connections.close()
+
+    def _pass_on(self, connection: Connection, data: bytes) -> None:
+        self._passed().take(connection, data)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        if isinstance(connection, Connection):
+        """Answer a request that aiohttp has read."""
+        passed = request.protocol
+        connection = passed.connection if isinstance(passed, Passed) else None
+        if connection is not None:
             connection.busy()
-        call = Call("http", request.raw_path[:2000], request.remote or "", request.headers)
-        quiet = False
         try:
-            reply, quiet = await self._reply(request, call)
+            reply, fields, counted = await self._answer(PassedRequest(request), request.raw_path, request.remote or "")
         finally:
-            if isinstance(connection, Connection):
+            if connection is not None:
                 connection.idle()
-        headers = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
-        response = web.Response(body=reply.body, status=reply.status, headers=headers)
+        counted()
+        return web.Response(body=reply.body, status=reply.status, headers=fields)
+
+    async def _plain(self, request: PlainRequest, client: str) -> Answered:
+        return await self._answer(request, request.target, client)
+
+    async def _answer(self, asked: Asked, target: str, client: str) -> Answered:
+        call = Call("http", target[:2000], client, asked.headers)
+        return self._answered(call, *await self._reply(asked, call))
+
+    def _answered(self, call: Call, reply: Reply, quiet: bool = False) -> Answered:
+        fields = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
         call.sent = len(reply.body)
+        return Answered(reply, fields, lambda: self._counted(call, quiet))
+
+    def _counted(self, call: Call, quiet: bool) -> None:
         if not quiet:
             self._desk.end(call)
-        self._desk.metrics.connections = len(self._connections.connections)
-        return response
+        self._desk.metrics.connections = len(self._connections.all)
 
-    async def _reply(self, request: web.BaseRequest, call: Call) -> Tuple[Reply, bool]:
+    async def _reply(self, asked: Asked, call: Call) -> Tuple[Reply, bool]:
         """What to answer, and whether the log is to be silent about it."""
-        exchange = Exchange(self._desk, request, call)
+        exchange = Exchange(self._desk, asked, call)
         quiet = False
         try:
             route = ROUTES.get(tuple(exchange.parts[:2])) or ROUTES.get(tuple(exchange.parts[:1]))
             if route is None:
-                raise HttpError(404, "nothing is served at %s" % ascii(request.raw_path[:200]))
+                raise HttpError(404, "nothing is served at %s" % ascii(call.operation[:200]))
             call.protocol, handler = route
             quiet = handler is board.answer
             return await handler(exchange), quiet
         except Refusal as refusal:
-            call.kind, call.text = refusal.kind, str(refusal)
-            headers: List[Tuple[str, str]] = []
-            if refusal.kind in (OVERLOADED, UNAVAILABLE):
-                headers.append(("Retry-After", "%d" % max(1, round(refusal.retry_after or 1))))
-            return _error(call, STATUS.get(refusal.kind, 500), headers), False
+            return errors.refused(call, refusal), False
         except HttpError as error:
-            call.kind, call.text = (NOT_FOUND if error.status == 404 else INVALID), str(error)
-            return _error(call, error.status, error.headers), False
+            return errors.wrong(call, error), False
         except (asyncio.CancelledError, ConnectionError):
             call.kind, call.text = INVALID, "the client has gone"
             self._desk.end(call)
             raise
         except Exception as error:
-            call.kind, call.text = INTERNAL, traceback.format_exc()[-_MOST_TRACE:]
-            reply = _error(
-                call, 500, [], "internal error (%s): see the log for request %s" % (type(error).__name__, call.id)
-            )
-            return reply, False
+            return errors.defect(call, error), False
         finally:
             exchange.end()
-
-
-def _error(call: Call, status: int, headers: List[Tuple[str, str]], text: str = "") -> Reply:
-    document: Dict[str, Any] = {"error": text or call.text}
-    if call.protocol == "deepstack":
-        document = {"success": False, "code": status, **document}
-    return Reply(dumps(document), JSON, status, headers)

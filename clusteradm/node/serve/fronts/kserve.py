@@ -1,6 +1,6 @@
 """What KServe's protocol says, over HTTP and over gRPC alike."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -57,10 +57,10 @@ def answer_parameters(found: Answer) -> Dict[str, Any]:
     return calls.parameters(found)
 
 
-def tensor(name: str, datatype: str, shape: Tuple[int, ...], data: bytes) -> Tensor:
+def tensor(name: str, datatype: str, shape: Tuple[int, ...], data: Union[bytes, memoryview]) -> Tensor:
     """A tensor whose bytes came. Raises Refusal."""
     if datatype == BYTES:
-        return Tensor(name, datatype, shape, numbers.split(data, numbers.elements(shape, name), name))
+        return Tensor(name, datatype, shape, numbers.split(bytes(data), numbers.elements(shape, name), name))
     return Tensor(name, datatype, shape, numbers.raw(data, datatype, shape, name))
 
 
@@ -68,6 +68,8 @@ def raw(tensor: Tensor) -> bytes:
     """The bytes of a tensor, little endian and in row order."""
     if tensor.datatype == BYTES:
         return numbers.join(tensor.data)
+    if isinstance(tensor.data, bytes):
+        return tensor.data
     values = np.asarray(tensor.data)
     data: bytes = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
     return data

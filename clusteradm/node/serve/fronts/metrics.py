@@ -7,7 +7,7 @@ so that no counter ever falls.
 
 import bisect
 import os
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import orjson
 
@@ -76,6 +76,7 @@ class Metrics:
         self._counts: Counts = _read(os.path.join(folder, self._own))
         self._changed = False
         self.connections = 0
+        self.settle: Callable[[], None] = lambda: None  # has what is not counted yet counted
 
     def request(
         self,
@@ -104,6 +105,7 @@ class Metrics:
 
     def save(self) -> None:
         """Write the counts for the other front processes."""
+        self.settle()
         if self._changed:
             self._changed = False
             document = {
@@ -114,6 +116,7 @@ class Metrics:
 
     def whole(self) -> Counts:
         """The counts of all front processes."""
+        self.settle()
         found: Counts = {}
         for counts in [self._counts, *self._others()]:
             for name, series in counts.items():

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import warnings
-from typing import Any, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def fit(values: Any, sizes: Tuple[int, ...], name: str) -> Any:
     return values.reshape(sizes)
 
 
-def raw(data: bytes, datatype: str, sizes: Tuple[int, ...], name: str) -> Any:
+def raw(data: Union[bytes, memoryview], datatype: str, sizes: Tuple[int, ...], name: str) -> Any:
     """Bytes, little endian and in row order, as an array. Raises Refusal."""
     wanted = np.dtype(DATATYPES[datatype])
     size = elements(sizes, name) * wanted.itemsize

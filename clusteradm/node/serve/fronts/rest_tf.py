@@ -43,7 +43,6 @@ async def answer(exchange: Exchange) -> Reply:
             raise Refusal(INVALID, "a label is no number; a version is at versions/%d" % number)
         rest = rest[2:]
     exchange.call.model = name
-    version = await exchange.version(name, version, label) if verb else version
     if not verb and not rest:
         exchange.allow("GET", "HEAD")
         return await _states(exchange, name, version, label)
@@ -59,7 +58,9 @@ async def answer(exchange: Exchange) -> Reply:
         raise Refusal(INVALID, "a request is a JSON object")
     if verb == "predict":
         tfserving.check_signature(document.get("signature_name"))
-    deadline, priority = patience(exchange.request.headers)
+    deadline, priority = patience(exchange.headers)
+    # Now that all of it has come, which may take long.
+    version = await exchange.version(name, version, label)
     info = await exchange.desk.plane.info(name, version, label)
     # The version that the label is now: it may move before the inference.
     return await work(exchange, Spec(name, info.version, None, deadline, priority), info, document)

@@ -8,11 +8,12 @@ import clusteradm
 from clusteradm.node.serve.fronts import kserve, numbers
 from clusteradm.node.serve.fronts.calls import about, version_or_label
 from clusteradm.node.serve.fronts.exchange import BINARY, Exchange, HttpError, Reply, dumps, json_reply, loads
+from clusteradm.node.serve.fronts.known import Known
 from clusteradm.node.serve.fronts.kserve import parameters_of
 from clusteradm.node.serve.fronts.limits import MOST_BODY, MOST_JSON, MOST_TENSORS
 from clusteradm.node.serve.plane import BYTES, DATATYPES, INVALID, Answer, Refusal, Request, Tensor
 
-_HEADER = "Inference-Header-Content-Length"
+HEADER = "Inference-Header-Content-Length"
 _CLASSES = "classification"
 
 
@@ -66,16 +67,15 @@ async def _model(exchange: Exchange, parts: List[str]) -> Reply:
     exchange.call.model = name
     if name == "stats" and not rest and version is None:
         return json_reply({"model_stats": await kserve.statistics(exchange.desk, None, None)})
-    version = await exchange.version(name, version, label)
     if rest == ["infer"]:
         exchange.allow("POST")
         return await _infer(exchange, name, version, label)
     exchange.allow("GET", "HEAD")
     if not rest:
         return json_reply(kserve.metadata(await plane.info(name, version, label)))
+    if rest in (["ready"], ["stats"]) and label is not None:
+        version = (await plane.info(name, None, label)).version
     if rest == ["ready"]:
-        if label is not None:
-            version = (await plane.info(name, None, label)).version
         ready = await plane.ready(name, version)
         return json_reply({"name": name, "ready": ready}, status=200 if ready else 503)
     if rest == ["config"]:
@@ -103,15 +103,17 @@ async def _repository(exchange: Exchange, parts: List[str]) -> Reply:
 
 
 async def _infer(exchange: Exchange, name: str, version: Optional[int], label: Optional[str]) -> Reply:
-    text = exchange.header(_HEADER)
+    text = exchange.header(HEADER.lower())
     if text is None:
-        header, rest = await exchange.body(MOST_JSON), b""
+        header, rest = await exchange.body(MOST_JSON), memoryview(b"")
     else:
-        body = await exchange.body(MOST_BODY)
+        body = await exchange.view(MOST_BODY)
         size = int(text) if text.isdigit() and len(text) < 10 else -1
         if not 0 < size <= len(body):
-            raise Refusal(INVALID, "%s: %s, and the body has %d bytes" % (_HEADER, ascii(text[:30]), len(body)))
-        header, rest = body[:size], body[size:]
+            raise Refusal(INVALID, "%s: %s, and the body has %d bytes" % (HEADER, ascii(text[:30]), len(body)))
+        header, rest = bytes(body[:size]), body[size:]
+    # Now that all of it has come, which may take long.
+    version = await exchange.version(name, version, label)
     document = loads(header)
     if not isinstance(document, dict):
         raise Refusal(INVALID, "a request is a JSON object with inputs")
@@ -121,7 +123,7 @@ async def _infer(exchange: Exchange, name: str, version: Optional[int], label: O
         raise Refusal(INVALID, "the id is no text of at most 1000 characters")
     inputs = await _inputs(exchange, document.get("inputs"), rest, name, version, label)
     wanted = _wanted(document.get("outputs"), given.get("binary_data_output") is True)
-    deadline, priority = kserve.patience(given, exchange.request.headers)
+    deadline, priority = kserve.patience(given, exchange.headers)
     request = Request(
         name,
         inputs,
@@ -136,11 +138,22 @@ async def _infer(exchange: Exchange, name: str, version: Optional[int], label: O
     )
     found = await exchange.desk.infer(exchange.call, request)
     names = (await exchange.desk.plane.info(name, found.version)).class_names if any(e.classes for e in wanted) else ()
-    return _reply(found, wanted, given.get("binary_data_output") is True, names)
+    binary = given.get("binary_data_output") is True
+    if exchange.key is not None and _all_bytes(document["inputs"], wanted, binary):
+        again = exchange.desk.plane.again(request)
+        if again is not None:
+            exchange.desk.known.keep(exchange.key, Known(name, again, wanted, binary))
+    return reply(found, wanted, binary, names)
+
+
+def _all_bytes(inputs: List[Any], wanted: List[_Wanted], binary: bool) -> bool:
+    """Whether all numbers of a request and of its answer are bytes behind the JSON."""
+    asked = all("binary_data_size" in parameters_of(each.get("parameters")) for each in inputs)
+    return asked and all(each.binary and not each.classes for each in wanted) and (binary or bool(wanted))
 
 
 async def _inputs(
-    exchange: Exchange, given: Any, rest: bytes, model: str, version: Optional[int], label: Optional[str]
+    exchange: Exchange, given: Any, rest: memoryview, model: str, version: Optional[int], label: Optional[str]
 ) -> List[Tensor]:
     """The tensors of a request; `rest`: what is behind the JSON. Raises Refusal."""
     if not isinstance(given, list) or not 0 < len(given) <= MOST_TENSORS:
@@ -209,7 +222,8 @@ def _wanted(given: Any, binary: bool) -> List[_Wanted]:
     return found
 
 
-def _reply(found: Answer, wanted: List[_Wanted], binary: bool, class_names: Any) -> Reply:
+def reply(found: Answer, wanted: List[_Wanted], binary: bool, class_names: Any) -> Reply:
+    """The answer, as the request wanted it."""
     by_name = {each.name: each for each in wanted}
     outputs: List[Dict[str, Any]] = []
     raw: List[bytes] = []
@@ -228,7 +242,7 @@ def _reply(found: Answer, wanted: List[_Wanted], binary: bool, class_names: Any)
     if not raw:
         return json_reply(document, found)
     header = dumps(document)
-    return Reply(b"".join([header, *raw]), BINARY, 200, [*about(found), (_HEADER, str(len(header)))])
+    return Reply(b"".join([header, *raw]), BINARY, 200, [*about(found), (HEADER, str(len(header)))])
 
 
 def _output(tensor: Tensor, binary: bool) -> Tuple[Dict[str, Any], List[bytes]]:

@@ -7,7 +7,7 @@ from typing import Any, Optional, Sequence, Tuple
 from clusteradm.node.serve.link import EngineGone
 from clusteradm.node.serve.plane import UNAVAILABLE, Answer, Refusal, Request
 from clusteradm.node.serve.servables.ensemble import CPU, Ensemble, Part, Surroundings
-from clusteradm.node.serve.servables.link import Done, ServableLink
+from clusteradm.node.serve.servables.link import Given, ServableLink
 from clusteradm.node.serve.servables.work import Arrays
 from clusteradm.node.spec.servables.ensembles import MOST_DEPTH
 from clusteradm.node.spec.wire.servables import ENSEMBLE, reference
@@ -58,7 +58,7 @@ class Calling(Surroundings):
                 return False
         return True
 
-    async def ask(self, entry: Any, step: Optional[int], inputs: Arrays, request: Request) -> Done:
+    async def ask(self, entry: Any, step: Optional[int], inputs: Arrays, request: Request) -> Given:
         """What the process of a servable gives; again, where it has ended before it began. Raises Refusal."""
         reason = ""
         for _ in range(_ATTEMPTS):

@@ -18,7 +18,7 @@ from clusteradm.node.serve.plane import (
     Request,
     Tensor,
 )
-from clusteradm.node.serve.servables.link import Done
+from clusteradm.node.serve.servables.link import Given
 from clusteradm.node.serve.servables.members import member as member_of
 from clusteradm.node.serve.servables.work import Arrays, texts
 from clusteradm.node.spec.datatypes import TEXT, datatype_of
@@ -48,7 +48,7 @@ class Surroundings:
 
     executor: Executor
 
-    async def ask(self, entry: Any, step: Optional[int], inputs: Arrays, request: Request) -> Done:
+    async def ask(self, entry: Any, step: Optional[int], inputs: Arrays, request: Request) -> Given:
         """A step that is built in. Raises Refusal."""
         raise NotImplementedError
 

@@ -20,7 +20,7 @@ _RETRY_SECONDS = 0.1
 _ENDED = "its process has ended"
 
 
-class Done(NamedTuple):
+class Given(NamedTuple):
     """What a servable gave; times in seconds."""
 
     outputs: Arrays
@@ -32,7 +32,7 @@ class Sent:
     """A request that the process has. `begun`: it is at work, and what ends the process now may be this request."""
 
     def __init__(self, size: int) -> None:
-        self.future: "asyncio.Future[Done]" = asyncio.get_event_loop().create_future()
+        self.future: "asyncio.Future[Given]" = asyncio.get_event_loop().create_future()
         self.size, self.begun = size, False
 
 
@@ -104,7 +104,7 @@ class ServableLink(Link):
 
     async def ask(
         self, version: Loaded, step: Optional[int], inputs: Arrays, deadline: Optional[float], priority: int
-    ) -> Done:
+    ) -> Given:
         """The outputs of a servable, or of a step of an ensemble. Raises Refusal, EngineGone."""
         if self._writer is None:
             raise EngineGone("it is not connected")
@@ -162,7 +162,7 @@ class ServableLink(Link):
         if sent.future.done():
             return
         if status == frames.DONE:
-            sent.future.set_result(Done(outputs, float(document["queued"]), float(document["seconds"])))
+            sent.future.set_result(Given(outputs, float(document["queued"]), float(document["seconds"])))
         else:
             sent.future.set_exception(_refused(status, str(document.get("text", ""))))
 
@@ -184,6 +184,6 @@ def _lost(reason: str) -> Refusal:
     return Refusal(INTERNAL, "its process was lost while it worked on this request: %s" % reason)
 
 
-def _late(future: "asyncio.Future[Done]") -> None:
+def _late(future: "asyncio.Future[Given]") -> None:
     if not future.done():
         future.set_exception(Refusal(DEADLINE, "its deadline was over before it was answered"))

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
-from clusteradm.node.spec.wire.job_names import COMPLETE, ID, STATES
+from clusteradm.node.spec.wire.job_names import COMPLETE, ID, SLURM_NAME, STATES
 from clusteradm.node.spec.wire.manifest import RAW, TASKS, Feed
+from clusteradm.node.spec.wire.pipeline import Pipeline, Stage
 
 
 @dataclass(eq=False, repr=False)
@@ -24,7 +25,8 @@ class InputForm(Record):
 @dataclass(eq=False, repr=False)
 class ModelFile(Record):
     """The model of a job. `path`: on every host; `task`: what its outputs are read as, None for what they seem; `more`:
-    inputs besides the first; `batch`: how many inputs it takes at once, where `input` is the form of one."""
+    inputs besides the first; `batch`: how many inputs it takes at once, where `input` is the form of one; `pipeline`:
+    its segments, where each rank runs one of them."""
 
     name: str
     version: int
@@ -35,6 +37,7 @@ class ModelFile(Record):
     task: Optional[str] = field(default=None, metadata=limits(choices=(*TASKS, RAW)))
     more: Tuple[InputForm, ...] = ()
     batch: int = 1
+    pipeline: Optional[Pipeline] = None
 
 
 @dataclass(eq=False, repr=False)
@@ -58,21 +61,46 @@ class JobSpec(Record):
 
 
 @dataclass(eq=False, repr=False)
+class Watching(Record):
+    """Where the inputs of a job come from that stays open for more. `folder`: on the head, of which the new files with
+    one of `suffixes` are taken; None: the command sends them."""
+
+    folder: Optional[str] = None
+    suffixes: Tuple[str, ...] = ()
+
+
+@dataclass(eq=False, repr=False)
+class SlurmOrder(Record):
+    """What Slurm is asked for, besides the hosts and TPUs of the slots. `whole`: all of them at once, else what of them
+    is free when it is the job's turn."""
+
+    partition: Optional[str] = field(default=None, metadata=limits(SLURM_NAME))
+    account: Optional[str] = field(default=None, metadata=limits(SLURM_NAME))
+    whole: bool = False
+
+
+@dataclass(eq=False, repr=False)
 class StoredSpec(JobSpec):
-    """spec.json: the spec with the job's id, its number of inputs, and its folder on the shared file system."""
+    """spec.json: the spec with the job's id, its number of inputs, and its folder on the shared file system. `watch`:
+    of a job that stays open, whose number of inputs is 0; `slurm`: what Slurm is asked for, where its ranks are to be
+    in an allocation of Slurm's."""
 
     job: str = field(metadata=limits(ID))
     inputs: int
     folder: str
+    watch: Optional[Watching] = None
+    slurm: Optional[SlurmOrder] = None
 
 
 @dataclass(eq=False, repr=False)
 class RankPlace(Record):
-    """Place of one rank: a TPU of a host, or its CPU."""
+    """Place of one rank: a TPU of a host, or its CPU; and of which pipeline it is which stage, from 0."""
 
     rank: int
     host: str
     pci_address: Optional[str]
+    pipeline: Optional[int] = None
+    stage: int = 0
 
 
 @dataclass(eq=False, repr=False)
@@ -86,7 +114,7 @@ class AttemptPlan(Record):
 @dataclass(eq=False, repr=False)
 class Assignment(Record):
     """Work of one rank, from rank 0. `here`: the ranks on its host; `folder`: the job's, on the shared file system;
-    `warm_up`: whether the model is tried on made-up input first."""
+    `warm_up`: whether the model is tried on made-up input first. Of a stage `model` has the path of its segment."""
 
     place: RankPlace
     here: int
@@ -94,14 +122,16 @@ class Assignment(Record):
     top: int
     folder: str
     warm_up: bool = True
+    stage: Optional[Stage] = None
 
 
-SILENT, TPU, OTHER = "silent", "tpu", "other"
+SILENT, TPU, OTHER, PARTNER = "silent", "tpu", "other", "partner"
 
 
 @dataclass(eq=False, repr=False)
 class RankProgress(Record):
-    """One rank at work. Seconds: its working time, of which busy in the TPU; decoding beside; waiting for input."""
+    """One rank at work. Seconds: its working time, of which busy in the TPU; waiting for input, and decoding and
+    reading that beside; waiting for another chunk of rank 0. `queue`: inputs that it has."""
 
     rank: int
     host: str
@@ -111,12 +141,18 @@ class RankProgress(Record):
     busy: float = 0.0
     decode: float = 0.0
     wait: float = 0.0
+    read: float = 0.0
+    idle: float = 0.0
+    queue: int = 0
     state: str = field(default="starting", metadata=limits(choices=("starting", "ready", "failed")))
     error: Optional[str] = None
     version: Optional[str] = None  # of its library
     tpu: Optional[str] = None  # its device
-    # Of one that has failed: SILENT, or by its own word; with its TPU after it had worked, or else.
-    fault: Optional[str] = field(default=None, metadata=limits(choices=(SILENT, TPU, OTHER)))
+    # Of one that has failed: SILENT, or by its own word; with its TPU after it had worked, or else. PARTNER: it is
+    # another stage of its pipeline that has failed.
+    fault: Optional[str] = field(default=None, metadata=limits(choices=(SILENT, TPU, OTHER, PARTNER)))
+    pipeline: Optional[int] = None
+    stage: int = 0
 
 
 @dataclass(eq=False, repr=False)
@@ -172,7 +208,7 @@ class TpusOfJob(Record):
 @dataclass(eq=False, repr=False)
 class Status(Record):
     """status.json. `started`: seconds since 1970; `images`, `errors`: of a complete job; `log`: its end; `ahead`: the
-    jobs that it waits for."""
+    jobs that it waits for; `slurm`: its job in Slurm and that one's state, as Slurm says it."""
 
     state: str = field(metadata=limits(choices=STATES))
     model: Optional[ModelFile] = None
@@ -185,6 +221,7 @@ class Status(Record):
     error: Optional[str] = None
     log: Tuple[str, ...] = ()
     ahead: Tuple[str, ...] = ()
+    slurm: Optional[str] = None
 
     def __post_init__(self) -> None:
         if self.state == COMPLETE:

@@ -6,10 +6,11 @@ from typing import Dict, Optional, Tuple
 from clusteradm.node.spec.wire import names
 from clusteradm.node.spec.wire.copying import FilePiece
 from clusteradm.node.spec.wire.decode import Record, limits
-from clusteradm.node.spec.wire.job import JobSpec, Progress, Status, StoredSpec
+from clusteradm.node.spec.wire.job import JobSpec, Progress, SlurmOrder, Status, StoredSpec, Watching
 from clusteradm.node.spec.wire.job_names import ID, STATES
 from clusteradm.node.spec.wire.node import Empty
 from clusteradm.node.spec.wire.request import Request, Streaming
+from clusteradm.node.spec.wire.timeline import Timeline
 
 DAMAGED = "damaged"  # the state of a job whose files cannot be read
 
@@ -102,7 +103,9 @@ class Started(Record):
 class StartJob(Request[Started]):
     """Index the inputs, make the job visible, start its supervisor.
 
-    `wait`: the job waits for others that have some of its TPUs; else it gets those that they leave.
+    `wait`: the job waits for others that have some of its TPUs; else it gets those that they leave. `watch`: it stays
+    open for inputs, and begins with none; `after`: the job before it whose record of taken files it takes over. With
+    `slurm` Slurm says when it runs, and on which of the slots.
     """
 
     shared: str
@@ -110,7 +113,70 @@ class StartJob(Request[Started]):
     job: str = field(metadata=limits(ID))
     spec: JobSpec
     wait: bool = False
+    watch: Optional[Watching] = None
+    after: Optional[str] = field(default=None, metadata=limits(ID))
+    slurm: Optional[SlurmOrder] = None
     do = names.JOB_START
+
+
+@dataclass(eq=False, repr=False)
+class Fed(Record):
+    """Outcome of FeedJob. Not taken: the bytes are to be sent again; `ended`: the job takes no more inputs."""
+
+    taken: bool = True
+    ended: bool = False
+
+
+@dataclass(eq=False, repr=False)
+class FeedJob(Request[Fed]):
+    """Give an open job a part of a batch of inputs: a file body, which is removed, to be put at `offset`.
+
+    With the last part come the files of the batch, and why some are not to be used. Of a batch that the job has had,
+    nothing is done.
+    """
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    batch: int
+    offset: int
+    blob: Optional[str]
+    files: Optional[Tuple[Piece, ...]] = None
+    failed: Dict[str, str] = field(default_factory=dict)
+    do = names.JOB_FEED
+
+
+@dataclass(eq=False, repr=False)
+class Collected(Record):
+    """What there is of an open job: the batch whose results were sent, and their bytes; the batches that have none yet;
+    its state."""
+
+    state: str = field(metadata=limits(choices=(*STATES, DAMAGED)))
+    batch: Optional[int] = None
+    size: int = 0
+    waiting: Tuple[int, ...] = ()
+
+
+@dataclass(eq=False, repr=False)
+class CollectResults(Streaming[FilePiece, Collected]):
+    """Ask for the results of a batch, waited for `wait` seconds. Those of `done` are stored, and removed first."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    done: Tuple[int, ...]
+    wait: float
+    do = names.JOB_COLLECT
+
+
+@dataclass(eq=False, repr=False)
+class EndJob(Request[Empty]):
+    """Take no more inputs into an open job. It is complete once those that it has have their results."""
+
+    shared: str
+    user: str
+    job: str = field(metadata=limits(ID))
+    do = names.JOB_END
 
 
 @dataclass(eq=False, repr=False)
@@ -191,7 +257,8 @@ class FetchFile(Streaming[FilePiece, FileEnd]):
 
 @dataclass(eq=False, repr=False)
 class JobSummary(Record):
-    """A job in a list. `error`: why it failed, or what of its files cannot be read; `ahead`: the jobs it waits for."""
+    """A job in a list. `error`: why it failed, or what of its files cannot be read; `ahead`: the jobs it waits for;
+    `slurm`: as of Status."""
 
     job: str = field(metadata=limits(ID))
     state: str = field(metadata=limits(choices=(*STATES, DAMAGED)))
@@ -202,6 +269,7 @@ class JobSummary(Record):
     attempts: int = 0
     error: Optional[str] = None
     ahead: Tuple[str, ...] = ()
+    slurm: Optional[str] = None
 
 
 @dataclass(eq=False, repr=False)
@@ -222,21 +290,23 @@ class ListJobs(Request[JobList]):
 
 @dataclass(eq=False, repr=False)
 class JobDetails(Record):
-    """One job. `bytes`: of its inputs, as long as they are kept."""
+    """One job. `bytes`: of its inputs, as long as they are kept; `timeline`: where it was asked for."""
 
     spec: StoredSpec
     status: Status
     progress: Optional[Progress]
     bytes: int
+    timeline: Optional[Timeline] = None
 
 
 @dataclass(eq=False, repr=False)
 class ShowJob(Request[JobDetails]):
-    """Ask for one job."""
+    """Ask for one job, with its timeline or without."""
 
     shared: str
     user: str
     job: str = field(metadata=limits(ID))
+    timeline: bool = False
     do = names.JOB_SHOW
 
 

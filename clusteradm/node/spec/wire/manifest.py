@@ -7,8 +7,11 @@ from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits
 from clusteradm.node.spec.wire.servables import DATA, MOST_TENSORS, Servable
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
-# The files that a version may have besides: model.tflite, or of another servable its data.
-FILE = "%s|%s" % (MODEL.replace(".", "[.]"), DATA)
+# Of a version that is split too: the number of the segment, from 0, and how many there are.
+SEGMENT, SEGMENT_FILE = "segment_%d_of_%d.tflite", r"segment_[0-9]{1,2}_of_[0-9]{1,2}\.tflite"
+MOST_SEGMENTS = 64
+# The files that a version may have besides: model.tflite and its segments, or of another servable its data.
+FILE = "%s|%s|%s" % (MODEL.replace(".", "[.]"), SEGMENT_FILE, DATA)
 # The sha256 of all of them, as sha256sum writes and checks it.
 SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
@@ -82,11 +85,26 @@ class Feed(Record):
 
 
 @dataclass(eq=False, repr=False)
+class Segment(Record):
+    """One of the segments that a model is split into, for a pipeline of Edge TPUs. The first takes what the model
+    takes, each other what those before it give, by the names of the tensors."""
+
+    sha256: str
+    bytes: int
+    inputs: Tuple[Tensor, ...]
+    outputs: Tuple[Tensor, ...]
+    tpu_operations: int
+    cached_bytes: int
+    streamed_bytes: int
+
+
+@dataclass(eq=False, repr=False)
 class Manifest(Record):
     """manifest.json of one version. Bytes of parameters: kept on the chip, or streamed for every inference.
 
     `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `servable`: of what is no
-    model, whose `sha256` is that of its definition, and `bytes` those of its files.
+    model, whose `sha256` is that of its definition, and `bytes` those of its files; `segments`: the same model in
+    parts, each a file of the version.
     """
 
     manifest_version: int
@@ -109,12 +127,15 @@ class Manifest(Record):
     task: Optional[str] = field(default=None, metadata=limits(choices=TASKS))
     threshold: Optional[float] = None
     servable: Optional[Servable] = None
+    segments: Tuple[Segment, ...] = ()
 
     def __post_init__(self) -> None:
         if self.servable is not None and not len(self.inputs) <= MOST_TENSORS >= len(self.outputs):
             raise WireError("more than %d inputs or outputs" % MOST_TENSORS)
         if self.manifest_version != FORMAT:
             raise WireError("format %d; this program reads %d" % (self.manifest_version, FORMAT), ".manifest_version")
+        if len(self.segments) == 1 or len(self.segments) > MOST_SEGMENTS:
+            raise WireError("2 to %d segments, or none" % MOST_SEGMENTS, ".segments")
 
     @classmethod
     def from_json(cls, document: Any) -> "Manifest":
@@ -129,6 +150,8 @@ class Manifest(Record):
                 del document[key]
         if self.servable is not None:
             document["servable"] = self.servable.to_json()
+        if not document["segments"]:
+            del document["segments"]
         for key in ("fit", "rate"):
             if "feed" in document and document["feed"][key] is None:
                 del document["feed"][key]

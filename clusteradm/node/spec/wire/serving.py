@@ -11,6 +11,7 @@ from clusteradm.node.spec.wire.manifest import NAME
 from clusteradm.node.spec.wire.versions import LABEL
 
 SERVING, DESIRED = "serving", "desired.json"
+MOST_BYTES = 4 << 20  # of desired.json, for all who write or read it
 # On the head, where HAProxy is set up.
 MAPS = "/etc/haproxy/clusteradm"
 # Ports of a board's server: every protocol over HTTP; both gRPC services; Frigate's detector over ZeroMQ.

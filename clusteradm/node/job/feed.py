@@ -1,0 +1,139 @@
+"""Batches of inputs of a job that stays open for more, on the head: each until its results are fetched."""
+
+import itertools
+import os
+import re
+from contextlib import suppress
+from typing import Any, Dict, Iterator, List, Sequence
+
+from clusteradm.node import atomic, paths
+from clusteradm.node.job import files, pack
+from clusteradm.node.job.folders import Folders
+from clusteradm.node.spec import answers
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import StoredSpec
+
+_BATCH = re.compile("([0-9]{1,11})[.]jsonl")
+_OUTPUT_FILE = re.compile(job_names.OUTPUT_FILE)
+_TOO_MANY = "more than %d inputs at once: make several files of them" % pack.MOST_INPUTS
+
+
+class Feed:
+    """The batches of one job."""
+
+    def __init__(self, share: str, run: str) -> None:
+        """`share`: the job's folder on the shared file system; `run`: that on the head's own disk."""
+        self.share, self.run = share, run
+
+    @classmethod
+    def of(cls, job: Folders) -> "Feed":
+        """That of a started job."""
+        return cls(job.share, job.run)
+
+    def make(self) -> None:
+        """Make its folders."""
+        for name in (job_names.FEED, job_names.FOUND):
+            os.mkdir(os.path.join(self.run, name), 0o755)
+
+    def lines(self, batch: int) -> str:
+        """Path of the lines of the inputs of a batch."""
+        return os.path.join(self.run, job_names.FEED, job_names.BATCH % batch)
+
+    def body(self, batch: int) -> str:
+        """Path of their bytes."""
+        return os.path.join(self.share, job_names.FEED_PACK % batch)
+
+    def results(self, batch: int) -> str:
+        """Path of the results of a batch."""
+        return os.path.join(self.run, job_names.FOUND, job_names.BATCH % batch)
+
+    def waiting(self) -> List[int]:
+        """The batches that are not done with."""
+        return _numbers(os.path.join(self.run, job_names.FEED))
+
+    def found(self) -> List[int]:
+        """The batches with results that were not fetched."""
+        return _numbers(os.path.join(self.run, job_names.FOUND))
+
+    def has(self, batch: int) -> bool:
+        """Whether the batch was added, and its results are not fetched."""
+        return os.path.lexists(self.lines(batch)) or os.path.lexists(self.results(batch))
+
+    def ended(self) -> bool:
+        """Whether no more inputs come."""
+        return os.path.lexists(os.path.join(self.run, job_names.END))
+
+    def end(self) -> None:
+        """Take no more inputs."""
+        with suppress(FileNotFoundError), open(os.path.join(self.run, job_names.END), "wb"):
+            pass
+
+    def add(self, batch: int, entries: Sequence[pack.Entry], spec: StoredSpec) -> int:
+        """Add a batch, whose pack is written: its number of inputs. It is on the disk then, and ranks may get it."""
+        whole = self.body(batch)
+        with open(whole, "ab", opener=files.opener):  # there, if empty
+            pass
+        os.chmod(whole, 0o644)
+        files.sync(whole)
+        model = spec.model
+        lines = pack.index(whole, entries, *map(pack.wanted, (model.input, *model.more)))
+        try:
+            return self._write(batch, lines)
+        except pack.PackError as error:
+            return self._write(batch, (pack.refused(entry.name, str(error)) for entry in entries))
+
+    def _write(self, batch: int, lines: Iterator[Dict[str, Any]]) -> int:
+        count = 0
+        with atomic.replacing(self.lines(batch), mode=0o644) as file:
+            for count, line in enumerate(lines, 1):
+                if count > pack.MOST_INPUTS:
+                    raise pack.PackError(_TOO_MANY)
+                file.write(files.line(line).encode("utf-8", "backslashreplace"))
+        return count
+
+    def settle(self, batch: int) -> None:
+        """Have the results of a batch on the disk, and remove its inputs."""
+        with suppress(FileNotFoundError):  # they are fetched already
+            files.sync(self.results(batch))
+        for path in (self.lines(batch), self.body(batch)):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def remove(self, batches: Sequence[int]) -> None:
+        """Remove the results of batches, which are stored elsewhere, with their large outputs."""
+        for batch in batches:
+            path = self.results(batch)
+            for line in files.read_lines(path):
+                outputs = line.get(answers.OUTPUTS)
+                for output in [*(outputs if isinstance(outputs, list) else ()), line.get(answers.MAP)]:
+                    name = output.get("file") if isinstance(output, dict) else None
+                    if isinstance(name, str) and _OUTPUT_FILE.fullmatch(name):
+                        self._remove_output(name)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _remove_output(self, name: str) -> None:
+        folder, _, base = name.partition("/")
+        with suppress(OSError):  # any board can put a link in the place of the folder
+            fd = os.open(os.path.join(self.share, folder), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                os.unlink(os.path.join(paths.by_descriptor(fd), base))
+            finally:
+                os.close(fd)
+
+    def size(self) -> int:
+        """Bytes of the results that were not fetched."""
+        return sum(map(files.size, map(self.results, self.found())))
+
+
+def _numbers(folder: str) -> List[int]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(int(match.group(1)) for match in map(_BATCH.fullmatch, names) if match)
+
+
+def inputs(batch: int, entries: Sequence[Any]) -> Iterator[int]:
+    """The numbers within the job of the inputs of a batch."""
+    return itertools.islice(itertools.count(batch * job_names.BATCH_INPUTS), len(entries))

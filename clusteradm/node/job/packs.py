@@ -1,0 +1,49 @@
+"""Packs of a job, read by a rank: one of all inputs, or one for each batch of a job that stays open for more."""
+
+import os
+from typing import Dict, Optional
+
+from clusteradm.node.job.files import opener
+from clusteradm.node.spec.wire import job_names
+
+_OPEN = 8  # of batches, at once
+
+
+class Packs:
+    """The pack of all inputs, by its path; those of batches lie beside it."""
+
+    def __init__(self, pack: str) -> None:
+        self._folder = os.path.dirname(pack)
+        self._open: Dict[Optional[int], int] = {}
+        if os.path.lexists(pack):
+            self._open[None] = opener(pack, os.O_RDONLY)
+
+    def read(self, batch: Optional[int], size: int, offset: int) -> Optional[bytes]:
+        """Exactly so many bytes of the pack of this batch, or of all inputs. None where the batch's is there no more:
+        another rank has delivered its results. Raises OSError."""
+        fd = self._open.get(batch)
+        if fd is None:
+            name = job_names.PACK if batch is None else job_names.FEED_PACK % batch
+            try:
+                fd = opener(os.path.join(self._folder, name), os.O_RDONLY)
+            except FileNotFoundError:
+                if batch is None:
+                    raise
+                return None
+            if len(self._open) >= _OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
+            self._open[batch] = fd
+        return _pread(fd, size, offset)
+
+
+def _pread(fd: int, size: int, offset: int) -> bytes:
+    """Read exactly `size` bytes: one call on a network file system may return fewer."""
+    parts = []
+    while size:
+        part = os.pread(fd, size, offset)
+        if not part:
+            raise OSError("the inputs end at %d, short of %d bytes" % (offset, size))
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,203 @@
+"""Inputs of a job as rank 0 has them: all at its start, or in batches while it runs, each with its results."""
+
+import json
+import os
+import threading
+import time
+from queue import SimpleQueue
+from typing import Any, Dict, List, Optional, Sequence
+
+from clusteradm.node import atomic
+from clusteradm.node.job import feed as feeds
+from clusteradm.node.job import files, journal, room
+from clusteradm.node.job.feed import Feed
+from clusteradm.node.spec.wire import job_names
+from clusteradm.node.spec.wire.job import Progress, StoredSpec
+
+LOOK_SECONDS = 0.02  # between two looks for new batches
+# Of a journal, beyond which the results of batches that are done with are taken out of it.
+MOST_JOURNAL = 32 << 20
+_TOGETHER = 200  # results in a line of such a journal
+
+
+class Listed:
+    """Inputs that are all known. `todo`: the numbers of those without a result; `earlier`, `errors`: results of earlier
+    attempts, and of these errors."""
+
+    open = False  # for more
+
+    def __init__(self, spec: StoredSpec, run: str) -> None:
+        self._lines = list(files.read_lines(os.path.join(run, job_names.INPUTS)))
+        have = journal.done(spec.folder, spec.inputs)
+        self.todo = [index for index in range(len(self._lines)) if index not in have]
+        self.earlier, self.errors = len(have), 0
+        self.total = len(self._lines)
+
+    def more(self) -> List[int]:
+        """The inputs that have come since."""
+        return []
+
+    def piece(self, index: int) -> List[Any]:
+        """What a rank has to know of an input."""
+        return _piece(index, self._lines[index])
+
+    def keep(self, at: int, results: Sequence[Dict[str, Any]]) -> None:
+        """Note that results are in the journal, in the line at that place."""
+
+    def close(self) -> None:
+        """Write what there is to write yet."""
+
+
+class Stream:
+    """Inputs that come in batches; as Listed."""
+
+    def __init__(self, spec: StoredSpec, run: str, book: journal.Journal) -> None:
+        self._folder, self._book = spec.folder, book
+        self._feed = Feed(spec.folder, run)
+        self._writer = Writer(self._feed, spec.folder, files.labels(spec.model.path))
+        self._batches: Dict[int, List[Dict[str, Any]]] = {}
+        self._missing: Dict[int, int] = {}
+        self._places = journal.places(spec.folder, whole=True)
+        self._most = MOST_JOURNAL
+        self._looked = 0.0
+        before = files.read(Progress, os.path.join(run, job_names.PROGRESS))
+        self.earlier, self.errors = (before.done, before.errors) if before else (0, 0)
+        self.total = self.earlier
+        self._ended = False
+        self.todo = self.more()
+
+    @property
+    def open(self) -> bool:
+        """Whether more may come, or results are to be written yet."""
+        return not self._ended or bool(self._batches)
+
+    def more(self) -> List[int]:
+        """The inputs that have come since. Raises what the writing of results has raised."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return []
+        self._looked = now
+        self._forget(self._writer.written())
+        ended = self._feed.ended()  # before the look: what is added is added before
+        new = [index for batch in self._feed.waiting() if batch not in self._batches for index in self._load(batch)]
+        self._ended = ended
+        self.total += len(new)
+        return new
+
+    def _load(self, batch: int) -> List[int]:
+        self._batches[batch] = lines = list(files.read_lines(self._feed.lines(batch)))
+        if os.path.lexists(self._feed.results(batch)):  # a rank 0 before this one has ended while it wrote them
+            self._missing[batch] = 0
+            self._writer.put(batch, None, {})
+            return []
+        missing = [index for index in feeds.inputs(batch, lines) if index not in self._places]
+        self._missing[batch] = len(missing)
+        if not missing:
+            self._finish(batch)
+        return missing
+
+    def piece(self, index: int) -> List[Any]:
+        """What a rank has to know of an input."""
+        batch, number = divmod(index, job_names.BATCH_INPUTS)
+        return [*_piece(index, self._batches[batch][number]), batch]
+
+    def keep(self, at: int, results: Sequence[Dict[str, Any]]) -> None:
+        """Note that results are in the journal, in the line at that place."""
+        for result in results:
+            batch = result["i"] // job_names.BATCH_INPUTS
+            self._places[result["i"]] = at
+            self._missing[batch] -= 1
+            if not self._missing[batch]:
+                self._finish(batch)
+
+    def _finish(self, batch: int) -> None:
+        lines = self._batches[batch]
+        self._writer.put(batch, lines, {index: self._places[index] for index in feeds.inputs(batch, lines)})
+
+    def _forget(self, batches: Sequence[int]) -> None:
+        """Forget batches whose results are written, and take these out of the journal, so that it does not grow."""
+        for batch in batches:
+            for index in feeds.inputs(batch, self._batches.pop(batch)):
+                self._places.pop(index, None)
+            del self._missing[batch]
+        if not self._batches:
+            if batches:
+                self._book.clear()
+                self._places.clear()
+        elif self._book.size > self._most and self._writer.idle:
+            with journal.Found(self._folder, self._places) as found:
+                left = [result for result in map(found.result, sorted(self._places)) if result is not None]
+            self._book.clear()
+            for first in range(0, len(left), _TOGETHER):
+                part = left[first : first + _TOGETHER]
+                at = self._book.append(0, part)
+                self._places.update((result["i"], at) for result in part)
+            self._most = max(MOST_JOURNAL, 2 * self._book.size)
+
+    def close(self) -> None:
+        """Write the results of the batches that have all of them. Raises what that raises."""
+        self._writer.end()
+
+
+class Writer:
+    """A thread that writes the results of whole batches: rank 0 is not to wait for a disk."""
+
+    def __init__(self, feed: Feed, folder: str, labels: Sequence[str]) -> None:
+        self._feed, self._folder, self._labels = feed, folder, labels
+        self._queue: "SimpleQueue[Any]" = SimpleQueue()
+        self._written: "SimpleQueue[Any]" = SimpleQueue()
+        self._put = self._got = 0
+        self._thread = threading.Thread(target=self._run, name="results", daemon=True)
+        self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return self._put == self._got
+
+    def put(self, batch: int, lines: Optional[List[Dict[str, Any]]], places: Dict[int, int]) -> None:
+        """Have the results of a batch written, which are in the journal at these places; None: they are written."""
+        self._put += 1
+        self._queue.put((batch, lines, places))
+
+    def written(self) -> List[int]:
+        """The batches that are written since the last call. Raises what has ended the thread."""
+        found = []
+        while not self._written.empty():
+            one = self._written.get()
+            if isinstance(one, BaseException):
+                raise one
+            found.append(one)
+            self._got += 1
+        return found
+
+    def end(self) -> None:
+        """Wait for what is to be written."""
+        self._queue.put(None)
+        self._thread.join()
+        self.written()
+
+    def _run(self) -> None:
+        try:
+            for batch, lines, places in iter(self._queue.get, None):
+                if lines is not None:
+                    room.insist(lambda: self._write(batch, lines, places))  # noqa: B023 - called at once
+                self._feed.settle(batch)
+                self._written.put(batch)
+        except BaseException as error:
+            self._written.put(error)
+
+    def _write(self, batch: int, lines: List[Dict[str, Any]], places: Dict[int, int]) -> None:
+        # To be seen at once, and on the disk before the inputs are removed.
+        path = self._feed.results(batch)
+        with journal.Found(self._folder, places) as found, atomic.replacing(path, mode=0o644, durable=False) as file:
+            for index, line in zip(feeds.inputs(batch, lines), lines):
+                result = found.result(index)
+                if result is None:
+                    raise journal.JournalError("input %d (%s) has no result" % (index, line["input"]))
+                record = journal.record(line["input"], index, result, self._labels)
+                file.write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _piece(index: int, line: Dict[str, Any]) -> List[Any]:
+    return [index, line["offset"], line["size"], line["form"]]

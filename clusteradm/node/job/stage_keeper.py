@@ -1,0 +1,77 @@
+"""Keeper of a rank that is a stage of a pipeline.
+
+Its worker process is not started again once it has worked: what it was handed is lost with it, and its neighbours hang
+on it. So its end is the end of its pipeline, whose inputs others get.
+"""
+
+from collections import deque
+from typing import Any, Deque, Dict, List
+
+from clusteradm.node.job import channel as channels
+from clusteradm.node.job.activations import Gone
+from clusteradm.node.job.bridge import bridges
+from clusteradm.node.job.channel import Channel, Message
+from clusteradm.node.job.keeper import STALL_SECONDS, Keeper, Parcel
+from clusteradm.node.job.process import Process
+from clusteradm.node.spec.wire.decode import WireError, decode
+from clusteradm.node.spec.wire.job import Assignment
+
+
+class StageKeeper(Keeper):
+    """One stage's worker process, and the bridges to stages on other hosts."""
+
+    def __init__(self, channel: Channel, words: List[str], process: Process, first: Message) -> None:
+        """`first`: the message that begins its work."""
+        super().__init__(channel, words, process, first)
+        self._bridges = bridges(channel, decode(Assignment, first.body))
+        self._held: Deque[Dict[str, Any]] = deque()
+
+    def _turn(self) -> None:
+        super()._turn()
+        if self._failed:
+            return
+        try:
+            for bridge in self._bridges:
+                bridge.turn()
+        except Gone:
+            pass  # that its process has ended shows where that is looked at
+        except WireError as error:
+            self._fail("the stage before sends what no stage sends: %s" % error, tpu=False)
+
+    def _accept(self, body: Dict[str, Any]) -> None:
+        self._held.append(body)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Give the process its chunks as they are: the last stage answers them."""
+        while self._ready and self._held:
+            body = self._held.popleft()
+            if not self._out:
+                self._moved = self._clock.seconds
+            self._out[body["chunk"]] = Parcel(body["inputs"])
+            self._process.pipe.send(0, channels.CHUNK, body)
+
+    def _settle(self, body: Dict[str, Any]) -> None:
+        self._out.pop(body["chunk"], None)
+        self._moved = self._clock.seconds
+        self._send(channels.RESULT, body)
+
+    def _stalled(self) -> None:
+        working = self._process.pulse.inputs()
+        if any(not working.isdisjoint(parcel.inputs) for parcel in self._out.values()):
+            super()._stalled()
+        else:
+            what = "no input came on in %d s: does the shared file system answer, and the next stage?"
+            self._fail(what % STALL_SECONDS, tpu=False)
+
+    def _ended(self, how: str) -> None:
+        found = self._process.pulse.inputs() if self._ready else ()
+        hangs = self._process.death() is None
+        if not self._ready:
+            how += " while it loaded the model"
+        if not self._process.kill():
+            how += ", and its process hangs in the kernel"
+        self._suspects.update(dict.fromkeys(found, how))
+        self._chunk_of.update(dict.fromkeys(found, 0))
+        # An input can crash a process. One that does not come back from an Edge TPU is more likely the TPU's fault.
+        self._fail(how, kill=False, tpu=hangs and self._on_tpu())
