@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clusteradm.inventory import keep, slurm
+from clusteradm.inventory.lists import is_clients, is_packages, is_wheels
 
 
 @dataclass(frozen=True)
@@ -252,60 +253,6 @@ def _is_mount(value: Any) -> bool:
     return all(version.split(".")[0] == "4" for version in versions) and "noresvport" not in value.split(",")
 
 
-# As pip writes it: ADDRESS#sha256=HEX.
-_PACKAGE = re.compile(
-    r"((https?://[A-Za-z0-9.:-]+|file://)/[\w/.:@~%+?&=,-]+|[A-Za-z0-9._+@~-]*(/[A-Za-z0-9._+@~-]+)*\.deb)"
-    r"(#sha256=[0-9A-Fa-f]{64})?",
-    re.ASCII,
-)
-
-
-def _is_packages(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= 32
-        and all(isinstance(each, str) and bool(_PACKAGE.fullmatch(each)) for each in value)
-    )
-
-
-# A wheel's name begins with those of the package and of its version (PEP 427).
-_WHEEL = re.compile(
-    r"(/[A-Za-z0-9._+@-]+)*/[A-Za-z0-9._]+-[A-Za-z0-9._+!]+(-[A-Za-z0-9._]+){3,4}\.whl#sha256=[0-9a-f]{64}"
-)
-
-
-def _is_wheels(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= 100
-        and all(isinstance(each, str) and bool(_WHEEL.fullmatch(each)) for each in value)
-        and not any({".", ".."} & set(each.split("/")) for each in value)
-    )
-
-
-# Fields of a client of the endpoint, and whether a value is one; `models` and `rate` may be left out. Its name and its
-# models go into HAProxy's maps, which are split at spaces.
-_CLIENT: dict[str, Callable[[Any], bool]] = {
-    "name": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", value)),
-    "sha256": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{64}", value)),
-    "models": lambda value: (
-        isinstance(value, list)
-        and 0 < len(value) <= 100
-        and all(isinstance(each, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+|\*", each)) for each in value)
-    ),
-    "rate": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1_000_000,
-}
-
-
-def _is_clients(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) > 1000 or not all(isinstance(each, dict) for each in value):
-        return False
-    fit = all({"name", "sha256"} <= set(each) <= set(_CLIENT) for each in value) and all(
-        _CLIENT[field](entry) for each in value for field, entry in each.items()
-    )
-    return fit and all(len({each[field] for each in value}) == len(value) for field in ("name", "sha256"))
-
-
 # Tools that can configure the cluster's interface, and the choice of the one that is there.
 NETWORKS = ("auto", "networkmanager", "networkd", "ifupdown")
 
@@ -361,11 +308,11 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "packages": (
         "a list of https addresses or paths of .deb files, each with #sha256=HEX at its end where it is known",
-        _is_packages,
+        is_packages,
     ),
     "wheels": (
         "a list of absolute paths of wheels on this machine, each with #sha256=HEX at its end (sha256sum prints it)",
-        _is_wheels,
+        is_wheels,
     ),
     "certificate": (
         "cluster, or an absolute path of a PEM file",
@@ -374,7 +321,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "clients": (
         "a list of clients, each with a name and the sha256 of a token (see clusteradm serve token), both its own, and"
         " with models and a rate a second where it may less than all",
-        _is_clients,
+        is_clients,
     ),
     "fingerprint": (
         "40 hexadecimal digits in capitals, without spaces",
