@@ -75,6 +75,8 @@ def repeated(request: Request, entry: Entry, board: str, routing: Any, free: Any
     """The inference of a request that was answered; None where a look at the numbers is needed again. `routing`: of
     now; `free`: the engine for an entry."""
     loaded = entry.loaded
+    if loaded.servable is not None:  # it is in no engine, and its shapes are open
+        return None
     plain = all(each.datatype not in (BYTES, "BOOL") for each in request.inputs)
     at_once = loaded.batches == 1 or request.inputs[0].shape[0] <= loaded.batches
     if sys.byteorder != "little" or not plain or not at_once:

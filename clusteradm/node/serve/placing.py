@@ -11,6 +11,7 @@ from clusteradm.node.models import store
 from clusteradm.node.serve import balancer, placement
 from clusteradm.node.serve.placement import Copies, Need, Tpu
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, Manifest
+from clusteradm.node.spec.wire.servables import reference
 from clusteradm.node.spec.wire.serving import AVAILABLE, DesiredState, PlacedModel, ServedModel
 from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
@@ -29,11 +30,13 @@ _SHARE, _TIMES = 0.5, 2
 
 class About(NamedTuple):
     """What the repository says of a model: bytes of its files, whether a TPU keeps parameters of it, and the tokens of
-    its compiler."""
+    its compiler. Of another servable, which has no TPU: `other`, and the names of its `members`."""
 
     bytes: int
     kept: bool
     tokens: FrozenSet[str]
+    other: bool = False
+    members: FrozenSet[str] = frozenset()
 
 
 def about(shared: str, model: ServedModel) -> About:
@@ -47,7 +50,10 @@ def about(shared: str, model: ServedModel) -> About:
     found = [store.manifest("%s/%d" % (folder, number)) for number in numbers]
     known = [each for each in found if each is not None]
     tokens = frozenset(token for each in known for token in each.tokens)
-    return About(sum(each.bytes for each in known), any(each.cached_bytes for each in known), tokens)
+    others = [each.servable for each in known if each.servable is not None]
+    members = frozenset(reference(text)[0] for each in others for text in each.members)
+    size = sum(each.bytes for each in known)
+    return About(size, any(each.cached_bytes for each in known), tokens, bool(others), members)
 
 
 def models(shared: str, state: DesiredState) -> balancer.Models:
@@ -103,7 +109,7 @@ class Placer:
         }
         self._measure(said, now)
         there = {model.name: _there(state, model, tpus) for model in state.models}
-        needs = [self._need(model) for model in state.models]
+        needs = self._needs(state.models)
         memory = {
             host: int(each.state.memory * _SHARE)
             for host, each in said.items()
@@ -126,7 +132,9 @@ class Placer:
                 continue
             out = host in (*state.drained, *state.out_of_service)
             engines = {
-                engine.pci_address or "cpu": engine.state == "ready" and not out for engine in each.state.engines
+                engine.pci_address or "cpu": engine.state == "ready" and not out
+                for engine in each.state.engines
+                if not engine.servables
             }
             for copy in [copy for copy, (tpu, _) in self._tpus.items() if tpu.host == host]:
                 if copy.partition(":")[2] not in engines:
@@ -180,10 +188,18 @@ class Placer:
         elif now - self._busy_at >= _IDLE_SECONDS:
             self.apart = False
 
-    def _need(self, model: ServedModel) -> Need:
-        known = about(self._shared, model)
-        load = self._loads.get(model.name, 0.0)
-        return Need(model, _TIMES * known.bytes, known.kept, known.tokens, load)
+    def _needs(self, models: Sequence[ServedModel]) -> List[Need]:
+        """What the models need. What an ensemble is of has to be on every board that has the ensemble: it is kept from
+        no TPU."""
+        known = {model.name: about(self._shared, model) for model in models}
+        together = {name for each in known.values() for name in each.members}
+        found = []
+        for model in models:
+            its = known[model.name]
+            if not its.other:
+                kept, load = its.kept and model.name not in together, self._loads.get(model.name, 0.0)
+                found.append(Need(model, _TIMES * its.bytes, kept, its.tokens, load))
+        return found
 
     def _wanted(
         self, needs: Sequence[Need], tpus: List[Tpu], memory: Dict[str, int], there: Dict[str, Copies], now: float

@@ -361,6 +361,11 @@ def test_the_head_is_no_compute_node(tmp_path: Path) -> None:
         ("cluster_tpu_source: http://192.0.2.1/tpu", "cluster_tpu_source must be a deb line: deb URL SUITE COMPONENT"),
         ("cluster_tpu_key: key.asc", "cluster_tpu_key must be a URL"),
         ("cluster_tpu_key_fingerprint: 35ba", "cluster_tpu_key_fingerprint must be 40 hexadecimal digits"),
+        (
+            "cluster_serve_packages: [/w/a-1-py3-none-any.whl]",
+            "cluster_serve_packages must be a list of absolute paths",
+        ),
+        ("cluster_serve_packages: a-1-py3-none-any.whl", "cluster_serve_packages must be a list of absolute paths"),
         ("cluster_wheels: '/srv/my wheels'", "cluster_wheels must be a URL or an absolute path"),
         (
             "cluster_user: mendel\n    ansible_user: mendel",

@@ -227,6 +227,18 @@ def test_swaps_that_cost_much_part_models_and_idleness_joins_them(boards: Boards
     assert boards.state.placement == ()
 
 
+def test_what_an_ensemble_is_of_stays_on_every_board_and_the_ensemble_has_no_tpu(
+    boards: Boards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = placing.about
+    ensemble = placing.About(10, False, frozenset(), other=True, members=frozenset({"a"}))
+    monkeypatch.setattr(placing, "about", lambda shared, each: ensemble if each.name == "c" else look(shared, each))
+    boards.state = replace(boards.state, models=(*boards.state.models, model("c")))
+    boards.goes_on(6 * WINDOW, swaps=0.4, a=1.6, b=0.3)
+    assert boards.placer.apart and boards.copies("a") == boards.copies("c") == FOUR
+    assert not [placed for placed in boards.state.placement if placed.name in ("a", "c")]
+
+
 def test_a_start_of_the_head_changes_nothing(boards: Boards) -> None:
     boards.goes_on(10)
     boards.goes_on(6 * WINDOW, swaps=0.4, a=1.6, b=0.3)

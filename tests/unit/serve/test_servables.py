@@ -29,6 +29,12 @@ from clusteradm.node.spec.wire.serving import ServedModel, VersionPolicy
 
 pytest.importorskip("aiohttp")
 
+PLAIN = """
+kind: transform
+inputs: [{name: x, datatype: FP32, shape: [-1, 2]}]
+features: [{op: standardise, input: x, output: y, mean: 1, std: 2}]
+outputs: [y]
+"""
 NAMES = ("colours", "shades", "words", "names", "features", "look")
 
 
@@ -37,12 +43,13 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = tmp_path_factory.mktemp("place") / "shared"
     shared.mkdir()
     definitions.deploy_all(shared, tmp_path_factory.mktemp("files"))
+    place.define(shared, "plain", PLAIN)
     return shared
 
 
 @pytest.fixture(scope="module")
 def plane(stored: Path) -> Dispatch:
-    return place.plane(stored, {name: [1] for name in NAMES}, shades={"stable": 1})
+    return place.plane(stored, {name: [1] for name in (*NAMES, "plain")}, shades={"stable": 1})
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +217,19 @@ def test_over_http(server: serve_front.Server) -> None:
     assert got.headers["clusteradm-tpu"] == "cpu"
 
 
+def test_the_same_request_again_with_other_numbers(server: serve_front.Server) -> None:
+    shape = [2, 2]
+    for numbers in ([1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 0]):
+        data = np.array(numbers, "<f4").tobytes()
+        head = {"name": "x", "datatype": "FP32", "shape": shape, "parameters": {"binary_data_size": len(data)}}
+        text = json.dumps({"inputs": [head], "parameters": {"binary_data_output": True}}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(text))}
+        got = server.ask("POST", "/v2/models/plain/infer", text + data, headers)
+        assert got.status == 200, got.body
+        found = np.frombuffer(got.body[int(got.headers["inference-header-content-length"]) :], "<f4")
+        assert found.tolist() == [(each - 1) / 2 for each in numbers]
+
+
 def test_with_tritons_client(server: serve_front.Server) -> None:
     triton = pytest.importorskip("tritonclient.grpc")
     client = triton.InferenceServerClient(server.rpc)
@@ -263,7 +283,7 @@ class Desired:
     def labels(self, name: str) -> dict[str, int]:
         return {"stable": self.named[name]} if name in self.named else {}
 
-    def served(self) -> list[tuple[tuple[str, int], int]]:
+    def served(self) -> list[tuple[tuple[str, int, str], int]]:
         return [((each.name, each.version, ""), each.key) for each in self.loaded]
 
 
