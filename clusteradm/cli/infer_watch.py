@@ -167,7 +167,7 @@ class _Command:
 
     def _drain(self, job: str) -> None:
         output = self._appending(job)
-        watch(Watch(self._jobs, job, self._ledger, output, None, show.message).updates(), every=_SAY_SECONDS)
+        watch(Watch(self._jobs, job, self._ledger, output, None, _tell).updates(), every=_SAY_SECONDS)
         self._images, self._errors = self._images + output.images, self._errors + output.errors
 
     def _appending(self, job: str) -> Appending:
@@ -180,7 +180,7 @@ class _Command:
         """Follow the job to its end; its last status, and whether it was ended from here."""
         output = self._appending(job)
         folder = None if self._on_head is not None else Folder(Path(self._args.watch), self._ledger)
-        followed = Watch(self._jobs, job, self._ledger, output, folder, show.message)
+        followed = Watch(self._jobs, job, self._ledger, output, folder, _tell)
         interrupted = False
         try:
             while True:
@@ -246,6 +246,10 @@ class _Command:
             return
         failed = f", {self._errors:,} of them errors" if self._errors else ""
         show.stdout.print(f"{counted(self._images, 'result')}{failed} appended to {self._output}")
+
+
+def _tell(text: str) -> None:
+    show.message(show.line(text))
 
 
 def _left() -> bool:

@@ -105,7 +105,9 @@ class Dispatcher:
                 looked = time.monotonic()
                 self._miss(looked)
             if time.monotonic() - reported >= PROGRESS_EVERY:
-                self._report("running" if self._first_dispatch else "starting", anew=False)
+                # Where none has come yet, ranks that are ready work as well: what is lost is taken back.
+                at_work = self._first_dispatch or (self._source.open and self._may_start())
+                self._report("running" if at_work else "starting", anew=False)
                 self._recalled = os.path.lexists(os.path.join(self._run, job_names.RECALL))
                 reported = time.monotonic()
         for rank in self._ranks:
@@ -298,7 +300,6 @@ class Dispatcher:
         held = self._schedule.held()
         for number, rank in self._ranks.items():
             rank.queue = held.get(number, 0)
-        self._timeline.write(time.monotonic(), time.time(), last=phase == "finished")
         progress = Progress(
             attempt=self._journal.attempt,
             phase=phase,
@@ -316,6 +317,7 @@ class Dispatcher:
             return
         self._reported, self._written = text, now
         progress.now = time.time()
+        self._timeline.write(now, progress.now, last=phase == "finished")
         files.write_json(os.path.join(self._run, job_names.PROGRESS), progress, keep=False)
 
 

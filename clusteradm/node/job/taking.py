@@ -25,6 +25,7 @@ PURGE_SECONDS = 3600.0
 _WAIT_SECONDS = 0.5
 _AGAIN_SECONDS = 0.05  # where there is something to take, and perhaps no room for it
 _LOOK_SECONDS = 2.0  # between two looks at what is not fetched
+_SHARE = 20  # of the time, at most one part goes to them
 # So many batches that are not fetched, and seconds between two batches then: nobody waits for them, and each is a file.
 _SELDOM = ((5000, 60.0), (500, 10.0), (0, 0.0))
 _MOST_FOUND = 100_000
@@ -39,7 +40,7 @@ class Taking(threading.Thread):
         self._folder, self._suffixes = watch.folder, watch.suffixes
         self._feed = Feed(spec.folder, run)
         self._stopped = self._stuffed = False
-        self._looked = self._added = self._seldom = 0.0
+        self._looked = self._added = self._seldom = self._every = 0.0
         self.error: Optional[str] = None
 
     def stop(self) -> None:
@@ -102,11 +103,12 @@ class Taking(threading.Thread):
     def _full(self) -> bool:
         """Whether the next batch has to wait: for ranks, or for who fetches the results."""
         now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS:
-            self._looked = now
+        if now - self._looked > self._every:
             found = len(self._feed.found())
             self._stuffed = found > _MOST_FOUND or self._feed.size() > MOST_RESULTS
             self._seldom = next(seconds for most, seconds in _SELDOM if found >= most)
+            self._looked = time.monotonic()
+            self._every = max(_LOOK_SECONDS, _SHARE * (self._looked - now))
         return self._stuffed or now - self._added < self._seldom or len(self._feed.waiting()) >= MOST_BATCHES
 
     def _tell(self, watched: WholeFiles, gone: bool) -> None:

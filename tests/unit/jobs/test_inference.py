@@ -14,10 +14,11 @@ import pytest
 from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Fed
-from clusteradm.node.job import inference, worker
+from clusteradm.node.job import inference, packs, worker
 from clusteradm.node.job.feeder import Decoded, Feeder
 from clusteradm.node.job.inference import Inference
 from clusteradm.node.job.pulse import Pulse
+from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Assignment, InputForm, ModelFile, RankPlace
 
 LONG = 60.0  # seconds; a limit, not a time that is waited for
@@ -265,3 +266,20 @@ def test_the_input_on_which_the_model_fails_costs_no_other_of_the_same_inference
     assert found[3].error == "the model fails on it: no 3"
     assert model.empty == [3, 3]
     going.end(LONG)
+
+
+def test_inputs_of_several_batches_and_of_one_that_is_done_with(tmp_path: Path) -> None:
+    for batch in (1, 2):
+        (tmp_path / (job_names.FEED_PACK % batch)).write_bytes(bytes(range(10 * batch, 10 * batch + 8)))
+    feeder = Feeder(str(tmp_path / job_names.PACK), lambda data, form: Fed(bytes(data)), 1, Pulse())
+    # Neighbours by their places, and in three files.
+    feeder.put({"chunk": 1, "inputs": [[n, 2 * n, 2, None, batch] for n, batch in enumerate((1, 1, 2, 3))]})
+    found = [feeder.get() for _ in range(4)]
+    assert [item and item.tensor for item in found] == [b"\x0a\x0b", b"\x0c\x0d", b"\x18\x19", None]
+    assert [item and item.error for item in found] == [None, None, None, "its bytes are not there any more"]
+    for batch in range(4, 30):
+        (tmp_path / (job_names.FEED_PACK % batch)).write_bytes(b"ab")
+        feeder.put({"chunk": batch, "inputs": [[batch, 0, 2, None, batch]]})
+        item = feeder.get()
+        assert item is not None and item.tensor == b"ab"
+    assert len(feeder._packs._open) <= packs._OPEN

@@ -10,7 +10,7 @@ import pytest
 
 from clusteradm.node.job import regain
 from clusteradm.node.job.regain import Regain
-from clusteradm.node.spec.wire.job import InputForm, ModelFile, Progress, RankProgress, Slot, StoredSpec
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, Progress, RankProgress, Slot, StoredSpec, Watching
 from clusteradm.node.spec.wire.pipeline import Pipeline, SegmentFile
 
 A, B = "0000:01:00.0", "0000:02:00.0"
@@ -202,3 +202,11 @@ def test_the_other_stages_of_a_lost_pipeline_are_used_by_the_next_attempt(monkey
     job.passes(1)
     # What is well is too little for one: all are tried again.
     assert job.regain.usable(SPEC.slots) == list(SPEC.slots)
+
+
+def test_to_a_job_that_stays_open_more_inputs_come(job: Job) -> None:
+    job.regain._spec = replace(SPEC, watch=Watching())
+    job.done = TOTAL
+    job.lose(3)
+    job.well = {"w2"}
+    assert job.passes(10) == f"w2 {A}"

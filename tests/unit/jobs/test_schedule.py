@@ -409,3 +409,21 @@ def test_a_model_that_takes_several_inputs_at_once_gets_its_number_of_them() -> 
                     sizes.append(len(chunk.inputs))
                     schedule.finish(chunk.number, 0.1 * len(chunk.inputs))
         assert sum(sizes) == 200 and all(size % 32 == 0 for size in sizes[:-1]), sizes
+
+
+def test_inputs_that_come_later() -> None:
+    schedule = Schedule([])
+    schedule.join(1)
+    schedule.join(2)
+    assert schedule.finished and schedule.take(1) is None
+    schedule.add([7, 8])
+    chunk = schedule.take(2)
+    assert chunk is not None and not schedule.finished
+    rest = schedule.take(1)
+    assert rest is not None and sorted([*chunk.inputs, *rest.inputs]) == [7, 8]
+    assert schedule.finish(chunk.number, 0.1) == chunk.inputs and not schedule.finished
+    schedule.add([3])
+    assert schedule.lose(1) == []
+    assert sorted(input for _ in range(2) if (each := schedule.take(2)) for input in each.inputs) == sorted(
+        [3, *rest.inputs]
+    )

@@ -565,3 +565,28 @@ def test_a_full_disk_here_ends_the_command_and_loses_nothing(
 
     assert command(head, script, "--watch", str(camera), "--output", str(output), start=False) in (130,)
     assert named(output) == ["0.png"] and len(head.jobs) == 1
+
+
+def test_a_second_ctrl_c_cancels_and_what_has_no_result_is_taken_the_next_time(
+    head: Head, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first by SIGTERM, as of a service that is stopped; no rank works here, so that its wait has no end."""
+    output = tmp_path / "r.jsonl"
+    picture(camera / "0.png")
+
+    def interrupt() -> None:
+        until(lambda: head.jobs)
+        feed = Feed("", str(head.place.own(head.jobs[0]) / "run"))
+        until(feed.waiting)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(feed.ended)
+        time.sleep(0.2)
+
+    assert command(head, interrupt, "--watch", str(camera), "--output", str(output), start=False) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no more files are taken" in said and "files without a result are taken the next time" in said
+    (job,) = head.jobs
+    assert head.place.jobs.show(job).status.state == "cancelled"
+    assert command(head, lambda: until(lambda: named(output)), "--watch", str(camera), "--output", str(output)) == 130
+    assert named(output) == ["0.png"]

@@ -8,6 +8,7 @@ change have stayed the same for a while. So the folder is looked through as well
 import errno
 import heapq
 import os
+import re
 import stat
 import time
 from contextlib import suppress
@@ -24,6 +25,7 @@ LOOK_SECONDS = 60.0  # between two looks through the folder
 LOOK_REMOTE_SECONDS = 1.0  # the same where the kernel does not hear of what others do
 _SHARE = 20  # of the time, at most one part goes to such looks
 _AT_ONCE = 1000  # entries of folders, or files that are looked at, in one turn
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")  # in a name, which goes to a log
 _MOST_SAID = 1000  # reasons that are remembered as said
 # File systems of another machine, or of a program.
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "lustre", "afs", "vboxsf", "fuse")
@@ -62,7 +64,8 @@ class WholeFiles:
         except OSError:
             self._events = None
         self._looking: Optional[Iterator[None]] = None
-        self._look_due = self._look_began = 0.0
+        self._look_due = self._look_spent = 0.0
+        self._again = False  # the look under way may have missed something
 
     def close(self) -> None:
         """Watch no more."""
@@ -159,12 +162,13 @@ class WholeFiles:
     def _say(self, path: str, why: str) -> None:
         if path not in self._said and len(self._said) < _MOST_SAID:
             self._said.add(path)
-            self.reasons.append("%s: %s" % (path.encode("utf-8", "backslashreplace").decode("utf-8"), why))
+            shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
+            self.reasons.append("%s: %s" % (_CONTROLS.sub(lambda found: "\\x%02x" % ord(found.group()), shown), why))
 
     def _hear(self, event: Event) -> None:
         folder = self._folders.get(event.folder)
         if event.what & (inotify.OVERFLOW | inotify.MOVE_SELF | inotify.DELETE_SELF | inotify.UNMOUNT):
-            self._look_due = 0.0
+            self._look_due, self._again = 0.0, True
         if event.what & inotify.OVERFLOW:
             self._written.clear()  # that they were closed may be among what was lost
         if event.what & inotify.IGNORED:
@@ -192,16 +196,17 @@ class WholeFiles:
         if self._looking is None:
             if now < self._look_due:
                 return
-            self._look_began = now
+            self._look_spent, self._again = 0.0, False
             self._looking = self._walk("")
         for _ in range(_AT_ONCE):
             if next(self._looking, self) is self:
                 self._looking = None
-                spent = time.monotonic() - self._look_began
+                spent = self._look_spent + time.monotonic() - now
                 alone = self.gone or self._blind or self._events is None or _remote(self._top)
                 every = LOOK_REMOTE_SECONDS if alone else LOOK_SECONDS
-                self._look_due = time.monotonic() + max(every, _SHARE * spent)
+                self._look_due = 0.0 if self._again else time.monotonic() + max(every, _SHARE * spent)
                 return
+        self._look_spent += time.monotonic() - now
 
     def _walk(self, start: str) -> Iterator[None]:
         """Notice every file below a folder, and watch the folders; yields now and then."""
