@@ -44,11 +44,11 @@ class Abused:
     def under(self, kind: str, seconds: float) -> float:
         """The median of the others while those of this kind are at work."""
         asked = self.front or self.server
-        spec = {"host": asked.host, "port": asked.http, "seconds": seconds + 4.0, "count": KINDS[kind]}
+        spec = {"host": asked.host, "port": asked.http, "seconds": seconds + 6.0, "count": KINDS[kind]}
         command = [sys.executable, str(PARTS / "abuse.py"), kind, json.dumps(spec)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(3.0)
+            process.wait(5.0)
         found = self.calm(seconds)
         memory, others = self.server.memory(), self.front.memory() if self.front else 0.0
         out, _ = process.communicate(timeout=300)

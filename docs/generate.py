@@ -25,7 +25,8 @@ import yaml
 
 from clusteradm.cli.health_forms.prometheus import FAMILIES
 from clusteradm.health import runtimes as health_runtimes
-from clusteradm.inventory.variables import CONNECTION, KINDS, VARIABLES, Variable
+from clusteradm.inventory.kinds import KINDS
+from clusteradm.inventory.variables import CONNECTION, VARIABLES, Variable
 from clusteradm.node import spec
 from clusteradm.node.serve.fronts.metrics import FAMILIES as SERVING_FAMILIES
 from clusteradm.node.spec.facts import DATE_TIME, FACTS

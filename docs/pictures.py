@@ -38,6 +38,7 @@ LAB = Places("pictures")
 NODES, TPUS = 4, 2
 COLUMNS = 100
 PAGE = (1000, 690)  # of the browser, in pixels; a picture ends where the page does
+LONG = 1300  # of a page with plots
 
 
 def take(folder: Path) -> None:
@@ -56,10 +57,10 @@ def take(folder: Path) -> None:
     picture("infer", folder, job)
     page = folder / "job.html"
     command("infer", "--model", "digits", folder / "digits", "--output", folder / "again.jsonl", "--report", page)
-    screenshot(page, PICTURES / "job.png")
+    screenshot(page, PICTURES / "job.png", LONG)
     page = folder / "bench.html"
     picture("bench", folder, ["bench", "--model", "digits", "--tpus", "1,2,4", "--runs", "1", "--report", str(page)])
-    screenshot(page, PICTURES / "bench.png")
+    screenshot(page, PICTURES / "bench.png", LONG)
     report = folder / "report.html"
     command("health", "--html", report, expected=3)
     screenshot(report, PICTURES / "report.png")
@@ -145,8 +146,8 @@ def svg(shown: str, title: str) -> str:
     return re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL).replace("Fira Code, monospace", "monospace")
 
 
-def screenshot(page: Path, into: Path) -> None:
-    """A PNG of an HTML page, cut off below its last line."""
+def screenshot(page: Path, into: Path, height: int = PAGE[1]) -> None:
+    """A PNG of an HTML page, cut off below its last line, or at `height` pixels."""
     browser = shutil.which("chromium")
     if browser is None:
         raise UsageError("chromium is not installed", next_step="apt-get install chromium")
@@ -155,7 +156,7 @@ def screenshot(page: Path, into: Path) -> None:
             [
                 *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
                 *("--disable-background-networking", f"--user-data-dir={profile}", f"--screenshot={into}"),
-                *(f"--window-size={PAGE[0]},{PAGE[1]}", page.as_uri()),
+                *(f"--window-size={PAGE[0]},{height}", page.as_uri()),
             ],
             cwd=page.parent,
             check=True,

@@ -113,7 +113,7 @@ class Abuse:
                 statuses.setdefault(name, Counter())[status] += 1
                 if status not in right:
                     self.found[f"{name}: {status}"] += 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
         every = {name: dict(counts) for name, counts in statuses.items()}
         return {"statuses": every, "missing": sorted(known.keys() - every.keys())}
 
@@ -123,7 +123,7 @@ class Abuse:
         begin = [b"", head.encode(), post(bytes(1000), length=SIZE), b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n" * 50]
         writer = None
         try:
-            await asyncio.sleep(2.0 * number / self.count)
+            await asyncio.sleep(8.0 * number / self.count)
             reader, writer = await self.connect(number)
             kind = number % len(begin)
             writer.write(begin[kind])
@@ -141,14 +141,14 @@ class Abuse:
                 writer.transport.abort()
 
     async def kept(self, number: int) -> None:
-        """A connection that stays, and asks something every second."""
+        """A connection that stays, and asks something every five seconds."""
         try:
-            await asyncio.sleep(2.0 * number / self.count)
+            await asyncio.sleep(5.0 * number / self.count)
             reader, writer = await self.connect(number)
             while self.left > 0:
                 writer.write(b"GET /v2/health/live HTTP/1.1\r\nHost: bench\r\n\r\n")
                 self.found[str(await self.status(reader))] += 1
-                await asyncio.sleep(min(1.0, max(0.0, self.left)))
+                await asyncio.sleep(min(5.0, max(0.0, self.left)))
             writer.close()
         except (OSError, asyncio.TimeoutError) as error:
             self.found[type(error).__name__] += 1

@@ -80,8 +80,8 @@ def run(host: str, port: int, data: bytes, seconds: float, connections: int, rat
                 piece = one.socket.recv(1 << 20)
             except ConnectionError:
                 piece = b""
-            if not piece:
-                # A server may close a connection that rests: as every client does, once more on a new one.
+            if not piece or not one.began:
+                # A server may close a connection that rests, some with a 408: once more on a new one, as every client.
                 if one.answer or one.again:
                     raise SystemExit("the server closed the connection")
                 connect(one)

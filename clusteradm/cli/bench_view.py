@@ -12,6 +12,7 @@ from clusteradm.cli import show
 from clusteradm.cli.conditions import Conditions
 from clusteradm.cli.escape import line
 from clusteradm.cli.show import counted
+from clusteradm.inventory.ranges import fold
 from clusteradm.jobs.bench import TOO_SLOW, UNSTEADY, Alone, Step
 from clusteradm.jobs.use import TPU
 from clusteradm.models.zoo import Latency
@@ -58,10 +59,15 @@ class Outcome:
 
 def notes(outcome: Outcome) -> Iterator[str]:
     """What the figures may suffer from, and what to look at."""
-    for host, load in outcome.before.loaded:
-        yield f"{host} was loaded before the first run ({load:.1f} processes for each processor): see clusteradm top"
-    for (host, address), finding in outcome.after.ill:
-        yield f"{host} {address} is {finding.state} after the runs: {finding.cause}; {finding.remedy}"
+    loaded = dict(outcome.before.loaded)
+    if loaded:
+        were = "was" if len(loaded) == 1 else "were"
+        most = f"{'' if len(loaded) == 1 else 'up to '}{max(loaded.values()):.1f} processes for each processor"
+        yield f"{', '.join(fold(loaded))} {were} loaded before the first run ({most}): see clusteradm top"
+    measured = {alone.place for alone in outcome.tpus}
+    for place, finding in outcome.after.ill:
+        if place in measured:
+            yield f"{' '.join(place)} is {finding.state} after the runs: {finding.cause}; {finding.remedy}"
     for step in outcome.steps:
         if step.spread > UNSTEADY:
             what = f"the runs with {counted(step.tpus, 'TPU')} differ by {100 * step.spread:.0f} %"

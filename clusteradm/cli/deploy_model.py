@@ -204,7 +204,8 @@ def _show(args: argparse.Namespace, done: Deployment) -> None:
         )
     elif verified.hosts:
         show.stdout.print(f"sha256 verified from {counted(len(verified.hosts), 'host')}: {', '.join(verified.hosts)}")
-        _show_trial(done)
+        if done.upload.model is not None:
+            _show_trial(done)
         if done.copies is not None:
             show.stdout.print(f"copied to the disks of {counted(len(done.copies.hosts), 'host')}")
     for host, error in verified.failed.items():

@@ -91,6 +91,10 @@ def wanted(
             raise UsageError(f"--detach does not wait for results: without --{name}")
     if args.report is not None:
         writable(args.report, "the report")
+        if args.output not in (None, "-") and Path(args.output).resolve() == args.report.resolve():
+            raise UsageError(
+                f"--output and --report are the same file, {args.report}", next_step="give each a file of its own"
+            )
         if args.detach:
             raise UsageError("--detach does not wait for the job: without --report", next_step=_LATER)
     check_format(args)

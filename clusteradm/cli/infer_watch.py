@@ -40,7 +40,7 @@ _ASKED_TOO = ("ranks", "limit", "format")
 
 def check(args: argparse.Namespace) -> None:
     """Raise UsageError where the options contradict each other, or DIR is no folder."""
-    for name in ("truth", "annotate", "similar"):
+    for name in ("truth", "annotate", "report", "similar"):
         if getattr(args, name) is not None:
             raise UsageError(f"--watch has no end, which --{name} waits for", next_step="leave one of the two out")
     if args.inputs:

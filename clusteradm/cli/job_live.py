@@ -52,7 +52,10 @@ def summary(pace: Pace) -> str:
     parts = [f"{pace.rate or 0.0:,.1f} images/s"]
     if pace.left is not None:
         parts.append(f"{duration(pace.left)} left")
-    return ", ".join([*parts, f"{pace.queued:,} queued"])
+    parts.append(f"{pace.queued:,} queued")
+    if pace.errors:
+        parts.append(f"{pace.errors:,} failed")
+    return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:
@@ -67,7 +70,8 @@ def table(pace: Pace, warmths: Warmths, most: int) -> RenderableType:
     by_host: dict[str, list[RankPace]] = {}
     for rank in pace.ranks:
         by_host.setdefault(rank.host, []).append(rank)
-    several = any(len(ranks) > 1 for ranks in by_host.values())
+    staged = any(rank.stage for rank in pace.ranks)
+    several = staged or any(len(ranks) > 1 for ranks in by_host.values())
     found = show.Table(header_style="")
     found.add_column("host", no_wrap=True)
     found.add_column("images/s", justify="right", no_wrap=True)
@@ -75,6 +79,8 @@ def table(pace: Pace, warmths: Warmths, most: int) -> RenderableType:
         _add_hosts(found, pace, by_host, warmths, max(1, most))
         return found
     found.add_column("TPU", no_wrap=True)
+    if staged:
+        found.add_column("stage", no_wrap=True)
     if several:
         found.add_column("images/s", justify="right", no_wrap=True)
     _add_shares(found)
@@ -84,7 +90,8 @@ def table(pace: Pace, warmths: Warmths, most: int) -> RenderableType:
         for rank in ranks:
             slow = rank.rate is not None and rank.rate < _SLOW * fastest
             own: list[RenderableType] = [show.text((_number(rank.rate, 1), "yellow" if slow else ""))] * several
-            found.add_row(*cells, line(rank.pci_address or "CPU"), *own, *_cells([rank], warmths))
+            stage = [rank.stage] * staged
+            found.add_row(*cells, line(rank.pci_address or "CPU"), *stage, *own, *_cells([rank], warmths))
             cells = ["", ""]
     return found
 

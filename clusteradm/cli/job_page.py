@@ -15,6 +15,7 @@ from clusteradm.cli.job_view import how_it_ended
 from clusteradm.cli.pages import render
 from clusteradm.cli.pages.plot import COLOURS, Mark, Plot, Shape, Tick, axis, points
 from clusteradm.cli.pages.tiles import Tile, percent
+from clusteradm.cli.show import counted
 from clusteradm.jobs import JobReport
 from clusteradm.jobs.report import Rank
 from clusteradm.jobs.sheet import Failure, Picture
@@ -25,6 +26,8 @@ from clusteradm.node.spec.wire.timeline import Timeline
 SIMULATED = "SIMULATED"  # in the version of a library whose TPUs are
 _BINS = 160  # of the plot
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+_STAIRS = 40  # edges: so few values are drawn as what they are, more as a line
+_APART = 6.0  # percent of a plot, between two numbers of events
 _TINY = 64  # pixels, below which a picture is shown pixel by pixel
 _TONES = {COMPLETE: "ok", FAILED: "error"}
 
@@ -63,6 +66,8 @@ def html(about: JobPage) -> str:
         events=[(f"{event.second:.1f} s:", event.text) for event in about.timeline.events] if about.timeline else [],
         ranks=[_rank(rank) for rank in report.ranks],
         speed_up=_speed_up(report),
+        stages=report.stages,
+        balance=report.balance.text if report.balance else "",
         failures=about.failures,
         pictures=[_picture(picture) for picture in about.pictures],
         no_pictures=about.no_pictures,
@@ -79,7 +84,9 @@ def moment(seconds: float | None) -> str:
 
 
 def _tiles(report: JobReport, status: Status) -> list[Tile]:
-    done = sum(rank.images for rank in report.ranks)
+    # Every stage of a pipeline has had the images that its last one delivers.
+    passed = {rank.pipeline: rank.images for rank in report.ranks if rank.pipeline is not None}
+    done = sum(rank.images for rank in report.ranks if rank.pipeline is None) + sum(passed.values())
     images = report.images if status.state == COMPLETE else done
     errors = report.errors
     rate = images / report.seconds if report.seconds else 0.0
@@ -87,7 +94,7 @@ def _tiles(report: JobReport, status: Status) -> list[Tile]:
         Tile("images", f"{images:,}", "" if images == status.total else f"of {status.total:,}"),
         Tile("images/s", f"{rate:,.1f}"),
         Tile("seconds of work", f"{report.seconds:,.2f}", f"and {report.startup_seconds:,.2f} of start-up"),
-        Tile("speed-up", f"{report.speed_up:.2f}", f"of {len(report.ranks)} ranks"),
+        Tile("speed-up", f"{report.speed_up:.2f}", f"of {_units(report)[1]}"),
         Tile("errors", f"{errors:,}", percent(errors / images) if images and errors else "", "error" if errors else ""),
     ]
     if report.accuracy:
@@ -97,20 +104,29 @@ def _tiles(report: JobReport, status: Status) -> list[Tile]:
     return found
 
 
+def _units(report: JobReport) -> tuple[int, str]:
+    """What works side by side, by number and in words: pipelines, or ranks with the whole model."""
+    pipelines = {rank.pipeline for rank in report.ranks if rank.pipeline is not None}
+    if pipelines:
+        return len(pipelines), counted(len(pipelines), "pipeline")
+    return len(report.ranks), counted(len(report.ranks), "rank")
+
+
 def _speed_up(report: JobReport) -> str:
-    count = len(report.ranks)
+    count, units = _units(report)
     if not report.seconds or not count:
         return ""
     return (
-        f"Speed-up {report.speed_up:.2f} of {count}: on average, so many ranks were at work at once "
+        f"Speed-up {report.speed_up:.2f} of {units}: on average, so many were at work at once "
         f"({percent(report.speed_up / count)}). How much faster it is than one TPU, clusteradm bench measures."
     )
 
 
 def _rank(rank: Rank) -> dict[str, Any]:
+    place = rank.pci_address or rank.tpu or "CPU"
     return {
         "host": rank.host,
-        "place": rank.pci_address or rank.tpu or "CPU",
+        "place": place if rank.pipeline is None else f"{place}, stage {rank.pipeline + 1}.{(rank.stage or 0) + 1}",
         "images": f"{rank.images:,}",
         "share": percent(rank.share),
         "rate": f"{rank.images_per_second:,.1f}",
@@ -145,18 +161,23 @@ def throughput(timeline: Timeline) -> Plot | None:
     named = _series(rates)
     length = edges[-1]
     end, ticks = axis(max(map(sum, zip(*(values for _, values in named), strict=True)), default=0.0) or 1.0)
-    places = [100 * x / length for x in _middles(edges)]
+    stairs = len(edges) <= _STAIRS
+    places = [100 * x / length for x in (_corners(edges) if stairs else _middles(edges))]
     below = [0.0] * len(places)
     areas = []
-    for number, (name, values) in enumerate(named):
+    for number, (name, rated) in enumerate(named):
+        values = [value for value in rated for _ in range(2)] if stairs else rated
         above = [low + 100 * value / end for low, value in zip(below, values, strict=True)]
         outline = [*zip(places, above, strict=True), *reversed(list(zip(places, below, strict=True)))]
         areas.append(Shape(name, points(outline), number))
         below = above
-    marks = [
-        Mark(min(100.0, 100 * max(0.0, event.second) / length), str(number))
-        for number, event in enumerate(timeline.events, 1)
-    ]
+    marks: list[Mark] = []
+    labelled = -100.0
+    for number, event in enumerate(timeline.events, 1):
+        at = min(100.0, 100 * max(0.0, event.second) / length)
+        apart = abs(at - labelled) >= _APART
+        labelled = at if apart else labelled
+        marks.append(Mark(at, str(number) if apart else ""))
     return Plot(
         "images per second of each host over the time of the job",
         _times(length),
@@ -183,9 +204,12 @@ def _rates(timeline: Timeline) -> tuple[list[float], Mapping[str, list[float]]]:
         for at, number in enumerate(numbers):
             sums[min(at // factor, bins - 1)] += number
         found[host] = [total / (edges[at + 1] - edges[at]) for at, total in enumerate(sums)]
-    if bins == 1:  # a line needs two
-        return [0.0, edges[1] / 2, edges[1]], {host: [*values, *values] for host, values in found.items()}
     return edges, found
+
+
+def _corners(edges: Sequence[float]) -> list[float]:
+    """Where a stair of values between the edges goes up and down."""
+    return [edges[0], *(edge for edge in edges[1:-1] for _ in range(2)), edges[-1]]
 
 
 def _middles(edges: Sequence[float]) -> list[float]:

@@ -91,7 +91,8 @@ def of_ended(args: argparse.Namespace, jobs: Jobs, cluster: Cluster) -> None:
         what = f"job {args.job} is {status.state}: it has nothing to report yet"
         raise UsageError(what, next_step=next_step.command(f"job attach {args.job} --report {args.report}", args))
     failures: list[Failure] = []
-    if status.state == COMPLETE:
+    # The results of a folder that is watched are with the command that watches it.
+    if status.state == COMPLETE and details.spec.watch is None:
         with tempfile.TemporaryFile() as file:
             jobs.fetch(args.job, RESULTS, file)
             failures = sheet.failures(Results(args.job, jobs.head, file).lines())

@@ -51,6 +51,7 @@ def add_arguments(parser: Parser) -> None:
         "--nodes", type=context.positive, default=4, metavar="N", help="boards, with the head (%(default)s)"
     )
     up.add_argument("--tpus", type=int, default=1, metavar="N", help="Edge TPUs per board (default: %(default)s)")
+    up.add_argument("--usb", type=int, default=0, metavar="N", help="USB Accelerators per board (default: %(default)s)")
     up.add_argument(
         "--suite",
         default=DEFAULT,
@@ -152,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
 def _up(args: argparse.Namespace, lab: Lab) -> int:
     networks = args.network.split(",") if args.network else ()
     suites = args.suite.split(",")
-    lab.up(args.nodes, args.tpus, suites, memory=args.memory, python=args.python, networks=networks)
+    lab.up(args.nodes, args.tpus, suites, memory=args.memory, python=args.python, networks=networks, usb=args.usb)
     show.message(f"inventory: {lab.inventory}\n  clusteradm bootstrap -i {shlex.quote(str(lab.inventory))}")
     return 0
 

@@ -10,6 +10,7 @@ from clusteradm.cli import (
     context,
     model_catalogue,
     model_change,
+    model_compile,
     model_convert,
     model_inspect,
     model_log,
@@ -72,6 +73,7 @@ def add_arguments(parser: Parser) -> None:
     model_catalogue.add_verb(verbs)
     model_inspect.add(verbs)
     model_convert.add(verbs)
+    model_compile.add(verbs)
     model_log.add(verbs)
     model_split.add(verbs)
 

@@ -14,10 +14,9 @@ from clusteradm.models.manifest import check_name
 from clusteradm.models.reference import Reference, check_label, check_version
 from clusteradm.models.repository import Repository
 from clusteradm.models.versions import Versions
-from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.serving import DesiredState
 from clusteradm.serving import Serving, changes, servers
-from clusteradm.serving.buffers import input_bytes
+from clusteradm.serving.tpus import ALL, check_for_model, choose_for_model
 from clusteradm.transport import Connections
 
 _DEPLOY = """\
@@ -27,6 +26,8 @@ examples:
   clusteradm serve deploy digits:2 --label stable
   clusteradm serve deploy digits@stable     whatever version the label is
   clusteradm serve deploy digits --hosts 'coral-[1:3]'
+  clusteradm serve deploy digits --tpus 1                 one TPU of each host
+  clusteradm serve deploy digits --tpus coral-1:apex_0,coral-2:apex_0
 
 Each board loads the version beside the old one, switches, and ends the old one
 when its last request has ended. One that cannot load it goes on with the old
@@ -70,6 +71,12 @@ def add_verbs(verbs: Commands) -> None:
     )
     deploy.add_argument("--label", metavar="LABEL", type=checked(check_label), help="make this the version's label")
     deploy.add_argument("--hosts", metavar="PATTERN", help="only there (default: where it is, else everywhere)")
+    deploy.add_argument(
+        "--tpus",
+        metavar="WHICH",
+        type=checked(check_for_model),
+        help="only on these: all, N of each host, or [HOST:]TPU,... (default: as --hosts)",
+    )
     _add_wait(deploy)
     canary = _verb(verbs, "canary", "send a share of the requests to another version", _CANARY, _canary)
     _add_name(canary)
@@ -101,7 +108,7 @@ def _verb(
     run: Callable[[argparse.Namespace, Connections, Cluster], int],
 ) -> Parser:
     verb = verbs.add(name, summary, examples=examples)
-    context.add_connection_arguments(verb, limit=False, playbook=name == "deploy")
+    context.add_connection_arguments(verb, limit=False)
     verb.set_defaults(run_serve=run)
     return verb
 
@@ -132,33 +139,33 @@ def _percent(text: str) -> float:
 
 def _deploy(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
     serving, wanted = Serving(connections, cluster), args.model
-    serving.require()
+    state = serving.require()
     if args.label and (wanted.version is None or wanted.label):
         raise UsageError(
             "--label needs the number of a version", next_step=f"{wanted.name}:VERSION --label {args.label}"
         )
-    _, manifest = Repository(connections, cluster).find(wanted)
-    hosts = None if args.hosts is None else _hosts(cluster, args.hosts)
-    status = _make_room(args, connections, cluster, serving, manifest)
-    if status:
-        return status
+    Repository(connections, cluster).find(wanted)
+    where = _where(args, connections, cluster, state)
     if args.label:
         Versions(connections, cluster).label(wanted.name, wanted.version, args.label)
         wanted = Reference(wanted.name, label=args.label)
-    return _change(args, serving, lambda state: changes.deploy(state, wanted, hosts), model=wanted.name, always=True)
+    return _change(args, serving, lambda state: changes.deploy(state, wanted, where), model=wanted.name, always=True)
 
 
-def _make_room(
-    args: argparse.Namespace, connections: Connections, cluster: Cluster, serving: Serving, manifest: Manifest
-) -> int:
-    """Give HAProxy larger buffers where the model's input does not fit them: it could not send a request again."""
-    buffer = serving.status().buffer
-    if buffer is None or input_bytes(manifest) + 16384 <= buffer:
-        return 0
-    show.message(f"an input of {args.model} has {input_bytes(manifest):,} bytes: HAProxy gets larger buffers")
-    from clusteradm.cli.serve_playbook import run_playbook  # the engine, which most runs do without
-
-    return run_playbook(args, connections, cluster, "serving.yml", tags=frozenset({"balancer"}))
+def _where(
+    args: argparse.Namespace, connections: Connections, cluster: Cluster, state: DesiredState
+) -> changes.Where | None:
+    """Where the model is to be; None where nothing is said."""
+    if args.hosts is None and args.tpus is None:
+        return None
+    names = () if args.hosts is None else tuple(_hosts(cluster, args.hosts))
+    if args.tpus is None:
+        return changes.Where(names)
+    asked = [host for host in servers(cluster) if not names or host.name in names]
+    if args.tpus != ALL and not args.tpus.isdecimal():
+        connections.open(asked)
+    tpus, each = choose_for_model(connections, asked, args.tpus, state)
+    return changes.Where(() if tpus else names, tpus, each)
 
 
 def _canary(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:

@@ -16,7 +16,7 @@ from clusteradm.errors import HostUnreachable, UsageError
 from clusteradm.inventory import Cluster
 from clusteradm.node.spec.wire.serving import AVAILABLE, LATEST, SPECIFIC, DesiredState, ServedModel
 from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
-from clusteradm.serving import Progress, Serving, judge, servers
+from clusteradm.serving import Progress, Serving, hosts_of, judge, servers
 from clusteradm.transport import Connections
 
 _STATUS = """\
@@ -118,11 +118,12 @@ def _status(args: argparse.Namespace, connections: Connections, cluster: Cluster
 
 
 def _show(state: DesiredState, status: ServingStatus, hosts: Sequence[str]) -> None:
-    models = show.Table("model", "served", "canary", "on")
+    models = show.Table("model", "served", "canary", "on", "TPUs")
     for model in state.models:
-        there = [host for host in hosts if _has(status.boards.get(host), model.name)]
+        wanted = hosts_of(state, model, hosts)
+        there = [host for host in wanted if _has(status.boards.get(host), model.name)]
         share = f"{model.canary.percent:g} % to version {model.canary.version}" if model.canary else "-"
-        models.add_row(model.name, _served(model), share, f"{len(there)} of {len(model.hosts or hosts)}")
+        models.add_row(model.name, _served(model), share, f"{len(there)} of {len(wanted)}", _tpus(state, model, status))
     if state.models:
         show.stdout.print(models)
     else:
@@ -144,6 +145,8 @@ def _board(state: DesiredState, host: str, said: BoardSaid | None) -> list[str]:
     engines = [
         f"{engine.pci_address or engine.servables or 'cpu'} {engine.state}"
         + (f" {engine.temperature:.0f} C" if engine.temperature is not None else "")
+        + (f" {engine.megahertz:g} MHz" if engine.megahertz is not None else "")
+        + (f" {engine.swaps} swaps of {1000 * engine.swap_seconds / engine.swaps:.1f} ms" if engine.swaps else "")
         + (" SIMULATED" if engine.simulated else "")
         for engine in said.state.engines
     ]
@@ -167,6 +170,19 @@ def _board(state: DesiredState, host: str, said: BoardSaid | None) -> list[str]:
 def _has(said: BoardSaid | None, name: str) -> bool:
     versions = said.state.versions if said is not None and said.state is not None else ()
     return any(version.name == name and version.state == AVAILABLE for version in versions)
+
+
+def _tpus(state: DesiredState, model: ServedModel, status: ServingStatus) -> str:
+    """On how many TPUs a model is, and on which where it is not everywhere."""
+    there = {
+        f"{host}:{device}"
+        for host, said in status.boards.items()
+        for version in (said.state.versions if said.state is not None else ())
+        if version.name == model.name and version.state == AVAILABLE
+        for device in version.tpus
+    }
+    placed = any(each.name == model.name and each.tpus for each in state.placement)
+    return f"{len(there)}: {', '.join(sorted(there))}" if placed and there else str(len(there))
 
 
 def _served(model: ServedModel) -> str:

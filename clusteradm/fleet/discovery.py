@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from clusteradm.errors import ClusteradmError, UsageError
 from clusteradm.inventory import Cluster, Host
-from clusteradm.inventory.variables import is_host_name
+from clusteradm.inventory.kinds import is_host_name
 from clusteradm.transport.fanout import fan_out
 from clusteradm.transport.first_contact import Seen, scan
 from clusteradm.transport.known_hosts import KnownHosts, fingerprint

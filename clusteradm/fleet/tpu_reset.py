@@ -19,7 +19,7 @@ from clusteradm.node.spec.wire.fleet import (
     ResetOutcome,
     ResetTpu,
 )
-from clusteradm.node.spec.wire.job_names import SERVER
+from clusteradm.node.spec.wire.job_names import SERVER, USB
 from clusteradm.transport import Connections
 
 # Twice the ten seconds that the node waits, and as much again as a slow board needs besides.
@@ -43,6 +43,9 @@ def reset(connections: Connections, host: Host, tpu: str) -> Reset:
     One that is off the bus is found by a scan. Raises UsageError where the host has no such TPU; HostFailed, with the
     remedy, where it has no driver, a process has it open, the kernel refuses, or it did not come back.
     """
+    if tpu.startswith(USB):
+        what = f"{host.name}:{tpu} is a USB Accelerator: it is not on the bus that a reset is for"
+        raise UsageError(what, next_step="unplug it and plug it in again")
     request = ResetTpu(tpu, connections.cluster.setting("cluster_user", host))
     return judge(host.name, tpu, connections.node(host).call(request, timeout=SECONDS))
 

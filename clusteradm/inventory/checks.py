@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from clusteradm.errors import Problem, UsageError
 from clusteradm.inventory.cluster import Place
+from clusteradm.inventory.kinds import is_host_name
 from clusteradm.inventory.ssh_options import options_of
-from clusteradm.inventory.variables import CONNECTION, VARIABLES, complaint, is_host_name
+from clusteradm.inventory.variables import CONNECTION, VARIABLES, complaint
 from clusteradm.nearest import nearest
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from clusteradm.errors import UsageError
+from clusteradm.inventory.kinds import is_host_name
 from clusteradm.inventory.ranges import expand
-from clusteradm.inventory.variables import is_host_name
 
 LOCAL = "local"
 _MOST_HOSTS = 250

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clusteradm.jobs import use
 from clusteradm.node.spec.wire.job import Progress, RankProgress
@@ -15,7 +15,10 @@ WINDOW = 5.0  # seconds
 
 @dataclass(frozen=True)
 class RankPace:
-    """One rank now. `rate`: images per second; None for what is not known yet."""
+    """One rank now. `rate`: images per second, None for what is not known yet; of a stage, those of its pipeline.
+
+    `stage`: the pipeline and the stage that it is, each from 1; "" for a rank with the whole model.
+    """
 
     host: str
     pci_address: str | None
@@ -24,6 +27,7 @@ class RankPace:
     error: str | None
     rate: float | None = None
     use: use.Use | None = None
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Pace:
     done: int
     total: int
     ranks: tuple[RankPace, ...]
+    errors: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -73,10 +78,19 @@ class Watcher:
         earlier = {rank.rank: rank for rank in before.ranks} if before else {}
         ranks = tuple(_rank(rank, earlier.get(rank.rank), seconds) for rank in now.ranks)
         rates: dict[str, float] = {}
-        for rank in ranks:
-            if rank.rate is not None:
-                rates[rank.host] = rates.get(rank.host, 0.0) + rank.rate
-        return Pace(now.done, now.total, ranks, rates)
+        # Of a pipeline the host of the last stage delivers.
+        for each, rank in zip(now.ranks, ranks, strict=True):
+            if rank.rate is not None and seconds > 0:
+                delivered = (each.images - earlier[each.rank].images) / seconds
+                rates[rank.host] = rates.get(rank.host, 0.0) + delivered
+        passed: dict[int | None, float] = {}
+        for each, rank in zip(now.ranks, ranks, strict=True):
+            passed[each.pipeline] = passed.get(each.pipeline, 0.0) + (rank.rate or 0.0)
+        ranks = tuple(
+            rank if each.pipeline is None or rank.rate is None else replace(rank, rate=passed[each.pipeline])
+            for each, rank in zip(now.ranks, ranks, strict=True)
+        )
+        return Pace(now.done, now.total, ranks, now.errors, rates)
 
 
 def _follows(before: Progress, now: Progress) -> bool:
@@ -89,4 +103,5 @@ def _follows(before: Progress, now: Progress) -> bool:
 def _rank(now: RankProgress, before: RankProgress | None, seconds: float) -> RankPace:
     rate = (now.images - before.images) / seconds if before is not None and seconds > 0 else None
     used = use.of(seconds, now, before) if before is not None else None
-    return RankPace(now.host, now.pci_address, now.queue, now.state, now.error, rate, used)
+    stage = "" if now.pipeline is None else f"{now.pipeline + 1}.{now.stage + 1}"
+    return RankPace(now.host, now.pci_address, now.queue, now.state, now.error, rate, used, stage)

@@ -32,7 +32,7 @@ def inventory(places: Places, plan: Plan) -> str:
         "ansible_ssh_common_args": options,
         "cluster_name": f"lab-{places.name}" if places.name != "lab" else "lab",
         "cluster_subnet": CLUSTER_SUBNET,
-        "cluster_tpus": plan.tpus,
+        "cluster_tpus": plan.tpus + plan.usb,
         "cluster_tpu_source": f"deb {HTTP}/tpu {TPU_SUITE} main",
         "cluster_tpu_key": f"{HTTP}/tpu/key.asc",
         "cluster_wheels": f"{HTTP}/{WHEELS}/",

@@ -6,6 +6,7 @@ Every file can be changed while the board runs; its next read returns the new te
     sys-class/apex/        -> /sys/class/apex        one folder per Edge TPU (apex)
     sys-module/            -> /sys/module/{apex,gasket}
     proc-bus-pci-devices   -> /proc/bus/pci/devices
+    sys-bus/usb/           -> /sys/bus/usb           devices (usb), where the board has one
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from clusteradm.lab import apex, pci, sysfs
+from clusteradm.lab import apex, pci, sysfs, usb
 from clusteradm.lab.topology import Board, Tpu
 
 
@@ -34,6 +35,7 @@ def make(view: Path, board: Board) -> None:
         pci.add(view, tpu, board.mendel)
         _bind(view, board, tpu)
     pci.write_list(view, board)
+    usb.write(view, board)
 
 
 def plug(view: Path, board: Board, tpu: Tpu, *, driver: bool = True) -> None:

@@ -58,14 +58,16 @@ class Lab:
         memory: int = DEFAULT_MEMORY,
         python: str = "",
         networks: Sequence[str] = (),
+        usb: int = 0,
         within: float = 120.0,
     ) -> None:
         """Start the lab, or complete one that is partly up; returns when every board has booted.
 
         `suites` and `networks`: the boards' Debian releases and network tools, in turn (see topology.boards); `memory`:
-        MiB of each board; `python`: the inventory's ansible_python_interpreter; `within`: seconds to boot.
+        MiB of each board; `usb`: USB Accelerators of each; `python`: the inventory's ansible_python_interpreter;
+        `within`: seconds to boot.
         """
-        wanted = Plan(nodes, tpus, tuple(suites), memory, python, tuple(networks))
+        wanted = Plan(nodes, tpus, tuple(suites), memory, python, tuple(networks), usb=usb)
         wanted.check()
         require_to_boot()
         with self._lock():

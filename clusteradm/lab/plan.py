@@ -11,7 +11,7 @@ from pathlib import Path
 from clusteradm import atomic
 from clusteradm.errors import UsageError
 from clusteradm.lab.suites import SUITES
-from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, NETWORKS, Board, boards
+from clusteradm.lab.topology import MAX_NODES, MAX_TPUS, MAX_USB, NETWORKS, Board, boards
 
 ROOT = Path("/var/lib/clusteradm/lab")
 DEFAULT_NAME = "lab"
@@ -20,7 +20,8 @@ DEFAULT_MEMORY = 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """`memory`: MiB a board. `python`: the inventory's ansible_python_interpreter, or "" for python3.
+    """`memory`: MiB a board. `python`: the inventory's ansible_python_interpreter, or "" for python3. `usb`: USB
+    Accelerators a board, besides its `tpus`.
 
     `suites` and `networks`: the boards' Debian releases and network tools (see topology.boards). `lower`, `web`
     and `wheels` are those of the images (see image.Image): (suite, network tool, root file system layers), (path below
@@ -36,6 +37,7 @@ class Plan:
     lower: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     web: tuple[tuple[str, str], ...] = ()
     wheels: tuple[str, ...] = ()
+    usb: int = 0
 
     def check(self) -> None:
         """Raise UsageError for numbers out of range, and for what no board has."""
@@ -43,6 +45,8 @@ class Plan:
             raise UsageError(f"--nodes {self.nodes}: a lab has 1 to {MAX_NODES} boards")
         if not 0 <= self.tpus <= MAX_TPUS:
             raise UsageError(f"--tpus {self.tpus}: a board has 0 to {MAX_TPUS} Edge TPUs")
+        if not 0 <= self.usb <= MAX_USB:
+            raise UsageError(f"--usb {self.usb}: a board has 0 to {MAX_USB} USB Accelerators")
         if self.memory < 256:
             raise UsageError(f"--memory {self.memory}: a board needs at least 256 MiB")
         for option, chosen, there in (("--suite", self.suites, SUITES), ("--network", self.networks, NETWORKS)):
@@ -61,7 +65,7 @@ class Plan:
 
     @property
     def boards(self) -> tuple[Board, ...]:
-        return boards(self.nodes, self.tpus, self.networks, self.suites)
+        return boards(self.nodes, self.tpus, self.networks, self.suites, self.usb)
 
     def lower_of(self, board: Board) -> tuple[Path, ...]:
         """The board's root file system layers, topmost first."""
@@ -78,6 +82,8 @@ class Plan:
         each = (
             "no Edge TPU" if not self.tpus else f"{self.tpus} Edge TPU{'s' if self.tpus > 1 else ''} each (simulated)"
         )
+        if self.usb:
+            each += f", {self.usb} USB Accelerator{'s' if self.usb > 1 else ''} each (simulated)"
         boards = f"{self.nodes} board{'s' if self.nodes > 1 else ''}"
         return ", ".join((boards, each, *self.suites, f"{self.memory} MiB", *self.networks))
 

@@ -14,6 +14,7 @@ CLUSTER_SUBNET = f"{CLUSTER}.0/24"
 SERVICES = f"{MANAGEMENT}.254"
 MAX_NODES = 64
 MAX_TPUS = 16
+MAX_USB = 8
 
 # The USB gadget of a Dev Board: up, with the same address and the same MAC on every one of them.
 DECOY_ADDRESS = "192.168.100.2/24"
@@ -37,6 +38,27 @@ class Tpu:
 
 
 @dataclass(frozen=True)
+class Accelerator:
+    """One USB Accelerator: its number on the board, from 1 on."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        """Of the device in sysfs: the port on bus 2, the bus for USB 3."""
+        return f"2-{self.number}"
+
+    @property
+    def device(self) -> int:
+        """Its number on the bus, behind the root hub."""
+        return self.number + 1
+
+    @property
+    def node(self) -> str:
+        return f"/dev/bus/usb/002/{self.device:03}"
+
+
+@dataclass(frozen=True)
 class Board:
     """One virtual machine. `mendel`: presented as a Dev Board, else as a Debian PC. `network`: one of NETWORKS.
 
@@ -49,6 +71,7 @@ class Board:
     tpus: tuple[Tpu, ...]
     network: str = "networkmanager"
     suite: str = DEFAULT
+    usb: tuple[Accelerator, ...] = ()
 
     @property
     def address(self) -> str:
@@ -83,22 +106,23 @@ class Board:
 
 
 def boards(
-    nodes: int, tpus: int, networks: Sequence[str] = (), suites: Sequence[str] = (DEFAULT,)
+    nodes: int, tpus: int, networks: Sequence[str] = (), suites: Sequence[str] = (DEFAULT,), usb: int = 0
 ) -> tuple[Board, ...]:
-    """`nodes` boards with `tpus` Edge TPUs each: head, w1, w2, ...; the head and every second board are Dev Boards,
-    where their release is one that Dev Boards have.
+    """`nodes` boards with `tpus` Edge TPUs on PCI and `usb` USB Accelerators each: head, w1, w2, ...; the head and
+    every second board are Dev Boards, where their release is one that Dev Boards have.
 
     `networks`: the boards' network tools in turn, from the head on; with none, those that such machines have. `suites`:
     their Debian releases in turn.
     """
-    return tuple(_board(place, tpus, networks, suites[place % len(suites)]) for place in range(nodes))
+    return tuple(_board(place, tpus, networks, suites[place % len(suites)], usb) for place in range(nodes))
 
 
-def _board(place: int, tpus: int, networks: Sequence[str], suite: str) -> Board:
+def _board(place: int, tpus: int, networks: Sequence[str], suite: str, usb: int) -> Board:
     mendel = place % 2 == 0 and suite in SUITES and SUITES[suite].mendel
     network = networks[place % len(networks)] if networks else _usual(place)
     name = "head" if place == 0 else f"w{place}"
-    return Board(name, place + 1, mendel, _tpus(tpus, mendel), network, suite)
+    accelerators = tuple(Accelerator(number) for number in range(1, usb + 1))
+    return Board(name, place + 1, mendel, _tpus(tpus, mendel), network, suite, accelerators)
 
 
 def _usual(place: int) -> str:

@@ -14,8 +14,8 @@ TRIAL_MODEL = Path("usr/share/libedgetpu1-std/trial_edgetpu.tflite")
 _DIGITS = Path(__file__).with_name("digits") / "digits.tflite"
 # Numbered as a rebuild for current TFLite runtimes, which any of them loads, and as Google's last, which was compiled
 # against older structures and crashes current runtimes. "lab" says whose they are.
-VERSION = "16.0TF2.19.1-1+lab3"
-OLD_VERSION = "16.0~lab3"
+VERSION = "16.0TF2.19.1-1+lab4"
+OLD_VERSION = "16.0~lab4"
 
 _CONTROL = """\
 Package: libedgetpu1-std

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from clusteradm.lab import apex, hardware, pci
+from clusteradm.lab import apex, hardware, pci, usb
 from clusteradm.lab.machine import LabError
 from clusteradm.lab.topology import Board, Tpu
 
@@ -28,7 +28,7 @@ class VirtualTpus:
         self._board = board
         self.view = shared / "hardware"
         self._sockets = shared / "tpu"
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._processes: dict[int | str, asyncio.subprocess.Process] = {}
 
     async def boot(self, faults: Mapping[int, Collection[str]]) -> None:
         """Write the view afresh and start the processes that do not run. `faults`: TPU number -> its lasting faults."""
@@ -40,6 +40,12 @@ class VirtualTpus:
             if faults[tpu.number]:
                 await self.unplug(tpu)
                 await self.plug(tpu, faults[tpu.number])
+        for accelerator in self._board.usb:
+            # A loss of power takes its firmware, a reboot of the board does not.
+            if accelerator.name in self._processes:
+                usb.use(usb.folder_of(self.view, accelerator))
+            else:
+                await self._begin(accelerator.name, f"usb-{accelerator.name}", usb.folder_of(self.view, accelerator))
 
     def on_bus(self, tpu: Tpu) -> bool:
         return pci.folder_of(self.view, tpu).exists()
@@ -109,15 +115,18 @@ class VirtualTpus:
 
     async def _start(self, tpu: Tpu) -> None:
         """Start the process behind a TPU; returns when it can be opened."""
-        socket_file = self._sockets / f"apex_{tpu.number}.sock"
+        await self._begin(tpu.number, f"apex_{tpu.number}", apex.folder_of(self.view, tpu))
+
+    async def _begin(self, key: int | str, name: str, folder: Path) -> None:
+        socket_file = self._sockets / f"{name}.sock"
         socket_file.unlink(missing_ok=True)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "clusteradm.lab.device"),
-            *(str(socket_file), str(apex.folder_of(self.view, tpu))),
+            *(str(socket_file), str(folder)),
             stdin=asyncio.subprocess.DEVNULL,
         )
-        self._processes[tpu.number] = process
+        self._processes[key] = process
         while not socket_file.exists():
             if process.returncode is not None:
-                raise LabError(f"{self._board.name}: the process of apex_{tpu.number} ended at once")
+                raise LabError(f"{self._board.name}: the process of {name} ended at once")
             await asyncio.sleep(0.02)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clusteradm.errors import ClusteradmError, HostFailed
 from clusteradm.inventory import Cluster, Host
-from clusteradm.inventory.variables import LOCAL_MODELS
+from clusteradm.inventory.kinds import LOCAL_MODELS
 from clusteradm.models.repository import Repository
 from clusteradm.node.spec.wire.manifest import MODEL, SEGMENT
 from clusteradm.node.spec.wire.repository import Copies, KeepCopies, ListedVersion

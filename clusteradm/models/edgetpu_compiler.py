@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +27,9 @@ def available() -> bool:
     return shutil.which(PROGRAM) is not None
 
 
-def command(model: Path) -> str:
-    """The command that compiles a model, on a machine that has the compiler; what it makes is beside the model."""
-    return shlex.join([PROGRAM, "-s", "-o", regular.readable(model.parent), regular.readable(model)])
+def command(*models: Path) -> str:
+    """The command that compiles models, on a machine that has the compiler; what it makes is beside the first."""
+    return shlex.join([PROGRAM, "-s", "-o", regular.readable(models[0].parent), *map(regular.readable, models)])
 
 
 def compile_file(source: Path, target: Path) -> Log:
@@ -36,34 +37,51 @@ def compile_file(source: Path, target: Path) -> Log:
 
     Raises UsageError, with the reason in plain words, where the compiler refuses it, or `target` cannot be written.
     """
+    return compile_together([source], [target])[0]
+
+
+def compile_together(sources: Sequence[Path], targets: Sequence[Path]) -> list[Log]:
+    """Compile `sources` to `targets`: several in one run share the chip's memory, and run on one TPU without a swap.
+
+    No target is written unless all of them are compiled. Raises UsageError as compile_file does.
+    """
     with tempfile.TemporaryDirectory(prefix="clusteradm-compile-") as folder:
-        # The compiler names its output after its input.
-        model = Path(folder, "model.tflite")
+        # The compiler names its outputs after its inputs.
+        single = len(sources) == 1
+        models = [Path(folder, f"model{'' if single else number}.tflite") for number in range(len(sources))]
+        for source, model in zip(sources, models, strict=True):
+            try:
+                shutil.copyfile(source, model)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot copy the model to compile it: {error.strerror}",
+                    where=regular.readable(source),
+                    next_step="TMPDIR may name a folder of a larger disk",
+                ) from error
+        logs = parse(_run([PROGRAM, "-s", "-t", str(_SECONDS), "-o", folder, *map(str, models)]), PROGRAM)
+        by_input = {log.input: log for log in logs}
+        contents = []
+        for source, model in zip(sources, models, strict=True):
+            log = logs[0] if single else by_input.get(str(model), logs[-1])
+            made = model.with_name(f"{model.stem}_edgetpu.tflite")
+            if not log.compiled or not made.is_file():
+                raise UsageError(
+                    f"{PROGRAM} cannot compile it: {log.failure or 'it wrote no model'}",
+                    where=regular.readable(source),
+                    next_step=log.mend,
+                )
+            contents.append((log, regular.read(made, MOST_BYTES)))
+    found = []
+    for source, target, (log, content) in zip(sources, targets, contents, strict=True):
         try:
-            shutil.copyfile(source, model)
+            atomic.write(target, content)
         except OSError as error:
             raise UsageError(
-                f"cannot copy the model to compile it: {error.strerror}",
-                where=regular.readable(model),
-                next_step="TMPDIR may name a folder of a larger disk",
+                f"cannot write the compiled model: {error.strerror}", where=regular.readable(target)
             ) from error
-        log = parse(_run([PROGRAM, "-s", "-t", str(_SECONDS), "-o", folder, str(model)]), PROGRAM)[0]
-        made = Path(folder, "model_edgetpu.tflite")
-        if not log.compiled or not made.is_file():
-            raise UsageError(
-                f"{PROGRAM} cannot compile it: {log.failure or 'it wrote no model'}",
-                where=regular.readable(source),
-                next_step=log.mend,
-            )
-        content = regular.read(made, MOST_BYTES)
-    try:
-        atomic.write(target, content)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the compiled model: {error.strerror}", where=regular.readable(target)
-        ) from error
-    # What it was called in the folder for this run, which is gone, is of no use.
-    return replace(log, input=regular.readable(source), output=regular.readable(target))
+        # What it was called in the folder for this run, which is gone, is of no use.
+        found.append(replace(log, input=regular.readable(source), output=regular.readable(target)))
+    return found
 
 
 def _run(argv: list[str]) -> str:

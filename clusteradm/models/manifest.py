@@ -41,6 +41,7 @@ def build(
         feed=feed,
         task=task,
         threshold=threshold,
+        tokens=tuple(f"{token:016x}" for token in model.tokens),
     )
 
 

@@ -24,7 +24,7 @@ from clusteradm.node.spec.servables import tables, transforms
 from clusteradm.node.spec.servables.problem import Problem
 from clusteradm.node.spec.servables.transforms import described
 from clusteradm.node.spec.wire.decode import WireError, decode
-from clusteradm.node.spec.wire.manifest import FORMAT, Manifest, Tensor
+from clusteradm.node.spec.wire.manifest import FORMAT, LABELS, MANIFEST, Manifest, Tensor
 from clusteradm.node.spec.wire.servables import (
     ENSEMBLE,
     KINDS,
@@ -66,6 +66,9 @@ def prepare(path: Path, name: str) -> Upload:
     document = _document(path, where)
     try:
         servable, inputs, outputs, description = _read(document)
+        for each in servable.files:
+            if each in (MANIFEST, LABELS):
+                raise Problem(f"a version has another file that is called {each}: rename the table")
         files = {each: _file(path.parent / each) for each in servable.files}
         made = _types(servable, inputs, outputs, files)
     except Problem as problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
 from clusteradm.models.reference import Reference
@@ -18,10 +18,19 @@ from clusteradm.node.spec.wire.serving import (
 )
 
 
-def deploy(state: DesiredState, wanted: Reference, hosts: Sequence[str] | None = None) -> DesiredState:
+@dataclass(frozen=True)
+class Where:
+    """Where a model is to be: hosts, none for all; their TPUs, HOST:DEVICE, none for all; or so many of each host."""
+
+    hosts: tuple[str, ...] = ()
+    tpus: tuple[str, ...] = ()
+    each: int | None = None
+
+
+def deploy(state: DesiredState, wanted: Reference, where: Where | None = None) -> DesiredState:
     """Serve a version, or a label's; with neither, the highest there is, and each that comes. A canary ends with it.
 
-    `hosts`: only there; none for everywhere; None for where it was.
+    `where`: None for where it was.
     """
     if wanted.label is not None:
         policy, default = VersionPolicy(SPECIFIC), wanted.label
@@ -29,9 +38,10 @@ def deploy(state: DesiredState, wanted: Reference, hosts: Sequence[str] | None =
         policy, default = VersionPolicy(SPECIFIC, versions=(wanted.version,)), str(wanted.version)
     else:
         policy, default = VersionPolicy(LATEST), None
-    old = _find(state, wanted.name)
-    where = (old.hosts if old is not None else ()) if hosts is None else tuple(hosts)
-    return _with(state, ServedModel(wanted.name, policy, default, None, where))
+    if where is None:
+        old = _find(state, wanted.name)
+        where = Where(old.hosts, old.tpus, old.each) if old is not None else Where()
+    return _with(state, ServedModel(wanted.name, policy, default, None, where.hosts, where.tpus, where.each))
 
 
 def prepare_canary(state: DesiredState, name: str, version: int) -> DesiredState:

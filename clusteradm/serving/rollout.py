@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from clusteradm.node.spec.wire.serving import AVAILABLE, LOADING, BoardState, DesiredState, VersionState
+from clusteradm.node.spec.wire.serving import AVAILABLE, LOADING, BoardState, DesiredState, ServedModel, VersionState
 from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
 
 
@@ -75,9 +75,17 @@ def _serves(state: BoardState, model: str) -> bool:
 
 
 def _is_wanted_at(desired: DesiredState, host: str, model: str | None) -> bool:
-    if host in desired.out_of_service:
-        return False
-    return any(each.name == model and (not each.hosts or host in each.hosts) for each in desired.models)
+    return host not in desired.out_of_service and any(
+        each.name == model and host in hosts_of(desired, each, [host]) for each in desired.models
+    )
+
+
+def hosts_of(desired: DesiredState, model: ServedModel, hosts: Iterable[str]) -> list[str]:
+    """The hosts, of these, that are to have a model: by where the head has placed it, or else as is said of it."""
+    placed = next((each for each in desired.placement if each.name == model.name), None)
+    copies = placed.tpus if placed is not None else (model.tpus or model.hosts)
+    there = {copy.partition(":")[0] for copy in copies}
+    return [host for host in hosts if not there or host in there]
 
 
 def _on_the_way(state: BoardState) -> str:

@@ -18,7 +18,7 @@ from clusteradm.health import saved
 from clusteradm.jobs import inputs, truth
 from clusteradm.jobs.results import Results
 from clusteradm.lab.compiler import compile_model
-from clusteradm.models import compiler_log, labels
+from clusteradm.models import compiler_log, labels, servables
 from clusteradm.models.inspection.report import report
 from clusteradm.models.reference import Reference
 from clusteradm.models.tflite.inspect import inspect
@@ -28,8 +28,11 @@ from clusteradm.node.job import allocation, pack
 from clusteradm.node.models import store
 from clusteradm.node.slurm import nodes
 from clusteradm.node.slurm.programs import SlurmError
+from clusteradm.node.spec.servables import tables
+from clusteradm.node.spec.servables.problem import Problem
 from clusteradm.node.spec.wire import job, job_requests, manifest, node, repository, versions
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.servables import Lookup
 from clusteradm.playbook.read import reader as playbooks
 from clusteradm.transport.stream import Lines
 from tests.fuzz import serving
@@ -85,6 +88,24 @@ def label_file(data: bytes) -> None:
     for classes, name in ((None, "l.txt"), (3, "l.txt"), (3, "l.json"), (3, "l.yaml"), (3, "l.csv"), (3, "l.pbtxt")):
         with suppress(ClusteradmError):
             labels.render(labels.parse(text, classes, name))
+
+
+def table(data: bytes) -> None:
+    """A table of a lookup."""
+    for kind in ("csv", "json", "txt"):
+        for key, value in (("bytes", "int8"), ("int64", "bytes"), ("bytes", "float32")):
+            with suppress(Problem):
+                tables.read(Lookup(f"t.{kind}"), data, key, value)
+
+
+def servable(data: bytes) -> None:
+    """A definition of a servable; what is stored of it is read again as it was."""
+    with tempfile.TemporaryDirectory() as folder, suppress(ClusteradmError):
+        (Path(folder) / "words.csv").write_bytes(b"number,word\n7,cat\n")
+        path = Path(folder) / "one.yml"
+        path.write_bytes(data)
+        found = servables.prepare(path, "one").manifest
+        assert manifest.Manifest.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def log(data: bytes) -> None:
@@ -279,8 +300,10 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "slurm": slurm,
     "sums": sums_file,
     "survey": survey,
+    "table": table,
     "tar": tar,
     "truth": truth_file,
+    "servable": servable,
     "serve_camera": serving.camera,
     "serve_form": serving.form_body,
     "serve_http": serving.http,
@@ -318,6 +341,19 @@ def made_seeds(target: str) -> list[bytes]:
             b"Number of operations that will run on CPU: 5\nCONV_2D   3   Mapped to Edge TPU\n"
             b"CAST   1   Operation is working on an unsupported data type\nCompilation failed: no\n"
         ],
+        "servable": [
+            b"kind: lookup\ntable: words.csv\nkey: word\nvalue: number\ndefault: -1\n"
+            b"inputs: [{name: word, datatype: BYTES}]\noutputs: [{name: number, datatype: INT64}]\n",
+            b"kind: transform\ninputs: [{name: x, datatype: FP32, shape: [-1, 2]}]\nfeatures:\n"
+            b"  - {op: standardise, input: x, output: y, mean: [1, 2], std: 3}\n"
+            b"  - {op: quantise, input: y, output: z, scale: 0.5, zero_point: 1, datatype: INT8}\noutputs: [z]\n",
+            b"kind: ensemble\ninputs: [{name: p, datatype: BYTES, shape: [1]}]\nsteps:\n"
+            b"  - {name: a, op: decode, inputs: {data: p}}\n  - {name: b, model: m@s, inputs: {i: a.picture}}\n"
+            b"outputs: [{name: o, from: b.o}]\n",
+            b"kind: python\nentry_point: e\nparameters: {a: [1, null]}\ninputs: [{name: a, datatype: FP32}]\n"
+            b"outputs: [{name: b, datatype: FP32, shape: []}]\n",
+        ],
+        "table": [b"a,1\nb,2\n", b'{"a": 1, "b": 2}', b'["a", "b"]', b"1,a\n2,b\n"],
         "labels": [b"0 cat\n2: dog\n", b"cat\ndog\n"],
         "truth": [b"input,label\na.png,cat\n", b'{"input": "a", "label": 7}\n'],
         "results": [

@@ -97,7 +97,8 @@ class Load:
         if status != 200:
             return f"{status}: {body[:200]!r}", {}
         answer = json.loads(body)
-        return self.check(answer["outputs"][0]["data"]), {"version": answer.get("model_version")}
+        about = {"version": answer.get("model_version"), "board": answer["parameters"]["board"]}
+        return self.check(answer["outputs"][0]["data"]), about
 
     async def grpc(self) -> tuple[str, dict[str, Any]]:
         from tritonclient.grpc import InferInput
@@ -105,8 +106,9 @@ class Load:
         entry = InferInput("in", [1, SIDE, SIDE, 3], "UINT8")
         entry.set_data_from_numpy(self.picture)
         answer = await self.client.infer("means", [entry], client_timeout=_SECONDS)
-        name = answer.get_response().outputs[0].name
-        return self.check(answer.as_numpy(name)), {"version": answer.get_response().model_version}
+        found = answer.get_response()
+        about = {"version": found.model_version, "board": found.parameters["board"].string_param}
+        return self.check(answer.as_numpy(found.outputs[0].name)), about
 
 
 async def main(host: str, path: str, http_rate: float, grpc_rate: float) -> None:

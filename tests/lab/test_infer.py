@@ -136,19 +136,22 @@ def test_a_job_on_one_rank_and_on_every_rank(
     assert again.read_text().count("<polygon") == len(cluster.nodes)
 
 
-def test_one_tpu_and_all_of_them_are_compared(cluster: Cluster, digits_model: Path, tmp_path: Path) -> None:
+def test_one_tpu_and_two_are_compared(cluster: Cluster, digits_model: Path, tmp_path: Path) -> None:
     before = {job["job"] for job in json.loads(cluster.run("job", "list", "--json")[0])["jobs"]}
     page = tmp_path / "bench.html"
-    count = len(cluster.nodes)
-    words = ("--model", "digits", "--images", 600, "--tpus", count, "--runs", 1, "--report", page, "--json")
+    words = ("--model", "digits", "--images", 600, "--tpus", 2, "--runs", 1, "--report", page, "--json")
     found = json.loads(cluster.run("bench", *words)[0])
-    assert [step["tpus"] for step in found["steps"]] == [1, count]
-    one, every = found["steps"]
-    assert every["speed_up"] == pytest.approx(every["images_per_second"] / one["images_per_second"], rel=0.01)
-    assert {host for host, _ in every["runs"][0]["ranks"]} == set(cluster.nodes) and len(one["runs"][0]["ranks"]) == 1
-    # A simulated TPU answers after 2.6 ms, later on a busy machine; each was measured alone on its board.
-    assert {tpu["host"] for tpu in found["tpus"]} == set(cluster.nodes)
-    assert all(tpu["milliseconds"] >= 2.5 and tpu["celsius"][1] > 20 for tpu in found["tpus"])
+    assert [step["tpus"] for step in found["steps"]] == [1, 2]
+    one, two = found["steps"]
+    assert two["speed_up"] == pytest.approx(two["images_per_second"] / one["images_per_second"], rel=0.01)
+    assert len({host for host, _ in two["runs"][0]["ranks"]}) == 2 and len(one["runs"][0]["ranks"]) == 1
+    # A simulated TPU answers after 2.6 ms, later on a busy machine, on which a board may be left out as well. Each was
+    # measured alone on its board, and its temperature is the one that the lab shows.
+    measured = {tpu["host"]: tpu for tpu in found["tpus"]}
+    assert len(measured) >= 2 and measured.keys() <= set(cluster.nodes)
+    assert all(tpu["milliseconds"] >= 2.5 for tpu in measured.values())
+    warm = [celsius for tpu in measured.values() for celsius in tpu["celsius"] if celsius is not None]
+    assert warm and all(20 < celsius < 80 for celsius in warm)
     assert found["simulated"] is True and "simulated: no figure here" in page.read_text()
     # No run is left behind.
     assert {job["job"] for job in json.loads(cluster.run("job", "list", "--json")[0])["jobs"]} == before

@@ -32,10 +32,10 @@ HOME = f"/home/{USER}"
 
 @pytest.fixture(scope="module")
 def pc(lab_machine: None) -> Iterator[Lab]:
-    """Two bare boards, the head of which has clusteradm, an inventory and the key to the other."""
+    """Two bare boards, with a USB Accelerator each; the head has clusteradm, an inventory, the key to the other."""
     one = Lab(f"{NAME}-local", say=lambda text: print(text, file=sys.stderr))
     try:
-        one.up(2)
+        one.up(2, usb=1)
         if one.exec("head", ["python3", "-c", "import sys; print(sys.version_info[:2])"]).stdout.strip() != str(
             sys.version_info[:2]
         ):
@@ -107,6 +107,12 @@ def test_the_whole_job(pc: Lab, tmp_path: Path) -> None:
     pc.exec("head", ["runuser", "-l", USER, "-c", f'/opt/clusteradm/bin/python3 -c "{make}"'])
     report = json.loads(run(pc, "infer", "--model", "digits", "in.npy", "--output", "r.jsonl", "--json"))
     assert report["images"] == 40 and {rank["host"] for rank in report["ranks"]} == {"head", "w1"}
+    # The accelerators work beside the others, and have their firmware now.
+    tpus = {(rank["host"], rank["pci_address"]) for rank in report["ranks"]}
+    assert len(tpus) == 4 and {("head", "usb:2-1"), ("w1", "usb:2-1")} < tpus, report
+    for node in ("head", "w1"):
+        assert pc.exec(node, ["cat", "/sys/bus/usb/devices/2-1/idVendor"]).stdout == "18d1\n"
+        assert pc.exec(node, ["stat", "-c", "%G %a", "/dev/bus/usb/002/002"]).stdout == "apex 660\n"
     # It never connected to itself.
     known = str(pc.exec("head", ["cat", f"{HOME}/known_hosts"]).stdout)
     assert len(known.splitlines()) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -14,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import servable_definitions as definitions
+import yaml
 from ai_edge_litert import schema_py_generated as schema
 from commands import SHARED, Cluster
 from graphs import End, Step, build
@@ -70,6 +74,36 @@ class Served:
         document: dict[str, Any] = json.loads(out)
         return document
 
+    def placed(self) -> set[str]:
+        """The hosts that have the model means by the desired state; none for all."""
+        found = self.cluster.on("head", "cat", f"{SHARED}/serving/desired.json")
+        placement = {each["name"]: each["tpus"] for each in json.loads(found)["placement"]}
+        return {copy.partition(":")[0] for copy in placement.get("means", [])}
+
+    def of_board(self, host: str, path: str) -> str:
+        """What a board itself answers, right or wrong."""
+        program = (
+            "import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], 8000, timeout=30);"
+            "c.request('GET', sys.argv[2]); print(c.getresponse().read().decode())"
+        )
+        return self.cluster.on("head", "python3", "-c", program, host, path)
+
+    def forget(self, host: str) -> None:
+        """Make a board one that never served, and the cluster one that never had it."""
+        inventory = yaml.safe_load(self.cluster.lab.inventory.read_text())
+        del inventory["all"]["children"]["compute"]["hosts"][host]
+        path = self.cluster.lab.inventory.with_name("few.yml")
+        path.write_text(yaml.safe_dump(inventory))
+        few = Cluster(self.cluster.lab)
+        few.env["CLUSTERADM_INVENTORY"] = str(path)
+        few.run("serve", "up", "--json")
+        path.unlink()
+        assert host not in self.haproxy()
+        remove = "systemctl disable --now clusteradm-serve; rm -rf /opt/clusteradm/serve /var/lib/clusteradm-serve/*"
+        self.cluster.on(
+            host, "sh", "-c", f"{remove} /etc/systemd/system/clusteradm-serve.service /etc/clusteradm/serve*"
+        )
+
     def haproxy(self) -> dict[str, str]:
         """The boards' states by HAProxy's own socket."""
         program = (
@@ -97,11 +131,17 @@ def served(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         lab.up(4)
         cluster = Cluster(lab)
+        folder = tmp_path_factory.mktemp("serve")
+        wheel = definitions.wheel(folder)
+        inventory = yaml.safe_load(lab.inventory.read_text(encoding="utf-8"))
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        inventory["all"]["vars"]["cluster_serve_packages"] = [f"{wheel}#sha256={digest}"]
+        lab.inventory.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
         for words in (["bootstrap", "--json"], ["serve", "up", "--json"]):
             process = cluster.start(*words)
             out, err = process.communicate(timeout=600)
             assert process.returncode == 0, f"{words}\n{out[-5000:]}\n{err[-5000:]}"
-        yield Served(cluster, tmp_path_factory.mktemp("serve"))
+        yield Served(cluster, folder)
     finally:
         lab.down()
 
@@ -172,6 +212,63 @@ def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -
     assert all(engine["simulated"] for board in document["boards"] for engine in board["state"]["engines"])
 
 
+READ = """
+kind: ensemble
+inputs: [{name: picture, datatype: BYTES, shape: [1]}]
+steps:
+  - {name: digit, model: digits, inputs: {"serving_default_keras_tensor_24:0": picture}}
+  - {name: named, model: names, inputs: {class: digit.classes}}
+outputs: [{name: word, from: named.name}, {name: score, from: digit.scores}]
+"""
+
+
+def test_servables_of_other_kinds(served: Served) -> None:
+    cluster, folder = served.cluster, served.folder
+    (folder / "names.json").write_text(
+        json.dumps(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    )
+    for name, text in (("names", definitions.NAMES), ("double", definitions.DOUBLE), ("read", READ)):
+        (folder / f"{name}.yml").write_text(text)
+        cluster.run("deploy-model", folder / f"{name}.yml", "--name", name)
+    (folder / "wrong.yml").write_text(READ.replace("class: digit.classes", "class: digit.scores"))
+    said = cluster.run("deploy-model", folder / "wrong.yml", "--name", "read", expect=2)[1]
+    assert "step named: its input class is INT32 [-1], and gets FP32 [1]" in said
+    said = cluster.run("serve", "deploy", "read", expect=3)[1]
+    assert "step named: model names is not served here: clusteradm serve deploy names" in said
+    for name in ("names", "double", "read"):
+        assert "4 of 4 boards followed" in cluster.run("serve", "deploy", name)[1]
+    digits = data.load().held_out
+    index = int(np.flatnonzero(digits.labels == 3)[0])
+    images = folder / "three"
+    data.write_images(
+        data.Digits(digits.images[index : index + 1], digits.labels[index : index + 1]), images, folder / "t"
+    )
+    (picture,) = images.iterdir()
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    (folder / "ask.json").write_text(json.dumps({"inputs": {"picture": [{"b64": encoded}]}}))
+    status, body = served.curl("/v1/models/read:predict", "-i", "-d", f"@{folder / 'ask.json'}", port=8501)
+    assert status == 200, body
+    assert json.loads(body.rpartition("\r\n\r\n")[2])["outputs"]["word"] == ["three"]
+    # Its steps ran on a TPU, which the answer names.
+    assert re.search(r"clusteradm-tpu: 0000:[0-9a-f:.]+", body, re.IGNORECASE)
+    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [1.5, 2]}}')
+    assert (status, json.loads(body)["outputs"]["y"]) == (200, [3, 4])
+    # What ends its process is not tried on the next board, and the process comes again.
+    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [-2]}}')
+    assert status == 500, body
+    assert "its process was lost while it worked on this request" in body
+    wait_until(lambda: len(served.status()["followed"]) == 4, "all is well again")
+    assert served.curl("/v1/models/names:predict", "-d", '{"instances": [7]}') == (200, '{"predictions":["seven"]}')
+    assert "jobs run models alone" in cluster.run("infer", "--model", "names", images, expect=2)[1]
+    kinds = {
+        each["name"]: each.get("servable", {}).get("kind")
+        for each in json.loads(cluster.run("model", "list", "--json")[0])["models"]
+    }
+    assert kinds == {"digits": None, "names": "lookup", "double": "python", "read": "ensemble"}
+    for name in ("read", "names", "double"):
+        cluster.run("serve", "undeploy", name)
+
+
 class Clients:
     """A load that runs, and what its requests said."""
 
@@ -219,8 +316,13 @@ def test_nothing_is_dropped(served: Served) -> None:
     served.deploy(model, "means", "--version", 2)
     model.write_bytes(means() + b"\0" * 32)
     served.deploy(model, "means", "--version", 3)
+    served.forget("w3")
     clients = Clients(served, 60, 40)
     try:
+        clients.goes_on(8)
+        clients.event("a board joins")
+        cluster.run("serve", "up", "--json")
+        wait_until(lambda: served.haproxy().get("w3") == "UP", "a new board gets requests")
         clients.goes_on(8)
         clients.event("a board loses power")
         lab.fault("w1", "power")
@@ -249,6 +351,17 @@ def test_nothing_is_dropped(served: Served) -> None:
         assert said.count("means version 3: its files are not as they were deployed") == 4
         clients.goes_on(3)
         cluster.run("serve", "deploy", "means:1")
+        clients.event("it moves to two boards")
+        cluster.run("serve", "deploy", "means:1", "--hosts", "w[1:2]")
+        wait_until(lambda: served.placed() == {"w1", "w2"}, "it leaves the others when it is ready")
+        clients.event("it is there alone")
+        # A board that does not have it says where it is, and HAProxy asks none that does not.
+        assert "ask w1, w2" in served.of_board("w3", "/v2/models/means")
+        assert served.curl("/v2/models/means/ready")[0] == 200
+        clients.goes_on(5)
+        clients.event("it is everywhere again")
+        cluster.run("serve", "deploy", "means:1", "--tpus", "all")
+        wait_until(lambda: served.placed() == set(), "it is everywhere again")
         clients.event("a canary")
         cluster.run("serve", "canary", "means", "--version", 2, "--percent", 20)
         clients.goes_on(5)
@@ -272,8 +385,12 @@ def test_nothing_is_dropped(served: Served) -> None:
     assert wrong == [], f"{len(wrong)} of {len(lines)}; events: {clients.events}"
     assert {line["how"] for line in lines} == {"http", "grpc"}
     assert {line["version"] for line in lines} == {"1", "2"}
-    canary = next(at for name, at in clients.events if name == "a canary")
-    drained = next(at for name, at in clients.events if name.startswith("a board is drained"))
+    at = dict(clients.events)
+    canary, drained = at["a canary"], at["a board is drained, and HAProxy is reloaded"]
+    joined, lost = at["a board joins"], at["a board loses power"]
+    assert "w3" in {line["board"] for line in lines if joined < line["at"] < lost}
+    alone, again = at["it is there alone"], at["it is everywhere again"]
+    assert {line["board"] for line in lines if alone + 1 < line["at"] < again} == {"w1", "w2"}
     versions = [line["version"] for line in lines if canary < line["at"] < drained]
     assert 0 < versions.count("2") < versions.count("1")
     first = clients.events[0][1]

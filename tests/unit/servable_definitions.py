@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import made_models
@@ -116,6 +117,23 @@ def package(folder: Path) -> Path:
         "[clusteradm.servables]\ndouble = doubling:Double\nwrong = doubling:wrong\nabsent = doubling:Nothing\n"
     )
     return folder
+
+
+def wheel(folder: Path) -> Path:
+    """The same as a wheel."""
+    path = folder / "doubling-1.0-py3-none-any.whl"
+    installed = package(folder / "unpacked")
+    about = "doubling-1.0.dist-info"
+    (installed / about / "METADATA").write_text("Metadata-Version: 2.1\nName: doubling\nVersion: 1.0\n")
+    (installed / about / "WHEEL").write_text(
+        "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
+    (installed / about / "RECORD").write_text("")
+    with zipfile.ZipFile(path, "w") as archive:
+        for each in sorted(installed.rglob("*")):
+            if each.is_file():
+                archive.write(each, each.relative_to(installed))
+    return path
 
 
 def cities() -> bytes:

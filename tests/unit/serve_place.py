@@ -180,7 +180,13 @@ class Here(Link):
         return asyncio.ensure_future(work()).cancel
 
 
-def plane(shared: Path, models: dict[str, list[int]], board: str = "board-1", **labels: dict[str, int]) -> Dispatch:
+def plane(
+    shared: Path,
+    models: dict[str, list[int]],
+    board: str = "board-1",
+    packages: Path | None = None,
+    **labels: dict[str, int],
+) -> Dispatch:
     """A data plane that serves these versions of models in the repository, on the CPU of this process."""
     holding, near = Holding(None), Near()
     routes, states, key = {}, [], 0
@@ -191,7 +197,7 @@ def plane(shared: Path, models: dict[str, list[int]], board: str = "board-1", **
             folder = str(shared / "models" / name / str(version))
             about = store_of_versions.manifest(folder)
             if about is not None and about.servable is not None:
-                near.works[key], loaded = loading.load(key, name, version, folder)
+                near.works[key], loaded = loading.load(key, name, version, folder, packages and str(packages))
                 entries[version] = Entry(ServableSignature(loaded), (1,))
             else:
                 loaded = holding.load(key, name, version, folder)

@@ -108,7 +108,12 @@ def figures(cluster: Cluster, survey: Survey) -> Iterator[Figure]:
                 yield Figure("host_temperature_celsius", {**host, "zone": zone.text("type") or ""}, millidegrees / 1000)
         for device in document.part("tpu").parts("apex"):
             yield from _tpu(name, device)
-        for address, about in facts.read(raw).devices.items():
+        known = facts.read(raw)
+        for one in known.accelerators:
+            labels = {**host, "tpu": one.address}
+            yield Figure("tpu_info", {**labels, "device": one.path or "", "driver": one.id}, 1)
+            yield Figure("tpu_owned", labels, int(one.owner is not None))
+        for address, about in known.devices.items():
             if (megahertz := tpu.clock(about)) is not None:
                 yield Figure("tpu_clock_hertz", {**host, "tpu": address}, megahertz * 1e6)
 
@@ -117,6 +122,7 @@ def _host(document: Reading) -> Iterator[tuple[str, float | None]]:
     clock, system, machine, edge = (document.part(name) for name in ("clock", "system", "machine", "tpu"))
     head, use = document.part("links").part("head"), document.part("share").part("use")
     units, cards, reboot = system.values("failed_units"), edge.values("pci"), machine.boolean("reboot")
+    accelerators = edge.values("usb") or ()
     milliseconds = head.number("milliseconds")
     yield "host_uptime_seconds", system.number("uptime")
     yield "host_load", system.number("load")
@@ -131,7 +137,7 @@ def _host(document: Reading) -> Iterator[tuple[str, float | None]]:
     yield "host_head_round_trip_seconds", None if milliseconds is None else milliseconds / 1000
     yield "host_head_loss_ratio", head.number("loss")
     yield "host_share_seconds", use.number("seconds") if use.boolean("ok") else None
-    yield "host_tpus", None if cards is None else len(cards)
+    yield "host_tpus", None if cards is None else len(cards) + len(accelerators)
     library = document.part("runtime").text("library")
     yield "host_tpus_simulated", None if library is None else int("SIMULATED" in library)
 

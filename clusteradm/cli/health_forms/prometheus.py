@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from clusteradm.cli.escape import visible
-from clusteradm.cli.health_forms import figures
+from clusteradm.cli.health_forms import figures, serving
 from clusteradm.cli.health_forms.figures import Family, Figure
 from clusteradm.cli.health_forms.report import HealthReport, tpu_of
 from clusteradm.health import Finding, Severity
@@ -27,7 +27,7 @@ _STATES = {
 # One Prometheus may ask the exporters of several clusters, whose hosts may have the same names.
 FAMILIES = {
     _PREFIX + name: dataclasses.replace(family, labels=("cluster", *family.labels))
-    for name, family in {**_STATES, **figures.FAMILIES}.items()
+    for name, family in {**_STATES, **figures.FAMILIES, **serving.FAMILIES}.items()
 }
 
 

@@ -100,7 +100,8 @@ def _gigatransfers(text: str | None) -> float | None:
 
 def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
     """Cause and remedy for TPUs that are not on the bus; the cause names empty slots, and quotes the kernel's log."""
-    cause = f"{missing} of {expected} Edge TPUs (cluster_tpus) are not on the PCI bus"
+    where = "on the PCI bus or USB" if facts.accelerators else "on the PCI bus"
+    cause = f"{missing} of {expected} Edge TPUs (cluster_tpus) are not {where}"
     cause += f", {expected - missing} are" if expected > missing else ""
     off = sorted(name for name, status in facts.cores.items() if status not in ("okay", "ok"))
     if off:
@@ -109,9 +110,7 @@ def absent(missing: int, expected: int, facts: Facts) -> tuple[str, str]:
     if empty:
         cause += f"; empty: {', '.join(empty)}"
     cause += kernel_log.lost(facts)
-    usb = [path for path in facts.listed or () if path.startswith("/sys/bus/usb/")]
-    if usb:
-        cause += f"; the Edge TPU at {usb[0]} is a USB Accelerator, which the cluster does not use"
+    usb = facts.accelerators
     if any(_SOLDERED in name for name in facts.compatible) and not facts.cores:
         return (
             cause,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clusteradm.health.reading import Reading
+from clusteradm.node.spec.wire.job_names import SERVER
+
+# A USB Accelerator after its firmware (1a6e:089a before it).
+_USB_READY = "18d1:9302"
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Owner:
     job: str | None
     pod: bool = False
 
+    @property
+    def holder(self) -> str:
+        """The job, or the server, in words."""
+        return "the host's server" if self.job == SERVER else f"job {self.job}"
+
 
 @dataclass(frozen=True)
 class Device:
@@ -72,6 +82,32 @@ class Device:
     def leaving(self) -> bool:
         """Whether the driver is being unloaded."""
         return self.status == "DRIVER_EXITING"
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A USB Accelerator. `address`: usb:PORT; `name`: the device in sysfs; `id`: vendor and product; `ready`: with its
+    firmware; `speed`: Mbit/s; `path`: of its device node; `over_current`: how often its port was switched
+    off."""
+
+    address: str
+    name: str
+    id: str
+    ready: bool
+    speed: float | None
+    max_power: str | None
+    configured: bool
+    authorized: bool | None
+    over_current: int
+    path: str | None
+    node: DeviceNode | None
+    owner: Owner | None
+    user_in_group: bool | None
+
+    @property
+    def listed_as(self) -> str:
+        """Its path in libedgetpu's list."""
+        return f"/sys/bus/usb/devices/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -153,12 +189,19 @@ class Facts:
     untried: str | None
     tried: bool
     runtime: Reading
+    accelerators: tuple[Accelerator, ...] = ()
 
     @property
     def addresses(self) -> dict[str, str]:
-        """PCI addresses by what names a TPU: the address itself, and its device's name."""
-        names = {card.address: card.address for card in self.cards}
-        return names | {device.name: address for address, device in self.devices.items()}
+        """Addresses by what names a TPU: the address itself, and on PCI its device's name."""
+        there = [*(card.address for card in self.cards), *(each.address for each in self.accelerators)]
+        return {each: each for each in there} | {device.name: address for address, device in self.devices.items()}
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """What the library says of its TPUs being simulated; empty if it says nothing."""
+        found = re.search(r"SIMULATED[^)]*", (self.runtime.text("library") or "")[:1000])
+        return (found[0],) if found else ()
 
 
 def read(document: object) -> Facts:
@@ -197,6 +240,7 @@ def read(document: object) -> Facts:
         untried=trial.text("error"),
         tried=trial.has("attempts"),
         runtime=runtime,
+        accelerators=tuple(each for each in map(_accelerator, about.parts("usb")) if each),
     )
 
 
@@ -235,6 +279,28 @@ def _device(about: Reading) -> Device | None:
         owner=_owner(about.part("owner")),
         node=_node(about.part("node")),
         in_place=about.text("in_place"),
+    )
+
+
+def _accelerator(about: Reading) -> Accelerator | None:
+    address, name = about.text("address"), about.text("name")
+    if not address or not name:
+        return None
+    ident = about.text("id") or ""
+    return Accelerator(
+        address,
+        name,
+        ident,
+        ready=ident == _USB_READY,
+        speed=about.number("speed"),
+        max_power=about.text("max_power"),
+        configured=bool(about.text("configuration")),
+        authorized={"0": False, "1": True}.get(about.text("authorized") or ""),
+        over_current=about.integer("over_current") or 0,
+        path=about.text("path"),
+        node=_node(about.part("node")),
+        owner=_owner(about.part("owner")),
+        user_in_group=about.boolean("user_in_group"),
     )
 
 

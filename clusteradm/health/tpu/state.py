@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,9 +11,9 @@ from clusteradm.health.reading import Reading
 from clusteradm.health.tpu import bus as tpu_bus
 from clusteradm.health.tpu import driver as tpu_driver
 from clusteradm.health.tpu import facts as tpu_facts
-from clusteradm.health.tpu import heat, kernel_log, patterns
+from clusteradm.health.tpu import heat, kernel_log, patterns, usb
 from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts, Owner
-from clusteradm.node.spec.wire.job_names import SERVER
+from clusteradm.node.spec import apex
 
 CHECK = "tpu"
 # States of a TPU that a job's rank may use; LINK only makes transfers slower.
@@ -27,7 +26,7 @@ _AIR = "more air over the module: a fan, a heat sink, fewer modules side by side
 
 @dataclass(frozen=True)
 class Tpu:
-    """One Edge TPU of a host: its stable PCI address, and the device node that it has now."""
+    """One Edge TPU of a host: its stable address (PCI, or usb:PORT), and the device node that it has now."""
 
     pci_address: str
     device_path: str
@@ -85,7 +84,9 @@ def judge(host: str, expected: int | None, document: object) -> Iterator[Finding
     yield from tpu_bus.judge(host, facts)
     for card in facts.cards:
         yield _one(f"{host} {card.address}", card, facts)
-    missing = (expected or 0) - len(facts.cards)
+    for accelerator in facts.accelerators:
+        yield usb.judge(host, accelerator, facts)
+    missing = (expected or 0) - len(facts.cards) - len(facts.accelerators)
     if missing > 0:
         cause, remedy = tpu_bus.absent(missing, expected or 0, facts)
         source = "lspci shows one line per chip (MBS#4, MBS#39); google-coral/edgetpu#256, #446"
@@ -109,6 +110,11 @@ def healthy(host: str, document: object, *, of_jobs: bool = False, of_others: bo
         free = not device.owned or (of_jobs and device.owner is not None and device.owner.job is not None)
         if (free or of_others) and _one(host, card, facts).state in USABLE:
             found.append(Tpu(card.address, device.path))
+    for accelerator in facts.accelerators:
+        owner = accelerator.owner
+        free = owner is None or (of_jobs and owner.job is not None)
+        if free and usb.judge(host, accelerator, facts).state in USABLE:
+            found.append(Tpu(accelerator.address, accelerator.path or ""))
     return tuple(found)
 
 
@@ -218,7 +224,7 @@ def _no_interrupts(case: _Case) -> Finding | None:
 def _wedged(case: _Case) -> Finding | None:
     device, attempt = case.device, case.attempt
     reset = _RESET.format(tpu=case.name)
-    if device.temperature is not None and device.temperature <= heat.LOST:
+    if device.temperature is not None and device.temperature <= apex.WEDGED_MILLIDEGREES:
         read = f"it reads {device.temperature / 1000:.1f} °C, as a chip that fell off the bus"
         cause = f"{read} (status says {device.status}){_evidence(case)}"
         return case.error("WEDGED", cause, reset, "ET#843, ET#741, ET#647")
@@ -332,14 +338,14 @@ def _hot(case: _Case) -> Finding | None:
     if device.temperature is None or not device.trips:
         match = patterns.in_force(case.log, {"THROTTLED"})
         return case.matched(match) if match else None
-    step = heat.step(device)
+    step = apex.step(device.temperature, device.trips)
     if step == 0:
         return None
     trip = device.trips[step - 1]
     cause = f"{device.temperature / 1000:.1f} °C is above its trip point {step - 1} ({trip / 1000:.1f} °C)"
     if device.poll_interval == 0:
         return case.warning("HOT", f"{cause}; this driver does not throttle (temp_poll_interval 0)", _AIR, source)
-    return case.warning("THROTTLED", f"{cause}: it runs at {heat.CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
+    return case.warning("THROTTLED", f"{cause}: it runs at {apex.CLOCKS_MHZ[step]:g} of 500 MHz", _AIR, source)
 
 
 def _link(case: _Case) -> Finding | None:
@@ -380,8 +386,5 @@ def _detail(case: _Case) -> str:
     if facts.untried and not device.owned:
         parts.append(f"not tried: {facts.untried}")
     if device.owned and device.owner and device.owner.job:
-        by = "the host's server" if device.owner.job == SERVER else f"job {device.owner.job}"
-        parts.append(f"in use by {by}")
-    if library := re.search(r"SIMULATED[^)]*", (facts.runtime.text("library") or "")[:1000]):
-        parts.append(library[0])
-    return ", ".join(parts)
+        parts.append(f"in use by {device.owner.holder}")
+    return ", ".join([*parts, *facts.simulated])

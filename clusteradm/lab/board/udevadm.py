@@ -2,7 +2,7 @@
 """udevadm of a virtual board: the real one, plus events of its Edge TPUs, which no kernel sends.
 
 The Edge TPUs are plain files over /sys, which udev does not see as devices. So `udevadm trigger` also sets owner, group
-and mode of /dev/apex_N as the board's udev rules say.
+and mode of their device nodes as the board's udev rules say: /dev/apex_N, and those of USB Accelerators.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ import sys
 
 REAL = "/bin/udevadm"
 RULES = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
-TERM = re.compile(r'\s*([A-Z]+)(?:\{[^}]*\})?\s*(==|!=|:=|\+=|=)\s*"([^"]*)"\s*,?')
+TERM = re.compile(r'\s*([A-Z]+(?:\{[^}]*\})?)\s*(==|!=|:=|\+=|=)\s*"([^"]*)"\s*,?')
+USB = "/sys/bus/usb/devices"
 
 
 def rule_files(folders=RULES):
@@ -28,9 +29,26 @@ def rule_files(folders=RULES):
     return [files[name] for name in sorted(files)]
 
 
-def permissions(lines, device):
-    """Values of OWNER, GROUP and MODE that the rules assign to an Edge TPU's device node; the last one counts."""
-    known = {"SUBSYSTEM": "apex", "KERNEL": device, "ACTION": "add"}
+def of_apex(device):
+    """What rules may ask of an Edge TPU on PCI."""
+    return {"SUBSYSTEM": "apex", "KERNEL": device, "ACTION": "add"}
+
+
+def of_usb(folder):
+    """The device node of a USB device, and what rules may ask of it."""
+    name = os.path.basename(folder)
+    known = {"SUBSYSTEM": "usb", "SUBSYSTEMS": "usb", "KERNEL": name, "ACTION": "add", "ENV{DEVTYPE}": "usb_device"}
+    files = {}
+    for file in ("idVendor", "idProduct", "busnum", "devnum"):
+        with open(folder + "/" + file, encoding="ascii") as stream:
+            files[file] = stream.read().strip()
+    for file in ("idVendor", "idProduct"):
+        known["ATTR{" + file + "}"] = known["ATTRS{" + file + "}"] = files[file]
+    return "/dev/bus/usb/%03d/%03d" % (int(files["busnum"]), int(files["devnum"])), known
+
+
+def permissions(lines, known):
+    """Values of OWNER, GROUP and MODE that the rules assign to a device node; the last one counts."""
     result = {}
     for line in lines:
         assigned = {}
@@ -46,9 +64,8 @@ def permissions(lines, device):
     return result
 
 
-def apply(device, wanted):
+def apply(path, wanted):
     """Set owner, group and mode of a device node. A user or group that does not exist is ignored, as by udev."""
-    path = "/dev/" + device
     uid = gid = 0
     with contextlib.suppress(KeyError):
         uid = pwd.getpwnam(wanted.get("OWNER", "root")).pw_uid
@@ -59,24 +76,28 @@ def apply(device, wanted):
     os.chmod(path, int(wanted.get("MODE") or ("0660" if gid else "0600"), 8))
 
 
-def wants_apex(arguments):
-    """Whether the command triggers events of the Edge TPUs."""
+def wants(arguments, subsystem):
+    """Whether the command triggers events of the devices of a subsystem."""
     if arguments[:1] != ["trigger"] or {"--dry-run", "-n"} & set(arguments):
         return False
     text = " ".join(arguments).replace("--subsystem-match ", "--subsystem-match=").replace("-s ", "--subsystem-match=")
     subsystems = re.findall(r"--subsystem-match=(\S+)", text)
-    return not subsystems or any(fnmatch.fnmatchcase("apex", one) for one in subsystems)
+    return not subsystems or any(fnmatch.fnmatchcase(subsystem, one) for one in subsystems)
 
 
 def main(arguments):
-    if wants_apex(arguments):
+    apex, usb = wants(arguments, "apex"), wants(arguments, "usb")
+    if apex or usb:
         lines = []
         for path in rule_files():
             with open(path, encoding="utf-8", errors="replace") as file:
                 lines += file.read().replace("\\\n", " ").splitlines()
-        for path in glob.glob("/dev/apex_[0-9]*"):
-            device = os.path.basename(path)
-            apply(device, permissions(lines, device))
+        for path in glob.glob("/dev/apex_[0-9]*") if apex else ():
+            apply(path, permissions(lines, of_apex(os.path.basename(path))))
+        for folder in glob.glob(USB + "/[0-9]*-[0-9]*") if usb else ():
+            if os.path.exists(folder + "/devnum"):
+                path, known = of_usb(folder)
+                apply(path, permissions(lines, known))
     os.execv(REAL, ["udevadm"] + arguments)  # noqa: S606
 
 

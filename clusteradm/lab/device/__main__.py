@@ -2,7 +2,8 @@
 
 Runs outside the board that uses it. Runs the model on the CPU and returns the result after the time that the real chip
 takes: 2.6 ms, the published time of MobileNet v2 on a Coral module. Exclusive like the hardware: while one process has
-it open, the next is refused. FOLDER is /sys/class/apex/apex_N of the board; owner and counters are kept there.
+it open, the next is refused. FOLDER is /sys/class/apex/apex_N of the board, where owner and counters are kept; or that
+of a USB Accelerator, which has neither, and at its first use becomes the device that has its firmware.
 
 Protocol (the client is libedgetpu.c): a greeting of one byte, R (yours) or B (busy); then requests, each with one
 reply. Messages are a header (op, model, length of what follows; little endian) and a body.
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clusteradm.lab import usb
 from clusteradm.lab.apex import interrupt_counts
 from clusteradm.lab.sysfs import put
 
@@ -67,6 +69,7 @@ class Device:
 
     def __init__(self, path: Path, folder: Path, milliseconds: float) -> None:
         self._folder = folder
+        self._usb = (folder / "idVendor").exists()
         self._seconds = milliseconds / 1000
         self._inferences = 0
         self._shown = 0.0
@@ -170,9 +173,14 @@ class Device:
 
     def _count(self) -> None:
         self._shown = time.perf_counter()
+        if self._usb:
+            return
         put(self._folder / "interrupt_counts", interrupt_counts(self._inferences))
 
     def _show(self, owner: int) -> None:
+        if self._usb:
+            usb.use(self._folder)
+            return
         taken = int(owner > 0)
         put(self._folder / "is_device_owned", f"{taken}\n")
         put(self._folder / "write_open_count", f"{taken}\n")

@@ -33,6 +33,10 @@
 #define SOCKETS "/run/clusteradm-lab/tpu"
 #define CLASS "/sys/class/apex"
 #define DEV "/dev"
+#define USB "/sys/bus/usb/devices"
+#endif
+#ifndef USB
+#define USB CLASS "/no-usb"
 #endif
 #define MAX_DEVICES 64
 #define MAX_TENSORS 32
@@ -49,7 +53,7 @@ typedef struct { Delegate *delegate; IntArray *nodes_to_replace, *input_tensors,
 
 /* ---- the device ---- */
 
-typedef struct { int type; const char *path; } edgetpu_device; /* type 0: PCIe (libedgetpu's edgetpu_c.h) */
+typedef struct { int type; const char *path; } edgetpu_device; /* type 0: PCIe, 1: USB (libedgetpu's edgetpu_c.h) */
 typedef struct { char *name, *value; } edgetpu_option;
 
 /* Every message in both directions; `length` bytes follow it. device.py knows the same layout. */
@@ -77,6 +81,30 @@ static ssize_t put(int fd, struct msghdr *m, int flags) { return sendmsg(fd, m, 
 static int transmit(int fd, struct iovec *part, int parts) { return transfer(fd, part, parts, put, MSG_NOSIGNAL); }
 static int receive(int fd, struct iovec *part, int parts) { return transfer(fd, part, parts, recvmsg, MSG_WAITALL); }
 
+/* The text of a file of a USB device; empty where there is none. */
+static const char *text_of(const char *path, const char *file, char text[16]) {
+    char name[320];
+    ssize_t got = 0;
+    snprintf(name, sizeof name, "%s/%s", path, file);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) got = read(fd, text, 15), close(fd);
+    text[got > 0 ? got : 0] = 0;
+    text[strcspn(text, "\n")] = 0;
+    return text;
+}
+
+/* The device node of a device of the list, and the name of its socket. */
+static void places_of(const char *path, char node[256], char name[128]) {
+    char bus[16], number[16];
+    const char *last = strrchr(path, '/') + 1;
+    if (strncmp(path, USB "/", sizeof USB)) {
+        snprintf(node, 256, "%s", path), snprintf(name, 128, "%s", last);
+        return;
+    }
+    snprintf(node, 256, "%s/bus/usb/%03d/%03d", DEV, atoi(text_of(path, "busnum", bus)), atoi(text_of(path, "devnum", number)));
+    snprintf(name, 128, "usb-%s", last);
+}
+
 static Device *open_device(const char *path) {
     Device *found = NULL, *free_place = NULL;
     pthread_mutex_lock(&table);
@@ -89,12 +117,16 @@ static Device *open_device(const char *path) {
     } else if (free_place && strlen(path) < sizeof free_place->path) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         struct timeval limit = {12, 0}, none = {0, 0}; /* the driver's own limit for waking a chip */
-        char greeting = 0;
-        int node = open(path, O_RDWR | O_CLOEXEC); /* mode and group of the device node decide */
+        char greeting = 0, node_path[256], name[128];
+        places_of(path, node_path, name);
+        int node = open(node_path, O_RDWR | O_CLOEXEC); /* mode and group of the device node decide */
         int fd = node < 0 ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        snprintf(address.sun_path, sizeof address.sun_path, "%s/%s.sock", SOCKETS, strrchr(path, '/') + 1);
+        char *place = NULL;
+        bool fits = asprintf(&place, "%s/%s.sock", SOCKETS, name) >= 0 && strlen(place) < sizeof address.sun_path;
+        if (fits) strcpy(address.sun_path, place);
+        free(place);
         if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof address) && recv(fd, &greeting, 1, 0) == 1 &&
+        if (fd >= 0 && fits && !connect(fd, (struct sockaddr *)&address, sizeof address) && recv(fd, &greeting, 1, 0) == 1 &&
             greeting == 'R') {
             setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none); /* a wedged TPU hangs its caller */
             found = free_place;
@@ -213,7 +245,24 @@ static Status delegate_prepare(Context *context, Delegate *delegate) {
 /* ---- the exported names ---- */
 
 static int by_name(const void *a, const void *b) {
-    return strverscmp(((const edgetpu_device *)a)->path, ((const edgetpu_device *)b)->path);
+    const edgetpu_device *one = a, *other = b;
+    return one->type != other->type ? one->type - other->type : strverscmp(one->path, other->path);
+}
+
+/* The accelerators on USB behind those on PCI. */
+static void list_usb(edgetpu_device *list, size_t *count) {
+    DIR *folder = opendir(USB);
+    for (struct dirent *entry; folder && *count < MAX_DEVICES && (entry = readdir(folder));) {
+        char *path, vendor[16], product[16];
+        if (entry->d_name[0] == '.' || asprintf(&path, "%s/%s", USB, entry->d_name) < 0) continue;
+        text_of(path, "idVendor", vendor), text_of(path, "idProduct", product);
+        if ((strcmp(vendor, "1a6e") || strcmp(product, "089a")) && (strcmp(vendor, "18d1") || strcmp(product, "9302"))) {
+            free(path);
+            continue;
+        }
+        list[*count].type = 1, list[(*count)++].path = path;
+    }
+    if (folder) closedir(folder);
 }
 
 EXPORT edgetpu_device *edgetpu_list_devices(size_t *count) {
@@ -226,6 +275,7 @@ EXPORT edgetpu_device *edgetpu_list_devices(size_t *count) {
         list[(*count)++].path = path;
     }
     if (folder) closedir(folder);
+    list_usb(list, count);
     qsort(list, *count, sizeof *list, by_name);
     if (*count) return list;
     free(list);
@@ -249,13 +299,21 @@ static Delegate *delegate_for(const char *path) {
     return delegate;
 }
 
-EXPORT Delegate *edgetpu_create_delegate(int type, const char *name, const edgetpu_option *options, size_t count) {
-    (void)options, (void)count;
-    size_t known = 0;
-    edgetpu_device *list = type == 0 ? edgetpu_list_devices(&known) : NULL;
-    Delegate *delegate = known ? delegate_for(name && *name ? name : list[0].path) : NULL;
+/* For the device with this number of those of a type, of all where that is -1. */
+static Delegate *delegate_of(int type, size_t number) {
+    size_t known = 0, first = 0, last;
+    edgetpu_device *list = edgetpu_list_devices(&known);
+    last = known;
+    while (type >= 0 && first < known && list[first].type < type) first++;
+    while (type >= 0 && last > first && list[last - 1].type > type) last--;
+    Delegate *delegate = number < last - first ? delegate_for(list[first + number].path) : NULL;
     edgetpu_free_devices(list);
     return delegate;
+}
+
+EXPORT Delegate *edgetpu_create_delegate(int type, const char *name, const edgetpu_option *options, size_t count) {
+    (void)options, (void)count;
+    return name && *name ? delegate_for(name) : delegate_of(type, 0);
 }
 
 EXPORT void edgetpu_free_delegate(Delegate *delegate) {
@@ -264,20 +322,18 @@ EXPORT void edgetpu_free_delegate(Delegate *delegate) {
     free(delegate);
 }
 
-/* `device`: "", ":N", "pci", "pci:N"; there is no USB device in the lab. */
+/* `device`: "", ":N", "pci", "pci:N", "usb", "usb:N". */
 EXPORT Delegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
     (void)report;
     const char *wanted = "";
     for (size_t i = 0; i < count; i++)
         if (!strcmp(keys[i], "device")) wanted = values[i];
-    if (strncmp(wanted, "pci", 3) == 0) wanted += 3;
-    size_t known, number = 0;
+    int type = !strncmp(wanted, "pci", 3) ? 0 : !strncmp(wanted, "usb", 3) ? 1 : -1;
+    if (type >= 0) wanted += 3;
+    size_t number = 0;
     if (*wanted && *wanted != ':') return NULL;
     while (*wanted && *++wanted >= '0' && *wanted <= '9' && number < MAX_DEVICES) number = 10 * number + (size_t)(*wanted - '0');
-    edgetpu_device *list = edgetpu_list_devices(&known);
-    Delegate *delegate = number < known ? delegate_for(list[number].path) : NULL;
-    edgetpu_free_devices(list);
-    return delegate;
+    return delegate_of(type, number);
 }
 
 EXPORT void tflite_plugin_destroy_delegate(Delegate *delegate) { edgetpu_free_delegate(delegate); }

@@ -68,7 +68,7 @@ class Report:
     @property
     def tokens(self) -> tuple[int, ...]:
         """Tokens of co-compilation, each once."""
-        return tuple(dict.fromkeys(one.token for one in self.model.packages if one.token))
+        return self.model.tokens
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values. A token is in hexadecimal digits: JSON's numbers are too short for it."""

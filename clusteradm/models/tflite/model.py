@@ -63,6 +63,11 @@ class Model:
         return max((package.min_runtime for package in self.packages), default=None)
 
     @property
+    def tokens(self) -> tuple[int, ...]:
+        """Tokens of co-compilation, each once."""
+        return tuple(dict.fromkeys(package.token for package in self.packages if package.token))
+
+    @property
     def named(self) -> bool:
         """Whether the model itself says that its output is of classes: by scores of them, or by labels."""
         return bool(self.scores or (self.metadata and self.metadata.labels))

@@ -9,9 +9,11 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from clusteradm.node import usb
 from clusteradm.node.edgetpu import library as libedgetpu
 from clusteradm.node.edgetpu import operators, tflite
 from clusteradm.node.edgetpu.library import DeviceError, Library, TpuError, device_option
+from clusteradm.node.spec.wire.job_names import USB
 from clusteradm.node.state import model_copy
 
 # Not `pycoral`: another project on PyPI has that name and no pycoral.utils.
@@ -21,7 +23,10 @@ _MOST_TEXT = 300  # characters of an error
 
 
 def device_path(pci_address: str, root: str = "/") -> str:
-    """The /dev/apex_N of the TPU in this PCI slot: the numbers may change at every boot. Raises TpuError."""
+    """The TPU at this address, as libedgetpu lists it: /dev/apex_N of a PCI address, whose numbers may change at every
+    boot; the folder in sysfs of usb:PORT. Raises TpuError."""
+    if pci_address.startswith(USB):
+        return _usb_path(pci_address, root)
     folder = os.path.join(root, "sys/class/apex")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     for name in names:
@@ -36,6 +41,15 @@ def device_path(pci_address: str, root: str = "/") -> str:
     )
 
 
+def _usb_path(address: str, root: str) -> str:
+    there = usb.accelerators(root)
+    for each in there:
+        if each.address == address:
+            return each.path
+    has = ", ".join(each.address for each in there) or "none"
+    raise DeviceError("no USB Accelerator at %s (of %s here): see clusteradm health" % (address, has))
+
+
 class InferenceError(Exception):
     """The model fails on one input, and on others not; the text is the runtime's."""
 
@@ -44,7 +58,7 @@ class Engine:
     """A loaded model, whose answer to an input does not depend on the inputs before. For one thread at a time."""
 
     def __init__(self, model: bytes, pci_address: Optional[str], threads: int = 1) -> None:
-        """Load `model` onto the TPU in that PCI slot; onto so many threads of the CPU where `pci_address` is None.
+        """Load `model` onto the TPU at that address (PCI, or usb:PORT); onto so many threads of the CPU where None.
 
         Raises TpuError.
         """

@@ -33,7 +33,8 @@ class LibraryMissing(DeviceError):
 
 
 class Device:
-    """A device as libedgetpu lists it: `kind` is "pci" or "usb", `path` is /dev/apex_N for "pci"."""
+    """A device as libedgetpu lists it: `kind` is "pci" or "usb", `path` is /dev/apex_N for "pci", the
+    device's folder in sysfs for "usb"."""
 
     def __init__(self, kind: str, path: str) -> None:
         self.kind = kind
@@ -86,10 +87,11 @@ class Library:
 
 
 def device_option(path: str, devices: List[Device]) -> str:
-    """libedgetpu's name for /dev/apex_N: "pci:N" counts in the order of its list, not of the devices' numbers."""
-    pci = [device.path for device in devices if device.kind == "pci"]
-    if path in pci:
-        return "pci:%d" % pci.index(path)
-    if not pci:
+    """libedgetpu's name for a device: "pci:N", "usb:N" count in the order of its list, not of the devices' numbers."""
+    kind = "usb" if path.startswith("/sys/bus/usb/") else "pci"
+    listed = [device.path for device in devices if device.kind == kind]
+    if path in listed:
+        return "%s:%d" % (kind, listed.index(path))
+    if not listed:
         raise DeviceError("libedgetpu sees no Edge TPU here, but sysfs shows %s" % path)
-    raise DeviceError("libedgetpu does not list %s, only %s" % (path, ", ".join(pci)))
+    raise DeviceError("libedgetpu does not list %s, only %s" % (path, ", ".join(listed)))

@@ -1,8 +1,8 @@
-"""Trial of one Edge TPU: `python3 -m clusteradm.node.edgetpu.trial DEVICE MODEL SECONDS`, started by probe/trial.py.
+"""Trial of one Edge TPU: `python3 -m clusteradm.node.edgetpu.trial DEVICE NODE MODEL SECONDS`, by probe/trial.py.
 
-Loads the delegate onto the device node DEVICE and runs one inference: of the file MODEL, or if that is "" of the
-program's own model (trial_model.py), unless the library is too old for that. Writes what it does as JSON lines, each
-before it does it: whatever ends this process, its parent knows how far it got.
+Loads the delegate onto DEVICE, as libedgetpu lists it, whose device node is NODE, and runs one inference: of the file
+MODEL, or if that is "" of the program's own model (trial_model.py), unless the library is too old for that. Writes what
+it does as JSON lines, each before it does it: whatever ends this process, its parent knows how far it got.
 """
 
 from __future__ import annotations
@@ -15,34 +15,36 @@ import sys
 
 from clusteradm.node.edgetpu import library as libedgetpu
 from clusteradm.node.edgetpu import tflite, trial_model
-from clusteradm.node.edgetpu.library import Library, TpuError
+from clusteradm.node.edgetpu.library import Library, TpuError, device_option
 
 TYPE_CHECKING = False  # not imported from typing, which takes a quarter of this process's start
 if TYPE_CHECKING:
-    from typing import Any, Dict, List
+    from typing import Any, Dict
 
 
-def run(path: str, model: str, seconds: int) -> None:
+def run(path: str, node: str, model: str, seconds: int) -> None:
     """The trial. From the import of the runtime on it may take `seconds`; SIGALRM ends the process then."""
-    _say(stage="import", access=os.access(path, os.R_OK | os.W_OK))
+    _say(stage="import", access=os.access(node, os.R_OK | os.W_OK))
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's own threads spin when they start
     runtime = tflite.interpreter_module(*tflite.FOR_TPU)
     signal.alarm(seconds)
     library = Library()
     _say(stage="list")
-    listed = _pci(library)
-    _say(count=len(listed))
-    if path not in listed:
+    devices = library.devices()
+    _say(count=len(devices))
+    try:
+        option = {"device": device_option(path, devices)}
+    except TpuError:
         library.set_verbosity(libedgetpu.LOUD)
         library.devices()
-        raise TpuError("libedgetpu does not list %s, only: %s" % (path, ", ".join(listed) or "none"))
-    option = {"device": "pci:%d" % listed.index(path)}
+        listed = ", ".join(device.path for device in devices) or "none"
+        raise TpuError("libedgetpu does not list %s, only: %s" % (path, listed)) from None
     _say(stage="load")
     try:
         delegate = runtime.load_delegate(libedgetpu.NAME, option)
     except ValueError as error:
         # The library has one error for everything; asked again, loudly, it logs each step to standard error.
-        _say(error=" ".join(str(error).split()), count=len(_pci(library)))
+        _say(error=" ".join(str(error).split()), count=len(library.devices()))
         library.set_verbosity(libedgetpu.LOUD)
         try:
             runtime.load_delegate(libedgetpu.NAME, option)
@@ -68,10 +70,6 @@ def _own_model(library: Library) -> Dict[str, bytes]:
     return {"model_content": trial_model.content()}
 
 
-def _pci(library: Library) -> List[str]:
-    return [device.path for device in library.devices() if device.kind == "pci"]
-
-
 def _say(**about: Any) -> None:
     sys.stdout.write(json.dumps(about) + "\n")
     sys.stdout.flush()
@@ -79,9 +77,9 @@ def _say(**about: Any) -> None:
 
 def main() -> None:
     """The program."""
-    path, model, seconds = sys.argv[1:4]
+    path, node, model, seconds = sys.argv[1:5]
     try:
-        run(path, model, int(seconds))
+        run(path, node, model, int(seconds))
     except TpuError as error:
         sys.exit(str(error))
 

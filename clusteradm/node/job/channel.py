@@ -15,11 +15,13 @@ from clusteradm.node.spec.wire.decode import WireError, loads
 
 READY, CHUNK, RESULT, FAILED, STOP, BEGIN, ALIVE, ACTIVATION = 1, 2, 3, 4, 5, 6, 7, 8
 
-NAP = 0.001  # seconds between two polls
+NAP = 0.001  # seconds between two polls at least
 # What a message may hold. A rank that is fast enough for chunks of hundreds of inputs needs less than half of it, also
 # for results of several outputs with 1,024 numbers each.
 MOST_BYTES = 64 << 20
 MOST_VALUES = 4 << 20
+# What Open MPI sends at once through shared memory; by TCP that is 64 KiB.
+_EAGER_BYTES = 4096
 
 
 class Message(NamedTuple):
@@ -48,7 +50,7 @@ class Channel:
         self.rank = int(self._comm.Get_rank())
         self.size = int(self._comm.Get_size())
         self._status = mpi.Status()
-        self._sent: List[Tuple[Any, bytes]] = []  # what MPI has not done with yet
+        self._sent: List[Tuple[Any, bytes, float]] = []  # what MPI has not done with yet, and since when
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
         """Send one message; its body may hold dataclasses of node/spec/wire."""
@@ -56,13 +58,14 @@ class Channel:
         self._sent = [entry for entry in self._sent if not self._over(entry[0])]
         # To a rank that has died: whoever waits for its answer misses it.
         with suppress(self._mpi.Exception):
-            self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data))
+            self._sent.append((self._comm.Isend([data, self._mpi.BYTE], rank, tag), data, time.monotonic()))
 
-    @property
-    def sending(self) -> bool:
-        """Whether there is a message that MPI is not done with: it may go on with it only where it is called."""
+    def patience(self, longest: float) -> float:
+        """Seconds after which MPI is to be called again: `longest`, or as long as it has had a large message, since it
+        may go on with that only where it is called."""
         self._sent = [entry for entry in self._sent if not self._over(entry[0])]
-        return bool(self._sent)
+        large = [since for _, data, since in self._sent if len(data) > _EAGER_BYTES]
+        return min(longest, max(NAP, time.monotonic() - large[-1])) if large else longest
 
     def _over(self, request: Any) -> bool:
         try:

@@ -35,10 +35,11 @@ READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fa
 PROGRESS_EVERY = 0.5
 IDLE_EVERY = 5.0  # the same where inputs are waited for, and nothing has changed
 LOOK_EVERY = 0.1  # for silent ranks
-# Between two polls, where nothing has come for a while: a rank that has delivered a chunk has another still, which
-# takes it so many times as long.
-LONGEST_NAP = 0.02
-NAPS_A_CHUNK = 8
+# Between two polls where there was nothing: a rank that has delivered a chunk has another still, which takes it so many
+# times as long.
+LONGEST_NAP = 0.04
+NAPS_A_CHUNK = 5
+SHORT_NAP = 0.004  # the same until a chunk's time is known
 
 
 class Dispatcher:
@@ -78,7 +79,7 @@ class Dispatcher:
         self._silent: Dict[int, str] = {}  # rank -> its state before
         self._late: Set[int] = set()
         self._recalled = False
-        self._longest_nap = channels.NAP
+        self._nap = SHORT_NAP
         self._reported, self._written = "", 0.0
 
     def run(self) -> None:
@@ -86,7 +87,6 @@ class Dispatcher:
         recalled."""
         self._report("starting")
         reported = looked = time.monotonic()
-        nap = channels.NAP
         while not (self._finished() or self._nobody_left() or self._recalled):
             more = self._source.more()
             if more:
@@ -95,12 +95,10 @@ class Dispatcher:
             message = self._channel.poll()
             if message is not None:
                 self._take(message)
-                nap = channels.NAP
             else:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
-                time.sleep(nap)
-                nap = min(2 * nap, self._longest_nap)
+                time.sleep(self._channel.patience(self._nap))
             if time.monotonic() - looked >= LOOK_EVERY:
                 looked = time.monotonic()
                 self._miss(looked)
@@ -231,8 +229,7 @@ class Dispatcher:
         body, rank = reports.delivery(message.body), self._ranks[message.rank]
         first = self._pipelines.first(message.rank)
         if not self._pipelines.is_last(message.rank):  # it has handed the chunk on
-            rank.seconds += body.seconds
-            rank.busy, rank.decode, rank.wait = body.busy, body.decode, body.wait
+            _note(rank, body)
             return
         inputs = self._schedule.inputs(first, body.chunk)
         if inputs is None:
@@ -242,14 +239,7 @@ class Dispatcher:
         fresh = set(self._schedule.finish(body.chunk, body.seconds, answered))
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
-        rank.seconds += body.seconds
-        rank.busy, rank.decode, rank.wait, rank.read, rank.idle = (
-            body.busy,
-            body.decode,
-            body.wait,
-            body.read,
-            body.idle,
-        )
+        _note(rank, body)
         self._deadlines.deliver(first, self._schedule.busy(first), worked=answered > 0)
         if first in self._late:
             self._late.discard(first)
@@ -277,7 +267,7 @@ class Dispatcher:
                 self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
                 self._deadlines.begin(rank)
                 part = self._schedule.seconds(chunk) / NAPS_A_CHUNK
-                self._longest_nap = max(channels.NAP, min(LONGEST_NAP, part))
+                self._nap = max(channels.NAP, min(LONGEST_NAP, part)) if part else SHORT_NAP
                 chunk = self._schedule.take(rank)
 
     def _may_start(self) -> bool:
@@ -319,6 +309,12 @@ class Dispatcher:
         progress.now = time.time()
         self._timeline.write(now, progress.now, last=phase == "finished")
         files.write_json(os.path.join(self._run, job_names.PROGRESS), progress, keep=False)
+
+
+def _note(rank: RankProgress, body: reports.Delivery) -> None:
+    """Note the times of a rank that has done with a chunk."""
+    rank.seconds += body.seconds
+    rank.busy, rank.decode, rank.wait, rank.read, rank.idle = body.busy, body.decode, body.wait, body.read, body.idle
 
 
 def _place(rank: RankProgress) -> str:

@@ -1,5 +1,6 @@
 """Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
+import sys
 import threading
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from clusteradm.node.job.packs import Packs
 from clusteradm.node.job.pulse import Pulse
 
 AHEAD = 16  # decoded inputs in the queue, more only of small ones: to wake a thread costs more than to copy an array
-_MOST_AHEAD, _AHEAD_BYTES = 64, 4 << 20
+_MOST_AHEAD, _AHEAD_BYTES = 128, 4 << 20
 _ALIGNED = 16
 # The pack is read by the chunk, not by the input: each call costs NFS a round trip. But what is read has to be in the
 # processor's cache still when it is used.
@@ -41,6 +42,12 @@ class Decoded(NamedTuple):
     of: int = 0
     carried: Dict[str, Any] = {}
     since: float = 0.0
+
+    def done(self) -> "Decoded":
+        """The same without its tensor, whose memory others wait for."""
+        return Decoded(
+            self.chunk, self.input, None, self.error, self.clipped, self.size, self.of, self.carried, self.since
+        )
 
 
 class Source:
@@ -78,18 +85,19 @@ class Feeder(Source):
         self._packs = Packs(pack)
         self._decode = decode
         self._pulse = pulse
-        self._ahead = ahead(size)
+        self._lot = ahead(size) * 2 // 3
         # Of C, as the inference thread would pay for those of Python; hence what bounds one of them is another.
         self._chunks: "SimpleQueue[Dict[str, Any]]" = SimpleQueue()
         self._ready: "SimpleQueue[Union[List[Decoded], BaseException, None]]" = SimpleQueue()
         self._here: Deque[Decoded] = deque()  # of `_ready`, the next ones
         self._room: "SimpleQueue[None]" = SimpleQueue()
-        for _ in range(self._ahead):
+        for _ in range(ahead(size)):
             self._room.put(None)
         self._given = self._got = 0  # inputs, so far
         self._reading = threading.Lock()
+        self._memory = Memory()
         self._raw = self._read()
-        self._unread = 0  # inputs of the chunk that is read, after the last one
+        self._unused = 0  # inputs of the last read, after the last one
         self.decode_seconds = self.read_seconds = 0.0
         self._adding = threading.Lock()
         for number in range(threads):
@@ -113,9 +121,9 @@ class Feeder(Source):
                 return None
             self._here.extend(items)
         self._got += 1
-        # Half of them at once: to wake a thread for each costs more than many a decoding.
-        if self._got % (self._ahead // 2) == 0:
-            for _ in range(self._ahead // 2):
+        # Many at once: to wake a thread for each costs more than many a decoding.
+        if self._got % self._lot == 0:
+            for _ in range(self._lot):
                 self._room.put(None)
         return self._here.popleft()
 
@@ -134,24 +142,24 @@ class Feeder(Source):
     def _read(self) -> Iterator[_Piece]:
         while True:
             chunk = self._chunks.get()
-            self._unread = len(chunk["inputs"])
             for batch in batches(chunk["inputs"]):
                 start = min(piece[1] for piece in batch)
                 end = max(piece[1] + piece[2] for piece in batch)
                 before = time.perf_counter()
-                data = self._packs.read(batch[0][4] if len(batch[0]) > 4 else None, end - start, start)
+                data = self._memory.take(end - start)
+                there = self._packs.read(batch[0][4] if len(batch[0]) > 4 else None, data, end - start, start)
                 self.read_seconds += time.perf_counter() - before
+                self._unused = len(batch)
                 for piece in batch:
-                    self._unread -= 1
-                    part = None if data is None else _part(data, piece[1] - start, piece[2], piece[3])
-                    yield chunk["chunk"], piece, part
+                    self._unused -= 1
+                    yield chunk["chunk"], piece, _part(data, piece[1] - start, piece[2], piece[3]) if there else None
 
     def _next(self) -> List[_Piece]:
-        """The inputs that are decoded next by one thread: a picture, or as many arrays as there is room for."""
+        """The inputs that are decoded next by one thread: a picture, or the arrays of a read that there is room for."""
         with self._reading:
             self._room.get()
             pieces = [next(self._raw)]
-            while self._unread and pieces[-1][1][3] is not None and not self._room.empty():
+            while self._unused and pieces[-1][1][3] is not None and not self._room.empty():
                 self._room.get()
                 pieces.append(next(self._raw))
             return pieces
@@ -183,11 +191,33 @@ class Feeder(Source):
         return Decoded(chunk, piece[0], fed.tensor, error, fed.clipped, fed.size)
 
 
-def _part(data: bytes, start: int, size: int, form: Any) -> Union[bytes, memoryview]:
+class Memory:
+    """Memory that is read into again, once nobody has a part of it any more: new one costs a fault for every page."""
+
+    def __init__(self) -> None:
+        self._known: List[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """So many bytes, or more."""
+        for one in self._known:
+            if len(one) >= size and sys.getrefcount(one) == _UNUSED:
+                return one
+        size = max([size, *map(len, self._known)])
+        # What is given up here goes with those that have a part of it.
+        self._known = self._known[1 - _MOST_KNOWN :]
+        self._known.append(bytearray(size))
+        return self._known[-1]
+
+
+# References to what only the list above has: its own, the loop's, and that of the question.
+_UNUSED = 3
+_MOST_KNOWN = 8
+
+
+def _part(data: bytearray, start: int, size: int, form: Any) -> Union[bytes, memoryview]:
     """Bytes of an input. Those of an array are not copied, unless its numbers would lie across words of memory."""
-    if form is None or start % _ALIGNED:
-        return data[start : start + size]
-    return memoryview(data)[start : start + size]
+    part = memoryview(data)[start : start + size]
+    return bytes(part) if form is None or start % _ALIGNED else part
 
 
 def batches(pieces: List[List[Any]]) -> Iterator[List[List[Any]]]:

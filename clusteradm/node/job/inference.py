@@ -14,7 +14,7 @@ from clusteradm.node.job.pulse import Pulse
 # Answers are handed on together, a part of those that may lie ready, or in so many seconds: to wake a thread for each
 # costs more than it has to do.
 _TOGETHER = 4  # of them are all
-_HAND_ON_SECONDS = 0.05
+_HAND_ON_SECONDS = 0.1
 
 
 class Answer(NamedTuple):
@@ -108,7 +108,7 @@ class Inference:
                 ended = clock()
                 pulse.end(ended - started)
                 self.busy += ended - started
-            answers.append(Answer(item, outputs, error, ended))
+            answers.append(Answer(item.done(), outputs, error, ended))
 
     def _work_together(self) -> None:
         """Infer as `_work` does, several inputs at once: as many as there are, up to the model's number."""
@@ -154,6 +154,6 @@ class Inference:
         if outputs is None:
             return [answer for item in items for answer in self._together([item])]
         return [
-            Answer(item, [output[number : number + 1] for output in outputs], None, ended)
+            Answer(item.done(), [output[number : number + 1] for output in outputs], None, ended)
             for number, item in enumerate(items)
         ]

@@ -21,11 +21,10 @@ START_SECONDS = 180.0  # to import the runtime, to read and load the model, and 
 STALL_SECONDS = 60.0  # without an input that can be read and decoded
 ALIVE_SECONDS = 1.0  # between two signs of life to rank 0
 MOST_DEATHS = 5  # in a row, without a result
-# Seconds between two looks at what rank 0 sends. To look costs 60 us of the processor, and 64 ranks on one host, which
-# looked every few milliseconds, took more than one core. What the process says ends the wait.
+# Seconds between two looks at what rank 0 sends. A look costs 60 us of the processor or more, and 64 ranks on one host,
+# which looked every few milliseconds, took more than one core. What the process says ends the wait.
 _POLL_SECONDS = 0.002
-_IDLE_SECONDS = 0.0005  # where there is no chunk, for each rank of this host: others work, or start
-_WAITING_SECONDS = 0.1  # for the next chunk, while the process has work for more than that
+_SHARED_SECONDS = 0.0005  # of a host with many ranks, for each of them
 _BUSY_SECONDS = 0.1  # nothing is expected of rank 0: its process loads the model, or one more chunk is here
 _STOP_SECONDS = 2.0
 _LONGEST_STEP = 0.5
@@ -136,7 +135,7 @@ class Keeper:
 
     def _listen(self) -> None:
         """Take what the process says; wait a moment for it."""
-        message = self._process.pipe.poll(self._patience())
+        message = self._process.pipe.poll(self._channel.patience(self._patience()))
         while message is not None:
             if message.tag == channels.READY:
                 self._ready, self._moved = True, self._clock.seconds
@@ -157,14 +156,13 @@ class Keeper:
 
     def _patience(self) -> float:
         """Seconds until rank 0 is to be listened to again."""
-        if self._channel.sending or self._begin is None:
+        if self._begin is None:
             return _POLL_SECONDS
         if not self._ready or len(self._chunks) >= CREDITS:
             return _BUSY_SECONDS
-        if not self._chunks:
-            return max(_POLL_SECONDS, _IDLE_SECONDS * int(self._begin["here"]))
         left = self._pace * sum(map(_size, self._out.values())) - (self._clock.seconds - self._moved)
-        return max(_POLL_SECONDS, min(_WAITING_SECONDS, left / 3))
+        least = max(_POLL_SECONDS, _SHARED_SECONDS * int(self._begin["here"]))
+        return max(least, min(_BUSY_SECONDS, left / 2))
 
     def _settle(self, body: Dict[str, Any]) -> None:
         parcel = self._out.pop(body["chunk"], None)

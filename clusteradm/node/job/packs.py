@@ -18,9 +18,9 @@ class Packs:
         if os.path.lexists(pack):
             self._open[None] = opener(pack, os.O_RDONLY)
 
-    def read(self, batch: Optional[int], size: int, offset: int) -> Optional[bytes]:
-        """Exactly so many bytes of the pack of this batch, or of all inputs. None where the batch's is there no more:
-        another rank has delivered its results. Raises OSError."""
+    def read(self, batch: Optional[int], into: bytearray, size: int, offset: int) -> bool:
+        """Read exactly so many bytes of the pack of this batch, or of all inputs. False where the batch's is there no
+        more: another rank has delivered its results. Raises OSError."""
         fd = self._open.get(batch)
         if fd is None:
             name = job_names.PACK if batch is None else job_names.FEED_PACK % batch
@@ -29,21 +29,20 @@ class Packs:
             except FileNotFoundError:
                 if batch is None:
                     raise
-                return None
+                return False
             if len(self._open) >= _OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
             self._open[batch] = fd
-        return _pread(fd, size, offset)
+        _pread(fd, into, size, offset)
+        return True
 
 
-def _pread(fd: int, size: int, offset: int) -> bytes:
+def _pread(fd: int, into: bytearray, size: int, offset: int) -> None:
     """Read exactly `size` bytes: one call on a network file system may return fewer."""
-    parts = []
-    while size:
-        part = os.pread(fd, size, offset)
-        if not part:
-            raise OSError("the inputs end at %d, short of %d bytes" % (offset, size))
-        parts.append(part)
-        size -= len(part)
-        offset += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    done = 0
+    with memoryview(into) as view:
+        while done < size:
+            count = os.preadv(fd, [view[done:size]], offset + done)
+            if not count:
+                raise OSError("the inputs end at %d, short of %d bytes" % (offset + done, size - done))
+            done += count

@@ -13,8 +13,11 @@ from clusteradm.node.job.bridge import bridges
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.keeper import STALL_SECONDS, Keeper, Parcel
 from clusteradm.node.job.process import Process
+from clusteradm.node.job.schedule import CREDITS
 from clusteradm.node.spec.wire.decode import WireError, decode
 from clusteradm.node.spec.wire.job import Assignment
+
+_BUSY_SECONDS = 0.1  # nothing is expected of rank 0
 
 
 class StageKeeper(Keeper):
@@ -23,7 +26,9 @@ class StageKeeper(Keeper):
     def __init__(self, channel: Channel, words: List[str], process: Process, first: Message) -> None:
         """`first`: the message that begins its work."""
         super().__init__(channel, words, process, first)
-        self._bridges = bridges(channel, decode(Assignment, first.body))
+        mine = decode(Assignment, first.body)
+        self._bridges = bridges(channel, mine)
+        self._is_later = mine.stage is not None and mine.stage.before is not None
         self._held: Deque[Dict[str, Any]] = deque()
 
     def _turn(self) -> None:
@@ -37,6 +42,12 @@ class StageKeeper(Keeper):
             pass  # that its process has ended shows where that is looked at
         except WireError as error:
             self._fail("the stage before sends what no stage sends: %s" % error, tpu=False)
+
+    def _patience(self) -> float:
+        if self._bridges or self._begin is None:
+            return super()._patience()
+        # Of a later stage, rank 0 wants nothing but its end.
+        return _BUSY_SECONDS if self._is_later or len(self._out) >= CREDITS else super()._patience()
 
     def _accept(self, body: Dict[str, Any]) -> None:
         self._held.append(body)
@@ -66,7 +77,7 @@ class StageKeeper(Keeper):
 
     def _ended(self, how: str) -> None:
         found = self._process.pulse.inputs() if self._ready else ()
-        hangs = self._process.death() is None
+        hangs = self._process.death() is None and self._process.pulse.inferred is not None
         if not self._ready:
             how += " while it loaded the model"
         if not self._process.kill():

@@ -91,7 +91,7 @@ class Worker:
         self._threads = max(1, min(MOST_THREADS, (cores - 1) // mine.here))
         pack, size = os.path.join(folder, job_names.PACK), sum(map(_bytes, self.engine.inputs)) // model.batch
         self._feeder = source or Feeder(pack, feed, self._threads, pulse, size)
-        lying = ahead(sum(map(_bytes, outputs)))
+        lying = ahead(sum(map(_bytes, outputs if self._stage is None else self.engine.outputs)))
         self._inference = Inference(self.engine, self._feeder, pulse, events, model.batch, lying)
         self._sizes: Dict[int, int] = {}
         self._results: Dict[int, List[Dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""Section "tpu": Edge TPUs as the kernel shows them, on the bus, by the driver, as device nodes. None is opened.
+"""Section "tpu": Edge TPUs as the kernel shows them, on PCI and USB, by the driver, as device nodes. None is opened.
 
 Files and formats are those of the gasket and apex drivers (google/gasket-driver); which of them exist depends on the
 driver's version; one that is missing is None.
@@ -11,7 +11,7 @@ import re
 import stat
 from typing import Any, Dict, List, Optional
 
-from clusteradm.node.probe import pcie
+from clusteradm.node.probe import pcie, usb
 from clusteradm.node.probe.driver import driver
 from clusteradm.node.probe.kernel_log import kernel_log
 from clusteradm.node.probe.lock import tpu_lock
@@ -31,6 +31,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
     cards = pcie.cards(root)
     with tpu_lock(root, _LOCK_SECONDS):
         devices = apex(root, user)
+        accelerators = [_accelerator(root, about, user) for about in usb.accelerators(root)]
     seconds = uptime(root)
     return {
         "lspci": lspci(),
@@ -40,6 +41,8 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
         "slots": pcie.slots(root),
         "vectors": pcie.vectors(root),
         "apex": devices,
+        "lsusb": usb.lsusb() if accelerators else None,
+        "usb": accelerators,
         "driver": driver(root),
         "kernel_log": kernel_log(root),
         "uptime": None if seconds is None else int(seconds),
@@ -105,6 +108,15 @@ def apex(root: str, user: Optional[str] = None) -> List[Dict[str, Any]]:
         about["owner"] = process(root, about["device_owner"], user)
         found.append(about)
     return found
+
+
+def _accelerator(root: str, about: Dict[str, Any], user: Optional[str]) -> Dict[str, Any]:
+    """A USB Accelerator with its device node, and its owner as that of a device of the driver's."""
+    path, holders = about["path"], about.pop("holders")
+    about["node"] = node(root, path) if path else None
+    about["owner"] = process(root, holders[0], user) if holders else None
+    about["user_in_group"] = in_group(user, about["node"]["group"]) if about["node"] else None
+    return about
 
 
 def node(root: str, path: str) -> Optional[Dict[str, Any]]:

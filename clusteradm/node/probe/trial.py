@@ -14,12 +14,15 @@ from typing import Any, Dict, List, Optional, Sequence
 from clusteradm.node import child
 from clusteradm.node.account import as_user
 from clusteradm.node.child import PYTHON
+from clusteradm.node.probe import usb
 from clusteradm.node.probe.attempt import is_root
 from clusteradm.node.probe.kernel_log import kernel_log
 from clusteradm.node.probe.lock import tpu_lock
 from clusteradm.node.probe.programs import run_all
 from clusteradm.node.probe.tpu import process
+from clusteradm.node.spec.wire.job_names import USB
 from clusteradm.node.texts import names, read
+from clusteradm.node.usb import DEVICES
 
 # The driver waits up to 12 s for a chip that does not wake, and then logs that.
 _SECONDS = 15
@@ -45,7 +48,7 @@ def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def attempts(root: str, user: str, python: str) -> Optional[Dict[str, Dict[str, Any]]]:
-    """PCI address -> result of the trial, for each free TPU; None while another probe tries them.
+    """Address -> result of the trial, for each free TPU; None while another probe tries them.
 
     {"ok", "stage": the last one begun, "seconds"}, and if known "error", "signal", "timeout", "count": devices that
     libedgetpu lists, "access": whether the user may open the node, "stderr": last lines, "owner": the process that had
@@ -61,7 +64,7 @@ def attempts(root: str, user: str, python: str) -> Optional[Dict[str, Dict[str, 
         if not devices:
             return {}
         before = {device["name"]: interrupts(root, device["name"]) for device in devices}
-        commands = [command(python, device["path"], model) for device in devices]
+        commands = [command(python, device, model) for device in devices]
         seconds = _IMPORT_SECONDS + _SECONDS
         ended_all = as_user(user, lambda: run_all(commands, seconds), seconds + 5)
         results = {}
@@ -70,14 +73,15 @@ def attempts(root: str, user: str, python: str) -> Optional[Dict[str, Dict[str, 
             if result.get("inference"):
                 result["interrupts"] = _interrupts_rose(root, device["name"], before[device["name"]])
             if not result["ok"]:
-                result["owner"] = process(root, read(root, "sys/class/apex", device["name"], "device_owner"), user)
+                result["owner"] = process(root, _owner(root, device), user)
             results[device["address"]] = result
         _wait_until_closed(root, [device["name"] for device in devices])
         return results
 
 
 def free(root: str) -> List[Dict[str, str]]:
-    """The TPUs to try: without an owner, and not faulty by the driver's files."""
+    """The TPUs to try: without an owner, and not faulty by the kernel's files. Each: its `address`, `name` in sysfs,
+    `path` as libedgetpu lists it, device `node`."""
     found = []
     base = os.path.join(root, "sys/class/apex")
     for name in names(base):
@@ -89,13 +93,28 @@ def free(root: str) -> List[Dict[str, str]]:
             continue
         # Without interrupts an inference never ends.
         if read(base, name, "interrupt_counts") is not None:
-            found.append({"name": name, "address": address, "path": os.path.join(root, "dev", name)})
+            path = os.path.join(root, "dev", name)
+            found.append({"name": name, "address": address, "path": path, "node": path})
+    for about in usb.accelerators(root):
+        if about["path"] and about["configuration"] and not about["holders"]:
+            path = "/%s/%s" % (DEVICES, about["name"])
+            found.append({"name": about["name"], "address": about["address"], "path": path, "node": about["path"]})
     return found
 
 
-def command(python: str, path: str, model: Optional[str]) -> List[str]:
-    """The command that tries the TPU at this device node."""
-    return child.command(python, "edgetpu.trial", path, model or "", str(_SECONDS))
+def command(python: str, device: Dict[str, str], model: Optional[str]) -> List[str]:
+    """The command that tries a TPU of free()."""
+    return child.command(python, "edgetpu.trial", device["path"], device["node"], model or "", str(_SECONDS))
+
+
+def _owner(root: str, device: Dict[str, str]) -> Optional[str]:
+    """The process that has a TPU of free() by now."""
+    if device["address"].startswith(USB):
+        return next(
+            (pid for each in usb.accelerators(root) if each["address"] == device["address"] for pid in each["holders"]),
+            None,
+        )
+    return read(root, "sys/class/apex", device["name"], "device_owner")
 
 
 def outcome(ended: Dict[str, Any]) -> Dict[str, Any]:

@@ -3,11 +3,13 @@
 import contextlib
 import csv
 import os
-import re
 import socket
-from typing import Dict, Iterator, NamedTuple, Optional
+import time
+from typing import Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Set
 
 from clusteradm.node import atomic
+from clusteradm.node.serve import buffers, places
+from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.serving import MAPS, DesiredState
 
 # As templates/head/etc/haproxy/haproxy.cfg.j2 has them.
@@ -16,8 +18,8 @@ SOCKET = "/run/haproxy/clusteradm.sock"
 VERSIONS, PERCENTS = "canary-version.map", "canary-percent.map"
 BACKENDS = ("boards", "boards_grpc")
 _SECONDS = 5.0
+_RELOADED_SECONDS = 20.0
 _MOST_BYTES = 8 << 20
-_BUFFER = re.compile(r"^\s*tune\.bufsize\s+([0-9]{1,10})\s*$", re.MULTILINE)
 _MINE = "clusteradm"
 
 
@@ -26,11 +28,15 @@ class BalancerError(Exception):
 
 
 class Server(NamedTuple):
-    """A board as HAProxy sees it. `sessions` and `rate`: requests now, and a second."""
+    """A board as HAProxy sees it. `sessions` and `rate`: requests now, and a second; since HAProxy's start: `requests`,
+    `retries` after those that were lost, and `errors` of connections and answers."""
 
     status: str
-    sessions: int
-    rate: int
+    sessions: int = 0
+    rate: int = 0
+    requests: int = 0
+    retries: int = 0
+    errors: int = 0
 
 
 def is_set_up() -> bool:
@@ -38,33 +44,71 @@ def is_set_up() -> bool:
     return os.path.isdir(MAPS) and _configuration() is not None
 
 
-def buffer() -> Optional[int]:
-    """The bytes of a request that HAProxy keeps to send it again; None where it is not set up."""
-    found = _BUFFER.search(_configuration() or "")
-    return int(found.group(1)) if found else None
+class Models(NamedTuple):
+    """What HAProxy is told of the models in the repository. `firsts`: as places.wanted has them."""
+
+    manifests: Sequence[Manifest] = ()
+    firsts: Mapping[str, str] = {}
 
 
-def follow(state: DesiredState) -> str:
-    """Have HAProxy divide requests as the state says; why it does not, or "".
+def follow(state: DesiredState, models: Models = Models()) -> str:  # noqa: B008 - it is immutable
+    """Have HAProxy divide requests as the state says, and hold each whole; why it does not, or "".
 
     The files are what HAProxy reads at its start and at a reload; the socket changes what it has now.
     """
     if not is_set_up():
         return ""
     wanted = canaries(state)
+    known = places.boards(_configuration() or "")
+    hosts = places.wanted(state, known, models.firsts)
+    wanted[places.MODELS] = {name: places.name_of(each, known) for name, each in hosts.items()}
     try:
+        is_new = places.set_backends(MAPS, sorted(set(hosts.values())), known)
         for name, entries in wanted.items():
             with atomic.replacing(os.path.join(MAPS, name), 0o644) as file:
                 file.write("".join("%s %s\n" % item for item in sorted(entries.items())).encode("ascii"))
+        backends = set(wanted[places.MODELS].values())
+        # Also where a reload failed, or nobody has told it so far.
+        if _widen(models.manifests) or is_new or (backends and backends - _backends()):
+            trouble = places.reload() or _lacks(backends)
+            if trouble:
+                return "HAProxy does not send models' requests to their boards: %s" % trouble
         # The version first: no request is to be sent to a version that is not named yet. And with the percentage first
         # where a canary ends.
-        for name in (VERSIONS, PERCENTS):
+        for name in (VERSIONS, PERCENTS, places.MODELS):
             _add(os.path.join(MAPS, name), wanted[name])
-        for name in (PERCENTS, VERSIONS):
+        for name in (PERCENTS, VERSIONS, places.MODELS):
             _remove(os.path.join(MAPS, name), wanted[name])
     except (BalancerError, OSError) as error:
         return "HAProxy does not divide the requests as it should: %s" % error
     return ""
+
+
+def _widen(manifests: Sequence[Manifest]) -> bool:
+    """Give HAProxy larger buffers where an input of these does not fit them; whether it has to be reloaded for that."""
+    text = buffers.widened(_configuration() or "", manifests)
+    if text is None:
+        return False
+    with atomic.replacing(CONFIGURATION, 0o644) as file:
+        file.write(text.encode("utf-8"))
+    return True
+
+
+def _backends() -> Set[str]:
+    return set(command("show backend").split())
+
+
+def _lacks(backends: Set[str]) -> str:
+    """Wait for HAProxy to have these backends, after a reload; what it lacks, or ""."""
+    end = time.monotonic() + _RELOADED_SECONDS
+    while True:
+        try:
+            missing = backends - _backends()
+        except BalancerError as error:  # one process takes the place of the other
+            missing = {str(error)}
+        if not missing or time.monotonic() > end:
+            return ", ".join(sorted(missing))
+        time.sleep(0.1)
 
 
 def canaries(state: DesiredState) -> Dict[str, Dict[str, str]]:
@@ -83,14 +127,20 @@ def servers() -> Dict[str, Server]:
     lines = command("show stat").lstrip("# ").splitlines()
     for row in csv.DictReader(lines):
         name = row.get("svname") or ""
-        if row.get("pxname") in BACKENDS and name not in ("FRONTEND", "BACKEND", ""):
-            old = found.get(name)
-            found[name] = Server(
-                str(row.get("status"))[:50] if old is None else old.status,
-                _number(row.get("scur")) + (old.sessions if old else 0),
-                _number(row.get("rate")) + (old.rate if old else 0),
+        if _is_of_boards(row.get("pxname") or "") and name not in ("FRONTEND", "BACKEND", ""):
+            old = found.get(name) or Server(str(row.get("status"))[:50])
+            found[name] = old._replace(
+                sessions=old.sessions + _number(row.get("scur")),
+                rate=old.rate + _number(row.get("rate")),
+                requests=old.requests + _number(row.get("stot")),
+                retries=old.retries + _number(row.get("wretr")) + _number(row.get("wredis")),
+                errors=old.errors + _number(row.get("econ")) + _number(row.get("eresp")),
             )
     return found
+
+
+def _is_of_boards(backend: str) -> bool:
+    return backend in BACKENDS or backend.startswith(places.PREFIX)
 
 
 def command(text: str) -> str:

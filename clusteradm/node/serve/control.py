@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Tuple
 
 from clusteradm.node import locks, served
 from clusteradm.node.models import store
-from clusteradm.node.serve import balancer, desired
+from clusteradm.node.serve import balancer, desired, placement, placing
 from clusteradm.node.serve.status import ask
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.manifest import NAME
@@ -26,6 +26,10 @@ from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
 _MOST_BYTES = 1 << 16
 _FOLLOW_SECONDS, _LOOK_SECONDS, _ASK_SECONDS = 10.0, 0.3, 2.0
+_PLACE_SECONDS, _AGAIN_SECONDS = (
+    2.0,
+    5.0,
+)  # between two looks at where models are; after one that HAProxy did not follow
 _MOST_REQUESTS = 64  # at a time, each in a thread; the next ones wait in the listener's queue
 
 
@@ -70,8 +74,9 @@ def change(shared: str, name: str, unload: bool) -> DesiredState:
         others = tuple(model for model in state.models if model.name != name)
         mine = () if unload else tuple(there) or (ServedModel(name, VersionPolicy()),)
         models = tuple(sorted(others + mine, key=lambda model: model.name))
-        new = desired.write(shared, replace(state, models=models))
-        trouble = balancer.follow(new)
+        new = replace(state, models=models)
+        new = desired.write(shared, replace(new, placement=placement.carried(state, new)))
+        trouble = balancer.follow(new, placing.models(shared, new))
     if trouble:
         sys.stderr.write("%s\n" % ascii(trouble)[1:-1])
     return new
@@ -204,10 +209,45 @@ class Server(ThreadingHTTPServer):
         """A peer that is gone is no news."""
 
 
+def place(config: ControlConfig, placer: placing.Placer) -> str:
+    """Look at the boards once, and say where models are to be, if that is elsewhere than now; why HAProxy does not
+    follow, or ""."""
+    state = served.read(config.shared)
+    if not state.models:
+        return ""
+    placed = placer.next(state, said_by(config.boards))
+    if placed == state.placement:
+        return ""
+    for each in placed:
+        if each not in state.placement:
+            sys.stderr.write("model %s is to be on %s\n" % (each.name, ascii(", ".join(each.tpus) or "all")[1:-1]))
+    return desired.place(config.shared, state.revision, placed)
+
+
+def keep_placing(config: ControlConfig) -> None:
+    """Do so for ever. HAProxy is told at the start too, when it may have other boards, and again where it was not."""
+    placer, is_told = placing.Placer(config.shared), False
+    while True:
+        trouble = ""
+        try:
+            if not is_told:
+                with locks.held(desired.LOCK):
+                    state = served.read(config.shared)
+                    trouble = balancer.follow(state, placing.models(config.shared, state))
+            trouble = trouble or place(config, placer)
+            is_told = not trouble
+        except (OSError, ValueError) as error:  # a damaged state says so to whoever asks
+            trouble = "models stay where they are: %s" % error
+        if trouble:
+            sys.stderr.write("%s\n" % ascii(trouble[:500])[1:-1])
+        time.sleep(_PLACE_SECONDS if is_told else _AGAIN_SECONDS)
+
+
 def main() -> None:
     """The program."""
     with open(sys.argv[1], "rb") as file:
         config = decode(ControlConfig, loads(file.read(1 << 20)))
+    threading.Thread(target=keep_placing, args=(config,), daemon=True).start()
     Server(config).serve_forever()
 
 

@@ -9,13 +9,14 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from clusteradm.node.serve import policy, share, trial
+from clusteradm.node.serve import placement, policy, share, trial
 from clusteradm.node.serve.asking import Asking, ShareError
 from clusteradm.node.serve.engines import READY, EngineKeeper, Wish
 from clusteradm.node.serve.fetching import Fetching, Version
 from clusteradm.node.serve.policy import Seen
 from clusteradm.node.serve.servables.keepers import ServableKeepers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
+from clusteradm.node.spec.wire.servables import ENSEMBLE
 from clusteradm.node.spec.wire.serving import (
     AVAILABLE,
     END,
@@ -63,7 +64,9 @@ class Convergence:
         self._folders = self._fetching.folders
         self._failed = self._fetching.failed
         self._kinds = self._fetching.kinds
-        self.withheld: Dict[Tuple[str, int], str] = {}  # ensembles that lack something, and what
+        # Ensembles by name and number: those that lack something, and what; those that were seen to lack nothing.
+        self.withheld: Dict[Tuple[str, int], str] = {}
+        self.whole: Set[Tuple[str, int]] = set()
         self._serving: Set[Version] = set()  # in the table, or on the way there
         self._proven: Set[Version] = set()  # those of them that were available at some time
         self._leaving: Dict[Version, float] = {}  # out of the table; when it may be unloaded
@@ -133,6 +136,15 @@ class Convergence:
         """The models that this board is to serve."""
         return policy.here(self.desired, self._config.host)
 
+    def elsewhere(self) -> Dict[str, str]:
+        """The models that are served, and not here; and where, in words."""
+        here = {model.name for model in self.models()}
+        return {
+            model.name: ", ".join(placement.hosts_of(self.desired, model.name))
+            for model in self.desired.models
+            if model.name not in here
+        }
+
     def labels(self, name: str) -> Dict[str, int]:
         """The labels of a model."""
         seen = self.seen.models.get(name)
@@ -185,18 +197,31 @@ class Convergence:
         await self._prune()
 
     def _tell_engines(self) -> None:
-        wishes = {}
         for version in [*self._serving, *self._leaving]:
             if version not in self._keys:
                 self._last_key += 1  # never one that was another's
-            key = self._keys.setdefault(version, self._last_key)
-            wishes[key] = Wish(version[0], version[1], self._folders[version], self._kinds.get(version, ""))
-        models = {key: wish for key, wish in wishes.items() if not wish.kind}
+                self._keys[version] = self._last_key
+        inside = [*self._serving, *self._leaving]
         for engine in self._engines():
-            if engine.wanted != models:
-                engine.want(models)
+            mine = [each for each in inside if each not in self._kinds and engine in self._homes(each)]
+            wishes = {self._keys[each]: self._wish(each) for each in mine}
+            if engine.wanted != wishes:
+                engine.want(wishes)
         if self._servables is not None:
-            self._servables.want({key: wish for key, wish in wishes.items() if wish.kind})
+            self._servables.want({self._keys[each]: self._wish(each) for each in inside if each in self._kinds})
+
+    def _wish(self, version: Version) -> Wish:
+        return Wish(version.name, version.number, self._folders[version], self._kinds.get(version, ""))
+
+    def _homes(self, version: Version) -> List[EngineKeeper]:
+        """The engines that are to have a version, by the placement; those that have it while it leaves this board. Of
+        what is no model, the processes that are its own."""
+        if version in self._kinds:
+            return self._servables.of(self._keys.get(version)) if self._servables is not None else []
+        devices = placement.homes(self.desired, self._config.host, version.name)
+        if devices is not None and not devices:
+            return [engine for engine in self._engines() if self._keys.get(version) in engine.wanted]
+        return [engine for engine in self._engines() if devices is None or engine.device in devices]
 
     def _retained(self, wanted: List[Version]) -> Set[Version]:
         """What is not wanted any more and has worked, of models of which something that is wanted has not yet."""
@@ -204,16 +229,13 @@ class Convergence:
         unready = {version[0] for version in wanted if version not in self._proven}
         return {each for each in self._serving & self._proven if each[0] in names & unready} - set(wanted)
 
-    def _homes(self, version: Version) -> List[EngineKeeper]:
-        """The engines that are to have a version."""
-        if version not in self._kinds:
-            return self._engines()
-        return self._servables.of(self._keys.get(version)) if self._servables is not None else []
+    def _lacks_members(self, version: Version) -> bool:
+        return self._kinds.get(version) == ENSEMBLE and version[:2] not in self.whole
 
     def engines_with(self, version: Version) -> Tuple[int, ...]:
         """The numbers of the engines that have it loaded; none for an ensemble that lacks something."""
         key = self._keys.get(version)
-        if version[:2] in self.withheld:
+        if self._lacks_members(version):
             return ()
         return tuple(engine.number for engine in self._homes(version) if key in engine.loaded)
 
@@ -250,7 +272,7 @@ class Convergence:
         reason, state = self._reason(version, key), START
         if version in self._leaving:
             state = UNLOADING
-        elif having and version[:2] not in self.withheld:
+        elif having and not self._lacks_members(version):
             state = AVAILABLE
         elif version in self._failed or self._has_refused(version, key):
             state = END
@@ -281,6 +303,8 @@ class Convergence:
         reasons = {engine.device: engine.failures[key] for engine in homes if key in engine.failures}
         if not reasons and not self.engines_with(version):
             reasons = {engine.device: engine.reason for engine in homes if engine.state != READY}
+            if not homes:
+                reasons = {"placement": "none of the TPUs that it is to be on is this board's now"}
         return "; ".join("%s: %s" % each for each in reasons.items())
 
     @property
@@ -301,6 +325,8 @@ class Convergence:
         if version in self._failed:
             return True
         key = self._keys.get(version)
-        homes = [engine for engine in self._homes(version) if engine.state == READY]
-        done = [key in engine.loaded or key in engine.failures for engine in homes]
+        homes = self._homes(version)
+        if not homes and self._engines() and version not in self._kinds:
+            return True  # what it is to be on is not there, and nothing can be waited for
+        done = [key in engine.loaded or key in engine.failures for engine in homes if engine.state == READY]
         return bool(done) and all(done)

@@ -10,9 +10,9 @@ from typing import Optional, Sequence, Tuple
 
 from clusteradm.node import atomic, locks
 from clusteradm.node.handler import handles
-from clusteradm.node.serve import balancer
+from clusteradm.node.serve import balancer, placement, placing
 from clusteradm.node.served import path_of, read
-from clusteradm.node.spec.wire.serving import MOST_BYTES, BoardTpus, DesiredState
+from clusteradm.node.spec.wire.serving import MOST_BYTES, BoardTpus, DesiredState, PlacedModel
 from clusteradm.node.spec.wire.serving_requests import Desired, ShowServing, StoreServing
 
 LOCK = "serving"
@@ -26,13 +26,29 @@ def show(request: ShowServing) -> Desired:
 
 @handles(StoreServing)
 def store(request: StoreServing) -> Desired:
-    """Store the next state, and have HAProxy follow it."""
+    """Store the next state, and have HAProxy follow it. Where models are is the head's own."""
     with locks.held(LOCK):
         old = read(request.shared)
         if old.revision != request.state.revision:
             return Desired(old, ready=balancer.is_set_up())
-        new = write(request.shared, replace(request.state, out_of_service=old.out_of_service))
-        return Desired(new, True, balancer.follow(new), balancer.is_set_up())
+        placed = placement.carried(old, request.state)
+        new = write(request.shared, replace(request.state, out_of_service=old.out_of_service, placement=placed))
+        trouble = balancer.follow(new, placing.models(request.shared, new))
+        return Desired(new, True, trouble, balancer.is_set_up())
+
+
+def place(shared: str, revision: int, placed: Tuple[PlacedModel, ...]) -> str:
+    """Store where models are to be, unless there is another state than that by now; why HAProxy does not follow, or "".
+
+    HAProxy follows first: what leaves a board has no requests there then.
+    """
+    with locks.held(LOCK):
+        old = read(shared)
+        if old.revision != revision:
+            return ""
+        trouble = balancer.follow(replace(old, placement=placed), placing.models(shared, old))
+        write(shared, replace(old, placement=placed))
+        return trouble
 
 
 def held(shared: str) -> Optional[Tuple[BoardTpus, ...]]:

@@ -179,7 +179,8 @@ class Dispatch(Plane):
     async def ready(self, model: str, version: Optional[int] = None) -> bool:
         """Whether the version would take a request now. Raises Refusal for a model that nobody wants served."""
         try:
-            return bool(self._ready(self.routing.find(model, version)))
+            entry = self.routing.find(model, version)
+            return bool(self._ready(entry)) and await self._servables.ready(entry)
         except Refusal as refusal:
             if refusal.kind != UNAVAILABLE:
                 raise

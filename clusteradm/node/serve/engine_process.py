@@ -25,7 +25,7 @@ from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import DeviceError, TpuError
 from clusteradm.node.serve import messages, paths
 from clusteradm.node.serve.arena import Arena, Layout, layout
-from clusteradm.node.serve.holding import Holding
+from clusteradm.node.serve.holding import LOADING, Holding
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.messages import Ended, Run
 from clusteradm.node.serve.page import Page
@@ -35,6 +35,7 @@ _IDLE_SECONDS = 1.0
 _UNLOAD_SECONDS = 0.02
 _MOST_TURNS = 256  # messages of a front process that are read before an inference is begun all the same
 _MOST_VIEWS = 1024  # of one front process
+_USUAL = 0.1  # weight of the last inference in what is usual for its version
 _QUEUE_SECONDS, _FEWEST_QUEUED = 2.0, 8  # of the requests of one version that may wait
 
 Views = Tuple[List[Any], List[Any]]
@@ -106,6 +107,8 @@ class EngineProcess:
         self.holding = Holding(pci_address, lambda key: self._page.begin(number, key), lambda: self._page.end(number))
         self._loaded: Dict[int, Loaded] = {}
         self._layouts: Dict[Tuple[int, int], Layout] = {}
+        self._swaps = pci_address is not None
+        self._usual: Dict[int, float] = {}  # seconds of an inference after one of the same version
         self._queue = Queue(lambda waiting: self._end(waiting, messages.LATE))
         self._control = control
         path = paths.engine(runtime, number)
@@ -147,6 +150,7 @@ class EngineProcess:
             while self._queue.count(key):
                 time.sleep(_UNLOAD_SECONDS)
             self._loaded.pop(key, None)
+            self._usual.pop(key, None)
             self.holding.unload(key)
             return {"unloaded": key}
         try:
@@ -261,8 +265,10 @@ class EngineProcess:
         views = [each.sender.views(each.run, self._layout(loaded, each.run.rows)) for each in group]
         alone = len(group) == 1
         inputs = views[0][0] if alone else [np.concatenate(each) for each in zip(*(put for put, _ in views))]
+        last = self._page.last(self._number)
         outputs = self.holding.run(loaded.key, inputs)
         seconds = time.monotonic() - began
+        self._count(loaded, last, seconds)
         row = 0
         for waiting, (_, places) in zip(group, views):
             end = row + (waiting.run.rows or 1)
@@ -274,6 +280,15 @@ class EngineProcess:
             row = end
         for waiting in group:
             waiting.sender.answer(Ended(waiting.run.id, messages.DONE, began - waiting.came, seconds, len(group)))
+
+    def _count(self, loaded: Loaded, last: int, seconds: float) -> None:
+        """Count an inference after one of the version `last`; on a TPU what it took more where that was another one."""
+        usual = self._usual.get(loaded.key)
+        if last == loaded.key:
+            self._usual[loaded.key] = seconds if usual is None else usual + _USUAL * (seconds - usual)
+        is_swap = self._swaps and last not in (0, LOADING, loaded.key)
+        more = seconds - (loaded.seconds if usual is None else usual)
+        self._page.add(self._number, seconds, more if is_swap else None)
 
     def _layout(self, loaded: Loaded, rows: int) -> Layout:
         found = self._layouts.get((loaded.key, rows))

@@ -89,7 +89,7 @@ class FrontProcess:
     def _link(self, engine: TableEngine) -> Link:
         config = self._config
         if engine.servables:
-            return ServableLink(engine.number, engine.device, config.runtime)
+            return ServableLink(engine.number, engine.device, config.number, config.runtime)
         fronts = config.serve.fronts
         return EngineLink(engine.number, engine.device, engine.simulated, config.number, fronts, config.runtime)
 
@@ -110,6 +110,9 @@ class FrontProcess:
         for engine, each in zip(self._table.engines, board.engines):
             each.queued = self._page.waiting(engine.number, self._config.serve.fronts)
             each.requests = self._page.count(engine.number)
+            totals = self._page.totals(engine.number)
+            each.busy_seconds, each.swaps = totals.busy, totals.swaps
+            each.swap_seconds = max(0.0, totals.swap_seconds)
         return board
 
 

@@ -7,17 +7,27 @@ import mmap
 import os
 import struct
 import time
-from typing import Tuple
+from typing import NamedTuple, Optional, Tuple
 
 ENGINES, FRONTS = 64, 64
 
 _FRONT = struct.Struct("<I")  # requests that a front process has with an engine
 _ENGINE = struct.Struct("<dIIQ")  # when the inference began, 0 for none; which version; the last; how many so far
 _BEGUN, _ENDED, _COUNT = struct.Struct("<dII"), struct.Struct("<dI"), struct.Struct("<Q")  # parts of it
-_EACH = 32  # bytes of an engine's own place
+_TOTALS = struct.Struct("<dQd")  # seconds of all inferences; swaps of one model for another; what those took more
+_TOTALS_AT, _EACH = 32, 64  # bytes of an engine's own place
 _CLOSED = ENGINES * _EACH  # a byte for each engine
 _COUNTS = _CLOSED + ENGINES  # a number for each front process and each engine
 _SIZE = _COUNTS + _FRONT.size * FRONTS * ENGINES
+
+
+class Totals(NamedTuple):
+    """Of an engine since the server's start. `busy`: seconds of all inferences; `swaps`: inferences after one of
+    another model; `swap_seconds`: what those took more than others, below 0 by chance where it is next to nothing."""
+
+    busy: float
+    swaps: int
+    swap_seconds: float
 
 
 class Page:
@@ -57,6 +67,17 @@ class Page:
     def count(self, engine: int) -> int:
         """The inferences so far."""
         return self._engine(engine)[3]
+
+    def add(self, engine: int, seconds: float, swap_seconds: Optional[float]) -> None:
+        """An engine counts an inference; `swap_seconds`: None where it was none after another model's."""
+        busy, swaps, more = self.totals(engine)
+        if swap_seconds is not None:
+            swaps, more = swaps + 1, more + swap_seconds
+        _TOTALS.pack_into(self._memory, engine * _EACH + _TOTALS_AT, busy + seconds, swaps, more)
+
+    def totals(self, engine: int) -> Totals:
+        """What it has counted."""
+        return Totals(*_TOTALS.unpack_from(self._memory, engine * _EACH + _TOTALS_AT))
 
     def _engine(self, engine: int) -> Tuple[float, int, int, int]:
         return _ENGINE.unpack_from(self._memory, engine * _EACH)

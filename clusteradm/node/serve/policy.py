@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Dict, List, Tuple
 
+from clusteradm.node.serve import placement
 from clusteradm.node.spec.wire.decode import Record, limits
 from clusteradm.node.spec.wire.manifest import NAME
 from clusteradm.node.spec.wire.serving import MOST_BYTES, DesiredState, ServedModel
@@ -29,4 +30,5 @@ class Seen(Record):
 
 def here(desired: DesiredState, host: str) -> List[ServedModel]:
     """The models that this host is to serve."""
-    return [model for model in desired.models if not model.hosts or host in model.hosts]
+    found = ((model, placement.homes(desired, host, model.name)) for model in desired.models)
+    return [model for model, devices in found if devices is None or devices]

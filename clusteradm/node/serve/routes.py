@@ -36,11 +36,18 @@ class Routes:
                 if having or number not in there:
                     there[number] = TableVersion(self._known[key], numbers)
         wanted = self._convergence.models()
+        before = dict(self._labels), dict(self._defaults)
         found = tuple(self._model(model, versions.get(model.name, {})) for model in wanted)
         self._convergence.withheld = away = members.withheld(found)
+        seen = {(model.name, each.loaded.version) for model in found for each in model.versions}
+        self._convergence.whole = seen - set(away)
+        if not away:
+            return found
+        # An ensemble that lacks something is not available, and no label moves to it.
+        self._labels, self._defaults = before
         for name, number in away:
             del versions[name][number]
-        return tuple(self._model(model, versions.get(model.name, {})) for model in wanted) if away else found
+        return tuple(self._model(model, versions.get(model.name, {})) for model in wanted)
 
     def _model(self, model: ServedModel, versions: Dict[int, TableVersion]) -> TableModel:
         labels = {}

@@ -33,8 +33,13 @@ class Model(NamedTuple):
 class Routing:
     """Immutable; a change makes another one, which takes its place between two requests."""
 
-    def __init__(self, models: Dict[str, Model], states: Iterable[VersionState] = ()) -> None:
-        self.models = models
+    def __init__(
+        self,
+        models: Dict[str, Model],
+        states: Iterable[VersionState] = (),
+        elsewhere: Optional[Dict[str, str]] = None,
+    ) -> None:
+        self.models, self.elsewhere = models, elsewhere or {}
         self.states: List[VersionState] = list(states)
 
     def find(self, model: str, version: Optional[int] = None, label: Optional[str] = None) -> Entry:
@@ -61,12 +66,15 @@ class Routing:
         return known.versions[version]
 
     def _refused(self, model: str, version: Optional[int], text: str) -> Refusal:
-        """NOT_FOUND; but UNAVAILABLE, with the reason, for what is to be served and is not yet, or cannot be."""
+        """NOT_FOUND; but UNAVAILABLE, with the reason, for what is to be served and is not yet, or cannot be, and for
+        what other boards have: a balancer sends the request there."""
         for state in self.states:
             waits = state.state in (START, LOADING) or (state.state == END and state.reason)
             if state.name == model and version in (None, state.version) and waits:
                 reason = state.reason or "it is in the state %s" % state.state
                 return Refusal(UNAVAILABLE, "model %s version %d: %s" % (model, state.version, reason), 1.0)
+        if model in self.elsewhere:
+            return Refusal(UNAVAILABLE, "model %s is not on this board: ask %s" % (model, self.elsewhere[model]), 1.0)
         return Refusal(NOT_FOUND, text)
 
 
@@ -89,7 +97,7 @@ class Reader:
         }
         keys = {each.loaded.key for model in table.models for each in model.versions}
         self._signatures = {key: known for key, known in self._signatures.items() if key in keys}
-        return Routing(models, table.board.versions)
+        return Routing(models, table.board.versions, table.elsewhere)
 
     def _signature(self, loaded: Loaded) -> Signature:
         known = self._signatures.get(loaded.key)

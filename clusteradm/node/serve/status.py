@@ -31,7 +31,7 @@ def status(request: AskServing) -> ServingStatus:
     else:
         trouble = "HAProxy is not set up on the head"
     boards = {host: _with(about, servers.get(host)) for host, about in said.items()}
-    return ServingStatus(boards, trouble[:2000], balancer.buffer())
+    return ServingStatus(boards, trouble[:2000])
 
 
 def ask(host: str, place: str, seconds: float) -> BoardSaid:
@@ -62,4 +62,4 @@ def ask(host: str, place: str, seconds: float) -> BoardSaid:
 def _with(said: BoardSaid, server: Optional[balancer.Server]) -> BoardSaid:
     if server is None:
         return said
-    return BoardSaid(said.state, said.error, server.status, server.sessions, server.rate)
+    return BoardSaid(said.state, said.error, *server)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from typing import Any, Dict, List, Optional, Set
@@ -37,8 +38,9 @@ class Supervisor:
         self._table_number = 0
         self._leaving = False
         self._dirty = asyncio.Event()
-        self._temperatures: Dict[int, Optional[float]] = {}
+        self._conditions: Dict[int, tpus.Condition] = {}
         self._told: Optional[Table] = None
+        self._memory = _memory()
         shared = Environment(runtime, self._page, config.packages, self._dirty.set, self._begin)
         self._servables = ServableKeepers(shared)
         self._convergence = Convergence(config, lambda: list(self._engines.values()), self.publish, self._servables)
@@ -152,7 +154,7 @@ class Supervisor:
 
     def _look(self, engine: EngineKeeper, address: str, out: Set[str]) -> None:
         found = tpus.condition(address, "tpu" in engine.closed_for)
-        self._temperatures[engine.number] = found.temperature
+        self._conditions[engine.number] = found
         engine.close("tpu", found.reason)
         drained = "%s:%s" % (self._config.host, address) in out
         engine.hold("it is drained: clusteradm undrain returns it" if drained else None)
@@ -166,6 +168,9 @@ class Supervisor:
         has_engine = any(engine.open for engine in self._engines.values())
         return self._convergence.joined and has_engine and not self._leaving and not drained
 
+    def _condition(self, engine: EngineKeeper) -> tpus.Condition:
+        return self._conditions.get(engine.number, tpus.Condition(None, None))
+
     def board(self) -> BoardState:
         """What the board says of itself."""
         engines = tuple(
@@ -174,20 +179,23 @@ class Supervisor:
                 "failed" if engine.state == "ready" and not engine.open else engine.state,
                 "; ".join(engine.closed_for.values())[:2000],
                 engine.simulated,
-                self._temperatures.get(engine.number),
+                known.temperature,
+                megahertz=known.megahertz,
                 servables=engine.servables,
             )
-            for engine in self._keepers
+            for engine, known in ((each, self._condition(each)) for each in self._keepers)
         )
         found = self._convergence
         states = tuple(found.states())
-        return BoardState(self._config.host, found.revision, self._balance, states, engines, found.error[:2000])
+        error = found.error[:2000]
+        return BoardState(self._config.host, found.revision, self._balance, states, engines, error, self._memory)
 
     def _table(self) -> Table:
         self._table_number += 1
         keepers = self._keepers
         engines = tuple(TableEngine(e.number, e.device, e.simulated, bool(e.servables)) for e in keepers)
-        return Table(self._table_number, self._routes.models(keepers), engines, self.board())
+        models, elsewhere = self._routes.models(keepers), self._convergence.elsewhere()
+        return Table(self._table_number, models, engines, self.board(), elsewhere)
 
     def _tell(self, table: Table, only_board: bool = False) -> None:
         """Send the front processes a table; what has changed in it may be the state of the board alone."""
@@ -208,7 +216,20 @@ class Supervisor:
                 await asyncio.wait_for(self._dirty.wait(), 1.0)
             self._dirty.clear()
             table, told = self._table(), self._told
-            if told is None or (table.models, table.engines) != (told.models, told.engines):
+            if told is None or _routing(table) != _routing(told):
                 self._tell(table)
             elif table.board != told.board:  # temperatures do every second
                 self._tell(table, only_board=True)
+
+
+def _routing(table: Table) -> Any:
+    """What of a table decides where requests go."""
+    return table.models, table.engines, table.elsewhere
+
+
+def _memory() -> int:
+    """Bytes of this board's memory; 0 where the kernel does not say."""
+    try:
+        return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        return 0

@@ -1,6 +1,6 @@
 """Table: what the supervisor tells the front processes, whole with every change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from clusteradm.node.serve.loaded import Loaded
@@ -39,9 +39,11 @@ class TableEngine(Record):
 
 @dataclass(eq=False, repr=False)
 class Table(Record):
-    """`number` grows with every table; the front processes say which they go by."""
+    """`number` grows with every table; the front processes say which they go by. `elsewhere`: models of other boards,
+    and which those are."""
 
     number: int
     models: Tuple[TableModel, ...]
     engines: Tuple[TableEngine, ...]
     board: BoardState
+    elsewhere: Dict[str, str] = field(default_factory=dict)

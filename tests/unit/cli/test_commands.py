@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import servable_definitions as definitions
 
 from clusteradm.cli.main import main
 from clusteradm.errors import HostUnreachable
@@ -65,6 +66,32 @@ def test_tpu_reset(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str
 def sees(fields: Mapping[str, Any]) -> dict[str, Any]:
     assert fields["path"] == "/srv/cluster/models/m/3"
     return {"sha256": {"model.tflite": hashlib.sha256(MODEL.read_bytes()).hexdigest()}, "tried": True}
+
+
+def test_deploy_model_of_another_servable(
+    hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "words.csv").write_bytes(definitions.WORDS_CSV)
+    path = tmp_path / "words.yml"
+    path.write_text(definitions.WORDS)
+    hosts["head"].answer("repository-add", {"state": "added", "version": 3, "path": "/srv/cluster/models/m/3"})
+    digests = {"words.csv": hashlib.sha256(definitions.WORDS_CSV).hexdigest()}
+    hosts["w1"].answer("repository-verify", {"sha256": digests})
+    assert run("deploy-model", path, "--name", "m", "--limit", "w1").splitlines() == [
+        f"{path}: lookup, 1 file of 24 bytes, input word BYTES [-1], output number INT64 [-1]",
+        "m version 3: added (/srv/cluster/models/m/3)",
+        "sha256 verified from 1 host: w1",
+    ]
+    assert main(["deploy-model", str(path), "--name", "m", "--task", "classifier"]) == 2
+    assert "--task is about models" in capsys.readouterr().err
+    assert main(["deploy-model", str(path)]) == 2
+    assert "a file is deployed under a name" in capsys.readouterr().err
+    # An ensemble is compared with what the head has.
+    path.write_text(definitions.LOOK.replace("COLOURS", "x"))
+    missing = {"models": ["digits"], "versions": [], "version": None, "path": "", "manifest": None}
+    hosts["head"].answer("repository-show", missing)
+    assert main(["deploy-model", str(path), "--name", "m", "--limit", "w1"]) == 2
+    assert "step found: there is no model colours on head; deployed are: digits" in capsys.readouterr().err
 
 
 def test_deploy_model(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:

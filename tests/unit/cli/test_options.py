@@ -153,8 +153,7 @@ BOARDS = {name: {"state": {"host": name, **FOLLOWED}} for name in ("head", "w1",
 SERVES: dict[str, Any] = {
     "serving-show": SERVING,
     "serving-store": SERVING,
-    # HAProxy's buffer is too small for the model's input.
-    "serving-status": {"boards": BOARDS, "buffer": 5},
+    "serving-status": {"boards": BOARDS},
     "serving-log": {"lines": ["a line"]},
     "repository-show": SHOWN,
     "repository-label": LABELLED,
@@ -221,6 +220,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
             answers("w1", "model-times", reply={"milliseconds": [], "refused": "no room"}),
         ),
     ],
+    "model compile": [("{floats} -o {tmp}", answers("w1"))],
     "model explain-log": [("{tmp}/c.log", answers("w1"))],
     "model show": [("m", answers("head", "repository-show", reply=SHOWN))],
     "drain": [("w1 --reason x", answers("head", "drains", reply={"drains": {}}))],
@@ -233,8 +233,8 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "serve token": [("c --models m --rate 5", answers("w1"))],
     "serve deploy": [
         (
-            "m:1 --label stable --hosts w1 --timeout 5",
-            together(serves("serving-show", "serving-status", "repository-show"), playbook_breaks),
+            "m:1 --label stable --hosts w1 --tpus 1 --timeout 5",
+            serves("serving-show", "serving-store", "serving-status", "repository-show", "repository-label"),
         ),
         (
             "m:1 --timeout 5",

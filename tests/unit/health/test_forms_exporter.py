@@ -11,15 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from clusteradm.cli import exporter, measuring
 from clusteradm.cli.exporter import Cache
+from clusteradm.cli.health_forms.prometheus import prometheus
+from clusteradm.cli.health_forms.report import HealthReport
+from clusteradm.cli.health_forms.serving import of_serving
 from clusteradm.cli.main import main
 from clusteradm.errors import ClusteradmError, UsageError
 from clusteradm.health import Survey
 from clusteradm.inventory import Cluster
+from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
 
 from .test_survey import cluster, survey
 
@@ -145,12 +150,17 @@ def test_a_port_that_is_taken() -> None:
 def test_textfile(cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring.health, "collect", lambda *arguments, **options: survey)
     monkeypatch.setattr(measuring, "running", lambda jobs: [])
+    serving = SimpleNamespace(
+        show=lambda: SimpleNamespace(ready=True), status=lambda: ServingStatus({"c": BoardSaid(balanced="UP")})
+    )
+    monkeypatch.setattr(exporter, "Serving", lambda connections, cluster: serving)
     path = tmp_path / "clusteradm.prom"
     path.write_text("old")
     survey.documents["c"]["runtime"]["mpi4py"] = None
     # Errors are in the file; the exit status is that of writing it.
     assert main(["exporter", "-i", str(cluster.path), "--textfile", str(path)]) == 0
     assert 'clusteradm_check_state{cluster="cluster",host="c",check="runtime",state="NO_MPI4PY"} 1' in path.read_text()
+    assert 'clusteradm_serving_board_up{cluster="cluster",host="c"} 1' in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert sorted(each.name for each in tmp_path.iterdir()) == ["clusteradm.prom", "inventory.yml"]
     assert main(["exporter", "-i", str(cluster.path), "--textfile", str(tmp_path / "no" / "x.prom")]) == 2
@@ -166,3 +176,23 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) ->
 def test_a_bad_inventory_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["exporter", "-i", str(tmp_path / "none.yml"), "--listen", "127.0.0.1:0"]) == 2
     assert "none.yml" in capsys.readouterr().err
+
+
+def test_the_endpoint_is_exported_where_there_is_one() -> None:
+    up = BoardSaid(balanced="UP 1/2", sessions=3, requests=900, retries=4, errors=5)
+    status = ServingStatus({"w1": up, "w2": BoardSaid(balanced="DOWN"), "w3": BoardSaid(error="it is none")})
+    report = HealthReport("c", (), tuple(of_serving(status)))
+    lines = prometheus(report).splitlines()
+    for line in (
+        'clusteradm_serving_balancer_up{cluster="c"} 1',
+        'clusteradm_serving_board_up{cluster="c",host="w1"} 1',
+        'clusteradm_serving_board_up{cluster="c",host="w2"} 0',
+        'clusteradm_serving_board_sessions{cluster="c",host="w1"} 3',
+        'clusteradm_serving_board_requests_total{cluster="c",host="w1"} 900',
+        'clusteradm_serving_board_retries_total{cluster="c",host="w1"} 4',
+        'clusteradm_serving_board_errors_total{cluster="c",host="w1"} 5',
+    ):
+        assert line in lines
+    assert not any("w3" in line for line in lines)
+    silent = HealthReport("c", (), tuple(of_serving(ServingStatus({}, balancer="it does not answer"))))
+    assert 'clusteradm_serving_balancer_up{cluster="c"} 0' in prometheus(silent).splitlines()

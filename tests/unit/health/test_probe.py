@@ -315,6 +315,8 @@ def test_an_empty_machine_and_any_python(tmp_path: Path, python: str) -> None:
         "slots": {},
         "vectors": None,
         "apex": [],
+        "lsusb": None,
+        "usb": [],
         "kernel_log": None,
         "uptime": None,
         "device_tree": None,

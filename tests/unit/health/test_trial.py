@@ -86,6 +86,10 @@ def ill_library(folder: Path, *, crash: bool = False, count: int = 2, hang: bool
     subprocess.run(["gcc", "-shared", "-fPIC", *how, "-o", target, source], check=True)
 
 
+def attempt(path: str, python: str = sys.executable) -> list[str]:
+    return trial.command(python, {"path": path, "node": path}, None)
+
+
 @pytest.mark.parametrize(
     ("crash", "count"), [(True, 2), (False, 0), (False, 1), (False, 2)], ids=["crash", "none", "other", "refused"]
 )
@@ -95,7 +99,7 @@ def test_what_a_library_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cr
     (tmp_path / "apex_0").touch()
     path = str(tmp_path / "apex_0")
     monkeypatch.setenv("APEX", path)
-    (ended,) = programs.run_all([trial.command(sys.executable, path, None)], 60)
+    (ended,) = programs.run_all([attempt(path)], 60)
     result = trial.outcome(ended)
     assert (result["ok"], result["access"], result["count"]) == (False, True, count)
     assert result["stage"] == ("load" if count == 2 else "list")
@@ -116,7 +120,7 @@ def test_a_library_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name, value in {"LD_LIBRARY_PATH": tmp_path, "APEX": tmp_path / "apex_0"}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(trial, "_SECONDS", 1)
-    (ended,) = programs.run_all([trial.command(sys.executable, str(tmp_path / "apex_0"), None)], 60)
+    (ended,) = programs.run_all([attempt(str(tmp_path / "apex_0"))], 60)
     result = trial.outcome(ended)
     assert (result["ok"], result["stage"], result["timeout"], "signal" in result) == (False, "load", True, False)
 
@@ -164,7 +168,12 @@ def test_an_inference_on_what_is_free(tmp_path: Path, monkeypatch: pytest.Monkey
             sysfs.put(machine.apex / name, before)
         assert "0x03: 1\n" in (machine.apex / "interrupt_counts").read_text()
         assert list(trial.free(str(tmp_path))) == [
-            {"name": "apex_0", "address": address, "path": str(tmp_path / "dev/apex_0")}
+            {
+                "name": "apex_0",
+                "address": address,
+                "path": str(tmp_path / "dev/apex_0"),
+                "node": str(tmp_path / "dev/apex_0"),
+            }
         ]
     finally:
         machine.device.terminate()
@@ -225,7 +234,7 @@ def test_where_there_is_no_place_for_a_lock(tmp_path: Path) -> None:
 
 
 def test_a_python_without_a_runtime_says_so_in_one_line(tmp_path: Path) -> None:
-    commands = [trial.command("", "/dev/apex_0", None), child.command("", "edgetpu.versions")]
+    commands = [attempt("/dev/apex_0", ""), child.command("", "edgetpu.versions")]
     bare = [[sys.executable, "-S", *command[1:]] for command in commands]  # no site-packages
     tried, said = programs.run_all(bare, 60)
     assert tried["status"] == 1
@@ -242,7 +251,7 @@ def test_a_library_that_is_not_there_is_its_own_finding(tmp_path: Path, monkeypa
     monkeypatch.setattr(runtime, "PYTHON", sys.executable)
     found = runtime.ask(ME)
     assert found["ok"] and "libedgetpu.so.1" in found["library_error"] and "devices" not in found
-    (ended,) = programs.run_all([trial.command(sys.executable, "/dev/apex_0", None)], 60)
+    (ended,) = programs.run_all([attempt("/dev/apex_0")], 60)
     assert ended["err"][-1].startswith("the Edge TPU library is not installed here: ")
 
 

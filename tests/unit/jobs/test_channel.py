@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from clusteradm.node.job.channel import ALIVE, CHUNK, Channel
+import pytest
+
+from clusteradm.node.job.channel import ALIVE, CHUNK, NAP, Channel
 
 
 class MPI:
@@ -55,6 +58,22 @@ class MPI:
 
     def Recv(self, buffer: Any, *_: Any) -> None:
         buffer[0][:] = b"null"
+
+
+def test_mpi_is_called_soon_and_then_ever_later_for_a_large_message_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    mpi, now = MPI(), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    channel = Channel(mpi)
+    channel.send(1, CHUNK, {})
+    assert channel.patience(0.1) == 0.1, "it is with the other end, whatever MPI says of it"
+    channel.send(1, CHUNK, "x" * 5000)
+    waits = [channel.patience(0.1)]
+    while waits[-1] < 0.1:
+        now[0] += waits[-1]
+        waits.append(channel.patience(0.1))
+    assert waits[0] == NAP and len(waits) < 10
+    mpi.died = True  # MPI is done with what it sent to a rank that has died
+    assert channel.patience(5.0) == 5.0
 
 
 def test_a_dead_rank_costs_no_message_of_another() -> None:

@@ -125,6 +125,8 @@ def test_a_report_of_the_job(attach: Any, tmp_path: Path, capsys: pytest.Capture
     )
     assert attach([GOOD], "--report", str(tmp_path / "nowhere" / "report.html")) == 2
     assert "name a file, for the report" in " ".join(capsys.readouterr().err.split())
+    assert attach([GOOD], "--report", str(report), "--output", str(tmp_path / "." / "report.html")) == 2
+    assert "--output and --report are the same file" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_pictures_of_a_report(place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

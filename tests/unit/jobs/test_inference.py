@@ -15,7 +15,7 @@ from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Fed
 from clusteradm.node.job import inference, packs, worker
-from clusteradm.node.job.feeder import Decoded, Feeder
+from clusteradm.node.job.feeder import Decoded, Feeder, Memory
 from clusteradm.node.job.inference import Inference
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
@@ -210,6 +210,24 @@ def test_an_array_is_not_copied_on_its_way_unless_its_numbers_lie_askew(tmp_path
     assert [bytes(data) for data in given] == [bytes(range(a, b)) for a, b in ((8, 13), (13, 29), (64, 80))]
     assert [type(data) for data in given] == [bytes, bytes, memoryview]
     assert np.frombuffer(given[2], "<f4").flags.aligned
+
+
+def test_memory_is_read_into_again_once_nobody_has_a_part_of_it() -> None:
+    memory = Memory()
+    first = memory.take(64)
+    first[:] = bytes(range(64))
+    part = np.frombuffer(memoryview(first)[16:32], np.uint8).reshape(4, 4)[1:]
+    del first
+    second = memory.take(64)
+    second[:] = bytes(64)
+    assert part.tolist() == [list(range(20 + row, 24 + row)) for row in (0, 4, 8)], "it is somebody's"
+    del part
+    first = memory.take(32)
+    assert bytes(first[:32]) == bytes(range(32)) and first is not second, "nobody's any more, and large enough"
+    larger = memory.take(65)
+    assert len(larger) == 65 and larger is not first
+    kept = [memory.take(64) for _ in range(20)]
+    assert len({id(one) for one in (first, second, larger, *kept)}) == 23
 
 
 class Counted(Inputs):

@@ -52,6 +52,20 @@ def test_another_attempt_and_a_clock_set_back_are_no_rate() -> None:
     assert watcher.update(look(6.0, 40, rank(1, "w1", images=6), rank(2, "w2", images=4), attempt=2)).rates == {}
 
 
+def test_the_stages_of_a_pipeline_pass_what_its_last_one_delivers() -> None:
+    def stages(images: int) -> tuple[RankProgress, ...]:
+        first, last = (
+            replace(rank(number, host), pipeline=0, stage=number - 1) for number, host in ((1, "w1"), (2, "w2"))
+        )
+        return first, replace(last, images=images), rank(3, "w3", images=images // 2)
+
+    watcher = Watcher()
+    watcher.update(look(1.0, 0, *stages(0)))
+    pace = watcher.update(look(3.0, 60, *stages(40)))
+    assert pace.rates == {"w1": 0.0, "w2": 20.0, "w3": 10.0} and pace.rate == 30.0
+    assert [(one.rate, one.stage) for one in pace.ranks] == [(20.0, "1.1"), (20.0, "1.2"), (10.0, "")]
+
+
 @pytest.mark.parametrize(
     ("times", "shares", "waits_for"),
     [

@@ -109,7 +109,8 @@ class World:
 class Channel:
     """One rank of it."""
 
-    sending = False
+    def patience(self, longest: float) -> float:
+        return longest
 
     def __init__(self, rank: int, world: World) -> None:
         self.rank, self.world = rank, world
@@ -363,7 +364,7 @@ def test_only_the_last_stage_gives_results(job: Path, tmp_path: Path) -> None:
 
 
 def test_a_stage_that_is_silent_ends_its_pipeline(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attendance, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(attendance, "SILENT_SECONDS", 3.0)
     aborted: list[int] = []
 
     class Silent(Channel):

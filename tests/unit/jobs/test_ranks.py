@@ -43,6 +43,9 @@ class Channel:
     def send(self, rank: int, tag: int, body: Any = None) -> None:
         self._inboxes[rank].put(channels.read(self.rank, tag, json.dumps(body, default=vars).encode()))
 
+    def patience(self, longest: float) -> float:
+        return longest
+
     def poll(self) -> Message | None:
         try:
             return self._inboxes[self.rank].get_nowait()
@@ -272,11 +275,15 @@ def test_a_rank_that_is_not_heard_of_any_more_costs_no_input_and_is_not_waited_f
 
 
 def _in_first(**changes: Any) -> Callable[[Any], Any]:
-    """A lie about the first result of a chunk; also of that which begins with the picture that is none."""
+    """A lie about the first result of a chunk that is no error: to an error, an answer adds nothing."""
 
     def lie(body: Any) -> Any:
-        first = {key: value for key, value in body["results"][0].items() if key != "error"}
-        return {**body, "results": [{**first, **changes}, *body["results"][1:]]}
+        results = body["results"]
+        place = next((n for n, result in enumerate(results) if "error" not in result), 0)
+        changed = {**results[place], **changes}
+        if "top" in changes:  # the chunk may hold nothing but the input that is no picture
+            changed.pop("error", None)
+        return {**body, "results": [changed, *results[:place], *results[place + 1 :]]}
 
     return lie
 
@@ -317,7 +324,7 @@ LIES: dict[str, tuple[int, Callable[[Any], Any], str]] = {
     "no result": (channels.RESULT, lambda body: {**body, "results": []}, "not those of the inputs that it had"),
     "results by name": (channels.RESULT, lambda body: {**body, "results": {}}, "results: expected a list"),
     "a result that is a number": (channels.RESULT, lambda body: {**body, "results": [7]}, r"results\[0\]: no result"),
-    "an input of another": (channels.RESULT, _in_first(i=59), "not those of the inputs that it had"),
+    "an input of another": (channels.RESULT, _in_first(i=INPUTS), "not those of the inputs that it had"),
     "an input below 0": (channels.RESULT, _in_first(i=-1), "not those of the inputs that it had"),
     "an input that is true": (channels.RESULT, _in_first(i=True), "no result"),
     "a second result": (

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from clusteradm.cli import show, stages_view
+from clusteradm.cli.job_page import JobPage, html
 from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
 from clusteradm.jobs import Plan, build, pipelines
@@ -194,3 +195,14 @@ def printed(report: Any) -> str:
     console.file = into
     stages_view.print_stages(report, "head", argparse.Namespace(inventory=None), console)
     return into.getvalue()
+
+
+def test_the_page_of_a_job_has_a_row_for_each_stage() -> None:
+    given = status((rank(1, 0, 0, 0, 3.0), rank(2, 0, 1, 1000, 6.0)))
+    page = html(JobPage("lab", build("J", given, None), given, None))
+    table = page.partition('id="stages"')[2].partition("</table>")[0]
+    assert table.count("<tr><td") == 2
+    assert "6.00" in table and table.count("bottleneck") == 1
+    assert "stage 1 is the bottleneck: 6.00 ms" in page
+    alone = status((RankProgress(1, "w1", None, 10, 1.0, 1.0),))
+    assert 'id="stages"' not in html(JobPage("lab", build("J", alone, None), alone, None))

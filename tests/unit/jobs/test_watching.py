@@ -164,11 +164,18 @@ def command(head: Head, script: Callable[[], None], *words: str, start: bool = T
         except BaseException as error:
             failed.append(error)
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            # Once more where it waits for a job that nothing moves any more, as after a script that failed.
+            while not over.is_set():
+                os.kill(os.getpid(), signal.SIGINT)
+                over.wait(PATIENCE / 2)
 
+    over = threading.Event()
     thread = threading.Thread(target=other, daemon=True)
     thread.start()
-    status = main(["infer", "--model", "digits", *words])
+    try:
+        status = main(["infer", "--model", "digits", *words])
+    finally:
+        over.set()
     thread.join(PATIENCE)
     if failed:
         raise failed[0]
@@ -473,6 +480,7 @@ def test_a_job_whose_command_is_not_heard_of_ends(head: Head, monkeypatch: pytes
         (["--watch", ".", "--output", "r", "a.png"], "and no INPUTS besides"),
         (["--watch", ".", "--output", "r", "--truth", "t.csv"], "which --truth waits for"),
         (["--watch", ".", "--output", "r", "--annotate", "d"], "which --annotate waits for"),
+        (["--watch", ".", "--output", "r", "--report", "d"], "which --report waits for"),
         (["--watch", ".", "--output", "r", "--similar", "a.png"], "which --similar waits for"),
         (["--watch", ".", "--output", "r", "--format", "npy"], "cannot be appended to"),
         (["--watch", ".", "--output", "r", "--detach"], "--watch head:DIR"),

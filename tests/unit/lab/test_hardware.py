@@ -130,9 +130,9 @@ def test_udev_rules_decide_on_the_device_node() -> None:
         'SUBSYSTEM=="apex", ATTR{temp}=="1", MODE="0000"',
         'SUBSYSTEM=="apex", ACTION!="add", MODE="0000"',
     ]
-    assert udevadm.permissions(rules, "apex_0") == {"MODE": "0660", "GROUP": "apex"}
-    assert udevadm.permissions(rules, "apex_1")["OWNER"] == "somebody"
-    assert udevadm.permissions([], "apex_0") == {}
+    assert udevadm.permissions(rules, udevadm.of_apex("apex_0")) == {"MODE": "0660", "GROUP": "apex"}
+    assert udevadm.permissions(rules, udevadm.of_apex("apex_1"))["OWNER"] == "somebody"
+    assert udevadm.permissions([], udevadm.of_apex("apex_0")) == {}
 
 
 def test_a_rule_file_of_the_admin_replaces_the_one_of_the_package(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_rule_file_of_the_admin_replaces_the_one_of_the_package(tmp_path: Path
     ],
 )
 def test_only_a_trigger_that_means_the_tpus_is_heard(arguments: str, heard: bool) -> None:
-    assert board_program("udevadm").wants_apex(arguments.split()) is heard
+    assert board_program("udevadm").wants(arguments.split(), "apex") is heard
 
 
 def tree(view: Path) -> dict[str, object]:

@@ -30,9 +30,9 @@ def test_data() -> Path:
     return Path(folder)
 
 
-def darwinn_package(min_runtime: int, cached: int, streamed: int) -> bytes:
+def darwinn_package(min_runtime: int, cached: int, streamed: int, token: int = 0) -> bytes:
     """A package as the Edge TPU's compiler writes it (libedgetpu executable/executable.fbs): what is read."""
-    executables = [_executable(1, cached), _executable(2, streamed)]
+    executables = [_executable(1, cached, token), _executable(2, streamed)]
     builder = flatbuffers.Builder(0)
     strings = [builder.CreateByteVector(executable) for executable in executables]
     builder.StartVector(4, len(strings), 4)
@@ -54,10 +54,11 @@ def darwinn_package(min_runtime: int, cached: int, streamed: int) -> bytes:
     return bytes(builder.Output())
 
 
-def _executable(kind: int, parameters: int) -> bytes:
+def _executable(kind: int, parameters: int, token: int = 0) -> bytes:
     builder = flatbuffers.Builder(0)
     body = builder.CreateByteVector(bytes(parameters))
-    builder.StartObject(14)
+    builder.StartObject(15)
+    builder.PrependUint64Slot(14, token, 0)
     builder.PrependUOffsetTRelativeSlot(6, body, 0)
     builder.PrependInt16Slot(13, kind, 0)
     builder.Finish(builder.EndObject())

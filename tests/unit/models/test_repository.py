@@ -261,6 +261,34 @@ def test_verify_tells_what_this_host_reads(head: Head) -> None:
     assert found == {"labels.txt": None, "model.tflite": hashlib.sha256(b"one").hexdigest()}
 
 
+def test_a_servable_is_a_version_of_its_definition_and_its_files(head: Head) -> None:
+    def add(table: bytes, default: int, version: int | None = None) -> tuple[str, int]:
+        servable = {"kind": "lookup", "lookup": {"table": "words.csv", "default": default}}
+        files = {"words.csv": head.put(table)}
+        request = {"shared": str(head.shared), "user": USER, "name": "m", "version": version, "files": files}
+        manifest = {**MANIFEST, "servable": servable}
+        found = repository.add({**request, "manifest": manifest}, lambda reply: None)
+        return found["state"], found["version"]
+
+    assert add(b"a,1\n", 0) == ("added", 1)
+    assert add(b"a,1\n", 0) == ("unchanged", 1)
+    assert add(b"a,2\n", 0) == ("added", 2)
+    assert add(b"a,2\n", 5) == ("added", 3)
+    assert add(b"a,2\n", 0, 3) == ("taken", 3)
+    folder = head.shared / "models" / "m" / "3"
+    assert sorted(os.listdir(folder)) == ["SHA256SUMS", "manifest.json", "words.csv"]
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
+    for name in ("words.csv", "SHA256SUMS"):
+        (folder / name).chmod(0o644)
+        (folder / name).write_bytes(b"damaged")
+        assert add(b"a,2\n", 5, 3) == ("repaired", 3)
+        assert (folder / "words.csv").read_bytes() == b"a,2\n"
+    # With another table, what it was cannot be known.
+    (folder / "SHA256SUMS").chmod(0o644)
+    (folder / "SHA256SUMS").write_bytes(b"damaged")
+    assert add(b"a,3\n", 5, 3) == ("taken", 3)
+
+
 def test_what_is_no_file_is_damage_and_holds_up_nothing(head: Head) -> None:
     folder = Path(head.add(b"one")["path"])
     folder.chmod(0o755)

@@ -93,6 +93,7 @@ def test_the_outputs_of_a_transform_have_types_by_its_features(tmp_path: Path) -
         (LOOKUP.replace("t.csv", "../t.csv"), "table: '../t.csv' does not match"),
         (LOOKUP.replace("t.csv", "/etc/passwd"), "table: '/etc/passwd' does not match"),
         (LOOKUP.replace("t.csv", "t.pkl"), "table: 't.pkl' does not match"),
+        (LOOKUP.replace("t.csv", "manifest.json"), "a version has another file that is called manifest.json"),
         (LOOKUP.replace("t.csv", "absent.csv"), "cannot read it: No such file"),
         (LOOKUP.replace("INT64", "INT46"), "'INT46' is no datatype"),
         (LOOKUP.replace("BYTES", "FP32"), "a lookup takes BYTES or whole numbers, not FP32"),

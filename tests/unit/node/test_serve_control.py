@@ -17,17 +17,20 @@ from typing import Any
 import pytest
 
 from clusteradm import shipped
-from clusteradm.node.serve import balancer, control, desired, head
+from clusteradm.node.serve import balancer, control, desired, head, placing
 from clusteradm.node.serve.control import ControlConfig, Server
 from clusteradm.node.serve.plane import UNAVAILABLE, Refusal
 from clusteradm.node.spec.wire.serving import (
+    AVAILABLE,
     BoardState,
     Canary,
     DesiredState,
     EngineState,
+    PlacedModel,
     ServeConfig,
     ServedModel,
     VersionPolicy,
+    VersionState,
 )
 from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
@@ -125,7 +128,7 @@ def test_haproxy_follows_what_a_client_changes(
 ) -> None:
     told: list[DesiredState] = []
 
-    def follow(state: DesiredState) -> str:
+    def follow(state: DesiredState, models: Any) -> str:
         told.append(state)
         return trouble
 
@@ -205,10 +208,9 @@ def test_a_head_whose_answer_is_none_has_served_nothing(answer: bytes, text: str
 
 
 def test_a_board_gives_up_before_haproxy_does_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    cut = re.findall(
-        r"set-timeout server ([0-9]+)s", (shipped.TEMPLATES / "head/etc/haproxy/haproxy.cfg.j2").read_text()
-    )
-    assert len(cut) == 2 and min(map(int, cut)) >= head.MOST_SECONDS + 15
+    text = (shipped.TEMPLATES / "head/etc/haproxy/haproxy.cfg.j2").read_text()
+    cut = re.findall(r"\n *timeout server ([0-9]+)s", text.partition("'repository_grpc'")[2])
+    assert len(cut) == 1 and int(cut[0]) >= head.MOST_SECONDS + 15
     asked: list[str] = []
 
     async def ask(url: str, body: bytes | None) -> dict[str, Any]:
@@ -227,3 +229,44 @@ def test_a_board_gives_up_before_haproxy_does_with_the_reason(monkeypatch: pytes
     ) as caught:
         asyncio.run(asyncio.wait_for(change("digits", False), 60))
     assert caught.value.kind == UNAVAILABLE and len(asked) == 3
+
+
+def said(host: str, devices: tuple[str, ...], revision: int = 1) -> BoardSaid:
+    """A board with two TPUs, which has the model digits on some."""
+    engines = tuple(EngineState(f"000{number}:01:00.0", "ready") for number in range(2))
+    versions = (VersionState("digits", 1, AVAILABLE, tpus=devices),) if devices else ()
+    return BoardSaid(BoardState(host, revision, True, versions, engines))
+
+
+def test_the_head_says_where_models_are_and_haproxy_hears_it_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
+    followed: list[tuple[int, dict[str, tuple[str, ...]]]] = []
+
+    def follow(state: DesiredState, models: Any) -> str:
+        there = desired.read(str(tmp_path)).revision
+        followed.append((there, {each.name: each.balanced for each in state.placement}))
+        return ""
+
+    monkeypatch.setattr(balancer, "follow", follow)
+    both = ("0000:01:00.0", "0001:01:00.0")
+    boards = {"w1": said("w1", both), "w2": said("w2", ())}
+    monkeypatch.setattr(control, "said_by", lambda places: boards)
+    config, placer = ControlConfig("127.0.0.1", 0, str(tmp_path), {}), placing.Placer(str(tmp_path))
+    control.place(config, placer)  # nothing is served: nobody is asked
+    served = ServedModel("digits", VersionPolicy(), hosts=("w2",))
+    desired.write(str(tmp_path), DesiredState(0, (served,), placement=(PlacedModel("digits", ("w1", "w2")),)))
+    control.place(config, placer)
+    state = desired.read(str(tmp_path))
+    assert (state.revision, followed) == (2, [(1, {"digits": ("w1",)})])
+    assert [each.tpus for each in state.placement] == [tuple(f"{host}:{tpu}" for host in ("w1", "w2") for tpu in both)]
+    control.place(config, placer)
+    assert desired.read(str(tmp_path)).revision == 2  # it waits for w2
+    boards["w2"] = said("w2", both)
+    control.place(config, placer)
+    state = desired.read(str(tmp_path))
+    assert state.placement == (PlacedModel("digits", tuple(f"w2:{tpu}" for tpu in both)),)
+    # Somebody else's change meanwhile is not undone.
+    assert desired.place(str(tmp_path), state.revision - 1, ()) == ""
+    assert desired.read(str(tmp_path)) == state

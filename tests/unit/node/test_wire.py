@@ -112,7 +112,7 @@ RANK = job.RankProgress(1, "w1", "0000:01:00.0", 3, 0.5)
 ATTEMPT = job.Attempt(1, 2.0, ("w1",), 2.5, 3.5, (RANK,), 0)
 STATUS = job.Status("complete", MODEL, 5, 3, 1.0, (ATTEMPT,), 3, 0)
 PROGRESS = job.Progress(1, "running", 3, 1, 0, None, None, 4.0, (RANK,))
-TIMELINE = timeline.Timeline(2, 3.5, 4.0, {"w1": (3, 1)}, (timeline.Event(1.5, "w1 is back"),))
+TIMELINE = timeline.Timeline(2.0, 3.5, 4.0, {"w1": (3, 1)}, (timeline.Event(1.5, "w1 is back"),))
 SLOT = job.Slot("w1", ("a", None))
 SPEC = job.StoredSpec(MODEL, "head", (SLOT,), None, 5, "py", "20260101-000000-abcdef", 3, "/srv/jobs/1")
 CARD = fleet.Card("0000:01:00.0", "apex", "apex_0", "0660 root:apex")
@@ -164,7 +164,7 @@ REPLIES: list[tuple[Request[Any], list[Any]]] = [
     (serving_requests.StoreServing("/srv", DESIRED), [serving_requests.Desired(DESIRED, True, "no HAProxy")]),
     (
         serving_requests.AskServing({"w1": "10.0.0.1:8000"}),
-        [serving_requests.ServingStatus({"w1": serving_requests.BoardSaid(BOARD, "", "UP", 1, 2)}, "", 262144)],
+        [serving_requests.ServingStatus({"w1": serving_requests.BoardSaid(BOARD, "", "UP", 1, 2, 3, 4, 5)}, "")],
     ),
     (serving_requests.AskServingLog(5), [serving_requests.ServingLog(("a line",))]),
     (repository.TimeModels("u", ("0" * 64,)), [repository.ModelTimes((1.5,), "its runtime ends by signal 11")]),

@@ -101,8 +101,31 @@ def test_the_plot_has_every_result_in_it() -> None:
     heights = [100 - float(pair.split(",")[1]) for pair in plot.areas[-1].points.split()[:150]]
     assert set(heights) == {82.5} and plot.y[-1].text == "40" and plot.x[-1].text == "20:00"
     assert throughput(Timeline(0.25, 0.0, 0.0, {})) is None
-    short = throughput(Timeline(0.25, 0.1, 0.0, {"w1": (3,)}))
-    assert short is not None and len(short.areas[0].points.split()) == 4
+    short = throughput(Timeline(0.1, 0.1, 0.0, {"w1": (3,)}))
+    assert short is not None and short.areas[0].points == "0.00,0.00 100.00,0.00 100.00,100.00 0.00,100.00"
+
+
+def test_many_events_are_not_drawn_over_each_other() -> None:
+    events = tuple(Event(float(second), f"event {second}") for second in range(100))
+    timeline = Timeline(1.0, 100.0, 0.0, {"w1": (1,) * 100}, events)
+    plot = throughput(timeline)
+    assert plot is not None and len(plot.marks) == 100
+    assert [mark.text for mark in plot.marks if mark.text][:3] == ["1", "7", "13"]
+    text = html(replace(made(), timeline=timeline))
+    assert "and 92 more" in text and "event 99" in text
+
+
+def test_a_job_of_pipelines_counts_them_once() -> None:
+    stages = tuple(
+        replace(rank(2 * pipeline + stage + 1, f"w{stage}", 500 * stage), pipeline=pipeline, stage=stage)
+        for pipeline in (0, 1)
+        for stage in (0, 1)
+    )
+    stages = tuple(replace(each, pci_address=f"0000:0{each.rank}:00.0") for each in stages)
+    attempt = Attempt(1, 1000.0, ("w0", "w1"), 1002.0, 1005.0, stages, 0)
+    status = Status("failed", MODEL, 5, 5000, 1000.0, (attempt,))
+    text = html(JobPage("c", build(JOB, status, None), status, None))
+    assert "of 2 pipelines" in text and "<b>1,000</b>" in text and "0000:04:00.0, stage 2.2" in text
 
 
 def test_times_and_axes() -> None:

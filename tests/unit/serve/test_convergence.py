@@ -429,3 +429,43 @@ def test_a_version_that_hangs_when_it_is_tried_delays_no_other(board: Board, mon
         await until(lambda: board.served() == {"digits": [1]} and cancelled == ["hangs"])
 
     asyncio.run(run())
+
+
+class Two(Board):
+    """A board with two TPUs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.engines = [
+            Engine(number, f"000{number}:01:00.0", pci_address=f"000{number}:01:00.0") for number in range(2)
+        ]
+        self.convergence._engines = lambda: self.engines  # type: ignore[assignment,return-value]
+
+    def on(self, name: str = "digits") -> list[int]:
+        return [each.number for each in self.engines if name in [wish.name for wish in each.wanted.values()]]
+
+
+def test_a_model_is_on_the_tpus_where_it_is_placed_and_moves_without_a_gap(board: Board, tmp_path: Path) -> None:
+    two = Two(tmp_path)
+
+    def placed(*copies: str, revision: int) -> None:
+        place.desire(shared(two), LATEST, revision, placement=[{"name": "digits", "tpus": list(copies)}])
+        two.turn()
+
+    placed("b1:0001:01:00.0", "b2", revision=1)
+    assert (two.on(), two.states(), two.convergence.revision) == ([1], [(1, "AVAILABLE")], 1)
+    placed("b1", revision=2)
+    assert (two.on(), two.convergence.revision) == ([0, 1], 2)
+    placed("b1:0000:01:00.0", revision=3)
+    assert (two.on(), two.convergence.revision, two.engines[1].unloaded) == ([0], 3, [1])
+    # One that is no TPU of serving's here is not waited for, by nobody.
+    placed("b1:0005:01:00.0", revision=4)
+    (state,) = two.convergence.states()
+    assert (two.on(), two.convergence.revision, two.convergence.joined) == ([], 4, True)
+    assert "none of the TPUs" in state.reason
+    # On other boards: it leaves when its requests have ended, and whoever asks here is told where it is.
+    placed("b1", revision=5)
+    placed("b2:cpu", revision=6)
+    two.turn(3)
+    assert (two.on(), two.states(), two.convergence.revision) == ([], [], 6)
+    assert two.convergence.elsewhere() == {"digits": "b2"}

@@ -16,7 +16,9 @@ from .test_cameras import jpeg
 from .test_rest_v2 import png
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/serve.md"
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+# test_docs_servables.py has those of this section.
+TEXT = re.sub(r"\n## Servables of other kinds\n.*?\n## ", "\n## ", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 # A block that sets a variable is one script.
 SCRIPTS = [script for block in BLOCKS for script in ([block] if block.startswith("head=") else block.splitlines())]
 LINES = [script for script in SCRIPTS if "curl" in script]

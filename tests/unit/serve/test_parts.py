@@ -20,7 +20,7 @@ from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.serve import messages, paths, ports, tpus
 from clusteradm.node.serve.arena import SIZE, Arena, layout
 from clusteradm.node.serve.engine_process import EngineProcess
-from clusteradm.node.serve.holding import Holding
+from clusteradm.node.serve.holding import LOADING, Holding
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.messages import Ended, Run
 from clusteradm.node.serve.page import ENGINES, FRONTS, Page
@@ -183,7 +183,7 @@ def test_a_tpu_is_hot_from_its_second_trip_point_and_back_when_it_is_cooler(tmp_
     assert tpus.addresses(root) == []
     tpu(tmp_path)
     assert tpus.addresses(root) == ["0000:01:00.0"]
-    assert tpus.condition("0000:01:00.0", False, root) == (45.0, None)
+    assert tpus.condition("0000:01:00.0", False, root) == (45.0, None, None)  # its other trip points are not known
     for temperature, was_hot, is_hot in [
         (89999, False, False),
         (90000, False, True),
@@ -195,10 +195,25 @@ def test_a_tpu_is_hot_from_its_second_trip_point_and_back_when_it_is_cooler(tmp_
         assert (reason is not None and "hot" in reason) == is_hot
 
 
+@pytest.mark.parametrize(
+    ("temperature", "poll", "megahertz"),
+    [
+        *[(45000, 5000, 500), (85000, 5000, 250), (89999, 5000, 250), (90000, 5000, 125), (95000, 5000, 62.5)],
+        # A driver that never looks leaves the clock as it is; a chip that is lost has none.
+        *[(95000, 0, None), (-89700, 5000, None)],
+    ],
+)
+def test_the_clock_of_a_tpu_is_what_its_driver_makes_of_the_temperature(
+    tmp_path: Path, temperature: int, poll: int, megahertz: float | None
+) -> None:
+    tpu(tmp_path, temp=temperature, trip_point0_temp=85000, trip_point2_temp=95000, temp_poll_interval=poll)
+    assert tpus.condition("0000:01:00.0", False, str(tmp_path)).megahertz == megahertz
+
+
 @pytest.mark.parametrize("temp", ["", "x", "nan"])
 def test_a_temperature_that_is_none_is_no_reason(tmp_path: Path, temp: str) -> None:
     tpu(tmp_path, temp=temp)
-    assert tpus.condition("0000:01:00.0", False, str(tmp_path)) == (None, None)
+    assert tpus.condition("0000:01:00.0", False, str(tmp_path)) == (None, None, None)
 
 
 def test_a_tpu_that_is_lost_says_how(tmp_path: Path) -> None:
@@ -232,6 +247,32 @@ def test_an_array_of_the_arena_is_no_copy() -> None:
     arena = Arena()
     arena.array(0, (2, 2), "int32")[...] = 7
     assert np.array_equal(arena.array(0, (4,), "int32"), [7, 7, 7, 7])
+
+
+def test_what_a_swap_costs_is_counted_by_the_engines_own_inferences(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    engine = EngineProcess(0, "0000:01:00.0", str(tmp_path), theirs)
+    page = Page(paths.page(str(tmp_path)))
+    one, other = Loaded(1, "one", 1, (), (), seconds=0.010), Loaded(2, "other", 1, (), (), seconds=0.020)
+    for loaded, last, seconds in [
+        (one, 0, 0.5),  # the first since its start
+        (one, 1, 0.002),
+        (one, 1, 0.002),
+        (other, 1, 0.026),  # by what it took when it was loaded
+        (one, 2, 0.005),  # by its own inferences
+        (other, LOADING, 0.9),  # after one that was loaded, which is no cost of serving
+    ]:
+        engine._count(loaded, last, seconds)
+    totals = page.totals(0)
+    assert (totals.swaps, round(totals.swap_seconds, 6), round(totals.busy, 6)) == (2, 0.009, 1.435)
+    ours.close()
+
+
+def test_on_a_cpu_nothing_is_swapped(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        EngineProcess(0, None, str(tmp_path), theirs)._count(Loaded(1, "one", 1, (), ()), 2, 0.5)
+    assert Page(paths.page(str(tmp_path))).totals(0) == (0.5, 0, 0.0)
 
 
 def test_every_request_is_answered_however_many_come_at_once(tmp_path: Path) -> None:

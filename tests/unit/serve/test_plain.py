@@ -326,7 +326,7 @@ def test_nobody_waits_for_a_known_request_of_a_client_that_has_left(
 
 def test_known_requests_are_bounded() -> None:
     known = KnownRequests()
-    one = Known("m", Again(), [], True)
+    one = Known("m", Again(), [])
     known.keep(("/", b"x" * 5000, 1), one)
     assert known.get(("/", b"x" * 5000, 1)) is None
     for number in range(300):

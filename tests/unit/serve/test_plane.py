@@ -200,3 +200,13 @@ def test_what_a_client_asks_about_a_model(plane: Dispatch) -> None:
         asyncio.run(plane.ready("digits", 9))
     assert [(each.name, each.version) for each in asyncio.run(plane.states("digits"))] == [("digits", 1), ("digits", 2)]
     assert asyncio.run(plane.states("other")) == []
+
+
+def test_what_another_board_has_is_for_a_balancer_to_send_there(plane: Dispatch) -> None:
+    routing = Routing(plane.routing.models, (), {"faces": "w2, w3"})
+    with pytest.raises(Refusal, match="faces is not on this board: ask w2, w3") as caught:
+        routing.find("faces", 3)
+    assert (caught.value.kind, caught.value.retry_after) == (UNAVAILABLE, 1.0)
+    with pytest.raises(Refusal) as caught:
+        routing.find("other")
+    assert caught.value.kind == NOT_FOUND

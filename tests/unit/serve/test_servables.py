@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,10 +18,14 @@ import servable_definitions as definitions
 import serve_front
 import serve_place as place
 
+from clusteradm.errors import UsageError
 from clusteradm.node.serve.dispatch import Dispatch
+from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import BYTES, DEADLINE, INVALID, UNAVAILABLE, Answer, Refusal, Request, Tensor
+from clusteradm.node.serve.routes import Routes
 from clusteradm.node.serve.servables import members
 from clusteradm.node.serve.table import TableModel, TableVersion
+from clusteradm.node.spec.wire.serving import ServedModel, VersionPolicy
 
 pytest.importorskip("aiohttp")
 
@@ -25,11 +33,16 @@ NAMES = ("colours", "shades", "words", "names", "features", "look")
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = tmp_path_factory.mktemp("place") / "shared"
     shared.mkdir()
     definitions.deploy_all(shared, tmp_path_factory.mktemp("files"))
-    return place.plane(shared, {name: [1] for name in NAMES}, shades={"stable": 1})
+    return shared
+
+
+@pytest.fixture(scope="module")
+def plane(stored: Path) -> Dispatch:
+    return place.plane(stored, {name: [1] for name in NAMES}, shades={"stable": 1})
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +83,50 @@ def test_an_ensemble_is_walked_and_says_where_it_ran(plane: Dispatch) -> None:
     assert (answer.model, answer.version, answer.device, answer.board, answer.id) == ("look", 1, "cpu", "board-1", "me")
     # Deadline and priority go to every step.
     assert {each[1:] for each in near.asked} == {(deadline, -7)}
+
+
+INNER = """
+kind: ensemble
+inputs: [{name: real, datatype: FP32, shape: [-1, 16, 16, 3]}]
+steps:
+  - {name: one, model: shades, inputs: {in: real}}
+  - {name: many, op: top_k, inputs: {scores: one.out}, most: 1}
+outputs: [{name: best, from: many.indices}, {name: label, from: one.labels}]
+"""
+OUTER = """
+kind: ensemble
+inputs: [{name: real, datatype: FP32, shape: [2, 16, 16, 3]}]
+steps:
+  - {name: inner, model: inner, inputs: {real: real}}
+  - {name: named, model: names, inputs: {class: inner.best}}
+outputs: [{name: name, from: named.name}, {name: label, from: inner.label}]
+"""
+
+
+def test_an_ensemble_in_another_and_real_numbers_for_a_quantised_model(tmp_path: Path, stored: Path) -> None:
+    shared = tmp_path / "shared"
+    shutil.copytree(stored, shared)
+    place.define(shared, "inner", INNER)
+    with pytest.raises(UsageError) as caught:
+        place.define(shared, "outer", OUTER)
+    assert "step named: its input class is INT32 [-1], and gets INT32 [-1, 1]" in str(caught.value)
+    place.define(
+        shared, "flat", definitions.NAMES.replace("shape: [-1]", "shape: [-1, 1]"), names_json=b'["a", "b", "c"]'
+    )
+    place.define(shared, "outer", OUTER.replace("model: names", "model: flat"), 2)
+    plane = place.plane(shared, {"shades": [1], "inner": [1], "flat": [1], "outer": [2]})
+    real = np.zeros((2, 16, 16, 3), np.float32)
+    real[0, :, :, 1], real[1, :, :, 2] = 0.9, 0.4
+    found = outputs(ask(plane, "outer", Tensor("real", "FP32", real.shape, real)))
+    assert found == {"name": [b"b", b"c"], "label": [b"green", b"blue"]}
+    assert asyncio.run(plane.ready("outer"))
+    del plane.routing.models["shades"]
+    assert not asyncio.run(plane.ready("outer"))
+    real[0, 0, 0, 0] = np.nan
+    error = refused(
+        place.plane(shared, {"shades": [1], "inner": [1]}), "inner", Tensor("real", "FP32", real.shape, real)
+    )
+    assert (error.kind, "step one: its input in: it has NaN" in str(error)) == (INVALID, True)
 
 
 def test_only_the_steps_that_an_output_needs_are_done(plane: Dispatch) -> None:
@@ -190,6 +247,48 @@ def routes(plane: Dispatch, *names: str) -> list[TableModel]:
         versions = tuple(TableVersion(each.loaded, each.engines) for each in model.versions.values())
         found.append(TableModel(name, versions, model.labels))
     return found
+
+
+@dataclass
+class Desired:
+    """What a board is to serve, of which all is loaded. `named`: the label stable of each model."""
+
+    loaded: list[Loaded]
+    named: dict[str, int]
+    withheld: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    def models(self) -> list[ServedModel]:
+        return [ServedModel(name, VersionPolicy()) for name in sorted({each.name for each in self.loaded})]
+
+    def labels(self, name: str) -> dict[str, int]:
+        return {"stable": self.named[name]} if name in self.named else {}
+
+    def served(self) -> list[tuple[tuple[str, int], int]]:
+        return [((each.name, each.version, ""), each.key) for each in self.loaded]
+
+
+def test_a_label_does_not_move_to_an_ensemble_that_lacks_something(plane: Dispatch) -> None:
+    loaded = [plane.routing.models[name].versions[1].loaded for name in NAMES]
+    look = next(each for each in loaded if each.name == "look")
+    servable = look.servable
+    assert servable is not None
+    other = [replace(step, model="absent") if step.model == "names" else step for step in servable.steps]
+    second = replace(look, key=99, version=2, servable=replace(servable, steps=tuple(other)))
+    desired = Desired(loaded, {"look": 1, "shades": 1})
+    routes = Routes(cast(Any, desired))
+    engine = SimpleNamespace(number=1, loaded={each.key: each for each in loaded}, failures={})
+
+    def routed() -> tuple[dict[str, int], list[int]]:
+        found = {model.name: model for model in routes.models(cast(Any, [engine]))}["look"]
+        return found.labels, [each.loaded.version for each in found.versions]
+
+    assert routed() == ({"stable": 1}, [1])
+    desired.loaded, desired.named["look"] = [*loaded, second], 2
+    engine.loaded[99] = second
+    assert routed() == ({"stable": 1}, [1])
+    assert list(desired.withheld) == [("look", 2)]
+    engine.loaded[99] = replace(look, key=99, version=2)
+    assert routed() == ({"stable": 2}, [1, 2])
 
 
 def test_an_ensemble_waits_for_what_it_is_of(plane: Dispatch) -> None:

@@ -11,6 +11,7 @@ from clusteradm.errors import UsageError
 from clusteradm.health import Tpu
 from clusteradm.jobs import slots
 from clusteradm.models.reference import Reference
+from clusteradm.node.serve.buffers import input_bytes
 from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.serving import (
     BoardState,
@@ -18,14 +19,15 @@ from clusteradm.node.spec.wire.serving import (
     Canary,
     DesiredState,
     EngineState,
+    PlacedModel,
     ServedModel,
     VersionPolicy,
     VersionState,
 )
 from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
 from clusteradm.serving import changes, judge
-from clusteradm.serving.buffers import input_bytes
-from clusteradm.serving.tpus import of_text
+from clusteradm.serving.changes import Where
+from clusteradm.serving.tpus import check_for_model, named, of_text
 
 EMPTY = DesiredState(3)
 
@@ -44,13 +46,13 @@ def test_deployed_is_what_was_named(reference: str, policy: VersionPolicy, defau
 
 
 def test_a_new_version_takes_the_place_of_the_old_one_and_its_canary() -> None:
-    state = changes.deploy(changes.deploy(EMPTY, Reference("digits", 1), ["w1"]), Reference("a", 1))
+    state = changes.deploy(changes.deploy(EMPTY, Reference("digits", 1), Where(("w1",))), Reference("a", 1))
     state = changes.canary(state, "digits", 2, 5.0)
     assert [model.name for model in state.models] == ["a", "digits"]
     assert state.models[1].canary == Canary(2, 5.0)
     state = changes.deploy(state, Reference("digits", 2))
     assert (state.models[1].default, state.models[1].canary, state.models[1].hosts) == ("2", None, ("w1",))
-    assert changes.deploy(state, Reference("digits", 2), []).models[1].hosts == ()
+    assert changes.deploy(state, Reference("digits", 2), Where()).models[1].hosts == ()
     assert [model.name for model in changes.undeploy(state, "digits").models] == ["a"]
 
 
@@ -97,7 +99,7 @@ def said(revision: int, *versions: VersionState, **more: Any) -> BoardSaid:
 
 
 def test_how_far_the_boards_are() -> None:
-    state = changes.deploy(DesiredState(5), Reference("m", 2), ["w1", "w2", "w3", "w4", "w6"])
+    state = changes.deploy(DesiredState(5), Reference("m", 2), Where(("w1", "w2", "w3", "w4", "w6")))
     loading = VersionState("m", 2, "LOADING")
     failed = VersionState("m", 2, "END", "its file is damaged")
     there, old = VersionState("m", 2, "AVAILABLE"), VersionState("m", 1, "AVAILABLE")
@@ -174,3 +176,43 @@ def test_the_bytes_of_an_input() -> None:
     image = Tensor("a", (1, 224, 224, 3), "uint8")
     assert input_bytes(manifest(image)) == 150_528
     assert input_bytes(manifest(replace(image, dtype="float32"), Tensor("b", (-1, 4), "bool"))) == 602_112 + 4
+
+
+SLOTS = {
+    "w1": {"apex_0": "0000:01:00.0", "apex_1": "0001:01:00.0", "0000:01:00.0": "0000:01:00.0"},
+    "w2": {"apex_0": "0002:01:00.0"},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "copies"),
+    [
+        ("apex_0", ("w1:0000:01:00.0", "w2:0002:01:00.0")),
+        ("w1:apex_1, w2:apex_0", ("w1:0001:01:00.0", "w2:0002:01:00.0")),
+        ("0000:01:00.0", ("w1:0000:01:00.0",)),
+        ("w1:0000:01:00.0", ("w1:0000:01:00.0",)),
+    ],
+)
+def test_a_models_tpus_are_named_by_slot_or_address(text: str, copies: tuple[str, ...]) -> None:
+    assert named(SLOTS, text) == copies
+
+
+@pytest.mark.parametrize("text", ["apex_5", "w2:apex_1", "w3:apex_0", "0009:01:00.0", "apex_0,"])
+def test_a_tpu_that_is_not_there_is_refused_with_what_is(text: str) -> None:
+    with pytest.raises(UsageError, match="there is no TPU") as caught:
+        named(SLOTS, text)
+    assert "apex_0" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["0", "1000", "a;b", ""])
+def test_what_names_no_tpus_of_a_model_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        check_for_model(text)
+
+
+def test_a_model_is_waited_for_where_it_is_placed() -> None:
+    state = changes.deploy(DesiredState(1), Reference("m", 2), Where(tpus=("w2:cpu",)))
+    status = ServingStatus({name: BoardSaid(BoardState(name, 1, True)) for name in ("w1", "w2")})
+    assert judge(state, status, ["w1", "w2"], "m").followed == ("w1",)
+    moved = replace(state, placement=(PlacedModel("m", ("w1",)),))
+    assert judge(moved, status, ["w1", "w2"], "m").followed == ("w2",)

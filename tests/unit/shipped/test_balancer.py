@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import http.client
 import json
@@ -24,8 +25,10 @@ import grpc
 import pytest
 
 from clusteradm import shipped
-from clusteradm.node.serve import balancer
-from clusteradm.node.spec.wire.serving import Canary, DesiredState, ServedModel, VersionPolicy
+from clusteradm.node.serve import balancer, buffers, places
+from clusteradm.node.serve.balancer import command
+from clusteradm.node.spec.wire.manifest import Manifest, Tensor
+from clusteradm.node.spec.wire.serving import Canary, DesiredState, PlacedModel, ServedModel, VersionPolicy
 from clusteradm.playbook.render.jinja import Templates
 
 HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -173,17 +176,28 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     def start(**more: Any) -> Endpoint:
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         (tmp_path / "haproxy.cfg").write_text("# clusteradm\n" + rendered(tmp_path, boards, ports, **more))
-        for name in ("canary-version", "canary-percent", "clients", "scopes", "rates"):
+        for name in ("canary-version", "canary-percent", "placed", "clients", "scopes", "rates"):
             (tmp_path / f"{name}.map").touch()
         monkeypatch.setattr(balancer, "MAPS", str(tmp_path))
         monkeypatch.setattr(balancer, "CONFIGURATION", str(tmp_path / "haproxy.cfg"))
         monkeypatch.setattr(balancer, "SOCKET", str(tmp_path / "socket"))
+        (tmp_path / "placed.cfg").touch()
+        files = ["-f", tmp_path / "haproxy.cfg", "-f", tmp_path / "placed.cfg"]
+
+        def reload() -> str:
+            # As the master process does it: another worker takes the listeners over, and the old one ends.
+            old = started[-1]
+            started.append(subprocess.Popen([HAPROXY, "-db", *files, "-x", tmp_path / "socket", "-sf", str(old.pid)]))
+            old.wait(60)
+            return ""
+
+        monkeypatch.setattr(places, "reload", reload)
         assert HAPROXY is not None
-        checked = subprocess.run([HAPROXY, "-c", "-f", tmp_path / "haproxy.cfg"], capture_output=True, text=True)
+        checked = subprocess.run([HAPROXY, "-c", *files], capture_output=True, text=True)
         assert (checked.returncode, [line for line in checked.stderr.splitlines() if "WARNING" in line]) == (0, []), (
             checked.stderr
         )
-        started.append(subprocess.Popen([HAPROXY, "-db", "-f", tmp_path / "haproxy.cfg"]))
+        started.append(subprocess.Popen([HAPROXY, "-db", *files]))
         one = Endpoint(ports, boards, tmp_path)
 
         def answers() -> bool:
@@ -269,6 +283,96 @@ def test_a_canary_gets_its_share_live_and_as_asked(endpoint: Callable[..., Endpo
     assert {len(one) for one in each} == {1} and {next(iter(one)) for one in each} == {None, "7"}
     assert balancer.follow(DesiredState(2, (ServedModel("digits", VersionPolicy()),))) == ""
     assert versions(20, clusteradm_canary="always") == {None: 20}
+
+
+def test_a_model_that_is_not_everywhere_is_asked_where_it_is(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    models = tuple(ServedModel(name, VersionPolicy()) for name in ("digits", "faces", "people"))
+
+    def follow(placed: dict[str, tuple[str, ...]], balanced: tuple[str, ...] = ()) -> None:
+        placement = tuple(PlacedModel(name, tpus, balanced) for name, tpus in placed.items())
+        asked = balancer.Models(firsts={"detector": "faces"})
+        assert balancer.follow(DesiredState(1, models, placement=placement), asked) == ""
+
+    def pid() -> str:
+        return next(line for line in command("show info").splitlines() if line.startswith("Pid:"))
+
+    def answered(path: str) -> set[str]:
+        answers = [one.ask("POST", path, b"{}") for _ in range(12)]
+        assert {status for status, _ in answers} == {200}
+        return {name for _, name in answers}
+
+    follow({"faces": ("b1:0000:01:00.0", "b2:cpu"), "people": ("b3",)})
+    for path, wanted in (
+        ("/v2/models/digits/infer", {"b1", "b2", "b3"}),
+        ("/v2/models/faces/infer", {"b1", "b2"}),
+        ("/v2/models/faces/versions/3/infer", {"b1", "b2"}),
+        ("/v1/models/faces:predict", {"b1", "b2"}),
+        ("/v1/vision/custom/people", {"b3"}),
+        # The first detector.
+        ("/v1/vision/detection", {"b1", "b2"}),
+        ("/detect", {"b1", "b2"}),
+        ("/v1/vision/scene", {"b1", "b2", "b3"}),
+        # What changes the cluster goes to any.
+        ("/v2/repository/models/people/load", {"b1", "b2", "b3"}),
+    ):
+        assert answered(path) == wanted, path
+    # What is lost with one of them is sent to another of them; and what HAProxy knows of a board counts here too.
+    one.boards[0].answer = 0
+    assert answered("/v2/models/faces/infer") == {"b2"}
+    one.boards[0].answer = 200
+    one.boards[0].balance = 404
+    wait_until(lambda: one.status()["b1"] == "NOLB")
+    assert answered("/v2/models/faces/infer") == {"b2"}
+    one.boards[0].balance = 200
+    wait_until(lambda: one.status()["b1"] == "UP")
+    # Elsewhere, first on a board that does not have it yet; and everywhere again.
+    process = pid()
+    follow({"faces": ("b1", "b2", "b3"), "people": ("b3",)}, ("b3",))
+    assert answered("/v2/models/faces/infer") == {"b3"}
+    assert pid() == process  # b3's backend was there: no reload
+    follow({})
+    assert answered("/v2/models/faces/infer") == answered("/v1/vision/custom/people") == {"b1", "b2", "b3"}
+
+
+def test_a_reload_that_failed_is_made_up_for(
+    endpoint: Callable[..., Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = endpoint()
+    state = DesiredState(1, (ServedModel("faces", VersionPolicy()),), placement=(PlacedModel("faces", ("b2",)),))
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "reload", lambda: "Job for haproxy.service failed")
+        assert "Job for haproxy.service failed" in balancer.follow(state)
+    assert one.infer("faces")[0] == 200  # by any board, as before
+    assert balancer.follow(state) == ""
+    assert {one.infer("faces") for _ in range(6)} == {(200, "b2")}
+
+
+def test_grpc_goes_where_the_model_is(endpoint: Callable[..., Endpoint]) -> None:
+    class EveryMethod(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+
+    board = grpc.server(ThreadPoolExecutor(2), handlers=[EveryMethod()])
+    port = board.add_insecure_port("127.0.0.1:0")
+    board.start()
+    try:
+        one = endpoint(rpc=port)
+        placed = (PlacedModel("faces", ("b2",)),)
+        assert balancer.follow(DesiredState(1, (ServedModel("faces", VersionPolicy()),), placement=placed)) == ""
+        with grpc.insecure_channel(f"127.0.0.1:{one.ports[8001]}") as channel:
+            for method, message in (
+                ("inference.GRPCInferenceService/ModelInfer", b"\x0a\x05faces"),
+                ("tensorflow.serving.PredictionService/Predict", b"\x0a\x07\x0a\x05faces"),
+                ("inference.GRPCInferenceService/ModelInfer", b"\x0a\x05other"),
+            ):
+                channel.unary_unary(f"/{method}")(message, timeout=60)
+        rows = csv.DictReader(command("show stat").lstrip("# ").splitlines())
+        found = {row["pxname"]: row["stot"] for row in rows if row["svname"] == "BACKEND"}
+        assert [found[name] for name in sorted(found) if name.startswith("placed_")] == ["0", "2"]
+        assert found["boards_grpc"] == "1"
+    finally:
+        board.stop(None)
 
 
 def test_clients_by_their_tokens(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:
@@ -379,3 +483,34 @@ def test_tls_everywhere_and_the_page_leads_there(endpoint: Callable[..., Endpoin
 def test_a_buffer_holds_the_largest_input(tmp_path: Path, input_bytes: int, bufsize: int, buffers: int) -> None:
     text = rendered(tmp_path, [], {}, input_bytes=input_bytes)
     assert f"    tune.bufsize {bufsize}\n    tune.buffers.limit {buffers}\n" in text
+
+
+def with_input(size: int) -> Manifest:
+    """A model with an input of so many bytes."""
+    tensor = Tensor("in", (1, size), "uint8")
+    fields: dict[str, Any] = dict.fromkeys(("labels", "labels_sha256", "min_runtime", "compiler"))
+    fields.update(manifest_version=1, name="m", sha256="", bytes=1, inputs=(tensor,), outputs=(), description="")
+    return Manifest(**fields, tpu_operations=0, cpu_operations={}, cached_bytes=0, streamed_bytes=0)
+
+
+@pytest.mark.parametrize("size", [245_761, 600_000, 5_000_000, 200_000_000])
+def test_the_head_makes_buffers_larger_as_serve_up_would(tmp_path: Path, size: int) -> None:
+    text = rendered(tmp_path, [], {}, input_bytes=150_528)
+    assert buffers.widened(text, [with_input(9), with_input(size)]) == rendered(tmp_path, [], {}, input_bytes=size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 245_760])
+def test_buffers_that_are_large_enough_stay(tmp_path: Path, size: int) -> None:
+    text = rendered(tmp_path, [], {}, input_bytes=150_528)
+    assert buffers.widened(text, [with_input(size)]) is None and buffers.widened(text, []) is None
+    assert buffers.widened("# somebody's own", [with_input(1 << 20)]) is None
+
+
+def test_a_model_with_a_larger_input_is_sent_again_too(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    one.boards[0].answer = 0
+    one.boards[1].answer = 503
+    body = os.urandom(600_000)
+    state = DesiredState(1, (ServedModel("large", VersionPolicy()),))
+    assert balancer.follow(state, balancer.Models([with_input(len(body))])) == ""
+    assert Counter(one.ask("POST", "/v2/models/large/infer", body) for _ in range(12)) == {(200, "b3"): 12}

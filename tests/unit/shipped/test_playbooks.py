@@ -16,7 +16,8 @@ import yaml
 
 from clusteradm import shipped
 from clusteradm.inventory import load
-from clusteradm.inventory.variables import LEAST_GUARD, VARIABLES
+from clusteradm.inventory.kinds import LEAST_GUARD
+from clusteradm.inventory.variables import VARIABLES
 from clusteradm.playbook.read.reader import load as load_playbook
 from clusteradm.playbook.render.jinja import Templates
 

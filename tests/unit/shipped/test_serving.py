@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import servable_definitions as definitions
 import yaml
 
 from clusteradm import shipped
 from clusteradm.inventory import load
 from clusteradm.node.serve import balancer, log, status
+from clusteradm.node.serve.servables import python
 from clusteradm.node.spec.wire import serving
 from clusteradm.playbook.read.reader import load as load_playbook
 from clusteradm.playbook.render.jinja import Templates
@@ -92,6 +96,29 @@ def test_the_program_is_all_of_the_node_that_a_server_needs(program: dict[str, s
         (tmp_path / "clusteradm" / name).write_text(text, encoding="utf-8")
     code = "import clusteradm.node.serve.control, clusteradm.node.serve.plane"
     subprocess.run(["python3", "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, check=True)
+
+
+def test_packages_with_python_functions_are_installed_by_hash(tmp_path: Path) -> None:
+    wheel = definitions.wheel(tmp_path)
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    other = f"/home/x/doubling-1.0-cp37-cp37m-manylinux2014_aarch64.whl#sha256={'0' * 64}"
+    more = f"/home/x/tiny_words-2.1.post1-py3-none-any.whl#sha256={'1' * 64}"
+    scope: dict[str, Any] = {"cluster_serve_packages": [f"{wheel}#sha256={sha256}", other, more]}
+    for name in ("serve_packages", "serve_package_hashes"):
+        scope[name] = Templates().string(SETTINGS[name], scope)
+    lines = Templates().string(SETTINGS["serve_package_lines"], scope)
+    assert lines.splitlines() == [
+        f"doubling==1.0 --hash=sha256:{sha256} --hash=sha256:{'0' * 64}",
+        f"tiny_words==2.1.post1 --hash=sha256:{'1' * 64}",
+    ]
+    (tmp_path / "packages.txt").write_text(lines.splitlines()[0])
+    words = (
+        "-m pip install --quiet --disable-pip-version-check --only-binary :all: --no-index --no-deps --require-hashes"
+    )
+    places = ["--find-links", tmp_path, "--requirement", tmp_path / "packages.txt", "--target", tmp_path / "packages"]
+    subprocess.run([sys.executable, *words.split(), *map(str, places)], check=True)
+    found = dict(python.entry_points([str(tmp_path / "packages")]))
+    assert found == {"double": "doubling:Double", "wrong": "doubling:wrong", "absent": "doubling:Nothing"}
 
 
 @pytest.mark.parametrize(
@@ -223,4 +250,4 @@ def test_the_control_starts_after_the_folder_that_it_may_write() -> None:
     names = [task["name"] for play in PLAYS for task in play["tasks"]]
     assert names.index("Create the folders of its configuration") < names.index("Start the control, now and at boot")
     unit = (shipped.TEMPLATES / "head/etc/systemd/system/clusteradm-serve-control.service.j2").read_text("utf-8")
-    assert "\nReadWritePaths={{ balancer_folder }}\n" in unit and "AF_UNIX" in unit
+    assert "\nReadWritePaths=/etc/haproxy\n" in unit and "AF_UNIX" in unit

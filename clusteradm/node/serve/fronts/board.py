@@ -32,7 +32,7 @@ async def answer(exchange: Exchange) -> Reply:
     if parts == ["metrics"]:
         return Reply(exchange.desk.metrics.text(await plane.board()), PROMETHEUS)
     if parts == ["clusteradm", "state"]:
-        return Reply(dumps(_document(await plane.board())), headers=_NO_STORE)
+        return Reply(dumps(await _state(exchange)), headers=_NO_STORE)
     if parts == ["clusteradm", "balance"]:
         # HAProxy's http-check disable-on-404: no new requests, and those at work end. But what waits on a board that
         # has no engine is to go to another one (on-marked-down shutdown-sessions).
@@ -50,6 +50,14 @@ def _page() -> bytes:
         return file.read()
 
 
+async def _state(exchange: Exchange) -> Dict[str, Any]:
+    """The state, with what the front processes have counted."""
+    state, busy = await exchange.desk.plane.board(), exchange.desk.metrics.busy()
+    for each in state.versions:
+        each.busy_seconds = busy.get((each.name, str(each.version)), 0.0)
+    return _document(state)
+
+
 def _document(state: BoardState) -> Dict[str, Any]:
     """As JSON, whose records are their fields."""
     found = dict(vars(state))
@@ -60,8 +68,6 @@ def _document(state: BoardState) -> Dict[str, Any]:
 
 async def _overview(exchange: Exchange) -> Dict[str, Any]:
     """What the page shows: the state, what the models take, and how many requests there were."""
-    plane = exchange.desk.plane
-    state = await plane.board()
     models: List[Dict[str, Any]] = []
     for info in await exchange.desk.models():
         models.append(
@@ -81,7 +87,7 @@ async def _overview(exchange: Exchange) -> Dict[str, Any]:
         )
     return {
         "program": clusteradm.__version__,
-        "state": _document(state),
+        "state": await _state(exchange),
         "models": models,
         "requests": exchange.desk.metrics.requests(),
     }

@@ -48,8 +48,8 @@ class Direct:
             try:
                 if isinstance(found, Refusal):
                     raise found
-                call.answer = found._replace(outputs=())
-                reply = rest_v2.reply(found, known.wanted, known.binary, ())
+                reply = rest_v2.repeated(found, known.outputs)
+                call.answer = found
             except Refusal as refusal:
                 reply = errors.refused(call, refusal)
             except Exception as error:

@@ -83,4 +83,4 @@ async def again(known: Known, raws: List[memoryview]) -> Optional[Answer]:
 def keep(inquiry: Inquiry, key: Key, model: str, found: Optional[Again]) -> None:
     """Know a request that was answered."""
     if found is not None:
-        inquiry.desk.known.keep(key, Known(model, found, None, True))
+        inquiry.desk.known.keep(key, Known(model, found, []))

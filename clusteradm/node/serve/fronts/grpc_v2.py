@@ -128,7 +128,7 @@ async def _infer_bytes(inquiry: Inquiry, data: bytes) -> Any:
         inquiry.call.model = known.model
         answer = await grpc_direct.again(known, found[1])
         if answer is not None:
-            inquiry.call.answer = answer._replace(outputs=())
+            inquiry.call.answer = answer
             return await _reply(inquiry.desk, answer, {})
     try:
         request = pb.InferRequest.FromString(data)

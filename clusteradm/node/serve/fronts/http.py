@@ -55,6 +55,7 @@ class HttpFront(Runner):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._connections = Connections()
+        desk.metrics.connections = lambda: len(self._connections.all)
         # What a browser or a balancer asks all the time is no request to a model, and no line in the log.
         self._passed = Server(
             self._handle,
@@ -94,12 +95,13 @@ class HttpFront(Runner):
         if connection is not None:
             connection.busy()
         try:
-            reply, fields, counted = await self._answer(PassedRequest(request), request.raw_path, request.remote or "")
+            found = await self._answer(PassedRequest(request), request.raw_path, request.remote or "")
         finally:
             if connection is not None:
                 connection.idle()
-        counted()
-        return web.Response(body=reply.body, status=reply.status, headers=fields)
+        if not found.quiet:
+            self._desk.end(found.call)
+        return web.Response(body=found.reply.body, status=found.reply.status, headers=found.fields)
 
     async def _plain(self, request: PlainRequest, client: str) -> Answered:
         return await self._answer(request, request.target, client)
@@ -111,12 +113,7 @@ class HttpFront(Runner):
     def _answered(self, call: Call, reply: Reply, quiet: bool = False) -> Answered:
         fields = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
         call.sent = len(reply.body)
-        return Answered(reply, fields, lambda: self._counted(call, quiet))
-
-    def _counted(self, call: Call, quiet: bool) -> None:
-        if not quiet:
-            self._desk.end(call)
-        self._desk.metrics.connections = len(self._connections.all)
+        return Answered(call, reply, fields, quiet)
 
     async def _reply(self, asked: Asked, call: Call) -> Tuple[Reply, bool]:
         """What to answer, and whether the log is to be silent about it."""

@@ -5,7 +5,7 @@ it once is not read again.
 """
 
 from collections import OrderedDict
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.serve.plane import Again
 
@@ -17,12 +17,12 @@ Key = Tuple[str, bytes, int]
 
 
 class Known(NamedTuple):
-    """A request that was answered. `wanted`: its outputs, as its protocol has them."""
+    """A request that was answered. `outputs`: of its answer, as its protocol describes them, where that is not done
+    anew."""
 
     model: str
     again: Again
-    wanted: Any
-    binary: bool
+    outputs: List[Dict[str, Any]]
 
 
 class KnownRequests:

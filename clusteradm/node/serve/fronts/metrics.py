@@ -47,7 +47,11 @@ FAMILIES = {
     "engine_ready": Family("gauge", _TPU, "Whether the engine of a TPU, or of the CPU, takes requests."),
     "engine_queued": Family("gauge", _TPU, "Requests that wait for an engine."),
     "engine_requests_total": Family("counter", _TPU, "Requests that an engine has answered."),
+    "engine_busy_seconds_total": Family("counter", _TPU, "Time of all inferences of an engine."),
+    "engine_swaps_total": Family("counter", _TPU, "Inferences after one of another model on the same TPU."),
+    "engine_swap_seconds_total": Family("counter", _TPU, "Time that those took more than others of their models."),
     "tpu_temperature_celsius": Family("gauge", _TPU, "Temperature of a TPU."),
+    "tpu_clock_hertz": Family("gauge", _TPU, "Clock of a TPU, as its driver sets it by the temperature."),
     "balanced": Family("gauge", (), "Whether this board wants new requests."),
     "desired_revision": Family("gauge", (), "Revision of the desired state that this board has followed."),
     "connections": Family("gauge", (), "Connections over HTTP of the front process that was asked."),
@@ -75,7 +79,7 @@ class Metrics:
         self._folder, self._own = folder, "front-%d.json" % number
         self._counts: Counts = _read(os.path.join(folder, self._own))
         self._changed = False
-        self.connections = 0
+        self.connections: Callable[[], int] = lambda: 0  # how many there are
         self.settle: Callable[[], None] = lambda: None  # has what is not counted yet counted
 
     def request(
@@ -135,6 +139,13 @@ class Metrics:
                 found[name] = found.get(name, 0.0) + values[0]
         return found
 
+    def busy(self) -> Dict[Tuple[str, str], float]:
+        """Seconds of inferences, by model and version."""
+        found: Dict[Tuple[str, str], float] = {}
+        for (model, version, _), values in self.whole().get("inference_seconds_total", {}).items():
+            found[model, version] = found.get((model, version), 0.0) + values[0]
+        return found
+
     def text(self, state: BoardState) -> bytes:
         """All of it, and what the board says of itself."""
         counts = self.whole()
@@ -159,11 +170,16 @@ class Metrics:
         write.family("engine_ready", ((labels, float(each.state == "ready")) for labels, each in engines))
         write.family("engine_queued", ((labels, float(each.queued)) for labels, each in engines))
         write.family("engine_requests_total", ((labels, float(each.requests)) for labels, each in engines))
+        write.family("engine_busy_seconds_total", ((labels, each.busy_seconds) for labels, each in engines))
+        write.family("engine_swaps_total", ((labels, float(each.swaps)) for labels, each in engines))
+        write.family("engine_swap_seconds_total", ((labels, each.swap_seconds) for labels, each in engines))
         warm = ((labels, each.temperature) for labels, each in engines)
         write.family("tpu_temperature_celsius", ((labels, value) for labels, value in warm if value is not None))
+        clocks = ((labels, each.megahertz) for labels, each in engines)
+        write.family("tpu_clock_hertz", ((labels, value * 1e6) for labels, value in clocks if value is not None))
         write.family("balanced", [({}, float(state.balance))])
         write.family("desired_revision", [({}, float(state.revision))])
-        write.family("connections", [({}, float(self.connections))])
+        write.family("connections", [({}, float(self.connections()))])
         return ("\n".join(lines) + "\n").encode("utf-8")
 
     def _add(self, name: str, key: Key, value: float) -> None:

@@ -11,7 +11,7 @@ import time
 from email.utils import formatdate
 from typing import Any, Awaitable, Callable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.serve.fronts.calls import Desk
+from clusteradm.node.serve.fronts.calls import Call, Desk
 from clusteradm.node.serve.fronts.connections import Connection, Connections
 from clusteradm.node.serve.fronts.exchange import Asked, Exchange, Piece, Reply, late
 from clusteradm.node.serve.fronts.head import Head, plain
@@ -25,11 +25,12 @@ Fields = Sequence[Tuple[str, str]]
 
 
 class Answered(NamedTuple):
-    """What is answered. `counted`: to be called when it is on its way."""
+    """What is answered to a call. `quiet`: whether the log is to be silent about it."""
 
+    call: Call
     reply: Reply
     fields: Fields
-    counted: Callable[[], None]
+    quiet: bool = False
 
 
 _Found = Optional[Answered]
@@ -208,7 +209,8 @@ class Plain(asyncio.Protocol):
         else:
             self.connection.idle()
             self._go_on()
-        found.counted()
+        if not found.quiet:
+            self._plains.desk.end(found.call)
 
     def _go_on(self) -> None:
         """Take what has come meanwhile."""

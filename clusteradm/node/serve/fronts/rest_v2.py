@@ -142,8 +142,14 @@ async def _infer(exchange: Exchange, name: str, version: Optional[int], label: O
     if exchange.key is not None and _all_bytes(document["inputs"], wanted, binary):
         again = exchange.desk.plane.again(request)
         if again is not None:
-            exchange.desk.known.keep(exchange.key, Known(name, again, wanted, binary))
-    return reply(found, wanted, binary, names)
+            outputs = [_output(each, True)[0] for each in found.outputs]
+            exchange.desk.known.keep(exchange.key, Known(name, again, outputs))
+    return _reply(found, wanted, binary, names)
+
+
+def repeated(found: Answer, outputs: List[Dict[str, Any]]) -> Reply:
+    """The answer to a known request. `outputs`: as they were described in the first one, all of them as bytes."""
+    return _written(found, outputs, [each.data for each in found.outputs])
 
 
 def _all_bytes(inputs: List[Any], wanted: List[_Wanted], binary: bool) -> bool:
@@ -222,8 +228,7 @@ def _wanted(given: Any, binary: bool) -> List[_Wanted]:
     return found
 
 
-def reply(found: Answer, wanted: List[_Wanted], binary: bool, class_names: Any) -> Reply:
-    """The answer, as the request wanted it."""
+def _reply(found: Answer, wanted: List[_Wanted], binary: bool, class_names: Any) -> Reply:
     by_name = {each.name: each for each in wanted}
     outputs: List[Dict[str, Any]] = []
     raw: List[bytes] = []
@@ -232,6 +237,10 @@ def reply(found: Answer, wanted: List[_Wanted], binary: bool, class_names: Any) 
         one, data = _output(kserve.best(tensor, wish.classes, class_names) if wish.classes else tensor, wish.binary)
         outputs.append(one)
         raw += data
+    return _written(found, outputs, raw)
+
+
+def _written(found: Answer, outputs: List[Dict[str, Any]], raw: List[bytes]) -> Reply:
     document: Dict[str, Any] = {"model_name": found.model, "model_version": str(found.version)}
     if found.id:
         document["id"] = found.id

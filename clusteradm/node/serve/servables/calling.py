@@ -10,7 +10,7 @@ from clusteradm.node.serve.servables.ensemble import CPU, Ensemble, Part, Surrou
 from clusteradm.node.serve.servables.link import Given, ServableLink
 from clusteradm.node.serve.servables.work import Arrays
 from clusteradm.node.spec.servables.ensembles import MOST_DEPTH
-from clusteradm.node.spec.wire.servables import ENSEMBLE
+from clusteradm.node.spec.wire.servables import ENSEMBLE, reference
 
 _ATTEMPTS = 4
 
@@ -45,6 +45,18 @@ class Calling(Surroundings):
             part.queued,
             part.seconds,
         )
+
+    async def ready(self, entry: Any) -> bool:
+        """Whether the members of an ensemble would take a request now; True for what has none."""
+        servable = entry.loaded.servable
+        for text in servable.members if servable is not None else ():
+            try:
+                member = self.find(*reference(text))
+            except Refusal:
+                return False
+            if not await self._dispatch.ready(member.loaded.name, member.loaded.version):
+                return False
+        return True
 
     async def ask(self, entry: Any, step: Optional[int], inputs: Arrays, request: Request) -> Given:
         """What the process of a servable gives; again, where it has ended before it began. Raises Refusal."""

@@ -119,7 +119,8 @@ class TransformWork(Work):
         flat = values.ravel()
         wrong = (flat < 0) | (flat >= len(table))
         self._check(feature, wrong, flat.tolist())
-        made = table[np.where(wrong, 0, flat).astype(np.int64)]
+        # A copy: what NumPy 1.16 takes out of a file cannot be written.
+        made = np.array(table[np.where(wrong, 0, flat).astype(np.int64)])
         made[wrong] = 0
         return made.reshape((*values.shape, table.shape[1]))
 

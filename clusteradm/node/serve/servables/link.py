@@ -41,14 +41,15 @@ class ServableLink(Link):
 
     simulated = models = False
 
-    def __init__(self, number: int, device: str, runtime: str) -> None:
+    def __init__(self, number: int, device: str, front: int, runtime: str) -> None:
         self.number, self.device = number, device
-        self._runtime = runtime
+        self._front, self._runtime = front, runtime
         self._page = Page(paths.page(runtime))
         self._writer: Optional[asyncio.StreamWriter] = None
         self._talk: "Optional[asyncio.Future[None]]" = None
         self._sent: Dict[int, Sent] = {}
         self._bytes = self._next = 0
+        self._count()  # the front process before this one may have ended with requests
 
     @property
     def ready(self) -> bool:
@@ -96,6 +97,10 @@ class ServableLink(Link):
         self.give_up(reason)
         self._sent.clear()
         self._bytes = 0
+        self._count()
+
+    def _count(self) -> None:
+        self._page.set_waiting(self._front, self.number, len(self._sent))
 
     async def ask(
         self, version: Loaded, step: Optional[int], inputs: Arrays, deadline: Optional[float], priority: int
@@ -114,6 +119,7 @@ class ServableLink(Link):
             raise Refusal(OVERLOADED, "%d requests of servables wait" % len(self._sent), _RETRY_SECONDS)
         sent = self._sent[number] = Sent(size)
         self._bytes += size
+        self._count()
         self._writer.writelines(pieces)
         timer = None
         if deadline is not None:
@@ -152,6 +158,7 @@ class ServableLink(Link):
         if sent is None:
             return
         self._bytes -= sent.size
+        self._count()
         if sent.future.done():
             return
         if status == frames.DONE:

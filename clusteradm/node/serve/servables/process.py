@@ -30,7 +30,10 @@ from clusteradm.node.serve.servables.work import Arrays, BadInput, Defect
 from clusteradm.node.spec.servables.problem import Problem
 
 _UNLOAD_SECONDS = 0.02
+_PIECE = 1 << 16
+_STACK = 512 << 10  # bytes of a thread's, which are a part of the memory that the process may take
 _SEND_SECONDS = 10  # for a front process to take an answer
+_NO_MEMORY = "it needs more memory than its process may have"
 _MOST_WAITING = 256 << 20  # bytes of the requests that wait
 
 
@@ -49,9 +52,9 @@ class Front:
         """Send an answer, when there is room."""
         self._unsent.put(frames.pack(dict(more, id=number, status=status), arrays or {}))
 
-    def begin(self, number: int) -> None:
-        """Say that a request is at work. It has gone when this returns: the work may end this process."""
-        self._put(frames.pack({"id": number, "status": frames.BEGUN}, {}))
+    def say(self, number: int, status: str, arrays: Optional[Arrays] = None, **more: Any) -> None:
+        """Send an answer now: it has gone when this returns, and what is done next may end this process."""
+        self._put(frames.pack(dict(more, id=number, status=status), arrays or {}))
 
     def end(self) -> None:
         """Send no more."""
@@ -167,6 +170,9 @@ class ServableProcess:
         try:
             while True:
                 document, arrays, size = _read(connection)
+                if arrays is None:
+                    front.answer(int(document["id"]), frames.DEFECT, text=_NO_MEMORY)
+                    continue
                 with self._change:
                     self._take(front, document, arrays, size)
                     self._change.notify()
@@ -200,7 +206,7 @@ class ServableProcess:
         if ready is None:
             front.answer(run.id, frames.UNKNOWN)
             return
-        front.begin(run.id)
+        front.say(run.id, frames.BEGUN)
         began = time.monotonic()
         outputs: Arrays = {}
         status, text = frames.DONE, ""
@@ -214,37 +220,49 @@ class ServableProcess:
                 traceback.print_exception(type(error.__cause__), error.__cause__, error.__cause__.__traceback__)
             status, text = frames.DEFECT, str(error)
         except MemoryError:
-            status, text = frames.DEFECT, "it needs more memory than its process may have"
+            status, text = frames.DEFECT, _NO_MEMORY
         except Exception as error:
             traceback.print_exc()
             status, text = frames.DEFECT, "%s: %s" % (type(error).__name__, error)
         finally:
             self._page.end(self._number)
         more = {"text": text[:2000], "queued": began - waiting.came, "seconds": time.monotonic() - began}
-        front.answer(run.id, status, outputs, **more)
+        front.say(run.id, status, outputs, **more)
 
     def _end(self, waiting: Waiting, status: str) -> None:
         self._taken(waiting)
         waiting.sender.answer(waiting.run.id, status)
 
 
-def _read(connection: socket.socket) -> Tuple[Dict[str, Any], Arrays, int]:
+def _read(connection: socket.socket) -> Tuple[Dict[str, Any], Optional[Arrays], int]:
+    """A request; None for its tensors where there is no memory for them."""
     text_size, size = frames.sizes(bytes(_exactly(connection, frames.HEAD.size)))
     text = bytes(_exactly(connection, text_size))
-    document, arrays = frames.unpack(text, _exactly(connection, size))
+    try:
+        body = bytearray(size)
+    except MemoryError:
+        for at in range(0, size, _PIECE):
+            _exactly(connection, min(_PIECE, size - at))
+        return dict(json.loads(text.decode("utf-8"))), None, size
+    _fill(connection, body)
+    document, arrays = frames.unpack(text, body)
     return document, arrays, size
 
 
 def _exactly(connection: socket.socket, size: int) -> bytearray:
     """So many bytes. Raises EOFError."""
     data = bytearray(size)
+    _fill(connection, data)
+    return data
+
+
+def _fill(connection: socket.socket, data: bytearray) -> None:
     view, at = memoryview(data), 0
-    while at < size:
+    while at < len(data):
         got = connection.recv_into(view[at:])
         if not got:
             raise EOFError
         at += got
-    return data
 
 
 def main() -> None:
@@ -254,6 +272,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the supervisor drains, and then closes its socket
     # Standard output is the server's access log, and what somebody's code prints is no line of that.
     os.dup2(2, 1)
+    threading.stack_size(_STACK)
     process = ServableProcess(spec, socket.socket(fileno=spec["control"]))
     memory.limit(spec["memory"])
     try:

@@ -83,3 +83,5 @@ PYTHON = "/opt/clusteradm/bin/python3"
 
 # In the place of a job, where a host's server has a TPU.
 SERVER = "server"
+# Before the port of a USB Accelerator, in its address; the address of another TPU is a PCI address.
+USB = "usb:"

@@ -8,10 +8,10 @@ from clusteradm.node.spec.wire.servables import DATA, MOST_TENSORS, Servable
 
 MODEL, LABELS, MANIFEST = "model.tflite", "labels.txt", "manifest.json"
 # Of a version that is split too: the number of the segment, from 0, and how many there are.
-SEGMENT, SEGMENT_FILE = "segment_%d_of_%d.tflite", r"segment_[0-9]{1,2}_of_[0-9]{1,2}\.tflite"
+SEGMENT = "segment_%d_of_%d.tflite"
 MOST_SEGMENTS = 64
-# The files that a version may have besides: model.tflite and its segments, or of another servable its data.
-FILE = "%s|%s|%s" % (MODEL.replace(".", "[.]"), SEGMENT_FILE, DATA)
+# The files that a version may have besides: model.tflite with its segments, or of another servable its data.
+FILE = "%s|segment_[0-9]{1,2}_of_[0-9]{1,2}[.]tflite|%s" % (MODEL.replace(".", "[.]"), DATA)
 # The sha256 of all of them, as sha256sum writes and checks it.
 SUMS = "SHA256SUMS"
 NAME = "[a-zA-Z0-9_-]+"
@@ -104,7 +104,8 @@ class Manifest(Record):
 
     `task`: None where it is not known; `threshold`: classes with a lower score are no answer; `servable`: of what is no
     model, whose `sha256` is that of its definition, and `bytes` those of its files; `segments`: the same model in
-    parts, each a file of the version.
+    parts, each a file of the version; `tokens`: the compiler's, in hexadecimal digits: models with a common one were
+    compiled together, and share the chip's memory.
     """
 
     manifest_version: int
@@ -128,6 +129,7 @@ class Manifest(Record):
     threshold: Optional[float] = None
     servable: Optional[Servable] = None
     segments: Tuple[Segment, ...] = ()
+    tokens: Tuple[str, ...] = field(default=(), metadata=limits("[0-9a-f]{16}"))
 
     def __post_init__(self) -> None:
         if self.servable is not None and not len(self.inputs) <= MOST_TENSORS >= len(self.outputs):
@@ -152,6 +154,8 @@ class Manifest(Record):
             document["servable"] = self.servable.to_json()
         if not document["segments"]:
             del document["segments"]
+        if not self.tokens:
+            del document["tokens"]
         for key in ("fit", "rate"):
             if "feed" in document and document["feed"][key] is None:
                 del document["feed"][key]

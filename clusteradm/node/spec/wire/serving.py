@@ -48,13 +48,20 @@ class Canary(Record):
 @dataclass(eq=False, repr=False)
 class ServedModel(Record):
     """One model to serve. `default`: the label or version (as text) of requests that name none, None for the highest
-    version that is available; `hosts`: none for all."""
+    version that is available. Where it may be: `hosts`, none for all; `tpus`, HOST:DEVICE, none for all of those hosts;
+    `each`: so many of each host, None for all."""
 
     name: str = field(metadata=limits(NAME))
     policy: VersionPolicy
     default: Optional[str] = field(default=None, metadata=limits("(%s|[0-9]{1,10})" % LABEL))
     canary: Optional[Canary] = None
     hosts: Tuple[str, ...] = ()
+    tpus: Tuple[str, ...] = ()
+    each: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        if self.each is not None and not 0 < self.each < 1000:
+            raise WireError("no number of TPUs", ".each")
 
     def wanted(self, there: Sequence[int], labels: Dict[str, int]) -> List[int]:
         """The versions that are to be available, highest last, of those that are `there`; what is named is in it, there
@@ -82,10 +89,21 @@ class BoardTpus(Record):
 
 
 @dataclass(eq=False, repr=False)
+class PlacedModel(Record):
+    """Where a model is: `tpus`, each HOST:DEVICE, or HOST for all there; none for everywhere. `balanced`: the hosts
+    that requests to the head are sent to, none for all of those."""
+
+    name: str = field(metadata=limits(NAME))
+    tpus: Tuple[str, ...] = field(default=(), metadata=limits(most=300))
+    balanced: Tuple[str, ...] = ()
+
+
+@dataclass(eq=False, repr=False)
 class DesiredState(Record):
     """desired.json. `revision` grows with every change; `drained`: hosts that are to get no new requests.
 
     `out_of_service`: the drains of the whole cluster, HOST or HOST:PCI-ADDRESS, which hold for serving as well.
+    `placement`: the head's own, of models that are not everywhere.
     """
 
     revision: int
@@ -93,6 +111,7 @@ class DesiredState(Record):
     boards: Tuple[BoardTpus, ...] = ()
     drained: Tuple[str, ...] = ()
     out_of_service: Tuple[str, ...] = ()
+    placement: Tuple[PlacedModel, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -104,7 +123,7 @@ class DesiredState(Record):
 class VersionState(Record):
     """A version on a board. `reason`: why it is not available, in words; `tpus`: by PCI address, "cpu" for the CPU.
     `seconds`: of one inference; `swap_seconds`: what the first after another model takes more, 0 where all fit the TPU;
-    `batches`: the most rows of an inference."""
+    `batches`: the most rows of an inference; `busy_seconds`: of all inferences since the server's start."""
 
     name: str = field(metadata=limits(NAME))
     version: int
@@ -116,12 +135,15 @@ class VersionState(Record):
     seconds: Optional[float] = None
     swap_seconds: Optional[float] = None
     batches: int = 1
+    busy_seconds: float = 0.0
 
 
 @dataclass(eq=False, repr=False)
 class EngineState(Record):
     """One engine process. `state`: ready, starting, or failed with a reason; `temperature`: degrees Celsius;
-    `servables`: which these are, of one that has no models: "servables", or "python NAME:VERSION"."""
+    `megahertz`: the TPU's clock, where the driver sets it; since the server's start: `requests`, `busy_seconds` of all
+    inferences, `swaps` of one model for another and the `swap_seconds` that those took more. `servables`: which these
+    are, of one that has no models: "servables", or "python NAME:VERSION"."""
 
     pci_address: Optional[str]
     state: str = field(metadata=limits(choices=("starting", "ready", "failed")))
@@ -131,12 +153,16 @@ class EngineState(Record):
     queued: int = 0
     requests: int = 0
     servables: str = field(default="", metadata=limits(most=300))
+    megahertz: Optional[float] = None
+    busy_seconds: float = 0.0
+    swaps: int = 0
+    swap_seconds: float = 0.0
 
 
 @dataclass(eq=False, repr=False)
 class BoardState(Record):
     """GET /clusteradm/state of a board. `revision`: of the desired state that it has followed to the end;
-    `balance`: whether it wants new requests."""
+    `balance`: whether it wants new requests; `memory`: bytes of the board's, 0 where that is not known."""
 
     host: str
     revision: int
@@ -144,6 +170,7 @@ class BoardState(Record):
     versions: Tuple[VersionState, ...] = ()
     engines: Tuple[EngineState, ...] = ()
     error: str = field(default="", metadata=limits(most=2000))
+    memory: int = 0
 
 
 @dataclass(eq=False, repr=False)

@@ -44,23 +44,24 @@ class StoreServing(Request[Desired]):
 class BoardSaid(Record):
     """What a board's server said of itself, or why there is no answer. `balanced`: HAProxy's word for it, as UP, DOWN,
     NOLB; None where HAProxy does not have it. `sessions`: requests that it has now; `rate`: a second, over HTTP and
-    gRPC."""
+    gRPC; since HAProxy's start: `requests`, `retries` elsewhere, and `errors` of connections and answers."""
 
     state: Optional[BoardState] = None
     error: str = field(default="", metadata=limits(most=2000))
     balanced: Optional[str] = field(default=None, metadata=limits(most=100))
     sessions: int = 0
     rate: int = 0
+    requests: int = 0
+    retries: int = 0
+    errors: int = 0
 
 
 @dataclass(eq=False, repr=False)
 class ServingStatus(Record):
-    """What the boards' servers say, by host. `balancer`: why HAProxy on the head does not answer, if it does not;
-    `buffer`: bytes of a request that it can send again, None where it is not set up."""
+    """What the boards' servers say, by host. `balancer`: why HAProxy on the head does not answer, if it does not."""
 
     boards: Dict[str, BoardSaid]
     balancer: str = field(default="", metadata=limits(most=2000))
-    buffer: Optional[int] = None
 
 
 @dataclass(eq=False, repr=False)

@@ -6,7 +6,7 @@ from typing import Dict, Tuple
 from clusteradm.node.spec.wire.decode import Record, WireError, limits
 
 MOST_STEPS = 600  # numbers of a host; where there would be more, each stands for twice as long
-FINEST = 0.25  # seconds of a number, of a job that is not long
+FINEST = 0.1  # seconds of a number, of a job that is not long
 MOST_EVENTS = 100
 MOST_EVENT = 300  # characters
 _MOST_STEP = 1 << 30

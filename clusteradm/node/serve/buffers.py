@@ -1,0 +1,49 @@
+"""Buffers of HAProxy: it sends a request again only while it has it whole, in one of them."""
+
+import re
+from typing import Iterable, Optional
+
+from clusteradm.node.spec.wire.manifest import Manifest
+
+# As haproxy.cfg.j2 has them: a power of two, with room for the headers; and at most so many of them at a time.
+_LEAST, _MOST, _HEADERS = 1 << 18, 1 << 26, 16384
+_FEWEST = 64
+_SIZE = re.compile(r"^    tune\.bufsize ([0-9]{1,10})$", re.MULTILINE)
+_COUNT = re.compile(r"^    tune\.buffers\.limit [0-9]{1,10}$", re.MULTILINE)
+_SAYS = re.compile(
+    r"^(    # The largest input of the models is )([0-9]{1,10})( bytes; at most )([0-9]{1,6})( MiB)", re.MULTILINE
+)
+
+
+def input_bytes(manifest: Manifest) -> int:
+    """The bytes of all inputs of one inference, as tensors."""
+    total = 0
+    for tensor in manifest.inputs:
+        size = _width(tensor.dtype)
+        for length in tensor.shape:
+            size *= max(length, 1)
+        total += size
+    return total
+
+
+def _width(dtype: str) -> int:
+    found = re.search(r"(8|16|32|64)$", dtype)
+    return int(found.group(1)) // 8 if found else 1
+
+
+def widened(configuration: str, manifests: Iterable[Manifest]) -> Optional[str]:
+    """The configuration with buffers for the largest input of these models, as the next serve up would write it; None
+    where they are large enough, or it has none."""
+    size, count, says = (each.search(configuration) for each in (_SIZE, _COUNT, _SAYS))
+    if size is None or count is None or says is None:
+        return None
+    largest = max(map(input_bytes, manifests), default=0)
+    wanted = _LEAST
+    while wanted < largest + _HEADERS and wanted < _MOST:
+        wanted *= 2
+    if wanted <= int(size.group(1)):
+        return None
+    buffers = max((int(says.group(4)) << 20) // wanted, _FEWEST)
+    text = _SIZE.sub("    tune.bufsize %d" % wanted, configuration, 1)
+    text = _COUNT.sub("    tune.buffers.limit %d" % buffers, text, 1)
+    return _SAYS.sub(lambda found: found.group(1) + str(largest) + "".join(found.group(3, 4, 5)), text, 1)
