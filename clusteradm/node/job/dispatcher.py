@@ -290,7 +290,6 @@ class Dispatcher:
         held = self._schedule.held()
         for number, rank in self._ranks.items():
             rank.queue = held.get(number, 0)
-        self._timeline.write(time.monotonic(), time.time(), last=phase == "finished")
         progress = Progress(
             attempt=self._journal.attempt,
             phase=phase,
@@ -308,6 +307,7 @@ class Dispatcher:
             return
         self._reported, self._written = text, now
         progress.now = time.time()
+        self._timeline.write(now, progress.now, last=phase == "finished")
         files.write_json(os.path.join(self._run, job_names.PROGRESS), progress, keep=False)
 
 

@@ -231,3 +231,22 @@ def test_what_has_gone_is_forgotten(watched: Watched) -> None:
     two = (watched.top / "2.png").stat()
     assert watched.record.known("2.png", two.st_size, two.st_mtime_ns)
     assert not watched.record.known("2.png", two.st_size + 1, two.st_mtime_ns)
+
+
+def test_what_is_lost_while_the_folder_is_looked_through_is_found_by_another_look(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's queue overflows in the middle of a look, which has been past the place of the new file."""
+    monkeypatch.setattr(files, "_AT_ONCE", 1)
+    for number in range(5):
+        (watched.top / f"{number}.png").write_bytes(b"x")
+    watched.settle()
+    watched.files._look_due = 0.0
+    watched.files._look()
+    assert watched.files._looking is not None
+    for _ in watched.files._looking:  # to its last entry
+        pass
+    (watched.top / "lost.png").write_bytes(b"x")
+    assert watched.files._events is not None and watched.files._events.read()
+    watched.files._hear(files.Event(-1, files.inotify.OVERFLOW, ""))
+    assert "lost.png" in watched.settle()

@@ -64,7 +64,8 @@ class WholeFiles:
         except OSError:
             self._events = None
         self._looking: Optional[Iterator[None]] = None
-        self._look_due = self._look_began = 0.0
+        self._look_due = self._look_spent = 0.0
+        self._again = False  # the look under way may have missed something
 
     def close(self) -> None:
         """Watch no more."""
@@ -167,7 +168,7 @@ class WholeFiles:
     def _hear(self, event: Event) -> None:
         folder = self._folders.get(event.folder)
         if event.what & (inotify.OVERFLOW | inotify.MOVE_SELF | inotify.DELETE_SELF | inotify.UNMOUNT):
-            self._look_due = 0.0
+            self._look_due, self._again = 0.0, True
         if event.what & inotify.OVERFLOW:
             self._written.clear()  # that they were closed may be among what was lost
         if event.what & inotify.IGNORED:
@@ -195,16 +196,17 @@ class WholeFiles:
         if self._looking is None:
             if now < self._look_due:
                 return
-            self._look_began = now
+            self._look_spent, self._again = 0.0, False
             self._looking = self._walk("")
         for _ in range(_AT_ONCE):
             if next(self._looking, self) is self:
                 self._looking = None
-                spent = time.monotonic() - self._look_began
+                spent = self._look_spent + time.monotonic() - now
                 alone = self.gone or self._blind or self._events is None or _remote(self._top)
                 every = LOOK_REMOTE_SECONDS if alone else LOOK_SECONDS
-                self._look_due = time.monotonic() + max(every, _SHARE * spent)
+                self._look_due = 0.0 if self._again else time.monotonic() + max(every, _SHARE * spent)
                 return
+        self._look_spent += time.monotonic() - now
 
     def _walk(self, start: str) -> Iterator[None]:
         """Notice every file below a folder, and watch the folders; yields now and then."""
