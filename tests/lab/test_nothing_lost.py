@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import SHARED, Cluster
-from jobs import OWN, complete, delivered, details, journal_lines, killed, read, wait
+from jobs import OWN, complete, delivered, details, journal_lines, killed, progress, read, wait
 
 pytestmark = pytest.mark.lab
 
@@ -43,6 +43,17 @@ def test_a_stopped_rank_and_a_frozen_host_cost_no_input_and_are_not_waited_for(
         assert f"{node} has not answered for 5 s" in " ".join(said.split())
     # Nor is a stopped rank left, which would have its TPU.
     wait(lambda: "clusteradm.node.job.rank" not in cluster.on("w2", "ps", "-eo", "args"))
+
+
+def test_a_host_that_is_cut_off_for_good_costs_no_input_and_is_not_waited_for(
+    cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
+) -> None:
+    process, _ = long_job
+    cluster.lab.fault("w3", "cut")
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    complete(tmp_path / "many.jsonl")
+    assert "w3 has not answered for 5 s" in " ".join(said.split())
 
 
 def test_a_tpu_that_wedges_in_the_middle_costs_no_input_and_is_named(
@@ -195,10 +206,10 @@ def test_two_jobs_at_once_queue_or_share(
     assert again.read_bytes() == (tmp_path / "many.jsonl").read_bytes()
 
 
-def test_a_killed_supervisor_and_a_head_without_power_cost_no_input(
+def test_a_killed_supervisor_a_head_without_power_and_one_that_is_rebooted_cost_no_input(
     cluster: Cluster, long_job: tuple[subprocess.Popen[str], str], tmp_path: Path, restored: None
 ) -> None:
-    """systemd starts the supervisor again, after its crash and at boot; the command follows all the while."""
+    """systemd starts the supervisor again, after its crash and at every boot; the command follows all the while."""
     process, job = long_job
     unit = f"clusteradm-job-{job}"
     cluster.on("head", "sh", "-c", f"kill -9 $(systemctl show --property MainPID --value {unit})")
@@ -206,14 +217,16 @@ def test_a_killed_supervisor_and_a_head_without_power_cost_no_input(
     cluster.lab.fault("head", "power")
     time.sleep(1)
     cluster.lab.restore("head")
-    _, said = process.communicate(timeout=180)
+    wait(lambda: bool((now := progress(cluster, job)).get("attempt") == 3 and now["first_dispatch"]), 120)
+    cluster.on("head", "systemctl", "reboot", check=False)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
     complete(tmp_path / "many.jsonl")
     attempts = details(cluster, job)["status"]["attempts"]
-    assert [attempt["status"] for attempt in attempts] == [-1, -1, 0]
+    assert [attempt["status"] for attempt in attempts] == [-1, -1, -1, 0]
     assert set(attempts[-1]["hosts"]) == set(cluster.nodes), "all were waited for"
     log = cluster.run("job", "logs", job)[0]
-    assert log.count("the supervisor is started again") == 2
+    assert log.count("the supervisor is started again") == 3
 
 
 def test_a_job_that_was_cancelled_stays_so_until_it_is_resumed(
