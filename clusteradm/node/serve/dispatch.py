@@ -13,6 +13,7 @@ from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.plane import (
     DEADLINE,
     INVALID,
+    MOST_ROWS,
     UNAVAILABLE,
     Again,
     Answer,
@@ -25,7 +26,6 @@ from clusteradm.node.serve.routing import Entry, Routing
 from clusteradm.node.serve.servables.calling import Calling
 from clusteradm.node.spec.wire.serving import BoardState, VersionState
 
-_MOST_ROWS = 1024
 _ATTEMPTS = 4  # engines that a request is given to, where they end under it
 _NONE_READY = "no engine of this board is ready for model %s"
 _PATIENCE, _LOOK = 4.0, 0.05  # seconds that a patient request waits for an engine, and between two looks
@@ -106,8 +106,8 @@ class Dispatch(Plane):
             raise Refusal(INVALID, "model %s %s: send no sequence_id" % (request.model, state))
 
     async def _decoded(self, entry: Entry, pictures: Sequence[bytes]) -> Fed:
-        if len(pictures) > _MOST_ROWS:
-            raise Refusal(INVALID, "%d pictures, more than %d" % (len(pictures), _MOST_ROWS))
+        if len(pictures) > MOST_ROWS:
+            raise Refusal(INVALID, "%d pictures, more than %d" % (len(pictures), MOST_ROWS))
         loop = asyncio.get_event_loop()
         work = [loop.run_in_executor(self._decoders, entry.signature.decoded, data) for data in pictures]
         found = await asyncio.gather(*work)
@@ -115,8 +115,8 @@ class Dispatch(Plane):
 
     async def _rows(self, entry: Entry, arrays: List[Any], size: int, request: Request) -> Tuple[Link, Reply]:
         """The rows one by one, or as many at once as the model takes; over all engines that are free."""
-        if size > _MOST_ROWS:
-            raise Refusal(INVALID, "%d instances, more than %d" % (size, _MOST_ROWS))
+        if size > MOST_ROWS:
+            raise Refusal(INVALID, "%d instances, more than %d" % (size, MOST_ROWS))
         step = max(1, entry.loaded.batches)
         parts = [[each[at : at + step] for each in arrays] for at in range(0, size, step)]
         width = max(1, len(entry.engines)) + 1

@@ -161,6 +161,8 @@ class Placer:
                 key = "model %s %s" % (host, version.name)
                 counts[key] = counts.get(key, 0.0) + version.busy_seconds
             for engine in each.state.engines if each.state is not None else ():
+                if engine.servables:
+                    continue
                 counts["busy %s %s" % (host, engine.pci_address)] = engine.busy_seconds
                 counts["swap %s %s" % (host, engine.pci_address)] = engine.swap_seconds
         before, self._counts = self._counts, {**self._counts, **counts}

@@ -11,6 +11,7 @@ from clusteradm.node.spec.wire.serving import BoardState, ServeConfig, VersionSt
 NOT_FOUND, INVALID, TOO_LARGE = "not_found", "invalid", "too_large"
 OVERLOADED, DEADLINE, UNAVAILABLE, INTERNAL = "overloaded", "deadline", "unavailable", "internal"
 FORBIDDEN = "forbidden"
+MOST_ROWS = 1024  # pictures, or instances, of a request
 
 
 class Tensor(NamedTuple):

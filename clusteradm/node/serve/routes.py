@@ -38,7 +38,7 @@ class Routes:
         wanted = self._convergence.models()
         before = dict(self._labels), dict(self._defaults)
         found = tuple(self._model(model, versions.get(model.name, {})) for model in wanted)
-        self._convergence.withheld = away = members.withheld(found)
+        self._convergence.withheld = away = members.withheld(found, self._convergence.elsewhere())
         seen = {(model.name, each.loaded.version) for model in found for each in model.versions}
         self._convergence.whole = seen - set(away)
         if not away:

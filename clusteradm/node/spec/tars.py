@@ -49,6 +49,8 @@ def members(file: BinaryIO, suffixes: Tuple[str, ...]) -> Iterator[Member]:
                     raise Unsound("more than %d members" % _MOST_MEMBERS)
                 name = info.name.encode("utf-8", "backslashreplace").decode("utf-8")
                 base = name.rpartition("/")[2]
+                if info.size < 0:
+                    raise Unsound("a member of %d bytes" % info.size)
                 if info.isdir() or base.startswith(".") or not base.lower().endswith(suffixes):
                     continue
                 if not info.isreg() or info.issparse():

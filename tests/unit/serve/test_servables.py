@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,7 @@ from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import BYTES, DEADLINE, INVALID, UNAVAILABLE, Answer, Refusal, Request, Tensor
 from clusteradm.node.serve.routes import Routes
-from clusteradm.node.serve.servables import members
+from clusteradm.node.serve.servables import frames, members, process
 from clusteradm.node.serve.table import TableModel, TableVersion
 from clusteradm.node.spec.wire.serving import ServedModel, VersionPolicy
 
@@ -283,6 +285,9 @@ class Desired:
     def labels(self, name: str) -> dict[str, int]:
         return {"stable": self.named[name]} if name in self.named else {}
 
+    def elsewhere(self) -> dict[str, str]:
+        return {}
+
     def served(self) -> list[tuple[tuple[str, int, str], int]]:
         return [((each.name, each.version, ""), each.key) for each in self.loaded]
 
@@ -317,8 +322,40 @@ def test_an_ensemble_waits_for_what_it_is_of(plane: Dispatch) -> None:
     assert members.withheld(routes(plane, *without)) == {
         ("look", 1): "step named: model names is not served here: clusteradm serve deploy names"
     }
+    (reason,) = members.withheld(routes(plane, *without), {"names": "w2, w3"}).values()
+    assert "model names is on other boards (w2, w3)" in reason and "serve deploy names --tpus all" in reason
     models = routes(plane, *NAMES)
     for model in models:
         model.labels.clear()
     (reason,) = members.withheld(models).values()
     assert reason == "step shade: model shades@stable is not available here: clusteradm serve status says more of it"
+
+
+def test_outputs_that_no_frame_holds_are_an_error_of_their_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MOST_BODY", 1000)
+    document, arrays = sent(process._packed({"id": 7, "status": frames.DONE}, {"y": np.zeros(2000, np.uint8)}))
+    assert (document["id"], document["status"], arrays) == (7, frames.INVALID, {})
+    assert "more than 1000 bytes" in document["text"]
+    document, arrays = sent(process._packed({"id": 8, "status": frames.DONE}, {"y": np.zeros(10, np.uint8)}))
+    assert document["status"] == frames.DONE and arrays["y"].size == 10
+
+
+def test_a_request_that_there_is_no_memory_to_unpack_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(text: bytes, body: bytearray) -> Any:
+        raise MemoryError
+
+    here, there = socket.socketpair()
+    with here, there:
+        for piece in frames.pack({"id": 9, "do": "run"}, {"x": np.zeros(10, np.uint8)}):
+            here.sendall(piece)
+        monkeypatch.setattr(frames, "unpack", unpack)
+        document, arrays, _ = process._read(there)
+    assert document["id"] == 9 and arrays is None
+
+
+def sent(pieces: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the other side makes of a frame."""
+    whole = b"".join(bytes(piece) for piece in pieces)
+    text, _ = struct.unpack_from(frames.HEAD.format, whole)
+    start = frames.HEAD.size
+    return frames.unpack(whole[start : start + text], bytearray(whole[start + text :]))

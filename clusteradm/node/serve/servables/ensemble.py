@@ -11,6 +11,7 @@ from clusteradm.node.serve.plane import (
     BYTES,
     INTERNAL,
     INVALID,
+    MOST_ROWS,
     NOT_FOUND,
     UNAVAILABLE,
     Answer,
@@ -130,6 +131,9 @@ class Ensemble:
         counts = [one or member.open or each.shape[:1] == (-1,) for one, each in zip(rows, member.inputs)]
         if any(counted and not len(inputs[each.name]) for counted, each in zip(counts, member.inputs)):
             return Part(_nothing(member, derived))
+        for one, each in zip(rows, member.inputs):
+            if (one or member.open) and len(inputs[each.name]) > MOST_ROWS:
+                raise Problem("%d instances, more than %d" % (len(inputs[each.name]), MOST_ROWS))
         tensors, picture = await self._fed(member, given, inputs)
         request = Request(
             entry.loaded.name,

@@ -1,19 +1,22 @@
 """Keepers of the processes of servables: one for what is data, and one for each version of a Python function."""
 
+import asyncio
+import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.models import store
 from clusteradm.node.serve.engines import EngineKeeper, Wish
 from clusteradm.node.serve.loaded import Loaded
-from clusteradm.node.serve.page import ENGINES, Page
+from clusteradm.node.serve.page import ENGINES, FRONTS, Page
 from clusteradm.node.serve.servables import memory
-from clusteradm.node.spec.wire.servables import PYTHON, Servable
+from clusteradm.node.spec.wire.servables import MOST_SECONDS, PYTHON, Servable
 
 _MOST_PYTHON = 16  # versions of Python functions
 MOST = 1 + _MOST_PYTHON  # processes
 # Of a table or a step: a picture of the largest size takes some seconds on a board.
 _SECONDS = 30.0
 _LOADING_SECONDS = 100.0
+_LOOK_SECONDS = 0.1
 
 
 class Environment(NamedTuple):
@@ -60,11 +63,12 @@ class ServableKeepers:
         self._environment = environment
         self._shared: Optional[ServableKeeper] = None
         self._python: Dict[int, ServableKeeper] = {}
+        self._retiring: List[ServableKeeper] = []  # with requests still
         self._wanted: Dict[int, Wish] = {}
 
     def all(self) -> List[EngineKeeper]:
         """In the order of their numbers."""
-        found = [*([self._shared] if self._shared is not None else []), *self._python.values()]
+        found = [*([self._shared] if self._shared is not None else []), *self._python.values(), *self._retiring]
         return sorted(found, key=lambda keeper: -keeper.number)
 
     def of(self, key: Optional[int]) -> List[EngineKeeper]:
@@ -79,13 +83,16 @@ class ServableKeepers:
             return
         self._wanted = dict(wanted)
         for key in [key for key in self._python if key not in wanted]:
-            self._environment.begin(self._python.pop(key).stop())
+            self._retire(self._python.pop(key))
         data = {key: wish for key, wish in wanted.items() if wish.kind != PYTHON}
         lost = {}
         for key, wish in wanted.items():
             if wish.kind == PYTHON and key not in self._python:
                 about = store.manifest(wish.folder)
-                if len(self._python) >= _MOST_PYTHON or about is None:
+                if about is None:
+                    lost[key] = "its manifest is damaged"
+                    continue
+                if len(self._python) >= _MOST_PYTHON:
                     lost[key] = "there are %d Python functions on this board, and no more may be" % _MOST_PYTHON
                     continue
                 keeper = self._started("python %s:%d" % (wish.name, wish.version), about.servable)
@@ -94,7 +101,7 @@ class ServableKeepers:
         if (data or lost) and self._shared is None:
             self._shared = self._started("servables", None)
         if self._shared is not None and not (data or lost):
-            self._environment.begin(self._shared.stop())
+            self._retire(self._shared)
             self._shared = None
         if self._shared is not None:
             self._shared.want(data)
@@ -104,6 +111,22 @@ class ServableKeepers:
         """Try at once what has failed."""
         for keeper in self.all():
             keeper.want(keeper.wanted, again=True)
+        # What there was no room for keeps its reason.
+        wanted, self._wanted = self._wanted, {}
+        self.want(wanted)
+
+    def _retire(self, keeper: ServableKeeper) -> None:
+        self._retiring.append(keeper)
+        self._environment.begin(self._end(keeper))
+
+    async def _end(self, keeper: ServableKeeper) -> None:
+        """Stop one when its last request has ended."""
+        end = time.monotonic() + MOST_SECONDS
+        while self._environment.page.waiting(keeper.number, FRONTS) and time.monotonic() < end:
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._retiring.remove(keeper)
+        await keeper.stop()
+        self._environment.changed()
 
     def _started(self, name: str, servable: Optional[Servable]) -> ServableKeeper:
         # From the end: engines have the first ones.

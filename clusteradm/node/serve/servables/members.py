@@ -19,8 +19,9 @@ def member(loaded: Loaded) -> Member:
     )
 
 
-def withheld(models: Sequence[TableModel]) -> Dict[Version, str]:
-    """The ensembles that cannot answer, each with the reason: a member that is not there, or does not fit."""
+def withheld(models: Sequence[TableModel], elsewhere: Optional[Dict[str, str]] = None) -> Dict[Version, str]:
+    """The ensembles that cannot answer, each with the reason: a member that is not there, or does not fit. `elsewhere`:
+    the models that are served, and not here, and where."""
     known = {model.name: model for model in models}
     found: Dict[Version, str] = {}
     while True:  # an ensemble that is withheld may be another one's member
@@ -28,7 +29,7 @@ def withheld(models: Sequence[TableModel]) -> Dict[Version, str]:
             (each.loaded.name, each.loaded.version): reason
             for model in models
             for each in model.versions
-            for reason in [_reason(each.loaded, known, found)]
+            for reason in [_reason(each.loaded, known, found, elsewhere or {})]
             if reason is not None
         }
         if more.keys() == found.keys():
@@ -36,13 +37,15 @@ def withheld(models: Sequence[TableModel]) -> Dict[Version, str]:
         found = more
 
 
-def _reason(loaded: Loaded, known: Dict[str, TableModel], bad: Dict[Version, str]) -> Optional[str]:
+def _reason(
+    loaded: Loaded, known: Dict[str, TableModel], bad: Dict[Version, str], elsewhere: Dict[str, str]
+) -> Optional[str]:
     servable = loaded.servable
     if servable is None or servable.kind != ENSEMBLE:
         return None
 
     def find(text: str) -> Member:
-        return member(_found(text, known, bad))
+        return member(_found(text, known, bad, elsewhere))
 
     try:
         ensembles.check_circle(loaded.name, servable, find)
@@ -57,9 +60,12 @@ def _reason(loaded: Loaded, known: Dict[str, TableModel], bad: Dict[Version, str
     return None
 
 
-def _found(text: str, known: Dict[str, TableModel], bad: Dict[Version, str]) -> Loaded:
+def _found(text: str, known: Dict[str, TableModel], bad: Dict[Version, str], elsewhere: Dict[str, str]) -> Loaded:
     name, version, label = reference(text)
     model = known.get(name)
+    if model is None and name in elsewhere:
+        text = "model %s is on other boards (%s), and an ensemble needs it here: clusteradm serve deploy %s --tpus all"
+        raise Problem(text % (name, elsewhere[name], name))
     if model is None:
         raise Problem("model %s is not served here: clusteradm serve deploy %s" % (name, name))
     wanted = version_of(model, version, label)

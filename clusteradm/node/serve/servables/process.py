@@ -54,7 +54,7 @@ class Front:
 
     def say(self, number: int, status: str, arrays: Optional[Arrays] = None, **more: Any) -> None:
         """Send an answer now: it has gone when this returns, and what is done next may end this process."""
-        self._put(frames.pack(dict(more, id=number, status=status), arrays or {}))
+        self._put(_packed(dict(more, id=number, status=status), arrays or {}))
 
     def end(self) -> None:
         """Send no more."""
@@ -176,7 +176,7 @@ class ServableProcess:
                 with self._change:
                     self._take(front, document, arrays, size)
                     self._change.notify()
-        except (OSError, EOFError, frames.Damaged, KeyError, TypeError):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, MemoryError):
             pass
         with self._change:
             for waiting in self._queue.remove(front):
@@ -234,6 +234,18 @@ class ServableProcess:
         waiting.sender.answer(waiting.run.id, status)
 
 
+def _packed(document: Dict[str, Any], arrays: Arrays) -> List[Any]:
+    """A frame that the other side takes, whatever the outputs are."""
+    try:
+        pieces = frames.pack(document, arrays)
+        if sum(map(len, pieces[2:])) <= frames.MOST_BODY:
+            return pieces
+        text = "its outputs take more than %d bytes" % frames.MOST_BODY
+        return frames.pack(dict(document, status=frames.INVALID, text=text), {})
+    except (MemoryError, struct.error):
+        return frames.pack(dict(document, status=frames.DEFECT, text=_NO_MEMORY), {})
+
+
 def _read(connection: socket.socket) -> Tuple[Dict[str, Any], Optional[Arrays], int]:
     """A request; None for its tensors where there is no memory for them."""
     text_size, size = frames.sizes(bytes(_exactly(connection, frames.HEAD.size)))
@@ -245,7 +257,10 @@ def _read(connection: socket.socket) -> Tuple[Dict[str, Any], Optional[Arrays], 
             _exactly(connection, min(_PIECE, size - at))
         return dict(json.loads(text.decode("utf-8"))), None, size
     _fill(connection, body)
-    document, arrays = frames.unpack(text, body)
+    try:
+        document, arrays = frames.unpack(text, body)
+    except MemoryError:  # strings of a few bytes take much more as objects
+        return dict(json.loads(text.decode("utf-8"))), None, size
     return document, arrays, size
 
 

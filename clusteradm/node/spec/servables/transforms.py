@@ -40,8 +40,12 @@ def check_tensors(tensors: Sequence[Tensor], what: str) -> None:
 
 
 def described(tensor: Tensor) -> str:
-    """Type and shape for a message."""
-    return "%s %s" % (datatype_of(tensor.dtype), list(tensor.shape))
+    """Type and shape for a message; a type that KServe does not name as NumPy does."""
+    try:
+        kind = datatype_of(tensor.dtype)
+    except KeyError:
+        kind = tensor.dtype
+    return "%s %s" % (kind, list(tensor.shape))
 
 
 def lookup(definition: Lookup, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tuple[Tensor, ...]:

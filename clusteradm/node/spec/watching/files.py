@@ -242,11 +242,15 @@ class WholeFiles:
 def _remote(path: str) -> bool:
     """Whether another machine, or a program, may change the files there without this kernel's knowledge."""
     best, kind = "", ""
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        real = os.path.realpath(path)
-        for line in file:
+    real = os.path.realpath(path)
+    # OSError: there is no /proc. ValueError: a line that is none.
+    with suppress(OSError, ValueError):
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.readlines()
+        for line in lines:
             fields = line.split(" ")
             where = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+            where = where.encode("latin-1").decode("utf-8", "surrogateescape")
             if (real + "/").startswith(where.rstrip("/") + "/") and len(where) >= len(best):
                 best, kind = where, fields[fields.index("-", 6) + 1]
     return kind.partition(".")[0] in _REMOTE
