@@ -91,6 +91,7 @@ bench: $(VENV)/.tested $(VENV)-peers/.installed $(SERVERS:%=$(VENV)-peers-%/.ins
 	$(SUDO) $(BIN)/python benchmarks/serve.py --peers $(VENV)-peers --json benchmarks/results/serve.json
 	@if [ -f "$(BENCH_MODEL)" ]; then $(VENV)-peers/bin/python benchmarks/infer.py --model "$(BENCH_MODEL)" --json benchmarks/results/infer.json; \
 	else echo "benchmarks/infer.py is left out: BENCH_MODEL=FILE names no model"; fi
+	$(SUDO) unshare -n sh -c 'ip link set lo up; $(BIN)/python benchmarks/scale.py --measure --json benchmarks/results/scale.json'
 	$(BIN)/python docs/generate.py
 
 $(VENV)-peers/.installed: benchmarks/requirements.txt

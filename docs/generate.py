@@ -144,6 +144,13 @@ def figures(name: str) -> str:
     return f"{kept['date'][:10]}, {kept['machine']}:\n\n{_table(('ratio', 'measured', 'goal'), rows)}"
 
 
+def scale(table: str) -> str:
+    """A table of benchmarks/scale.py, of its last result: `table` or `cost_table`."""
+    kept = json.loads((DOCS.parent / "benchmarks/results/scale.json").read_text(encoding="utf-8"))
+    head, *rows = runpy.run_path(str(DOCS.parent / "benchmarks/scale.py"))[table](kept["figures"])
+    return f"{kept['date'][:10]}, {kept['machine']}:\n\n{_table(head, rows)}"
+
+
 def packages() -> str:
     """Diagram of the packages and of the imports between them that the test of the house allows."""
     arrows: dict[str, set[str]] = runpy.run_path(str(DOCS.parent / "tests/unit/test_house.py"))["ARROWS"]
@@ -328,6 +335,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "exporter.md": {"metrics": metrics},
     "serve.md": {"serving-metrics": serving_metrics},
     "runtimes.md": {"rows": runtime_rows, "files": runtime_files, "proofs": runtime_proofs},
+    "scale.md": {"costs": lambda: scale("cost_table"), "scale": lambda: scale("table")},
     "design.md": {"packages": packages, "border": border},
     "../README.md": {
         "bootstrap": lambda: figures("bootstrap"),

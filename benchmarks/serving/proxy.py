@@ -12,7 +12,7 @@ from clusteradm.playbook.render.jinja import Templates
 
 from .servers import Server
 
-_MAPS = ("canary-version", "canary-percent", "clients", "scopes", "rates")
+_MAPS = ("canary-version", "canary-percent", "clients", "scopes", "rates", "placed")
 
 
 def proxy(folder: Path, boards: Sequence[Server], input_bytes: int) -> Server:
