@@ -65,7 +65,7 @@ class Engine:
         self.path: Optional[str] = None
         self._threads = threads
         self._model = model
-        self._option = ""
+        self._option, self._address = "", pci_address or ""
         # What resetting the interpreter's variables leaves as it was: then each input gets an interpreter of its own.
         self._anew = bool(operators.numbers(model) & operators.KEEP_STATE)
         self._known: Optional[Sequence[Any]] = None  # tensors on which the model has not failed
@@ -170,6 +170,10 @@ class Engine:
             runtime = tflite.interpreter_module(*tflite.FOR_CPU)
             self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=self._threads)
         else:
+            if self._address.startswith(USB):
+                # The first use of an accelerator may move it, and so change the order of libedgetpu's list.
+                self.path = device_path(self._address)
+                self._option = device_option(self.path, Library().devices())
             self._interpreter = _open_on_tpu(self._model, self.path, self._option)
         try:
             self._interpreter.allocate_tensors()
@@ -232,7 +236,7 @@ def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
 
 def preload() -> None:
     """Import the runtime that a rank of this host is likely to need. What fails here will say so where it is needed."""
-    on_tpu = os.path.isdir("/sys/class/apex")
+    on_tpu = os.path.isdir("/sys/class/apex") or bool(usb.accelerators())
     with contextlib.suppress(Exception):
         if on_tpu and tflite.HAS_PYCORAL:
             importlib.import_module(_PYCORAL)
@@ -255,6 +259,8 @@ def _on_tpu(model: bytes, option: str) -> Any:
 
 def _refused(path: str, error: Exception) -> str:
     """Reason why the TPU did not open, as far as it shows from outside: libedgetpu has one error for everything."""
+    if path.startswith("/%s/" % usb.DEVICES):
+        path = usb.device_node("/", os.path.basename(path)) or path
     if not os.path.exists(path):
         return "%s is in sysfs but has no device node: run clusteradm health" % path
     if not os.access(path, os.R_OK | os.W_OK):

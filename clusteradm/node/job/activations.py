@@ -204,7 +204,10 @@ class Reader:
         """Whether `read` would not wait."""
         if self._socket is None and not _is_readable(self._listening):
             return False
-        self._accept()
+        try:
+            self._accept()
+        except ConnectionError:  # of another user: the stage before is yet to come
+            return False
         return _is_readable(self._socket)
 
     def read(self) -> Optional[Tuple[int, bytes, memoryview]]:
@@ -212,7 +215,9 @@ class Reader:
         after `end`. Raises Gone."""
         why = ""
         try:
-            self._accept()
+            while self._socket is None:
+                with suppress(ConnectionError):  # of another user
+                    self._accept()
             assert self._socket is not None  # noqa: S101 - _accept has made it
             data = self._socket.recv(_MOST_PACKET)
         except OSError as error:

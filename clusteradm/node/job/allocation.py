@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from clusteradm.node.job import files, launch
+from clusteradm.node.job import files, launch, plan
 from clusteradm.node.slurm import nodes, programs
 from clusteradm.node.slurm.programs import SlurmError, field
 from clusteradm.node.spec.wire import job_names
@@ -42,7 +42,10 @@ _LONGEST_SECONDS = 3600.0  # for any of the allocated hosts, or for a controller
 _MOST_ORDERS = 3  # jobs of Slurm's in a row that end without an attempt
 _GRANT = re.compile(r"Nodes=(\S+) CPU_IDs=\S* Mem=\S*(?: GRES=(\S*))?")
 _GRES = re.compile(r"(?:^|,)(?:gres:)?tpu(?::[^:,()]+)?:\d+\(IDX:([0-9,-]+)\)")
-_FILE = re.compile(r"Name=tpu\b.*?\bIndex=(\d{1,4})\b.*?\bFile=/dev/(apex_\d{1,4})\b")
+# Of a line of slurmd's, each by itself: a host that answers with something else is not to cost much.
+_NAMED = re.compile(r"\bName=tpu\b")
+_INDEX = re.compile(r"\bIndex=(\d{1,4})\b")
+_FILE = re.compile(r"\bFile=/dev/(apex_\d{1,4})\b")
 _DEVICE = re.compile(r"device (apex_\d{1,4}) ([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])")
 _MOST_TPUS = 256  # of a host
 
@@ -69,7 +72,10 @@ unset OMPI_MCA_plm_rsh_agent PRTE_MCA_plm_ssh_agent
 exec srun --jobid=%d --overlap --nodes=1 --ntasks=1 --nodelist="$host" --chdir=/ sh -c "$*"
 """
 
-_NONE_FIT = "Slurm's job %s has no TPU that was fit when this job was made: see gres.conf, and /sys/class/apex, on %s"
+_NONE_FIT = (
+    "Slurm's job %s has no TPU that was fit when this job was made, or too few for a pipeline: see gres.conf, and"
+    " /sys/class/apex, on %s"
+)
 _SILENT = "no host of Slurm's job %s answers by SSH from the head"
 
 
@@ -123,7 +129,11 @@ def tpus_of(said: str, numbers: Optional[Sequence[int]]) -> List[str]:
     addresses = dict(_DEVICE.findall(said))
     if numbers is None:
         return sorted(addresses.values())
-    files = {int(number): device for number, device in _FILE.findall(said)}
+    files: Dict[int, str] = {}
+    for line in said.splitlines():
+        index, file = _INDEX.search(line), _FILE.search(line)
+        if index and file and _NAMED.search(line):
+            files[int(index.group(1))] = file.group(1)
     devices = [files.get(number, "apex_%d" % number) for number in numbers]
     return [addresses[device] for device in devices if device in addresses]
 
@@ -145,13 +155,15 @@ def words_for(spec: StoredSpec, order: SlurmOrder, known: Sequence[nodes.Node]) 
     cpu = all(tpu is None for slot in spec.slots for tpu in slot.tpus)
     # With more of them than the job may use, Slurm could give one of those that are ill.
     counted = all(node.tpus == slots[name] for name, node in mine.items())
-    each = max(counts)
-    count = len(mine)
+    each, count, least = max(counts), len(mine), 1
+    if spec.model.pipeline is not None:  # its stages may need several hosts
+        each = min(counts)
+        least = min(count, -(-len(spec.model.pipeline.stages) // each))
     if spec.ranks is not None:
-        count = min(count, -(-spec.ranks // each))
+        count = max(least, min(count, -(-spec.ranks // each)))
     words = ["sbatch", "--parsable", "--job-name", name_of(spec.job), "--requeue", "--chdir", "/"]
     words += ["--output", "/dev/null", "--error", "/dev/null", "--export", "PATH"]
-    words += ["--nodes", str(count) if order.whole or count == 1 else "1-%d" % count]
+    words += ["--nodes", str(count) if order.whole or count == least else "%d-%d" % (least, count)]
     if not cpu:
         # Hosts with different numbers of TPUs cannot be asked for by number; nor where Slurm counts others.
         words += ["--gres", "tpu:%d" % each] if counted and len(counts) == 1 else ["--exclusive"]
@@ -226,7 +238,7 @@ class Allocation:
             grant = self._present()
             if grant is not None and grant.state == RUNNING:
                 found, answers = _asked(self._spec, grant.tpus)
-                if found:
+                if plan.ranks(self._spec, found):
                     self._grant, self._orders = grant, 0
                     self._look_due = time.monotonic() + _LOOK_SECONDS
                     return found

@@ -20,6 +20,7 @@ from clusteradm.node.spec.wire.job_requests import Collected, CollectResults, En
 from clusteradm.node.spec.wire.node import Empty
 
 _LOOK_SECONDS = 0.01
+_STATUS_SECONDS = 0.5  # between two looks at the state
 _FRESH_SECONDS = 15.0  # a job whose rank 0 has written so recently need not be asked for
 _FETCH_BYTES = 1 << 20
 _UNKNOWN = "job %s takes no inputs besides those that it was started with"
@@ -97,10 +98,15 @@ def collect(request: CollectResults) -> Generator[FilePiece, None, Collected]:
         batches = Feed.of(job)
         batches.remove(request.done)
         end = time.monotonic() + request.wait
+        status: Dict[str, Any] = {}
+        looked: Optional[float] = None
         while True:
+            now = time.monotonic()
+            if looked is None or now > end or now - looked > _STATUS_SECONDS:
+                # Before the look at what is found: what a job leaves that ends in between is seen.
+                status, looked = control.documents(job)["status"], now
             waiting, found = batches.waiting(), batches.found()
-            status = control.documents(job)["status"]
-            if found or time.monotonic() > end or status["state"] not in job_names.OPEN:
+            if found or now > end or status["state"] not in job_names.OPEN:
                 waiting = [batch for batch in waiting if batch not in found]
                 return {
                     "batch": found[0] if found else None,

@@ -1,5 +1,6 @@
 """Packs of a job, read by a rank: one of all inputs, or one for each batch of a job that stays open for more."""
 
+import errno
 import os
 from typing import Dict, Optional
 
@@ -33,7 +34,12 @@ class Packs:
             if len(self._open) >= _OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
             self._open[batch] = fd
-        _pread(fd, into, size, offset)
+        try:
+            _pread(fd, into, size, offset)
+        except OSError as error:
+            if batch is None or error.errno != errno.ESTALE:
+                raise
+            return False  # it was open here when the head removed it
         return True
 
 

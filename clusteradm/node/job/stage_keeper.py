@@ -40,7 +40,7 @@ class StageKeeper(Keeper):
                 bridge.turn()
         except Gone:
             pass  # that its process has ended shows where that is looked at
-        except WireError as error:
+        except (WireError, OSError) as error:
             self._fail("the stage before sends what no stage sends: %s" % error, tpu=False)
 
     def _patience(self) -> float:

@@ -89,7 +89,10 @@ class Taking(threading.Thread):
                 watched.wait(_WAIT_SECONDS if watched.idle else _AGAIN_SECONDS)
                 self._tell(watched, gone)
                 gone = watched.gone
-                found = [] if self._full() else watched.take(BATCH_FILES)
+                full = self._full()
+                if full and not watched.idle:
+                    time.sleep(_AGAIN_SECONDS)  # what is due and not taken ends each wait at once
+                found = [] if full else watched.take(BATCH_FILES)
                 if found:
                     batch += 1
                     self._add(batch, found, record, watched)
@@ -148,8 +151,12 @@ class Taking(threading.Thread):
     def _entry(self, body: str, one: Found, at: int) -> Optional[pack.Entry]:
         """The file, its bytes appended; None where it is not what it was when it was found."""
         name = one.name.encode("utf-8", "backslashreplace").decode("utf-8")
+        # Whoever may write in the folder may have made it a link meanwhile.
+        real = os.path.realpath(one.path)
+        if not real.startswith(os.path.join(os.path.realpath(str(self._folder)), "")):
+            return None
         try:
-            with naming.open_input(os.path.realpath(one.path)) as file:
+            with naming.open_input(real) as file:
                 size = room.insist(lambda: pack.append(body, file))
                 now = os.fstat(file.fileno())
         except pack.NoInput as error:

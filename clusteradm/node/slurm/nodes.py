@@ -11,6 +11,7 @@ from typing import Dict, Iterable, List, NamedTuple, Optional
 from clusteradm.node.slurm import programs
 from clusteradm.node.slurm.programs import SlurmError
 from clusteradm.node.spec.wire.fleet import DrainEntry
+from clusteradm.node.spec.wire.job_names import USB
 
 BY = "Slurm"  # who has drained, before the name of Slurm's user
 PREFIX = "clusteradm: "  # of a reason that this program has given
@@ -95,7 +96,9 @@ def _wanted(node: Node, drains: Dict[str, DrainEntry]) -> Optional[DrainEntry]:
     """The drain that takes the whole node out of service."""
     if node.name in drains:
         return drains[node.name]
-    tpus = [entry for subject, entry in drains.items() if subject.startswith(node.name + ":")]
+    # Slurm counts those on PCI alone.
+    mine = node.name + ":"
+    tpus = [entry for tpu, entry in drains.items() if tpu.startswith(mine) and not tpu.startswith(mine + USB)]
     return tpus[0] if node.tpus and len(tpus) >= node.tpus else None
 
 

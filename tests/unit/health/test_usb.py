@@ -13,6 +13,7 @@ from clusteradm.health import tpu
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.tpu import facts as tpu_facts
 from clusteradm.node import usb
+from clusteradm.node.edgetpu import engine
 from clusteradm.node.edgetpu.engine import device_path
 from clusteradm.node.edgetpu.library import Device, DeviceError, device_option
 from clusteradm.node.probe import tpu as probe
@@ -219,6 +220,14 @@ def test_a_rank_opens_it_by_the_librarys_own_name(bus: Bus) -> None:
     assert device_option(path, listed) == "usb:1"
     with pytest.raises(DeviceError, match="no USB Accelerator at usb:1-9 \\(of usb:1-1 here\\)"):
         device_path("usb:1-9", str(bus.root))
+
+
+def test_why_it_did_not_open_is_said_of_its_device_node(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = bus.root / "node"
+    node.touch()
+    monkeypatch.setattr(usb, "device_node", lambda root, name: str(node) if name == "2-1" else None)
+    said = engine._refused("/sys/bus/usb/devices/2-1", ValueError("Failed to load delegate"))
+    assert said.startswith(f"{node} did not open (Failed to load delegate): another process owns it, or it hangs")
 
 
 def test_it_is_tried_where_it_is_free(bus: Bus) -> None:

@@ -17,6 +17,7 @@ from clusteradm.node.slurm import nodes, programs
 from clusteradm.node.slurm.nodes import Node
 from clusteradm.node.slurm.programs import SlurmError
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, SlurmOrder, StoredSpec
+from clusteradm.node.spec.wire.pipeline import Pipeline, SegmentFile
 
 ONE, TWO = "0000:01:00.0", "0000:02:00.0"
 JOB = "20260101-000000-abcdef"
@@ -127,6 +128,21 @@ def test_whole_hosts_where_a_tpu_of_each_is_ill(spec: StoredSpec) -> None:
     """By number, Slurm could give that one."""
     words = allocation.words_for(spec, SlurmOrder(), known("head", "w1", "w2", tpus=2))
     assert "--exclusive" in words and "--gres" not in words
+
+
+def test_a_pipeline_has_as_many_hosts_as_its_stages_need(spec: StoredSpec) -> None:
+    segment = SegmentFile("/srv/segment.tflite", "1", (), ())
+    whole = replace(spec.model, pipeline=Pipeline((segment,) * 3, ()))
+    cut = replace(spec, model=whole)
+    assert option(allocation.words_for(cut, SlurmOrder(), known("head", "w1", "w2")), "--nodes") == "3"
+    two = tuple(Slot(host, (ONE, TWO)) for host in ("head", "w1", "w2"))
+    words = allocation.words_for(replace(cut, slots=two), SlurmOrder(), known("head", "w1", "w2", tpus=2))
+    assert option(words, "--nodes") == "2-3"
+
+
+def test_a_long_answer_of_a_host_takes_no_long_time() -> None:
+    said = SAID + "\n" + "Name=tpu " * 20000 + "Index=1 " * 20000
+    assert allocation.tpus_of(said, (0,)) == ["0000:04:00.0"]
 
 
 def test_cpus_are_no_tpus(spec: StoredSpec) -> None:

@@ -127,6 +127,12 @@ def test_what_is_drained_here_is_drained_there(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
+def test_a_usb_accelerator_is_none_of_slurms_tpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = Slurm(monkeypatch, node("w1"))
+    assert nodes.agree({"w1:usb:1-2": BROKEN}, ()) == {}
+    assert slurm.told == []
+
+
 def test_what_is_no_longer_drained_here_is_returned_there(monkeypatch: pytest.MonkeyPatch) -> None:
     slurm = Slurm(monkeypatch, node("w1", reason="clusteradm: fan (alice)"), node("w2", reason="TPU: apex_0 is gone"))
     others = nodes.agree({}, ("w1",))
