@@ -63,6 +63,11 @@ def nodes(cluster: Cluster) -> dict[str, tuple[str, str]]:
     return {name: (state, reason) for name, state, reason in (line.split("|", 2) for line in lines)}
 
 
+def all_idle(cluster: Cluster) -> None:
+    """Every node takes jobs; one that was just returned is "idle*" until slurmctld has heard it."""
+    wait(lambda: {found[0] for found in nodes(cluster).values()} == {"idle"}, LONG)
+
+
 def queue(cluster: Cluster) -> list[list[str]]:
     """User, name, state and nodes of every job, by squeue."""
     return [line.split("|") for line in cluster.on("head", "squeue", "-h", "-o", "%u|%j|%T|%N").splitlines()]
@@ -89,7 +94,8 @@ def test_a_second_run_and_ansible_change_nothing(slurm: Cluster) -> None:
     assert [key for key, found in results.items() for one in found if one["_status"] in ("changed", "failed")] == []
     assert set(stats) == set(slurm.nodes) and all(counts["ok"] > 8 for counts in stats.values())
 
-    assert {name: found[0] for name, found in nodes(slurm).items()} == dict.fromkeys(slurm.nodes, "idle")
+    assert sorted(nodes(slurm)) == slurm.nodes
+    all_idle(slurm)
     assert slurm.on("head", "sinfo", "-hN", "-o", "%G").split() == ["tpu:1"] * 3
     keys = {slurm.on(node, "sha256sum", "/etc/munge/munge.key") for node in slurm.nodes}
     assert len(keys) == 1
@@ -146,7 +152,8 @@ def test_drains_of_both_say_the_same(slurm: Cluster) -> None:
     slurm.on("head", "scontrol", "update", "NodeName=w2", "State=DRAIN", "Reason=to be moved")
     assert drained() == {"w1": "new fan", "w2": "to be moved"}
     slurm.run("undrain", "w1", "w2")
-    assert {found[0] for found in nodes(slurm).values()} == {"idle"} and drained() == {}
+    assert drained() == {}
+    all_idle(slurm)
 
     # The check of the TPUs, as slurmd runs it every minute.
     slurm.lab.fault("w1", "absent")
@@ -155,7 +162,8 @@ def test_drains_of_both_say_the_same(slurm: Cluster) -> None:
     assert drained() == {"w1": "TPU: apex_0 is gone"}
     slurm.lab.restore("w1")
     slurm.on("w1", "/opt/clusteradm/slurm/check-tpus")
-    assert nodes(slurm)["w1"][0] == "idle" and drained() == {}
+    assert drained() == {}
+    all_idle(slurm)
 
 
 def test_a_slurm_of_somebody_elses_is_used_and_left_as_it_is(slurm: Cluster, tmp_path: Path) -> None:
@@ -179,7 +187,6 @@ def test_a_slurm_of_somebody_elses_is_used_and_left_as_it_is(slurm: Cluster, tmp
     finally:
         slurm.on("head", "mv", f"{conf}.kept", conf)
         slurm.run("undrain", "w1")
-    assert {found[0] for found in nodes(slurm).values()} == {"idle"}
 
 
 def test_a_lost_board_has_slurm_requeue_the_job_which_goes_on(slurm: Cluster, many: Path, tmp_path: Path) -> None:
@@ -208,7 +215,7 @@ def test_a_lost_board_has_slurm_requeue_the_job_which_goes_on(slurm: Cluster, ma
         process.kill()
         process.wait()
         slurm.lab.restore("w1")
-    wait(lambda: nodes(slurm)["w1"][0] == "idle", LONG)  # it returns by itself
+    all_idle(slurm)  # it returns by itself
     assert "gres/tpu" not in slurm.on("head", "sh", "-c", "scontrol show node | grep AllocTRES; true")
 
 
