@@ -12,8 +12,7 @@ from pathlib import Path
 from clusteradm import extras
 from clusteradm.cli import show
 from clusteradm.cli.health import seconds
-from clusteradm.cli.k8s import resource
-from clusteradm.kubernetes.manifests import RESOURCE
+from clusteradm.cli.k8s import add_resource_argument
 
 EXAMPLES = """\
 examples:
@@ -34,13 +33,7 @@ _SECONDS = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm device-plugin`."""
-    parser.add_argument(
-        "--resource",
-        type=resource,
-        default=RESOURCE,
-        metavar="NAME",
-        help="the name that pods ask for (default: %(default)s)",
-    )
+    add_resource_argument(parser)
     parser.add_argument(
         "--interval",
         type=seconds,

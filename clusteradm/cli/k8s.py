@@ -62,22 +62,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the namespace of all of it (default: %(default)s)",
     )
-    parser.add_argument(
-        "--resource",
-        type=resource,
-        default=RESOURCE,
-        metavar="NAME",
-        help="the name that pods ask for (default: %(default)s)",
-    )
+    add_resource_argument(parser)
     parser.add_argument(
         "--labels", action="store_true", help="ask every host for its health, and print commands that label the nodes"
     )
     context.add_connection_arguments(parser, connect=context.QUICK_SECONDS)
 
 
-def resource(text: str) -> str:
-    """The name of an extended resource: DOMAIN/NAME. Raises ArgumentTypeError."""
-    return _matching(_RESOURCE, f"the name of a resource, such as {RESOURCE}")(text)
+def add_resource_argument(parser: argparse.ArgumentParser) -> None:
+    """`--resource`: the name of an extended resource, DOMAIN/NAME."""
+    parser.add_argument(
+        "--resource",
+        type=_matching(_RESOURCE, f"the name of a resource, such as {RESOURCE}"),
+        default=RESOURCE,
+        metavar="NAME",
+        help="the name that pods ask for (default: %(default)s)",
+    )
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:

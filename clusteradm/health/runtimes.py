@@ -94,11 +94,17 @@ class Issue:
     proven: bool = False
 
 
-def issue(runtime: Reading, *, tpus: bool = True) -> Issue | None:
+def issue(runtime: Reading, *, tpus: bool = True, infers: bool = False) -> Issue | None:
     """First defect in the section `runtime` of a document; None if there is none or the section was not asked for.
 
-    `tpus`: whether the host needs the library of the Edge TPUs.
+    `tpus`: whether the host needs the library of the Edge TPUs; `infers`: whether a trial inference showed that the
+    versions work together, which leaves only what is proven.
     """
+    found = _first(runtime, tpus)
+    return None if found and infers and not found.proven else found
+
+
+def _first(runtime: Reading, tpus: bool) -> Issue | None:
     works = runtime.boolean("ok")
     if works is None:
         return None

@@ -18,9 +18,7 @@ import numpy as np
 import pytest
 import servable_definitions as definitions
 import yaml
-from ai_edge_litert import schema_py_generated as schema
 from commands import SHARED, Cluster
-from graphs import End, Step, build
 
 from clusteradm.lab import Lab
 from clusteradm.lab.digits import data
@@ -31,19 +29,6 @@ LABELS = Path(data.__file__).with_name("labels.txt")
 HEAD = "10.77.0.1"  # of any lab, on the admin's side
 WAIT = 90.0
 LOAD = Path(__file__).with_name("serve_load.py")
-
-
-def means(side: int = 224) -> bytes:
-    """The mean of each channel of a picture, uint8 1x3: next to no work, and an input of 150 KB."""
-    options = schema.ReducerOptionsT()
-    options.keepDims = False
-    axes = np.array([1, 2], np.int32).tobytes()
-    tensors = [
-        End((1, side, side, 3), "uint8", 1 / 255, 0, "in"),
-        End((2,), "int32", None, 0, "axes", data=axes),
-        End((1, 3), "uint8", 1 / 255, 0, "out"),
-    ]
-    return build(tensors, [Step("MEAN", (0, 1), (2,), options=("ReducerOptions", options))], (0,), (2,))
 
 
 class Served:
@@ -308,13 +293,13 @@ def p99(lines: list[dict[str, Any]]) -> float:
 def test_nothing_is_dropped(served: Served) -> None:
     cluster, lab = served.cluster, served.cluster.lab
     model = served.folder / "means.tflite"
-    model.write_bytes(means())
+    model.write_bytes(definitions.shades(224))
     served.deploy(model, "means")
     cluster.run("serve", "deploy", "means:1")
     # The same answers from another file.
-    model.write_bytes(means() + b"\0" * 16)
+    model.write_bytes(definitions.shades(224) + b"\0" * 16)
     served.deploy(model, "means", "--version", 2)
-    model.write_bytes(means() + b"\0" * 32)
+    model.write_bytes(definitions.shades(224) + b"\0" * 32)
     served.deploy(model, "means", "--version", 3)
     served.forget("w3")
     clients = Clients(served, 60, 40)

@@ -126,6 +126,23 @@ class Attempt:
     inference: bool
     interrupts: bool | None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, and proves something of its TPU: a host too busy to import a runtime, or a job that has
+        the TPU, does not."""
+        busy = self.timeout and self.stage == "import"
+        return not (self.ok or busy or (self.owner and self.owner.job))
+
+    @property
+    def infers(self) -> bool:
+        """Whether an inference ran to its end."""
+        return self.ok and self.inference
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it wrote, at most 300 characters, or its error."""
+        return next((line for line in reversed(self.stderr) if line.strip()), self.error or "no reason given")[:300]
+
 
 @dataclass(frozen=True)
 class Bridge:

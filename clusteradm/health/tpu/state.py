@@ -287,10 +287,8 @@ def _who(owner: Owner | None, pid: str | None) -> str:
 def _did_not_load(case: _Case) -> Finding | None:
     """A trial that failed for none of the causes checked before, such as a crash, or "Failed to load delegate"."""
     attempt = case.attempt
-    if attempt is None or attempt.ok or (attempt.owner and attempt.owner.job):
+    if attempt is None or not attempt.failed:
         return None
-    if attempt.timeout and attempt.stage == "import":
-        return None  # a host too busy to import a runtime proves nothing about its TPUs
     match = patterns.first("stderr", _last_lines(attempt))
     if match and match.pattern.name == "open-refused" and (held := patterns.in_force(case.log, {"BUSY"})):
         return case.matched(held)
@@ -311,9 +309,8 @@ def _did_not_load(case: _Case) -> Finding | None:
     if attempt.signal:
         cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage}){case.said}"
         return case.error("RUNTIME", cause, remedy, source)
-    last = next((line for line in reversed(attempt.stderr) if line.strip()), attempt.error or "no reason given")[:300]
     if attempt.count == 0 or attempt.stage == "list":
-        cause = ("libedgetpu lists no Edge TPU" if attempt.count == 0 else last) + case.said
+        cause = ("libedgetpu lists no Edge TPU" if attempt.count == 0 else attempt.last_words) + case.said
         look = "see whether the cluster user can read /sys/class/apex on the host; in a container, pass /sys through"
         return case.error("NO_NODE", cause, look, source)
     if attempt.stage == "load" and attempt.error:
@@ -321,14 +318,14 @@ def _did_not_load(case: _Case) -> Finding | None:
             return case.matched(held)
         cause = f"{attempt.error}, with no reason; it may be opened, so another process may have had it{case.said}"
         return case.warning("BUSY", cause, "clusteradm health again; it names the owner if there is one", source)
-    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}{case.said}", remedy, source)
+    return case.error(
+        "RUNTIME", f"a trial inference failed ({attempt.stage}): {attempt.last_words}{case.said}", remedy, source
+    )
 
 
 def _runtime(case: _Case) -> Finding | None:
     """Versions that do not work together, unless a trial inference showed that they do."""
-    issue = runtimes.issue(case.facts.runtime)
-    if issue and not issue.proven and case.attempt and case.attempt.ok and case.attempt.inference:
-        return None
+    issue = runtimes.issue(case.facts.runtime, infers=case.attempt is not None and case.attempt.infers)
     return case.error("RUNTIME", issue.cause, issue.remedy, issue.source) if issue else None
 
 

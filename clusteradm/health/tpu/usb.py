@@ -96,10 +96,8 @@ def _busy(case: _Case) -> Finding | None:
 
 def _did_not_load(case: _Case) -> Finding | None:
     attempt = case.attempt
-    if attempt is None or attempt.ok or (attempt.owner and attempt.owner.job):
+    if attempt is None or not attempt.failed:
         return None
-    if attempt.timeout and attempt.stage == "import":
-        return None  # a host too busy to import a runtime proves nothing about its TPUs
     match = patterns.first("stderr", [*attempt.stderr, attempt.error or ""])
     if match and match.pattern.state == "RUNTIME" and "{" not in match.pattern.remedy:
         return case.error("RUNTIME", match.cause, match.pattern.remedy, match.pattern.source)
@@ -109,17 +107,16 @@ def _did_not_load(case: _Case) -> Finding | None:
     if attempt.signal:
         cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage})"
         return case.error("RUNTIME", cause, BOOTSTRAP, "ET#812")
-    last = next((line for line in reversed(attempt.stderr) if line.strip()), attempt.error or "no reason given")[:300]
     source = "measured with libedgetpu 16.0"
     if attempt.stage == "load":
-        return case.error("WEDGED", f"it does not open: {last}", f"{_PLUG}; another cable or port", source)
-    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {last}", BOOTSTRAP, source)
+        return case.error(
+            "WEDGED", f"it does not open: {attempt.last_words}", f"{_PLUG}; another cable or port", source
+        )
+    return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {attempt.last_words}", BOOTSTRAP, source)
 
 
 def _runtime(case: _Case) -> Finding | None:
-    issue = runtimes.issue(case.facts.runtime)
-    if issue and not issue.proven and case.attempt and case.attempt.ok and case.attempt.inference:
-        return None
+    issue = runtimes.issue(case.facts.runtime, infers=case.attempt is not None and case.attempt.infers)
     return case.error("RUNTIME", issue.cause, issue.remedy, issue.source) if issue else None
 
 

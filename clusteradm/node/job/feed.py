@@ -7,14 +7,12 @@ from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Sequence
 
 from clusteradm.node import atomic, paths
-from clusteradm.node.job import files, pack
+from clusteradm.node.job import files, journal, pack
 from clusteradm.node.job.folders import Folders
-from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import StoredSpec
 
 _BATCH = re.compile("([0-9]{1,11})[.]jsonl")
-_OUTPUT_FILE = re.compile(job_names.OUTPUT_FILE)
 _TOO_MANY = "more than %d inputs at once: make several files of them" % pack.MOST_INPUTS
 
 
@@ -104,11 +102,8 @@ class Feed:
         for batch in batches:
             path = self.results(batch)
             for line in files.read_lines(path):
-                outputs = line.get(answers.OUTPUTS)
-                for output in [*(outputs if isinstance(outputs, list) else ()), line.get(answers.MAP)]:
-                    name = output.get("file") if isinstance(output, dict) else None
-                    if isinstance(name, str) and _OUTPUT_FILE.fullmatch(name):
-                        self._remove_output(name)
+                for name in journal.output_files(line):
+                    self._remove_output(name)
             with suppress(FileNotFoundError):
                 os.unlink(path)
 

@@ -105,16 +105,22 @@ def done(folder: str, inputs: int) -> Set[int]:
 
 def _whole(folder: str, result: Dict[str, Any]) -> bool:
     """Whether the files that the result names are there and not empty."""
-    outputs = result.get(answers.OUTPUTS)
-    for output in [*(outputs if type(outputs) is list else ()), result.get(answers.MAP)]:
-        name = output.get("file") if type(output) is dict else None
-        if type(name) is str and _OUTPUT_FILE.fullmatch(name):
-            try:
-                if not os.lstat(os.path.join(folder, name)).st_size:
-                    return False
-            except OSError:
+    for name in output_files(result):
+        try:
+            if not os.lstat(os.path.join(folder, name)).st_size:
                 return False
+        except OSError:
+            return False
     return True
+
+
+def output_files(result: Dict[str, Any]) -> Iterator[str]:
+    """The files of a result's large outputs, within the job's folder: what is named as a rank names them."""
+    outputs = result.get(answers.OUTPUTS)
+    for output in [*(outputs if isinstance(outputs, list) else ()), result.get(answers.MAP)]:
+        name = output.get("file") if isinstance(output, dict) else None
+        if isinstance(name, str) and _OUTPUT_FILE.fullmatch(name):
+            yield name
 
 
 def counts(folder: str, attempt: int) -> Dict[int, int]:

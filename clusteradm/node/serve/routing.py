@@ -6,7 +6,7 @@ from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import NOT_FOUND, UNAVAILABLE, Refusal
 from clusteradm.node.serve.servables.signature import ServableSignature
 from clusteradm.node.serve.signature import Signature
-from clusteradm.node.serve.table import Table
+from clusteradm.node.serve.table import Table, named, newest
 from clusteradm.node.spec.wire.serving import END, LOADING, START, VersionState
 
 
@@ -47,20 +47,15 @@ class Routing:
         known = self.models.get(model)
         if known is None:
             raise self._refused(model, version, "no model %s is served here" % _shown(model))
-        if version is None and label is None and known.default is not None:
-            if known.default.isdigit():
-                version = int(known.default)
-            else:
-                label = known.default
+        version, label = named(known.default, version, label)
         if label is not None:
             if label not in known.labels:
                 raise Refusal(NOT_FOUND, "model %s has no label %s" % (model, _shown(label)))
             version = known.labels[label]
         if version is None:
-            stable = [number for number in known.versions if number != known.canary] or list(known.versions)
-            if not stable:
-                raise self._refused(model, None, "no version of model %s is served here" % model)
-            version = max(stable)
+            version = newest(known.versions, known.canary)
+        if version is None:
+            raise self._refused(model, None, "no version of model %s is served here" % model)
         if version not in known.versions:
             raise self._refused(model, version, "model %s has no version %d here" % (model, version))
         return known.versions[version]

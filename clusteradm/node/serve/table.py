@@ -1,7 +1,7 @@
 """Table: what the supervisor tells the front processes, whole with every change."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Optional, Tuple
+from typing import Collection, Dict, Optional, Tuple
 
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.spec.wire.decode import Record
@@ -47,3 +47,15 @@ class Table(Record):
     engines: Tuple[TableEngine, ...]
     board: BoardState
     elsewhere: Dict[str, str] = field(default_factory=dict)
+
+
+def named(default: Optional[str], version: Optional[int], label: Optional[str]) -> Tuple[Optional[int], Optional[str]]:
+    """The version or label of a request: where it names neither, those of the model's `default`, if it has one."""
+    if version is not None or label is not None or default is None:
+        return version, label
+    return (int(default), None) if default.isdigit() else (None, default)
+
+
+def newest(versions: Collection[int], canary: Optional[int]) -> Optional[int]:
+    """The highest version but the canary, or the canary where it is alone; None for no versions."""
+    return max([number for number in versions if number != canary] or versions, default=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,14 +164,6 @@ def test_what_is_printed_of_a_hostile_host(capsys: pytest.CaptureFixture[str]) -
     out, err = printed(capsys, outcome(EVIL))
     assert "\x1b" not in out + err and "\u202e" not in out + err
     assert show.line(EVIL) in out
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[browser.Tab]:
-    if browser.CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with browser.browser() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("width", [1200, 400])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,14 +134,6 @@ def test_times_and_axes() -> None:
         assert ticks[-1].text in (last, "99:59:59"), (length, ticks)
     assert [axis(most)[0] for most in (0, 0.7, 1, 3.9, 1490)] == [1.0, 0.8, 1.0, 4.0, 1500.0]
     assert page.moment(1e300) == "" and page.moment(None) == "" and page.moment(0.5).startswith("1970")
-
-
-@pytest.fixture(scope="module")
-def tab() -> Iterator[browser.Tab]:
-    if browser.CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with browser.browser() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("width", [1200, 400])

@@ -3,7 +3,7 @@
 from typing import Dict, Optional, Sequence, Tuple
 
 from clusteradm.node.serve.loaded import Loaded
-from clusteradm.node.serve.table import TableModel
+from clusteradm.node.serve.table import TableModel, named, newest
 from clusteradm.node.spec.servables import ensembles
 from clusteradm.node.spec.servables.ensembles import Member
 from clusteradm.node.spec.servables.problem import Problem
@@ -79,14 +79,9 @@ def _found(text: str, known: Dict[str, TableModel], bad: Dict[Version, str], els
 
 def version_of(model: TableModel, version: Optional[int], label: Optional[str]) -> Optional[int]:
     """The version that a request means, as routing finds it; None for none."""
-    if version is None and label is None and model.default is not None:
-        if model.default.isdigit():
-            version = int(model.default)
-        else:
-            label = model.default
+    version, label = named(model.default, version, label)
     if label is not None:
         return model.labels.get(label)
     if version is not None:
         return version
-    numbers = [each.loaded.version for each in model.versions]
-    return max([number for number in numbers if number != model.canary] or numbers, default=None)
+    return newest([each.loaded.version for each in model.versions], model.canary)
