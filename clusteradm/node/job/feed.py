@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 from contextlib import suppress
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Container, Dict, Iterator, List, Sequence
 
 from clusteradm.node import atomic, paths
 from clusteradm.node.job import files, journal, pack
@@ -13,6 +13,7 @@ from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import StoredSpec
 
 _BATCH = re.compile("([0-9]{1,11})[.]jsonl")
+_BODY = re.compile("feed-([0-9]{1,11})[.]pack")
 _TOO_MANY = "more than %d inputs at once: make several files of them" % pack.MOST_INPUTS
 
 
@@ -93,9 +94,19 @@ class Feed:
         """Have the results of a batch on the disk, and remove its inputs."""
         with suppress(FileNotFoundError):  # they are fetched already
             files.sync(self.results(batch))
-        for path in (self.lines(batch), self.body(batch)):
+        # The lines last: as long as they are there, the next rank 0 settles the batch again.
+        for path in (self.body(batch), self.lines(batch)):
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def sweep(self, kept: Container[int] = ()) -> None:
+        """Remove the bytes of the inputs of every other batch: also those of one that was not given to the job, as what
+        made it has ended, or been told that no more are taken."""
+        for name in os.listdir(self.share):
+            match = _BODY.fullmatch(name)
+            if match and int(match.group(1)) not in kept:
+                with suppress(OSError):  # any board can put a folder in its place
+                    os.unlink(os.path.join(self.share, name))
 
     def remove(self, batches: Sequence[int]) -> None:
         """Remove the results of batches, which are stored elsewhere, with their large outputs."""

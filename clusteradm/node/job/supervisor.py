@@ -114,6 +114,8 @@ class Supervisor:
             # A board's storage is small, and a complete job is never taken up again.
             with suppress(OSError):
                 os.unlink(os.path.join(self._folder, job_names.PACK))
+            if self._taking is not None:
+                self._taking.sweep()
 
     def _wait_for_turn(self) -> None:
         """Wait for the jobs that have this one's TPUs, or are before it: that is Slurm's doing where the job is its."""

@@ -25,6 +25,7 @@ PURGE_SECONDS = 3600.0
 _WAIT_SECONDS = 0.5
 _AGAIN_SECONDS = 0.05  # where there is something to take, and perhaps no room for it
 _LOOK_SECONDS = 2.0  # between two looks at what is not fetched
+_END_SECONDS = 10.0  # for a batch that is being made
 _SHARE = 20  # of the time, at most one part goes to them
 # So many batches that are not fetched, and seconds between two batches then: nobody waits for them, and each is a file.
 _SELDOM = ((5000, 60.0), (500, 10.0), (0, 0.0))
@@ -46,6 +47,13 @@ class Taking(threading.Thread):
     def stop(self) -> None:
         """Have it end soon."""
         self._stopped = True
+
+    def sweep(self) -> None:
+        """End it, and remove what is left of the inputs: the job is complete."""
+        self.stop()
+        self.join(_END_SECONDS)
+        with suppress(OSError):
+            self._feed.sweep()
 
     def run(self) -> None:
         """Take what comes, until no more is wanted."""
@@ -85,6 +93,7 @@ class Taking(threading.Thread):
             batch = record.batch
             if batch and not self._feed.has(batch) and record.get("added") != str(batch):
                 record.drop([batch])
+            self._feed.sweep(kept=self._feed.waiting())
             while not self._over():
                 watched.wait(_WAIT_SECONDS if watched.idle else _AGAIN_SECONDS)
                 self._tell(watched, gone)
@@ -123,8 +132,7 @@ class Taking(threading.Thread):
     def _add(self, batch: int, found: List[Found], record: Record, watched: WholeFiles) -> None:
         """Make a batch of the files; those that are too much for it come with the next."""
         body = self._feed.body(batch)
-        with suppress(FileNotFoundError):
-            os.unlink(body)
+        _remove(body)
         entries: List[pack.Entry] = []
         taken: List[Found] = []
         size = 0
@@ -142,6 +150,7 @@ class Taking(threading.Thread):
             taken.append(one)
             size += entry.size
         if not entries:
+            _remove(body)
             return
         record.take(taken, batch)
         room.insist(lambda: self._feed.add(batch, entries, self._spec))
@@ -165,6 +174,11 @@ class Taking(threading.Thread):
             return pack.Entry(name, at, size)
         os.truncate(body, at)
         return None
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def waits(run: str) -> bool:

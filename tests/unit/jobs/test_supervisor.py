@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clusteradm.node.job import files
+from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status, StoredSpec
+from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status, StoredSpec, Watching
 
 from .conftest import fifo, link
 
@@ -146,6 +148,19 @@ def test_one_attempt_is_enough(job: Path) -> None:
     assert "-np 3" in log
     assert "mpirun said this" in log
     assert (run_of(job) / job_names.HOSTFILE).read_text() == "head slots=1\nw1 slots=1\nw2 slots=1\n"
+
+
+def test_a_complete_job_leaves_no_bytes_of_inputs_that_nobody_gave_it_whole(job: Path) -> None:
+    """A command, or a supervisor before this one, was killed while it made a batch."""
+    spec = files.read(StoredSpec, str(own_of(job) / job_names.SPEC))
+    assert spec is not None
+    files.write_json(str(own_of(job) / job_names.SPEC), replace(spec, watch=Watching(None, ())))
+    Feed(str(job), str(run_of(job))).make()
+    (run_of(job) / job_names.END).write_bytes(b"")
+    (job / (job_names.FEED_PACK % 15)).write_bytes(b"half of it")
+    (job / (job_names.FEED_PACK % 16)).mkdir()  # a board's doing
+    assert run(job, {"delivers": [], "status": 0}).state == "complete"
+    assert not (job / (job_names.FEED_PACK % 15)).exists()
 
 
 def test_an_attempt_that_dies_is_followed_by_one_on_the_hosts_that_answer(job: Path) -> None:

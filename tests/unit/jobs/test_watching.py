@@ -28,7 +28,7 @@ from clusteradm.jobs.appending import Appending
 from clusteradm.jobs.ledger import Ledger
 from clusteradm.jobs.slots import Slots
 from clusteradm.jobs.watching import Folder, Watch
-from clusteradm.node.job import attendance, files, source, taking, worker
+from clusteradm.node.job import attendance, files, pack, source, taking, worker
 from clusteradm.node.job.dispatcher import dispatch
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.job.taking import Taking
@@ -459,6 +459,34 @@ def test_results_that_nobody_fetches_fill_no_disk(
     feed.remove([1])
     until(lambda: len(feed.waiting()) == 2)
     assert sorted(feed.waiting()) == [3, 4] and not Path(feed.body(1)).exists()
+
+
+def test_what_comes_to_no_batch_leaves_nothing(head: Head, camera: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that change while they are read, and a batch whose supervisor ended while it was made."""
+    monkeypatch.setattr(whole, "SETTLE_SECONDS", 0.1)
+    plan = infer.plan_of()  # type: ignore[call-arg]
+    job = head.place.jobs.open(plan, str(camera), None, top=3)
+    own = head.place.own(job)
+    spec = files.read(StoredSpec, str(own / "spec.json"))
+    assert spec is not None and spec.watch is not None
+    feed = Feed(spec.folder, str(own / "run"))
+    Path(feed.body(7)).write_bytes(b"half of it")
+    append, values = pack.append, [1, 2]
+
+    def changing(body: str, file: Any) -> int:
+        size = append(body, file)
+        if values:
+            picture(camera / "0.png", values.pop())
+        return size
+
+    monkeypatch.setattr(pack, "append", changing)
+    picture(camera / "0.png")
+    taker = Taking(spec, spec.watch, str(own / "run"), print)
+    head.takers[job] = taker
+    taker.start()
+    until(feed.waiting)
+    (batch,) = feed.waiting()
+    assert [path.name for path in head.place.folder(job).glob("feed-*")] == [Path(feed.body(batch)).name]
 
 
 def test_a_job_whose_command_is_not_heard_of_ends(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
