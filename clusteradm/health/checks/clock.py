@@ -59,7 +59,7 @@ def _kept(cluster: Cluster, host: Host, keeper: _Keeper, detail: str) -> Finding
     if keeper.runs is False:
         cause = "the clock is right, and nothing keeps it so: chrony does not run"
         return warning(host.name, CHECK, "NOT_KEPT", cause, BOOTSTRAP, detail=detail)
-    if keeper.runs and not host.is_head and not keeper.follows(head.cluster_ip):
+    if keeper.runs and not host.is_head and not (keeper.follows(head.cluster_ip) or keeper.measures(head.cluster_ip)):
         why = f"{head.name} does not answer its chrony"
         if keeper.source and keeper.source != head.cluster_ip:
             why = f"its chrony follows {keeper.source}"
@@ -79,6 +79,7 @@ class _Keeper:
     stratum: int
     offset: float
     age: float
+    measured: str
 
     @classmethod
     def of(cls, document: object) -> _Keeper:
@@ -91,6 +92,7 @@ class _Keeper:
             told.integer("stratum") or 0,
             told.number("offset") or 0.0,
             0.0 if age is None else age,
+            told.text("measures") or "",
         )
 
     @property
@@ -99,6 +101,10 @@ class _Keeper:
 
     def follows(self, address: str) -> bool:
         return self.stratum > 0 and self.source == address and self.age <= MAX_AGE_SECONDS
+
+    def measures(self, address: str) -> bool:
+        """Whether it will follow it in a minute: after a start, or a standstill of the host."""
+        return self.stratum == 0 and self.measured == address
 
     def words(self, cluster: Cluster, host: Host) -> str:
         """Whose time it is, for the detail."""
@@ -111,6 +117,8 @@ class _Keeper:
             return f"; {self.offset * 1000:+.2f} ms to the head's time{world}"
         if host.is_head and self.of_the_world:
             return f"; {self.offset * 1000:+.2f} ms to the time of {self.source} (stratum {self.stratum})"
+        if not host.is_head and self.measures(cluster.head.cluster_ip):
+            return "; its own time, until it has measured the head's"
         return "; its own time"
 
 

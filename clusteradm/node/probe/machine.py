@@ -26,6 +26,7 @@ FANS = ("gpio-fan", "pwm-fan")
 # For each program: the section has a few seconds in all, and is lost if one takes longer.
 _SECONDS = 3.0
 _TRIPS = 12
+_FEW = ("0", "1", "2")  # answers of a server: with three, chrony follows it
 _KILLED = 10
 
 
@@ -185,7 +186,8 @@ def keeper(root: str) -> Dict[str, Any]:
     """What chrony says of the clock (chronyc(1), `tracking`); no more than "runs" false where it does not run.
 
     `source`: the address that it follows, "" for none; `stratum`: 0 if it follows nobody, 10 for a head that serves its
-    own time; `offset`: seconds that the clock is ahead of it; `age`: seconds since the last answer.
+    own time; `offset`: seconds that the clock is ahead of it; `age`: seconds since the last answer; `measures`: the
+    address whose answers are too few to follow it yet, as after a standstill of the host, "" for none.
     """
     said = (output(["chronyc", "-n", "-c", "tracking"], _SECONDS) or "").strip().split(",")
     silent = {"runs": False, "installed": os.path.exists(os.path.join(root, "usr/sbin/chronyd"))}
@@ -199,9 +201,24 @@ def keeper(root: str) -> Dict[str, Any]:
             "stratum": int(said[2]),
             "offset": -float(said[4]),
             "age": round(time.time() - float(said[3]), 1),
+            "measures": "" if int(said[2]) else _measured(),
         }
     except ValueError:
         return silent
+
+
+def _measured() -> str:
+    """A server of chrony's that answers, but whose answers are too few to follow it; "" for none."""
+    # Mode, state, address, stratum, poll, answers to the last eight questions as bits in octal, ...
+    answering = {row[2] for row in _rows("sources", 10) if row[5] != "0"}
+    # Address, number of answers that count, ...
+    few = {row[0] for row in _rows("sourcestats", 8) if row[1] in _FEW}
+    return min(answering & few, default="")
+
+
+def _rows(report: str, fields: int) -> List[List[str]]:
+    said = output(["chronyc", "-n", "-c", report], _SECONDS) or ""
+    return [row for row in (line.split(",") for line in said.split("\n")) if len(row) == fields]
 
 
 def packages() -> Dict[str, str]:

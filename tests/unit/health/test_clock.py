@@ -74,6 +74,7 @@ PLACED = Cluster(
 )
 WORLD = {"runs": True, "source": "192.0.2.7", "stratum": 3, "offset": 0.0, "age": 900.0}
 ALONE = {"runs": True, "source": "127.127.1.1", "stratum": 10, "offset": 0.0, "age": 0.0}
+SILENT = {"runs": True, "source": "", "stratum": 0, "offset": 0.0, "age": 1.6e9, "measures": ""}
 FOLLOWS = {"runs": True, "source": "10.20.0.1", "stratum": 4, "offset": 0.0, "age": 20.0}
 
 
@@ -95,7 +96,9 @@ def of(host: str, told: object, skew: float = 0.0, **others: float) -> Finding:
         ("a", {**FOLLOWS, "offset": -0.00125}, "OK", "; -1.25 ms to the head's time"),
         ("a", {**FOLLOWS, "stratum": 11}, "OK", "; +0.00 ms to the head's time, which follows no time server"),
         ("a", {**FOLLOWS, "age": 301.0}, "NOT_FOLLOWING", "its own time"),
-        ("a", {"runs": True, "source": "", "stratum": 0, "offset": 0.0, "age": 1.6e9}, "NOT_FOLLOWING", "its own time"),
+        ("a", SILENT, "NOT_FOLLOWING", "its own time"),
+        ("a", {**SILENT, "measures": "10.20.0.1"}, "OK", "; its own time, until it has measured the head's"),
+        ("a", {**SILENT, "measures": "10.20.0.9"}, "NOT_FOLLOWING", "its own time"),
         ("a", WORLD, "NOT_FOLLOWING", "its own time"),
         ("a", {"runs": False, "installed": True}, "NOT_KEPT", "nobody's time"),
         ("h", {"runs": False, "installed": False}, "NO_CHRONY", "nobody's time"),
@@ -130,10 +133,45 @@ TRACKING = (
 )
 
 
+NOBODY = (
+    "00000000,,0,0.000000000,-0.0,0.0000005,0.000004,0.014,0.000,0.000,1.000000000,1.000000000,16.2,Not synchronised"
+)
+
+
+@pytest.mark.parametrize(
+    ("sources", "statistics", "measures"),
+    [
+        # What chrony 4.3 has said after the standstill of a board, and when it has begun to follow.
+        (
+            "^,?,10.78.0.1,10,4,377,12,-0.000004,-0.000004,0.0000165",
+            "10.78.0.1,2,0,16,0.0,2000.0,-0.000004,4.0",
+            "10.78.0.1",
+        ),
+        (
+            "^,?,10.78.0.1,10,4,377,4,0.000072,0.000077,0.0000937",
+            "10.78.0.1,3,3,32,0.247,3103.312,0.000001,0.0000319",
+            "",
+        ),
+        ("^,?,10.78.0.1,0,4,0,4294967295,0.0,0.0,0.0", "10.78.0.1,0,0,0,0.0,2000.0,0.0,4.0", ""),
+        ("506 Cannot talk to daemon", "506 Cannot talk to daemon", ""),
+        ("", "", ""),
+    ],
+)
+def test_a_server_that_chrony_measures(
+    sources: str, statistics: str, measures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"tracking": NOBODY, "sources": sources, "sourcestats": statistics}
+    monkeypatch.setattr(probe, "output", lambda command, seconds: said[command[-1]] + "\n")
+    assert probe.keeper("/")["measures"] == measures
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (TRACKING + "\n", {"runs": True, "source": "216.239.35.4", "stratum": 2, "offset": -0.000032, "age": 10.0}),
+        (
+            TRACKING + "\n",
+            {"runs": True, "source": "216.239.35.4", "stratum": 2, "offset": -0.000032, "age": 10.0, "measures": ""},
+        ),
         ("506 Cannot talk to daemon\n", {"runs": False, "installed": False}),
         ("x,y,z,1,2,3,4,5,6,7,8,9,10,Normal", {"runs": False, "installed": False}),
         (None, {"runs": False, "installed": False}),
