@@ -14,6 +14,7 @@ TYPES = ("nfs4", "fuse.nfs4")
 UNFIT = frozenset({"NOT_MOUNTED", "FOREIGN", "STALE", "UNUSABLE", "UNKNOWN", "BUSY"})
 # Those of them that a busy machine brings about, too: its probe has a time limit.
 SLOW = frozenset({"STALE", "UNKNOWN", "BUSY"})
+_DISK = "the head's disk hangs, is worn out, or has much to write: see dmesg and top on the head"
 
 
 def judge(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False) -> Iterator[Finding]:
@@ -26,7 +27,10 @@ def judge(cluster: Cluster, host: Host, share: Reading, *, serves: bool = False)
         cause = f"{path} is {source} ({mount.text('type')}), not the head's export"
         yield error(host.name, CHECK, "FOREIGN", cause, f"unmount it, then {BOOTSTRAP}")
     elif not use.boolean("ok") and use.boolean("timeout"):
-        yield stale(host, f"{path} does not answer", serves=serves)
+        if use.boolean("answers") is True:
+            yield error(host.name, CHECK, "STALE", f"{path} answers, but takes no small file in time", _DISK)
+        else:
+            yield stale(host, f"{path} does not answer", serves=serves)
     elif not use.boolean("ok"):
         yield error(host.name, CHECK, "UNUSABLE", f"the cluster user cannot use {path}: {use.text('error')}", BOOTSTRAP)
     elif not host.is_head and share.part("root").boolean("squashed") is False:
@@ -45,7 +49,7 @@ def stale(host: Host, cause: str, *, serves: bool) -> Finding:
     """Finding of a share that does not answer in time."""
     remedy = "see on the head: systemctl status nfs-ganesha"
     if host.is_head:
-        remedy = "its disk hangs, or is worn out: see dmesg on the head"
+        remedy = _DISK
     elif serves:
         cause += ", though the head's server does"
         remedy = "wait half a minute if that has just started; else clusteradm health --fix, which mounts it anew"

@@ -24,7 +24,7 @@ SECTIONS = {
     "network": 8.0,
     "links": 8.0,
     "login": 8.0,
-    "share": 8.0,
+    "share": 13.0,
     "export": 8.0,
     "runtime": 35.0,
     "trial": 80.0,

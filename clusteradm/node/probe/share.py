@@ -14,17 +14,25 @@ from clusteradm.node.texts import read
 
 # A stale or hung mount must not hang the probe.
 _SECONDS = 4.0
+# For the file, where the server answers: a disk that has much to write makes fsync wait for all of it.
+_WRITE_SECONDS = 7.0
 
 
 def probe(root: str, options: Dict[str, Any]) -> Dict[str, Any]:
-    """The mount at `options["shared"]`, and a file written, read back and removed in its jobs/ by `options["user"]`."""
+    """The mount at `options["shared"]`, and a file written, read back and removed in its jobs/ by `options["user"]`.
+
+    "answers": whether the server gave an answer, where the file was not written in time.
+    """
     path = options["shared"]
     there = mount(read(root, "proc/self/mountinfo") or "", path)
     used: Dict[str, Any] = {"ok": False, "error": "an earlier probe still waits for it", "timeout": True}
     squashed = None
     with share_lock(root, pace.seconds(_SECONDS / 2)) as acquired:
         if acquired:
-            used = attempt(options["user"], _SECONDS, lambda: use(os.path.join(path, JOBS)))
+            used = attempt(options["user"], _SECONDS, lambda: ask(path))
+            if used["ok"]:
+                used = attempt(options["user"], _WRITE_SECONDS, lambda: use(os.path.join(path, JOBS)))
+                used.setdefault("answers", True)
             # On the head it is a folder of its own.
             if options.get("head") and used["ok"]:
                 squashed = attempt("root", _SECONDS / 2, lambda: as_root(path))
@@ -50,6 +58,12 @@ def mount(mountinfo: str, path: str) -> Optional[Dict[str, str]]:
 
 def _plain(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), text)
+
+
+def ask(path: str) -> Dict[str, Any]:
+    """Have the server answer: for a name that nobody has asked for, no cache of this host has the answer."""
+    os.path.lexists(os.path.join(path, ".probe-%s" % os.urandom(8).hex()))
+    return {}
 
 
 def use(path: str) -> Dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import pwd
 import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
@@ -178,3 +181,16 @@ def test_what_root_may_do_on_the_export(tmp_path: Path) -> None:
     assert share.use(str(tmp_path)) == {}
     assert share.as_root(str(tmp_path)) == {"squashed": tmp_path.stat().st_uid != 0}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_slow_is_no_server_that_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    options = {"user": user, "shared": str(tmp_path)}
+    monkeypatch.setattr(share, "_SECONDS", 0.2)
+    monkeypatch.setattr(share, "_WRITE_SECONDS", 0.4)
+    monkeypatch.setattr(share, "use", lambda path: time.sleep(60))
+    found = share.probe(str(tmp_path), options)["use"]
+    assert (found["ok"], found["timeout"], found["answers"]) == (False, True, True)
+    monkeypatch.setattr(share, "ask", lambda path: time.sleep(60))
+    found = share.probe(str(tmp_path), options)["use"]
+    assert found == {"ok": False, "error": "no answer within 0 s", "timeout": True}

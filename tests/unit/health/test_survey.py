@@ -141,6 +141,9 @@ def test_a_mount_that_does_not_answer_though_the_server_does(cluster: Cluster, s
         survey.documents[name]["share"]["use"] = {"ok": False, "timeout": True}
     remedies = {each.host: each.remedy for each in health.judge(cluster, survey) if each.state == "STALE"}
     assert "half a minute" in remedies["c"] and "disk" in remedies["h"]
+    survey.documents["c"]["share"]["use"]["answers"] = True
+    (found,) = [each for each in health.judge(cluster, survey) if each.host == "c" and each.state == "STALE"]
+    assert "takes no small file" in found.cause and "disk" in found.remedy
 
 
 LATE = {"error": "no answer within 8 s", "timeout": True}
