@@ -33,6 +33,7 @@ from clusteradm.node.spec.wire.job import (
     SILENT,
     Attempt,
     AttemptPlan,
+    Counted,
     Progress,
     RankProgress,
     Slot,
@@ -173,8 +174,8 @@ class Supervisor:
             if missing and self._slurm is None:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
         if self._taking is not None:
-            progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
-            return {"images": progress.done, "errors": progress.errors} if progress else {}
+            counted = files.read(Counted, os.path.join(self._run, job_names.COUNTED)) or Counted(0, 0, 0)
+            return {"images": counted.done, "errors": counted.errors}
         index = os.path.join(self._run, job_names.INPUTS)
         return room.insist(lambda: journals.finish(self._folder, index, files.labels(self._spec.model.path)))
 
