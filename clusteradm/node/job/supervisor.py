@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import allocation, files, launch, queue, room, taking
+from clusteradm.node.job import allocation, files, launch, log, queue, room, taking
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
 from clusteradm.node.job.plan import ranks as ranks_on
@@ -223,13 +223,16 @@ class Supervisor:
         if self._slurm is not None:
             command = [*self._slurm.environment(self._run), *command]
         self._say("attempt %d: %s" % (number, " ".join(command)))
-        with open(os.path.join(self._folder, job_names.LOG), "ab", buffering=0, opener=files.opener) as log:
+        place = os.path.join(self._folder, job_names.LOG)
+        with open(place, "ab", buffering=0, opener=files.opener) as output:
             alive = partial(journals.written, self._folder)
             path = os.path.join(self._run, job_names.PROGRESS)
-            watch = Watch(path, number, self._spec.inputs, os.path.join(self._folder, job_names.LOG), alive)
+            watch = Watch(path, number, self._spec.inputs, place, alive)
 
             def overdue() -> Optional[str]:
                 progress = watch.progress
+                if progress is not None:  # until then, the log says whether a rank could begin
+                    log.bound(place)
                 cost = (progress.first_dispatch or began) - began if progress else 0.0
                 back = self._regain.due(progress, cost)
                 with room.unless_full():
@@ -242,7 +245,7 @@ class Supervisor:
                 why = watch.overdue() or (self._taking.error if self._taking else None)
                 return why or (self._slurm.lost() if self._slurm is not None else None)
 
-            status = launch.run(command, log, overdue)
+            status = launch.run(command, output, overdue)
         last = files.read(Progress, path)
         if last is not None and last.attempt == number:
             self._regain.note(last)
@@ -263,9 +266,9 @@ class Supervisor:
     def _say(self, text: str) -> None:
         """Add a line to the job's log."""
         path = os.path.join(self._folder, job_names.LOG)
-        with room.unless_full(), open(path, "ab", buffering=0, opener=files.opener) as log:
-            os.fchmod(log.fileno(), 0o644)
-            log.write((text + "\n").encode("utf-8"))
+        with room.unless_full(), open(path, "ab", buffering=0, opener=files.opener) as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write((text + "\n").encode("utf-8"))
 
     def _close(self, status: int) -> None:
         """End the last attempt, with its exit status and rank 0's last figures.
