@@ -8,29 +8,24 @@ from __future__ import annotations
 import contextlib
 import re
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from clusteradm.errors import ClusteradmError, HostFailed, UsageError
+from clusteradm.errors import HostFailed, UsageError
 from clusteradm.jobs.inputs import HeadInputs, LocalInputs
-from clusteradm.jobs.job import Jobs, Update
+from clusteradm.jobs.job import Jobs
+from clusteradm.jobs.passing import Follow, Sent, passing
 from clusteradm.jobs.plan import Plan
 from clusteradm.jobs.report import JobReport, build
 from clusteradm.jobs.use import Use
 from clusteradm.models import zoo
 from clusteradm.models.zoo import Latency
-from clusteradm.node.spec.wire.job import ModelFile, Slot, Status
+from clusteradm.node.spec.wire.job import ModelFile, Slot
 
 TOO_SLOW = 1.5  # times what is published, or what the other TPUs take
 UNSTEADY = 0.1  # of the median, between the slowest and the fastest run
-_REMOVED = 15.0  # seconds until the supervisor of a complete job has ended
-_PAUSE = 0.2
 
 Place = tuple[str, str]  # host and PCI address
-# Follows a job to its end.
-Follow = Callable[[str, Iterator[Update]], Status]
-Sent = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -174,35 +169,12 @@ class Bench:
 
     def _run(self, inputs: LocalInputs | HeadInputs, slots: tuple[Slot, ...], most: int | None) -> JobReport:
         plan = replace(self._plan, slots=replace(self._plan.slots, usable=slots), most=most)
-        with self._sent() as progress:
-            job, _ = self._jobs.submit(inputs, plan, top=plan.top, progress=progress)
-        try:
-            status = self._follow(job, self._jobs.follow(job))
-            self._jobs.check(job, status)
-        except BaseException:
-            # Also on Ctrl-C: no TPU is to be at work for nobody.
-            with contextlib.suppress(ClusteradmError):
-                self._jobs.cancel(job)
-                self._remove(job)
-            raise
-        self._remove(job)
-        report = build(job, status, None)
+        with passing(self._jobs, inputs, plan, self._follow, self._sent) as (job, status):
+            report = build(job, status, None)
         self.measured.devices.update(report.devices)
         if not report.seconds or report.errors == report.images:
             raise HostFailed("no input of the benchmark has a result", next_step="try them with: clusteradm infer")
         return report
-
-    def _remove(self, job: str) -> None:
-        """Remove a job that has ended; its supervisor may take a moment more."""
-        end = time.monotonic() + _REMOVED
-        while True:
-            try:
-                self._jobs.remove(job)
-                return
-            except UsageError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(_PAUSE)
 
 
 def counts(wanted: Sequence[int], there: int) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 from bench_jobs import A, B, FakeJobs
 
 from clusteradm.errors import HostFailed, UsageError
-from clusteradm.jobs import LocalInputs, Update, bench
+from clusteradm.jobs import LocalInputs, Update, bench, passing
 from clusteradm.jobs.bench import Alone, Bench, Step, counts
 from clusteradm.jobs.inputs import File
 from clusteradm.models import zoo
@@ -90,13 +90,13 @@ def test_exactly_so_much_is_not_too_slow() -> None:
 
 
 def test_every_job_is_removed_even_where_its_supervisor_takes_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_PAUSE", 0.0)
+    monkeypatch.setattr(passing, "_PAUSE", 0.0)
     jobs = FakeJobs()
     jobs.running = 3
     work = made(jobs)
     work.step(inputs(10), 1)
     assert jobs.calls == ["check J1", "remove J1"]
-    monkeypatch.setattr(bench, "_REMOVED", 0.0)
+    monkeypatch.setattr(passing, "_REMOVED", 0.0)
     jobs.running = 10
     with pytest.raises(UsageError, match="is running"):
         work.step(inputs(10), 1)
