@@ -456,6 +456,13 @@ def test_pipelines_give_what_the_whole_model_gives_also_where_a_stage_dies(
     assert places == {(0, 0): "head", (0, 1): "w1", (1, 0): "w2", (1, 1): "w3"}
     refused = cluster.run("infer", "--model", "cut", "--pipeline", 3, tmp_path / "few.npy", expect=2)[1]
     assert "is split into 2 segments" in refused and "clusteradm model split" in refused
+    bench = ("bench", "--model", "cut", "--pipeline", 2, "--runs", 1, "--images", 800, "--json")
+    found = json.loads(cluster.run(*bench)[0])
+    assert [(step["pipelines"], step["tpus"]) for step in found["steps"]] == [(1, 2), (2, 4)]
+    assert found["steps"][1]["speed_up"] > 1.3 and found["pipeline"]["bottleneck"] in (0, 1)
+    # The simulated segments take as long as the whole model.
+    assert 0.5 < found["steps"][0]["by_whole"] < 1.3
+    assert sorted(rank[0] for rank in found["steps"][1]["runs"][0]["ranks"]) == ["head", "w1", "w2", "w3"]
 
     process = cluster.start("infer", *job, tmp_path / "many.npy", "--output", killed)
     assert process.stderr is not None
