@@ -359,7 +359,8 @@ def test_what_comes_into_a_folder_is_a_result_once_whatever_ends(
     incoming.mkdir()
     camera = f"{SHARED}/camera-{os.getpid()}"
     words = ("infer", "--model", "digits", "--top", 1, "--ranks", 2)
-    here = (*words, "--watch", incoming, "--output", output, "--json")
+    drawn = tmp_path / "drawn"
+    here = (*words, "--watch", incoming, "--output", output, "--annotate", drawn, "--json")
 
     def come(first: int, count: int) -> None:
         for path in _picture_files(pictures, first, count):
@@ -421,6 +422,11 @@ def test_what_comes_into_a_folder_is_a_result_once_whatever_ends(
         assert [line["index"] for line in lines] == list(range(count))
         found = {line["input"]: line["top"][0]["class"] for line in lines}
         assert [found[f"digit-{number:04}.png"] for number in range(count)] == expected[:count]
+    pictures_of = [f"{line['index']:06d}-{Path(line['input']).stem}.jpg" for line in read(output)]
+    assert sorted(path.name for path in drawn.iterdir()) == sorted(pictures_of)
+    # Counted to the last, whatever was killed.
+    for each, count in ((document["job"], 305), (job, 120)):
+        assert json.loads(cluster.run("job", "show", each, "--json")[0])["status"]["images"] == count
     # Neither has left anything but its record on the head's disks, and the next command takes what is new alone.
     for each in (job, document["job"]):
         assert "feed" not in cluster.on("head", "ls", f"{SHARED}/jobs/{each}")
