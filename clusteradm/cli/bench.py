@@ -2,17 +2,19 @@
 
 Prints images per second, speed-up and efficiency by the number of TPUs, and the time of an inference of each TPU beside
 the published one of a known model. INPUTS are those of `clusteradm infer`; without any, inputs are made for the model.
-Each run is a job of its own, and is repeated; figures are medians, and a job's start-up is told apart.
+With --pipeline K these are pipelines of K TPUs, beside one TPU with the whole model. Each run is a job of its own, and
+is repeated; figures are medians, and a job's start-up is told apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clusteradm.cli import bench_view, conditions, infer_plan, job_report, show
+from clusteradm.cli import bench_view, conditions, infer_plan, job_report, show, stages_view
 from clusteradm.cli.bench_view import Outcome
 from clusteradm.cli.conditions import Conditions
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head, positive
@@ -32,6 +34,7 @@ examples:
   clusteradm bench --model mobilenet_v2
   clusteradm bench --model mobilenet_v2 photos/ --report bench.html
   clusteradm bench --model mobilenet_v2 --tpus 1,2,4 --runs 5
+  clusteradm bench --model inception_v4 --pipeline 3
   clusteradm bench --model digits --limit w[1:2] --images 2000 --json
 
 exit status:
@@ -52,8 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="INPUTS", help="files, folders, arrays; head:PATH is on the head")
     parser.add_argument("--model", required=True, metavar="NAME[:VERSION|@LABEL]", help="a deployed model")
     parser.add_argument(
-        "--tpus", type=_numbers, default=(), metavar="N,...", help="numbers of TPUs (default: 1, 2, 4, ... and all)"
+        "--tpus",
+        type=_numbers,
+        default=(),
+        metavar="N,...",
+        help="numbers of TPUs (default: 1, 2, 4, ... and all, or pipelines of them)",
     )
+    stages_view.add_argument(parser)
     parser.add_argument(
         "--runs", type=positive, default=3, metavar="N", help="runs of each, of which the median counts (default: 3)"
     )
@@ -76,10 +84,10 @@ def run(args: argparse.Namespace) -> int:
         at_head(args) as (connections, cluster),
         tempfile.TemporaryDirectory(prefix="clusteradm-bench-") as folder,
     ):
-        plan = Plan.make(connections, args.model, limit=args.limit)
+        plan = Plan.make(connections, args.model, limit=args.limit, pipeline=args.pipeline)
         infer_plan.say_plan(args, plan)
         plan.check()
-        tpus = bench.counts(args.tpus, plan.slots.count)
+        tpus = bench.counts(args.tpus, plan.slots.count, plan.stages)
         hosts = [slot.host for slot in plan.slots.usable]
         before = conditions.now(connections, cluster, hosts)
 
@@ -88,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
         work = Bench(Jobs(connections, cluster), plan, follow, lambda: transfer("sending the inputs"))
         try:
-            inputs = given or _made(args, work, plan, max(tpus), Path(folder))
+            inputs = given or _made(args, work, plan, max(tpus) // plan.stages, Path(folder))
             _measure(args, work, inputs, tpus)
             after = conditions.now(connections, cluster, hosts)
         except KeyboardInterrupt:
@@ -100,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         show.json_document("bench", {**bench_view.document(outcome), "report": path})
     else:
         bench_view.print_outcome(outcome)
+        stages_view.print_stages(outcome.one, cluster.head.name, args, show.stdout)
     # Last: where it cannot be written, the figures are not lost.
     if args.report is not None:
         from clusteradm.cli.bench_page import html  # Jinja, which nothing else of this needs
@@ -109,10 +118,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _made(args: argparse.Namespace, work: Bench, plan: Plan, most: int, folder: Path) -> LocalInputs:
-    """Inputs for the model: as many as are asked for, or enough for some seconds of work."""
+    """Inputs for the model: as many as are asked for, or enough for some seconds of work of the `most` TPUs or
+    pipelines."""
     count = args.images
     if count is None:
-        few = made.inputs(plan.model, _FEW * len(work.rounds[0]), folder)
+        few = made.inputs(plan.model, _FEW * (1 if plan.stages > 1 else len(work.rounds[0])), folder)
         show.message("a short run first, to see how many inputs are needed")
         count = round(work.pace(few) * max(_ALONE_SECONDS, _ALL_SECONDS * most))
     return made.inputs(plan.model, count, folder)
@@ -120,17 +130,21 @@ def _made(args: argparse.Namespace, work: Bench, plan: Plan, most: int, folder: 
 
 def _measure(args: argparse.Namespace, work: Bench, inputs: LocalInputs | HeadInputs, tpus: list[int]) -> None:
     """Every run. Those of one kind are not one after the other: what changes meanwhile, as heat, is in all of them."""
-    rounds = work.rounds
-    total, number = args.runs * (len(rounds) + len(tpus)), 0
-    for _ in range(args.runs):
-        for slots in rounds:
-            number += 1
-            show.message(f"run {number} of {total}: each TPU alone on its host, {counted(len(slots), 'TPU')}")
-            _say(work.round(inputs, slots))
-        for count in tpus:
-            number += 1
-            show.message(f"run {number} of {total}: {counted(count, 'TPU')}")
-            _say(work.step(inputs, count))
+    stages = args.pipeline or 1
+    runs: list[tuple[str, Callable[[], JobReport]]] = []
+    if stages == 1:
+        for slots in work.rounds:
+            what = f"each TPU alone on its host, {counted(len(slots), 'TPU')}"
+            runs.append((what, functools.partial(work.round, inputs, slots)))
+    elif work.has_whole:
+        runs.append(("1 TPU with the whole model", functools.partial(work.whole, inputs)))
+    for count in tpus:
+        what = counted(count, "TPU") if stages == 1 else f"{counted(count // stages, 'pipeline')} of {stages} TPUs"
+        runs.append((what, functools.partial(work.step, inputs, count)))
+    for turn in range(args.runs):
+        for number, (what, measure) in enumerate(runs, turn * len(runs) + 1):
+            show.message(f"run {number} of {args.runs * len(runs)}: {what}")
+            _say(measure())
 
 
 def _say(report: JobReport) -> None:
@@ -166,7 +180,7 @@ def _outcome(
 ) -> Outcome:
     steps = work.measured.scaling()
     if not steps:
-        raise HostFailed("no run with one TPU has a result")
+        raise HostFailed(f"no run with one {'TPU' if plan.stages == 1 else 'pipeline'} has a result")
     latency = bench.published(plan.model)
     published = {
         slot.host: None

@@ -35,7 +35,14 @@ def html(outcome: Outcome) -> str:
         notes=notes,
         tiles=_tiles(outcome),
         plot=speed_up(outcome),
-        legend=[Shape("measured, the median", "", _MEASURED), Shape("each run; as many times as TPUs", "", _IDEAL)],
+        unit=outcome.unit,
+        whole=None if outcome.whole is None else f"{bench_view.WHOLE}: {outcome.whole:,.1f} images/s",
+        stages=outcome.one.stages,
+        balance=outcome.one.balance.text if outcome.one.balance else "",
+        legend=[
+            Shape("measured, the median", "", _MEASURED),
+            Shape(f"each run; as many times as {outcome.unit}s", "", _IDEAL),
+        ],
         steps=[_step(step) for step in outcome.steps],
         tpus=[_tpu(alone, outcome, scale) for alone in outcome.tpus],
         latency=outcome.latency,
@@ -50,11 +57,13 @@ def _tiles(outcome: Outcome) -> list[Tile]:
     slow = sum(bool(alone.slow) for alone in outcome.tpus)
     fastest = min((alone.milliseconds for alone in outcome.tpus), default=0.0)
     return [
-        Tile("speed-up", f"{last.speed_up:.2f}", f"with {counted(last.tpus, 'TPU')}"),
+        Tile("speed-up", f"{last.speed_up:.2f}", f"with {counted(last.count, outcome.unit)}"),
         Tile("efficiency", percent(last.efficiency), "", "" if last.efficiency >= _WELL else "warning"),
-        Tile("images/s", f"{last.rate:,.0f}", f"one TPU: {first.rate:,.1f}"),
+        Tile("images/s", f"{last.rate:,.0f}", f"one {outcome.unit}: {first.rate:,.1f}"),
         Tile("start-up", f"{last.startup:.2f} s", "not part of the speed"),
-        Tile(
+        _whole_tile(outcome)
+        if last.stages > 1
+        else Tile(
             "TPUs",
             f"{len(outcome.tpus)}",
             f"{slow} of them slow" if slow else f"the fastest {fastest:.2f} ms",
@@ -63,10 +72,20 @@ def _tiles(outcome: Outcome) -> list[Tile]:
     ]
 
 
+def _whole_tile(outcome: Outcome) -> Tile:
+    """What pipelines have instead of TPUs that are alone: how they compare with the whole model."""
+    last = outcome.steps[-1]
+    if outcome.whole is None or last.by_whole is None:
+        return Tile("TPUs", f"{last.tpus}", f"{last.stages} in a pipeline")
+    return Tile("by whole", f"{last.by_whole:.2f}", f"{last.tpus} TPUs; one with the whole model: {outcome.whole:,.1f}")
+
+
 def _step(step: Step) -> dict[str, Any]:
     rates = [run.images_per_second for run in step.runs]
     return {
+        "count": f"{step.count:,}",
         "tpus": f"{step.tpus:,}",
+        "by_whole": None if step.by_whole is None else f"{step.by_whole:.2f}",
         "rate": f"{step.rate:,.1f}",
         "spread": f"{min(rates):,.0f} to {max(rates):,.0f}",
         "speed_up": f"{step.speed_up:.2f}",
@@ -101,21 +120,21 @@ def _tpu(alone: Alone, outcome: Outcome, scale: float) -> dict[str, Any]:
 
 
 def speed_up(outcome: Outcome) -> Plot:
-    """Speed-up over the number of TPUs, every run a dot, beside the line of as many times the speed as TPUs."""
+    """Speed-up over the number of TPUs, or pipelines, every run a dot, beside the line of as many times the speed."""
     steps = outcome.steps
-    most = steps[-1].tpus
+    most = steps[-1].count
     best = max(run.images_per_second / step.base for step in steps for run in step.runs)
     end, ticks = axis(max(most, best), 4 if most < 5 else 8 if most <= 8 else 5)
     if most < 5:  # whole numbers
         end, ticks = float(max(most, int(best + 0.999))), [float(n) for n in range(max(most, int(best + 0.999)) + 1)]
 
-    def across(tpus: float) -> float:
-        return 100 * tpus / most
+    def across(count: float) -> float:
+        return 100 * count / most
 
-    measured = [(across(step.tpus), 100 * step.speed_up / end) for step in steps]
+    measured = [(across(step.count), 100 * step.speed_up / end) for step in steps]
     dots = [
         Mark(
-            across(step.tpus),
+            across(step.count),
             f"{run.images_per_second:,.1f} images/s",
             100 * run.images_per_second / step.base / end,
             _RUN,
@@ -125,16 +144,16 @@ def speed_up(outcome: Outcome) -> Plot:
     ]
     dots += [
         Mark(
-            across(step.tpus),
-            f"{step.speed_up:.2f} with {counted(step.tpus, 'TPU')}",
+            across(step.count),
+            f"{step.speed_up:.2f} with {counted(step.count, outcome.unit)}",
             100 * step.speed_up / end,
             _MEASURED,
         )
         for step in steps
     ]
     return Plot(
-        "speed-up over the number of TPUs",
-        [Tick(across(step.tpus), f"{step.tpus}") for step in _apart(steps)],
+        f"speed-up over the number of {outcome.unit}s",
+        [Tick(across(step.count), f"{step.count}") for step in _apart(steps)],
         [Tick(100 * value / end, f"{value:g}") for value in ticks],
         lines=[
             Shape("", points([(0.0, 0.0), (100.0, 100 * most / end)]), _IDEAL),
@@ -146,9 +165,9 @@ def speed_up(outcome: Outcome) -> Plot:
 
 def _apart(steps: Any) -> list[Step]:
     """The steps that have a label: no two closer than a twelfth of the axis, the last always."""
-    most = steps[-1].tpus
+    most = steps[-1].count
     found: list[Step] = [steps[-1]]
     for step in reversed(steps[:-1]):
-        if found[-1].tpus - step.tpus >= most / 12:
+        if found[-1].count - step.count >= most / 12:
             found.append(step)
     return found[::-1]

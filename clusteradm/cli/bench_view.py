@@ -13,12 +13,14 @@ from clusteradm.cli.conditions import Conditions
 from clusteradm.cli.escape import line
 from clusteradm.cli.show import counted
 from clusteradm.inventory.ranges import fold
+from clusteradm.jobs import JobReport, stages
 from clusteradm.jobs.bench import TOO_SLOW, UNSTEADY, Alone, Step
 from clusteradm.jobs.use import TPU
 from clusteradm.models.zoo import Latency
 from clusteradm.node.spec.wire.job import ModelFile
 
 SIMULATED = "SIMULATED"
+WHOLE = "by whole: against one TPU with the whole model"
 NOT_HARDWARE = "The Edge TPUs are simulated: no figure here is one of hardware."
 _WELL = 0.9  # efficiency below which it is said what the TPUs wait for
 _SHORT = 1.0  # seconds
@@ -47,6 +49,21 @@ class Outcome:
     streamed_bytes: int = 0
 
     @property
+    def one(self) -> JobReport:
+        """The first run with one TPU, or one pipeline."""
+        return self.steps[0].runs[0]
+
+    @property
+    def unit(self) -> str:
+        """What there are 1, 2, ... of."""
+        return "TPU" if self.steps[0].stages == 1 else "pipeline"
+
+    @property
+    def whole(self) -> float | None:
+        """Images per second of one TPU with the whole model; None where these are no pipelines, or it has none."""
+        return self.steps[0].whole
+
+    @property
     def simulated(self) -> bool:
         return any(SIMULATED in device for device in self.devices)
 
@@ -70,19 +87,20 @@ def notes(outcome: Outcome) -> Iterator[str]:
             yield f"{' '.join(place)} is {finding.state} after the runs: {finding.cause}; {finding.remedy}"
     for step in outcome.steps:
         if step.spread > UNSTEADY:
-            what = f"the runs with {counted(step.tpus, 'TPU')} differ by {100 * step.spread:.0f} %"
+            what = f"the runs with {counted(step.count, outcome.unit)} differ by {100 * step.spread:.0f} %"
             yield f"{what}: something else uses the hosts or the network, or TPUs became hot"
         if step.seconds < _SHORT:
-            what = f"a run with {counted(step.tpus, 'TPU')} took {step.seconds:.2f} s"
+            what = f"a run with {counted(step.count, outcome.unit)} took {step.seconds:.2f} s"
             yield f"{what}, in which the begin and the end of a job count: give more inputs"
     for alone in outcome.tpus:
         if alone.slow:
             yield f"{' '.join(alone.place)} takes {alone.milliseconds:.2f} ms, {alone.slow}: {_look_at(outcome, alone)}"
     last = outcome.steps[-1]
-    if last.tpus > 1 and last.efficiency < _WELL and last.use is not None and last.use.waits_for != TPU:
+    if last.count > 1 and last.efficiency < _WELL and last.use is not None and last.use.waits_for != TPU:
         name = last.use.waits_for
         share = f"{100 * last.use.shares()[name]:.0f} %"
-        yield f"with {counted(last.tpus, 'TPU')} they waited for the {name} {share} of the time: {_REMEDIES[name]}"
+        many = counted(last.count, outcome.unit)
+        yield f"with {many} they waited for the {name} {share} of the time: {_REMEDIES[name]}"
 
 
 _REMEDIES = {
@@ -113,11 +131,14 @@ def print_outcome(outcome: Outcome) -> None:
     show.stdout.print(f"{line(outcome.model.name)} version {outcome.model.version}, {outcome.inputs}")
     show.stdout.print()
     show.stdout.print(table(outcome.steps))
+    if outcome.whole is not None:
+        show.stdout.print(f"{WHOLE}: {outcome.whole:,.1f} images/s")
     show.stdout.print()
     for row in plot(outcome.steps):
         show.stdout.print(row)
     show.stdout.print()
-    show.stdout.print(tpus(outcome))
+    if outcome.tpus:
+        show.stdout.print(tpus(outcome))
     if outcome.latency is not None:
         show.stdout.print(f"published: {line(outcome.latency.model)}, {outcome.latency.source}; of the model alone")
     if outcome.simulated:
@@ -129,16 +150,21 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def table(steps: Sequence[Step]) -> show.Table:
-    """A row for each number of TPUs."""
+    """A row for each number of TPUs, or pipelines."""
     found = show.Table()
-    for name in ("TPUs", "images/s", "speed-up", "efficiency", "seconds", "start-up", "TPUs at work"):
+    cut, whole = steps[0].stages > 1, steps[0].whole is not None
+    first = ("pipelines", "TPUs") if cut else ("TPUs",)
+    by_whole = ("by whole",) if whole else ()
+    for name in (*first, "images/s", "speed-up", "efficiency", *by_whole, "seconds", "start-up", "TPUs at work"):
         found.add_column(name, justify="right", no_wrap=True)
     for step in steps:
         found.add_row(
+            *([f"{step.count:,}"] if cut else []),
             f"{step.tpus:,}",
             f"{step.rate:,.1f}",
             f"{step.speed_up:.2f}",
             f"{100 * step.efficiency:.0f} %",
+            *([_number(step.by_whole, ".2f")] if whole else []),
             f"{step.seconds:.2f}",
             f"{step.startup:.2f}",
             f"{100 * step.use.tpu:.0f} %" if step.use else "-",
@@ -147,15 +173,16 @@ def table(steps: Sequence[Step]) -> show.Table:
 
 
 def plot(steps: Sequence[Step]) -> Iterator[RenderableType]:
-    """Bars of the speed-up, each with a mark where as many times the speed would be as TPUs."""
-    yield show.text(("speed-up", "bold"), (f"{'':{_BAR - 6}}┊ as many times as TPUs", "dim"))
-    most = max(max(step.tpus, step.speed_up) for step in steps)
-    width = max(len(f"{step.tpus:,}") for step in steps)
+    """Bars of the speed-up, each with a mark where as many times the speed would be as TPUs, or pipelines."""
+    units = "TPUs" if steps[0].stages == 1 else "pipelines"
+    yield show.text(("speed-up", "bold"), (f"{'':{_BAR - 6}}┊ as many times as {units}", "dim"))
+    most = max(max(step.count, step.speed_up) for step in steps)
+    width = max(len(f"{step.count:,}") for step in steps)
     for step in steps:
         bar = _bar(_BAR * step.speed_up / most)
-        ideal = round(_BAR * step.tpus / most)
+        ideal = round(_BAR * step.count / most)
         rest = "".join("┊" if at == ideal else " " for at in range(len(bar), _BAR + 1))
-        yield show.text(f"{step.tpus:{width},}  ", (bar, "green"), (rest, "dim"), f" {step.speed_up:.2f}")
+        yield show.text(f"{step.count:{width},}  ", (bar, "green"), (rest, "dim"), f" {step.speed_up:.2f}")
 
 
 def _bar(length: float) -> str:
@@ -194,12 +221,16 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "devices": list(outcome.devices),
         "published": asdict(outcome.latency) if outcome.latency else None,
         "flagged_above": TOO_SLOW,
+        "whole_images_per_second": None if outcome.whole is None else round(outcome.whole, 2),
+        "pipeline": stages.to_json(outcome.one.stages, outcome.one.balance),
         "steps": [
             {
                 "tpus": step.tpus,
+                "pipelines": None if step.stages == 1 else step.count,
                 "images_per_second": round(step.rate, 2),
                 "speed_up": round(step.speed_up, 4),
                 "efficiency": round(step.efficiency, 4),
+                "by_whole": None if step.by_whole is None else round(step.by_whole, 4),
                 "seconds": round(step.seconds, 4),
                 "startup_seconds": round(step.startup, 4),
                 "use": {name.lower(): round(share, 4) for name, share in step.use.shares().items()}

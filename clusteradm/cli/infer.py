@@ -57,6 +57,7 @@ examples:
   clusteradm infer --model inception_v4 --pipeline 3 photos/ --output r.jsonl
   clusteradm infer --model mobilenet_v2 photos/ --detach
   clusteradm infer --model ssd --watch incoming/ --output results.jsonl
+  clusteradm infer --model ssd --watch in/ --output r.jsonl --annotate drawn/
   clusteradm infer --model ssd --watch head:camera --output results.jsonl
   clusteradm infer --model digits digits/ --launcher slurm --partition tpu
   clusteradm infer --attach 20261123-170102-3fa9c2 --output results.jsonl

@@ -84,7 +84,7 @@ def wanted(
     args: argparse.Namespace, inputs: LocalInputs | HeadInputs | None
 ) -> tuple[Wanted, LocalInputs | HeadInputs | None]:
     """What the options ask for, and the inputs with the file of --similar. Raises UsageError for what cannot be."""
-    for name in ("annotate", "similar"):
+    for name in ("annotate", "similar") if args.watch is None else ():
         if getattr(args, name) is not None and not isinstance(inputs, LocalInputs):
             raise UsageError(f"--{name} takes a new job's inputs, which are files of this machine")
         if getattr(args, name) is not None and args.detach:
@@ -101,6 +101,8 @@ def wanted(
     query = None
     if args.similar is not None and isinstance(inputs, LocalInputs):
         inputs, query = similar.with_query(inputs, args.similar)
+    elif args.similar is not None:
+        query = similar.query_file(args.similar).name
     if args.annotate is not None:
         try:
             args.annotate.mkdir(parents=True, exist_ok=True)

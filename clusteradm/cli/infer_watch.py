@@ -8,26 +8,30 @@ import shlex
 import signal
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clusteradm import regular
-from clusteradm.cli import next_step, show
+from clusteradm.cli import infer_output, next_step, show
 from clusteradm.cli.context import at_head
 from clusteradm.cli.display import ask
-from clusteradm.cli.job_view import watch
+from clusteradm.cli.job_view import transfer, watch
 from clusteradm.cli.show import counted
 from clusteradm.errors import HostUnreachable, UsageError
-from clusteradm.jobs import Jobs, Plan, formats, writable
-from clusteradm.jobs.appending import Appending
-from clusteradm.jobs.inputs import ON_HEAD
+from clusteradm.jobs import Jobs, LocalInputs, Plan, Results, Update, formats, similar, writable
+from clusteradm.jobs.appending import MOST_SIMILAR, Appending, Drawing
+from clusteradm.jobs.inputs import ON_HEAD, File
 from clusteradm.jobs.ledger import Ledger
+from clusteradm.jobs.passing import passing
+from clusteradm.jobs.similar import Query, Similar
 from clusteradm.jobs.watching import Folder, Watch
 from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.job import Status
-from clusteradm.node.spec.wire.job_names import COMPLETE, OPEN
+from clusteradm.node.spec.wire.job_names import COMPLETE, OPEN, RESULTS
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW
 from clusteradm.transport import Connections
 
@@ -35,24 +39,40 @@ _SAY_SECONDS = 60.0  # between two lines about what is done, where there is no t
 _INTERRUPTED = 130
 # What makes a job another one.
 _ASKED = ("watch", "model", "version", "task", "top", "threshold", "mean", "std", "layout", "fit", "sample_rate", "cpu")
-_ASKED_TOO = ("ranks", "limit", "format")
+_ASKED_TOO = ("ranks", "pipeline", "limit", "format")
 
 
 def check(args: argparse.Namespace) -> None:
     """Raise UsageError where the options contradict each other, or DIR is no folder."""
-    for name in ("truth", "annotate", "report", "similar"):
-        if getattr(args, name) is not None:
-            raise UsageError(f"--watch has no end, which --{name} waits for", next_step="leave one of the two out")
+    if args.truth is not None:
+        raise UsageError(
+            "--truth measures the accuracy over all inputs, and to a folder that is watched more come",
+            next_step="without --watch, for the files that are there: clusteradm infer --model NAME DIR --truth FILE",
+        )
+    if args.report is not None:
+        raise UsageError(
+            "--report is about a job that has ended, and with --watch it stays open",
+            next_step="once it has ended: clusteradm job show JOB --report FILE",
+        )
+    if args.annotate is not None and args.watch.startswith(ON_HEAD):
+        raise UsageError(
+            "--annotate draws pictures of this machine, and those of the folder are on the head",
+            next_step="watch a folder of this machine: --watch DIR, which may be one of a network file system",
+        )
     if args.inputs:
         raise UsageError("--watch takes the files of its folder, and no INPUTS besides", next_step="leave them out")
     if not args.model:
         raise UsageError("--watch takes --model NAME", next_step="clusteradm infer --help shows examples")
     Reference.parse(args.model)
-    if args.format not in (formats.JSONL, formats.CSV):
-        raise UsageError(f"--format {args.format} cannot be appended to", next_step="--format jsonl or csv")
+    if args.format == formats.NPY:
+        raise UsageError(
+            "--format npy is one array, which begins with the number of its rows: it is not appended to",
+            next_step=f"--format {formats.PARQUET}: the same numbers, in a folder to which files are added",
+        )
     if args.output in (None, "-"):
         raise UsageError(
-            "--watch appends to a file, beside which it keeps the record of what was taken", next_step="--output FILE"
+            "--watch appends to a file, beside which it keeps the record of what was taken",
+            next_step="--output DIR" if args.format == formats.PARQUET else "--output FILE",
         )
     if args.watch.startswith(ON_HEAD):
         if regular.readable(args.watch) != args.watch:
@@ -62,6 +82,11 @@ def check(args: argparse.Namespace) -> None:
             f"no folder {regular.readable(args.watch)} here",
             next_step=f"what is on the head is named {ON_HEAD}{regular.readable(args.watch)}",
         )
+    elif inside := [name for name in ("output", "annotate") if _is_within(getattr(args, name), args.watch)]:
+        raise UsageError(
+            f"--{inside[0]} is in the folder that is watched: what is written there would be taken as an input",
+            next_step="name a place outside of it",
+        )
     elif args.detach:
         raise UsageError(
             "--detach leaves the job to itself, and a folder of this machine is watched by this command",
@@ -69,15 +94,48 @@ def check(args: argparse.Namespace) -> None:
         )
 
 
+def _is_within(path: str | Path | None, folder: str) -> bool:
+    return path is not None and Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
 def run(args: argparse.Namespace, plan_of: Callable[[Connections], Plan]) -> int:
     """Watch until Ctrl-C, or the end of the job. `plan_of` makes the plan of a new one."""
-    output = writable(Path(args.output))
+    output = _output(args)
     ledger = Ledger(output)
     try:
+        _check_format(args, ledger)
         with at_head(args) as (connections, cluster), _terminated():
             return _Command(args, Jobs(connections, cluster), ledger, output).run(lambda: plan_of(connections))
     finally:
         ledger.close()
+
+
+def _output(args: argparse.Namespace) -> Path:
+    """The file for the results, or of Parquet the folder, which is made. Raises UsageError."""
+    output = Path(args.output)
+    if args.format != formats.PARQUET:
+        return writable(output)
+    try:
+        output.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {regular.readable(output)}: {error.strerror}",
+            next_step="--format parquet is written to a folder, which is made where the folder above it is there",
+        ) from None
+    return output
+
+
+def _check_format(args: argparse.Namespace, ledger: Ledger) -> None:
+    """Raise UsageError where the output holds results of another form."""
+    before = json.loads(ledger.what or "{}")
+    if not ledger.lines or not before:
+        return
+    form, has_similarity = before.get("format"), before.get("similar") is not None
+    same = form == args.format
+    if same and (form == formats.JSONL or has_similarity == (args.similar is not None)):
+        return
+    have = f"--format {form}" + (f" {'with' if has_similarity else 'without'} --similar" if same else "")
+    raise UsageError(f"{regular.readable(args.output)} has results of {have}", next_step="name another --output")
 
 
 @contextmanager
@@ -102,8 +160,11 @@ class _Command:
         asked = {name: getattr(args, name) for name in (*_ASKED, *_ASKED_TOO)}
         if self._on_head is None:
             asked["watch"] = regular.readable(Path(place).resolve())
+        self._query_file = None if args.similar is None else similar.query_file(args.similar)
+        asked["similar"] = self._query_file and similar.digest(self._query_file)
         self._what = json.dumps(asked, default=str)
-        self._images = self._errors = self._taken = 0
+        self._images = self._errors = self._taken = self._drawn = 0
+        self._similar: list[Similar] = []
 
     def run(self, make_plan: Callable[[], Plan]) -> int:
         job, after = self._before()
@@ -125,11 +186,39 @@ class _Command:
 
     def _begin(self, make_plan: Callable[[], Plan], after: str | None) -> str:
         plan = make_plan()
+        task = plan.model.task or (CLASSIFIER if plan.top else RAW)
+        before = self._ledger.get("task")
+        if self._ledger.lines and before not in (None, task) and self._args.format != formats.JSONL:
+            what = f"{self._output} has results of --task {before}, which have other columns than those of {task}"
+            raise UsageError(what, next_step="name another --output")
+        if self._query_file is not None:
+            self._find_query(self._query_file, plan)
         job = self._jobs.open(plan, self._on_head, after, top=plan.top)
         self._ledger.begin(job, self._what)
+        self._ledger.put("task", task)
         ranks = counted(plan.ranks, "rank")
         show.message(f"job {job}: {plan.model.name} version {plan.model.version}, {ranks}, watches {self._place()}")
         return job
+
+    def _find_query(self, file: File, plan: Plan) -> None:
+        """Have the vector of --similar's file in the ledger, by a job of its own unless it is there."""
+        key = json.dumps([similar.digest(file), plan.model.sha256, plan.model.input], default=vars)
+        if self._ledger.get("query") == key:
+            return
+
+        def follow(job: str, updates: Iterator[Update]) -> Status:
+            return watch(updates)
+
+        show.message(f"job for the vector of {show.line(file.name)}")
+        one = replace(plan, most=plan.stages)
+        with (
+            passing(self._jobs, LocalInputs((file,)), one, follow, lambda: transfer("sending the file")) as (job, _),
+            tempfile.TemporaryFile() as data,
+        ):
+            self._jobs.fetch(job, RESULTS, data)
+            found = similar.vector(Results(job, self._jobs.head, data).lines(), file.name)
+        self._ledger.put("vector", json.dumps(found.vector))
+        self._ledger.put("query", key)
 
     def _go_on(self, job: str) -> str:
         show.message(f"job {job} goes on: it watches {self._place()}")
@@ -146,6 +235,7 @@ class _Command:
             return None, self._ledger.get("last") if self._same_place() else None
         if job not in {summary.job for summary in self._jobs.list()}:
             show.message(f"warning: job {job} of an earlier command was removed")
+            Appending(self._output, self._args.format, self._ledger.get("task") or RAW, self._ledger).settle()
             self._ledger.end()
             return None, None
         state = self._jobs.show(job).status.state
@@ -168,13 +258,24 @@ class _Command:
     def _drain(self, job: str) -> None:
         output = self._appending(job)
         watch(Watch(self._jobs, job, self._ledger, output, None, _tell).updates(), every=_SAY_SECONDS)
-        self._images, self._errors = self._images + output.images, self._errors + output.errors
+        self._count(output)
 
     def _appending(self, job: str) -> Appending:
-        model = self._jobs.show(job).spec
-        return Appending(
-            self._output, self._args.format, model.model.task or (CLASSIFIER if model.top else RAW), self._ledger
-        )
+        spec, asked = self._jobs.show(job).spec, json.loads(self._ledger.what or "{}")
+        drawing = query = None
+        if self._args.annotate is not None:
+            same = asked.get("watch") == json.loads(self._what)["watch"]
+            drawing = Drawing(self._args.annotate, Path(self._args.watch if same else asked["watch"]))
+        if asked.get("similar") is not None:
+            query = Query(tuple(json.loads(self._ledger.get("vector") or "[]")))
+        task = spec.model.task or (CLASSIFIER if spec.top else RAW)
+        return Appending(self._output, self._args.format, task, self._ledger, _tell, drawing, query)
+
+    def _count(self, output: Appending) -> None:
+        """Note what an output has had, for the end."""
+        self._images, self._errors = self._images + output.images, self._errors + output.errors
+        self._drawn += output.drawn
+        self._similar = sorted([*self._similar, *output.similar], key=similar.order)[:MOST_SIMILAR]
 
     def _follow(self, job: str) -> tuple[Status, bool]:
         """Follow the job to its end; its last status, and whether it was ended from here."""
@@ -203,7 +304,7 @@ class _Command:
             what = getattr(error, "strerror", None) or str(error)
             raise UsageError(f"cannot write it: {what}", where=str(self._output), next_step=self._again()) from error
         finally:
-            self._images, self._errors = self._images + output.images, self._errors + output.errors
+            self._count(output)
             if folder is not None:
                 self._taken += folder.taken
                 folder.close()
@@ -241,11 +342,16 @@ class _Command:
                     "files": None if self._on_head is not None else self._taken,
                     "images": self._images,
                     "errors": self._errors,
+                    **({} if self._args.annotate is None else {"drawn": self._drawn}),
+                    **({} if self._args.similar is None else {"similar": [vars(one) for one in self._similar]}),
                 },
             )
             return
         failed = f", {self._errors:,} of them errors" if self._errors else ""
+        infer_output.print_ranking(self._similar, show.stdout)
         show.stdout.print(f"{counted(self._images, 'result')}{failed} appended to {self._output}")
+        if self._args.annotate is not None:
+            show.stdout.print(f"{counted(self._drawn, 'picture')} in {self._args.annotate}")
 
 
 def _tell(text: str) -> None:

@@ -128,12 +128,12 @@ def _show(args: argparse.Namespace, jobs: Jobs) -> None:
 
 def _facts(details: JobDetails, directory: str) -> list[tuple[str, str]]:
     spec, status = details.spec, details.status
-    done = details.progress.done if details.progress else 0
+    done = status.images or (details.progress.done if details.progress else 0)  # once it is complete, to the last
     errors = status.errors or (details.progress.errors if details.progress else 0)
     failed = f", {errors:,} of them with an error" if errors else ""
     inputs = f"{done:,} of {spec.inputs:,} done{failed}" + ("" if details.bytes else "; the inputs are removed")
     if spec.watch is not None:
-        left = details.progress.total - done if details.progress else 0
+        left = max(0, details.progress.total - done) if details.progress else 0
         inputs = f"{done:,} done{failed}, {left:,} left, from {spec.watch.folder or 'a command'}"
     places = ", ".join(f"{slot.host} ({len(slot.tpus)})" for slot in spec.slots)
     return [

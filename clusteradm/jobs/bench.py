@@ -1,4 +1,5 @@
-"""Benchmark of a cluster: the same inputs on one TPU, on two, on all of them; and each TPU alone on its host.
+"""Benchmark of a cluster: the same inputs on one TPU, on two, on all of them; and each TPU alone on its host. Or on one
+pipeline of TPUs, on two, on all of them; and on one TPU with the whole model.
 
 Every run is a job as `infer` starts it. What a job takes to start is not part of its speed, and told apart.
 """
@@ -8,43 +9,46 @@ from __future__ import annotations
 import contextlib
 import re
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from clusteradm.errors import ClusteradmError, HostFailed, UsageError
+from clusteradm.errors import HostFailed, UsageError
 from clusteradm.jobs.inputs import HeadInputs, LocalInputs
-from clusteradm.jobs.job import Jobs, Update
+from clusteradm.jobs.job import Jobs
+from clusteradm.jobs.passing import Follow, Sent, passing
 from clusteradm.jobs.plan import Plan
 from clusteradm.jobs.report import JobReport, build
 from clusteradm.jobs.use import Use
 from clusteradm.models import zoo
 from clusteradm.models.zoo import Latency
-from clusteradm.node.spec.wire.job import ModelFile, Slot, Status
+from clusteradm.node.spec.wire.job import ModelFile, Slot
 
 TOO_SLOW = 1.5  # times what is published, or what the other TPUs take
 UNSTEADY = 0.1  # of the median, between the slowest and the fastest run
-_REMOVED = 15.0  # seconds until the supervisor of a complete job has ended
-_PAUSE = 0.2
 
 Place = tuple[str, str]  # host and PCI address
-# Follows a job to its end.
-Follow = Callable[[str, Iterator[Update]], Status]
-Sent = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Step:
-    """The runs with so many TPUs. `base`: images per second of one TPU, the median of its runs."""
+    """The runs with so many TPUs, in pipelines of so many `stages`, or each by itself. `base`: images per second of one
+    of these, the median of its runs; `whole`: of one TPU with the whole model, None where that is not measured."""
 
     tpus: int
     runs: tuple[JobReport, ...]
     base: float
+    stages: int = 1
+    whole: float | None = None
+
+    @property
+    def count(self) -> int:
+        """The pipelines, or TPUs where each is by itself."""
+        return self.tpus // self.stages
 
     @property
     def rate(self) -> float:
         """Images per second: the median."""
-        return statistics.median(run.images_per_second for run in self.runs)
+        return _rate(self.runs)
 
     @property
     def seconds(self) -> float:
@@ -56,12 +60,17 @@ class Step:
 
     @property
     def speed_up(self) -> float:
-        """How many times the images per second of one TPU."""
+        """How many times the images per second of one of these."""
         return self.rate / self.base if self.base else 0.0
 
     @property
     def efficiency(self) -> float:
-        return self.speed_up / self.tpus
+        return self.speed_up / self.count
+
+    @property
+    def by_whole(self) -> float | None:
+        """How many times the images per second of one TPU with the whole model."""
+        return self.rate / self.whole if self.whole else None
 
     @property
     def spread(self) -> float:
@@ -112,19 +121,22 @@ class Alone:
 
 @dataclass
 class Measured:
-    """What there is so far. `devices`: the libraries' versions."""
+    """What there is so far. `stages`: of a pipeline; `whole`: the runs of one TPU with the whole model; `devices`: the
+    libraries' versions."""
 
+    stages: int = 1
+    whole: list[JobReport] = field(default_factory=list)
     steps: dict[int, list[JobReport]] = field(default_factory=dict)
     alone: dict[Place, list[float]] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
 
     def scaling(self) -> list[Step]:
-        """A step for each number of TPUs; none before one TPU was measured."""
-        first = self.steps.get(1)
+        """A step for each number of TPUs; none before one TPU, or one pipeline, was measured."""
+        first = self.steps.get(self.stages)
         if not first:
             return []
-        base = statistics.median(run.images_per_second for run in first)
-        return [Step(tpus, tuple(runs), base) for tpus, runs in sorted(self.steps.items()) if runs]
+        base, whole = _rate(first), _rate(self.whole) if self.whole else None
+        return [Step(tpus, tuple(runs), base, self.stages, whole) for tpus, runs in sorted(self.steps.items()) if runs]
 
     def tpus(self, published: Mapping[str, float | None]) -> list[Alone]:
         """Each TPU. `published`: milliseconds, by host."""
@@ -141,7 +153,7 @@ class Bench:
     ) -> None:
         """`sent`: shows how much of the inputs has been sent."""
         self._jobs, self._plan, self._follow, self._sent = jobs, plan, follow, sent
-        self.measured = Measured()
+        self.measured = Measured(plan.stages)
 
     @property
     def rounds(self) -> list[tuple[Slot, ...]]:
@@ -153,7 +165,9 @@ class Bench:
         ]
 
     def pace(self, inputs: LocalInputs | HeadInputs) -> float:
-        """Images per second of one TPU, roughly: by few inputs on the first round."""
+        """Images per second of one TPU, or one pipeline, roughly: by few inputs on the first round."""
+        if self._plan.stages > 1:
+            return self._run(inputs, self._plan.slots.usable, self._plan.stages).images_per_second
         report = self._run(inputs, self.rounds[0], None)
         return statistics.median(rank.images_per_second for rank in report.ranks if rank.images) or 1.0
 
@@ -172,52 +186,58 @@ class Bench:
         self.measured.steps.setdefault(tpus, []).append(report)
         return report
 
-    def _run(self, inputs: LocalInputs | HeadInputs, slots: tuple[Slot, ...], most: int | None) -> JobReport:
-        plan = replace(self._plan, slots=replace(self._plan.slots, usable=slots), most=most)
-        with self._sent() as progress:
-            job, _ = self._jobs.submit(inputs, plan, top=plan.top, progress=progress)
-        try:
-            status = self._follow(job, self._jobs.follow(job))
-            self._jobs.check(job, status)
-        except BaseException:
-            # Also on Ctrl-C: no TPU is to be at work for nobody.
-            with contextlib.suppress(ClusteradmError):
-                self._jobs.cancel(job)
-                self._remove(job)
-            raise
-        self._remove(job)
-        report = build(job, status, None)
+    @property
+    def has_whole(self) -> bool:
+        """Whether one TPU can have the whole model, of which the pipelines have the segments."""
+        pipeline = self._plan.model.pipeline
+        return pipeline is not None and pipeline.compiled
+
+    def whole(self, inputs: LocalInputs | HeadInputs) -> JobReport:
+        """Measure one TPU with the whole model."""
+        report = self._run(inputs, self._plan.slots.usable, 1, replace(self._plan.model, pipeline=None))
+        self.measured.whole.append(report)
+        return report
+
+    def _run(
+        self,
+        inputs: LocalInputs | HeadInputs,
+        slots: tuple[Slot, ...],
+        most: int | None,
+        model: ModelFile | None = None,
+    ) -> JobReport:
+        usable = replace(self._plan.slots, usable=slots)
+        plan = replace(self._plan, slots=usable, most=most, model=model or self._plan.model)
+        with passing(self._jobs, inputs, plan, self._follow, self._sent) as (job, status):
+            report = build(job, status, None)
         self.measured.devices.update(report.devices)
         if not report.seconds or report.errors == report.images:
             raise HostFailed("no input of the benchmark has a result", next_step="try them with: clusteradm infer")
         return report
 
-    def _remove(self, job: str) -> None:
-        """Remove a job that has ended; its supervisor may take a moment more."""
-        end = time.monotonic() + _REMOVED
-        while True:
-            try:
-                self._jobs.remove(job)
-                return
-            except UsageError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(_PAUSE)
+
+def _rate(runs: Sequence[JobReport]) -> float:
+    """Images per second: the median."""
+    return statistics.median(run.images_per_second for run in runs)
 
 
-def counts(wanted: Sequence[int], there: int) -> list[int]:
-    """The numbers of TPUs to measure, in order: 1 always, 2, 4, 8, ... and all where none are `wanted`.
+def counts(wanted: Sequence[int], there: int, stages: int = 1) -> list[int]:
+    """The numbers of TPUs to measure, in order: 1 always, 2, 4, 8, ... and all where none are `wanted`; or as many
+    pipelines of so many `stages`.
 
-    Raises UsageError for more than there are.
+    Raises UsageError for more than there are, and for what is no multiple of the stages.
     """
+    odd = [number for number in wanted if number % stages]
+    if odd:
+        raise UsageError(f"--tpus {odd[0]}: pipelines of {stages} TPUs take a multiple of {stages}")
     if wanted and max(wanted) > there:
         raise UsageError(
             f"--tpus {max(wanted)}: only {there} are healthy and free", next_step="clusteradm health says why"
         )
     if wanted:
-        return sorted({1, *wanted})
-    powers = [1 << power for power in range(there.bit_length()) if 1 << power <= there]
-    return sorted({*powers, there})
+        return sorted({stages, *wanted})
+    most = there // stages
+    powers = [1 << power for power in range(most.bit_length()) if 1 << power <= most]
+    return sorted(stages * count for count in {*powers, most})
 
 
 def published(model: ModelFile) -> Latency | None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from clusteradm import extras
 from clusteradm.errors import UsageError
 from clusteradm.jobs import tables
+from clusteradm.jobs.similar import Query
 from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire.manifest import EMBEDDING, RAW
 from clusteradm.node.spec.wire.result import Result
@@ -42,12 +43,13 @@ def check(form: str, task: str | None) -> None:
         )
 
 
-def write(form: str, task: str | None, results: Results, into: BinaryIO) -> None:
-    """Write the results; each call of `results` gives them from the first on."""
+def write(form: str, task: str | None, results: Results, into: BinaryIO, query: Query | None = None) -> None:
+    """Write the results; each call of `results` gives them from the first on. `query`: their similarity to it, too, but
+    in NPY."""
     if form == NPY:
         _npy(task, results, into)
         return
-    table = tables.table(task, results())
+    table = tables.table(task, results(), query)
     (_csv if form == CSV else _parquet)(table, into)
 
 

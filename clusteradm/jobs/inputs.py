@@ -56,14 +56,27 @@ class File:
     whole: int | None = None
 
     def read(self, most: int) -> bytes:
-        """Its bytes, as it is now. Raises UsageError where it cannot be read or has more than `most`."""
+        """Its bytes. Raises UsageError where it cannot be read, has changed or has more than `most`."""
+        if self.error is not None:
+            raise UsageError(self.error, where=self.name)
         if self.whole is None:
-            return regular.read(self.path, most)
-        if self.size > most:
+            data = regular.read(self.path, most)
+        elif self.size > most:
             raise UsageError(f"it has {self.size:,} bytes, more than {most:,}", where=self.name)
-        with regular.open_file(self.path) as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+        else:
+            with regular.open_file(self.path) as file:
+                file.seek(self.offset)
+                data = file.read(self.size)
+        if self.changed is not None and not self._is_same():
+            raise UsageError("it has changed since", where=self.name)
+        return data
+
+    def _is_same(self) -> bool:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.whole or self.size, self.changed)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ So each file is taken once, and each result written once, whatever ends in betwe
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from clusteradm import regular
 from clusteradm.errors import UsageError
+from clusteradm.jobs.inputs import File
 from clusteradm.node.spec.watching.record import Record
 
 _TABLE = """CREATE TABLE IF NOT EXISTS stored
@@ -20,8 +22,8 @@ _KEPT = 10_000  # batches that are known to be stored: a head that has lost powe
 
 @dataclass(frozen=True)
 class Stored:
-    """The results of a batch in the output: from the byte `place` on, `size` bytes, numbered from `first` on. A place
-    below 0: they are not wanted."""
+    """The results of a batch in the output: from the byte `place` on, or in the file of this number, `size` bytes,
+    numbered from `first` on. A place below 0: they are not wanted."""
 
     place: int
     size: int
@@ -97,10 +99,31 @@ class Ledger(Record):
         found = self._base.execute("SELECT DISTINCT batch FROM files WHERE batch > 0 ORDER BY batch")
         return [int(row[0]) for row in found]
 
+    def files(self, batch: int) -> dict[str, File]:
+        """The files of a batch by the names that the results have, as they were when they were taken, and are not taken
+        again since. Their paths are below the folder that is watched."""
+        rows = self._base.execute("SELECT name, size, changed FROM files WHERE batch = ?", (batch,))
+        paths = ((Path(os.fsdecode(name)), size, changed) for name, size, changed in rows)
+        files = (File(regular.readable(path), path, size, changed) for path, size, changed in paths)
+        return {file.name: file for file in files}
+
     def stored(self, batch: int) -> Stored | None:
         """Where the results of a batch are in the output; None where they are not."""
         found = self._base.execute("SELECT place, size, first FROM stored WHERE batch = ?", (batch,)).fetchone()
         return Stored(*found) if found else None
+
+    def last(self) -> tuple[int, Stored] | None:
+        """The batch whose results were written last, or were about to be."""
+        query = "SELECT * FROM stored WHERE place >= 0 ORDER BY first DESC, size DESC LIMIT 1"
+        found = self._base.execute(query).fetchone()
+        return (found[0], Stored(*found[1:])) if found else None
+
+    def take_back(self, batch: int, one: Stored) -> None:
+        """Forget results that were about to be written, and are not in the output."""
+        with self._base:
+            self._base.execute("BEGIN")
+            self._base.execute("DELETE FROM stored WHERE batch = ?", (batch,))
+            self._base.execute("INSERT OR REPLACE INTO state VALUES ('lines', ?)", (str(one.first),))
 
     def store(self, batch: int, one: Stored, count: int) -> None:
         """Note that `count` results of a batch are about to be written; on the disk when it returns."""

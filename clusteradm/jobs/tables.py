@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from clusteradm.jobs.similar import Query
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, EMBEDDING, POSE, SEGMENTATION
 from clusteradm.node.spec.wire.result import Result
 
@@ -33,14 +34,18 @@ class Table:
     rows: Iterator[list[Any]]
 
 
-def table(task: str | None, results: Iterable[Result]) -> Table:
-    """The table of a job's results; `task`: that of its model, None and RAW for whole outputs."""
+def table(task: str | None, results: Iterable[Result], query: Query | None = None) -> Table:
+    """The table of a job's results; `task`: that of its model, None and RAW for whole outputs; `query`: to which their
+    similarity has a column."""
     own = _COLUMNS.get(task or "", _RAW)
-    return Table({**_FIRST, **own}, (row for result in results for row in _rows(result, list(own))))
+    first = {**_FIRST, **({} if query is None else {"similarity": REAL})}
+    return Table({**first, **own}, (row for result in results for row in _rows(result, list(own), query)))
 
 
-def _rows(result: Result, names: list[str]) -> Iterator[list[Any]]:
+def _rows(result: Result, names: list[str], query: Query | None) -> Iterator[list[Any]]:
     first = [result.input, result.index, result.error]
+    if query is not None:
+        first.append(query.of(result).similarity)
     found = False
     for answer in _answers(result):
         found = True

@@ -12,7 +12,7 @@ from clusteradm.node.job import journal as journals
 from clusteradm.node.job.attendance import SILENT_SECONDS, Attendance
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.deadlines import Deadlines
-from clusteradm.node.job.pipelines import Pipelines, assignments
+from clusteradm.node.job.pipelines import Pipelines, anew, assignments
 from clusteradm.node.job.schedule import LEAST, Schedule
 from clusteradm.node.job.source import Listed, Stream
 from clusteradm.node.spec.wire import job_names
@@ -35,6 +35,7 @@ READY_AGAIN_SECONDS = 2.0  # the same in another attempt, which comes after a fa
 PROGRESS_EVERY = 0.5
 IDLE_EVERY = 5.0  # the same where inputs are waited for, and nothing has changed
 LOOK_EVERY = 0.1  # for silent ranks
+MOST_TURNS = 5  # of a pipeline that begins anew, in a row, without a result
 # Between two polls where there was nothing: a rank that has delivered a chunk has another still, which takes it so many
 # times as long.
 LONGEST_NAP = 0.04
@@ -52,10 +53,12 @@ class Dispatcher:
         if spec is None or plan is None:
             raise RuntimeError("%s has no readable spec, or no plan of attempt %d" % (folder, attempt))
         self._channel = channel
-        for assignment in assignments(spec, attempt, plan.ranks):
-            channel.send(assignment.place.rank, channels.BEGIN, assignment)
+        self._told = {one.place.rank: one for one in assignments(spec, attempt, plan.ranks)}
+        for number, assignment in self._told.items():
+            channel.send(number, channels.BEGIN, assignment)
         self._pipelines = Pipelines(plan.ranks)
         self._paces: Dict[int, float] = {}
+        self._turns: Dict[int, int] = {}  # first rank of a pipeline -> how often in a row it began anew
         self._outputs = files.outputs(spec.folder)
         self._journal = journals.Journal(spec.folder, attempt)
         self._timeline = timeline.begin(os.path.join(self._run, job_names.TIMELINE), attempt)
@@ -123,7 +126,7 @@ class Dispatcher:
         return all(rank.state == "failed" for rank in self._ranks.values())
 
     def _take(self, message: Message) -> None:
-        rank, now = self._ranks.get(message.rank), time.monotonic()
+        rank = self._ranks.get(message.rank)
         if rank is None or (rank.state == "failed" and message.rank not in self._silent):
             return  # nothing more is expected of it
         self._hear(message.rank)
@@ -131,18 +134,14 @@ class Dispatcher:
             if message.damage is not None:
                 raise WireError(message.damage)
             if message.tag == channels.READY and rank.state == "starting":
-                report = reports.ready(message.body)
-                rank.state, rank.version, rank.tpu = "ready", report.version, report.tpu
-                self._paces[message.rank] = report.pace
-                stages = self._pipelines.stages(message.rank)
-                if all(self._ranks[stage].state == "ready" for stage in stages):
-                    self._schedule.join(stages[0], max(self._paces[stage] for stage in stages) or None)
-                self._ready_since = self._ready_since or now
-                self._hand_out()
+                self._note_ready(message.rank, reports.ready(message.body))
             elif message.tag == channels.FAILED:
                 failure = reports.failure(message.body)
                 fault = TPU if failure.tpu and rank.state == "ready" else OTHER
-                self._give_up(message.rank, failure.error, failure.suspects, fault)
+                if failure.turn == self._turn(message.rank) and not self._begin_anew(message.rank, failure):
+                    self._give_up(message.rank, failure.error, failure.suspects, fault)
+            elif message.tag == channels.RESULT and rank.state == "starting" and self._turn(message.rank):
+                pass  # of before its pipeline began anew
             elif message.tag == channels.RESULT:
                 self._keep(message)
                 self._hand_out(self._pipelines.first(message.rank))
@@ -152,10 +151,57 @@ class Dispatcher:
             what = str(error)[: reports.MOST_REASON]
             self._give_up(message.rank, "%s sends what no rank sends: %s" % (rank.host, what))
 
+    def _note_ready(self, number: int, report: reports.Ready) -> None:
+        """Give a rank work, or a pipeline of which all ranks are ready."""
+        if report.turn != self._turn(number):
+            return
+        rank = self._ranks[number]
+        rank.state, rank.version, rank.tpu = "ready", report.version, report.tpu
+        self._paces[number] = report.pace
+        stages = self._pipelines.stages(number)
+        if all(self._ranks[stage].state == "ready" for stage in stages):
+            self._schedule.join(stages[0], max(self._paces[stage] for stage in stages) or None)
+        self._ready_since = self._ready_since or time.monotonic()
+        self._hand_out()
+
+    def _turn(self, number: int) -> int:
+        """How often the pipeline of a rank has begun anew. What it says of another turn is of before."""
+        stage = self._told[number].stage
+        return stage.turn if stage is not None else 0
+
+    def _begin_anew(self, number: int, failure: reports.Failure) -> bool:
+        """Have the pipeline of a stage, whose process has ended, begin anew; False where that is no use."""
+        stages, first = self._pipelines.stages(number), self._pipelines.first(number)
+        turn = self._turns.get(first, 0)
+        if not failure.again or len(stages) == 1 or turn == MOST_TURNS:
+            return False
+        self._turns[first] = turn + 1
+        self._say("%s fails: %s; its pipeline begins anew" % (_place(self._ranks[number]), failure.error))
+        for stage in stages:
+            rank = self._ranks[stage]
+            rank.state, rank.error = "starting", None
+            self._told[stage] = anew(self._told[stage])
+            self._channel.send(stage, channels.BEGIN, self._told[stage])
+        self._lose(number, failure.suspects, "the model fails on it, twice: " + failure.error)
+        self._schedule.forget(first)
+        self._hand_out()
+        return True
+
+    def _lose(self, number: int, suspects: Sequence[int], error: str) -> None:
+        """Others get what a rank has, or its pipeline; but for a second time with a suspect, that has an error."""
+        first = self._pipelines.first(number)
+        self._deadlines.leave(first)
+        self._late.discard(first)
+        spent = self._schedule.lose(first, suspects)
+        if suspects:
+            path = os.path.join(self._run, job_names.SUSPECTS)
+            files.write_json(path, Suspects(tuple(self._schedule.suspects)))
+        self._record(number, [{"i": index, "error": error} for index in spent])
+
     def _give_up(self, number: int, error: str, suspects: Sequence[int] = (), fault: str = OTHER) -> None:
         """Take no more from a rank, and its pipeline; others get what it has, but for an input with which a second rank
         has failed."""
-        rank, first = self._ranks[number], self._pipelines.first(number)
+        rank = self._ranks[number]
         for stage in self._pipelines.stages(number):
             other = self._ranks[stage]
             if other.state != "failed":
@@ -163,15 +209,7 @@ class Dispatcher:
                 other.state, other.error, other.fault = "failed", why, fault if other is rank else PARTNER
             self._attendance.leave(stage)
         self._say("%s fails: %s" % (_place(rank), error))
-        self._deadlines.leave(first)
-        self._late.discard(first)
-        spent = self._schedule.lose(first, suspects)
-        if suspects:
-            path = os.path.join(self._run, job_names.SUSPECTS)
-            files.write_json(path, Suspects(tuple(self._schedule.suspects)))
-        if spent:
-            what = "two ranks failed with it, the second as: %s" % error
-            self._record(number, [{"i": index, "error": what} for index in spent])
+        self._lose(number, suspects, "two ranks failed with it, the second as: %s" % error)
         self._hand_out()
 
     def _miss(self, now: float) -> None:
@@ -239,6 +277,7 @@ class Dispatcher:
         fresh = set(self._schedule.finish(body.chunk, body.seconds, answered))
         results = [result for result in results if result["i"] in fresh]
         self._record(message.rank, results)
+        self._turns.pop(first, None)
         _note(rank, body)
         self._deadlines.deliver(first, self._schedule.busy(first), worked=answered > 0)
         if first in self._late:

@@ -88,13 +88,17 @@ class Keeper:
                 elif message.tag == channels.STOP:
                     return
                 elif message.tag == channels.BEGIN:
-                    self._begin = message.body
-                    self._process.pipe.send(0, channels.BEGIN, self._begin)
+                    self._begin_with(message.body)
                 elif message.tag == channels.CHUNK and not self._failed:
                     self._accept(message.body)
         finally:
             if not self._failed:
                 self._process.stop(_STOP_SECONDS)
+
+    def _begin_with(self, assignment: Any) -> None:
+        """Have the process begin its work."""
+        self._begin = assignment
+        self._process.pipe.send(0, channels.BEGIN, self._begin)
 
     def _turn(self) -> None:
         if self._failed:
@@ -277,13 +281,14 @@ class Keeper:
         self._process, self._started = Process(self._words), self._clock.seconds
         self._process.pipe.send(0, channels.BEGIN, self._begin)
 
-    def _fail(self, error: str, kill: bool = True, tpu: Optional[bool] = None) -> None:
+    def _fail(self, error: str, kill: bool = True, tpu: Optional[bool] = None, again: bool = False) -> None:
         """Give the rank up: what it has goes to others. `kill`: its process, unless that was tried; `tpu`: whether the
-        TPU is to blame, by default where the rank has one."""
+        TPU is to blame, by default where the rank has one; `again`: whether it can begin anew, if rank 0 wants it."""
         self._failed = True
         tpu = self._on_tpu() if tpu is None else tpu
         suspects = sorted(self._suspects.keys() & self._chunk_of.keys())
         # First, as the killing may take longer than rank 0 waits for a sign of life.
-        self._send(channels.FAILED, {"error": error, "suspects": suspects, "tpu": tpu})
+        about: Dict[str, Any] = {"again": True} if again else {}
+        self._send(channels.FAILED, {"error": error, "suspects": suspects, "tpu": tpu, **about})
         if kill:
             self._process.kill()

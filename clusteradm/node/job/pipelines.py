@@ -34,6 +34,15 @@ class Pipelines:
         return self._stages[rank][-1] == rank
 
 
+def anew(mine: Assignment) -> Assignment:
+    """What a stage is told when its pipeline begins anew: nothing of what was before is to come through."""
+    stage = mine.stage
+    if stage is None:
+        raise ValueError("rank %d is no stage of a pipeline" % mine.place.rank)
+    turn = stage.turn + 1
+    return replace(mine, stage=replace(stage, turn=turn, link="%s.%d" % (stage.link.partition(".")[0], turn)))
+
+
 def assignments(spec: StoredSpec, attempt: int, ranks: Sequence[RankPlace]) -> Iterator[Assignment]:
     """What each rank is told of its work."""
     hosts = {rank.rank: rank.host for rank in ranks}

@@ -20,20 +20,24 @@ _MAP_KEYS = {"name", "shape", "file"}
 @dataclass(eq=False, repr=False)
 class Ready(Record):
     """The rank has loaded the model. `version`: of its library; `tpu`: its device, None for the CPU; `pace`: seconds of
-    an inference, 0 where it has made none."""
+    an inference, 0 where it has made none; `turn`: of its pipeline."""
 
     version: str = field(metadata=limits(most=200))
     tpu: Any = None
     pace: float = 0.0
+    turn: int = 0
 
 
 @dataclass(eq=False, repr=False)
 class Failure(Record):
-    """The rank cannot work. `suspects`: the inputs that it may have failed by; `tpu`: it is its TPU that fails."""
+    """The rank cannot work. `suspects`: the inputs that it may have failed by; `tpu`: it is its TPU that fails;
+    `again`: of a stage, whose worker process has ended, that it can begin anew with its pipeline; `turn`: of that."""
 
     error: str
     suspects: Tuple[int, ...] = ()
     tpu: bool = False
+    again: bool = False
+    turn: int = 0
 
 
 @dataclass(eq=False, repr=False)

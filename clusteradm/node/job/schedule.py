@@ -192,6 +192,10 @@ class Schedule:
         self._missing.difference_update(spent)
         return sorted(spent)
 
+    def forget(self, rank: int) -> None:
+        """Expect nothing more of what a rank had when it was lost: it begins anew."""
+        self._taken_back = {number: chunk for number, chunk in self._taken_back.items() if chunk.rank != rank}
+
     def _leave(self, rank: int) -> List[Chunk]:
         """Take the rank's chunks from it, the last first."""
         chunks = sorted((chunk for chunk in self._out.values() if chunk.rank == rank), reverse=True)

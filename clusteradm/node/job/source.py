@@ -5,14 +5,14 @@ import os
 import threading
 import time
 from queue import SimpleQueue
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from clusteradm.node import atomic
 from clusteradm.node.job import feed as feeds
 from clusteradm.node.job import files, journal, room
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.spec.wire.job import Progress, StoredSpec
+from clusteradm.node.spec.wire.job import Counted, StoredSpec
 
 LOOK_SECONDS = 0.02  # between two looks for new batches
 # Of a journal, beyond which the results of batches that are done with are taken out of it.
@@ -49,19 +49,21 @@ class Listed:
 
 
 class Stream:
-    """Inputs that come in batches; as Listed."""
+    """Inputs that come in batches; as Listed. What rank 0 says of its progress may be of before its last results: these
+    are counted by the batches that are done with, and by the journal."""
 
     def __init__(self, spec: StoredSpec, run: str, book: journal.Journal) -> None:
         self._folder, self._book = spec.folder, book
         self._feed = Feed(spec.folder, run)
-        self._writer = Writer(self._feed, spec.folder, files.labels(spec.model.path))
+        self._before = files.read(Counted, os.path.join(run, job_names.COUNTED)) or Counted(0, 0, 0)
+        self._writer = Writer(self._feed, spec.folder, files.labels(spec.model.path), self._before)
         self._batches: Dict[int, List[Dict[str, Any]]] = {}
         self._missing: Dict[int, int] = {}
+        self._wrong: Dict[int, int] = {}  # results that are errors
         self._places = journal.places(spec.folder, whole=True)
         self._most = MOST_JOURNAL
         self._looked = 0.0
-        before = files.read(Progress, os.path.join(run, job_names.PROGRESS))
-        self.earlier, self.errors = (before.done, before.errors) if before else (0, 0)
+        self.earlier, self.errors = self._before.done, self._before.errors
         self.total = self.earlier
         self._ended = False
         self.todo = self.more()
@@ -81,19 +83,27 @@ class Stream:
         ended = self._feed.ended()  # before the look: what is added is added before
         new = [index for batch in self._feed.waiting() if batch not in self._batches for index in self._load(batch)]
         self._ended = ended
-        self.total += len(new)
         return new
 
     def _load(self, batch: int) -> List[int]:
         self._batches[batch] = lines = list(files.read_lines(self._feed.lines(batch)))
-        if os.path.lexists(self._feed.results(batch)):  # a rank 0 before this one has ended while it wrote them
-            self._missing[batch] = 0
-            self._writer.put(batch, None, {})
-            return []
-        missing = [index for index in feeds.inputs(batch, lines) if index not in self._places]
+        numbers, results = list(feeds.inputs(batch, lines)), self._feed.results(batch)
+        if os.path.lexists(results):  # a rank 0 before this one has ended while it wrote them
+            missing: List[int] = []
+            self._wrong[batch] = sum("error" in result for result in files.read_lines(results))
+            self._put(batch, None, {})
+        else:
+            missing = [index for index in numbers if index not in self._places]
+            places = {index: self._places[index] for index in numbers if index in self._places}
+            with journal.Found(self._folder, places) as found:
+                self._wrong[batch] = sum("error" in (found.result(index) or {}) for index in places)
+            if not missing:
+                self._finish(batch)
         self._missing[batch] = len(missing)
-        if not missing:
-            self._finish(batch)
+        if batch != self._before.batch:  # that was counted, and no more done with
+            self.earlier += len(lines) - len(missing)
+            self.errors += self._wrong[batch]
+            self.total += len(lines)
         return missing
 
     def piece(self, index: int) -> List[Any]:
@@ -106,20 +116,24 @@ class Stream:
         for result in results:
             batch = result["i"] // job_names.BATCH_INPUTS
             self._places[result["i"]] = at
+            self._wrong[batch] += "error" in result
             self._missing[batch] -= 1
             if not self._missing[batch]:
                 self._finish(batch)
 
     def _finish(self, batch: int) -> None:
         lines = self._batches[batch]
-        self._writer.put(batch, lines, {index: self._places[index] for index in feeds.inputs(batch, lines)})
+        self._put(batch, lines, {index: self._places[index] for index in feeds.inputs(batch, lines)})
+
+    def _put(self, batch: int, lines: Optional[List[Dict[str, Any]]], places: Dict[int, int]) -> None:
+        self._writer.put(batch, lines, places, (len(self._batches[batch]), self._wrong[batch]))
 
     def _forget(self, batches: Sequence[int]) -> None:
         """Forget batches whose results are written, and take these out of the journal, so that it does not grow."""
         for batch in batches:
             for index in feeds.inputs(batch, self._batches.pop(batch)):
                 self._places.pop(index, None)
-            del self._missing[batch]
+            del self._missing[batch], self._wrong[batch]
         if not self._batches:
             if batches:
                 self._book.clear()
@@ -142,8 +156,8 @@ class Stream:
 class Writer:
     """A thread that writes the results of whole batches: rank 0 is not to wait for a disk."""
 
-    def __init__(self, feed: Feed, folder: str, labels: Sequence[str]) -> None:
-        self._feed, self._folder, self._labels = feed, folder, labels
+    def __init__(self, feed: Feed, folder: str, labels: Sequence[str], counted: Counted) -> None:
+        self._feed, self._folder, self._labels, self._counted = feed, folder, labels, counted
         self._queue: "SimpleQueue[Any]" = SimpleQueue()
         self._written: "SimpleQueue[Any]" = SimpleQueue()
         self._put = self._got = 0
@@ -155,10 +169,13 @@ class Writer:
         """Whether it has nothing to do."""
         return self._put == self._got
 
-    def put(self, batch: int, lines: Optional[List[Dict[str, Any]]], places: Dict[int, int]) -> None:
-        """Have the results of a batch written, which are in the journal at these places; None: they are written."""
+    def put(
+        self, batch: int, lines: Optional[List[Dict[str, Any]]], places: Dict[int, int], count: Tuple[int, int]
+    ) -> None:
+        """Have the results of a batch written, which are in the journal at these places; None: they are written.
+        `count`: of them, and of those that are errors."""
         self._put += 1
-        self._queue.put((batch, lines, places))
+        self._queue.put((batch, lines, places, count))
 
     def written(self) -> List[int]:
         """The batches that are written since the last call. Raises what has ended the thread."""
@@ -179,13 +196,22 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            for batch, lines, places in iter(self._queue.get, None):
+            for batch, lines, places, count in iter(self._queue.get, None):
                 if lines is not None:
                     room.insist(lambda: self._write(batch, lines, places))  # noqa: B023 - called at once
+                room.insist(lambda: self._count(batch, *count))  # noqa: B023 - called at once
                 self._feed.settle(batch)
                 self._written.put(batch)
         except BaseException as error:
             self._written.put(error)
+
+    def _count(self, batch: int, done: int, errors: int) -> None:
+        """Count the results of a batch, once, before it is done with."""
+        before = self._counted
+        if batch != before.batch:
+            counted = Counted(batch, before.done + done, before.errors + errors)
+            files.write_json(os.path.join(self._feed.run, job_names.COUNTED), counted)
+            self._counted = counted
 
     def _write(self, batch: int, lines: List[Dict[str, Any]], places: Dict[int, int]) -> None:
         # To be seen at once, and on the disk before the inputs are removed.

@@ -1,7 +1,7 @@
 """Keeper of a rank that is a stage of a pipeline.
 
-Its worker process is not started again once it has worked: what it was handed is lost with it, and its neighbours hang
-on it. So its end is the end of its pipeline, whose inputs others get.
+What its worker process was handed is lost with it, and its neighbours hang on it. So where it ends, the whole pipeline
+begins anew, by rank 0's word: each stage with another process, and without what was under way. Rank 0 gives that again.
 """
 
 from collections import deque
@@ -30,6 +30,31 @@ class StageKeeper(Keeper):
         self._bridges = bridges(channel, mine)
         self._is_later = mine.stage is not None and mine.stage.before is not None
         self._held: Deque[Dict[str, Any]] = deque()
+        self._number = mine.stage.turn if mine.stage is not None else 0
+
+    def _begin_with(self, assignment: Any) -> None:
+        if self._begin is None:
+            super()._begin_with(assignment)
+            return
+        stage = decode(Assignment, assignment).stage
+        if stage is None:
+            raise WireError("a stage of a pipeline becomes none")
+        self._begin, self._number = assignment, stage.turn
+        if not self._process.kill():
+            self._fail("its process hangs in the kernel", kill=False)
+            return
+        self._held.clear()
+        self._out.clear()
+        self._suspects.clear()
+        self._chunk_of.clear()
+        self._failed = self._announced = False
+        self._earlier = dict(self._times)
+        for bridge in self._bridges:
+            bridge.begin_anew(stage)
+        self._start_again()
+
+    def _send(self, tag: int, body: Any = None) -> None:
+        super()._send(tag, {**body, "turn": self._number} if tag in (channels.READY, channels.FAILED) else body)
 
     def _turn(self) -> None:
         super()._turn()
@@ -65,7 +90,8 @@ class StageKeeper(Keeper):
     def _settle(self, body: Dict[str, Any]) -> None:
         self._out.pop(body["chunk"], None)
         self._moved = self._clock.seconds
-        self._send(channels.RESULT, body)
+        self._times = {name: self._earlier[name] + body[name] for name in self._earlier}
+        self._send(channels.RESULT, {**body, **self._times})
 
     def _stalled(self) -> None:
         working = self._process.pulse.inputs()
@@ -78,11 +104,13 @@ class StageKeeper(Keeper):
     def _ended(self, how: str) -> None:
         found = self._process.pulse.inputs() if self._ready else ()
         hangs = self._process.death() is None and self._process.pulse.inferred is not None
+        again = self._ready and not (hangs and self._on_tpu())
         if not self._ready:
             how += " while it loaded the model"
         if not self._process.kill():
             how += ", and its process hangs in the kernel"
+            again = False
         self._suspects.update(dict.fromkeys(found, how))
         self._chunk_of.update(dict.fromkeys(found, 0))
         # An input can crash a process. One that does not come back from an Edge TPU is more likely the TPU's fault.
-        self._fail(how, kill=False, tpu=hangs and self._on_tpu())
+        self._fail(how, kill=False, tpu=hangs and self._on_tpu(), again=again)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import allocation, files, launch, queue, room, taking
+from clusteradm.node.job import allocation, files, launch, log, queue, room, taking
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
 from clusteradm.node.job.plan import ranks as ranks_on
@@ -33,6 +33,7 @@ from clusteradm.node.spec.wire.job import (
     SILENT,
     Attempt,
     AttemptPlan,
+    Counted,
     Progress,
     RankProgress,
     Slot,
@@ -175,8 +176,8 @@ class Supervisor:
             if missing and self._slurm is None:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
         if self._taking is not None:
-            progress = files.read(Progress, os.path.join(self._run, job_names.PROGRESS))
-            return {"images": progress.done, "errors": progress.errors} if progress else {}
+            counted = files.read(Counted, os.path.join(self._run, job_names.COUNTED)) or Counted(0, 0, 0)
+            return {"images": counted.done, "errors": counted.errors}
         index = os.path.join(self._run, job_names.INPUTS)
         return room.insist(lambda: journals.finish(self._folder, index, files.labels(self._spec.model.path)))
 
@@ -224,13 +225,16 @@ class Supervisor:
         if self._slurm is not None:
             command = [*self._slurm.environment(self._run), *command]
         self._say("attempt %d: %s" % (number, " ".join(command)))
-        with open(os.path.join(self._folder, job_names.LOG), "ab", buffering=0, opener=files.opener) as log:
+        place = os.path.join(self._folder, job_names.LOG)
+        with open(place, "ab", buffering=0, opener=files.opener) as output:
             alive = partial(journals.written, self._folder)
             path = os.path.join(self._run, job_names.PROGRESS)
-            watch = Watch(path, number, self._spec.inputs, os.path.join(self._folder, job_names.LOG), alive)
+            watch = Watch(path, number, self._spec.inputs, place, alive)
 
             def overdue() -> Optional[str]:
                 progress = watch.progress
+                if progress is not None:  # until then, the log says whether a rank could begin
+                    log.bound(place)
                 cost = (progress.first_dispatch or began) - began if progress else 0.0
                 back = self._regain.due(progress, cost)
                 with room.unless_full():
@@ -243,7 +247,7 @@ class Supervisor:
                 why = watch.overdue() or (self._taking.error if self._taking else None)
                 return why or (self._slurm.lost() if self._slurm is not None else None)
 
-            status = launch.run(command, log, overdue)
+            status = launch.run(command, output, overdue)
         last = files.read(Progress, path)
         if last is not None and last.attempt == number:
             self._regain.note(last)
@@ -264,9 +268,9 @@ class Supervisor:
     def _say(self, text: str) -> None:
         """Add a line to the job's log."""
         path = os.path.join(self._folder, job_names.LOG)
-        with room.unless_full(), open(path, "ab", buffering=0, opener=files.opener) as log:
-            os.fchmod(log.fileno(), 0o644)
-            log.write((text + "\n").encode("utf-8"))
+        with room.unless_full(), open(path, "ab", buffering=0, opener=files.opener) as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write((text + "\n").encode("utf-8"))
 
     def _close(self, status: int) -> None:
         """End the last attempt, with its exit status and rank 0's last figures.

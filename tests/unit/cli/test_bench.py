@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bench_jobs
 import pytest
-from bench_jobs import A, FakeJobs
+from bench_jobs import A, B, FakeJobs
 
 from clusteradm.cli import bench as command
 from clusteradm.cli.main import main
@@ -61,6 +61,43 @@ def test_everything_is_measured(jobs: FakeJobs, run: Run, tmp_path: Path, capsys
     assert jobs.inputs[0] == 128 and set(jobs.inputs[1:]) == {3846} and len(jobs.inputs) == 1 + 2 * 3
     assert [plan.most for plan in jobs.submitted] == [None, None, 1, 2, None, 1, 2]
     assert len([call for call in jobs.calls if call.startswith("remove")]) == 7
+
+
+def test_pipelines(
+    jobs: FakeJobs, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slots = Slots((Slot("w1", (A, B)), Slot("w2", (A, B))), (), ())
+    asked = []
+
+    def make(_: object, *words: object, pipeline: int | None, **more: object) -> Plan:
+        asked.append(pipeline)
+        return Plan(bench_jobs.CUT, slots, None)
+
+    monkeypatch.setattr(Plan, "make", classmethod(make))
+    report = tmp_path / "bench.html"
+    words = ("bench", "--model", "m", "--pipeline", "2", "--runs", "2", "--report", str(report))
+    found = document(run(*words, "--json"))
+    assert [(step["tpus"], step["pipelines"], step["speed_up"], step["by_whole"]) for step in found["steps"]] == [
+        (2, 1, 1.0, 0.5),
+        (4, 2, pytest.approx(1.9, abs=0.01), pytest.approx(0.95, abs=0.01)),
+    ]
+    assert found["whole_images_per_second"] == pytest.approx(1 / 0.0026, rel=1e-3) and found["tpus"] == []
+    assert (found["pipeline"]["bottleneck"], asked) == (1, [2])
+    # A short run first, of one pipeline; 10 s of one are 1,923 inputs.
+    assert jobs.inputs[0] == 64 and set(jobs.inputs[1:]) == {1923}
+    assert [plan.most for plan in jobs.submitted] == [2, 1, 2, 4, 1, 2, 4]
+    capsys.readouterr()
+    assert main([*words]) == 0
+    shown = capsys.readouterr()
+    rows = [row.split() for row in shown.out.splitlines()]
+    assert ["2", "4", "1.90", "95", "%", "0.95"] in [[*row[:2], *row[3:7]] for row in rows]
+    assert "by whole: against one TPU with the whole model: 384.6 images/s" in shown.out
+    assert "stage 1 is the bottleneck: 5.20 ms an input" in shown.out
+    said = " ".join(shown.err.split())
+    assert "run 1 of 6: 1 TPU with the whole model" in said and "run 6 of 6: 2 pipelines of 2 TPUs" in said
+    page = report.read_text()
+    assert "times the speed of one pipeline" in page and "Each TPU, alone" not in page
+    assert "Stages, in one pipeline" in page and "bottleneck" in page
 
 
 def test_inputs_that_are_given(jobs: FakeJobs, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,7 +149,7 @@ def test_an_error_is_cut_and_what_was_packed_is_read() -> None:
 
 
 def sent(head: bytes, tensors: bytes) -> bytes:
-    return struct.pack("<I", len(head)) + head + tensors
+    return struct.pack("<II", 3, len(head)) + head + tensors
 
 
 def test_what_comes_from_another_host_is_checked() -> None:
@@ -157,11 +157,14 @@ def test_what_comes_from_another_host_is_checked() -> None:
     whole = bytes(LAYOUT.bytes)
     assert bridge.parted(sent(head, whole), LAYOUT.bytes) == (head, whole)
     assert bridge.parted(sent(failed, b""), LAYOUT.bytes) == (failed, b"")
+    assert bridge.turn_of(sent(head, whole)) == 3
+    with pytest.raises(WireError):
+        bridge.turn_of(b"\0" * 7)
     for data in (b"", b"\1\0\0", sent(head, whole[:-1]), sent(head, whole + b"\0"), sent(failed, whole)):
         with pytest.raises(WireError):
             bridge.parted(data, LAYOUT.bytes)
     with pytest.raises(WireError):
-        bridge.parted(struct.pack("<I", 1 << 31) + head + whole, LAYOUT.bytes)
+        bridge.parted(struct.pack("<II", 3, 1 << 31) + head + whole, LAYOUT.bytes)
 
 
 def test_a_tensor_is_handed_on_until_nobody_needs_it() -> None:

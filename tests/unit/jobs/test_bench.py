@@ -13,11 +13,11 @@ import pytest
 from bench_jobs import A, B, FakeJobs
 
 from clusteradm.errors import HostFailed, UsageError
-from clusteradm.jobs import LocalInputs, Update, bench
+from clusteradm.jobs import LocalInputs, Update, bench, passing
 from clusteradm.jobs.bench import Alone, Bench, Step, counts
 from clusteradm.jobs.inputs import File
 from clusteradm.models import zoo
-from clusteradm.node.spec.wire.job import InputForm, Status
+from clusteradm.node.spec.wire.job import InputForm, Slot, Status
 
 
 def inputs(count: int) -> LocalInputs:
@@ -84,19 +84,41 @@ def test_each_tpu_is_alone_on_its_host() -> None:
     assert found["w1", A].slow == ""
 
 
+def test_pipelines_are_measured_by_one_of_them_and_by_the_whole_model() -> None:
+    jobs = FakeJobs(lambda count: 1.0 if count == 1 else 0.9)
+    slots = tuple(Slot(host, (A, B)) for host in ("head", "w1", "w2"))
+    work = Bench(jobs, bench_jobs.plan(slots, bench_jobs.CUT), follow, sent)  # type: ignore[arg-type]
+    assert work.has_whole and work.pace(inputs(64)) == pytest.approx(1 / 0.0052)
+    work.whole(inputs(520))
+    for tpus in (2, 6):
+        work.step(inputs(600), tpus)
+    one, three = work.measured.scaling()
+    assert (one.count, one.tpus, three.count, three.tpus) == (1, 2, 3, 6)
+    assert three.speed_up == pytest.approx(2.7) and three.efficiency == pytest.approx(0.9)
+    assert one.by_whole == pytest.approx(0.5) and three.by_whole == pytest.approx(1.35)
+    assert [stage.bottleneck for stage in one.runs[0].stages] == [False, True]
+    assert [(plan.most, plan.model.pipeline is None) for plan in jobs.submitted] == [
+        (2, False),
+        (1, True),
+        (2, False),
+        (6, False),
+    ]
+    assert not Bench(jobs, bench_jobs.plan(), follow, sent).has_whole  # type: ignore[arg-type]
+
+
 def test_exactly_so_much_is_not_too_slow() -> None:
     assert Alone(("w1", A), 3.9, 2.6, 2.6).slow == "" and Alone(("w1", A), 3.91, 2.6, 2.6).slow != ""
     assert Alone(("w1", A), 3.0, None, 0.0).slow == ""
 
 
 def test_every_job_is_removed_even_where_its_supervisor_takes_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_PAUSE", 0.0)
+    monkeypatch.setattr(passing, "_PAUSE", 0.0)
     jobs = FakeJobs()
     jobs.running = 3
     work = made(jobs)
     work.step(inputs(10), 1)
     assert jobs.calls == ["check J1", "remove J1"]
-    monkeypatch.setattr(bench, "_REMOVED", 0.0)
+    monkeypatch.setattr(passing, "_REMOVED", 0.0)
     jobs.running = 10
     with pytest.raises(UsageError, match="is running"):
         work.step(inputs(10), 1)
@@ -162,6 +184,13 @@ def test_numbers_of_tpus(wanted: tuple[int, ...], there: int, expected: list[int
 def test_more_tpus_than_there_are() -> None:
     with pytest.raises(UsageError, match="--tpus 8: only 3 are healthy and free"):
         counts((1, 8), 3)
+
+
+def test_numbers_of_tpus_in_pipelines() -> None:
+    assert counts((), 9, 2) == [2, 4, 8] and counts((), 6, 2) == [2, 4, 6] and counts((), 3, 3) == [3]
+    assert counts((6,), 9, 2) == [2, 6]
+    with pytest.raises(UsageError, match="--tpus 3: pipelines of 2 TPUs take a multiple of 2"):
+        counts((2, 3), 9, 2)
 
 
 def test_what_is_published_is_found_by_the_file_or_by_the_name() -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from clusteradm.node.job import bridge as bridges
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job.activations import Gone, Reader, address, read_head
 from clusteradm.node.job.channel import Message
-from clusteradm.node.job.pipelines import assignments
+from clusteradm.node.job.pipelines import anew, assignments
 from clusteradm.node.job.process import Process
 from clusteradm.node.job.stage_keeper import StageKeeper
 from clusteradm.node.spec import pipelines
@@ -419,10 +420,12 @@ def test_each_stage_is_told_its_neighbours_and_which_of_them_are_near(tmp_path: 
     ranks = pipelines.place(slots(2, 1), 3)
     told = list(assignments(spec, 4, ranks))
     assert [vars(one.stage) for one in told if one.stage] == [
-        {"number": 0, "before": None, "after": 2, "near": (2,), "link": "J/4"},
-        {"number": 1, "before": 1, "after": 3, "near": (1,), "link": "J/4"},
-        {"number": 2, "before": 2, "after": None, "near": (), "link": "J/4"},
+        {"number": 0, "before": None, "after": 2, "near": (2,), "link": "J/4", "turn": 0},
+        {"number": 1, "before": 1, "after": 3, "near": (1,), "link": "J/4", "turn": 0},
+        {"number": 2, "before": 2, "after": None, "near": (), "link": "J/4", "turn": 0},
     ]
+    twice = anew(anew(told[1])).stage
+    assert twice is not None and (twice.turn, twice.link, twice.near) == (2, "J/4.2", (1,))
     assert [one.model.sha256 for one in told] == [one.sha256 for one in model.pipeline.stages]  # type: ignore[union-attr]
     assert [one.here for one in told] == [2, 2, 1]
 
@@ -487,3 +490,135 @@ def test_a_stage_whose_process_is_killed_says_so_and_names_no_tpu(job: Path, tmp
     kept.thread.join(20)
     assert not kept.thread.is_alive()
     kept.reader.close()
+
+
+class Mortal(Channel):
+    """A rank whose worker process is killed where its kind says."""
+
+    keeper: StageKeeper
+
+    def die(self) -> None:
+        os.kill(self.keeper._process._process.pid, signal.SIGKILL)
+
+
+class AfterAnswers(Mortal):
+    """One stage dies twice, when it has done a chunk: others are under way then, from it and to it."""
+
+    dying = 2
+    answers = 0
+
+    def send(self, rank: int, tag: int, body: Any = None) -> None:
+        super().send(rank, tag, body)
+        if tag == channels.RESULT and self.rank == self.dying:
+            self.answers += 1
+            if self.answers in (1, 3):
+                self.die()
+
+
+class FirstAfterAnswers(AfterAnswers):
+    dying = 1
+
+
+class Poisoned(Mortal):
+    """The first stage dies of input 7, also alone."""
+
+    def poll(self) -> Message | None:
+        message = super().poll()
+        chunk = message.body["inputs"] if message is not None and message.tag == channels.CHUNK else []
+        if self.rank == 1 and 7 in [piece[0] for piece in chunk]:
+            self.keeper._process.pulse.decode(0, 7)
+            self.die()
+        return message
+
+
+def run_kept(job: Path, model: ModelFile, kind: type[Mortal]) -> Progress:
+    """As `run`, of one pipeline with keepers and processes as they are."""
+    ranks = stages(len(model.pipeline.stages) if model.pipeline else 1)
+    spec = fill(job, model, 1, ranks, 3)
+    world = World(len(ranks))
+    words = [sys.executable, "-c", WORKER]
+    threads = []
+    for told in dispatcher.assignments(spec, 1, ranks):
+        channel = kind(told.place.rank, world)
+        first = channels.read(0, channels.BEGIN, json.dumps(told, default=vars).encode())
+        channel.keeper = StageKeeper(channel, words, Process(words), first)  # type: ignore[arg-type]
+        threads.append(threading.Thread(target=channel.keeper.run, daemon=True))
+
+    class Rank0(Channel):
+        begun = 0
+
+        def send(self, rank: int, tag: int, body: Any = None) -> None:
+            self.begun += tag == channels.BEGIN
+            if tag != channels.BEGIN or self.begun > len(ranks):  # the first are there already
+                super().send(rank, tag, body)
+
+    for thread in threads:
+        thread.start()
+    own = job.parent / "own" / job.name
+    dispatcher.dispatch(str(own), 1, Rank0(0, world))  # type: ignore[arg-type]
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    progress = files.read(Progress, str(own / job_names.RUN / job_names.PROGRESS))
+    assert progress is not None
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("kind", "near", "errors"), [(AfterAnswers, True, 1), (FirstAfterAnswers, False, 1), (Poisoned, True, 2)]
+)
+def test_a_pipeline_begins_anew_where_a_stage_dies_and_nothing_is_lost_or_doubled(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Mortal], near: bool, errors: int
+) -> None:
+    model = model_of(tmp_path, DIGITS, 2, 3)
+
+    def apart(*about: Any) -> Iterator[Any]:
+        for told in assignments(*about):
+            assert told.stage is not None
+            yield replace(told, stage=replace(told.stage, near=()))
+
+    with monkeypatch.context() as patch:
+        if not near:
+            patch.setattr(dispatcher, "assignments", apart)
+        progress = run_kept(job, model, kind)
+    found = results(job)
+    delivered = [result["i"] for line in files.read_lines(str(job / job_names.JOURNAL)) for result in line["results"]]
+    assert sorted(delivered) == list(range(INPUTS))
+    assert (progress.done, progress.errors) == (INPUTS, errors)
+    assert [rank.error for rank in progress.ranks] == [None] * 2
+    assert kind is Poisoned or progress.ranks[0].busy > 0
+    (job / job_names.JOURNAL).unlink()
+    run(job, model, stages(2), attempt=2)
+    expected = results(job)
+    if kind is Poisoned:
+        assert found[7]["error"].startswith("the model fails on it, twice: its process was killed by SIGKILL")
+        expected[7] = found[7]
+    assert found == expected
+
+
+def test_a_pipeline_that_never_answers_begins_anew_no_more_than_so_often(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what a rank says of an earlier turn is not of this one."""
+    world, ranks = World(2), stages(2)
+    fill(job, model_of(tmp_path, DIGITS, 2, 3), 1, ranks, 3)
+
+    def rank(number: int) -> None:
+        end = Channel(number, world)
+        while (message := end.receive()).tag != channels.STOP:
+            if message.tag == channels.BEGIN:
+                turn = message.body["stage"]["turn"]
+                end.send(0, channels.READY, {"version": "v", "turn": turn - 1})
+                end.send(0, channels.FAILED, {"error": "of before", "turn": turn - 1})
+                end.send(0, channels.READY, {"version": "v", "turn": turn})
+            elif message.tag == channels.CHUNK:
+                end.send(0, channels.FAILED, {"error": "its process ended", "again": True, "turn": turn})
+
+    threads = [threading.Thread(target=rank, args=(number,), daemon=True) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    own = job.parent / "own" / job.name
+    dispatcher.dispatch(str(own), 1, Channel(0, world))  # type: ignore[arg-type]
+    progress = files.read(Progress, str(own / job_names.RUN / job_names.PROGRESS))
+    assert progress is not None and progress.done == 0
+    assert (progress.ranks[0].state, progress.ranks[0].error) == ("failed", "its process ended")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node.job import files
+from clusteradm.node.job import files, log
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status, StoredSpec, Watching
@@ -49,7 +49,11 @@ progress["phase"] = "finished" if part.get("hangs") else "running"
 progress.update(total=4, done=0, errors=0, now=3.0)
 json.dump(progress, open(run + "/progress.json", "w"))
 print("mpirun said this")
+for number in range(part.get("says", 0)):
+    print("rank 1 says line %d, and much more" % number)
 sys.stdout.flush()
+while part.get("says") and os.path.getsize(folder + "/log") > 20 * part["says"]:
+    time.sleep(0.01)
 if part.get("hangs"):  # on a host that is frozen; the rank of this host is stopped
     rank = subprocess.Popen(["sleep", "61"])
     rank.send_signal(signal.SIGSTOP)
@@ -488,3 +492,12 @@ def test_a_partition_without_its_hosts_is_its_failure(job: Path) -> None:
     status = run(job, {"delivers": [3], "status": 1})
     assert status.state == "failed"
     assert status.error == "Slurm knows none of the job's hosts in partition tpu: w1, w2; its nodes: n1"
+
+
+def test_a_log_that_grows_is_shortened_while_mpirun_writes_it(job: Path) -> None:
+    lines = log.MOST_BYTES // 30
+    assert run(job, {"delivers": [0, 1, 2, 3], "says": lines, "status": 0}).state == "complete"
+    text = (job / job_names.LOG).read_text().splitlines()
+    assert text[0].startswith("attempt 1: ") and "mpirun said this" in text[:3]
+    assert text[-1] == f"rank 1 says line {lines - 1}, and much more"
+    assert len([line for line in text if "bytes of this log were left out here" in line]) == 1

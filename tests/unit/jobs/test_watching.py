@@ -7,11 +7,13 @@ import io
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,12 @@ from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
 from clusteradm.jobs import Jobs, Plan, inputs
 from clusteradm.jobs import watching as clients
-from clusteradm.jobs.appending import Appending
+from clusteradm.jobs.appending import Appending, Drawing
 from clusteradm.jobs.ledger import Ledger
+from clusteradm.jobs.lines import Lines
 from clusteradm.jobs.slots import Slots
 from clusteradm.jobs.watching import Folder, Watch
-from clusteradm.node.job import attendance, files, pack, source, taking, worker
+from clusteradm.node.job import attendance, files, journal, pack, source, taking, worker
 from clusteradm.node.job.dispatcher import dispatch
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.job.taking import Taking
@@ -70,8 +73,8 @@ class Head:
         """An attempt until the job is complete, or `recall`ed."""
         own = self.place.own(job)
         spec = files.read(StoredSpec, str(own / "spec.json"))
-        assert spec is not None and spec.watch is not None
-        if job not in self.takers:
+        assert spec is not None
+        if spec.watch is not None and job not in self.takers:
             self.takers[job] = Taking(spec, spec.watch, str(own / "run"), print)
             self.takers[job].start()
         number = self.attempts[job] = self.attempts.get(job, 0) + 1
@@ -84,7 +87,11 @@ class Head:
             ranks = [Channel(number, inboxes) for number in (0, 1)]
             threading.Thread(target=worker.work, args=(ranks[1],), daemon=True).start()
             dispatch(str(own), number, ranks[0])  # type: ignore[arg-type]
-            if not taking.waits(str(own / "run")):
+            if spec.watch is None:
+                counts = journal.finish(spec.folder, str(own / "run" / "inputs.jsonl"), ())
+                status = Status("complete", spec.model, 5, spec.inputs, 1.0, **counts)
+                files.write_json(str(own / "run" / "status.json"), status)
+            elif not taking.waits(str(own / "run")):
                 status = Status("complete", spec.model, 5, 0, 1.0, images=self.done(job))
                 files.write_json(str(own / "run" / "status.json"), status)
 
@@ -295,7 +302,8 @@ def test_a_command_that_is_killed_anywhere_loses_and_doubles_nothing(
     head: Head, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each command dies at another point of the work on its files; the next one goes on with the same job."""
-    output = tmp_path / "r.jsonl"
+    output, drawn = tmp_path / "r.jsonl", tmp_path / "drawn"
+    drawn.mkdir()
     monkeypatch.setattr(source, "MOST_JOURNAL", 0)
     points: list[tuple[Any, str, str]] = [
         (Jobs, "feed", "before"),
@@ -304,7 +312,9 @@ def test_a_command_that_is_killed_anywhere_loses_and_doubles_nothing(
         (Ledger, "take", "after"),
         (Ledger, "store", "before"),
         (Ledger, "store", "after"),
+        (Appending, "_draw", "before"),
         (Appending, "add", "after"),
+        (Lines, "put", "before"),
         (Jobs, "collect", "after"),
         (Jobs, "_call", "before"),
     ]
@@ -326,7 +336,9 @@ def test_a_command_that_is_killed_anywhere_loses_and_doubles_nothing(
         ledger = Ledger(output)
         folder = Folder(camera, ledger)
         try:
-            watch = Watch(head.place.jobs, job, ledger, Appending(output, "jsonl", "classifier", ledger), folder, print)
+            drawing = Drawing(drawn, camera)
+            appending = Appending(output, "jsonl", "classifier", ledger, print, drawing)
+            watch = Watch(head.place.jobs, job, ledger, appending, folder, print)
             for _ in watch.updates():
                 if len(named(output)) >= enough and not watch.stopping:
                     watch.stop()
@@ -354,34 +366,8 @@ def test_a_command_that_is_killed_anywhere_loses_and_doubles_nothing(
     run(job, len(expected))
     assert sorted(named(output)) == expected
     assert [line["index"] for line in lines(output)] == list(range(len(expected)))
-
-
-def test_a_line_that_was_half_written_is_completed(tmp_path: Path) -> None:
-    output = tmp_path / "r.jsonl"
-    output.write_bytes(b'{"of": "an earlier job"}\n')
-    data = b"".join(
-        json.dumps({"input": f"{number}.png", "index": 7, "top": [{"class": number, "score": 0.5}]}).encode() + b"\n"
-        for number in range(3)
-    )
-    ledger = Ledger(output)
-    ledger.begin("j", "")
-    jobs: Any = type("Jobs", (), {"head": "head"})
-    Appending(output, "jsonl", "classifier", ledger).add(jobs, "j", 1, io.BytesIO(data))
-    text = output.read_bytes()
-    assert [json.loads(line).get("index") for line in text.splitlines()] == [None, 0, 1, 2]
-    for end in range(25, len(text) + 1, 7):
-        output.write_bytes(text[:end])
-        again = Appending(output, "jsonl", "classifier", ledger)
-        again.add(jobs, "j", 1, io.BytesIO(data))
-        assert (output.read_bytes(), again.images) == (text, 0)
-    # Somebody has taken the file away since: what was in it, was in it.
-    output.unlink()
-    Appending(output, "jsonl", "classifier", ledger).add(jobs, "j", 1, io.BytesIO(data))
-    assert output.read_bytes() == b""
-    ledger.void(2)
-    Appending(output, "jsonl", "classifier", ledger).add(jobs, "j", 2, io.BytesIO(data))
-    assert output.read_bytes() == b""
-    ledger.close()
+    pictures = [f"{line['index']:06d}-{Path(line['input']).stem}.jpg" for line in lines(output)]
+    assert sorted(path.name for path in drawn.iterdir()) == sorted(pictures)
 
 
 def test_batches_arrive_whole_once_and_not_when_they_have_changed(
@@ -506,25 +492,31 @@ def test_a_job_whose_command_is_not_heard_of_ends(head: Head, monkeypatch: pytes
         (["--watch", "."], "--watch appends to a file"),
         (["--watch", ".", "--output", "-"], "--watch appends to a file"),
         (["--watch", ".", "--output", "r", "a.png"], "and no INPUTS besides"),
-        (["--watch", ".", "--output", "r", "--truth", "t.csv"], "which --truth waits for"),
-        (["--watch", ".", "--output", "r", "--annotate", "d"], "which --annotate waits for"),
-        (["--watch", ".", "--output", "r", "--report", "d"], "which --report waits for"),
-        (["--watch", ".", "--output", "r", "--similar", "a.png"], "which --similar waits for"),
-        (["--watch", ".", "--output", "r", "--format", "npy"], "cannot be appended to"),
-        (["--watch", ".", "--output", "r", "--detach"], "--watch head:DIR"),
-        (["--watch", ".", "--output", "r", "--attach", "20260101-000000-abcdef"], "--watch finds its job itself"),
+        (["--watch", ".", "--output", "../r", "--truth", "t.csv"], "infer --model NAME DIR --truth FILE"),
+        (["--watch", "head:d", "--output", "r", "--annotate", "d"], "those of the folder are on the head"),
+        (["--watch", ".", "--output", "../r", "--annotate", "d"], "--annotate is in the folder that is watched"),
+        (["--watch", ".", "--output", "r"], "--output is in the folder that is watched"),
+        (["--watch", ".", "--output", "../r", "--report", "d"], "clusteradm job show JOB --report FILE"),
+        (["--watch", ".", "--output", "../r", "--similar", "a.png"], "no file or folder a.png here"),
+        (["--watch", ".", "--output", "../r", "--format", "npy"], "--format parquet: the same numbers"),
+        (["--watch", ".", "--format", "parquet"], "--output DIR"),
+        (["--watch", ".", "--output", "../no/r", "--format", "parquet"], "cannot write to ../no/r: No such file"),
+        (["--watch", ".", "--output", "../r", "--detach"], "--watch head:DIR"),
+        (["--watch", ".", "--output", "../r", "--attach", "20260101-000000-abcdef"], "--watch finds its job itself"),
         (["--watch", "head:caf\udce9", "--output", "r"], "not UTF-8"),
-        (["--watch", ".", "--output", "no/such/r"], "cannot write no/such/r"),
+        (["--watch", ".", "--output", "../no/such/r"], "cannot write ../no/such/r"),
     ],
 )
 def test_what_cannot_be_watched_is_said_before_a_connection(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     model = [] if "--attach" in words else ["--model", "m"]
     assert main(["infer", *model, *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
-    assert list(tmp_path.iterdir()) == []
+    assert [*tmp_path.iterdir(), *here.iterdir()] == [here]
 
 
 def test_two_commands_do_not_share_an_output(tmp_path: Path) -> None:
@@ -626,3 +618,100 @@ def test_a_second_ctrl_c_cancels_and_what_has_no_result_is_taken_the_next_time(
     assert head.place.jobs.show(job).status.state == "cancelled"
     assert command(head, lambda: until(lambda: named(output)), "--watch", str(camera), "--output", str(output)) == 130
     assert named(output) == ["0.png"]
+
+
+def test_pictures_are_drawn_as_their_results_come_and_none_that_has_changed(
+    head: Head, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, drawn = tmp_path / "r.jsonl", tmp_path / "drawn"
+    words = ("--watch", str(camera), "--output", str(output), "--annotate", str(drawn))
+    (camera / "deep").mkdir()
+    picture(camera / "deep" / "a.png")
+    np.save(camera / "rows.npy", np.zeros((2, 28, 28), np.uint8))
+    collect = Jobs.collect
+
+    def script() -> None:
+        until(lambda: sorted(path.name[7:] for path in drawn.iterdir()) == ["a.jpg"])
+        until(lambda: len(lines(output)) == 3)
+
+        def late(*args: Any, **more: Any) -> Any:
+            answer = collect(*args, **more)
+            if answer.batch is not None:
+                picture(camera / "latest.png", 99)  # as a camera does that has one file
+                os.utime(camera / "latest.png", ns=(5, 5))
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Jobs, "collect", late)
+            picture(camera / "latest.png", 1)
+            until(lambda: len(lines(output)) == 4)
+        until(lambda: len(lines(output)) == 5)
+
+    assert command(head, script, *words, "--json") == 130
+    shown = capsys.readouterr()
+    assert "not drawn: latest.png: " in " ".join(shown.err.split())
+    assert json.loads(shown.out)["drawn"] == 2
+    assert sorted(path.name[7:] for path in drawn.iterdir()) == ["a.jpg", "latest.jpg"]
+    assert (drawn / "000004-latest.jpg").exists()
+
+
+def test_what_comes_is_ranked_by_its_similarity_to_a_file(
+    head: Head, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file's vector is found once, by a job that is gone then."""
+    output = tmp_path / "r.jsonl"
+    plan = infer.plan_of()  # type: ignore[call-arg]
+    embedding = replace(plan, model=replace(plan.model, task="embedding"), top=0)
+    monkeypatch.setattr(infer, "plan_of", lambda *_: embedding)
+    active = head.place.head_says / "active"
+    remove = Jobs.remove
+
+    def remove_ended(self: Jobs, job: str) -> None:
+        active.write_text("inactive")
+        try:
+            remove(self, job)
+        finally:
+            active.unlink()
+
+    monkeypatch.setattr(Jobs, "remove", remove_ended)
+    picture(tmp_path / "me.png", 200)
+    for number, value in enumerate((0, 200, 100)):
+        picture(camera / f"{number}.png", value)
+    words = ("--watch", str(camera), "--output", str(output), "--similar", str(tmp_path / "me.png"))
+
+    def script() -> None:
+        (first,) = head.running
+        until(lambda: [job for job in head.jobs if job != first])
+        head.run(next(job for job in head.jobs if job != first))
+        until(lambda: len(lines(output)) == 3)
+
+    assert command(head, script, *words, "--json") == 130
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)["similar"]
+    assert {"input": "1.png", "index": named(output).index("1.png"), "similarity": 1.0} in found
+    assert [one["similarity"] for one in found] == sorted((one["similarity"] for one in found), reverse=True)
+    assert {line["index"]: line["similarity"] for line in lines(output)} == {
+        one["index"]: one["similarity"] for one in found
+    }
+    assert "the most similar so far: " in shown.err
+    assert len(head.jobs) == 1
+    picture(camera / "3.png", 200)
+    jobs = set(head.jobs)
+    assert command(head, lambda: until(lambda: len(lines(output)) == 4), *words) == 130
+    assert len(set(head.jobs) - jobs) == 1
+    assert lines(output)[3]["similarity"] == 1.0 and re.search(r"1\.0000 +3\.png", capsys.readouterr().out)
+
+
+def test_results_of_one_form_are_in_an_output(
+    head: Head, camera: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "r"
+    words = ("--watch", str(camera), "--output", str(output))
+    picture(camera / "0.png")
+    csv = ("--format", "csv")
+    assert command(head, lambda: until(lambda: output.exists() and output.stat().st_size), *words, *csv) == 130
+    assert main(["infer", "--model", "digits", *words]) == 2
+    assert "has results of --format csv" in " ".join(capsys.readouterr().err.split())
+    picture(tmp_path / "me.png")
+    assert main(["infer", "--model", "digits", *words, *csv, "--similar", str(tmp_path / "me.png")]) == 2
+    assert "has results of --format csv without --similar" in " ".join(capsys.readouterr().err.split())

@@ -171,6 +171,15 @@ class Progress(Record):
 
 
 @dataclass(eq=False, repr=False)
+class Counted(Record):
+    """counted.json: the results of the batches that are done with, of which `batch` was the last."""
+
+    batch: int
+    done: int
+    errors: int
+
+
+@dataclass(eq=False, repr=False)
 class Suspects(Record):
     """suspects.json: inputs that a rank may have been lost by."""
 

@@ -27,6 +27,7 @@ srun           starts a daemon of mpirun's on a host, in Slurm's allocation
 recall         there once rank 0 is to end the attempt, so that another takes back what this one does without
 feed/N.jsonl   of a job that stays open: as inputs.jsonl, of batch N, until that has its results
 found/N.jsonl  the results of batch N, until they are fetched
+counted.json   the number of results of the batches that are done with
 taken          the record of the files that were taken from a folder of the head
 heard          changed when the command that sends inputs asks for something
 end            there once no more inputs come
@@ -63,6 +64,7 @@ FEED = "feed"
 FEED_PACK = "feed-%d.pack"
 FOUND = "found"
 BATCH = "%d.jsonl"  # in either
+COUNTED = "counted.json"
 TAKEN = "taken"
 HEARD = "heard"
 END = "end"

@@ -31,10 +31,11 @@ class Pipeline(Record):
 class Stage(Record):
     """Place of a rank in its pipeline. `number`: from 0; `before`, `after`: the ranks of its neighbours, None at the
     ends; `near`: the neighbours that are on its host, with which it shares memory; `link`: what the names of the
-    sockets of this attempt begin with."""
+    sockets of this attempt and turn begin with; `turn`: how often the pipeline has begun anew in this attempt."""
 
     number: int
     before: Optional[int]
     after: Optional[int]
     near: Tuple[int, ...]
     link: str
+    turn: int = 0
