@@ -12,7 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-MOST = 3
+# One in fifty of the lab's tests, of which three groups share two cores. Where more fail at once, what they have in
+# common is to be looked at; a fault of the program itself fails again, alone.
+MOST = 6
 _FAILED = Path(".pytest_cache/v/cache/lastfailed")
 
 

@@ -42,7 +42,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(program: Path, cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": "/usr/bin:/bin", "HOME": str(cwd)}
-    return subprocess.run([program, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run([program, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
 def test_help(program: Path, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ class Lab:
             raise UsageError(f"{node} has {which}", next_step=f"it has {len(there)}")
         self._ask("fault", node=node, kind=kind, tpus=there if tpu is None else [tpu])
 
-    def restore(self, node: str, within: float = 60.0) -> None:
+    def restore(self, node: str, within: float = 120.0) -> None:
         """Undo the faults done to a board; returns when it runs again."""
         self._node(node)
         known = self._ask("restore", node=node)

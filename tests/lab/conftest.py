@@ -7,6 +7,7 @@ time. A test marked `alone` measures time: it waits until no other group runs, s
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Cluster
-from jobs import progress, wait
+from jobs import OWN, progress, wait
 from xdist.scheduler import LoadScopeScheduling
 
 from clusteradm.errors import ClusteradmError
@@ -197,12 +198,28 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def long_job(cluster: Cluster, digits_model: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A job of many inputs that has begun to work: the command that follows it, and its id."""
+    """A job of many inputs that has begun to work on every board: the command that follows it, and its id."""
+    process: subprocess.Popen[str]
+    job: str
     images = data.load().held_out.images
     np.save(tmp_path / "many.npy", np.concatenate([images] * 16))
-    process = cluster.start("infer", "--model", "digits", tmp_path / "many.npy", "--output", tmp_path / "many.jsonl")
-    assert process.stderr is not None
-    job = next(line for line in process.stderr if line.startswith("job ")).split()[1].rstrip(":")
+    words = ("infer", "--model", "digits", tmp_path / "many.npy", "--output", tmp_path / "many.jsonl")
+
+    def begun() -> bool:
+        """A survey leaves out what is not yet itself again after the test before, or late on a busy machine."""
+        nonlocal process, job
+        process = cluster.start(*words)
+        assert process.stderr is not None
+        job = next(line for line in process.stderr if line.startswith("job ")).split()[1].rstrip(":")
+        spec = json.loads(cluster.on("head", "cat", f"{OWN}/{job}/spec.json"))
+        if {slot["host"] for slot in spec["slots"]} == set(cluster.nodes):
+            return True
+        process.kill()
+        process.wait()
+        cluster.run("job", "cancel", job)
+        return False
+
+    wait(begun)
     wait(lambda: progress(cluster, job).get("done", 0) > 200)
     yield process, job
     if process.poll() is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from commands import SHARED, Cluster
+from commands import SECONDS, SHARED, Cluster
 
 OWN = "/var/lib/clusteradm/jobs"  # on the head
 
@@ -17,13 +17,19 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def so_far(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that another process writes, or is about to make."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 def progress(cluster: Cluster, job: str) -> dict[str, Any]:
     text = cluster.on("head", "cat", f"{OWN}/{job}/run/progress.json", check=False)
     document: dict[str, Any] = json.loads(text) if text else {}
     return document
 
 
-def wait(until: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait(until: Callable[[], bool], seconds: float = 180.0) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -55,6 +61,22 @@ def delivered(cluster: Cluster, job: str) -> int:
 def details(cluster: Cluster, job: str) -> dict[str, Any]:
     """The job, by `job show`; nothing of it while the head does not answer."""
     process = cluster.start("job", "show", job, "--json")
-    out, _ = process.communicate(timeout=60)
-    found: dict[str, Any] = json.loads(out) if process.returncode == 0 else {"status": {"attempts": []}}
+    out, _ = process.communicate(timeout=SECONDS)
+    nothing = {"status": {"attempts": []}, "progress": None}
+    found: dict[str, Any] = json.loads(out) if process.returncode == 0 else nothing
     return found
+
+
+def hosts(cluster: Cluster, job: str) -> set[str]:
+    """Those of the job's latest attempt; none while the head does not answer."""
+    return {host for attempt in details(cluster, job)["status"]["attempts"][-1:] for host in attempt["hosts"]}
+
+
+def everywhere(cluster: Cluster, *words: object) -> dict[str, Any]:
+    """The document of an `infer` with a rank on every board: a survey on a busy machine may leave one out."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        document = cluster.infer(*words)
+        if {rank["host"] for rank in document["ranks"]} == set(cluster.nodes):
+            return document
+        assert time.monotonic() < deadline, document

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import Cluster
+from jobs import everywhere
 
 from clusteradm.lab.digits import data
 
@@ -24,7 +25,7 @@ def check(cluster: Cluster, folder: Path) -> dict[str, Any]:
         shutil.copytree(images, folder / f"more-{copy}", copy_function=os.link)
     cluster.run("lab", "compile-model", MODEL, "--output", compiled)
     cluster.run("deploy-model", compiled, "--name", "digits", "--labels", MODEL.with_name("labels.txt"))
-    whole = cluster.infer("--model", "digits", images, "--truth", truth, "--output", folder / "whole.jsonl")
+    whole = everywhere(cluster, "--model", "digits", images, "--truth", truth, "--output", folder / "whole.jsonl")
     assert whole["accuracy"]["right"] / len(digits.images) > 0.95
 
     many = [images, *(folder / f"more-{copy}" for copy in range(9))]
@@ -35,13 +36,13 @@ def check(cluster: Cluster, folder: Path) -> dict[str, Any]:
         while int(cluster.on("head", "sh", "-c", journal)) < done + 50:
             assert job.poll() is None
         cluster.lab.fault("w2", "power")
-        out, err = job.communicate(timeout=90)
+        out, err = job.communicate(timeout=300)
     finally:
         job.kill()
         cluster.lab.restore("w2")
     assert job.returncode == 0, err
     document = json.loads(out)
-    assert document["attempts"] == 2 and document["images"] == 10 * len(digits.images)
+    assert document["attempts"] >= 2 and document["images"] == 10 * len(digits.images)
     answers = [json.loads(line)["top"][0]["label"] for line in (folder / "lost.jsonl").read_text().splitlines()]
     alone = [json.loads(line)["top"][0]["label"] for line in (folder / "whole.jsonl").read_text().splitlines()]
     assert answers == alone * 10

@@ -39,7 +39,7 @@ def by_ansible(lab: Lab) -> dict[str, dict[str, int]]:
 
 def nothing_to_change(lab: Lab) -> None:
     command = [sys.executable, "-m", "clusteradm", "bootstrap", "--json", "-i", str(lab.inventory)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     for name, host in json.loads(done.stdout)["hosts"].items():
         tasks = [task["task"] for task in host["tasks"] if task["status"] == "changed"]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Cluster
+from jobs import everywhere
 
 from clusteradm.inventory import load
 from clusteradm.lab import Lab, LabError, cache, image, tpu_package
@@ -122,8 +124,8 @@ def test_bootstrap_health_and_a_second_run(old_lab: Lab, dev_board: str) -> None
     assert str(old_lab.exec("w1", ["findmnt", "-n", "-o", "FSTYPE", "/srv/cluster"]).stdout).strip() == "fuse.nfs4"
     hello = "cd && HOME=/home/cluster runuser -u cluster -- mpirun --host head,w1 -np 2 cat /etc/hostname"
     assert sorted(str(old_lab.exec("head", ["sh", "-c", hello], timeout=120).stdout).split()) == ["head", "w1"]
-    document = clusteradm(old_lab, "health")
-    assert [finding for finding in document["findings"] if finding["severity"] != "ok"] == []
+    Cluster(old_lab).well()
+    document = Cluster(old_lab).health()
     assert {"export", "mpi", "nfs", "tpu"} <= {finding["check"] for finding in document["findings"]}
     second = clusteradm(old_lab, "bootstrap")
     assert [host["changed"] for host in second["hosts"].values()] == [0, 0]
@@ -131,7 +133,8 @@ def test_bootstrap_health_and_a_second_run(old_lab: Lab, dev_board: str) -> None
 
 def test_each_row_of_the_table_computes(old_lab: Lab, dev_board: str, tmp_path: Path) -> None:
     """The board keeps its pycoral and its library; the head has LiteRT and a rebuilt one. Both compute one job."""
-    document = clusteradm(old_lab, "health")
+    cluster = Cluster(old_lab)
+    document = cluster.health(expect=None)
     runtimes = {one["subject"]: one["detail"] for one in document["findings"] if one["check"] == "runtime"}
     assert f"libedgetpu {tpu_package.OLD_VERSION}" in runtimes[dev_board] and "pycoral" in runtimes[dev_board]
     assert f"libedgetpu {tpu_package.VERSION}" in runtimes["head"] and "ai-edge-litert 2.1.0" in runtimes["head"]
@@ -140,8 +143,6 @@ def test_each_row_of_the_table_computes(old_lab: Lab, dev_board: str, tmp_path: 
     compile_file(DIGITS, model)
     clusteradm(old_lab, "deploy-model", str(model), "--name", "digits")
     data.write_images(data.load().held_out, tmp_path / "images", tmp_path / "truth.csv")
-    job = clusteradm(
-        old_lab, "infer", "--model", "digits", str(tmp_path / "images"), "--truth", str(tmp_path / "truth.csv")
-    )
-    assert {rank["host"] for rank in job["ranks"] if rank["images"]} == {"head", dev_board}
+    job = everywhere(cluster, "--model", "digits", tmp_path / "images", "--truth", tmp_path / "truth.csv")
+    assert all(rank["images"] for rank in job["ranks"])
     assert job["accuracy"]["right"] / job["accuracy"]["labelled"] > 0.95

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
+from jobs import wait
 
 from clusteradm.errors import UsageError
 from clusteradm.lab import Lab, LabError
@@ -122,12 +122,9 @@ def test_busy(lab: Lab) -> None:
     assert on(lab, "w1", f"ls /proc/{owner} 2>/dev/null || true") == ""
 
 
-def wait_for(lab: Lab, command: str, expected: str, seconds: float = 5.0) -> None:
+def wait_for(lab: Lab, command: str, expected: str) -> None:
     """What follows by itself, but not at once."""
-    deadline = time.monotonic() + seconds
-    while (found := on(lab, "w1", command, check=False)) != expected:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+    wait(lambda: on(lab, "w1", command, check=False) == expected)
 
 
 # ---- the rest of the board ----
@@ -155,9 +152,9 @@ def test_nfs(lab: Lab) -> None:
                         "systemctl show -p MainPID --value nfs-ganesha")  # fmt: skip
     try:
         lab.fault("w1", "nfs")
-        assert on(lab, "w1", f"cut -d' ' -f3 /proc/{pid}/stat") == "T"
+        wait_for(lab, f"cut -d' ' -f3 /proc/{pid}/stat", "T")
         lab.restore("w1")
-        assert on(lab, "w1", f"cut -d' ' -f3 /proc/{pid}/stat") == "S"
+        wait_for(lab, f"cut -d' ' -f3 /proc/{pid}/stat", "S")
     finally:
         on(lab, "w1", "systemctl stop nfs-ganesha")
 
@@ -177,13 +174,13 @@ def test_address(lab: Lab) -> None:
 
 def test_sshd(lab: Lab) -> None:
     argv = lab.ssh_argv("w1", ["true"])
-    ssh = [argv[0], "-o", "BatchMode=yes", "-o", "ConnectTimeout=4", *argv[1:]]
+    ssh = [argv[0], "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", *argv[1:]]
     lab.fault("w1", "sshd")
     assert on(lab, "w1", "ss -Hltn 'sport = :22'") == ""
-    assert subprocess.run(ssh, capture_output=True, timeout=20, check=False).returncode == 255
+    assert subprocess.run(ssh, capture_output=True, timeout=60, check=False).returncode == 255
     lab.restore("w1")
     assert "LISTEN" in on(lab, "w1", "ss -Hltn 'sport = :22'")
-    assert subprocess.run(ssh, capture_output=True, timeout=20, check=False).returncode == 0
+    assert subprocess.run(ssh, capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def test_several_faults_at_once_and_which_a_reboot_undoes(lab: Lab) -> None:
@@ -192,10 +189,7 @@ def test_several_faults_at_once_and_which_a_reboot_undoes(lab: Lab) -> None:
     assert faults(lab, "w1") == "hot, sshd"
     boots = lab.status()["nodes"]["w1"]["boots"]
     on(lab, "w1", "systemctl reboot", check=False)
-    deadline = time.monotonic() + 30
-    while (now := lab.status()["nodes"]["w1"])["boots"] == boots or now["state"] != "running":
-        assert time.monotonic() < deadline, now
-        time.sleep(0.1)
+    wait(lambda: (now := lab.status()["nodes"]["w1"])["boots"] > boots and now["state"] == "running")
     assert faults(lab, "w1") == "hot"
     assert apex(lab, "temp") == "91050"
     assert "LISTEN" in on(lab, "w1", "ss -Hltn 'sport = :22'")
@@ -238,7 +232,7 @@ def test_a_wedge_is_not_cured_by_a_rescan(lab: Lab) -> None:
 
 def tpu_reset(lab: Lab, subject: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "clusteradm", "tpu", "reset", subject, "--inventory", str(lab.inventory), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_a_reset_brings_a_fresh_device_with_the_mode_that_udev_gives_it(lab: Lab) -> None:

@@ -8,12 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands import Cluster
+from jobs import wait
 
 from clusteradm.lab import Lab
 
@@ -136,7 +136,4 @@ def test_the_debian_package_is_installed_and_removed(boards: Cluster, package: s
 
 def test_a_board_is_switched_off(boards: Cluster) -> None:
     boards.run("poweroff", "--limit", "w2", "--yes")
-    end = time.monotonic() + 60
-    while boards.lab.status()["nodes"]["w2"]["state"] == "running":
-        assert time.monotonic() < end
-        time.sleep(0.5)
+    wait(lambda: boards.lab.status()["nodes"]["w2"]["state"] != "running")

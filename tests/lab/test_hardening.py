@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import SHARED, Cluster
+from jobs import wait
 
 from clusteradm import shipped
 from clusteradm.inventory import load
@@ -106,17 +107,20 @@ def test_what_mpi_listens_on_ends_with_its_job(cluster: Cluster) -> None:
     mpirun = f"mpirun --hostfile /etc/clusteradm/hostfile python3 -c '{program}'"
     job = f"cd / && HOME=/home/cluster runuser -u cluster -- {mpirun}"
     before = {node: listening(lab, node) for node in cluster.nodes}
+
+    def ranks(node: str) -> str:
+        return on(lab, node, "pgrep -f '^python3.*barrier'", check=False)
+
     on(lab, "head", f"systemd-run --quiet --unit=harden-mpi sh -c {json.dumps(job)}")
     try:
         for node in cluster.nodes:
-            on(lab, node, "for i in $(seq 100); do pgrep -f '^python3.*barrier' && break; sleep 0.2; done; sleep 2")
+            wait(lambda node=node: ranks(node) != "")  # type: ignore[misc]
         added = {node: listening(lab, node) - before[node] for node in cluster.nodes}
         assert added["head"] and {kind for ports in added.values() for kind, _, _ in ports} == {"tcp"}
     finally:
         on(lab, "head", "systemctl stop harden-mpi; systemctl reset-failed harden-mpi 2>/dev/null", check=False)
     for node in cluster.nodes:
-        on(lab, node, "for i in $(seq 100); do pgrep -f '^python3.*barrier' || break; sleep 0.2; done; sleep 1")
-        assert listening(lab, node) == before[node]
+        wait(lambda node=node: ranks(node) == "" and listening(lab, node) == before[node])  # type: ignore[misc]
 
 
 def test_an_ordinary_user_of_a_board_cannot_speak_for_the_cluster_user(cluster: Cluster) -> None:
@@ -169,7 +173,7 @@ def hold(lab: Lab, node: str, path: str, user: str, seconds: int) -> str:
     on(lab, node, f"cat >/tmp/{unit}.py <<'END'\n{program}\nEND")
     on(lab, node, f"systemd-run --quiet --collect --unit={unit} --uid={user} python3 /tmp/{unit}.py")
     held = f"pid=$(systemctl show -P MainPID {unit}); awk '{{print $5}}' /proc/locks | grep -qx $pid"
-    on(lab, node, f"for i in $(seq 50); do {held} && exit 0; sleep 0.1; done; exit 1")
+    on(lab, node, f"for i in $(seq 600); do {held} && exit 0; sleep 0.1; done; exit 1")
     return unit
 
 
@@ -180,11 +184,12 @@ def test_a_file_that_is_named_like_a_lock_of_apt_holds_nobody_up(cluster: Cluste
     on(lab, node, f"cat >/tmp/wait.sh <<'END'\n{wait}\nEND")
     place = "/home/visitor/x -> /var/lib/dpkg"
     as_user(lab, node, f"mkdir -p '{place}'")
-    other = hold(lab, node, f"{place}/lock", "visitor", 60)
+    other = hold(lab, node, f"{place}/lock", "visitor", 600)
     try:
-        assert on(lab, node, "timeout 10 sh /tmp/wait.sh") == ""
-        hold(lab, node, "/var/lib/dpkg/lock", "root", 5)
-        assert "waiting for another package manager" in on(lab, node, "timeout 30 sh /tmp/wait.sh")
+        assert on(lab, node, "timeout 60 sh /tmp/wait.sh") == ""
+        unit = hold(lab, node, "/var/lib/dpkg/lock", "root", 600)
+        said = "until grep -q 'waiting for another package manager' /tmp/said; do sleep 0.1; done"
+        on(lab, node, f"sh /tmp/wait.sh >/tmp/said & {said}; systemctl stop {unit}; wait $!")
     finally:
         on(lab, node, f"systemctl stop {other}", check=False)
 

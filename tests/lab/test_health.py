@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import SHARED, Cluster
+from commands import SHARED, Cluster, ill
 
 from clusteradm.lab.topology import boards
 from clusteradm.transport.known_hosts import KnownHosts, fingerprint
@@ -16,19 +16,9 @@ pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def share_can_be_written(cluster: Cluster) -> None:
-    """A server that a test before restarted lets clients write once its grace period is over: wait for that."""
-    for board in cluster.nodes:
-        cluster.on(
-            board,
-            "runuser",
-            "-u",
-            "cluster",
-            "--",
-            "sh",
-            "-ec",
-            f"touch {SHARED}/jobs/.{board}; rm {SHARED}/jobs/.{board}",
-        )
+def well(cluster: Cluster) -> None:
+    """What tests before have restarted or restored is itself again."""
+    cluster.well()
 
 
 def test_the_table_has_every_host_and_every_tpu_and_says_simulated(cluster: Cluster) -> None:
@@ -116,9 +106,7 @@ def test_fix_mends_what_is_safe_and_tells_the_rest(cluster: Cluster) -> None:
         cluster.lab.restore("head")
     repairing = next(line for line in messages.splitlines() if line.startswith("repairing: clusteradm bootstrap "))
     assert "--limit w1,w2,w3 --tags mount,tpu,user" in repairing
-    left = [each for each in json.loads(document)["findings"] if each["severity"] != "ok"]
-    left = [each for each in left if each["state"] != "SLOW_LINK"]  # the machine's load
-    assert [(each["subject"], each["state"]) for each in left] == [("head", "FULL")]
+    assert [(each["subject"], each["state"]) for each in ill(json.loads(document))] == [("head", "FULL")]
     assert "apex" in cluster.on("w1", "id", "-Gn", "cluster").split()
     assert cluster.on("w2", "stat", "-c", "%G %a", "/dev/apex_0").strip() == "apex 660"
     assert 'SUBSYSTEM=="apex"' in cluster.on("w2", "cat", rule)

@@ -34,7 +34,7 @@ def mixed(lab_machine: None) -> Iterator[Cluster]:
 
 def bootstrap(cluster: Cluster, *args: object, expect: int = 0) -> dict[str, Any]:
     process = cluster.start("bootstrap", "--json", *args)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == expect, f"{out[-3000:]}\n{err[-3000:]}"
     hosts: dict[str, Any] = json.loads(out)["hosts"]
     return hosts
@@ -82,7 +82,7 @@ def test_with_one_they_become_a_cluster_and_a_second_run_changes_nothing(mixed: 
         "13 Open MPI v5.0.11",
         "13 Open MPI v5.0.11",
     ]
-    assert mixed.health()["not_ok"] == []
+    mixed.well()
 
 
 def test_every_result_is_right_also_without_a_host_that_lost_its_power(mixed: Cluster, tmp_path: Path) -> None:

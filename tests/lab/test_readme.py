@@ -70,7 +70,7 @@ def typed(suite: str, lines: list[str], clone: Path) -> subprocess.CompletedProc
     command = ["systemd-nspawn", "--quiet", "--directory", str(clean_root(suite)), "--volatile=overlay"]
     command += ["--hostname=debian", "--as-pid2", "--pipe", "--register=no", "--keep-unit"]
     command += [*env, *binds, f"--bind-ro={clone}:/clone", "--resolv-conf=off", "bash", "-e"]
-    return subprocess.run(command, input=script, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, input=script, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.fixture(scope="module")

@@ -55,17 +55,10 @@ def the_one(cluster: Cluster, expect: int = 3) -> dict[str, Any]:
     return dict(roots[0])
 
 
+@pytest.fixture(scope="module", autouse=True)
 def well(cluster: Cluster) -> None:
-    """Nothing is wrong any more; a server that was restarted lets clients write after its grace period."""
-    end = time.monotonic() + 120
-    while True:
-        process = cluster.start("health", "--json")
-        out, err = process.communicate(timeout=180)
-        if process.returncode == 0:
-            return
-        ill = [finding for finding in json.loads(out)["findings"] if finding["severity"] != "ok"] if out else err
-        assert time.monotonic() < end, ill
-        time.sleep(2)
+    """What tests before have restarted or restored is itself again."""
+    cluster.well()
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +81,7 @@ def test_an_sshd_that_lets_in_only_some(cluster: Cluster) -> None:
             "the proof is without w1, which is said"
         )
         sh(cluster, "w1", f"sed -i '/^AllowUsers/s/$/ cluster/' {SITE}; systemctl reload ssh")
-        well(cluster)
+        cluster.well()
         status, document = bootstrap(cluster)
         assert (status, tasks(document, "failed", "ignored")) == (0, {})
     finally:
@@ -102,7 +95,7 @@ def test_a_home_that_others_may_write(cluster: Cluster) -> None:
         assert (finding["subject"], finding["state"]) == ("w2", "NO_LOGIN")
         assert finding["remedy"] == f"on w2: chown cluster {HOME}; chmod go-w {HOME}"
         sh(cluster, "w2", finding["remedy"].partition(": ")[2])
-        well(cluster)
+        cluster.well()
     finally:
         sh(cluster, "w2", f"chmod 700 {HOME}")
 
@@ -116,7 +109,7 @@ def test_a_key_that_is_gone_is_bootstraps_and_is_proven(cluster: Cluster) -> Non
     assert "Prove that all ranks start, talk and write" in tasks(document, "changed")["head"], (
         "an earlier proof says nothing"
     )
-    well(cluster)
+    cluster.well()
 
 
 def test_a_limited_run_proves_what_it_is_about(cluster: Cluster) -> None:
@@ -132,7 +125,7 @@ def test_a_limited_run_proves_what_it_is_about(cluster: Cluster) -> None:
     assert status == 0 and tasks(document, "ignored", "failed") == {}
     status, document = bootstrap(cluster, "--limit", "w2")
     assert (status, tasks(document, "changed", "ignored", "failed")) == (0, {})
-    well(cluster)
+    cluster.well()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +147,7 @@ def test_a_tmp_that_cannot_be_written(cluster: Cluster, fault: str, remedy: str,
         assert (finding["subject"], finding["check"], finding["state"]) == ("w1", "disk", "TMP")
         assert words in finding["remedy"]
         sh(cluster, "w1", remedy)
-        well(cluster)
+        cluster.well()
     finally:
         sh(cluster, "w1", "umount /tmp")
 
@@ -170,14 +163,14 @@ def test_a_share_without_file_handles(cluster: Cluster) -> None:
         sh(cluster, "head", f"umount {SHARED}; systemctl restart nfs-ganesha")
     status, _ = bootstrap(cluster)
     assert status == 0
-    well(cluster)
+    cluster.well()
 
 
 def test_a_model_that_no_tpu_can_load_makes_none_ill(cluster: Cluster, tmp_path: Path) -> None:
     """The lab's TPUs refuse what the real compiler made."""
     (tmp_path / "other_edgetpu.tflite").write_bytes(trial_model.content())
     cluster.run("deploy-model", tmp_path / "other_edgetpu.tflite", "--name", "other")
-    well(cluster)
+    cluster.well()
 
 
 def test_a_board_that_is_starting(cluster: Cluster) -> None:
@@ -191,7 +184,7 @@ def test_a_board_that_is_starting(cluster: Cluster) -> None:
         assert status == 4 and said in document["hosts"]["w2"]["reason"]
     finally:
         sh(cluster, "w2", "rm /run/nologin")
-    well(cluster)
+    cluster.well()
 
 
 def test_a_login_that_prints_without_an_end_of_line(cluster: Cluster) -> None:
@@ -217,7 +210,7 @@ def test_a_second_interface_in_the_subnet(cluster: Cluster) -> None:
         assert status == 3 and "usb0 on w1 has the network" in document["hosts"]["w1"]["reason"]
     finally:
         sh(cluster, "w1", "ip address del 10.78.0.200/28 dev usb0")
-    well(cluster)
+    cluster.well()
 
 
 def other_inventory(cluster: Cluster, tmp_path: Path, **variables: object) -> Path:
@@ -256,6 +249,7 @@ def test_a_host_without_a_tpu(cluster: Cluster, tmp_path: Path) -> None:
             "mv /run/away/* /usr/lib/$(gcc -print-multiarch 2>/dev/null || uname -m)-linux-gnu/; ldconfig",
         )
     cluster.lab.restore("w1")
+    cluster.well()
 
 
 def test_a_library_that_crashes_the_runtime(cluster: Cluster) -> None:
@@ -272,7 +266,7 @@ def test_a_library_that_crashes_the_runtime(cluster: Cluster) -> None:
         assert finding["remedy"].startswith("run clusteradm bootstrap")
         status, document = bootstrap(cluster, "--limit", "w3")
         assert (status, tasks(document, "changed", "failed")["w3"]) == (0, ["Install the library"])
-        well(cluster)
+        cluster.well()
     finally:
         sh(cluster, "w3", f"apt-get install -qq --allow-downgrades libedgetpu1-std={tpu_package.VERSION}")
 
@@ -283,7 +277,7 @@ def test_a_tpu_that_a_reset_has_left_off_the_bus(cluster: Cluster) -> None:
     assert (finding["subject"], finding["state"]) == ("w1", "ABSENT")
     document = json.loads(cluster.run("tpu", "reset", f"w1:{ADDRESS['w1']}", "--json")[0])
     assert document["before"] is None and document["after"]["device"] == "apex_0"
-    well(cluster)
+    cluster.well()
 
 
 def test_what_hangs_on_the_share_does_not_become_more(cluster: Cluster) -> None:
@@ -299,7 +293,7 @@ def test_what_hangs_on_the_share_does_not_become_more(cluster: Cluster) -> None:
         counts.append(len(re.findall("clusteradm", sh(cluster, "w1", "ps -eo args"))))
     assert counts[0] == counts[2] <= 2, counts
     cluster.lab.restore("head")
-    well(cluster)
+    cluster.well()
 
 
 def test_a_frozen_head_does_not_hold_bootstrap_up(cluster: Cluster) -> None:
@@ -312,7 +306,7 @@ def test_a_frozen_head_does_not_hold_bootstrap_up(cluster: Cluster) -> None:
     said = [task["result"].get("stderr", "") for name in ("w1", "w2") for task in document["hosts"][name]["tasks"]]
     assert any("does not serve NFS" in text for text in said)
     cluster.lab.restore("head")
-    well(cluster)
+    cluster.well()
 
 
 def test_one_without_power_is_one_thing(cluster: Cluster) -> None:
@@ -323,4 +317,4 @@ def test_one_without_power_is_one_thing(cluster: Cluster) -> None:
     assert status == 4 and document["hosts"]["w2"]["reason"].startswith("no answer")
     assert "its power and its cable" in document["hosts"]["w2"]["reason"]
     cluster.lab.restore("w2")
-    well(cluster)
+    cluster.well()

@@ -19,6 +19,7 @@ import pytest
 import servable_definitions as definitions
 import yaml
 from commands import SHARED, Cluster
+from jobs import so_far
 
 from clusteradm.lab import Lab
 from clusteradm.lab.digits import data
@@ -267,8 +268,7 @@ class Clients:
         self.events: list[tuple[str, float]] = []
 
     def lines(self) -> list[dict[str, Any]]:
-        text = self.path.read_text() if self.path.exists() else ""
-        return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+        return so_far(self.path)
 
     def goes_on(self, seconds: float) -> None:
         """Wait for so many seconds' requests."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import warm
 
-SECONDS = 20.0
+SECONDS = 120.0  # for anything: a busy machine may take its time
 _SEQUENCE = re.compile(r"\x1b\[(\?25[hl]|[0-9;]*m|\d*A|[012]?K|1?G)")
 _INCOMPLETE = re.compile(r"\x1b(\[[?0-9;]{0,20})?")
 

@@ -26,7 +26,7 @@ def test_well():
 
 @pytest.mark.parametrize(
     ("count", "well", "status", "said"),
-    [(2, True, 0, ""), (2, False, 0, "passed alone"), (4, False, 1, "4 failed"), (1, "number", 1, "Once more, alone")],
+    [(2, True, 0, ""), (2, False, 0, "passed alone"), (7, False, 1, "7 failed"), (1, "number", 1, "Once more, alone")],
 )
 def test_what_fails_runs_once_more_alone(tmp_path: Path, count: int, well: object, status: int, said: str) -> None:
     text = TESTS.format(count=count, well=well)

@@ -23,6 +23,7 @@ from clusteradm.node.spec.wire.job import InputForm, ModelFile, Slot, Status, St
 from .conftest import fifo, link
 
 ROOT = Path(__file__).resolve().parents[3]
+SECONDS = 180.0  # for what takes one on a machine that is not busy
 
 # Plays rank 0: each attempt's part of the script says which inputs it delivers, and how it ends.
 MPIRUN = """#!{python}
@@ -55,11 +56,11 @@ sys.stdout.flush()
 while part.get("says") and os.path.getsize(folder + "/log") > 20 * part["says"]:
     time.sleep(0.01)
 if part.get("hangs"):  # on a host that is frozen; the rank of this host is stopped
-    rank = subprocess.Popen(["sleep", "61"])
+    rank = subprocess.Popen(["sleep", "600"])
     rank.send_signal(signal.SIGSTOP)
     open(run + "/rank", "w").write(str(rank.pid))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(60)
+    time.sleep(600)
 if part.get("until"):  # it is recalled
     for rank, fault in zip(ranks, part["faults"]):
         rank.update(fault and {{"state": "failed", "fault": fault, "error": "it hangs"}} or {{"state": "ready"}})
@@ -135,7 +136,7 @@ def start(job: Path, *attempts: dict[str, Any], dead: str = "", patience: float 
 
 
 def run(job: Path, *attempts: dict[str, Any], dead: str = "") -> Status:
-    assert start(job, *attempts, dead=dead).wait(30) == 0
+    assert start(job, *attempts, dead=dead).wait(SECONDS) == 0
     status = files.read(Status, str(run_of(job) / job_names.STATUS))
     assert status is not None
     return status
@@ -181,10 +182,8 @@ def test_results_that_are_complete_count_however_mpirun_ended(job: Path) -> None
 
 
 def test_an_mpirun_that_waits_for_a_frozen_host_is_not_waited_for(job: Path) -> None:
-    begun = time.monotonic()
     status = run(job, {"delivers": [0, 1, 2, 3], "status": 0, "hangs": True})
     assert (status.state, len(status.attempts)) == ("complete", 1)
-    assert time.monotonic() - begun < 25
     assert "the attempt is ended: a host did not end its ranks in 5 s" in (job / job_names.LOG).read_text()
     # Nor is anything left of it that has a TPU or the journal.
     assert not Path(f"/proc/{(run_of(job) / 'rank').read_text()}").exists()
@@ -266,7 +265,7 @@ def test_a_full_disk_is_waited_for(job: Path) -> None:
     process = start(job, *[empty] * 4, {"delivers": [0, 1, 2, 3], "status": 0})
     until(lambda: "no space left in" in _log(job))
     full.unlink()
-    assert process.wait(30) == 0
+    assert process.wait(SECONDS) == 0
     status = files.read(Status, str(run_of(job) / job_names.STATUS))
     assert status is not None
     assert (status.state, len(status.attempts)) == ("failed", 4), "one of them counts for nothing"
@@ -277,13 +276,11 @@ def _log(job: Path) -> str:
 
 
 def test_cancel_ends_mpirun_first(job: Path) -> None:
-    process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
-    deadline = time.monotonic() + 10
-    while not (run_of(job) / job_names.PROGRESS).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    process = start(job, {"delivers": [0], "status": 0, "lasts": 600})
+    until(lambda: (run_of(job) / job_names.PROGRESS).exists())
     (run_of(job) / job_names.CANCEL).touch()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0
+    assert process.wait(SECONDS) == 0
     status = files.read(Status, str(run_of(job) / job_names.STATUS))
     assert status is not None
     assert status.state == "cancelled"
@@ -293,7 +290,7 @@ def test_cancel_ends_mpirun_first(job: Path) -> None:
 
 
 def until(found: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SECONDS
     while not found():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -305,7 +302,7 @@ def attempts_of(job: Path) -> list[int | None]:
 
 
 def test_a_supervisor_that_was_killed_is_followed_by_one_that_goes_on(job: Path) -> None:
-    script = ({"delivers": [0, 3], "status": 0, "lasts": 60}, {"delivers": [1, 2], "status": 0})
+    script = ({"delivers": [0, 3], "status": 0, "lasts": 600}, {"delivers": [1, 2], "status": 0})
     process = start(job, *script)
     until(lambda: (run_of(job) / job_names.PROGRESS).exists())
     process.kill()
@@ -318,10 +315,10 @@ def test_a_supervisor_that_was_killed_is_followed_by_one_that_goes_on(job: Path)
 
 
 def test_a_stop_that_is_no_cancellation_leaves_the_job_to_go_on(job: Path) -> None:
-    process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
+    process = start(job, {"delivers": [0], "status": 0, "lasts": 600})
     until(lambda: (run_of(job) / job_names.PROGRESS).exists())
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0
+    assert process.wait(SECONDS) == 0
     status = files.read(Status, str(run_of(job) / job_names.STATUS))
     assert status is not None and status.state == "interrupted"
     status = run(job, {}, {"delivers": [1, 2, 3], "status": 0}, dead="w2")
@@ -329,7 +326,7 @@ def test_a_stop_that_is_no_cancellation_leaves_the_job_to_go_on(job: Path) -> No
 
 
 def test_a_journal_that_no_rank_wrote_fails_the_job_that_goes_on_with_it(job: Path) -> None:
-    process = start(job, {"delivers": [0], "status": 0, "lasts": 60})
+    process = start(job, {"delivers": [0], "status": 0, "lasts": 600})
     until(lambda: (run_of(job) / job_names.PROGRESS).exists())
     process.kill()
     process.wait()
@@ -353,7 +350,7 @@ def test_all_hosts_that_vanish_at_once_are_waited_for(job: Path, tmp_path: Path)
     until(lambda: attempts_of(job) == [205])
     time.sleep(0.5)
     away.unlink()
-    assert process.wait(15) == 0
+    assert process.wait(SECONDS) == 0
     status = files.read(Status, str(run_of(job) / job_names.STATUS))
     assert status is not None and status.state == "complete"
     assert status.attempts[1].hosts == ("w1", "w2")
