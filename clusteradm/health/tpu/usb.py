@@ -14,6 +14,7 @@ from clusteradm.health.tpu.facts import Accelerator, Attempt, Facts
 _USB_3 = 5000
 _CHECK = "tpu"
 _PLUG = "unplug it and plug it in again"
+_RESET = "clusteradm tpu reset {tpu}; else " + _PLUG
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class _Case:
     accelerator: Accelerator
     attempt: Attempt | None
     facts: Facts
+
+    @property
+    def reset(self) -> str:
+        """The remedy of one that hangs."""
+        return _RESET.format(tpu=self.subject.replace(" ", ":"))
 
     def error(self, state: str, cause: str, remedy: str, source: str) -> Finding:
         return error(self.subject, _CHECK, state, cause, remedy, detail=_detail(self), source=source)
@@ -103,14 +109,14 @@ def _did_not_load(case: _Case) -> Finding | None:
         return case.error("RUNTIME", match.cause, match.pattern.remedy, match.pattern.source)
     if attempt.timeout:
         cause = f"a process that tried it hung ({attempt.stage}) and was killed"
-        return case.error("WEDGED", cause, _PLUG, "ET#629")
+        return case.error("WEDGED", cause, case.reset, "ET#629")
     if attempt.signal:
         cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage})"
         return case.error("RUNTIME", cause, BOOTSTRAP, "ET#812")
     source = "measured with libedgetpu 16.0"
     if attempt.stage == "load":
         return case.error(
-            "WEDGED", f"it does not open: {attempt.last_words}", f"{_PLUG}; another cable or port", source
+            "WEDGED", f"it does not open: {attempt.last_words}", f"{case.reset}; another cable or port", source
         )
     return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {attempt.last_words}", BOOTSTRAP, source)
 

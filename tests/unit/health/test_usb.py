@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from clusteradm.errors import UsageError
-from clusteradm.fleet.tpu_reset import reset
 from clusteradm.health import tpu
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.tpu import facts as tpu_facts
@@ -253,11 +251,3 @@ def test_lsusb_is_told_where_there_is_one(bus: Bus) -> None:
 @pytest.mark.parametrize("value", [None, 3, "x", [], {"address": "usb:1-1"}, {"address": 1, "name": 2}])
 def test_a_damaged_document_is_no_crash(value: Any) -> None:
     assert list(tpu.judge("h", None, {"tpu": {"usb": [value], "lspci": [], "proc": []}})) == []
-
-
-def test_a_reset_of_the_bus_is_not_for_it() -> None:
-    class Host:
-        name = "w1"
-
-    with pytest.raises(UsageError, match="unplug it and plug it in again"):
-        reset(None, Host(), "usb:2-1")  # type: ignore[arg-type]
