@@ -36,11 +36,23 @@ class _Case:
         return warning(self.subject, _CHECK, state, cause, remedy, detail=_detail(self), source=source)
 
 
+_Check = Callable[[_Case], "Finding | None"]
+
+
 def judge(host: str, accelerator: Accelerator, facts: Facts) -> Finding:
     """The finding about one accelerator. Raises nothing, whatever it reads."""
-    subject = f"{host} {accelerator.address}"
+    return _one(f"{host} {accelerator.address}", accelerator, facts, _CHECKS)
+
+
+def by_itself(subject: str, accelerator: Accelerator, facts: Facts) -> Finding:
+    """Its state whoever uses it now, and may open it, as that of a TPU on PCI (state.by_itself)."""
+    checks = tuple(check for check in _CHECKS if check not in (_no_permission, _busy))
+    return _one(subject, accelerator, facts, checks)
+
+
+def _one(subject: str, accelerator: Accelerator, facts: Facts, checks: tuple[_Check, ...]) -> Finding:
     case = _Case(subject, accelerator, facts.attempts.get(accelerator.address), facts)
-    return next((found for check in _CHECKS if (found := check(case))), None) or ok(subject, _CHECK, _detail(case))
+    return next((found for check in checks if (found := check(case))), None) or ok(subject, _CHECK, _detail(case))
 
 
 def _power(case: _Case) -> Finding | None:
@@ -137,7 +149,7 @@ def _link(case: _Case) -> Finding | None:
     )
 
 
-_CHECKS: tuple[Callable[[_Case], Finding | None], ...] = (
+_CHECKS: tuple[_Check, ...] = (
     _power,
     _no_node,
     _no_permission,
