@@ -167,13 +167,16 @@ def test_drains_of_both_say_the_same(slurm: Cluster, tmp_path: Path) -> None:
     ranks = json.loads(slurm.run("infer", *few, "--output", tmp_path / "r.jsonl")[0])["ranks"]
     assert {rank["pci_address"] for rank in ranks} == {"0000:04:00.0", "0000:05:00.0"}
     slurm.run("undrain", "w1:usb:2-1")
+    all_idle(slurm)
 
     # The check of the TPUs, as slurmd runs it every minute.
     slurm.lab.fault("w1", "absent")
-    slurm.on("w1", "/opt/clusteradm/slurm/check-tpus", check=False)
-    assert nodes(slurm)["w1"] == ("drained", "TPU: apex_1 is gone")
-    assert drained() == {"w1": "TPU: apex_1 is gone"}
-    slurm.lab.restore("w1")
+    try:
+        slurm.on("w1", "/opt/clusteradm/slurm/check-tpus", check=False)
+        assert nodes(slurm)["w1"] == ("drained", "TPU: apex_1 is gone")
+        assert drained() == {"w1": "TPU: apex_1 is gone"}
+    finally:
+        slurm.lab.restore("w1")
     slurm.on("w1", "/opt/clusteradm/slurm/check-tpus")
     assert drained() == {}
     all_idle(slurm)

@@ -66,7 +66,7 @@ class Engine:
         self.path: Optional[str] = None
         self._threads = threads
         self._model = model
-        self._address = pci_address or ""
+        self._option, self._address = "", pci_address or ""
         # What resetting the interpreter's variables leaves as it was: then each input gets an interpreter of its own.
         self._anew = bool(operators.numbers(model) & operators.KEEP_STATE)
         self._known: Optional[Sequence[Any]] = None  # tensors on which the model has not failed
@@ -170,11 +170,12 @@ class Engine:
             runtime = tflite.interpreter_module(*tflite.FOR_CPU)
             self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=self._threads)
         else:
-            # The first use of an accelerator may move it, and the one of another changes the order of the list.
             with Turn(self.path, _TURN_SECONDS):
-                self.path = device_path(self._address)
-                option = device_option(self.path, Library().devices())
-                self._interpreter = _open_on_tpu(self._model, self.path, option)
+                # The first use of one on USB may move it, and that of another changes the order of libedgetpu's list.
+                if not self._option or self._address.startswith(USB):
+                    self.path = device_path(self._address)
+                    self._option = device_option(self.path, Library().devices())
+                self._interpreter = _open_on_tpu(self._model, self.path, self._option)
         try:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
