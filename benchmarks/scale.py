@@ -90,8 +90,31 @@ class Design(NamedTuple):
     run: Callable[[Costs, int], Outcome]
 
 
+_SLOWER = "a board is slower by"
+_MARK = "†"
+
+
 def _slower(cost: Costs) -> float:
-    return cost["a board is slower by"]
+    return cost[_SLOWER]
+
+
+class _Read(dict[str, float]):
+    """Costs that know which of them were asked for."""
+
+    def __init__(self, cost: Costs) -> None:
+        super().__init__(cost)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> float:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+
+def assumes(design: Design, figures: Mapping[str, list[float]]) -> bool:
+    """Whether the design's figures rest on how much slower a board is."""
+    read = _Read({key.partition(": ")[2]: value[0] for key, value in figures.items() if key.startswith("cost: ")})
+    design.run(read, BOARDS[0])
+    return _SLOWER in read.asked
 
 
 DESIGNS = {
@@ -145,8 +168,17 @@ def table(figures: Mapping[str, list[float]]) -> list[tuple[str, ...]]:
         cells = [_cell(figures, f"{name}; {number} boards; ", design.unit) for number in numbers]
         last = next(key for key in figures if key.startswith(f"{name}; ends; "))
         most, what = figures[last][0], last.split("; ")[2]
-        lines.append((name, *cells, f"{most:,.0f}" if what else f"more than {most:,.0f}", what))
+        shown = f"{name} {_MARK}" if assumes(design, figures) else name
+        lines.append((shown, *cells, f"{most:,.0f}" if what else f"more than {most:,.0f}", what))
     return lines
+
+
+def legend(figures: Mapping[str, list[float]]) -> str:
+    """What the mark at the name of a design means."""
+    slower = figures[f"cost: {_SLOWER}"][0]
+    return (
+        f"{_MARK} all figures of the row assume that a board's processor is {slower:g} times slower than a core there."
+    )
 
 
 def _cell(figures: Mapping[str, list[float]], at: str, unit: str) -> str:
@@ -199,6 +231,7 @@ def main() -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(legend(record.figures))
     print("SIMULATED, no boards: see docs/scale.md")
 
 

@@ -147,8 +147,10 @@ def figures(name: str) -> str:
 def scale(table: str) -> str:
     """A table of benchmarks/scale.py, of its last result: `table` or `cost_table`."""
     kept = json.loads((DOCS.parent / "benchmarks/results/scale.json").read_text(encoding="utf-8"))
-    head, *rows = runpy.run_path(str(DOCS.parent / "benchmarks/scale.py"))[table](kept["figures"])
-    return f"{kept['date'][:10]}, {kept['machine']}:\n\n{_table(head, rows)}"
+    program = runpy.run_path(str(DOCS.parent / "benchmarks/scale.py"))
+    head, *rows = program[table](kept["figures"])
+    below = f"\n\n{program['legend'](kept['figures'])}" if table == "table" else ""
+    return f"{kept['date'][:10]}, {kept['machine']}:\n\n{_table(head, rows)}{below}"
 
 
 def packages() -> str:

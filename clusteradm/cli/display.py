@@ -26,12 +26,21 @@ _started: list[Display] = []
 class Display:
     """What `render` returns, drawn again and again until the end of the block; nothing where there is no terminal.
 
-    `lasting`: it stays on the screen at the end, and is drawn by `draw` only, in full however high it is.
+    `every`: seconds from one drawing to the next; None: it is drawn by `draw` only. So is one that is `lasting`, which
+    stays on the screen at the end, in full however high it is.
     """
 
-    def __init__(self, output: show.Output, render: Callable[[], RenderableType], *, lasting: bool = False) -> None:
+    def __init__(
+        self,
+        output: show.Output,
+        render: Callable[[], RenderableType],
+        *,
+        every: float | None = _SECONDS,
+        lasting: bool = False,
+    ) -> None:
         self._output = output
         self._render = render
+        self._every = None if lasting else every
         self._lasting = lasting
         self._live: Live | None = None
         self._keeps = False
@@ -75,11 +84,11 @@ class Display:
         self._live.start(refresh=True)
         show.Output.live = self._output
         self._stopping = threading.Event()
-        if not self._lasting:
-            threading.Thread(target=self._redraw, args=(self._live, self._stopping), daemon=True).start()
+        if self._every is not None:
+            threading.Thread(target=self._redraw, args=(self._live, self._stopping, self._every), daemon=True).start()
 
-    def _redraw(self, live: Live, stopping: threading.Event) -> None:
-        while not stopping.wait(_SECONDS):
+    def _redraw(self, live: Live, stopping: threading.Event, every: float) -> None:
+        while not stopping.wait(every):
             with show.turn:
                 if not stopping.is_set():
                     live.refresh()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import re
 import socket
 import threading
@@ -18,14 +17,9 @@ from pathlib import Path
 from clusteradm import atomic
 from clusteradm.cli import context, next_step, show
 from clusteradm.cli.health import seconds
-from clusteradm.cli.health_forms.figures import Figure
 from clusteradm.cli.health_forms.prometheus import CONTENT_TYPE, prometheus
-from clusteradm.cli.health_forms.serving import of_serving
 from clusteradm.cli.measuring import measure
-from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
-from clusteradm.inventory import Cluster
-from clusteradm.serving import Serving
-from clusteradm.transport import Connections
+from clusteradm.errors import ClusteradmError, UsageError
 
 EXAMPLES = """\
 examples:
@@ -92,10 +86,7 @@ def run(args: argparse.Namespace) -> int:
         # The inventory is read each time: a new host needs no restart.
         cluster = context.open_cluster(args)
         with context.connect(args, cluster, password) as connections:
-            report = measure(args, connections, cluster)
-            return prometheus(
-                dataclasses.replace(report, figures=(*report.figures, *_serving(args, connections, cluster)))
-            )
+            return prometheus(measure(args, connections, cluster))
 
     if args.textfile:
         write(Path(args.textfile), take())
@@ -108,17 +99,6 @@ def run(args: argparse.Namespace) -> int:
         show.message(f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics (Ctrl-C ends)")
         server.serve_forever()
     return 0
-
-
-def _serving(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> list[Figure]:
-    """Figures of the endpoint; none where the cluster does not serve, or the head is not asked or does not answer."""
-    if args.limit and cluster.head not in cluster.select(args.limit):
-        return []
-    endpoint = Serving(connections, cluster)
-    try:
-        return list(of_serving(endpoint.status())) if endpoint.show().ready else []
-    except (HostUnreachable, HostFailed):
-        return []
 
 
 def write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Measurement that is repeated beside running jobs: what the exporter exports, and top shows."""
+"""Measurement that is repeated beside running jobs and requests: what the exporter exports, and top shows."""
 
 from __future__ import annotations
 
@@ -7,18 +7,32 @@ import dataclasses
 
 from clusteradm import health
 from clusteradm.cli.health import judged
-from clusteradm.cli.health_forms.figures import of_jobs
+from clusteradm.cli.health_forms.figures import Figure, of_jobs
 from clusteradm.cli.health_forms.report import HealthReport
+from clusteradm.cli.health_forms.serving import of_serving
+from clusteradm.errors import HostFailed, HostUnreachable
 from clusteradm.inventory import Cluster
 from clusteradm.jobs import Jobs
 from clusteradm.jobs.running import running
+from clusteradm.serving import Serving
 from clusteradm.transport import Connections
 
 
 def measure(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> HealthReport:
-    """Findings and figures of the hosts that the command line selects, and of the running jobs, if the head is one."""
+    """Findings and figures of the hosts that the command line selects; of running jobs and the endpoint, if the head is
+    one of them."""
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
     report = judged(args, cluster, health.collect(connections, hosts, sections=health.LIGHT))
     if cluster.head not in hosts or cluster.head.name in report.unanswered:
         return report
-    return dataclasses.replace(report, figures=(*report.figures, *of_jobs(running(Jobs(connections, cluster)))))
+    more = (*of_jobs(running(Jobs(connections, cluster))), *_endpoint(connections, cluster))
+    return dataclasses.replace(report, figures=(*report.figures, *more))
+
+
+def _endpoint(connections: Connections, cluster: Cluster) -> list[Figure]:
+    """Figures of the endpoint; none where the cluster does not serve, or the head does not answer any more."""
+    endpoint = Serving(connections, cluster)
+    try:
+        return list(of_serving(endpoint.status())) if endpoint.show().ready else []
+    except (HostUnreachable, HostFailed):
+        return []

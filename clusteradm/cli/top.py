@@ -1,5 +1,5 @@
 """Show all hosts and TPUs on one live screen: load, memory, temperature, state, clock and use, jobs and images per
-second. It shows what the exporter exports, and opens no TPU.
+second, requests to the endpoint. It shows what the exporter exports, and opens no TPU.
 
 USE is the share of the time in which the TPU of a job's rank computed; without a job it is not known.
 """
@@ -13,7 +13,7 @@ import time
 
 from rich.console import RenderableType
 
-from clusteradm.cli import context, next_step, show, top_view
+from clusteradm.cli import context, next_step, show, top_traffic, top_view
 from clusteradm.cli.context import QUICK_SECONDS
 from clusteradm.cli.display import Display
 from clusteradm.cli.health import seconds
@@ -39,6 +39,7 @@ Without a terminal it shows everything once, as with --once.
 """
 _INTERVAL = 2.0
 _LOOK = 0.2
+_MOVING = ("job_inputs", "serving_requests_total")  # figures whose rates are shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sort", choices=list(top_view.SORTS), default="place", help="(default: %(default)s)")
     parser.add_argument("--only", choices=list(top_view.FILTERS), default="all", help="hosts (default: %(default)s)")
     parser.add_argument(
-        "--once", action="store_true", help="show it once and leave; with a job running, it measures twice"
+        "--once", action="store_true", help="show it once and leave; with a job or an endpoint, it measures twice"
     )
     parser.set_defaults(expect=False)
     context.add_connection_arguments(parser, connect=QUICK_SECONDS)
@@ -67,29 +68,33 @@ def run(args: argparse.Namespace) -> int:
             return _once(args, connections, cluster)
         with Measurer(args, connections, cluster) as measurer, Keys() as keys:
             screen = Screen(args, measurer)
-            with Display(show.stdout, screen.render):
+            with Display(show.stdout, screen.render, every=None) as display:
                 while screen.key(keys.read(_LOOK)):
                     measurer.check()
+                    if screen.changed:
+                        display.draw()
     return 0
 
 
 def _once(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:
     before = measure(args, connections, cluster)
     now = before
-    if any(each.name == "job_inputs" for each in before.figures):
+    if any(each.name in _MOVING for each in before.figures):
         time.sleep(args.interval)
         now = measure(args, connections, cluster)
-    rows = top_view.hosts(now, before if before is not now else None)
+    past = before if before is not now else None
+    rows, models = top_view.hosts(now, past), top_traffic.models(now, past)
     if args.json:
         body = {
             "cluster": now.cluster,
             "taken": now.taken,
             "hosts": [{**dataclasses.asdict(row), "images": row.images} for row in rows],
             "jobs": [dataclasses.asdict(job) for job in top_view.jobs(now, rows)],
+            "endpoint": [dataclasses.asdict(model) for model in models],
         }
         show.json_document("top", body)
     else:
-        show.stdout.print(top_view.render(now, rows, sort=args.sort, only=args.only, note=""))
+        show.stdout.print(top_view.render(now, rows, models, sort=args.sort, only=args.only, note=""))
     return 0
 
 
@@ -102,6 +107,7 @@ class Measurer:
         self._defect: Exception | None = None
         self.now: HealthReport | None = None
         self.before: HealthReport | None = None
+        self.measured = 0  # how often it was
         self.error = ""
 
     def __enter__(self) -> Measurer:
@@ -123,8 +129,8 @@ class Measurer:
                 self._defect = error
                 return
             else:
-                self.before = self.now
-                self.now, self.error = report, ""
+                self.before, self.now, self.error = self.now, report, ""
+                self.measured += 1
 
     def check(self) -> None:
         """Raise a defect of the thread."""
@@ -138,8 +144,7 @@ class Screen:
     def __init__(self, args: argparse.Namespace, measurer: Measurer) -> None:
         self.sort, self.only = args.sort, args.only
         self._measurer = measurer
-        self._of: HealthReport | None = None
-        self._rows: list[top_view.HostRow] = []
+        self._shown: tuple[object, ...] = ()
 
     def key(self, pressed: str) -> bool:
         """Obey a key; whether to go on."""
@@ -149,16 +154,24 @@ class Screen:
             self.only = _next(list(top_view.FILTERS), self.only)
         return pressed not in ("q", "Q", "\x04")
 
+    @property
+    def changed(self) -> bool:
+        """Whether it is to be drawn: after a measurement, an error or a key, or in a terminal of another size."""
+        return self._state() != self._shown
+
+    def _state(self) -> tuple[object, ...]:
+        return self._measurer.measured, self._measurer.error, self.sort, self.only, show.stdout.size
+
     def render(self) -> RenderableType:
         """The screen."""
         measurer = self._measurer
+        self._shown = self._state()
         now, before = measurer.now, measurer.before
         if now is None:
             return ""
-        if now is not self._of:  # it is drawn more often than measured
-            self._of, self._rows = now, top_view.hosts(now, before)
         note = "; s: sort, f: filter, q: leave" + (f"; {measurer.error}" if measurer.error else "")
-        return top_view.render(now, self._rows, sort=self.sort, only=self.only, note=note)
+        rows, models = top_view.hosts(now, before), top_traffic.models(now, before)
+        return top_view.render(now, rows, models, sort=self.sort, only=self.only, note=note)
 
 
 def _next(names: list[str], name: str) -> str:

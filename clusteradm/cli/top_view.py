@@ -9,9 +9,11 @@ from rich.console import Group, RenderableType
 
 from clusteradm.cli import show
 from clusteradm.cli.escape import line
+from clusteradm.cli.growth import Growth
 from clusteradm.cli.health_forms.figures import CPU
 from clusteradm.cli.health_forms.report import HealthReport, tpu_of
 from clusteradm.cli.health_forms.table import STYLES
+from clusteradm.cli.top_traffic import ModelRow
 from clusteradm.health import Severity
 from clusteradm.health import tpu as tpus
 
@@ -136,27 +138,16 @@ class _Rank:
 
 def _ranks(now: HealthReport, before: HealthReport | None) -> dict[tuple[str, str], _Rank]:
     """What each rank has done since, by host and TPU. A new attempt of its job counts from 0: no rate is known then."""
-    seconds = now.taken - before.taken if before is not None else 0.0
-    past, present = (
-        {} if report is None else {(each.name, *each.labels.values()): each.value for each in report.figures}
-        for report in (before, now)
-    )
-
-    def grown(name: str, labels: Mapping[str, str]) -> float | None:
-        key = (name, *labels.values())
-        if key not in past or key not in present or present[key] < past[key]:
-            return None
-        return present[key] - past[key]
-
+    growth = Growth(now, before)
     found = {}
     for each in now.figures:
         if each.name != "rank_images_total":
             continue
         images, busy, worked = (
-            grown(f"rank_{what}_total", each.labels) for what in ("images", "busy_seconds", "seconds")
+            growth.of(f"rank_{what}_total", each.labels) for what in ("images", "busy_seconds", "seconds")
         )
         use = min(busy / worked, 1.0) if busy is not None and worked else None
-        rate = images / seconds if images is not None and seconds > 0 else None
+        rate = images / growth.seconds if images is not None and growth.seconds > 0 else None
         found[each.labels["host"], each.labels["tpu"]] = _Rank(each.labels["job"], use, rate)
     return found
 
@@ -206,14 +197,17 @@ def jobs(now: HealthReport, rows: Sequence[HostRow]) -> list[JobRow]:
     ]
 
 
-def render(report: HealthReport, rows: Sequence[HostRow], *, sort: str, only: str, note: str) -> RenderableType:
-    """The whole screen. `note`: a line at its end."""
+def render(
+    report: HealthReport, rows: Sequence[HostRow], models: Sequence[ModelRow], *, sort: str, only: str, note: str
+) -> RenderableType:
+    """The whole screen. `models`: the endpoint's; `note`: a line at its end."""
     shown = sorted((row for row in rows if FILTERS[only](row)), key=SORTS[sort])
     head = f"{report.cluster}  {report.date}  {report.summary}  {sum(row.images for row in rows):,.1f} images/s"
     lines = [
         f"job {each.job}  {each.model}  {each.done:,} of {each.of:,} inputs  {each.images:,.1f} images/s"
         for each in jobs(report, rows)
     ]
+    lines += map(str, models)
     hidden = len(rows) - len(shown)
     foot = f"by {sort}, {only}{f' ({hidden} hidden)' if hidden else ''}{note}"
     parts: list[RenderableType] = [show.text((line(head), "bold")), *(show.text(line(text)) for text in lines)]

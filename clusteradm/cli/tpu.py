@@ -14,18 +14,20 @@ EXAMPLES = """\
 examples:
   clusteradm tpu reset coral-3:0001:01:00.0  by its PCI address
   clusteradm tpu reset coral-3:apex_0        by its device
+  clusteradm tpu reset coral-3:usb:1-2       a USB Accelerator, by its port
 """
 
 _RESET = """\
-Remove an Edge TPU from its bus and scan for it again, which helps some that hang. Refused while a process has it open.
+Remove an Edge TPU from its PCI bus and scan for it again, or have the kernel configure a USB Accelerator anew, which
+helps some that hang. Refused while a process has it open.
 """
 
 
 def add_arguments(parser: Parser) -> None:
     """The verbs of `clusteradm tpu`."""
-    summary = "remove an Edge TPU from its bus and scan for it again"
+    summary = "take an Edge TPU off its bus and back"
     verb = parser.add_commands("verb").add("reset", summary, description=_RESET, examples=EXAMPLES)
-    verb.add_argument("subject", metavar="HOST:TPU", help="a host and its TPU: PCI address or apex_N")
+    verb.add_argument("subject", metavar="HOST:TPU", help="a host and its TPU: PCI address, apex_N, usb:PORT")
     context.add_connection_arguments(verb, limit=False, forks=False)
 
 

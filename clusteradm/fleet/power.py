@@ -15,8 +15,8 @@ from clusteradm.health import Severity
 from clusteradm.inventory import Host
 from clusteradm.node.spec.wire.node import Hello
 from clusteradm.node.spec.wire.power import POWEROFF, REBOOT, ChangePower
-from clusteradm.playbook.run.reconnection import await_boot
 from clusteradm.transport import Connections, Outcome
+from clusteradm.transport.boot import await_boot
 from clusteradm.transport.fanout import fan_out
 
 _MESSAGE = "by clusteradm"

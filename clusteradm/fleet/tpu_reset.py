@@ -1,4 +1,4 @@
-"""Reset of one Edge TPU on its PCI bus, which recovers some that hang, and the remedy where it does not."""
+"""Reset of one Edge TPU on its bus, PCI or USB, which recovers some that hang, and the remedy where it does not."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from clusteradm.transport import Connections
 # Twice the ten seconds that the node waits, and as much again as a slow board needs besides.
 SECONDS = 60.0
 POWER = "switch the host off and on (a reboot is not enough), or move the card to another slot"
+PLUG = "unplug it and plug it in again; a hub that can switch its ports does so by uhubctl"
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,11 @@ class Reset:
 
 
 def reset(connections: Connections, host: Host, tpu: str) -> Reset:
-    """Reset a TPU of a host, named by its PCI address or as apex_N.
+    """Reset a TPU of a host, named by its PCI address, as apex_N, or as usb:PORT.
 
-    One that is off the bus is found by a scan. Raises UsageError where the host has no such TPU; HostFailed, with the
-    remedy, where it has no driver, a process has it open, the kernel refuses, or it did not come back.
+    One that is off the PCI bus is found by a scan. Raises UsageError where the host has no such TPU; HostFailed, with
+    the remedy, where it has no driver, a process has it open, the kernel refuses, or it did not come back.
     """
-    if tpu.startswith(USB):
-        what = f"{host.name}:{tpu} is a USB Accelerator: it is not on the bus that a reset is for"
-        raise UsageError(what, next_step="unplug it and plug it in again")
     request = ResetTpu(tpu, connections.cluster.setting("cluster_user", host))
     return judge(host.name, tpu, connections.node(host).call(request, timeout=SECONDS))
 
@@ -54,9 +52,12 @@ def judge(host: str, name: str, outcome: ResetOutcome) -> Reset:
     """The reset that the host reports, or the error for its outcome."""
     kind, before, after = outcome.outcome, outcome.before, outcome.after
     address = before.address if before is not None else name
+    is_usb = name.startswith(USB)
     if kind == UNKNOWN:
         there = ", ".join(" = ".join(filter(None, (card.address, card.device))) for card in outcome.tpus)
         what = f"{host} has no Edge TPU {name!r} on its bus, and a scan of the bus finds none"
+        if is_usb:
+            what = f"{host} has no USB Accelerator {name!r}"
         raise UsageError(what, next_step=f"it has: {there or 'none'}")
     if kind == UNDRIVEN:
         raise _undriven(host, address, before)
@@ -65,7 +66,7 @@ def judge(host: str, name: str, outcome: ResetOutcome) -> Reset:
         raise HostFailed(what, where=host, next_step="wait for its end, or stop it")
     if kind == DENIED:
         raise HostFailed(
-            f"its kernel does not let the bus be scanned: {outcome.reason}",
+            f"its kernel does not let {'it be taken out of use' if is_usb else 'the bus be scanned'}: {outcome.reason}",
             where=host,
             next_step="run it for the machine itself: in a container sysfs may be read-only",
         )
@@ -74,9 +75,11 @@ def judge(host: str, name: str, outcome: ResetOutcome) -> Reset:
             raise _undriven(host, after.address, after, "a scan brought it back on the bus, but ")
         return Reset(host, None, after, outcome.seconds)
     if kind == STAYS:
-        raise HostFailed(f"{address} could not be taken off the bus", where=host, next_step=POWER)
+        what = f"{address} could not be taken {'out of use' if is_usb else 'off the bus'}"
+        raise HostFailed(what, where=host, next_step=PLUG if is_usb else POWER)
     if kind == LOST or before is None or after is None:
-        raise HostFailed(f"{address} did not come back: it {_seen(after)}", where=host, next_step=POWER)
+        what = f"{address} did not come back: it {_seen(after, is_usb)}"
+        raise HostFailed(what, where=host, next_step=PLUG if is_usb else POWER)
     return Reset(host, before, after, outcome.seconds)
 
 
@@ -92,9 +95,11 @@ def _undriven(host: str, address: str, card: Card | None, first: str = "") -> Ho
     return HostFailed(what, where=host, next_step=step)
 
 
-def _seen(after: Card | None) -> str:
+def _seen(after: Card | None, is_usb: bool) -> str:
     if after is None:
         return "is not on the bus any more"
+    if is_usb:
+        return "is on the bus, but does not answer the kernel that configures it, or has no device node"
     if after.driver is None:
         return "is on the bus again, but the driver gave up on it"
     return "is on the bus again, but has no device node"

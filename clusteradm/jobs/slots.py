@@ -12,7 +12,6 @@ from clusteradm.fleet.drains import Drain, Drains, in_service
 from clusteradm.health import Finding, Tpu
 from clusteradm.inventory import Host
 from clusteradm.node.spec.wire.job import Slot
-from clusteradm.node.spec.wire.job_names import USB
 from clusteradm.node.spec.wire.serving import BoardTpus
 from clusteradm.transport import Connections
 
@@ -64,8 +63,6 @@ def find(
         survey.documents.update(again.documents)
         findings = health.judge(connections.cluster, survey)
     able = health.slots(survey, findings, of_jobs=wait, of_others=busy)
-    if busy:  # Slurm gives none on USB
-        able = {host: tuple(tpu for tpu in tpus if not tpu.pci_address.startswith(USB)) for host, tpus in able.items()}
     serving = {} if asked.serving is None else held(asked.serving, able)
     return choose([host.name for host in hosts], drains, findings, able, cpu=cpu, serving=serving)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from clusteradm.lab import apex, hardware, pci, usb
 from clusteradm.lab.machine import LabError
-from clusteradm.lab.topology import Board, Tpu
+from clusteradm.lab.topology import Accelerator, Board, Tpu
 
 
 class VirtualTpus:
@@ -43,9 +43,9 @@ class VirtualTpus:
         for accelerator in self._board.usb:
             # A loss of power takes its firmware, a reboot of the board does not.
             if accelerator.name in self._processes:
-                usb.use(usb.folder_of(self.view, accelerator))
+                usb.load(usb.folder_of(self.view, accelerator))
             else:
-                await self._begin(accelerator.name, f"usb-{accelerator.name}", usb.folder_of(self.view, accelerator))
+                await self._begin_usb(accelerator)
 
     def on_bus(self, tpu: Tpu) -> bool:
         return pci.folder_of(self.view, tpu).exists()
@@ -76,6 +76,16 @@ class VirtualTpus:
             process.kill()
             await process.wait()
         hardware.unplug(self.view, self._board, tpu)
+
+    async def authorize(self, accelerator: Accelerator, is_used: bool) -> None:
+        """Let the kernel use a USB Accelerator, or take it from whoever has it open; it keeps its firmware."""
+        process = self._processes.pop(accelerator.name, None)
+        if process is not None:
+            process.kill()
+            await process.wait()
+        if is_used:
+            await self._begin_usb(accelerator)
+        usb.configure(usb.folder_of(self.view, accelerator), is_used)
 
     def end(self) -> None:
         """Kill all processes, as a loss of power does."""
@@ -116,6 +126,9 @@ class VirtualTpus:
     async def _start(self, tpu: Tpu) -> None:
         """Start the process behind a TPU; returns when it can be opened."""
         await self._begin(tpu.number, f"apex_{tpu.number}", apex.folder_of(self.view, tpu))
+
+    async def _begin_usb(self, accelerator: Accelerator) -> None:
+        await self._begin(accelerator.name, f"usb-{accelerator.name}", usb.folder_of(self.view, accelerator))
 
     async def _begin(self, key: int | str, name: str, folder: Path) -> None:
         socket_file = self._sockets / f"{name}.sock"

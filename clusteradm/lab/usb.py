@@ -1,12 +1,13 @@
 """USB bus in a board's view: its USB Accelerators, as the kernel and lsusb show them.
 
-An accelerator is 1a6e:089a until its first use, which gives it its firmware, and 18d1:9302 then. A real one comes back
-with another device number; here it keeps its number, and so its device node.
+An accelerator is 1a6e:089a until its first use, which gives it its firmware: it leaves the bus and comes back as
+18d1:9302. A real one comes back with another device number; here it keeps its number, and so its device node.
 """
 
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 
 from clusteradm.lab import sysfs
@@ -14,6 +15,7 @@ from clusteradm.lab.topology import Accelerator, Board
 
 NEW, READY = (0x1A6E, 0x089A), (0x18D1, 0x9302)
 _ROOT_HUB = (0x1D6B, 0x0003)
+_AWAY_SECONDS = 0.3  # of one that comes back with its firmware
 
 
 def folder_of(view: Path, accelerator: Accelerator) -> Path:
@@ -35,9 +37,27 @@ def write(view: Path, board: Board) -> None:
 
 
 def use(folder: Path) -> None:
-    """What its first use makes of a device."""
+    """What its first use makes of a device, which is off the bus meanwhile."""
+    if (folder / "idVendor").read_text(encoding="ascii") == f"{READY[0]:04x}\n":
+        return
+    away = folder.parent.parent / f"away-{folder.name}"
+    folder.rename(away)
+    try:
+        time.sleep(_AWAY_SECONDS)
+        load(away)
+    finally:
+        away.rename(folder)
+
+
+def load(folder: Path) -> None:
+    """Make it the device that has its firmware."""
     _identify(folder, READY, 0)
     sysfs.put(folder / "bMaxPower", "896mA\n")
+
+
+def configure(folder: Path, is_used: bool) -> None:
+    """What the kernel makes of a device that it may use, or not (Documentation/usb/authorization.rst)."""
+    sysfs.put(folder / "bConfigurationValue", "1\n" if is_used else "")
 
 
 def _device(folder: Path, identity: tuple[int, int], number: int, power: str, product: str, code: int) -> None:

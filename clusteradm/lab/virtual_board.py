@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clusteradm.lab import apex, net, pci
+from clusteradm.lab import apex, net, pci, usb
 from clusteradm.lab.bus import Listener
 from clusteradm.lab.cgroup import UNIFIED, BoardGroup
 from clusteradm.lab.fault_kinds import FAULTS
@@ -159,6 +159,9 @@ class VirtualBoard:
             for tpu in self.spec.tpus:
                 if self.tpus.on_bus(tpu):
                     self._hear_remove(bus, tpu)
+            for accelerator in self.spec.usb:
+                path = usb.folder_of(self.tpus.view, accelerator) / "authorized"
+                bus.heed(path, functools.partial(self.tpus.authorize, accelerator))
             namespace = net.plug(self.spec)
             if "cut" in self.faults:
                 net.cable(self.spec, False)

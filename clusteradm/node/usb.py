@@ -42,7 +42,9 @@ def accelerators(root: str = "/") -> List[Accelerator]:
             continue
         ident = "%s:%s" % (read(base, name, "idVendor"), read(base, name, "idProduct"))
         if ident in (BOOTLOADER, READY):
-            found.append(Accelerator(USB + _home(base, name), name, ident))
+            peer = os.path.join(port_of(base, name), "peer")
+            other = os.path.basename(os.path.realpath(peer)) if os.path.islink(peer) else ""
+            found.append(Accelerator(address(name, other), name, ident))
     return sorted(found, key=lambda each: _order(each.address[len(USB) :]))
 
 
@@ -59,14 +61,14 @@ def port_of(base: str, name: str) -> str:
     return os.path.realpath(os.path.join(base, name, "port"))
 
 
-def _home(base: str, name: str) -> str:
-    """The device's name on the first of the two buses of its port."""
-    peer = os.path.join(port_of(base, name), "peer")
-    found = _PORT.match(os.path.basename(os.path.realpath(peer))) if os.path.islink(peer) else None
+def address(name: str, peer: str) -> str:
+    """The address of a device: by its name on the first of the two buses of its port. `peer`: the kernel's name of the
+    port on the other one, "" where there is none."""
+    found = _PORT.match(peer)
     if found is None:
-        return name
+        return USB + name
     other = "%s-%s" % (found.group(1), found.group(3)) if found.group(1) else "%s.%s" % (found.group(2), found.group(3))
-    return min(name, other, key=_order) if _NAME.match(other) else name
+    return USB + (min(name, other, key=_order) if _NAME.match(other) else name)
 
 
 def _order(name: str) -> List[int]:

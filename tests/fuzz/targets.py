@@ -24,7 +24,7 @@ from clusteradm.models.reference import Reference
 from clusteradm.models.tflite.inspect import inspect
 from clusteradm.models.upload import prepare
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
-from clusteradm.node.job import allocation, pack
+from clusteradm.node.job import allocation, granted, pack
 from clusteradm.node.models import store
 from clusteradm.node.slurm import nodes
 from clusteradm.node.slurm.programs import SlurmError
@@ -277,7 +277,7 @@ def slurm(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     found = nodes.read(text)
     assert len(found) <= len(data) and all(len(node.reason) <= 300 for node in found)
-    allocation.tpus_of(text, (0, 1))
+    granted.tpus_of(text, (0, 1))
     with suppress(SlurmError):
         allocation.read(text)
 

@@ -114,6 +114,10 @@ def test_the_whole_job(pc: Lab, tmp_path: Path) -> None:
     for node in ("head", "w1"):
         assert pc.exec(node, ["cat", "/sys/bus/usb/devices/2-1/idVendor"]).stdout == "18d1\n"
         assert pc.exec(node, ["stat", "-c", "%G %a", "/dev/bus/usb/002/002"]).stdout == "apex 660\n"
+    # Out of use and back, by the board's kernel: whoever has it open loses it, and it keeps its firmware.
+    reset = json.loads(run(pc, "tpu", "reset", "w1:usb:2-1", "--json"))
+    assert reset["before"] == reset["after"] and reset["after"]["driver"] == "18d1:9302"
+    assert pc.exec("w1", ["cat", "/sys/bus/usb/devices/2-1/bConfigurationValue"]).stdout == "1\n"
     # It never connected to itself.
     known = str(pc.exec("head", ["cat", f"{HOME}/known_hosts"]).stdout)
     assert len(known.splitlines()) == 1

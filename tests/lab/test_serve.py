@@ -196,6 +196,13 @@ def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -
     document = served.status(expect=0)
     assert sorted(document["followed"]) == cluster.nodes
     assert all(engine["simulated"] for board in document["boards"] for engine in board["state"]["engines"])
+    # What the boards have counted, for Prometheus and on the screen.
+    cluster.run("exporter", "--textfile", served.folder / "all.prom")
+    lines = (served.folder / "all.prom").read_text().splitlines()
+    mine = [line for line in lines if line.startswith("clusteradm_serving_requests_total") and 'model="digits"' in line]
+    assert sum(int(line.split()[-1]) for line in mine if 'outcome="ok"' in line) >= 10
+    (row,) = json.loads(cluster.run("top", "--json", "--interval", "1")[0])["endpoint"]
+    assert (row["model"], row["boards"], row["errors"]) == ("digits", 4, 0.0) and row["requests"] >= 0
 
 
 READ = """

@@ -1,4 +1,5 @@
-"""Jobs on a real Slurm: slurmctld, slurmdbd and slurmd on virtual boards, asked by Slurm's own programs. One lab."""
+"""Jobs on a real Slurm: slurmctld, slurmdbd and slurmd on virtual boards with several TPUs each, asked by Slurm's own
+programs. One lab."""
 
 from __future__ import annotations
 
@@ -30,10 +31,10 @@ OPTIONS = "cluster_slurm_options: {SlurmdTimeout: 10}"
 
 @pytest.fixture(scope="module")
 def slurm(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three boards with Slurm, and the model `digits`."""
+    """Three boards with Slurm, two Edge TPUs and a USB Accelerator each, and the model `digits`."""
     lab = Lab(f"pytest-{os.getpid()}-slurm", say=lambda text: print(text, file=sys.stderr))
     try:
-        lab.up(3)
+        lab.up(3, tpus=2, usb=1)
         text = lab.inventory.read_text(encoding="utf-8")
         lab.inventory.write_text(text.replace("  vars:\n", f"  vars:\n    {OPTIONS}\n", 1), encoding="utf-8")
         cluster = Cluster(lab)
@@ -51,9 +52,9 @@ def slurm(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16,000 pictures: 41 s of one TPU."""
+    """48,000 pictures: 125 s of one TPU."""
     path = tmp_path_factory.mktemp("many") / "many.npy"
-    np.save(path, np.concatenate([data.load().held_out.images] * 16))
+    np.save(path, np.concatenate([data.load().held_out.images] * 48))
     return path
 
 
@@ -96,7 +97,9 @@ def test_a_second_run_and_ansible_change_nothing(slurm: Cluster) -> None:
 
     assert sorted(nodes(slurm)) == slurm.nodes
     all_idle(slurm)
-    assert slurm.on("head", "sinfo", "-hN", "-o", "%G").split() == ["tpu:1"] * 3
+    assert slurm.on("head", "sinfo", "-hN", "-o", "%G").split() == ["tpu:3"] * 3
+    (line,) = [each for each in slurm.on("head", "ss", "-Hltnp").splitlines() if '"slurmdbd"' in each]
+    assert line.split()[3] == "127.0.0.1:6819"
     keys = {slurm.on(node, "sha256sum", "/etc/munge/munge.key") for node in slurm.nodes}
     assert len(keys) == 1
     for node in slurm.nodes:
@@ -122,11 +125,12 @@ def test_a_job_gets_what_somebody_elses_leaves_and_its_end_is_in_the_accounts(sl
     )
     assert said["accuracy"]["right"] / said["images"] > 0.95
     assert {rank["host"] for rank in said["ranks"]} == {"head", "w1"}
+    assert [rank["pci_address"] for rank in said["ranks"]].count("usb:2-1") == 2 and len(said["ranks"]) == 6
     job = said["job"]
     wait(lambda: [entry[0] for entry in queue(slurm)] == ["mendel"], LONG)
     accounts = ("sacct", "-nXP", "--name", f"clusteradm-{job}", "-o", "User,State,AllocTRES")
     wait(lambda: slurm.on("head", *accounts).startswith("cluster|COMPLETED|"), LONG)
-    assert "gres/tpu=2" in slurm.on("head", *accounts)
+    assert "gres/tpu=6" in slurm.on("head", *accounts)
 
     # All at once: behind the other one, until it is cancelled.
     out, _ = slurm.run("infer", "--model", "digits", images, "--launcher", "slurm", "--wait", "--detach", "--json")
@@ -142,7 +146,7 @@ def test_a_job_gets_what_somebody_elses_leaves_and_its_end_is_in_the_accounts(sl
     wait(lambda: queue(slurm) == [], LONG)
 
 
-def test_drains_of_both_say_the_same(slurm: Cluster) -> None:
+def test_drains_of_both_say_the_same(slurm: Cluster, tmp_path: Path) -> None:
     def drained() -> dict[str, str]:
         found = json.loads(slurm.run("drain", "--json")[0])["drains"]
         return {entry["host"]: entry["reason"] for entry in found}
@@ -155,12 +159,24 @@ def test_drains_of_both_say_the_same(slurm: Cluster) -> None:
     assert drained() == {}
     all_idle(slurm)
 
+    # Of the TPUs of a host those that are in service; and none but those that Slurm has given.
+    np.save(tmp_path / "few.npy", data.load().held_out.images[:100])
+    few = ("--model", "digits", tmp_path / "few.npy", "--launcher", "slurm", "--limit", "w1", "--json")
+    slurm.run("drain", "w1:usb:2-1")
+    assert nodes(slurm)["w1"][0] == "idle"
+    ranks = json.loads(slurm.run("infer", *few, "--output", tmp_path / "r.jsonl")[0])["ranks"]
+    assert {rank["pci_address"] for rank in ranks} == {"0000:04:00.0", "0000:05:00.0"}
+    slurm.run("undrain", "w1:usb:2-1")
+    all_idle(slurm)
+
     # The check of the TPUs, as slurmd runs it every minute.
     slurm.lab.fault("w1", "absent")
-    slurm.on("w1", "/opt/clusteradm/slurm/check-tpus", check=False)
-    assert nodes(slurm)["w1"] == ("drained", "TPU: apex_0 is gone")
-    assert drained() == {"w1": "TPU: apex_0 is gone"}
-    slurm.lab.restore("w1")
+    try:
+        slurm.on("w1", "/opt/clusteradm/slurm/check-tpus", check=False)
+        assert nodes(slurm)["w1"] == ("drained", "TPU: apex_1 is gone")
+        assert drained() == {"w1": "TPU: apex_1 is gone"}
+    finally:
+        slurm.lab.restore("w1")
     slurm.on("w1", "/opt/clusteradm/slurm/check-tpus")
     assert drained() == {}
     all_idle(slurm)
@@ -202,12 +218,12 @@ def test_a_lost_board_has_slurm_requeue_the_job_which_goes_on(slurm: Cluster, ma
         out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         document = json.loads(out)
-        assert document["attempts"] >= 2 and document["images"] == 16000
+        assert document["attempts"] >= 2 and document["images"] == 48000
         log = slurm.on("head", "cat", f"{SHARED}/jobs/{job}/log")
         assert "Slurm has requeued its job" in log
         results = read(tmp_path / "many.jsonl")
-        assert [line["index"] for line in results] == list(range(16000))
-        assert [line["top"] for line in results[:1000]] * 16 == [line["top"] for line in results]
+        assert [line["index"] for line in results] == list(range(48000))
+        assert [line["top"] for line in results[:1000]] * 48 == [line["top"] for line in results]
         journal = slurm.on("head", "cat", f"{SHARED}/jobs/{job}/journal.jsonl").splitlines()
         first = [entry for entry in map(json.loads, journal) if entry["attempt"] == 1]
         assert sum(len(entry["results"]) for entry in first) >= before > 0

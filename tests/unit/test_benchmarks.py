@@ -82,6 +82,14 @@ def test_boards_take_their_time_and_do_no_more_than_their_tpus(name: str) -> Non
         assert all(0 < value <= 1.03 * n / COST["an inference"] for value, n in zip(values, sizes, strict=True))
 
 
+def test_figures_that_rest_on_a_boards_assumed_speed_are_marked() -> None:
+    marked = {name for name, design in SCALE.DESIGNS.items() if SCALE.assumes(design, KEPT)}
+    jobs = ("job, tensors", "job, pictures", "job, inputs on the boards")
+    assert marked == SCALE.DESIGNS.keys() - {"a model read by all", *jobs, "endpoint, tensors", "endpoint, pictures"}
+    assert {line[0].endswith(" †") for line in SCALE.table(KEPT) if line[0].removesuffix(" †") in marked} == {True}
+    assert "6 times slower" in SCALE.legend(KEPT)
+
+
 def test_a_simulation_is_a_table_with_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("a model read by all", "job, tensors")
     monkeypatch.setattr(SCALE, "DESIGNS", {name: SCALE.DESIGNS[name] for name in names})

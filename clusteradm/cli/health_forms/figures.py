@@ -14,13 +14,17 @@ from clusteradm.node.spec.wire.job_requests import JobDetails
 
 @dataclass(frozen=True)
 class Family:
-    """Metric. `kind`: gauge or counter (Prometheus); `meaning`: its help text; `labels`: names of its labels."""
+    """Metric. `kind`: gauge, counter or histogram (Prometheus), whose figures have names of their own, PARTS after its
+    own; `meaning`: its help text; `labels`: names of its labels."""
 
     kind: str
     meaning: str
     labels: tuple[str, ...] = ("host",)
 
 
+# Of a histogram: how many values were at most `le`; their sum; how many there are.
+HISTOGRAM = "histogram"
+PARTS = BUCKET, SUM, COUNT = ("_bucket", "_sum", "_count")
 # Names by Prometheus' convention: quantity, then base unit.
 FAMILIES = {
     "host_info": Family("gauge", "The host's kernel and system; always 1.", ("host", "kernel", "os", "model")),
@@ -68,7 +72,8 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class Figure:
-    """One value. `name`: a key of FAMILIES; `labels`: with "host", but for figures of the survey itself."""
+    """One value. `name`: a key of FAMILIES, with one of PARTS after that of a histogram; `labels`: with "host", but for
+    figures of the survey itself."""
 
     name: str
     labels: Mapping[str, str]

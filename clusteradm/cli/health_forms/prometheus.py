@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from clusteradm.cli.escape import visible
 from clusteradm.cli.health_forms import figures, serving
-from clusteradm.cli.health_forms.figures import Family, Figure
+from clusteradm.cli.health_forms.figures import HISTOGRAM, PARTS, Family, Figure
 from clusteradm.cli.health_forms.report import HealthReport, tpu_of
 from clusteradm.health import Finding, Severity
 
@@ -42,9 +42,10 @@ def prometheus(report: HealthReport) -> str:
         samples[labels] = max(samples.get(labels, figure.value), figure.value)
     lines = []
     for name, family in FAMILIES.items():
-        if name in values:
-            lines += [f"# HELP {name} {family.meaning}", f"# TYPE {name} {family.kind}"]
-            lines += [f"{name}{labels} {value:.15g}" for labels, value in values[name].items()]
+        names = [name + part for part in PARTS] if family.kind == HISTOGRAM else [name]
+        these = [f"{each}{labels} {value:.15g}" for each in names for labels, value in values.get(each, {}).items()]
+        if these:
+            lines += [f"# HELP {name} {family.meaning}", f"# TYPE {name} {family.kind}", *these]
     return "\n".join(lines) + "\n"
 
 

@@ -113,7 +113,7 @@ def healthy(host: str, document: object, *, of_jobs: bool = False, of_others: bo
     for accelerator in facts.accelerators:
         owner = accelerator.owner
         free = owner is None or (of_jobs and owner.job is not None)
-        if free and usb.judge(host, accelerator, facts).state in USABLE:
+        if (free or of_others) and usb.judge(host, accelerator, facts).state in USABLE:
             found.append(Tpu(accelerator.address, accelerator.path or ""))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from clusteradm.health.tpu.facts import Accelerator, Attempt, Facts
 _USB_3 = 5000
 _CHECK = "tpu"
 _PLUG = "unplug it and plug it in again"
+_RESET = "clusteradm tpu reset {tpu}; else " + _PLUG
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class _Case:
     attempt: Attempt | None
     facts: Facts
 
+    @property
+    def reset(self) -> str:
+        """The remedy of one that hangs."""
+        return _RESET.format(tpu=self.subject.replace(" ", ":"))
+
     def error(self, state: str, cause: str, remedy: str, source: str) -> Finding:
         return error(self.subject, _CHECK, state, cause, remedy, detail=_detail(self), source=source)
 
@@ -30,11 +36,23 @@ class _Case:
         return warning(self.subject, _CHECK, state, cause, remedy, detail=_detail(self), source=source)
 
 
+_Check = Callable[[_Case], "Finding | None"]
+
+
 def judge(host: str, accelerator: Accelerator, facts: Facts) -> Finding:
     """The finding about one accelerator. Raises nothing, whatever it reads."""
-    subject = f"{host} {accelerator.address}"
+    return _one(f"{host} {accelerator.address}", accelerator, facts, _CHECKS)
+
+
+def by_itself(subject: str, accelerator: Accelerator, facts: Facts) -> Finding:
+    """Its state whoever uses it now, and may open it, as that of a TPU on PCI (state.by_itself)."""
+    checks = tuple(check for check in _CHECKS if check not in (_no_permission, _busy))
+    return _one(subject, accelerator, facts, checks)
+
+
+def _one(subject: str, accelerator: Accelerator, facts: Facts, checks: tuple[_Check, ...]) -> Finding:
     case = _Case(subject, accelerator, facts.attempts.get(accelerator.address), facts)
-    return next((found for check in _CHECKS if (found := check(case))), None) or ok(subject, _CHECK, _detail(case))
+    return next((found for check in checks if (found := check(case))), None) or ok(subject, _CHECK, _detail(case))
 
 
 def _power(case: _Case) -> Finding | None:
@@ -103,14 +121,14 @@ def _did_not_load(case: _Case) -> Finding | None:
         return case.error("RUNTIME", match.cause, match.pattern.remedy, match.pattern.source)
     if attempt.timeout:
         cause = f"a process that tried it hung ({attempt.stage}) and was killed"
-        return case.error("WEDGED", cause, _PLUG, "ET#629")
+        return case.error("WEDGED", cause, case.reset, "ET#629")
     if attempt.signal:
         cause = f"the process that used it was ended by signal {attempt.signal} ({attempt.stage})"
         return case.error("RUNTIME", cause, BOOTSTRAP, "ET#812")
     source = "measured with libedgetpu 16.0"
     if attempt.stage == "load":
         return case.error(
-            "WEDGED", f"it does not open: {attempt.last_words}", f"{_PLUG}; another cable or port", source
+            "WEDGED", f"it does not open: {attempt.last_words}", f"{case.reset}; another cable or port", source
         )
     return case.error("RUNTIME", f"a trial inference failed ({attempt.stage}): {attempt.last_words}", BOOTSTRAP, source)
 
@@ -131,7 +149,7 @@ def _link(case: _Case) -> Finding | None:
     )
 
 
-_CHECKS: tuple[Callable[[_Case], Finding | None], ...] = (
+_CHECKS: tuple[_Check, ...] = (
     _power,
     _no_node,
     _no_permission,

@@ -12,12 +12,13 @@ import numpy as np
 from clusteradm.node import usb
 from clusteradm.node.edgetpu import library as libedgetpu
 from clusteradm.node.edgetpu import operators, tflite
-from clusteradm.node.edgetpu.library import DeviceError, Library, TpuError, device_option
+from clusteradm.node.edgetpu.library import DeviceError, Library, TpuError, Turn, device_option
 from clusteradm.node.spec.wire.job_names import USB
 from clusteradm.node.state import model_copy
 
 # Not `pycoral`: another project on PyPI has that name and no pycoral.utils.
 _PYCORAL = "pycoral.utils.edgetpu"
+_TURN_SECONDS = 30.0  # for other processes to open theirs; one that hangs has no turn for ever
 _OPEN_SECONDS = 5.0  # for the rank of an earlier attempt to close the TPU
 _MOST_TEXT = 300  # characters of an error
 
@@ -76,7 +77,6 @@ class Engine:
             library = Library()
             self.version = library.version()
             self.path = device_path(pci_address)
-            self._option = device_option(self.path, library.devices())
         started = time.perf_counter()
         self._load()
         self.load_seconds = time.perf_counter() - started
@@ -170,11 +170,12 @@ class Engine:
             runtime = tflite.interpreter_module(*tflite.FOR_CPU)
             self._interpreter = runtime.Interpreter(model_content=self._model, num_threads=self._threads)
         else:
-            if self._address.startswith(USB):
-                # The first use of an accelerator may move it, and so change the order of libedgetpu's list.
-                self.path = device_path(self._address)
-                self._option = device_option(self.path, Library().devices())
-            self._interpreter = _open_on_tpu(self._model, self.path, self._option)
+            with Turn(self.path, _TURN_SECONDS):
+                # The first use of one on USB may move it, and that of another changes the order of libedgetpu's list.
+                if not self._option or self._address.startswith(USB):
+                    self.path = device_path(self._address)
+                    self._option = device_option(self.path, Library().devices())
+                self._interpreter = _open_on_tpu(self._model, self.path, self._option)
         try:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:

@@ -1,11 +1,14 @@
 """libedgetpu.so.1 by its C interface (tflite/public/edgetpu_c.h): version, devices, verbosity. No TPU is opened.
 
-Imports nothing but ctypes: a probe's child pays for what it imports on a board.
+Imports next to nothing but ctypes: a probe's child pays for what it imports on a board.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import os
+import time
 
 TYPE_CHECKING = False  # not imported from typing, which takes a quarter of this process's start
 if TYPE_CHECKING:
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 NAME = "libedgetpu.so.1"
 _PCI = 0  # edgetpu_device_type EDGETPU_APEX_PCI
+_POLL_SECONDS = 0.02
 LOUD = 10  # verbosity at which the library logs each step of opening a device
 
 
@@ -86,9 +90,53 @@ class Library:
         self._library.edgetpu_verbosity(level)
 
 
+class Turn:
+    """The turn to open a USB Accelerator, from the look at the list until it is open. A context manager.
+
+    The first use of one uploads its firmware, and every use resets it (libedgetpu, driver/usb/usb_driver.cc): it is not
+    in the list meanwhile, and "usb:N" is another device to whoever has counted before. So the processes of a host take
+    turns. They need no more for that than a file that all may read: the devices' folder in sysfs. PCI needs no turns.
+
+    `mine`: False where another process has had it for longer than `seconds`.
+    """
+
+    def __init__(self, path: str, seconds: float) -> None:
+        self._folder = "" if _is_pci(path) else os.path.dirname(path)
+        self._seconds = seconds
+        self._fd = -1
+        self.mine = True
+
+    def __enter__(self) -> Turn:
+        if self._folder:
+            try:
+                self._fd = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return self  # there is no bus: whoever opens the device says so
+            self.mine = self._wait(time.monotonic() + self._seconds)
+        return self
+
+    def _wait(self, end: float) -> bool:
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except OSError:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(_POLL_SECONDS)
+
+    def __exit__(self, *about: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def _is_pci(path: str) -> bool:
+    return os.path.basename(path).startswith("apex_")
+
+
 def device_option(path: str, devices: List[Device]) -> str:
     """libedgetpu's name for a device: "pci:N", "usb:N" count in the order of its list, not of the devices' numbers."""
-    kind = "usb" if path.startswith("/sys/bus/usb/") else "pci"
+    kind = "pci" if _is_pci(path) else "usb"
     listed = [device.path for device in devices if device.kind == kind]
     if path in listed:
         return "%s:%d" % (kind, listed.index(path))

@@ -1,15 +1,14 @@
-"""Reset of one Edge TPU: removed from the PCI bus and found again, which recovers some that hang without a reboot.
+"""Reset of one Edge TPU: removed from the PCI bus and found again, which recovers some that hang without a reboot. One
+on USB is usb_reset's.
 
 Kernel: Documentation/ABI/testing/sysfs-bus-pci, /sys/bus/pci/devices/.../remove and /sys/bus/pci/rescan.
 """
 
-import grp
 import os
-import pwd
-import stat
 import time
-from typing import Callable, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
+from clusteradm.node.fleet import kernel, usb_reset
 from clusteradm.node.handler import handles
 from clusteradm.node.probe import pcie
 from clusteradm.node.probe.tpu import process
@@ -28,6 +27,7 @@ from clusteradm.node.spec.wire.fleet import (
     ResetOutcome,
     ResetTpu,
 )
+from clusteradm.node.spec.wire.job_names import USB
 from clusteradm.node.texts import names, read
 
 # udev applies its rules to a new device node a little after it is there.
@@ -42,6 +42,8 @@ def run(request: ResetTpu) -> ResetOutcome:
 
     One that is not on the bus is looked for first: a reset that was ended half-way has left it off.
     """
+    if request.tpu.startswith(USB):
+        return usb_reset.run(request)
     root = request.root
     tpus, before = _named(root, request.tpu)
     if before is None:
@@ -56,9 +58,9 @@ def run(request: ResetTpu) -> ResetOutcome:
     bus = os.path.join(root, "sys/bus/pci")
     folder = os.path.join(bus, "devices", address)
     try:
-        _write_one(os.path.join(folder, "remove"))
-        gone = _wait(request.seconds, lambda: not os.path.exists(folder))
-        _write_one(os.path.join(bus, "rescan"))
+        kernel.write(os.path.join(folder, "remove"), "1\n")
+        gone = kernel.wait(request.seconds, lambda: not os.path.exists(folder))
+        kernel.write(os.path.join(bus, "rescan"), "1\n")
     except OSError as error:
         return ResetOutcome(DENIED, tpus, before, reason=str(error))
     if not gone:
@@ -71,9 +73,9 @@ def run(request: ResetTpu) -> ResetOutcome:
         card = present()
         return card.node if card else None
 
-    back = _wait(request.seconds, lambda: bool(node()))
+    back = kernel.wait(request.seconds, lambda: bool(node()))
     if back and former:
-        _wait(_UDEV_SECONDS, lambda: node() == former)
+        kernel.wait(_UDEV_SECONDS, lambda: node() == former)
     seconds = round(time.monotonic() - start, 1)
     return ResetOutcome(DONE if back else LOST, tpus, before, present(), seconds=seconds)
 
@@ -88,17 +90,17 @@ def _look_for(request: ResetTpu) -> ResetOutcome:
     root, start = request.root, time.monotonic()
     before = tuple(look(root))
     try:
-        _write_one(os.path.join(root, "sys/bus/pci/rescan"))
+        kernel.write(os.path.join(root, "sys/bus/pci/rescan"), "1\n")
     except OSError as error:
         return ResetOutcome(DENIED, before, reason=str(error))
     # The kernel scans before the write returns; driver and udev follow.
-    _wait(min(_UDEV_SECONDS, request.seconds), lambda: _named(root, request.tpu)[1] is not None)
+    kernel.wait(min(_UDEV_SECONDS, request.seconds), lambda: _named(root, request.tpu)[1] is not None)
     tpus, after = _named(root, request.tpu)
     if after is None:
         return ResetOutcome(UNKNOWN, tpus)
     if os.path.isdir(os.path.join(root, "sys/bus/pci/drivers", _APEX)):
         address = after.address
-        _wait(request.seconds, lambda: any(card.address == address and card.node for card in look(root)))
+        kernel.wait(request.seconds, lambda: any(card.address == address and card.node for card in look(root)))
         tpus, after = _named(root, address)
     return ResetOutcome(FOUND, tpus, None, after, seconds=round(time.monotonic() - start, 1))
 
@@ -111,33 +113,6 @@ def look(root: str) -> List[Card]:
     for card in pcie.cards(root):
         device = devices.get(card["address"])
         files = {file: read(base, device, file) if device else None for file in _FILES}
-        node = _node(os.path.join(root, "dev", device)) if device else None
+        node = kernel.node(os.path.join(root, "dev", device)) if device else None
         found.append(Card(card["address"], card["driver"], device, node, **files))
     return found
-
-
-def _node(path: str) -> Optional[str]:
-    try:
-        about = os.stat(path)
-        owner, group = pwd.getpwuid(about.st_uid).pw_name, grp.getgrgid(about.st_gid).gr_name
-    except (OSError, KeyError):
-        return None
-    return "%04o %s:%s" % (stat.S_IMODE(about.st_mode), owner, group)
-
-
-def _write_one(path: str) -> None:
-    # Opened for writing alone: the kernel lets nobody read these files, not even root.
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.write(descriptor, b"1\n")
-    finally:
-        os.close(descriptor)
-
-
-def _wait(seconds: float, reached: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True

@@ -10,13 +10,12 @@ import os
 import pwd
 import re
 import shlex
-import subprocess
 import threading
 import time
 from contextlib import suppress
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from clusteradm.node.job import files, launch, plan
+from clusteradm.node.job import files, granted, plan
 from clusteradm.node.slurm import nodes, programs
 from clusteradm.node.slurm.programs import SlurmError, field
 from clusteradm.node.spec.wire import job_names
@@ -36,24 +35,11 @@ _LOOK_SECONDS = 3.0  # between two questions while an attempt runs
 _AWAY_SECONDS = 30.0  # the same where the controller did not answer
 _TURN_SECONDS = 2.0
 _END_SECONDS = 5.0  # for the holder to end; its host may be off
-_ASK_SECONDS = 10.0  # for a host to name its TPUs
 _PATIENCE_SECONDS = 60.0  # for a TPU of hosts that answer
 _LONGEST_SECONDS = 3600.0  # for any of the allocated hosts, or for a controller that is away
 _MOST_ORDERS = 3  # jobs of Slurm's in a row that end without an attempt
 _GRANT = re.compile(r"Nodes=(\S+) CPU_IDs=\S* Mem=\S*(?: GRES=(\S*))?")
 _GRES = re.compile(r"(?:^|,)(?:gres:)?tpu(?::[^:,()]+)?:\d+\(IDX:([0-9,-]+)\)")
-# Of a line of slurmd's, each by itself: a host that answers with something else is not to cost much.
-_NAMED = re.compile(r"\bName=tpu\b")
-_INDEX = re.compile(r"\bIndex=(\d{1,4})\b")
-_FILE = re.compile(r"\bFile=/dev/(apex_\d{1,4})\b")
-_DEVICE = re.compile(r"device (apex_\d{1,4}) ([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])")
-_MOST_TPUS = 256  # of a host
-
-# What a host is asked: whether the model can be read there, its TPUs, and which of them Slurm's numbers mean.
-_QUESTION = """timeout 5 test -r %s || exit 1
-for each in /sys/class/apex/apex_*; do
-[ -e $each/device ] && echo device ${each##*/} $(basename $(readlink -f $each/device)); done
-PATH=$PATH:/usr/sbin:/sbin timeout 5 slurmd -G 2>&1 | head -n 300; echo here"""
 
 _HOLDER = """#!/bin/sh
 # Holds the allocation of clusteradm's job %s, whose ranks the head starts in it.
@@ -107,35 +93,8 @@ def read(text: str) -> Grant:
         for expression, gres in _GRANT.findall(text):
             numbers = _GRES.search(gres)
             for host in programs.hosts(expression):
-                tpus[host] = _numbers(numbers.group(1)) if numbers else None
+                tpus[host] = granted.ranged(numbers.group(1)) if numbers else None
     return Grant(state, field(text, "Reason") or "", int(restarts) if restarts.isdecimal() else 0, tpus)
-
-
-def _numbers(text: str) -> Tuple[int, ...]:
-    """The numbers of "0-2,5"."""
-    found: List[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
-            found += range(int(first), min(int(last or first), int(first) + _MOST_TPUS) + 1)
-    return tuple(found[:_MOST_TPUS])
-
-
-def tpus_of(said: str, numbers: Optional[Sequence[int]]) -> List[str]:
-    """The PCI addresses of the TPUs with these numbers, by what the host has said; None: all of them.
-
-    A number is of slurmd's list of devices; where that cannot be had, of apex_N.
-    """
-    addresses = dict(_DEVICE.findall(said))
-    if numbers is None:
-        return sorted(addresses.values())
-    files: Dict[int, str] = {}
-    for line in said.splitlines():
-        index, file = _INDEX.search(line), _FILE.search(line)
-        if index and file and _NAMED.search(line):
-            files[int(index.group(1))] = file.group(1)
-    devices = [files.get(number, "apex_%d" % number) for number in numbers]
-    return [addresses[device] for device in devices if device in addresses]
 
 
 def words_for(spec: StoredSpec, order: SlurmOrder, known: Sequence[nodes.Node]) -> List[str]:
@@ -237,7 +196,7 @@ class Allocation:
         while True:
             grant = self._present()
             if grant is not None and grant.state == RUNNING:
-                found, answers = _asked(self._spec, grant.tpus)
+                found, answers = granted.slots(self._spec, grant.tpus)
                 if plan.ranks(self._spec, found):
                     self._grant, self._orders = grant, 0
                     self._look_due = time.monotonic() + _LOOK_SECONDS
@@ -337,8 +296,7 @@ class Allocation:
             programs.ask(["scontrol", "update", "JobId=%d" % number, "StartTime=now"])
 
     def _submit(self) -> int:
-        self._orders += 1
-        if self._orders > _MOST_ORDERS:
+        if self._orders >= _MOST_ORDERS:
             raise NoAllocation("%d jobs of Slurm's have ended before their ranks began: %s" % (_MOST_ORDERS, self.said))
         words = words_for(self._spec, self._order, nodes.ask(self._order.partition))
         script = _HOLDER % (self._spec.job, shlex.quote(self._held), _LOST_SECONDS)
@@ -349,6 +307,7 @@ class Allocation:
         number = said.strip().partition(";")[0]
         if not number.isdecimal():
             raise NoAllocation("sbatch names no job: %s" % " ".join(said.split())[:200])
+        self._orders += 1
         self._say("asked Slurm for an allocation, its job %s: %s" % (number, " ".join(words)))
         return int(number)
 
@@ -358,35 +317,3 @@ class Allocation:
 
 def _words(grant: Grant) -> str:
     return grant.state + (" (%s)" % grant.reason if grant.reason not in ("", "None") else "")
-
-
-def _asked(spec: StoredSpec, tpus: Dict[str, Optional[Tuple[int, ...]]]) -> Tuple[List[Slot], List[str]]:
-    """The slots of the spec that the allocation has, and its hosts that answer and see the model."""
-    question = _QUESTION % shlex.quote(spec.model.path)
-    asked = []
-    for slot in spec.slots:
-        if slot.host in tpus:
-            words = ["sh", "-c", question] if slot.host == spec.head else [*launch.SSH, slot.host, question]
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-            asked.append((slot, process))
-    end = time.monotonic() + _ASK_SECONDS
-    found, answers = [], []
-    for slot, process in asked:
-        try:
-            said = process.communicate(timeout=max(0.1, end - time.monotonic()))[0][: 1 << 20].decode(
-                "utf-8", "replace"
-            )
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            continue
-        if process.returncode or not said.endswith("here\n"):
-            continue
-        answers.append(slot.host)
-        given = tpus_of(said, tpus[slot.host])
-        mine = tuple(tpu for tpu in slot.tpus if tpu is None or tpu in given)
-        if mine:
-            found.append(Slot(slot.host, mine))
-    return found, answers

@@ -26,7 +26,8 @@ from clusteradm.node.usb import DEVICES
 
 # The driver waits up to 12 s for a chip that does not wake, and then logs that.
 _SECONDS = 15
-# For the import of the runtime before that, which may take long on a busy board and says nothing about the TPU.
+# For the import of the runtime before that, which may take long on a busy board, and for those whose turn is before:
+# neither says anything about the TPU.
 _IMPORT_SECONDS = 20
 # A library that stands for another device than the Edge TPU brings the trial's model, compiled for that device
 # (lab/tpu_package.py).
@@ -52,8 +53,8 @@ def attempts(root: str, user: str, python: str) -> Optional[Dict[str, Dict[str, 
 
     {"ok", "stage": the last one begun, "seconds"}, and if known "error", "signal", "timeout", "count": devices that
     libedgetpu lists, "access": whether the user may open the node, "stderr": last lines, "owner": the process that had
-    it by then, "inference": True, "interrupts": whether the inference raised any. Raises OSError if the trials could
-    not be started, which says nothing about the TPUs.
+    it by then, "inference": True, "interrupts": whether the inference raised any. A USB Accelerator whose turn has not
+    come is left out. Raises OSError if the trials could not be started, which says nothing about the TPUs.
     """
     of_library = os.path.join(root, _OF_LIBRARY)
     model = of_library if os.path.exists(of_library) else None
@@ -70,6 +71,8 @@ def attempts(root: str, user: str, python: str) -> Optional[Dict[str, Dict[str, 
         results = {}
         for device, ended in zip(devices, ended_all):
             result = outcome(ended)
+            if result.get("stage") == "turn":
+                continue
             if result.get("inference"):
                 result["interrupts"] = _interrupts_rose(root, device["name"], before[device["name"]])
             if not result["ok"]:
@@ -104,7 +107,8 @@ def free(root: str) -> List[Dict[str, str]]:
 
 def command(python: str, device: Dict[str, str], model: Optional[str]) -> List[str]:
     """The command that tries a TPU of free()."""
-    return child.command(python, "edgetpu.trial", device["path"], device["node"], model or "", str(_SECONDS))
+    limits = (str(_SECONDS), str(_IMPORT_SECONDS))
+    return child.command(python, "edgetpu.trial", device["path"], device["node"], model or "", *limits)
 
 
 def _owner(root: str, device: Dict[str, str]) -> Optional[str]:

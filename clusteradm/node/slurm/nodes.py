@@ -11,7 +11,6 @@ from typing import Dict, Iterable, List, NamedTuple, Optional
 from clusteradm.node.slurm import programs
 from clusteradm.node.slurm.programs import SlurmError
 from clusteradm.node.spec.wire.fleet import DrainEntry
-from clusteradm.node.spec.wire.job_names import USB
 
 BY = "Slurm"  # who has drained, before the name of Slurm's user
 PREFIX = "clusteradm: "  # of a reason that this program has given
@@ -96,9 +95,7 @@ def _wanted(node: Node, drains: Dict[str, DrainEntry]) -> Optional[DrainEntry]:
     """The drain that takes the whole node out of service."""
     if node.name in drains:
         return drains[node.name]
-    # Slurm counts those on PCI alone.
-    mine = node.name + ":"
-    tpus = [entry for tpu, entry in drains.items() if tpu.startswith(mine) and not tpu.startswith(mine + USB)]
+    tpus = [entry for tpu, entry in drains.items() if tpu.startswith(node.name + ":")]
     return tpus[0] if node.tpus and len(tpus) >= node.tpus else None
 
 

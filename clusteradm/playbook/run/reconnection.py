@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from clusteradm.errors import ClusteradmError, HostFailed
+from clusteradm.errors import ClusteradmError
 from clusteradm.inventory import Host
 from clusteradm.node.spec.modules import normalise
-from clusteradm.node.spec.wire.node import Hello
 from clusteradm.playbook import result as results
 from clusteradm.playbook.run.planner import Planned
+from clusteradm.transport.boot import await_boot
 
 if TYPE_CHECKING:
     from clusteradm.transport import Connections
@@ -56,27 +56,6 @@ def reboot(
         return {**results.failed(f"Timed out waiting for the reboot: {error}"), "rebooted": False}
     pause(float(options["post_reboot_delay"]))
     return {"changed": True, "rebooted": True, "elapsed": _since(started)}
-
-
-def await_boot(connections: Connections, host: Host, boot: str, seconds: float, pause: Pause) -> None:
-    """Wait until the host answers from another boot than the one with the kernel's id `boot`.
-
-    Raises, after `seconds`, the error with which it did not answer; HostFailed where it has not shut down.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        failure: ClusteradmError
-        try:
-            pause(1.0)
-            connections.drop(host)
-            node = connections.reconnect(host, within=max(1.0, deadline - time.monotonic()))
-            if node.call(Hello(), timeout=10).boot != boot:
-                return
-            failure = HostFailed("the host has not shut down", where=host.name)
-        except ClusteradmError as error:
-            failure = error
-        if time.monotonic() > deadline:
-            raise failure
 
 
 def _since(started: float) -> int:

@@ -181,7 +181,12 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
         ("--limit w1 --fix --save {tmp}/saved --html {tmp}/page", together(playbook_breaks, answers("w1", "hello"))),
         ("--limit w1 --format nagios", answers("w1", "hello")),
     ],
-    "top": [("--limit head --once --sort load --only busy --interval 0.1", measured)],
+    "top": [
+        (
+            "--limit head --once --sort load --only busy --interval 0.1",
+            together(measured, serves("serving-show", "serving-status")),
+        )
+    ],
     "exporter": [
         ("--limit w1 --textfile {tmp}/metrics.prom", answers("w1", "hello")),
         ("--listen 192.0.2.1:1", answers("w1")),

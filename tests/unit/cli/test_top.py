@@ -6,15 +6,19 @@ import io
 import sys
 from pathlib import Path
 
+import pytest
 import terminal
 from rich.console import Console
 
-from clusteradm.cli import top_view
+from clusteradm.cli import top_traffic, top_view
 from clusteradm.cli.health_forms.figures import Figure, of_jobs
 from clusteradm.cli.health_forms.report import HealthReport
+from clusteradm.cli.health_forms.serving import of_serving
 from clusteradm.health import Finding, Severity
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.job_requests import JobDetails
+from clusteradm.node.spec.wire.serving import REQUEST_SECONDS, BoardState, ModelTraffic
+from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
 from clusteradm.testing import FakeHosts
 
 from .conftest import Run, document
@@ -99,6 +103,44 @@ def test_a_new_attempt_has_no_rate_and_nor_has_the_first_measurement() -> None:
         assert rows[1].tpus[0].images is None and rows[1].images == 0
 
 
+def served(taken: float, **boards: tuple[ModelTraffic, ...]) -> HealthReport:
+    said = {host: BoardSaid(BoardState(host, 1, True, traffic=traffic)) for host, traffic in boards.items()}
+    return report(taken, 0, 0.0, 0.0, *of_serving(ServingStatus(said)))
+
+
+def times(**counts: int) -> tuple[int, ...]:
+    """Counts by the bound's number."""
+    found = [0] * (len(REQUEST_SECONDS) + 1)
+    for bound, count in counts.items():
+        found[int(bound[1:])] = count
+    return tuple(found)
+
+
+def test_traffic_of_a_model_is_that_of_all_boards_since_the_measurement_before() -> None:
+    before = served(
+        10.0,
+        w1=(ModelTraffic("m", {"ok": 1000}, times(_13=1000), 9999.0),),
+        w2=(ModelTraffic("a", {"overloaded": 1}), ModelTraffic("m", {"ok": 50}, times(_0=50))),
+        w3=(ModelTraffic("m", {"ok": 10**6}, times(_0=10**6)),),
+    )
+    # 100 more requests: half of them up to 2.5 ms, the others up to 5 ms; w3 was started anew.
+    now = served(
+        14.0,
+        w1=(ModelTraffic("m", {"ok": 1060}, times(_1=50, _2=10, _13=1000)), ModelTraffic("n", {"ok": 1}, times(_0=1))),
+        w2=(ModelTraffic("a", {"overloaded": 9}), ModelTraffic("m", {"ok": 90}, times(_0=50, _2=40))),
+        w3=(ModelTraffic("m", {"ok": 3}, times(_0=3)),),
+    )
+    refused, m, new = top_traffic.models(now, before)
+    assert (refused.model, refused.requests, refused.errors, refused.p50) == ("a", 2.0, 2.0, None)
+    assert (m.model, m.boards, m.requests, m.errors) == ("m", 3, 25.0, 0.0)
+    assert m.p50 == pytest.approx(0.0025) and m.p99 == pytest.approx(0.00495)
+    assert str(m).startswith("endpoint  m  on 3  25.0 requests/s  0.0 errors/s  p50 2.5 ms  p99 ")
+    assert (new.model, new.requests, new.p99) == ("n", None, None) and "after the next measurement" in str(new)
+    assert top_traffic.models(before, None)[1].requests is None
+    slow = served(14.0, w1=(ModelTraffic("m", {"ok": 1001}, times(_13=1001)),))
+    assert "p99 > 10 s" in str(top_traffic.models(slow, before)[0])
+
+
 def test_order_and_filter() -> None:
     rows = top_view.hosts(report(12.0, 300, 9.0, 10.0), report(10.0, 100, 8.0, 8.0))
 
@@ -116,14 +158,23 @@ def test_the_screen_says_all_and_obeys_nobody() -> None:
     now, before = report(12.0, 300, 9.0, 10.0), report(10.0, 100, 8.0, 8.0)
     evil = HealthReport("c\x1b[2J", now.findings, now.figures, now.taken)
     console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
-    console.print(top_view.render(evil, top_view.hosts(evil, before), sort="images", only="busy", note="; x"))
+    model = top_traffic.ModelRow("e\x1b[2Jvil", 2, 3.0, 1.0, 0.01, 0.02)
+    rows = top_view.hosts(evil, before)
+    console.print(top_view.render(evil, rows, [model], sort="images", only="busy", note="; x"))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "\x1b" not in text and "150.0 images/s" in text and f"job {JOB}  m:3  300 of 5,000 inputs" in text
     assert "by images, busy (2 hidden); x" in text
+    assert "vil  on 2  3.0 requests/s  1.0 errors/s  p50 10.0 ms  p99 20.0 ms" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["A", "1", "w1", "THROTTLED", "0.75", "75%", "55", A, "OK", "50%", "100.0", JOB] in lines
     assert [B, "THROTTLED", "91.0", "125"] in lines
+
+
+def traffic(number: int) -> dict[str, object]:
+    """Of w1, which answers ten more requests each time it is asked, in 1 to 2.5 ms."""
+    traffic = {"model": "digits", "outcomes": {"ok": 10 * number}, "times": list(times(_1=10 * number))}
+    return {"boards": {"w1": {"state": {"host": "w1", "revision": 1, "balance": True, "traffic": [traffic]}}}}
 
 
 def measured(hosts: FakeHosts) -> None:
@@ -131,6 +182,9 @@ def measured(hosts: FakeHosts) -> None:
     for name in ("head", "w1", "w2"):
         hosts[name].answer_always("probe", {"document": {"system": system}})
     hosts["head"].answer_always("job-list", {"jobs": [{"job": JOB, "state": "running"}]})
+    hosts["head"].answer_always("serving-show", {"state": {"revision": 1}, "ready": True})
+    asked = iter(range(10**6))
+    hosts["head"].answer_always("serving-status", lambda fields: traffic(next(asked)))
     counts = iter(range(100, 10**6, 100))
     hosts["head"].answer_always("job-show", lambda fields: job(next(counts), 1.0, 2.0))
 
@@ -141,6 +195,8 @@ def test_once(hosts: FakeHosts, run: Run) -> None:
     rows = {row["name"]: row for row in found["hosts"]}
     assert (rows["w2"]["load"], rows["w2"]["memory"]) == (0.75, 0.75)
     assert rows["w2"]["tpus"][0]["address"] == "cpu" and rows["w2"]["images"] > 0 and found["jobs"][0]["job"] == JOB
+    (model,) = found["endpoint"]
+    assert model["model"] == "digits" and model["requests"] > 0 and model["p50"] == pytest.approx(0.00175)
     assert f"job {JOB}" in run("top", "--interval", "0.1", "--sort", "load", "--only", "busy")
 
 
@@ -166,6 +222,8 @@ def test_keys(inventory: Path) -> None:
     with terminal.command([sys.executable, "-c", text], width=160) as shown:
         shown.wait_for("by place, all; s: sort, f: filter, q: leave")
         shown.wait_for("images/s")
+        shown.wait_for("endpoint  digits  on 1")
+        shown.wait_for("p50 1.8 ms")
         shown.type("s")
         shown.wait_for("by state, all")
         shown.type("f")

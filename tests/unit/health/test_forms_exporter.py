@@ -24,6 +24,7 @@ from clusteradm.cli.main import main
 from clusteradm.errors import ClusteradmError, UsageError
 from clusteradm.health import Survey
 from clusteradm.inventory import Cluster
+from clusteradm.node.spec.wire.serving import REQUEST_SECONDS, BoardState, ModelTraffic
 from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
 
 from .test_survey import cluster, survey
@@ -153,7 +154,7 @@ def test_textfile(cluster: Cluster, survey: Survey, tmp_path: Path, monkeypatch:
     serving = SimpleNamespace(
         show=lambda: SimpleNamespace(ready=True), status=lambda: ServingStatus({"c": BoardSaid(balanced="UP")})
     )
-    monkeypatch.setattr(exporter, "Serving", lambda connections, cluster: serving)
+    monkeypatch.setattr(measuring, "Serving", lambda connections, cluster: serving)
     path = tmp_path / "clusteradm.prom"
     path.write_text("old")
     survey.documents["c"]["runtime"]["mpi4py"] = None
@@ -194,5 +195,25 @@ def test_the_endpoint_is_exported_where_there_is_one() -> None:
     ):
         assert line in lines
     assert not any("w3" in line for line in lines)
+
+
+def test_the_boards_requests_are_a_counter_and_a_histogram() -> None:
+    times = (0, 3, 0, 1, *[0] * 9, 1)
+    state = BoardState("w1", 1, True, traffic=(ModelTraffic("m", {"ok": 5, "overloaded": 2}, times, 12.5),))
+    lines = prometheus(HealthReport("c", (), tuple(of_serving(ServingStatus({"w1": BoardSaid(state)}))))).splitlines()
+    labels = 'cluster="c",host="w1",model="m"'
+    assert f'clusteradm_serving_requests_total{{{labels},outcome="overloaded"}} 2' in lines
+    at = lines.index("# TYPE clusteradm_serving_request_seconds histogram")
+    counts = [0, 3, 3, 4, *[4] * 9, 5]
+    bounds = [*(f"{bound:g}" for bound in REQUEST_SECONDS), "+Inf"]
+    name = "clusteradm_serving_request_seconds"
+    assert lines[at + 1 :] == [
+        *(f'{name}_bucket{{{labels},le="{le}"}} {count}' for le, count in zip(bounds, counts, strict=True)),
+        f"{name}_sum{{{labels}}} 12.5",
+        f"{name}_count{{{labels}}} 5",
+    ]
+
+
+def test_a_balancer_that_does_not_answer_is_down() -> None:
     silent = HealthReport("c", (), tuple(of_serving(ServingStatus({}, balancer="it does not answer"))))
     assert 'clusteradm_serving_balancer_up{cluster="c"} 0' in prometheus(silent).splitlines()

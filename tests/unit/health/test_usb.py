@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from clusteradm.errors import UsageError
-from clusteradm.fleet.tpu_reset import reset
+from clusteradm import shipped
 from clusteradm.health import tpu
 from clusteradm.health.finding import Finding, Severity
 from clusteradm.health.tpu import facts as tpu_facts
@@ -16,6 +17,7 @@ from clusteradm.node import usb
 from clusteradm.node.edgetpu import engine
 from clusteradm.node.edgetpu.engine import device_path
 from clusteradm.node.edgetpu.library import Device, DeviceError, device_option
+from clusteradm.node.job import granted
 from clusteradm.node.probe import tpu as probe
 from clusteradm.node.probe import trial
 from clusteradm.node.serve import tpus as served
@@ -176,7 +178,8 @@ def test_one_in_use(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "process", lambda root, pid, user: {"pid": int(pid), "user": "cluster", "job": "j-1"})
     assert (one(bus).state, one(bus).severity) == ("OK", Severity.OK) and "in use by job j-1" in one(bus).detail
     assert tpu.healthy("h", document(bus)) == ()
-    assert [each.pci_address for each in tpu.healthy("h", document(bus), of_jobs=True)] == ["usb:2-1"]
+    for whose in ({"of_jobs": True}, {"of_others": True}):  # the latter of jobs on Slurm, which knows who has it
+        assert [each.pci_address for each in tpu.healthy("h", document(bus), **whose)] == ["usb:2-1"]
 
 
 @pytest.mark.parametrize(
@@ -255,9 +258,24 @@ def test_a_damaged_document_is_no_crash(value: Any) -> None:
     assert list(tpu.judge("h", None, {"tpu": {"usb": [value], "lspci": [], "proc": []}})) == []
 
 
-def test_a_reset_of_the_bus_is_not_for_it() -> None:
-    class Host:
-        name = "w1"
+def test_slurms_configuration_and_its_jobs_name_it_as_health_does(tmp_path: Path) -> None:
+    bus = Bus(tmp_path)
+    for name, files, peer in (
+        ("2-2", READY, "1-2"),
+        ("1-4.1", NEW, "2-4.1"),
+        ("10-1", READY, "9-1"),
+        ("3-1.2.3", READY, ""),
+        ("2-3", {**READY, "idProduct": "1234"}, ""),
+    ):
+        bus.plug(name, files, peer)
+    (bus.base / "2-0:1.0").mkdir()
+    addresses = [each.address for each in usb.accelerators(str(tmp_path))]
+    assert addresses == ["usb:1-2", "usb:1-4.1", "usb:3-1.2.3", "usb:9-1"]
 
-    with pytest.raises(UsageError, match="unplug it and plug it in again"):
-        reset(None, Host(), "usb:2-1")  # type: ignore[arg-type]
+    def shell(script: str) -> str:
+        here = script.replace("/sys/", f"{tmp_path}/sys/")
+        return subprocess.run(["sh", "-c", here], capture_output=True, text=True, check=True).stdout
+
+    variables = yaml.safe_load((shipped.PLAYBOOKS / "vars/slurm.yml").read_text(encoding="utf-8"))
+    assert sorted(shell(variables["slurm_look_at_usb"]).split()) == sorted(addresses)
+    assert granted.tpus_of(shell(granted._QUESTION % "/dev/null"), None) == sorted(addresses)

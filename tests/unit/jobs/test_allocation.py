@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clusteradm.node.job import allocation
+from clusteradm.node.job import allocation, granted, launch
 from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
 from clusteradm.node.slurm import nodes, programs
 from clusteradm.node.slurm.nodes import Node
@@ -68,23 +68,57 @@ def test_numbers_of_slurm_are_bounded() -> None:
 SAID = """\
 device apex_0 0000:05:00.0
 device apex_1 0000:04:00.0
-slurmd: Gres Name=tpu Type=(null) Count=1 Index=0 ID=7696500 File=/dev/apex_1 (null)
-slurmd: Gres Name=tpu Type=(null) Count=1 Index=1 ID=7696500 File=/dev/apex_0 (null)
+slurmd: Gres Name=tpu Type=(null) Count=1 Index=1 ID=7696500 File=/dev/apex_1 (null)
+slurmd: Gres Name=tpu Type=(null) Count=1 Index=0 ID=7696500 File=/dev/apex_0 (null)
 here
 """
 
 
 def test_a_number_is_of_slurmds_list_of_devices() -> None:
-    assert allocation.tpus_of(SAID, (0,)) == ["0000:04:00.0"]
-    assert allocation.tpus_of(SAID, (1,)) == ["0000:05:00.0"]
-    assert allocation.tpus_of(SAID, None) == ["0000:04:00.0", "0000:05:00.0"]
-    assert allocation.tpus_of(SAID, (7,)) == []
+    assert granted.tpus_of(SAID, (0,)) == ["0000:04:00.0"]
+    assert granted.tpus_of(SAID, (1,)) == ["0000:05:00.0"]
+    assert granted.tpus_of(SAID, None) == ["0000:04:00.0", "0000:05:00.0"]
+    assert granted.tpus_of(SAID, (7,)) == []
+
+
+def test_several_devices_of_a_site_are_in_one_line() -> None:
+    devices = "device apex_0 0000:05:00.0\ndevice apex_2 0000:06:00.0\n"
+    said = devices + "slurmd: Gres Name=tpu Count=3 File=/dev/apex_[0-1,2] x\n"
+    assert granted.tpus_of(said, (0, 1, 2)) == ["0000:05:00.0", "0000:06:00.0"]
+    assert granted.tpus_of(said.replace("0-1,2", "0-99999,x,-"), (2,)) == ["0000:06:00.0"]
 
 
 def test_without_that_list_it_is_that_of_the_device() -> None:
     said = "".join(line for line in SAID.splitlines(keepends=True) if "slurmd" not in line)
-    assert allocation.tpus_of(said, (0,)) == ["0000:05:00.0"]
-    assert allocation.tpus_of("device apex_0 ../../etc\n", (0,)) == []
+    assert granted.tpus_of(said, (0,)) == ["0000:05:00.0"]
+    assert granted.tpus_of("device apex_0 ../../etc\n", (0,)) == []
+
+
+def test_an_accelerator_on_usb_is_named_by_the_file_that_stands_for_it() -> None:
+    # Its Index is that of another one.
+    told = "slurmd: Gres Name=tpu Type=(null) Count=1 Index=2 ID=7 File=/opt/clusteradm/slurm/tpus/usb:1-2 (null)\n"
+    # It has its firmware, and is on the other bus of its port; another one is in a hub.
+    said = SAID.replace("here\n", "usb 2-2 usb1-port2\nusb 1-3.4 \n" + told + "here\n")
+    assert granted.tpus_of(said, (0, 2)) == ["0000:04:00.0", "usb:1-2"]
+    assert granted.tpus_of(said, None) == ["0000:04:00.0", "0000:05:00.0", "usb:1-2", "usb:1-3.4"]
+    assert granted.tpus_of(said.replace("usb 2-2 usb1-port2\n", ""), (2,)) == []
+
+
+def test_hosts_are_asked_at_once_and_what_they_say_is_bounded(
+    spec: StoredSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = tmp_path / "answer"
+    answer.write_text(SAID.replace("0000:04:00.0", ONE))
+
+    def asked(program: str, *hosts: str) -> tuple[list[Slot], list[str]]:
+        monkeypatch.setattr(launch, "SSH", ["sh", "-c", program, "sh"])
+        return granted.slots(replace(spec, head="h"), dict.fromkeys(hosts))
+
+    much = f"[ $1 = w1 ] || head -c {granted._MOST_BYTES} /dev/zero; cat {answer}"
+    assert asked(much, "w1", "w2") == ([Slot("w1", (ONE,))], ["w1"])
+    monkeypatch.setattr(granted, "_SECONDS", 0.2)
+    for program in ("echo here; exit 1", "yes", "exec sleep 60"):
+        assert asked(program, "w1") == ([], [])
 
 
 def test_by_default_what_is_free_of_the_hosts(spec: StoredSpec) -> None:
@@ -142,7 +176,7 @@ def test_a_pipeline_has_as_many_hosts_as_its_stages_need(spec: StoredSpec) -> No
 
 def test_a_long_answer_of_a_host_takes_no_long_time() -> None:
     said = SAID + "\n" + "Name=tpu " * 20000 + "Index=1 " * 20000
-    assert allocation.tpus_of(said, (0,)) == ["0000:04:00.0"]
+    assert granted.tpus_of(said, (0,)) == ["0000:04:00.0"]
 
 
 def test_cpus_are_no_tpus(spec: StoredSpec) -> None:
@@ -165,7 +199,7 @@ class Controller:
         monkeypatch.setattr(programs, "ask", self.ask)
         monkeypatch.setattr(programs, "there", lambda: True)
         monkeypatch.setattr(nodes, "ask", lambda partition=None: known("head", "w1", "w2"))
-        monkeypatch.setattr(allocation, "_asked", self.hosts)
+        monkeypatch.setattr(granted, "slots", self.hosts)
         monkeypatch.setattr(allocation.time, "sleep", self.sleep)
         monkeypatch.setattr(allocation.time, "monotonic", lambda: self.now)
 
@@ -286,6 +320,21 @@ def test_a_controller_that_is_away_is_waited_for_an_hour(spec: StoredSpec, monke
     assert set(job.queued) == {"error: Unable to contact slurm controller"}
 
 
+def test_a_controller_that_is_away_when_it_is_asked_for_nodes_is_no_job_that_has_ended(
+    spec: StoredSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = Controller(monkeypatch, running())
+    tries = iter([SlurmError("sinfo: error: Unable to contact")] * 5)
+
+    def ask(*_: object) -> list[Node]:
+        for error in tries:
+            raise error
+        return known("head", "w1", "w2")
+
+    monkeypatch.setattr(nodes, "ask", ask)
+    assert Job(spec).allocation.slots() and len(slurm.did("sbatch")) == 1
+
+
 def test_the_ranks_do_without_the_controller(spec: StoredSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm = Controller(monkeypatch, running(), "error: Unable to contact slurm controller")
     job = Job(spec)
@@ -296,7 +345,7 @@ def test_the_ranks_do_without_the_controller(spec: StoredSpec, monkeypatch: pyte
 
 def test_hosts_without_a_tpu_for_it_are_not_held_for_long(spec: StoredSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm = Controller(monkeypatch, running())
-    monkeypatch.setattr(allocation, "_asked", lambda spec, tpus: ([], ["w1"]))
+    monkeypatch.setattr(granted, "slots", lambda spec, tpus: ([], ["w1"]))
     with pytest.raises(NoAllocation, match=r"job 7 has no TPU that was fit .*/sys/class/apex, on w1"):
         Job(spec).allocation.slots()
     assert 60 < slurm.now < 90

@@ -115,3 +115,44 @@ def test_a_machine_is_looked_at_by_its_own_node_program() -> None:
         assert watch.look() == watch.look()
     finally:
         watch.close()
+
+
+STICK = {
+    "address": "usb:1-2",
+    "name": "2-2",
+    "id": "18d1:9302",
+    "speed": "5000",
+    "configuration": "1",
+    "authorized": "1",
+    "path": "/dev/bus/usb/002/003",
+    "node": {
+        "path": "/dev/bus/usb/002/003",
+        "mode": "0660",
+        "owner": "root",
+        "group": "44",
+        "major": 189,
+        "minor": 130,
+    },
+    "user_in_group": False,
+}
+BY = {"pid": 4711, "user": "root", "command": "python3 detect.py", "job": None, "pod": False}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, ""),
+        ({"speed": "480"}, ""),
+        ({"owner": {**BY, "pod": True}}, ""),
+        ({"owner": BY}, "BUSY: it is in use by process 4711: python3 detect.py, which is in no pod"),
+        ({"id": "1a6e:089a", "path": "/dev/bus/usb/001/007"}, "NEW: its firmware is not loaded"),
+        ({"configuration": ""}, "POWER: "),
+        ({"node": None}, "NO_NODE: "),
+    ],
+)
+def test_an_accelerator_on_usb_is_given_out_by_its_present_node(changed: dict[str, Any], reason: str) -> None:
+    document = {"tpu": {**captured("link-gen1")["tpu"], "usb": [{**STICK, **changed}]}}
+    *cards, stick = read(document)
+    assert len(cards) == len(document["tpu"]["pci"]) and all(card.healthy for card in cards)
+    assert (stick.id, stick.path, stick.numa) == ("usb:1-2", changed.get("path", STICK["path"]), None)
+    assert stick.reason.startswith(reason) and stick.healthy is not bool(reason)

@@ -6,12 +6,17 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from clusteradm.lab import hardware, tpu_package, usb
 from clusteradm.lab.compiler import compile_file
 from clusteradm.lab.topology import boards
 from clusteradm.node import usb as node_usb
+from clusteradm.node.edgetpu import library
 
 from .test_hardware import board_program
 
@@ -47,7 +52,7 @@ def test_a_board_has_the_accelerators_of_its_plan(tmp_path: Path) -> None:
     found = node_usb.accelerators(str(tmp_path))
     assert [(each.address, each.id) for each in found] == [("usb:2-1", "1a6e:089a"), ("usb:2-2", "1a6e:089a")]
     assert [node_usb.device_node(str(tmp_path), each.name) for each in found] == [each.node for each in board.usb]
-    usb.use(usb.folder_of(tmp_path / "view", board.usb[0]))
+    usb.load(usb.folder_of(tmp_path / "view", board.usb[0]))
     assert [each.id for each in node_usb.accelerators(str(tmp_path))] == ["18d1:9302", "1a6e:089a"]
 
 
@@ -66,38 +71,84 @@ def test_udev_rules_may_name_its_ids(tmp_path: Path) -> None:
     assert permissions(RULES.replace("1a6e", "18d1").splitlines(), known) == {"MODE": "0664"}
 
 
-def test_the_library_lists_and_opens_it_and_it_becomes_another_device(tmp_path: Path) -> None:
-    board = boards(1, 0, usb=1)[0]
+@dataclass
+class Sticks:
+    """Accelerators with their processes. `folders`: theirs in sysfs, `nodes`: their device nodes."""
+
+    root: Path
+    folders: list[Path]
+    nodes: list[Path]
+    model: Path
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Python, with the simulated library."""
+        environment = {"LD_LIBRARY_PATH": str(self.root), "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, *command], env=environment, text=True, **pipes)
+
+    def run(self, code: str, *arguments: str) -> str:
+        out, err = self.start("-c", code, *arguments).communicate()
+        return out or err
+
+
+@pytest.fixture
+def sticks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sticks]:
+    """As many as the test's parameter says, before their first use."""
+    board = boards(1, 0, usb=request.param)[0]
     view = tmp_path / "view"
     hardware.make(view, board)
-    folder = usb.folder_of(view, board.usb[0])
-    node = tmp_path / "dev" / board.usb[0].node.removeprefix("/dev/")
-    node.parent.mkdir(parents=True)
-    node.touch()
-    places = {"SOCKETS": tmp_path, "CLASS": view / "sys-class/apex", "DEV": tmp_path / "dev", "USB": folder.parent}
+    folders = [usb.folder_of(view, each) for each in board.usb]
+    nodes = [tmp_path / "dev" / each.node.removeprefix("/dev/") for each in board.usb]
+    for node in nodes:
+        node.parent.mkdir(parents=True, exist_ok=True)
+        node.touch()
+    places = {"SOCKETS": tmp_path, "CLASS": view / "sys-class/apex", "DEV": tmp_path / "dev", "USB": folders[0].parent}
     tpu_package.compile_library(tmp_path / "libedgetpu.so.1", places)
-    model = tmp_path / "model.tflite"
-    compile_file(DIGITS, model)
-    socket = tmp_path / "usb-2-1.sock"
-    device = subprocess.Popen([sys.executable, "-m", "clusteradm.lab.device", str(socket), str(folder), "0"])
+    compile_file(DIGITS, tmp_path / "model.tflite")
+    sockets = [tmp_path / f"usb-{each.name}.sock" for each in board.usb]
+    program = [sys.executable, "-m", "clusteradm.lab.device"]
+    devices = [
+        subprocess.Popen([*program, str(socket), str(folder), "0"])
+        for socket, folder in zip(sockets, folders, strict=True)
+    ]
     try:
         end = time.monotonic() + 60
-        while not socket.exists() and time.monotonic() < end:
+        while not all(socket.exists() for socket in sockets) and time.monotonic() < end:
             time.sleep(0.02)
-
-        def run(code: str, *arguments: str) -> str:
-            command = [sys.executable, "-c", code, *arguments]
-            environment = {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
-            return done.stdout or done.stderr
-
-        assert json.loads(run(LIST)) == [["usb", str(folder)]]
-        assert (folder / "idVendor").read_text() == "1a6e\n"
-        assert run(INFER, str(model), "usb:0") == "done\n"
-        assert (folder / "idVendor").read_text() + (folder / "idProduct").read_text() == "18d1\n9302\n"
-        assert run(INFER, str(model), "") == "done\n"
-        for other in ("pci:0", "usb:1"):
-            assert "Failed to load delegate" in run(INFER, str(model), other), other
+        yield Sticks(tmp_path, folders, nodes, tmp_path / "model.tflite")
     finally:
-        device.kill()
-        device.wait()
+        for device in devices:
+            device.kill()
+            device.wait()
+
+
+@pytest.mark.parametrize("sticks", [1], indirect=True)
+def test_the_library_lists_and_opens_it_and_it_becomes_another_device(sticks: Sticks) -> None:
+    (folder,), model = sticks.folders, str(sticks.model)
+    assert json.loads(sticks.run(LIST)) == [["usb", str(folder)]]
+    assert (folder / "idVendor").read_text() == "1a6e\n"
+    assert sticks.run(INFER, model, "usb:0") == "done\n"
+    assert (folder / "idVendor").read_text() + (folder / "idProduct").read_text() == "18d1\n9302\n"
+    assert sticks.run(INFER, model, "") == "done\n"
+    for other in ("pci:0", "usb:1"):
+        assert "Failed to load delegate" in sticks.run(INFER, model, other), other
+
+
+@pytest.mark.parametrize("sticks", [3], indirect=True)
+def test_new_ones_are_tried_side_by_side_and_none_is_taken_for_another(sticks: Sticks) -> None:
+    """Each leaves the bus at its first use, and libedgetpu counts those that are there."""
+
+    def tries(wait: str) -> list[str]:
+        tried = [
+            sticks.start("-m", "clusteradm.node.edgetpu.trial", str(folder), str(node), str(sticks.model), "60", wait)
+            for folder, node in zip(sticks.folders, sticks.nodes, strict=True)
+        ]
+        return [out + err for out, err in (process.communicate(timeout=120) for process in tried)]
+
+    with library.Turn(str(sticks.folders[0]), 0.0) as turn:
+        assert turn.mine
+        assert [said.splitlines()[-1] for said in tries("0")] == ['{"stage": "turn"}'] * 3, "one whose turn is not"
+    assert {(folder / "idVendor").read_text() for folder in sticks.folders} == {"1a6e\n"}
+    said = tries("60")
+    assert ['"inference": true' in each and '"done"' in each for each in said] == [True] * 3, said
+    assert {(folder / "idVendor").read_text() for folder in sticks.folders} == {"18d1\n"}

@@ -127,10 +127,11 @@ def test_what_is_drained_here_is_drained_there(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def test_a_usb_accelerator_is_none_of_slurms_tpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    slurm = Slurm(monkeypatch, node("w1"))
-    assert nodes.agree({"w1:usb:1-2": BROKEN}, ()) == {}
-    assert slurm.told == []
+def test_a_usb_accelerator_is_one_of_slurms_tpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    slurm = Slurm(monkeypatch, node("w1", tpus=2), node("w2", tpus=2))
+    drains = {"w1:usb:1-2": BROKEN, "w2:usb:1-2": BROKEN, "w2:0000:01:00.0": BROKEN}
+    assert nodes.agree(drains, ()) == {}
+    assert slurm.told == [["NodeName=w2", "State=DRAIN", "Reason=clusteradm: fan (alice)"]]
 
 
 def test_what_is_no_longer_drained_here_is_returned_there(monkeypatch: pytest.MonkeyPatch) -> None:

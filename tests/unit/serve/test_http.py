@@ -24,7 +24,8 @@ from clusteradm.node.serve.fronts import connections, form, metrics, passed
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.calls import Desk
 from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request, Tensor
-from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, EngineState, VersionState
+from clusteradm.node.spec.wire.decode import decode
+from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, EngineState, ModelTraffic, VersionState
 
 from .test_rest_v2 import INFER, given
 
@@ -450,6 +451,16 @@ def test_a_small_body_that_unfolds_is_noticed_early() -> None:
 def test_the_state_of_a_board(server: Server) -> None:
     state = server.ask("GET", "/clusteradm/state")
     assert state.json["host"] == "board-1" and state.json["versions"][0]["name"] == "digits"
+    assert server.ask("POST", INFER, given()).status == 200
+    assert server.ask("POST", INFER.replace("digits", "no%20such"), given()).status == 404
+
+    def asked() -> dict[str, ModelTraffic]:
+        traffic = decode(BoardState, server.ask("GET", "/clusteradm/state").json).traffic
+        return {each.model: each for each in traffic if each.outcomes.get("ok")}
+
+    traffic = until(asked)
+    assert set(traffic) <= {each["name"] for each in state.json["versions"]}
+    assert 0 < sum(traffic["digits"].times) <= traffic["digits"].outcomes["ok"] and traffic["digits"].seconds > 0
     assert server.ask("GET", "/clusteradm/balance").status == 200
     assert place.INPUT in json.dumps(server.ask("GET", "/clusteradm/overview").json)
     assert server.ask("GET", "/clusteradm/other").status == 404

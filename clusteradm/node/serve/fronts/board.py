@@ -5,6 +5,7 @@ import os
 from typing import Any, Dict, List
 
 import clusteradm
+from clusteradm.node.serve.fronts import metrics
 from clusteradm.node.serve.fronts.exchange import HTML, PROMETHEUS, Exchange, HttpError, Reply, dumps
 from clusteradm.node.spec.wire.serving import BoardState
 
@@ -52,17 +53,19 @@ def _page() -> bytes:
 
 async def _state(exchange: Exchange) -> Dict[str, Any]:
     """The state, with what the front processes have counted."""
-    state, busy = await exchange.desk.plane.board(), exchange.desk.metrics.busy()
+    state, counts = await exchange.desk.plane.board(), exchange.desk.metrics.whole()
+    busy = metrics.busy(counts)
     for each in state.versions:
         each.busy_seconds = busy.get((each.name, str(each.version)), 0.0)
+    state.traffic = metrics.traffic(counts, {each.name for each in state.versions})
     return _document(state)
 
 
 def _document(state: BoardState) -> Dict[str, Any]:
     """As JSON, whose records are their fields."""
     found = dict(vars(state))
-    found["versions"] = [vars(each) for each in state.versions]
-    found["engines"] = [vars(each) for each in state.engines]
+    for name in ("versions", "engines", "traffic"):
+        found[name] = [vars(each) for each in found[name]]
     return found
 
 

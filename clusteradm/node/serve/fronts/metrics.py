@@ -13,10 +13,9 @@ import orjson
 
 from clusteradm.node import atomic
 from clusteradm.node.serve.plane import Answer
-from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, EngineState
+from clusteradm.node.spec.wire.serving import AVAILABLE, REQUEST_SECONDS, BoardState, EngineState, ModelTraffic
 
-# Upper bounds of the histograms: seconds of a request; requests of an inference.
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Upper bounds of the histogram of the requests of an inference.
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 _MOST_SERIES = 2000  # of one kind; more models than a board holds
 _MOST_FILE = 1 << 22
@@ -57,7 +56,7 @@ FAMILIES = {
     "connections": Family("gauge", (), "Connections over HTTP of the front process that was asked."),
 }
 PREFIX = "clusteradm_serve_"
-_BOUNDS = {"request_seconds": SECONDS, "batch_size": SIZES}
+_BOUNDS = {"request_seconds": REQUEST_SECONDS, "batch_size": SIZES}
 # Counters that front processes keep; the others are what the board says of itself.
 _COUNTED = (
     "requests_total",
@@ -101,7 +100,7 @@ class Metrics:
         add("sent_bytes_total", (model, protocol), sent)
         if answer is None:
             return
-        self._observe("request_seconds", SECONDS, (model, version), seconds)
+        self._observe("request_seconds", REQUEST_SECONDS, (model, version), seconds)
         add("queue_seconds_total", (model, version), answer.queued_seconds)
         add("inference_seconds_total", (model, version, answer.device), answer.seconds)
         add("inferences_total", (model, version, answer.device), 1)
@@ -137,13 +136,6 @@ class Metrics:
             if outcome == "ok" and version:
                 name = "%s %s" % (model, version)
                 found[name] = found.get(name, 0.0) + values[0]
-        return found
-
-    def busy(self) -> Dict[Tuple[str, str], float]:
-        """Seconds of inferences, by model and version."""
-        found: Dict[Tuple[str, str], float] = {}
-        for (model, version, _), values in self.whole().get("inference_seconds_total", {}).items():
-            found[model, version] = found.get((model, version), 0.0) + values[0]
         return found
 
     def text(self, state: BoardState) -> bytes:
@@ -209,6 +201,29 @@ class Metrics:
         for name in names:
             if name.startswith("front-") and name.endswith(".json") and name != self._own:
                 yield _read(os.path.join(self._folder, name))
+
+
+def busy(counts: Counts) -> Dict[Tuple[str, str], float]:
+    """Seconds of inferences, by model and version."""
+    found: Dict[Tuple[str, str], float] = {}
+    for (model, version, _), values in counts.get("inference_seconds_total", {}).items():
+        found[model, version] = found.get((model, version), 0.0) + values[0]
+    return found
+
+
+def traffic(counts: Counts, models: Iterable[str]) -> Tuple[ModelTraffic, ...]:
+    """The requests of these models, of all versions and protocols. A request that is refused has any name there is."""
+    found = {model: ModelTraffic(model) for model in models}
+    for (model, _, _, outcome), values in counts.get("requests_total", {}).items():
+        if model in found:
+            outcomes = found[model].outcomes
+            outcomes[outcome] = outcomes.get(outcome, 0) + int(values[0])
+    for (model, _), values in counts.get("request_seconds", {}).items():
+        its = found.get(model)
+        if its is not None and len(values) == len(its.times) + 1:
+            its.times = tuple(one + int(other) for one, other in zip(its.times, values))
+            its.seconds += values[-1]
+    return tuple(found[model] for model in sorted(found))
 
 
 def _engine(state: EngineState) -> Dict[str, str]:

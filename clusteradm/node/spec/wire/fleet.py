@@ -55,9 +55,10 @@ class ChangeDrains(Request[DrainTable]):
 
 @dataclass(eq=False, repr=False)
 class Card(Record):
-    """An Edge TPU on the PCI bus. `device`: apex_N; `node`: mode and owner of its device file, as "0660 root:apex".
+    """An Edge TPU on the PCI bus, or on USB, whose `driver` is its identity there, as 18d1:9302. `device`: apex_N, or
+    bus/usb/BUS/DEVICE; `node`: mode and owner of its device file, as "0660 root:apex".
 
-    From `status` on: files of the driver, as they are. What there is not is None.
+    From `status` on: files of the driver, as they are; on USB `device_owner` alone. What there is not is None.
     """
 
     address: str
@@ -112,7 +113,8 @@ class ResetOutcome(Record):
 
 @dataclass(eq=False, repr=False)
 class ResetTpu(Request[ResetOutcome]):
-    """Remove a TPU (PCI address or apex_N) from its bus and scan the bus, waiting `seconds` for each.
+    """Remove a TPU (PCI address or apex_N) from its bus and scan the bus, or have the kernel configure one on USB
+    (usb:PORT) anew, waiting `seconds` for each.
 
     `user`: the cluster's, whose processes may be jobs; `root`: of the file system, another one in tests.
     """

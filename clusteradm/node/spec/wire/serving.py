@@ -20,6 +20,8 @@ HTTP_PORT, GRPC_PORT, ZMQ_PORT = 8000, 8001, 5555
 HEAD_HTTP_PORT, HEAD_GRPC_PORT = 18000, 18001
 LATEST, SPECIFIC, ALL = "latest", "specific", "all"
 # As TensorFlow Serving's ModelVersionStatus.State.
+# Upper bounds of the histogram of requests' times.
+REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STATES = START, LOADING, AVAILABLE, UNLOADING, END = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")
 FORMAT = 1
 
@@ -160,6 +162,24 @@ class EngineState(Record):
 
 
 @dataclass(eq=False, repr=False)
+class ModelTraffic(Record):
+    """Requests for a model that the board has, as its metrics count them since its server's start.
+
+    `outcomes`: how many, by outcome: ok, or the kind of error. Of those with an answer, `times`: how many took up to
+    each of REQUEST_SECONDS and longer than the one before, and longer than all; `seconds`: that they took together.
+    """
+
+    model: str = field(metadata=limits(NAME))
+    outcomes: Dict[str, int] = field(default_factory=dict)
+    times: Tuple[int, ...] = (0,) * (len(REQUEST_SECONDS) + 1)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.times) != len(REQUEST_SECONDS) + 1:
+            raise WireError("not %d counts" % (len(REQUEST_SECONDS) + 1), ".times")
+
+
+@dataclass(eq=False, repr=False)
 class BoardState(Record):
     """GET /clusteradm/state of a board. `revision`: of the desired state that it has followed to the end;
     `balance`: whether it wants new requests; `memory`: bytes of the board's, 0 where that is not known."""
@@ -171,6 +191,7 @@ class BoardState(Record):
     engines: Tuple[EngineState, ...] = ()
     error: str = field(default="", metadata=limits(most=2000))
     memory: int = 0
+    traffic: Tuple[ModelTraffic, ...] = ()
 
 
 @dataclass(eq=False, repr=False)
