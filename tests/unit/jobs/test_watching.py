@@ -64,10 +64,10 @@ class Head:
 
     @property
     def jobs(self) -> list[str]:
+        """Those that are whole: what the head does last, but for the start of a supervisor, is to make them visible."""
         folder = self.place.state / "jobs"
-        return (
-            sorted(path.name for path in folder.iterdir() if (path / "spec.json").exists()) if folder.exists() else []
-        )
+        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+        return sorted(name for name in names if self.place.folder(name).exists())
 
     def run(self, job: str) -> None:
         """An attempt until the job is complete, or `recall`ed."""
