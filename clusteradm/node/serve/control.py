@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Tuple
 
 from clusteradm.node import locks, served
 from clusteradm.node.models import store
-from clusteradm.node.serve import balancer, desired, index, placement, placing
+from clusteradm.node.serve import balancer, desired, index, placing
 from clusteradm.node.serve.status import ask
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.manifest import NAME
@@ -76,7 +76,7 @@ def change(shared: str, name: str, unload: bool) -> DesiredState:
         mine = () if unload else tuple(there) or (ServedModel(name, VersionPolicy()),)
         models = tuple(sorted(others + mine, key=lambda model: model.name))
         new = replace(state, models=models)
-        new = desired.write(shared, replace(new, placement=placement.carried(state, new)))
+        new = desired.write(shared, replace(new, placement=placing.carried(shared, state, new)))
         trouble = balancer.follow(new, placing.models(shared, new))
     if trouble:
         sys.stderr.write("%s\n" % ascii(trouble)[1:-1])
