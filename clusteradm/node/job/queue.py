@@ -48,7 +48,7 @@ def _tpus(spec: JobSpec) -> Set[Tuple[str, str]]:
 
 @functools.lru_cache(maxsize=1000)
 def _tpus_of(job: str, turn: Tuple[int, str]) -> Set[Tuple[str, str]]:
-    """The TPUs of another job, whose spec was written at `turn`: many are kept, and each that waits looks every second."""
+    """The TPUs of another job, whose spec was written at `turn`: many are kept, and who waits looks every second."""
     spec = files.read(StoredSpec, os.path.join(folders.own(job), job_names.SPEC))
     return set() if spec is None or spec.slurm else _tpus(spec)  # which of them Slurm gives it is open
 
