@@ -289,29 +289,6 @@ def test_who_is_slow_takes_the_buffers_of_nobody_else(endpoint: Callable[..., En
     assert one.infer()[0] == 200
 
 
-def test_a_connection_that_rests_has_one_more_answer_after_a_reload(endpoint: Callable[..., Endpoint]) -> None:
-    one = endpoint()
-
-    def process() -> str:
-        with contextlib.suppress(balancer.BalancerError):
-            return next(line for line in command("show info").splitlines() if line.startswith("Pid:"))
-        return ""
-
-    connection = http.client.HTTPConnection("127.0.0.1", one.ports[8000], timeout=60)
-    with contextlib.closing(connection):
-        connection.request("POST", "/v2/models/digits/infer", BODY)
-        assert connection.getresponse().read() in (b"b1", b"b2", b"b3")
-        old, reloading = process(), threading.Thread(target=places.reload)
-        reloading.start()
-        wait_until(lambda: process() not in ("", old))
-        time.sleep(0.3)  # a bad one has closed it by then
-        assert connection.sock is not None
-        connection.request("POST", "/v2/models/digits/infer", BODY)
-        assert connection.getresponse().read() in (b"b1", b"b2", b"b3")
-        reloading.join(60)
-        assert not reloading.is_alive()  # the old process ends with its last connection
-
-
 def test_a_canary_gets_its_share_live_and_as_asked(endpoint: Callable[..., Endpoint]) -> None:
     one = endpoint()
     served = ServedModel("digits", VersionPolicy(), canary=Canary(7, 40.0))
