@@ -1,11 +1,14 @@
 """A board's server under clients that are slow, many, or send what nobody can answer, alone and behind HAProxy.
 
-    python benchmarks/abuse.py [--rounds 3] [--seconds 12] [--rate 100]      (as root: its mounts and ports are its own)
+    python benchmarks/abuse.py [--rounds 3] [--seconds 12] [--rate 100] [--memory MIB]   (root: mounts of its own)
 
 While each kind of them is at work, others ask as usual: so many requests of 150 KB a second, on a simulated Edge TPU of
 2.6 ms. Said is how much slower those are answered than before and after (the medians of their medians), what became of
 the others, and the memory of all processes. Ends with 1 where a status is not the protocol's, a request of the others
 fails, or memory grows beyond its bound.
+
+They have the same processors as the server: said is how much of one each takes, and how slow the others are while they
+are stopped, with the connections that they have by then.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import contextlib
 import json
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,7 +29,7 @@ from record import Record
 from serve import PARTS, SIZE, Bench, ask
 from serving import tpu
 from serving.proxy import proxy
-from serving.servers import Server, ours
+from serving.servers import Server, ours, spent
 
 KINDS = {"wrong": 1, "kept": 1000, "slow": 10000}
 _MOST_MEMORY = 600.0  # megabytes of a board's server: what it has, and 64 MiB of bodies for each front process
@@ -41,21 +45,27 @@ class Abused:
     def calm(self, seconds: float) -> float:
         return ask(self.server, seconds, 8, self.rate, self.bench.data, self.front).p50
 
-    def under(self, kind: str, seconds: float) -> float:
-        """The median of the others while those of this kind are at work."""
+    def under(self, kind: str, seconds: float) -> tuple[float, float]:
+        """The median of the others while those of this kind are at work, and while they are stopped."""
         asked = self.front or self.server
-        spec = {"host": asked.host, "port": asked.http, "seconds": seconds + 6.0, "count": KINDS[kind]}
+        spec = {"host": asked.host, "port": asked.http, "seconds": 1.5 * seconds + 6.0, "count": KINDS[kind]}
         command = [sys.executable, str(PARTS / "abuse.py"), kind, json.dumps(spec)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5.0)
+        before = self.spent(process.pid)
         found = self.calm(seconds)
+        after = self.spent(process.pid)
+        process.send_signal(signal.SIGSTOP)
+        stopped = self.calm(seconds / 2)
+        process.send_signal(signal.SIGCONT)
         memory, others = self.server.memory(), self.front.memory() if self.front else 0.0
         out, _ = process.communicate(timeout=300)
         became: dict[str, Any] = json.loads(out)
         statuses = became.pop("statuses", {})
         where = "through HAProxy" if self.front else "directly"
-        print(f"  {where}, {kind}: {became}; server {memory:.0f} MB, HAProxy {others:.0f} MB", flush=True)
+        shares = ", ".join(f"{name} {100 * (after[name] - before[name]) / seconds:.0f} %" for name in after)
+        print(f"  {where}, {kind}: {became}; server {memory:.0f} MB, HAProxy {others:.0f} MB; {shares}", flush=True)
         if kind == "wrong":
             self.wrong += [f"{where}: {name} answered" for name in became if ": " in name]
             self.wrong += [f"{where}: {name} was not reached" for name in became["missing"]]
@@ -63,7 +73,12 @@ class Abused:
                 print(f"    {name:<36} {' '.join(map(str, counts))}")
         if memory > _MOST_MEMORY:
             self.wrong.append(f"{where}, {kind}: {memory:.0f} MB")
-        return found
+        return found, stopped
+
+    def spent(self, pid: int) -> dict[str, float]:
+        """Processor time so far: the server's, HAProxy's, theirs."""
+        front = self.front.cpu() if self.front else 0.0
+        return {"server": self.server.cpu(), "HAProxy": front, "they": spent([pid])}
 
     def round(self, seconds: float) -> dict[str, float]:
         """How many times as long an answer takes, by kind."""
@@ -71,7 +86,8 @@ class Abused:
         for kind in KINDS:
             before = self.calm(seconds / 2)
             during = self.under(kind, seconds)
-            found[kind] = during / statistics.mean((before, self.calm(seconds / 2)))
+            usual = statistics.mean((before, self.calm(seconds / 2)))
+            found[kind], found[f"{kind}, stopped"] = (each / usual for each in during)
         return found
 
 
@@ -80,6 +96,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--rate", type=float, default=100.0)
+    parser.add_argument("--memory", type=int, metavar="MIB", help="of HAProxy's buffers, else as a head like this has")
     args = parser.parse_args()
     tpu.enter_namespace()
     resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
@@ -92,7 +109,7 @@ def main() -> None:
         server = ours(folder / "own", bench.shared, bench.device.environment, "127.0.0.2")
         try:
             server.wait()
-            front = proxy(folder / "own", [server], SIZE)
+            front = proxy(folder / "own", [server], SIZE, args.memory)
             try:
                 front.wait()
                 for _ in range(args.rounds):

@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 INFER = "/v2/models/m/infer"
 SHAPE = [1, 224, 224, 3]
 SIZE = 224 * 224 * 3
+UNTAKEN, WINDOW = 6, 4096  # answers of the page, 20 KB each; bytes
 
 
 def post(body: bytes, *headers: str, path: str = INFER, length: int | None = None) -> bytes:
@@ -80,10 +82,22 @@ class Abuse:
     def left(self) -> float:
         return self.end - time.monotonic()
 
-    async def connect(self, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection, from one of many addresses of the loopback."""
-        own = (f"127.0.{1 + number // 250}.{1 + number % 250}", 0)
-        found = await asyncio.wait_for(asyncio.open_connection(self.host, self.port, local_addr=own), 10.0)
+    async def connect(
+        self, number: int, window: int | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection, from one of many addresses of the loopback. `window`: bytes that it takes unread."""
+        own = socket.socket()
+        try:
+            own.setblocking(False)
+            if window is not None:
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+            own.bind((f"127.0.{1 + number // 250}.{1 + number % 250}", 0))
+            connecting = asyncio.get_running_loop().sock_connect(own, (self.host, self.port))
+            await asyncio.wait_for(connecting, 10.0)
+            found = await asyncio.open_connection(sock=own, limit=window or 1 << 16)
+        except BaseException:
+            own.close()
+            raise
         self.found["opened"] += 1
         return found
 
@@ -118,14 +132,15 @@ class Abuse:
         return {"statuses": every, "missing": sorted(known.keys() - every.keys())}
 
     async def slow(self, number: int) -> None:
-        """A part of a head, a part of a body, or nothing; then a byte from time to time."""
+        """Nothing, a part of a head or of a body, and then a byte from time to time; or requests whose answers nobody
+        takes, more than the kernel keeps for a client with so small a window."""
         head = f"POST {INFER} HTTP/1.1\r\nHost: bench\r\nX: "
-        begin = [b"", head.encode(), post(bytes(1000), length=SIZE), b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n" * 50]
+        begin = [b"", head.encode(), post(bytes(1000), length=SIZE), b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n" * UNTAKEN]
         writer = None
         try:
             await asyncio.sleep(8.0 * number / self.count)
-            reader, writer = await self.connect(number)
             kind = number % len(begin)
+            reader, writer = await self.connect(number, WINDOW if kind == 3 else None)
             writer.write(begin[kind])
             while self.left > 0:
                 await asyncio.sleep(min(1.0, max(0.0, self.left)))

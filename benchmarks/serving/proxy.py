@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ from .servers import Server
 _MAPS = ("canary-version", "canary-percent", "clients", "scopes", "rates", "placed")
 
 
-def proxy(folder: Path, boards: Sequence[Server], input_bytes: int) -> Server:
-    """Before boards whose ports are 8000 and 8001, each on its own address of the loopback; on 127.0.0.1 itself."""
+def proxy(folder: Path, boards: Sequence[Server], input_bytes: int, memory: int | None = None) -> Server:
+    """Before boards whose ports are 8000 and 8001, each on its own address of the loopback; on 127.0.0.1 itself.
+    `memory`: MiB of buffers; None: as of a head like this machine, by serving.yml."""
+    gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
     names = [f"board-{number}" for number in range(1, len(boards) + 1)]
     scope = {
         "serve_managed": "",
@@ -27,7 +30,7 @@ def proxy(folder: Path, boards: Sequence[Server], input_bytes: int) -> Server:
         "balancer_page_port": 80,
         "balancer_tls_port": 443,
         "balancer_stats_port": 8404,
-        "balancer_memory": 256,
+        "balancer_memory": memory or min(max(gigabytes * 256, 256), 2048),
         "serve_pem": "",
         "input_bytes": input_bytes,
         "version": "2.6.12",
@@ -45,7 +48,7 @@ def proxy(folder: Path, boards: Sequence[Server], input_bytes: int) -> Server:
     text = re.sub(r"^ +(user|group|chroot|log) .*\n", "", text, flags=re.MULTILINE).replace(
         "bind *:", "bind 127.0.0.1:"
     )
-    text = text.replace("sc1_conn_cur(sources) gt 2000", "sc1_conn_cur(sources) gt 20000")
+    text = re.sub(r"(sc1_conn_cur\(sources\) gt) [0-9]+", r"\1 20000", text)
     path = folder / "haproxy.cfg"
     path.write_text("# clusteradm\n" + text)
     for name in _MAPS:

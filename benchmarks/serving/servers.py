@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -56,14 +56,8 @@ class Server:
         return found
 
     def cpu(self) -> float:
-        """Seconds of processor time so far, as the scheduler counts them: stat has hundredths of a second."""
-        spent = 0
-        for pid in self.processes():
-            with contextlib.suppress(OSError):
-                for thread in Path(f"/proc/{pid}/task").iterdir():
-                    with contextlib.suppress(OSError):
-                        spent += int((thread / "schedstat").read_text().split()[0])
-        return spent / 1e9
+        """Seconds of processor time so far."""
+        return spent(self.processes())
 
     def memory(self) -> float:
         """Megabytes, shared pages counted once."""
@@ -81,6 +75,17 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def spent(pids: Iterable[int]) -> float:
+    """Seconds of processor time so far, as the scheduler counts them: stat has hundredths of a second."""
+    nanoseconds = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    nanoseconds += int((thread / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e9
 
 
 def ours(

@@ -119,7 +119,7 @@ def _edge_tpu(one: Report) -> Iterator[tuple[str, str]]:
     left = sum(model.cpu_operations.values())
     text = f"compiled, {show.counted(model.tpu_operations, 'part')}; {left or 'no'} operations on the CPU"
     if not model.packages:
-        yield "Edge TPU", f"{text}; what is compiled is not of Google's compiler (the lab's, for instance)"
+        yield "Edge TPU", f"{text}; what is compiled is not of Google's compiler"
         return
     compilers = " and ".join(dict.fromkeys(package.compiler or "unknown" for package in model.packages))
     yield "Edge TPU", f"{text}; by the compiler {compilers}, for Edge TPU runtime {model.min_runtime} or newer"

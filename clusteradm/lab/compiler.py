@@ -22,8 +22,8 @@ from clusteradm.models import labels
 from clusteradm.models.tflite.flatbuffer import Malformed
 from clusteradm.models.tflite.inspect import TPU_OPERATION, inspect
 from clusteradm.models.tflite.model import EIGHT_BITS, Model
+from clusteradm.models.tflite.schema import LAB_PACKAGE
 
-MAGIC = b"LABTPU1\0"
 _MOST_BYTES = 256 << 20
 _MOST_TENSORS = 32  # of an operation on the device: MAX_TENSORS of libedgetpu.c
 
@@ -103,5 +103,5 @@ def _options(content: bytes) -> bytes:
         builder.Key("1")
         builder.String("lab")
         builder.Key("4")
-        builder.Blob(MAGIC + struct.pack("<Q", len(content)) + content)
+        builder.Blob(LAB_PACKAGE + struct.pack("<Q", len(content)) + content)
     return bytes(builder.Finish())

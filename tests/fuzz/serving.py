@@ -22,6 +22,7 @@ from clusteradm.node.serve.fronts.grpc_calls import Inquiry
 from clusteradm.node.serve.fronts.metrics import Metrics
 from clusteradm.node.serve.fronts.passed import PassedRequest
 from clusteradm.node.serve.fronts.proto import kserve_pb2, tfserving_pb2
+from clusteradm.node.serve.index import Index
 from clusteradm.node.serve.plane import BYTES, INVALID, Answer, ModelInfo, Plane, Refusal, Request, Tensor, TensorInfo
 from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, VersionState
 
@@ -55,6 +56,9 @@ class _Small(Plane):
 
     async def states(self, model: str | None = None) -> list[VersionState]:
         return [VersionState("m", 1, AVAILABLE)]
+
+    async def index(self) -> Index:
+        return Index((VersionState("m", 1, AVAILABLE),), {"n": "it is not served"})
 
     async def board(self) -> BoardState:
         return BoardState("b", 1, True)

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 import servable_definitions as definitions
 import yaml
+from agreement import run_ansible
 from commands import SHARED, Cluster
 from jobs import so_far
 
+from clusteradm import shipped
 from clusteradm.lab import Lab
 from clusteradm.lab.digits import data
 
@@ -52,6 +54,19 @@ class Served:
         compiled = self.folder / f"{model.stem}-{time.monotonic_ns()}_edgetpu.tflite"
         self.cluster.run("lab", "compile-model", model, "--output", compiled)
         self.cluster.run("deploy-model", compiled, "--name", name, *options)
+
+    def index(self) -> list[set[tuple[str, str, str]]]:
+        """The repository's index by Triton's clients, over HTTP and gRPC, each time from another board perhaps."""
+        program = (
+            "import json, sys, tritonclient.grpc as rpc, tritonclient.http as rest;"
+            "one, two = (each.InferenceServerClient(at) for each, at in zip((rest, rpc), sys.argv[1:]));"
+            "ask = [one.get_model_repository_index, lambda: two.get_model_repository_index(as_json=True)['models']];"
+            "print(json.dumps([each() for _ in range(4) for each in ask]))"
+        )
+        done = self.inside(sys.executable, "-c", program, f"{HEAD}:8000", f"{HEAD}:8001")
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        return [{(each["name"], each.get("version", ""), each["state"]) for each in index} for index in said]
 
     def status(self, expect: int | None = None) -> dict[str, Any]:
         process = self.cluster.start("serve", "status", "--json")
@@ -134,6 +149,15 @@ def served(lab_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_a_second_run_changes_nothing_and_only_the_named_ports_are_open(served: Served) -> None:
     cluster = served.cluster
+    # One without its packages gets them, and nothing else, by ansible-playbook; and they are what clusteradm wants.
+    folder = "/opt/clusteradm/serve"
+    cluster.on("w1", "sh", "-c", f"rm -r {folder}/packages-* {folder}/wheels")
+    results, _ = run_ansible(cluster.lab.inventory, shipped.PLAYBOOKS / "serving.yml", "--limit", "w1")
+    assert {key[1] for key, found in results.items() if found[0]["_status"] not in ("ok", "skipped")} == {
+        "Create the folder of wheels with Python functions",
+        "Copy the wheels with Python functions",
+        "Install the packages with Python functions",
+    }
     document = json.loads(cluster.run("serve", "up", "--json")[0])
     assert {name: host["changed"] for name, host in document["hosts"].items()} == dict.fromkeys(cluster.nodes, 0)
     for node in cluster.nodes:
@@ -182,6 +206,7 @@ def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -
     status, body = served.curl("/v2/repository/models/digits/unload", "-X", "POST", "-d", "{}")
     assert status == 200, body
     assert served.curl("/v2/models/digits")[0] == 404
+    assert served.index() == [{("digits", "", "UNAVAILABLE")}] * 8
     status, body = served.curl("/v2/repository/models/digits/load", "-X", "POST", "-d", "{}")
     assert status == 200, body
     assert served.curl("/v2/models/digits/ready")[0] == 200
@@ -203,63 +228,6 @@ def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -
     assert sum(int(line.split()[-1]) for line in mine if 'outcome="ok"' in line) >= 10
     (row,) = json.loads(cluster.run("top", "--json", "--interval", "1")[0])["endpoint"]
     assert (row["model"], row["boards"], row["errors"]) == ("digits", 4, 0.0) and row["requests"] >= 0
-
-
-READ = """
-kind: ensemble
-inputs: [{name: picture, datatype: BYTES, shape: [1]}]
-steps:
-  - {name: digit, model: digits, inputs: {"serving_default_keras_tensor_24:0": picture}}
-  - {name: named, model: names, inputs: {class: digit.classes}}
-outputs: [{name: word, from: named.name}, {name: score, from: digit.scores}]
-"""
-
-
-def test_servables_of_other_kinds(served: Served) -> None:
-    cluster, folder = served.cluster, served.folder
-    (folder / "names.json").write_text(
-        json.dumps(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
-    )
-    for name, text in (("names", definitions.NAMES), ("double", definitions.DOUBLE), ("read", READ)):
-        (folder / f"{name}.yml").write_text(text)
-        cluster.run("deploy-model", folder / f"{name}.yml", "--name", name)
-    (folder / "wrong.yml").write_text(READ.replace("class: digit.classes", "class: digit.scores"))
-    said = cluster.run("deploy-model", folder / "wrong.yml", "--name", "read", expect=2)[1]
-    assert "step named: its input class is INT32 [-1], and gets FP32 [1]" in said
-    said = cluster.run("serve", "deploy", "read", expect=3)[1]
-    assert "step named: model names is not served here: clusteradm serve deploy names" in said
-    for name in ("names", "double", "read"):
-        assert "4 of 4 boards followed" in cluster.run("serve", "deploy", name)[1]
-    digits = data.load().held_out
-    index = int(np.flatnonzero(digits.labels == 3)[0])
-    images = folder / "three"
-    data.write_images(
-        data.Digits(digits.images[index : index + 1], digits.labels[index : index + 1]), images, folder / "t"
-    )
-    (picture,) = images.iterdir()
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    (folder / "ask.json").write_text(json.dumps({"inputs": {"picture": [{"b64": encoded}]}}))
-    status, body = served.curl("/v1/models/read:predict", "-i", "-d", f"@{folder / 'ask.json'}", port=8501)
-    assert status == 200, body
-    assert json.loads(body.rpartition("\n\n")[2])["outputs"]["word"] == ["three"]
-    # Its steps ran on a TPU, which the answer names.
-    assert re.search(r"clusteradm-tpu: 000[01]:[0-9a-f:.]+", body, re.IGNORECASE)
-    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [1.5, 2]}}')
-    assert (status, json.loads(body)["outputs"]["y"]) == (200, [3, 4])
-    # What ends its process is not tried on the next board, and the process comes again.
-    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [-2]}}')
-    assert status == 500, body
-    assert "its process was lost while it worked on this request" in body
-    wait_until(lambda: len(served.status()["followed"]) == 4, "all is well again")
-    assert served.curl("/v1/models/names:predict", "-d", '{"instances": [7]}') == (200, '{"predictions":["seven"]}')
-    assert "jobs run models alone" in cluster.run("infer", "--model", "names", images, expect=2)[1]
-    kinds = {
-        each["name"]: each.get("servable", {}).get("kind")
-        for each in json.loads(cluster.run("model", "list", "--json")[0])["models"]
-    }
-    assert kinds == {"digits": None, "names": "lookup", "double": "python", "read": "ensemble"}
-    for name in ("read", "names", "double"):
-        cluster.run("serve", "undeploy", name)
 
 
 class Clients:
@@ -350,6 +318,7 @@ def test_nothing_is_dropped(served: Served) -> None:
         # A board that does not have it says where it is, and HAProxy asks none that does not.
         wait_until(lambda: "ask w1, w2" in served.of_board("w3", "/v2/models/means"), "w3 has unloaded it")
         assert served.curl("/v2/models/means/ready")[0] == 200
+        assert all(("means", "1", "READY") in index for index in served.index())
         clients.goes_on(5)
         clients.event("it is everywhere again")
         cluster.run("serve", "deploy", "means:1", "--tpus", "all")
@@ -390,6 +359,144 @@ def test_nothing_is_dropped(served: Served) -> None:
     for (name, began), (_, ended) in zip(clients.events, clients.events[1:], strict=False):
         later = [line for line in lines if began + 5 <= line["at"] < ended]
         assert p99(later) < max(5 * usual, 2.0), name
+
+
+# Asks for its models at random (in turn they would be in step with the boards) until it is ended.
+TURNS = """
+import http.client, json, random, sys, time
+host, *names = sys.argv[1:]
+entry = {"name": "in", "shape": [1, 16, 16, 3], "datatype": "UINT8", "parameters": {"binary_data_size": 768}}
+head = json.dumps({"inputs": [entry]}).encode()
+connection = http.client.HTTPConnection(host, 8000, timeout=60)
+while True:
+    name = random.choice(names)
+    headers = {"Inference-Header-Content-Length": len(head)}
+    try:
+        connection.request("POST", f"/v2/models/{name}/infer", head + bytes(768), headers)
+        answer = connection.getresponse()
+        text = answer.read()
+    except OSError:  # HAProxy was reloaded; the next one connects again
+        connection.close()
+        continue
+    assert answer.status == 200, text
+    time.sleep(0.01)
+"""
+TURN = ("heads", "tails")
+
+
+@pytest.fixture(scope="module")
+def turns(served: Served) -> Iterator[subprocess.Popen[str]]:
+    """A client of two models of 8 MB, of which a TPU keeps one: while it asks, the tests that are next go on."""
+    model = served.folder / "large.tflite"
+    model.write_bytes(definitions.shades() + bytes(8 << 20))
+    for name in TURN:
+        served.deploy(model, name)
+        served.cluster.run("serve", "deploy", name)
+    netns = f"--net={served.cluster.lab.places.netns}"
+    process = subprocess.Popen(
+        ["nsenter", netns, sys.executable, "-c", TURNS, HEAD, *TURN], stderr=subprocess.PIPE, text=True
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+READ = """
+kind: ensemble
+inputs: [{name: picture, datatype: BYTES, shape: [1]}]
+steps:
+  - {name: digit, model: digits, inputs: {"serving_default_keras_tensor_24:0": picture}}
+  - {name: named, model: names, inputs: {class: digit.classes}}
+outputs: [{name: word, from: named.name}, {name: score, from: digit.scores}]
+"""
+
+
+@pytest.mark.usefixtures("turns")
+def test_servables_of_other_kinds(served: Served) -> None:
+    cluster, folder = served.cluster, served.folder
+    (folder / "names.json").write_text(
+        json.dumps(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    )
+    for name, text in (("names", definitions.NAMES), ("double", definitions.DOUBLE), ("read", READ)):
+        (folder / f"{name}.yml").write_text(text)
+        cluster.run("deploy-model", folder / f"{name}.yml", "--name", name)
+    (folder / "wrong.yml").write_text(READ.replace("class: digit.classes", "class: digit.scores"))
+    said = cluster.run("deploy-model", folder / "wrong.yml", "--name", "read", expect=2)[1]
+    assert "step named: its input class is INT32 [-1], and gets FP32 [1]" in said
+    said = cluster.run("serve", "deploy", "read", expect=3)[1]
+    assert "step named: model names is not served here: clusteradm serve deploy names" in said
+    for name in ("names", "double", "read"):
+        assert "4 of 4 boards followed" in cluster.run("serve", "deploy", name)[1]
+    digits = data.load().held_out
+    index = int(np.flatnonzero(digits.labels == 3)[0])
+    images = folder / "three"
+    data.write_images(
+        data.Digits(digits.images[index : index + 1], digits.labels[index : index + 1]), images, folder / "t"
+    )
+    (picture,) = images.iterdir()
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    (folder / "ask.json").write_text(json.dumps({"inputs": {"picture": [{"b64": encoded}]}}))
+    status, body = served.curl("/v1/models/read:predict", "-i", "-d", f"@{folder / 'ask.json'}", port=8501)
+    assert status == 200, body
+    assert json.loads(body.rpartition("\n\n")[2])["outputs"]["word"] == ["three"]
+    # Its steps ran on a TPU, which the answer names.
+    assert re.search(r"clusteradm-tpu: 000[01]:[0-9a-f:.]+", body, re.IGNORECASE)
+    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [1.5, 2]}}')
+    assert (status, json.loads(body)["outputs"]["y"]) == (200, [3, 4])
+    # What ends its process is not tried on the next board, and the process comes again.
+    status, body = served.curl("/v1/models/double:predict", "-d", '{"inputs": {"x": [-2]}}')
+    assert status == 500, body
+    assert "its process was lost while it worked on this request" in body
+    wait_until(lambda: len(served.status()["followed"]) == 4, "all is well again")
+    assert served.curl("/v1/models/names:predict", "-d", '{"instances": [7]}') == (200, '{"predictions":["seven"]}')
+    assert "jobs run models alone" in cluster.run("infer", "--model", "names", images, expect=2)[1]
+    kinds = {
+        each["name"]: each.get("servable", {}).get("kind")
+        for each in json.loads(cluster.run("model", "list", "--json")[0])["models"]
+    }
+    assert kinds == {
+        **dict.fromkeys(("digits", "means", *TURN)),
+        "names": "lookup",
+        "double": "python",
+        "read": "ensemble",
+    }
+    for name in ("read", "names", "double"):
+        cluster.run("serve", "undeploy", name)
+
+
+def test_models_that_swap_are_parted(served: Served, turns: subprocess.Popen[str]) -> None:
+    """With the simulated time of parameters on their way to the chip: 20 ms for these, beside 2.6 of an inference."""
+
+    def tpus() -> list[set[str]]:
+        """Of each of them, those where the desired state has it; empty for everywhere."""
+        found = served.cluster.on("head", "cat", f"{SHARED}/serving/desired.json")
+        placement = {each["name"]: set(each["tpus"]) for each in json.loads(found)["placement"]}
+        return [placement.get(name, set()) for name in TURN]
+
+    wait_until(lambda: all(tpus()), "swaps part them")
+    # What is shown is what was measured: the chip's time, and what else the machine does.
+    engines = [each for board in served.status()["boards"] for each in board["state"]["engines"] if each["swaps"]]
+    assert engines and all(each["simulated"] for each in engines)
+    spent = sum(each["swap_seconds"] for each in engines) / sum(each["swaps"] for each in engines)
+    assert spent > 0.016
+    metrics = served.of_board("w1", "/metrics")
+    assert float(re.search(r"^clusteradm_serve_engine_swap_seconds_total\{.*\} (\S+)$", metrics, re.M)[1]) > 0
+    wait_until(lambda: len(set.union(*tpus())) == sum(map(len, tpus())), "no TPU is for both")
+    assert turns.poll() is None, turns.communicate()[1]
+
+    # Once each board has but its own, none swaps any more.
+    counts = [-1]
+
+    def rests() -> bool:
+        boards = served.status()["boards"]
+        counts.append(sum(each["swaps"] for board in boards for each in board["state"]["engines"]))
+        return counts[-1] == counts[-2]
+
+    wait_until(rests, "there are no more swaps")
+    assert turns.poll() is None, turns.communicate()[1]
+    turns.kill()
+    for name in TURN:
+        served.cluster.run("serve", "undeploy", name)
 
 
 def test_down_leaves_nothing_and_the_tpus_to_jobs(served: Served) -> None:

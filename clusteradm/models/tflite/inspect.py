@@ -245,6 +245,9 @@ def type_of(tensor: Table) -> str:
 def _package(options: memoryview, budget: Budget) -> Package | None:
     """The package in an operation's custom options; None where they are not of the Edge TPU compiler's form."""
     body = flex_entry(options, _PACKAGE_ENTRY, budget)
+    if body is not None and body[:8] == schema.LAB_PACKAGE:
+        kept = min(len(body) - 16, schema.CHIP_BYTES)
+        return Package(schema.LAB_RUNTIME, schema.LAB_COMPILER, kept, len(body) - 16 - kept)
     if body is None or body[4:8] != schema.PACKAGE_IDENTIFIER:
         return None
     package = Table.root(body, budget)

@@ -126,6 +126,11 @@ class Buffer(IntEnum):
 
 PACKAGE_IDENTIFIER = b"DWN1"
 PARAMETER_CACHING = 1  # an executable's type: its parameters stay on the chip
+CHIP_BYTES = 8 << 20  # of parameters that the chip can keep
+
+# The lab's compiler: behind this and 8 bytes of length is the part of the model that the simulated device runs.
+LAB_PACKAGE = b"LABTPU1\0"
+LAB_COMPILER, LAB_RUNTIME = "of the lab (SIMULATED)", 14
 
 
 class Package(IntEnum):

@@ -4,6 +4,7 @@ Told from what root wrote, spec.json, and from systemd; the order is that in whi
 waits for none.
 """
 
+import functools
 import os
 from typing import Dict, List, Optional, Set, Tuple
 
@@ -30,13 +31,12 @@ def _ahead(spec: JobSpec, job: str) -> Dict[str, Set[Tuple[str, str]]]:
     mine, turn = _tpus(spec), _turn(job)
     found = []
     for other in folders.owned():
-        theirs = None if other == job else files.read(StoredSpec, os.path.join(folders.own(other), job_names.SPEC))
-        tpus = set() if theirs is None or theirs.slurm else _tpus(theirs)  # which of them Slurm gives it is open
-        if mine.isdisjoint(tpus):
-            continue
         before = _turn(other)
-        if _works(other) or turn is None or (before is not None and before < turn):
-            found.append((before or (0, other), other, tpus))
+        if before is None or other == job:
+            continue
+        tpus = _tpus_of(other, before)
+        if not mine.isdisjoint(tpus) and (turn is None or before < turn or _works(other)):
+            found.append((before, other, tpus))
     running = starter.running([other for _, other, _ in found]) if found else set()
     return {other: tpus for _, other, tpus in sorted(found) if other in running}
 
@@ -44,6 +44,13 @@ def _ahead(spec: JobSpec, job: str) -> Dict[str, Set[Tuple[str, str]]]:
 def _tpus(spec: JobSpec) -> Set[Tuple[str, str]]:
     """The TPUs that the job has."""
     return {(rank.host, rank.pci_address) for rank in wanted(spec) if rank.pci_address is not None}
+
+
+@functools.lru_cache(maxsize=1000)
+def _tpus_of(job: str, turn: Tuple[int, str]) -> Set[Tuple[str, str]]:
+    """The TPUs of another job, whose spec was written at `turn`: many are kept, and who waits looks every second."""
+    spec = files.read(StoredSpec, os.path.join(folders.own(job), job_names.SPEC))
+    return set() if spec is None or spec.slurm else _tpus(spec)  # which of them Slurm gives it is open
 
 
 def _turn(job: str) -> Optional[Tuple[int, str]]:

@@ -8,11 +8,11 @@ from clusteradm.node.spec.wire.manifest import Manifest
 # As haproxy.cfg.j2 has them: a power of two, with room for the headers; and at most so many of them at a time.
 _LEAST, _MOST, _HEADERS = 1 << 18, 1 << 26, 16384
 _FEWEST = 64
+_CROWD = 2000  # connections, or as many as have half of the buffers
 _SIZE = re.compile(r"^    tune\.bufsize ([0-9]{1,10})$", re.MULTILINE)
 _COUNT = re.compile(r"^    tune\.buffers\.limit [0-9]{1,10}$", re.MULTILINE)
-_SAYS = re.compile(
-    r"^(    # The largest input of the models is )([0-9]{1,10})( bytes; at most )([0-9]{1,6})( MiB)", re.MULTILINE
-)
+_CONNECTIONS = re.compile(r"((?:sc1_conn_cur\(sources\)|fe_conn) gt )[0-9]{1,10}")
+_MEMORY = re.compile(r"^    # .*; at most ([0-9]{1,6}) MiB of buffers", re.MULTILINE)
 
 
 def input_bytes(manifest: Manifest) -> int:
@@ -34,8 +34,8 @@ def _width(dtype: str) -> int:
 def widened(configuration: str, manifests: Iterable[Manifest]) -> Optional[str]:
     """The configuration with buffers for the largest input of these models, as the next serve up would write it; None
     where they are large enough, or it has none."""
-    size, count, says = (each.search(configuration) for each in (_SIZE, _COUNT, _SAYS))
-    if size is None or count is None or says is None:
+    size, memory = _SIZE.search(configuration), _MEMORY.search(configuration)
+    if size is None or memory is None:
         return None
     largest = max(map(input_bytes, manifests), default=0)
     wanted = _LEAST
@@ -43,7 +43,7 @@ def widened(configuration: str, manifests: Iterable[Manifest]) -> Optional[str]:
         wanted *= 2
     if wanted <= int(size.group(1)):
         return None
-    buffers = max((int(says.group(4)) << 20) // wanted, _FEWEST)
+    buffers = max((int(memory.group(1)) << 20) // wanted, _FEWEST)
     text = _SIZE.sub("    tune.bufsize %d" % wanted, configuration, 1)
     text = _COUNT.sub("    tune.buffers.limit %d" % buffers, text, 1)
-    return _SAYS.sub(lambda found: found.group(1) + str(largest) + "".join(found.group(3, 4, 5)), text, 1)
+    return _CONNECTIONS.sub(lambda found: found.group(1) + str(min(buffers // 2, _CROWD)), text)

@@ -3,6 +3,7 @@
 `python3 -m clusteradm.node.serve.control FILE`, which clusteradm-serve-control.service runs as root, who alone can
 write the desired state. POST /load and /unload with {"model": NAME} answer {"revision": N}. GET /followed?revision=N
 answers {"done": true} when all boards that answer have followed, or {"done": false, "waits": [...]} after ten seconds.
+GET /index answers the index of the whole cluster's models (index.py).
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any, Dict, List, Tuple
 
 from clusteradm.node import locks, served
 from clusteradm.node.models import store
-from clusteradm.node.serve import balancer, desired, placement, placing
+from clusteradm.node.serve import balancer, desired, index, placing
 from clusteradm.node.serve.status import ask
 from clusteradm.node.spec.wire.decode import Record, WireError, decode, limits, loads
 from clusteradm.node.spec.wire.manifest import NAME
@@ -75,7 +76,7 @@ def change(shared: str, name: str, unload: bool) -> DesiredState:
         mine = () if unload else tuple(there) or (ServedModel(name, VersionPolicy()),)
         models = tuple(sorted(others + mine, key=lambda model: model.name))
         new = replace(state, models=models)
-        new = desired.write(shared, replace(new, placement=placement.carried(state, new)))
+        new = desired.write(shared, replace(new, placement=placing.carried(shared, state, new)))
         trouble = balancer.follow(new, placing.models(shared, new))
     if trouble:
         sys.stderr.write("%s\n" % ascii(trouble)[1:-1])
@@ -107,8 +108,8 @@ class Handler(BaseHTTPRequestHandler):
     server: "Server"
 
     def do_GET(self) -> None:
-        """Whether the boards have followed."""
-        self._answer(self._followed)
+        """Whether the boards have followed, or what they have."""
+        self._answer(self._index if self.path == "/index" else self._followed)
 
     def do_POST(self) -> None:
         """Change what is served."""
@@ -118,15 +119,20 @@ class Handler(BaseHTTPRequestHandler):
         place = urllib.parse.urlsplit(self.path)
         text = urllib.parse.parse_qs(place.query).get("revision", [""])[0]
         if place.path != "/followed" or not text.isdigit() or len(text) > 18:
-            raise Refused(404, "there is /followed?revision=N")
+            raise Refused(404, "there are /followed?revision=N and /index")
         end = time.monotonic() + _FOLLOW_SECONDS
         while True:
-            lacking = self.server.waits(int(text))
+            lacking = waits(self.server.said(), int(text))
             if not lacking:
                 return {"done": True}
             if time.monotonic() > end:
                 return {"done": False, "waits": lacking}
             time.sleep(_LOOK_SECONDS)
+
+    def _index(self) -> Dict[str, Any]:
+        shared = self.server.config.shared
+        boards = [about.state for about in self.server.said().values() if about.state is not None]
+        return vars(index.whole(served.read(shared).models, store.names(shared), boards))
 
     def _change(self) -> Dict[str, Any]:
         size = self.headers.get("Content-Length") or ""
@@ -148,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
             status, document = error.status, {"error": str(error)}
         except (OSError, ValueError) as error:
             status, document = 500, {"error": str(error)[:1000]}
-        data = json.dumps(document).encode("ascii")
+        data = json.dumps(document, default=vars).encode("ascii")
         self.close_connection = status != 200  # its body may not have been read
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -177,13 +183,13 @@ class Server(ThreadingHTTPServer):
         self._said_at = -_LOOK_SECONDS
         super().__init__((config.address, config.port), Handler)
 
-    def waits(self, revision: int) -> List[str]:
-        """The boards that have not followed. All requests that wait share one look."""
+    def said(self) -> Dict[str, BoardSaid]:
+        """What the boards say now. All requests share one look."""
         with self._looking:
             if time.monotonic() - self._said_at >= _LOOK_SECONDS:
                 self._said = said_by(self.config.boards)
                 self._said_at = time.monotonic()
-            return waits(self._said, revision)
+            return self._said
 
     def verify_request(self, request: Any, client_address: Tuple[str, int]) -> bool:
         """Whether a connection is a board's; nothing of another one is read, and it gets no thread."""

@@ -10,7 +10,7 @@ from typing import Optional, Sequence, Tuple
 
 from clusteradm.node import atomic, locks
 from clusteradm.node.handler import handles
-from clusteradm.node.serve import balancer, placement, placing
+from clusteradm.node.serve import balancer, placing
 from clusteradm.node.served import path_of, read
 from clusteradm.node.spec.wire.serving import MOST_BYTES, BoardTpus, DesiredState, PlacedModel
 from clusteradm.node.spec.wire.serving_requests import Desired, ShowServing, StoreServing
@@ -31,7 +31,7 @@ def store(request: StoreServing) -> Desired:
         old = read(request.shared)
         if old.revision != request.state.revision:
             return Desired(old, ready=balancer.is_set_up())
-        placed = placement.carried(old, request.state)
+        placed = placing.carried(request.shared, old, request.state)
         new = write(request.shared, replace(request.state, out_of_service=old.out_of_service, placement=placed))
         trouble = balancer.follow(new, placing.models(request.shared, new))
         return Desired(new, True, trouble, balancer.is_set_up())

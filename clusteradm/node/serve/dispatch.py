@@ -3,12 +3,14 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from clusteradm.node.edgetpu.tensors import Fed
 from clusteradm.node.serve import again
+from clusteradm.node.serve.head import Head
+from clusteradm.node.serve.index import Index
 from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.plane import (
     DEADLINE,
@@ -39,11 +41,11 @@ class Dispatch(Plane):
         self,
         board: str,
         state: Callable[[], BoardState],
-        change: Optional[Callable[[str, bool], Awaitable[None]]] = None,
+        head: Optional[Head] = None,
     ) -> None:
         self.routing = Routing({})
         self.links: Dict[int, Link] = {}
-        self._board, self._state, self._change = board, state, change
+        self._board, self._state, self._head = board, state, head
         self._decoders = ThreadPoolExecutor(_DECODERS)
         self._servables = Calling(board, self, self._decoders)
 
@@ -190,11 +192,19 @@ class Dispatch(Plane):
         """The states of every version, or of one model's."""
         return [each for each in self.routing.states if model in (None, each.name)]
 
+    async def index(self) -> Index:
+        """As the head says; what is known here where it says nothing."""
+        found = await self._head.index() if self._head is not None else None
+        if found is not None:
+            return found
+        text = "it is on other boards (%s), and the head does not say how it is there"
+        return Index(tuple(self.routing.states), {name: text % at for name, at in self.routing.elsewhere.items()})
+
     async def load(self, model: str, unload: bool = False) -> None:
         """Ask the head."""
-        if self._change is None:
+        if self._head is None:
             raise Refusal(UNAVAILABLE, "this board asks no head: change the models with clusteradm serve deploy")
-        await self._change(model, unload)
+        await self._head.change(model, unload)
 
     async def board(self) -> BoardState:
         """What the board says of itself."""

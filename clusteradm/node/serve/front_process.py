@@ -40,7 +40,7 @@ class FrontProcess:
         self._reader = Reader()
         self._page = Page(paths.page(config.runtime))
         self._table: Optional[Table] = None
-        self.plane = Dispatch(config.serve.host, self._state, head.change(config.serve))
+        self.plane = Dispatch(config.serve.host, self._state, head.of(config.serve))
         self._runners: List[Runner] = []
 
     async def run(self) -> None:

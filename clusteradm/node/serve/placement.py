@@ -90,10 +90,16 @@ def _where(model: ServedModel) -> Tuple[Tuple[str, ...], Tuple[str, ...], Option
 
 
 def target(
-    needs: Sequence[Need], tpus: Sequence[Tpu], apart: bool, memory: Dict[str, int], now: Dict[str, Copies]
+    needs: Sequence[Need],
+    tpus: Sequence[Tpu],
+    apart: bool,
+    memory: Dict[str, int],
+    now: Dict[str, Copies],
+    together: Sequence[Set[str]] = (),
 ) -> Dict[str, Copies]:
     """The copies that each model is to have. `apart`: whether models are to be kept from each other's TPUs; `memory`:
-    bytes of each host for models; `now`: the copies that there are, which are kept where nothing speaks against it."""
+    bytes of each host for models; `now`: the copies that there are, which are kept where nothing speaks against it;
+    `together`: the models of each ensemble, of which one host has to have all."""
     found: Dict[str, Copies] = {}
     used: Dict[str, int] = {}
     for need in needs:
@@ -103,7 +109,7 @@ def target(
     if apart:
         free = [need for need in needs if not need.model.tpus and need.model.each is None and need.kept]
         found.update(_apart(_units(free, found), tpus, found, now))
-    return _within(needs, tpus, found, memory)
+    return _within(needs, tpus, found, memory, together)
 
 
 def _allowed(need: Need, tpus: Sequence[Tpu], used: Dict[str, int], now: Copies) -> Copies:
@@ -183,10 +189,14 @@ def _counts(units: List[List[Need]], load: Dict[int, float], size: int) -> Dict[
 
 
 def _within(
-    needs: Sequence[Need], tpus: Sequence[Tpu], found: Dict[str, Copies], memory: Dict[str, int]
+    needs: Sequence[Need],
+    tpus: Sequence[Tpu],
+    found: Dict[str, Copies],
+    memory: Dict[str, int],
+    together: Sequence[Set[str]],
 ) -> Dict[str, Copies]:
     """The same within each host's memory: of the models that have copies elsewhere the largest goes first. A model's
-    last copy stays, whatever it takes."""
+    last copy stays, whatever it takes; so does an ensemble's last host."""
     size = {need.name: need.memory for need in needs}
     fixed = {need.name for need in needs if need.model.tpus}
     copies = {name: set(each) for name, each in found.items()}
@@ -197,13 +207,28 @@ def _within(
             spare = [
                 name
                 for name, each in copies.items()
-                if name not in fixed and size[name] and each & here and ((each & ready) - here or len(each & here) > 1)
+                if name not in fixed
+                and size[name]
+                and each & here
+                and (
+                    len(each & here) > 1 or ((each & ready) - here and not _parted(name, host, copies, ready, together))
+                )
             ]
             if not spare:
                 break
             name = max(spare, key=lambda name: (len(copies[name] & here) > 1, size[name], name))
             copies[name].discard(max(copies[name] & here, key=lambda copy: (copy not in ready, copy)))
     return {name: frozenset(each) for name, each in copies.items()}
+
+
+def _parted(name: str, host: str, copies: Dict[str, Set[str]], ready: Set[str], together: Sequence[Set[str]]) -> bool:
+    """Whether an ensemble that this host has the models of would have no host any more without this model here."""
+    for names in together:
+        if name in names:
+            hosts = [{copy.partition(":")[0] for copy in copies.get(each, set()) & ready} for each in names]
+            if set.intersection(*hosts) == {host}:
+                return True
+    return False
 
 
 def step(now: Dict[str, Copies], wanted: Dict[str, Copies], ready: Dict[str, Copies]) -> Dict[str, Copies]:

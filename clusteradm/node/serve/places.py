@@ -29,8 +29,6 @@ backend %(name)s
     default-server slowstart 2s maxconn 64 on-marked-down shutdown-sessions
 %(servers)s
 """
-# In a backend of gRPC, where the frontend waits for what has an end.
-_STREAMS = "    no option http-buffer-request"
 
 
 class Board(NamedTuple):
@@ -67,12 +65,10 @@ def name_of(hosts: Tuple[str, ...], known: Mapping[str, Board]) -> str:
     return PREFIX + hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
-def _backend(hosts: Tuple[str, ...], known: Mapping[str, Board], streams: bool) -> str:
+def _backend(hosts: Tuple[str, ...], known: Mapping[str, Board]) -> str:
     name = name_of(hosts, known)
     http = ["    server %s %s track boards/%s" % (host, known[host].http, host) for host in hosts]
     grpc = ["    server %s %s proto h2 track boards/%s" % (host, known[host].grpc, host) for host in hosts]
-    if streams:
-        grpc.insert(0, _STREAMS)
     pair = [{"name": name, "servers": "\n".join(http)}, {"name": name + "_grpc", "servers": "\n".join(grpc)}]
     return "\n".join(_BACKEND % each for each in pair)
 
@@ -87,14 +83,14 @@ def sections(text: str) -> Dict[str, str]:
 def set_backends(folder: str, hosts: List[Tuple[str, ...]], configuration: str) -> bool:
     """Write the backends of these sets of hosts to placed.cfg, as haproxy.cfg has those of all; whether HAProxy has to
     be reloaded for them. Raises OSError."""
-    known, streams = boards(configuration), _STREAMS in configuration
+    known = boards(configuration)
     path = os.path.join(folder, BACKENDS)
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             there = sections(file.read(1 << 20))
     except FileNotFoundError:
         there = {}
-    needed = {name_of(each, known): _backend(each, known, streams) for each in hosts}
+    needed = {name_of(each, known): _backend(each, known) for each in hosts}
     if all(there.get(name, "").strip() == text.strip() for name, text in needed.items()):
         return False
     # Those of before whose boards are still those of haproxy.cfg: others would not be understood.

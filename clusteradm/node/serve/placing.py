@@ -5,10 +5,11 @@ by their loads, until there is next to nothing to do; where a host's memory is t
 """
 
 import time
-from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from clusteradm.node.models import store
-from clusteradm.node.serve import balancer, placement
+from clusteradm.node.serve import balancer, placement, together
 from clusteradm.node.serve.placement import Copies, Need, Tpu
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, Manifest
 from clusteradm.node.spec.wire.servables import reference
@@ -77,6 +78,16 @@ def models(shared: str, state: DesiredState) -> balancer.Models:
     return balancer.Models(manifests, firsts)
 
 
+def carried(shared: str, old: DesiredState, new: DesiredState) -> Tuple[PlacedModel, ...]:
+    """The placement of a new state, before anybody has looked at the boards."""
+    known = {model.name: about(shared, model) for model in new.models}
+    return together.placed(replace(new, placement=placement.carried(old, new)), _ensembles(known))
+
+
+def _ensembles(known: Dict[str, About]) -> together.Members:
+    return {name: each.members for name, each in known.items() if each.members}
+
+
 class Placer:
     """`clock`: seconds that never go back."""
 
@@ -109,20 +120,27 @@ class Placer:
         }
         self._measure(said, now)
         there = {model.name: _there(state, model, tpus) for model in state.models}
-        needs = self._needs(state.models)
+        known = {model.name: about(self._shared, model) for model in state.models}
+        ensembles = _ensembles(known)
+        needs = self._needs(state.models, known)
         memory = {
             host: int(each.state.memory * _SHARE)
             for host, each in said.items()
             if each.state is not None and each.state.memory
         }
-        wanted = self._wanted(needs, tpus, memory, there, now)
+        names = {need.name for need in needs}
+        whole = [both for both in (together.parts(name, ensembles) & names for name in sorted(ensembles)) if both]
+        wanted = self._wanted(needs, tpus, memory, there, whole, now)
         for need in needs:
             wanted[need.name] = self._alive(need, wanted[need.name], ready)
         copies = placement.step(there, wanted, able)
         # What wants no requests gets none from HAProxy, whatever is said here.
         silent = {host for host, each in said.items() if each.state is None or not each.state.balance}
         moving = {placed.name for placed in state.placement}
-        return placement.written(state.models, copies, tpus, able, silent, moving)
+        placed = placement.written(state.models, copies, tpus, able, silent, moving)
+        answers = {name: _hosts(name, said) for name in ensembles}
+        answers = {name: hosts | silent if hosts else hosts for name, hosts in answers.items()}
+        return together.placed(replace(state, placement=placed), ensembles, answers)
 
     def _look(self, state: DesiredState, said: Dict[str, BoardSaid], now: float) -> Copies:
         """Learn which TPUs there are; those that are ready."""
@@ -190,29 +208,35 @@ class Placer:
         elif now - self._busy_at >= _IDLE_SECONDS:
             self.apart = False
 
-    def _needs(self, models: Sequence[ServedModel]) -> List[Need]:
+    def _needs(self, models: Sequence[ServedModel], known: Dict[str, About]) -> List[Need]:
         """What the models need. What an ensemble is of has to be on every board that has the ensemble: it is kept from
         no TPU."""
-        known = {model.name: about(self._shared, model) for model in models}
-        together = {name for each in known.values() for name in each.members}
+        members = {name for each in known.values() for name in each.members}
         found = []
         for model in models:
             its = known[model.name]
             if not its.other:
-                kept, load = its.kept and model.name not in together, self._loads.get(model.name, 0.0)
+                kept, load = its.kept and model.name not in members, self._loads.get(model.name, 0.0)
                 found.append(Need(model, _TIMES * its.bytes, kept, its.tokens, load))
         return found
 
     def _wanted(
-        self, needs: Sequence[Need], tpus: List[Tpu], memory: Dict[str, int], there: Dict[str, Copies], now: float
+        self,
+        needs: Sequence[Need],
+        tpus: List[Tpu],
+        memory: Dict[str, int],
+        there: Dict[str, Copies],
+        whole: List[Set[str]],
+        now: float,
     ) -> Dict[str, Copies]:
         """The target; of models that are kept apart the one of before, as long as it is good enough."""
-        new = placement.target(needs, tpus, self.apart, memory, there)
+        new = placement.target(needs, tpus, self.apart, memory, there, whole)
         basis = (
             self.apart,
             memory,
             sorted(tpus),
             [(need.model, need.memory, need.kept, need.tokens) for need in needs],
+            whole,
         )
         if self.apart and basis == self._basis:
             calm = now - self._decided < _CALM
@@ -240,6 +264,16 @@ def _available(name: str, said: Dict[str, BoardSaid]) -> Copies:
         if version.name == name and version.state == AVAILABLE
         for device in version.tpus
     )
+
+
+def _hosts(name: str, said: Dict[str, BoardSaid]) -> Set[str]:
+    """The hosts that answer for what has no TPU."""
+    return {
+        host
+        for host, each in said.items()
+        for version in (each.state.versions if each.state is not None else ())
+        if version.name == name and version.state == AVAILABLE
+    }
 
 
 def _there(state: DesiredState, model: ServedModel, tpus: Sequence[Tpu]) -> Copies:

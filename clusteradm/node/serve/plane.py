@@ -3,6 +3,7 @@
 import socket
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+from clusteradm.node.serve.index import Index
 from clusteradm.node.spec.datatypes import BYTES as BYTES
 from clusteradm.node.spec.datatypes import DATATYPES as DATATYPES
 from clusteradm.node.spec.wire.serving import BoardState, ServeConfig, VersionState
@@ -127,6 +128,10 @@ class Plane:
 
     async def states(self, model: Optional[str] = None) -> List[VersionState]:
         """The states of every version, or of one model's."""
+        raise NotImplementedError
+
+    async def index(self) -> Index:
+        """What there is in the whole cluster."""
         raise NotImplementedError
 
     async def load(self, model: str, unload: bool = False) -> None:

@@ -42,9 +42,14 @@ def test_a_compiled_model(compiled: Callable[..., bytes]) -> None:
 
 
 def test_a_package_of_another_compiler_says_nothing_of_a_runtime(compiled: Callable[..., bytes]) -> None:
-    model = inspect(compiled(b"LABTPU1\0 something"), "m.tflite")
+    model = inspect(compiled(b"ANOTHER\0 something"), "m.tflite")
     assert model.tpu_operations == 1
     assert model.min_runtime is None
+
+
+def test_a_package_of_the_lab_says_so_and_what_its_chip_would_keep(compiled: Callable[..., bytes]) -> None:
+    (package,) = inspect(compiled(b"LABTPU1\0" + bytes(8 + (9 << 20))), "m.tflite").packages
+    assert "SIMULATED" in package.compiler and (package.cached_bytes, package.streamed_bytes) == (8 << 20, 1 << 20)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,14 @@ import pytest
 from clusteradm import shipped
 from clusteradm.node.serve import balancer, control, desired, head, placing
 from clusteradm.node.serve.control import ControlConfig, Server
+from clusteradm.node.serve.dispatch import Dispatch
+from clusteradm.node.serve.fronts import kserve
 from clusteradm.node.serve.plane import UNAVAILABLE, Refusal
+from clusteradm.node.serve.routing import Routing
 from clusteradm.node.spec.wire.serving import (
     AVAILABLE,
+    END,
+    LOADING,
     BoardState,
     Canary,
     DesiredState,
@@ -153,7 +158,7 @@ def test_all_that_wait_share_one_look_at_the_boards(server: Server, monkeypatch:
     monkeypatch.setattr(control, "ask", said)
     monkeypatch.setattr(control, "_LOOK_SECONDS", 3600.0)
     server._said_at = -3600.0 * 24 * 365
-    assert [server.waits(4) for _ in range(5)] == [[]] * 5
+    assert [control.waits(server.said(), 4) for _ in range(5)] == [[]] * 5
     assert sorted(asked) == ["w1", "w2"]
 
 
@@ -199,10 +204,10 @@ def test_a_head_whose_answer_is_none_has_served_nothing(answer: bytes, text: str
         thread = threading.Thread(target=once, daemon=True)
         thread.start()
         config = ServeConfig("w1", "127.0.0.1", "/nowhere", head="127.0.0.1")
-        change = head.change(config, listener.getsockname()[1])
-        assert change is not None
+        asked = head.of(config, listener.getsockname()[1])
+        assert asked is not None
         with pytest.raises(Refusal, match=text) as caught:
-            asyncio.run(change("digits", False))
+            asyncio.run(asked.change("digits", False))
         assert caught.value.kind == UNAVAILABLE
         thread.join(60)
 
@@ -222,13 +227,57 @@ def test_a_board_gives_up_before_haproxy_does_with_the_reason(monkeypatch: pytes
     monkeypatch.setattr(head, "_ask", ask)
     clock = iter((1000.0, 1001.0, 1279.99))
     monkeypatch.setattr(head, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    change = head.change(ServeConfig("w1", "127.0.0.1", "/nowhere", head="127.0.0.1"))
-    assert change is not None
+    its = head.of(ServeConfig("w1", "127.0.0.1", "/nowhere", head="127.0.0.1"))
+    assert its is not None
     with pytest.raises(
         Refusal, match="not all boards have followed in 280 s: w1 is at revision 3 of 4; they go on"
     ) as caught:
-        asyncio.run(asyncio.wait_for(change("digits", False), 60))
+        asyncio.run(asyncio.wait_for(its.change("digits", False), 60))
     assert caught.value.kind == UNAVAILABLE and len(asked) == 3
+
+
+def test_the_index_is_that_of_the_whole_cluster(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Path(server.config.shared)
+    (shared / "models/spare/1").mkdir(parents=True)
+    desired.write(
+        str(shared), DesiredState(0, tuple(ServedModel(name, VersionPolicy()) for name in ("digits", "lost")))
+    )
+    engines = (EngineState("0000:01:00.0", "ready"),)
+    one = (
+        VersionState("digits", 1, END, "too large"),
+        VersionState("digits", 2, LOADING),
+        VersionState("c", 1, AVAILABLE),
+    )
+    other = (VersionState("digits", 1, AVAILABLE, "it stays", tpus=("0000:01:00.0",)),)
+    boards = {
+        "w1": BoardSaid(BoardState("w1", 1, False, one, engines)),
+        "w2": BoardSaid(BoardState("w2", 1, True, other, engines)),
+        "w3": BoardSaid(error="it does not answer"),
+    }
+    monkeypatch.setattr(control, "said_by", lambda places: boards)
+    asked = head.of(ServeConfig("w1", "127.0.0.1", str(shared), head="127.0.0.1"), server.server_address[1])
+    board = Dispatch("w1", lambda: BoardState("w1", 1, True), asked)
+    board.routing = Routing({}, one, {"digits": "w2"})
+
+    async def ask_all() -> list[Any]:
+        return await asyncio.gather(*(kserve.index(board, ready) for ready in (False, True, False)))
+
+    whole, ready, again = asyncio.run(ask_all())
+    assert [(each["name"], each["version"], each["state"]) for each in whole] == [
+        ("c", "1", "UNAVAILABLE"),
+        ("digits", "1", "READY"),
+        ("digits", "2", "LOADING"),
+        ("lost", "", "UNAVAILABLE"),
+        ("spare", "", "UNAVAILABLE"),
+    ]
+    reasons = {(each["name"], each["version"]): each["reason"] for each in whole}
+    assert "w1, which has it, takes no new requests" in reasons["c", "1"] and reasons["digits", "1"] == ""
+    assert "clusteradm serve deploy spare" in reasons["spare", ""] and "serve status" in reasons["lost", ""]
+    assert [each["name"] for each in ready] == ["digits"] and again == whole
+    # Where the head says nothing a board says what it knows.
+    (shared / "serving/desired.json").write_text("{")
+    found = {(each["name"], each["version"]): each for each in asyncio.run(kserve.index(board, False))}
+    assert found["c", "1"]["state"] == "READY" and "other boards (w2)" in found["digits", ""]["reason"]
 
 
 def said(host: str, devices: tuple[str, ...], revision: int = 1) -> BoardSaid:

@@ -239,6 +239,66 @@ def test_what_an_ensemble_is_of_stays_on_every_board_and_the_ensemble_has_no_tpu
     assert not [placed for placed in boards.state.placement if placed.name in ("a", "c")]
 
 
+def whole(boards: Boards, *names: str) -> set[str]:
+    """The hosts that have all of these."""
+    return set.intersection(*({copy.partition(":")[0] for copy in boards.copies(name)} for name in names))
+
+
+@pytest.fixture
+def ensemble(boards: Boards, monkeypatch: pytest.MonkeyPatch) -> str:
+    """One of both models and a lookup, within another."""
+    look, of = placing.about, {"c": {"a", "b", "words"}, "outer": {"c"}, "words": set()}
+
+    def about(shared: str, each: ServedModel) -> placing.About:
+        if each.name in of:
+            return placing.About(10, False, frozenset(), other=True, members=frozenset(of[each.name]))
+        return look(shared, each)
+
+    monkeypatch.setattr(placing, "about", about)
+    boards.state = replace(boards.state, models=(*boards.state.models, *map(model, ("c", "outer", "words"))))
+    return "c"
+
+
+def test_a_board_without_room_does_not_part_what_an_ensemble_is_of(boards: Boards, ensemble: str) -> None:
+    boards.memory = 20 << 20  # each of both takes 10 MiB, and half of this is for models
+    boards.goes_on(20)
+    (host,) = whole(boards, "a", "b")
+    # The ensembles are where their models are, and requests for them go there.
+    placed = {each.name: each for each in boards.state.placement}
+    assert placed["c"] == PlacedModel("c", (host,)) and placed["outer"] == PlacedModel("outer", (host,))
+    assert "words" not in placed
+    boards.memory = 200 << 20
+    boards.goes_on(20)
+    assert boards.state.placement == ()
+
+
+def test_an_ensemble_follows_its_models_where_they_are_said_to_be(boards: Boards, ensemble: str) -> None:
+    boards.goes_on(4)
+    assert boards.state.placement == ()
+    state = replace(boards.state, models=(model("a", hosts=("w2",)), *boards.state.models[1:]))
+    boards.state = replace(state, placement=placing.carried(boards.placer._shared, boards.state, state))
+    assert whole(boards, "a", "b", "c", "outer") == {"w1", "w2"}  # as nobody has looked
+    boards.slow = {"a w2", "c w2", "outer w2"}
+    boards.goes_on(10)
+    placed = {each.name: each for each in boards.state.placement}
+    assert placed["a"].balanced == placed["c"].balanced == placed["outer"].balanced == ("w1",)
+    boards.slow = set()
+    boards.goes_on(10)
+    assert whole(boards, "a") == whole(boards, "c") == whole(boards, "outer") == {"w2"}
+    assert whole(boards, "b") == whole(boards, "words") == {"w1", "w2"}
+    # A new one is there at once; one that can be whole nowhere is wherever it may be, and says what it lacks.
+    state = replace(boards.state, models=tuple(each for each in boards.state.models if each.name != "c"))
+    again = replace(state, models=(*state.models, model("c")))
+    found = {each.name: each.tpus for each in placing.carried(boards.placer._shared, state, again)}
+    assert found["c"] == ("w2",)
+    apart = replace(
+        boards.state, models=tuple(model("b", hosts=("w1",)) if each.name == "b" else each for each in again.models)
+    )
+    boards.state = replace(apart, placement=placing.carried(boards.placer._shared, boards.state, apart))
+    boards.goes_on(10)
+    assert whole(boards, "a") == {"w2"} and whole(boards, "b") == {"w1"} and whole(boards, "c") == {"w1", "w2"}
+
+
 def test_a_start_of_the_head_changes_nothing(boards: Boards) -> None:
     boards.goes_on(10)
     boards.goes_on(6 * WINDOW, swaps=0.4, a=1.6, b=0.3)

@@ -179,9 +179,14 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     started: list[subprocess.Popen[bytes]] = []
     boards = [Board("b1"), Board("b2"), Board("b3")]
 
-    def start(**more: Any) -> Endpoint:
+    def start(soon: str = "", **more: Any) -> Endpoint:
+        """`soon`: the time for what is waited for 10 s, or 3."""
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        (tmp_path / "haproxy.cfg").write_text("# clusteradm\n" + rendered(tmp_path, boards, ports, **more))
+        text = rendered(tmp_path, boards, ports, **more)
+        if soon:
+            text = text.replace("wait-for-body time 10s\n", f"wait-for-body time {soon}\n")
+            text = text.replace("timeout http-request 3s", f"timeout http-request {soon}")
+        (tmp_path / "haproxy.cfg").write_text("# clusteradm\n" + text)
         for name in ("canary-version", "canary-percent", "placed", "clients", "scopes", "rates"):
             (tmp_path / f"{name}.map").touch()
         monkeypatch.setattr(balancer, "MAPS", str(tmp_path))
@@ -262,6 +267,25 @@ def test_a_board_that_wants_nothing_new_gets_nothing_and_comes_back(endpoint: Ca
     for board in one.boards:
         board.balance = 200
     wait_until(lambda: set(one.status().values()) == {"UP"})
+    assert one.infer()[0] == 200
+
+
+@pytest.mark.parametrize("begin", [b"POST /v2 HTTP/1.1\r\nX: ", b"POST /v2 HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"])
+def test_who_is_slow_takes_the_buffers_of_nobody_else(endpoint: Callable[..., Endpoint], begin: bytes) -> None:
+    one = endpoint(soon="400ms", balancer_memory=16)  # 64 buffers
+    slow: list[socket.socket] = []
+    for _ in range(80):
+        with contextlib.suppress(ConnectionError):
+            slow.append(socket.create_connection(("127.0.0.1", one.ports[8000]), 60, ("127.0.0.9", 0)))
+            slow[-1].sendall(begin)
+    assert one.infer()[0] == 200 and command("show info")
+    became: Counter[bytes] = Counter()
+    for each in slow:
+        with contextlib.closing(each), contextlib.suppress(ConnectionError):
+            became[each.recv(1 << 16)[:12]] += 1
+    # The protocol's answer to as many as one machine may have, none to the others.
+    del became[b""]
+    assert became == {b"HTTP/1.1 408": 32}
     assert one.infer()[0] == 200
 
 

@@ -84,7 +84,9 @@ OF_A_RUN: dict[str, dict[str, Any]] = {
         "offline": True,
         "relayed": {"stdout_lines": ["http://a.example.org", "http://b.example.org:8080", "https://c.example.org"]},
     },
-    "head/etc/haproxy/haproxy.cfg.j2": {"balancer": {"stdout_lines": ["candidate 2.6.12-1+deb12u4", "input 150528"]}},
+    "head/etc/haproxy/haproxy.cfg.j2": {
+        "balancer": {"stdout_lines": ["candidate 2.6.12-1+deb12u4", "input 150528", "memory 3"]}
+    },
     "node/etc/slurm/slurm.conf.j2": SLURM_LOOK,
     "node/etc/slurm/gres.conf.j2": SLURM_LOOK,
     "node/etc/slurm/cgroup.conf.j2": SLURM_LOOK,

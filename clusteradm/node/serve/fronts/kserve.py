@@ -155,9 +155,10 @@ def config(info: ModelInfo) -> Dict[str, Any]:
 
 
 async def index(plane: Plane, only_ready: bool) -> List[Dict[str, str]]:
-    """The repository's index: every version that is here or is to be."""
-    found = []
-    for each in await plane.states():
+    """The repository's index: every version that the cluster serves or is to serve; and as of Triton, by its name
+    alone, what it could."""
+    found, whole = [], await plane.index()
+    for each in whole.versions:
         ready = each.state == AVAILABLE
         if ready or not only_ready:
             state = (
@@ -165,6 +166,9 @@ async def index(plane: Plane, only_ready: bool) -> List[Dict[str, str]]:
             )
             reason = each.reason
             found.append({"name": each.name, "version": str(each.version), "state": state, "reason": reason})
+    if not only_ready:
+        for name, reason in sorted(whole.others.items()):
+            found.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason})
     return found
 
 
