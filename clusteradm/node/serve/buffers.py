@@ -9,9 +9,11 @@ from clusteradm.node.spec.wire.manifest import Manifest
 _LEAST, _MOST, _HEADERS = 1 << 18, 1 << 26, 16384
 _FEWEST = 64
 _CROWD = 2000  # connections, or as many as have half of the buffers
+_MACHINE = 1100  # connections of one machine, or as many as have seven eighths of the buffers
 _SIZE = re.compile(r"^    tune\.bufsize ([0-9]{1,10})$", re.MULTILINE)
 _COUNT = re.compile(r"^    tune\.buffers\.limit [0-9]{1,10}$", re.MULTILINE)
-_CONNECTIONS = re.compile(r"((?:sc1_conn_cur\(sources\)|fe_conn) gt )[0-9]{1,10}")
+_ALL = re.compile(r"(fe_conn gt )[0-9]{1,10}")
+_ITS = re.compile(r"(sc1_conn_cur\(sources\) gt )[0-9]{1,10}")
 _MEMORY = re.compile(r"^    # .*; at most ([0-9]{1,6}) MiB of buffers", re.MULTILINE)
 
 
@@ -46,4 +48,6 @@ def widened(configuration: str, manifests: Iterable[Manifest]) -> Optional[str]:
     buffers = max((int(memory.group(1)) << 20) // wanted, _FEWEST)
     text = _SIZE.sub("    tune.bufsize %d" % wanted, configuration, 1)
     text = _COUNT.sub("    tune.buffers.limit %d" % buffers, text, 1)
-    return _CONNECTIONS.sub(lambda found: found.group(1) + str(min(buffers // 2, _CROWD)), text)
+    crowd = min(buffers // 2, _CROWD)
+    text = _ALL.sub(lambda found: found.group(1) + str(crowd), text)
+    return _ITS.sub(lambda found: found.group(1) + str(max(crowd, min(buffers * 7 // 8, _MACHINE))), text)
