@@ -12,7 +12,7 @@ from clusteradm.node.job.feeder import AHEAD, Decoded, Source
 from clusteradm.node.job.pulse import Pulse
 
 # Answers are handed on together, a part of those that may lie ready, or in so many seconds: to wake a thread for each
-# costs more than it has to do.
+# costs more than it has to do. But those of a chunk at its end: rank 0 gives no other before.
 _TOGETHER = 4  # of them are all
 _HAND_ON_SECONDS = 0.1
 
@@ -93,6 +93,7 @@ class Inference:
             for item in items:
                 if answers and (
                     len(answers) >= lot
+                    or answers[-1].item.chunk != item.chunk
                     or answers[-1].ended - answers[0].ended > _HAND_ON_SECONDS
                 ):
                     self._into.put(answers)
