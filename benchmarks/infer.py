@@ -4,7 +4,9 @@
 
 First part: a model of the size of MobileNet v2 that takes 224x224 pixels (uint8), on the CPU, one thread a process, two
 processes. The limit is the raw loop: both processes at once, until the first of them is done. The peers run the same
-loop (benchmarks/infer/loop.py) over chunks of images. What is measured is from the first chunk to the last result.
+loop (benchmarks/infer/loop.py) over chunks of images. What is measured is from the first chunk to the last result: of
+many inputs, some images over and over, since with the peers and a job both processes end at almost the same time, and
+what the raw loop does after the first end does not count.
 
 Second part, for scale: NO DEVICE AND NO MODEL, an interpreter that SLEEPS 2.6 ms instead (benchmarks/infer/sleeping),
 under clusteradm's own ranks, worker processes, dispatcher and MPI, and under raw loops of as many processes.
@@ -221,7 +223,8 @@ def _versions(names: Sequence[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a .tflite that takes 1x224x224x3 uint8")
-    parser.add_argument("--images", type=int, default=1000, help="images of the first part")
+    parser.add_argument("--images", type=int, default=1000, help="images, of which the inputs are made")
+    parser.add_argument("--inputs", type=int, default=4000, help="inputs of each run of the first part")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run of the second part")
     parser.add_argument(
@@ -232,7 +235,7 @@ def main() -> None:
     record = Record("infer", _versions(PACKAGES))
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), args.model.resolve(), args.images)
-        compare(bench, record, args.rounds, args.images)
+        compare(bench, record, args.rounds, args.inputs)
         scale(bench, record, max(1, args.rounds // 3), args.seconds, args.ranks)
     record.ratios = {name: round(value, 3) for name, value in record.ratios.items()}
     record.goals = {name: GOALS[name] for name in record.ratios if name in GOALS}

@@ -30,6 +30,7 @@ from designs import INPUTS, Costs, Outcome, endpoint, job, model, start, survey 
 from record import Record  # noqa: E402
 
 import clusteradm  # noqa: E402
+from clusteradm.node.job.schedule import CHUNK_SECONDS  # noqa: E402
 
 RESULTS = HERE / "results"
 BOARDS = (4, 16, 100, 1000, 10000)
@@ -68,7 +69,7 @@ def costs(measured: Mapping[str, float]) -> dict[str, Cost]:
         "a link": Cost(118e6, "bytes/s", "published", "1 Gbit/s Ethernet, without its headers"),
         "a model": Cost(4e6, "bytes", "assumed", "as MobileNet v2, compiled"),
         "an inference": Cost(0.0026, "s", "published", "MobileNet v2 on a Dev Board, by coral.ai"),
-        "a chunk": Cost(0.2, "s", "set", "clusteradm/node/job/schedule.py"),
+        "a chunk": Cost(CHUNK_SECONDS, "s", "set", "clusteradm/node/job/schedule.py"),
         "a board's pace varies by": Cost(0.05, "", "assumed", "seeded"),
         "mpirun on 4 hosts": Cost(2.8, "s", "measured", "virtual hosts, by SSH: 2.6 to 3.0 s"),
         "an MPI message": Cost(

@@ -18,6 +18,7 @@ from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import AttemptPlan, InputForm, ModelFile, Progress, RankPlace, StoredSpec
 
 _ID = "20260101-000000-abcdef"
+_LOOK_SECONDS = 0.2  # each takes the processor from the job, of 64 ranks some milliseconds
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,10 @@ class Job:
         process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         meter = processes.Meter(process.pid)
         memory: list[float] = []
+        seen: Progress | None = None
         while process.poll() is None:
-            time.sleep(0.05)
-            meter.look()
+            time.sleep(_LOOK_SECONDS)
+            meter.look(anew=seen is None or seen.first_dispatch is None)
             seen = files.read(Progress, str(progress))
             if not memory and seen is not None and seen.phase != "finished" and seen.done > self.inputs // 2:
                 memory = _memory(processes.tree(process.pid))

@@ -49,9 +49,9 @@ class Meter:
         self._used: dict[int, float] = {}
         self._seen: list[tuple[float, float]] = []  # time, seconds of the processor
 
-    def look(self) -> None:
-        """Note what they have used up to now. To find new ones takes longer than to read of the known ones."""
-        for pid in tree(self._root) if len(self._seen) % 10 == 0 else list(self._used):
+    def look(self, anew: bool) -> None:
+        """Note what they have used up to now; `anew`: also those that have begun, which takes longer to find out."""
+        for pid in tree(self._root) if anew else list(self._used):
             self._used[pid] = max(self._used.get(pid, 0.0), processor([pid]))
         self._seen.append((time.time(), sum(self._used.values())))
 

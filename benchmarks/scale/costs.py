@@ -66,16 +66,16 @@ def _results() -> dict[str, float]:
     """A delivery of a chunk of 76 classes is read, checked and journalled; and the next chunk is written."""
     size, count = 76, _CHUNKS
     results = [{"i": i, "top": [[17 + k, 0.9 / (k + 1)] for k in range(5)]} for i in range(size)]
-    body = {"chunk": 1, "seconds": 0.2, "results": results, "busy": 9.0, "decode": 9.0, "wait": 1.0}
+    body = {"chunk": 1, "seconds": 0.2, "results": channel.text(results), "busy": 9.0, "decode": 9.0, "wait": 1.0}
     data = json.dumps(body, separators=(",", ":")).encode()
-    pieces = {"chunk": 2, "inputs": [[i, f"images/{i:06}.jpg", i * 16384, 16384, "image"] for i in range(size)]}
+    pieces = [[i, f"images/{i:06}.jpg", i * 16384, 16384, "image"] for i in range(size)]
     with tempfile.TemporaryDirectory() as folder:
         file = journal.Journal(folder, 1)
         begun = time.thread_time()
         for _ in range(count):
             delivery = reports.delivery(channel.read(1, channel.RESULT, data).body)
             file.append(1, reports.results(delivery.results, range(size), "outputs"))
-            json.dumps(pieces, separators=(",", ":"))
+            channel.text({"chunk": 2, "size": size, "inputs": channel.text(pieces)})
         spent = _us(begun, count * size)
         file.close()
     return {"a result": spent, "bytes of a result": len(data) / size}

@@ -64,6 +64,8 @@ class Preprocessor:
             values = np.frombuffer(data, np.dtype(form[0])).reshape(self.shape)
         except (ValueError, TypeError) as error:
             raise BadInput("not an array that the model takes: %s" % error)
+        if values.dtype == self.dtype:
+            return Fed(values)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.dtype == self.dtype:
             return Fed(values)

@@ -2,8 +2,8 @@
 
 Not mpi4py's pickles: the head's Python may write a pickle that a board's Python 3.7 cannot read. Not a blocking
 receive: Open MPI's waits spin and take a whole core, of which a board has four. Not a blocking send: of a message above
-the transport's eager limit (4 KiB in shared memory) it waits for the receiver, and two that send to each other at the
-same time would wait for ever.
+the transport's eager limit it waits for the receiver, and two that send to each other at the same time would wait for
+ever.
 """
 
 import json
@@ -20,8 +20,15 @@ NAP = 0.001  # seconds between two polls at least
 # for results of several outputs with 1,024 numbers each.
 MOST_BYTES = 64 << 20
 MOST_VALUES = 4 << 20
-# What Open MPI sends at once through shared memory; by TCP that is 64 KiB.
-_EAGER_BYTES = 4096
+# What Open MPI sends at once through shared memory, as it is told: a chunk and its results. By default it is 4 KiB, by
+# TCP 64; the most that it takes is the size of its fragments.
+EAGER_BYTES = 32 << 10
+
+
+def text(value: Any) -> str:
+    """A value as JSON; it may hold dataclasses of node/spec/wire. What a message passes on for others to read is such a
+    text in it: whoever passes it on does not read and write its values anew."""
+    return json.dumps(value, separators=(",", ":"), default=vars)
 
 
 class Message(NamedTuple):
@@ -53,8 +60,8 @@ class Channel:
         self._sent: List[Tuple[Any, bytes, float]] = []  # what MPI has not done with yet, and since when
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
-        """Send one message; its body may hold dataclasses of node/spec/wire."""
-        data = json.dumps(body, separators=(",", ":"), default=vars).encode("utf-8")
+        """Send one message; its body is as of `text`."""
+        data = text(body).encode("utf-8")
         self._sent = [entry for entry in self._sent if not self._over(entry[0])]
         # To a rank that has died: whoever waits for its answer misses it.
         with suppress(self._mpi.Exception):
@@ -64,7 +71,7 @@ class Channel:
         """Seconds after which MPI is to be called again: `longest`, or as long as it has had a large message, since it
         may go on with that only where it is called."""
         self._sent = [entry for entry in self._sent if not self._over(entry[0])]
-        large = [since for _, data, since in self._sent if len(data) > _EAGER_BYTES]
+        large = [since for _, data, since in self._sent if len(data) > EAGER_BYTES]
         return min(longest, max(NAP, time.monotonic() - large[-1])) if large else longest
 
     def _over(self, request: Any) -> bool:
@@ -75,8 +82,9 @@ class Channel:
 
     def poll(self) -> Optional[Message]:
         """The next message; None where there is none now. Only rank 0 hears others than rank 0."""
-        status = self._status
-        if not self._probe(0 if self.rank else self._mpi.ANY_SOURCE, status):
+        status, source = self._status, 0 if self.rank else self._mpi.ANY_SOURCE
+        # Open MPI looks at what it has, and takes in what has come since only then.
+        if not (self._probe(source, status) or self._probe(source, status)):
             return None
         rank, tag, size = status.Get_source(), status.Get_tag(), status.Get_count(self._mpi.BYTE)
         data = bytearray(min(max(size, 0), MOST_BYTES))

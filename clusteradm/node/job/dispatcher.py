@@ -38,9 +38,10 @@ LOOK_EVERY = 0.1  # for silent ranks
 MOST_TURNS = 5  # of a pipeline that begins anew, in a row, without a result
 # Between two polls where there was nothing: a rank that has delivered a chunk has another still, which takes it so many
 # times as long.
-LONGEST_NAP = 0.04
+LONGEST_NAP = 0.08
 NAPS_A_CHUNK = 5
 SHORT_NAP = 0.004  # the same until a chunk's time is known
+IDLE_NAP = 0.02  # where no rank has a chunk, as in a job that waits for inputs
 
 
 class Dispatcher:
@@ -101,7 +102,8 @@ class Dispatcher:
             else:
                 if self._first_dispatch is None:
                     self._hand_out()  # the time given to ranks that start slowly may be over
-                time.sleep(self._channel.patience(self._nap))
+                busy = self._first_dispatch is None or self._schedule.at_work
+                time.sleep(self._channel.patience(self._nap if busy else IDLE_NAP))
             if time.monotonic() - looked >= LOOK_EVERY:
                 looked = time.monotonic()
                 self._miss(looked)
@@ -303,7 +305,8 @@ class Dispatcher:
             while chunk is not None:
                 self._first_dispatch = self._first_dispatch or time.time()
                 pieces = [self._source.piece(index) for index in chunk.inputs]
-                self._channel.send(rank, channels.CHUNK, {"chunk": chunk.number, "inputs": pieces})
+                body = {"chunk": chunk.number, "size": len(pieces), "inputs": channels.text(pieces)}
+                self._channel.send(rank, channels.CHUNK, body)
                 self._deadlines.begin(rank)
                 part = self._schedule.seconds(chunk) / NAPS_A_CHUNK
                 self._nap = max(channels.NAP, min(LONGEST_NAP, part)) if part else SHORT_NAP

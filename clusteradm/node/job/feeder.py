@@ -1,5 +1,6 @@
 """Feeder of a rank: reads and decodes inputs ahead of the Edge TPU, in threads, as Pillow and pread release the GIL."""
 
+import json
 import sys
 import threading
 import time
@@ -59,6 +60,11 @@ class Source:
         """The next input, waited for; None after `end`."""
         raise NotImplementedError
 
+    def take(self) -> Optional[List[Decoded]]:
+        """The next inputs that are there together, waited for; None after `end`."""
+        item = self.get()
+        return None if item is None else [item]
+
     def idle(self) -> bool:
         """Whether none is expected at present."""
         raise NotImplementedError
@@ -94,6 +100,7 @@ class Feeder(Source):
         for _ in range(ahead(size)):
             self._room.put(None)
         self._given = self._got = 0  # inputs, so far
+        self._left = 0  # of these, for which room has not been made yet
         self._reading = threading.Lock()
         self._memory = Memory()
         self._raw = self._read()
@@ -104,32 +111,37 @@ class Feeder(Source):
             threading.Thread(target=self._run, args=(number,), name="decode-%d" % number, daemon=True).start()
 
     def put(self, chunk: Dict[str, Any]) -> None:
-        """Add a chunk, as rank 0 sends it: {"chunk": number, "inputs": [[index, offset, size, form], ...]}.
-
-        In a job that stays open for more, the number of their batch is behind the form.
+        """Add a chunk, as rank 0 sends it: {"chunk": number, "size": of inputs, "inputs": a JSON text}, of a list of
+        [index, offset, size, form], in a job that stays open for more with the number of their batch behind the form.
         """
-        self._given += len(chunk["inputs"])
+        self._given += chunk["size"]
         self._chunks.put(chunk)
 
     def get(self) -> Optional[Decoded]:
         """The next decoded input, in any order, waited for; None after `end`. Raises a thread's exception."""
         if not self._here:
-            items = self._ready.get()
-            if isinstance(items, BaseException):
-                raise items
-            if items is None:
-                return None
-            self._here.extend(items)
-        self._got += 1
+            self._here.extend(self.take() or ())
+        return self._here.popleft() if self._here else None
+
+    def take(self) -> Optional[List[Decoded]]:
+        """The next decoded inputs, as `get`: those that one thread has decoded together."""
+        items = self._ready.get()
+        if isinstance(items, BaseException):
+            raise items
+        if items is None:
+            return None
+        self._got += len(items)
         # Many at once: to wake a thread for each costs more than many a decoding.
-        if self._got % self._lot == 0:
-            for _ in range(self._lot):
+        self._left += len(items)
+        if self._left >= self._lot:
+            for _ in range(self._left):
                 self._room.put(None)
-        return self._here.popleft()
+            self._left = 0
+        return items
 
     def idle(self) -> bool:
         """Whether every input that was put has been got."""
-        return self._got == self._given
+        return self._got == self._given and not self._here
 
     def empty(self) -> bool:
         """Whether `get` would wait."""
@@ -142,7 +154,7 @@ class Feeder(Source):
     def _read(self) -> Iterator[_Piece]:
         while True:
             chunk = self._chunks.get()
-            for batch in batches(chunk["inputs"]):
+            for batch in batches(json.loads(chunk["inputs"])):
                 start = min(piece[1] for piece in batch)
                 end = max(piece[1] + piece[2] for piece in batch)
                 before = time.perf_counter()

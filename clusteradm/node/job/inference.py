@@ -12,7 +12,7 @@ from clusteradm.node.job.feeder import AHEAD, Decoded, Source
 from clusteradm.node.job.pulse import Pulse
 
 # Answers are handed on together, a part of those that may lie ready, or in so many seconds: to wake a thread for each
-# costs more than it has to do.
+# costs more than it has to do. But those of a chunk at its end: rank 0 gives no other before.
 _TOGETHER = 4  # of them are all
 _HAND_ON_SECONDS = 0.1
 
@@ -73,42 +73,50 @@ class Inference:
 
     def _work(self) -> None:
         """Infer until the feeder has ended. Raises TpuError, and what the feeder raises."""
-        clock, pulse, invoke, lot = time.perf_counter, self._pulse, self._engine.invoke, self._lot
+        clock, lot, begun = time.perf_counter, self._lot, False
         answers: List[Answer] = []
-        begun = False
         while True:
-            before = clock()
-            if answers and (
-                len(answers) >= lot or before - answers[0].ended > _HAND_ON_SECONDS or self._feeder.empty()
-            ):
+            if answers and self._feeder.empty():
                 self._into.put(answers)
                 answers = []
+            before = clock()
             idle = self._feeder.idle()
-            item = self._feeder.get()
-            if item is None:
+            items = self._feeder.take()
+            if items is None:
                 return
-            started = clock()
+            waited = clock() - before
             if not idle:  # else it is rank 0 that is waited for
-                self.wait += started - before
+                self.wait += waited
             elif begun:
-                self.idle += started - before
+                self.idle += waited
             begun = True
-            self._room.get()
-            if item.error is not None:
-                answers.append(Answer(item, None, item.error, started))
-                continue
-            started = clock()
-            outputs, error = None, None
-            pulse.begin(item.input)
-            try:
-                outputs = invoke(*item.tensor) if type(item.tensor) is tuple else invoke(item.tensor)
-            except InferenceError as failure:
-                error = "the model fails on it: %s" % failure
-            finally:
-                ended = clock()
-                pulse.end(ended - started)
-                self.busy += ended - started
-            answers.append(Answer(item.done(), outputs, error, ended))
+            for item in items:
+                if answers and (
+                    len(answers) >= lot
+                    or answers[-1].item.chunk != item.chunk
+                    or answers[-1].ended - answers[0].ended > _HAND_ON_SECONDS
+                ):
+                    self._into.put(answers)
+                    answers = []
+                self._room.get()
+                answers.append(self._answer(item))
+
+    def _answer(self, item: Decoded) -> Answer:
+        """The answer of an input. Raises TpuError."""
+        started = time.perf_counter()
+        if item.error is not None:
+            return Answer(item, None, item.error, started)
+        outputs, error = None, None
+        self._pulse.begin(item.input)
+        try:
+            outputs = self._engine.invoke(*item.tensor if type(item.tensor) is tuple else (item.tensor,))
+        except InferenceError as failure:
+            error = "the model fails on it: %s" % failure
+        finally:
+            ended = time.perf_counter()
+            self._pulse.end(ended - started)
+            self.busy += ended - started
+        return Answer(item.done(), outputs, error, ended)
 
     def _work_together(self) -> None:
         """Infer as `_work` does, several inputs at once: as many as there are, up to the model's number."""

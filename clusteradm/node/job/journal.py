@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import threading
 import time
 from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
@@ -35,7 +36,11 @@ class Journal:
         path = os.path.join(folder, job_names.JOURNAL)
         self._file = open(path, "ab+", opener=files.opener)  # noqa: SIM115 - for the attempt's life
         _lock(self._file.fileno())
-        self._synced = time.monotonic()
+        self._unsynced = False
+        self._failure: Optional[OSError] = None
+        self._closing = threading.Event()
+        self._syncing = threading.Thread(target=self._sync, name="journal", daemon=True)
+        self._syncing.start()
         # A line that was cut short must not swallow the next one.
         size = self._file.seek(0, os.SEEK_END)
         if size:
@@ -46,15 +51,26 @@ class Journal:
 
     def append(self, rank: int, results: Sequence[Dict[str, Any]]) -> int:
         """Write one chunk's results. They survive this process at once, and a power failure a second later. The place
-        of their line."""
+        of their line. Raises OSError, also for those before."""
         at = self.size
         line = json.dumps({"attempt": self.attempt, "rank": rank, "results": list(results)}, separators=(",", ":"))
         self._file.write(line.encode("utf-8") + b"\n")
         self._file.flush()
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+        self._unsynced = True
+        if self._failure is not None:
+            raise self._failure
         return at
+
+    def _sync(self) -> None:
+        """Write it to the disk by the second, in a thread of its own: a slow disk takes longer than a chunk, and ranks
+        would wait for their next."""
+        while not (self._closing.wait(_SYNC_SECONDS) or self._failure):
+            if self._unsynced:
+                self._unsynced = False
+                try:
+                    os.fsync(self._file.fileno())
+                except OSError as error:
+                    self._failure = error
 
     @property
     def size(self) -> int:
@@ -67,6 +83,8 @@ class Journal:
 
     def close(self) -> None:
         """Write it to the disk, and unlock it for another attempt."""
+        self._closing.set()
+        self._syncing.join()
         os.fsync(self._file.fileno())
         self._file.close()
 

@@ -4,9 +4,10 @@ So a crash, a hang or a lack of memory costs one input, of which it is known whi
 which the process has ended is tried once more, alone; where that ends it again, its result is the error.
 """
 
+import json
 import time
 from collections import deque
-from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job.channel import Channel, Message
@@ -25,15 +26,22 @@ MOST_DEATHS = 5  # in a row, without a result
 # which looked every few milliseconds, took more than one core. What the process says ends the wait.
 _POLL_SECONDS = 0.002
 _SHARED_SECONDS = 0.0005  # of a host with many ranks, for each of them
-_BUSY_SECONDS = 0.1  # nothing is expected of rank 0: its process loads the model, or one more chunk is here
+_BUSY_SECONDS = 0.4  # nothing is expected of rank 0: its process loads the model, or one more chunk is here
 _STOP_SECONDS = 2.0
 _LONGEST_STEP = 0.5
 
 
 class Parcel(NamedTuple):
-    """Inputs that the process gets together, as rank 0 sent them."""
+    """Inputs of a chunk that the process gets together: all, as long as it has not ended. `text`: as rank 0 sent them,
+    which is read only where one of them may have ended the process."""
 
-    pieces: List[List[Any]]
+    chunk: int
+    size: int
+    text: str
+
+    @property
+    def pieces(self) -> List[List[Any]]:
+        return list(json.loads(self.text))
 
     @property
     def inputs(self) -> Set[int]:
@@ -43,14 +51,14 @@ class Parcel(NamedTuple):
 class Chunk:
     """A chunk of rank 0's, and the results that there are of it."""
 
-    def __init__(self, pieces: List[List[Any]]) -> None:
-        self.size = len(pieces)
+    def __init__(self, size: int) -> None:
+        self.size = size
         self.results: List[Dict[str, Any]] = []
         self.seconds = 0.0
 
 
-def _size(parcel: Parcel) -> int:
-    return len(parcel.pieces)
+def _parcel(chunk: int, pieces: List[List[Any]]) -> Parcel:
+    return Parcel(chunk, len(pieces), channels.text(pieces))
 
 
 class Keeper:
@@ -64,7 +72,6 @@ class Keeper:
         self._ready = self._announced = self._failed = False
         self._loading = 0.0  # seconds that the first start took
         self._chunks: Dict[int, Chunk] = {}
-        self._chunk_of: Dict[int, int] = {}  # input -> number of its chunk
         self._waiting: Deque[Parcel] = deque()
         self._out: Dict[int, Parcel] = {}
         self._parcels = 0
@@ -116,10 +123,8 @@ class Keeper:
         self._channel.send(0, tag, body)
 
     def _accept(self, body: Dict[str, Any]) -> None:
-        self._chunks[body["chunk"]] = Chunk(body["inputs"])
-        for piece in body["inputs"]:
-            self._chunk_of[piece[0]] = body["chunk"]
-        self._waiting.append(Parcel(body["inputs"]))
+        self._chunks[body["chunk"]] = Chunk(body["size"])
+        self._waiting.append(Parcel(body["chunk"], body["size"], body["inputs"]))
         self._pump()
 
     def _pump(self) -> None:
@@ -132,10 +137,11 @@ class Keeper:
             if not self._out:
                 self._moved = self._clock.seconds
             self._out[self._parcels] = parcel
-            self._process.pipe.send(0, channels.CHUNK, {"chunk": self._parcels, "inputs": parcel.pieces})
+            body = {"chunk": self._parcels, "size": parcel.size, "inputs": parcel.text}
+            self._process.pipe.send(0, channels.CHUNK, body)
 
     def _alone(self, parcel: Parcel) -> bool:
-        return not self._suspects.keys().isdisjoint(parcel.inputs)
+        return bool(self._suspects) and not self._suspects.keys().isdisjoint(parcel.inputs)
 
     def _listen(self) -> None:
         """Take what the process says; wait a moment for it."""
@@ -164,38 +170,33 @@ class Keeper:
             return _POLL_SECONDS
         if not self._ready or len(self._chunks) >= CREDITS:
             return _BUSY_SECONDS
-        left = self._pace * sum(map(_size, self._out.values())) - (self._clock.seconds - self._moved)
+        left = self._pace * sum(parcel.size for parcel in self._out.values()) - (self._clock.seconds - self._moved)
         least = max(_POLL_SECONDS, _SHARED_SECONDS * int(self._begin["here"]))
         return max(least, min(_BUSY_SECONDS, left / 2))
 
     def _settle(self, body: Dict[str, Any]) -> None:
-        parcel = self._out.pop(body["chunk"], None)
+        parcel = self._out.pop(body["chunk"])
         self._deaths, self._moved = 0, self._clock.seconds
-        self._pace = body["seconds"] / len(body["results"])
+        self._pace = body["seconds"] / body["size"]
         self._times = {name: self._earlier[name] + body[name] for name in self._earlier}
-        results = body["results"]
-        number = self._chunk_of[results[0]["i"]]
-        chunk = self._chunks[number]
-        if parcel is not None and len(results) == chunk.size and not self._suspects:  # a whole chunk, as almost all are
-            for piece in parcel.pieces:
-                del self._chunk_of[piece[0]]
-            self._finish(number, body["seconds"], results)
+        chunk = self._chunks[parcel.chunk]
+        if parcel.size == chunk.size and not self._suspects:  # a whole chunk, as almost all are
+            self._finish(parcel.chunk, body["seconds"], body["results"])
         else:
-            for result in results:
-                self._chunks[self._chunk_of[result["i"]]].seconds += body["seconds"] / len(results)
-                self._answer(result)
+            chunk.seconds += body["seconds"]
+            self._answer(parcel.chunk, json.loads(body["results"]))
         self._pump()
 
-    def _answer(self, result: Dict[str, Any]) -> None:
-        """Add an input's result to its chunk, which goes to rank 0 when it was the last."""
-        self._suspects.pop(result["i"], None)
-        number = self._chunk_of.pop(result["i"])
+    def _answer(self, number: int, results: List[Dict[str, Any]]) -> None:
+        """Add results to their chunk, which goes to rank 0 when they were the last."""
+        for result in results:
+            self._suspects.pop(result["i"], None)
         chunk = self._chunks[number]
-        chunk.results.append(result)
+        chunk.results += results
         if len(chunk.results) == chunk.size:
-            self._finish(number, chunk.seconds, chunk.results)
+            self._finish(number, chunk.seconds, channels.text(chunk.results))
 
-    def _finish(self, number: int, seconds: float, results: List[Dict[str, Any]]) -> None:
+    def _finish(self, number: int, seconds: float, results: str) -> None:
         """Send a chunk's results to rank 0."""
         del self._chunks[number]
         self._send(channels.RESULT, {"chunk": number, "seconds": seconds, "results": results, **self._times})
@@ -254,15 +255,23 @@ class Keeper:
         self._earlier = dict(self._times)
         done = len(lost) == 1 and not self._suspects.keys().isdisjoint(lost)
         self._suspects.update(dict.fromkeys(found, how))
-        pieces = [piece for parcel in parcels for piece in parcel.pieces if not done]
-        rest = [piece for piece in pieces if piece[0] not in self._suspects]
-        if rest:
-            self._waiting.appendleft(Parcel(rest))
-        self._waiting.extendleft(Parcel([piece]) for piece in reversed(pieces) if piece[0] in self._suspects)
-        for index in lost if done else ():
+        if done:
             self._deaths = 0
-            self._answer({"i": index, "error": "the model fails on it, twice: " + how})
+            self._answer(parcels[0].chunk, [{"i": min(lost), "error": "the model fails on it, twice: " + how}])
+        else:
+            alone, together = self._divided(parcels)
+            self._waiting.extendleft(reversed([*alone, *together]))
         self._start_again()
+
+    def _divided(self, parcels: List[Parcel]) -> Tuple[List[Parcel], List[Parcel]]:
+        """The same inputs, suspects alone and others together."""
+        alone: List[Parcel] = []
+        together: List[Parcel] = []
+        for parcel in parcels:
+            rest = [piece for piece in parcel.pieces if piece[0] not in self._suspects]
+            alone += [_parcel(parcel.chunk, [piece]) for piece in parcel.pieces if piece[0] in self._suspects]
+            together += [_parcel(parcel.chunk, rest)] if rest else []
+        return alone, together
 
     def _warmed_up_in_vain(self) -> bool:
         """Start again without a warm-up where that has ended the process, or does not end: not every model bears
@@ -286,7 +295,7 @@ class Keeper:
         TPU is to blame, by default where the rank has one; `again`: whether it can begin anew, if rank 0 wants it."""
         self._failed = True
         tpu = self._on_tpu() if tpu is None else tpu
-        suspects = sorted(self._suspects.keys() & self._chunk_of.keys())
+        suspects = sorted(self._suspects)
         # First, as the killing may take longer than rank 0 waits for a sign of life.
         about: Dict[str, Any] = {"again": True} if again else {}
         self._send(channels.FAILED, {"error": error, "suspects": suspects, "tpu": tpu, **about})

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 from clusteradm.node import child
 from clusteradm.node.job import room
+from clusteradm.node.job.channel import EAGER_BYTES
 
 # After SIGTERM healthy ranks are gone within a second, on a busy machine two; mpirun itself may hang on a host that is
 # frozen. Once it is killed, its daemons on the other hosts miss it and end their ranks, which takes longer.
@@ -33,6 +34,7 @@ def command(hostfile: str, ranks: int, python: str, folder: str, attempt: int) -
         *(child.mpirun(), "--hostfile", hostfile, "--map-by", "slot", "--bind-to", "none", "--tag-output"),
         # NumPy's own threads would only take the processor from the other ranks: they spin when they start.
         *_recovery(),
+        *("--mca", "btl_vader_eager_limit", str(EAGER_BYTES)),
         *("-np", str(ranks + 1), "-x", "PYTHONPATH", "-x", "OPENBLAS_NUM_THREADS=1", "-wdir", "/"),
         *(python, "-m", "clusteradm.node.job.rank", folder, str(attempt)),
     ]

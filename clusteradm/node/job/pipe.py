@@ -5,7 +5,7 @@ import os
 import select
 from typing import Any, List, Optional
 
-from clusteradm.node.job.channel import STOP, Message
+from clusteradm.node.job.channel import STOP, Message, text
 
 _READ = 1 << 16
 
@@ -21,7 +21,7 @@ class Pipe:
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
         """Send one message; `rank` is whom it is for in the end."""
-        self._out += json.dumps([tag, body], separators=(",", ":"), default=vars).encode("utf-8") + b"\n"
+        self._out += text([tag, body]).encode("utf-8") + b"\n"
         self._flush()
 
     def poll(self, wait: float = 0.0) -> Optional[Message]:

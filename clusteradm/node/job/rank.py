@@ -5,6 +5,7 @@ worker process: the same command with one more word. It hears from rank 0 what i
 exception ends the whole MPI job, with the traceback in the job's log; the supervisor then decides on another attempt.
 """
 
+import gc
 import os
 import sys
 import traceback
@@ -75,6 +76,7 @@ def work(descriptor: int) -> None:
         pipe.send(0, FAILED, {"error": "%s: run clusteradm bootstrap" % error})
     else:
         engine.preload()  # while MPI starts
+        gc.freeze()  # what is there by now stays: it is not looked through for garbage again and again
         worker.work(pipe, pulse)
 
 

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Sequence, Tuple
 
+from clusteradm.node.job.channel import MOST_BYTES
+from clusteradm.node.job.channel import MOST_VALUES as MOST_MESSAGE_VALUES
 from clusteradm.node.spec import answers
 from clusteradm.node.spec.answers import is_score
-from clusteradm.node.spec.wire.decode import MOST_TEXT, MOST_VALUES, Record, WireError, decode, limits
+from clusteradm.node.spec.wire.decode import MOST_TEXT, MOST_VALUES, Record, WireError, anything, decode, limits, loads
 
 MOST_REASON = 2000  # characters of an error that are kept
 _MOST_SECONDS = 1e9
@@ -42,12 +44,12 @@ class Failure(Record):
 
 @dataclass(eq=False, repr=False)
 class Delivery(Record):
-    """The results of a chunk, and seconds: of the chunk; of the rank since its start, in the TPU, decoding, waiting,
-    reading, without a chunk."""
+    """The results of a chunk, a JSON list as text, and seconds: of the chunk; of the rank since its start, in the TPU,
+    decoding, waiting, reading, without a chunk."""
 
     chunk: int
     seconds: float
-    results: List[Any]
+    results: str = field(metadata=limits(most=MOST_BYTES))
     busy: float
     decode: float
     wait: float
@@ -80,11 +82,17 @@ def delivery(body: Any) -> Delivery:
     return report
 
 
-def results(given: Sequence[Any], inputs: Sequence[int], outputs: str) -> List[Dict[str, Any]]:
+def results(text: str, inputs: Sequence[int], outputs: str) -> List[Dict[str, Any]]:
     """The results of a chunk of these `inputs`: one of each, as they go to the journal. Raises WireError.
 
     `outputs`: the name of the job's folder for large outputs.
     """
+    try:
+        given = loads(text, MOST_MESSAGE_VALUES)
+    except WireError as error:
+        raise error.within(".results") from None
+    if type(given) is not list:
+        raise WireError("expected a list", ".results")
     found: Dict[int, Dict[str, Any]] = {}
     for number, each in enumerate(given):
         try:
@@ -116,6 +124,7 @@ def _result(given: Any, outputs: str) -> Dict[str, Any]:
     if answers.SIZE in given:
         found[answers.SIZE] = given[answers.SIZE]
     if kind == answers.OUTPUTS:
+        anything(given[kind])
         for number, output in enumerate(given[kind]):
             try:
                 _check_output(output, "%s/%06d-%d.npy" % (outputs, index, number))

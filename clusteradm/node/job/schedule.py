@@ -1,6 +1,6 @@
 """Schedule of a job's inputs over its ranks, without MPI or a clock.
 
-Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 200 ms of its
+Workers pull. Each has two chunks, one in work and one to read and decode meanwhile. A chunk takes about 400 ms of its
 worker's measured time, and no less than LEAST inputs, for each chunk costs three processes a wake-up or more. Near the
 end no chunk is more than a third of the worker's share of what is left, by its pace, so that all end together, or than
 20 ms; and after its first a worker gets none that the faster ones would be done with before it. A fixed split over 16
@@ -11,7 +11,7 @@ from collections import deque
 from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Set
 
 CREDITS = 2
-CHUNK_SECONDS = 0.2
+CHUNK_SECONDS = 0.4
 LEAST = 4  # inputs
 SHORTEST_SECONDS = 0.02  # of a chunk near the end: the next takes as long to come
 FIRST_CHUNK = 4  # inputs, before a worker's pace is known
@@ -56,6 +56,11 @@ class Schedule:
     def finished(self) -> bool:
         """Whether every input has a result."""
         return not self._missing
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a rank has a chunk."""
+        return bool(self._out)
 
     @property
     def suspects(self) -> List[int]:

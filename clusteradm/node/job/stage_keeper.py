@@ -46,7 +46,6 @@ class StageKeeper(Keeper):
         self._held.clear()
         self._out.clear()
         self._suspects.clear()
-        self._chunk_of.clear()
         self._failed = self._announced = False
         self._earlier = dict(self._times)
         for bridge in self._bridges:
@@ -84,7 +83,7 @@ class StageKeeper(Keeper):
             body = self._held.popleft()
             if not self._out:
                 self._moved = self._clock.seconds
-            self._out[body["chunk"]] = Parcel(body["inputs"])
+            self._out[body["chunk"]] = Parcel(body["chunk"], body["size"], body["inputs"])
             self._process.pipe.send(0, channels.CHUNK, body)
 
     def _settle(self, body: Dict[str, Any]) -> None:
@@ -111,6 +110,5 @@ class StageKeeper(Keeper):
             how += ", and its process hangs in the kernel"
             again = False
         self._suspects.update(dict.fromkeys(found, how))
-        self._chunk_of.update(dict.fromkeys(found, 0))
         # An input can crash a process. One that does not come back from an Edge TPU is more likely the TPU's fault.
         self._fail(how, kill=False, tpu=hangs and self._on_tpu(), again=again)

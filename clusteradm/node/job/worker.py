@@ -119,7 +119,7 @@ class Worker:
 
     def _accept(self, chunk: Dict[str, Any]) -> None:
         if isinstance(self._feeder, Feeder):
-            self._begin(chunk["chunk"], len(chunk["inputs"]), time.perf_counter())
+            self._begin(chunk["chunk"], chunk["size"], time.perf_counter())
             self._feeder.put(chunk)
 
     def _begin(self, chunk: int, size: int, now: float) -> None:
@@ -160,11 +160,12 @@ class Worker:
         return result
 
     def _deliver(self, chunk: int, ended: float) -> None:
-        del self._sizes[chunk]
+        results = [result for result in self._results.pop(chunk) if result]
         body = {
             "chunk": chunk,
             "seconds": max(0.0, ended - self._mark),
-            "results": [result for result in self._results.pop(chunk) if result],
+            "size": self._sizes.pop(chunk),
+            "results": channels.text(results),
             "busy": self._inference.busy,
             "decode": self._feeder.decode_seconds,
             "wait": self._inference.wait,

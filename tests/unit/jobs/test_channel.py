@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.node.job.channel import ALIVE, CHUNK, NAP, Channel
+from clusteradm.node.job.channel import ALIVE, CHUNK, EAGER_BYTES, NAP, Channel
 
 
 class MPI:
@@ -66,7 +66,7 @@ def test_mpi_is_called_soon_and_then_ever_later_for_a_large_message_under_way(mo
     channel = Channel(mpi)
     channel.send(1, CHUNK, {})
     assert channel.patience(0.1) == 0.1, "it is with the other end, whatever MPI says of it"
-    channel.send(1, CHUNK, "x" * 5000)
+    channel.send(1, CHUNK, "x" * EAGER_BYTES)
     waits = [channel.patience(0.1)]
     while waits[-1] < 0.1:
         now[0] += waits[-1]
@@ -74,6 +74,15 @@ def test_mpi_is_called_soon_and_then_ever_later_for_a_large_message_under_way(mo
     assert waits[0] == NAP and len(waits) < 10
     mpi.died = True  # MPI is done with what it sent to a rank that has died
     assert channel.patience(5.0) == 5.0
+
+
+def test_what_open_mpi_takes_in_as_it_is_asked_is_heard_at_once() -> None:
+    """It looks at what it has, and only then takes in what has come: the first answer is always no."""
+    mpi = MPI()
+    answers = iter((False, True))
+    mpi.Iprobe = lambda *_: next(answers)  # type: ignore[method-assign]
+    message = Channel(mpi).poll()
+    assert message is not None and message.tag == ALIVE
 
 
 def test_a_dead_rank_costs_no_message_of_another() -> None:

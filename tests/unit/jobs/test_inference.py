@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Fed
 from clusteradm.node.job import inference, packs, worker
-from clusteradm.node.job.feeder import Decoded, Feeder, Memory
+from clusteradm.node.job.feeder import Decoded, Feeder, Memory, Source
 from clusteradm.node.job.inference import Inference
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
@@ -24,7 +25,7 @@ from clusteradm.node.spec.wire.job import Assignment, InputForm, ModelFile, Rank
 LONG = 60.0  # seconds; a limit, not a time that is waited for
 
 
-class Inputs:
+class Inputs(Source):
     """A feeder of ready tensors."""
 
     def __init__(self, *items: Decoded | None) -> None:
@@ -62,6 +63,10 @@ class Model:
         return [2 * tensor]
 
 
+def _chunk(number: int, *pieces: list[Any]) -> dict[str, Any]:
+    return {"chunk": number, "size": len(pieces), "inputs": worker.channels.text(pieces)}
+
+
 def item(number: int, error: str | None = None) -> Decoded:
     return Decoded(1, number, number, error, 0.0)
 
@@ -94,6 +99,15 @@ def test_each_input_has_its_answer_and_what_ends_the_thread_comes_last() -> None
     assert isinstance(into.get(timeout=LONG), TpuError)
     assert (pulse.step, pulse.inferred, model.threads) == (4, None, {"inference"})
     assert thread.busy > 0 and pulse.slowest > 0
+
+
+def test_a_chunks_answers_are_handed_on_at_its_end_while_more_inputs_lie_ready() -> None:
+    """Rank 0 gives no other chunk before: near the end of a job, ranks would wait for one."""
+    items = [Decoded(chunk, number, number, None, 0.0) for number, chunk in enumerate((1, 1, 2, 2))]
+    model = Model()
+    model.invoke = lambda tensor: [tensor] if tensor != 3 else [threading.Event().wait(LONG)]  # type: ignore[method-assign]
+    _, into, _ = started(model, *items)
+    assert [each.item.input for each in into.get(timeout=LONG)] == [0, 1]
 
 
 def test_outputs_that_nobody_takes_do_not_fill_the_memory() -> None:
@@ -164,12 +178,12 @@ def test_while_a_result_is_made_its_input_is_known_to_be_at_work(
     reader: Any = made._reader
     reader.pulse = made._pulse
     pieces = [[n, 2 * n, 2, ["uint8", [1, 2]]] for n in (0, 1, 2)]
-    made._events.put(worker.Message(0, worker.channels.CHUNK, {"chunk": 7, "inputs": pieces}))
+    made._events.put(worker.Message(0, worker.channels.CHUNK, _chunk(7, *pieces)))
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     tag, body = link.get(timeout=LONG)
     assert (tag, body["chunk"]) == (worker.channels.RESULT, 7)
-    assert [result["top"][0][0] for result in body["results"]] == [0, 2, 4]
+    assert [result["top"][0][0] for result in json.loads(body["results"])] == [0, 2, 4]
     assert len(reader.seen) == 3 and all(number in seen for number, seen in enumerate(reader.seen))
     made._events.put(worker.Message(0, worker.channels.STOP, None))
     thread.join(LONG)
@@ -204,7 +218,7 @@ def test_an_array_is_not_copied_on_its_way_unless_its_numbers_lie_askew(tmp_path
         return Fed(data)
 
     feeder = Feeder(str(tmp_path / "pack"), note, 1, Pulse())
-    feeder.put({"chunk": 1, "inputs": [[0, 8, 5, None], [1, 13, 16, ["<f4", [4]]], [2, 64, 16, ["<f4", [4]]]]})
+    feeder.put(_chunk(1, [0, 8, 5, None], [1, 13, 16, ["<f4", [4]]], [2, 64, 16, ["<f4", [4]]]))
     for _ in range(3):
         assert feeder.get() is not None
     assert [bytes(data) for data in given] == [bytes(range(a, b)) for a, b in ((8, 13), (13, 29), (64, 80))]
@@ -291,13 +305,13 @@ def test_inputs_of_several_batches_and_of_one_that_is_done_with(tmp_path: Path) 
         (tmp_path / (job_names.FEED_PACK % batch)).write_bytes(bytes(range(10 * batch, 10 * batch + 8)))
     feeder = Feeder(str(tmp_path / job_names.PACK), lambda data, form: Fed(bytes(data)), 1, Pulse())
     # Neighbours by their places, and in three files.
-    feeder.put({"chunk": 1, "inputs": [[n, 2 * n, 2, None, batch] for n, batch in enumerate((1, 1, 2, 3))]})
+    feeder.put(_chunk(1, *([n, 2 * n, 2, None, batch] for n, batch in enumerate((1, 1, 2, 3)))))
     found = [feeder.get() for _ in range(4)]
     assert [item and item.tensor for item in found] == [b"\x0a\x0b", b"\x0c\x0d", b"\x18\x19", None]
     assert [item and item.error for item in found] == [None, None, None, "its bytes are not there any more"]
     for batch in range(4, 30):
         (tmp_path / (job_names.FEED_PACK % batch)).write_bytes(b"ab")
-        feeder.put({"chunk": batch, "inputs": [[batch, 0, 2, None, batch]]})
+        feeder.put(_chunk(batch, [batch, 0, 2, None, batch]))
         item = feeder.get()
         assert item is not None and item.tensor == b"ab"
     assert len(feeder._packs._open) <= packs._OPEN

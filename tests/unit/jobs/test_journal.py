@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,27 @@ def test_two_attempts_never_write_at_once(job: Path, monkeypatch: pytest.MonkeyP
         Journal(str(job), 2)
     first.close()
     Journal(str(job), 2).close()
+
+
+def test_a_disk_that_is_slow_or_fails_keeps_no_result_waiting(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        begun.set()
+        released.wait(60)
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(journal, "_SYNC_SECONDS", 0.001)
+    monkeypatch.setattr(os, "fsync", slow)
+    entry = Journal(str(job), 1)
+    entry.append(1, [{"i": 0, "top": []}])
+    assert begun.wait(60)
+    entry.append(1, [{"i": 1, "top": []}])
+    assert journal.done(str(job), 4) == {0, 1}
+    released.set()
+    entry._syncing.join(60)
+    with pytest.raises(OSError, match="the disk is gone"):
+        entry.append(1, [{"i": 2, "top": []}])
 
 
 def test_no_journal_is_nothing_done(job: Path) -> None:

@@ -120,7 +120,7 @@ class Rank:
     def give(self, *sizes: int) -> None:
         at = 0
         for number, size in enumerate(sizes, 1):
-            chunk = {"chunk": number, "inputs": self.pieces[at : at + size]}
+            chunk = {"chunk": number, "size": size, "inputs": channels.text(self.pieces[at : at + size])}
             self.channel.inbox.put(Message(0, channels.CHUNK, chunk))
             at += size
 
@@ -132,8 +132,9 @@ class Rank:
         for _ in sizes:
             message = self.next()
             assert message.tag == channels.RESULT, message
-            assert len(message.body["results"]) == sizes[message.body["chunk"] - 1]
-            for result in message.body["results"]:
+            results = json.loads(message.body["results"])
+            assert len(results) == sizes[message.body["chunk"] - 1]
+            for result in results:
                 assert found.setdefault(result["i"], result) is result
         return found
 
@@ -245,7 +246,7 @@ def test_a_stopped_process_is_replaced(start: Callable[..., Rank]) -> None:
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.001)
         os.kill(pid, signal.SIGSTOP)
-    found = [result for _ in range(2) for result in rank.next().body["results"]]
+    found = [result for _ in range(2) for result in json.loads(rank.next().body["results"])]
     assert [result["i"] for result in sorted(found, key=lambda one: one["i"])] == list(range(2000))
     assert not [result for result in found if "error" in result]
 
@@ -289,7 +290,7 @@ def stuck(killable: bool = True) -> tuple[Keeper, Stuck, Channel]:
     process = Stuck(channel, killable)
     keeper = Keeper(channel, [], process)  # type: ignore[arg-type]
     keeper._ready = keeper._announced = True
-    keeper._accept({"chunk": 1, "inputs": [[n, n, 1, None] for n in range(4)]})
+    keeper._accept({"chunk": 1, "size": 4, "inputs": channels.text([[n, n, 1, None] for n in range(4)])})
     return keeper, process, channel
 
 

@@ -336,7 +336,7 @@ def test_an_input_that_ends_two_pipelines_is_an_error_and_the_third_does_the_res
 
         def receive(self) -> Message:
             message = super().receive()
-            if message.tag == channels.CHUNK and 7 in [piece[0] for piece in message.body["inputs"]]:
+            if message.tag == channels.CHUNK and 7 in [piece[0] for piece in json.loads(message.body["inputs"])]:
                 self.send(0, channels.FAILED, {"error": "the TPU hangs", "suspects": [7]})
                 return Message(0, channels.STOP, None)
             return message
@@ -353,7 +353,7 @@ def test_only_the_last_stage_gives_results(job: Path, tmp_path: Path) -> None:
 
         def send(self, rank: int, tag: int, body: Any = None) -> None:
             if tag == channels.RESULT and self.rank == 1:
-                body = {**body, "results": [{"i": 0, "top": [[9, 1.0]]}]}
+                body = {**body, "results": channels.text([{"i": 0, "top": [[9, 1.0]]}])}
             super().send(rank, tag, body)
 
     model = model_of(tmp_path, DIGITS, 2, 3)
@@ -467,7 +467,8 @@ def test_a_stage_whose_process_is_killed_says_so_and_names_no_tpu(job: Path, tmp
     assert kept.next().tag == channels.READY
     rows = list(files.read_lines(str(job.parent / "own" / job.name / job_names.RUN / job_names.INPUTS)))
     pieces = [[number, row["offset"], row["size"], row["form"]] for number, row in enumerate(rows)]
-    Channel(0, kept.world).send(1, channels.CHUNK, {"chunk": 1, "inputs": pieces[14:18]})
+    chunk = {"chunk": 1, "size": 4, "inputs": channels.text(pieces[14:18])}
+    Channel(0, kept.world).send(1, channels.CHUNK, chunk)
     heads = []
     for _ in range(4):
         found = kept.reader.read()
@@ -481,7 +482,7 @@ def test_a_stage_whose_process_is_killed_says_so_and_names_no_tpu(job: Path, tmp
         (1, 4, 17, "no such row"),
     ]
     answer = kept.next()
-    assert (answer.tag, answer.body["chunk"], answer.body["results"]) == (channels.RESULT, 1, [])
+    assert (answer.tag, answer.body["chunk"], answer.body["results"]) == (channels.RESULT, 1, "[]")
     os.kill(kept.process._process.pid, signal.SIGKILL)
     failed = kept.next()
     assert failed.tag == channels.FAILED

@@ -192,7 +192,7 @@ class Wedges(Channel):
     def poll(self) -> Message | None:
         message = super().poll()
         if self.rank and message is not None and message.tag == channels.CHUNK:
-            numbers = [piece[0] for piece in message.body["inputs"]]
+            numbers = [piece[0] for piece in json.loads(message.body["inputs"])]
             if 7 in numbers:
                 self.send(0, channels.FAILED, {"error": "the TPU hangs", "suspects": [7]})
                 return Message(0, channels.STOP, None)
@@ -274,30 +274,33 @@ def test_a_rank_that_is_not_heard_of_any_more_costs_no_input_and_is_not_waited_f
     assert aborted == [0]  # MPI itself would wait
 
 
+def _results(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A lie about the results of a chunk."""
+    return lambda body: {**body, "results": channels.text(change(json.loads(body["results"])))}
+
+
 def _in_first(**changes: Any) -> Callable[[Any], Any]:
     """A lie about the first result of a chunk that is no error: to an error, an answer adds nothing."""
 
-    def lie(body: Any) -> Any:
-        results = body["results"]
+    def lie(results: Any) -> Any:
         place = next((n for n, result in enumerate(results) if "error" not in result), 0)
         changed = {**results[place], **changes}
         if "top" in changes:  # the chunk may hold nothing but the input that is no picture
             changed.pop("error", None)
-        return {**body, "results": [changed, *results[:place], *results[place + 1 :]]}
+        return [changed, *results[:place], *results[place + 1 :]]
 
-    return lie
+    return _results(lie)
 
 
 def _as_output(**changes: Any) -> Callable[[Any], Any]:
     """A lie about an output of the first result, an otherwise good one."""
     output = {"name": "y", "shape": [1], "values": [1.0]}
 
-    def lie(body: Any) -> Any:
+    def lie(results: Any) -> Any:
         given = {key: value for key, value in {**output, **changes}.items() if value != "none"}
-        first = {"i": body["results"][0]["i"], "outputs": [given]}
-        return {**body, "results": [first, *body["results"][1:]]}
+        return [{"i": results[0]["i"], "outputs": [given]}, *results[1:]]
 
-    return lie
+    return _results(lie)
 
 
 LIES: dict[str, tuple[int, Callable[[Any], Any], str]] = {
@@ -321,20 +324,32 @@ LIES: dict[str, tuple[int, Callable[[Any], Any], str]] = {
     "a chunk by its name": (channels.RESULT, lambda body: {**body, "chunk": "1"}, "chunk: expected a whole number"),
     "a chunk of another rank": (channels.RESULT, lambda body: {**body, "chunk": 1}, "it does not have chunk 1"),
     "a chunk of nobody": (channels.RESULT, lambda body: {**body, "chunk": 9999}, "it does not have chunk 9999"),
-    "no result": (channels.RESULT, lambda body: {**body, "results": []}, "not those of the inputs that it had"),
-    "results by name": (channels.RESULT, lambda body: {**body, "results": {}}, "results: expected a list"),
-    "a result that is a number": (channels.RESULT, lambda body: {**body, "results": [7]}, r"results\[0\]: no result"),
+    "no result": (channels.RESULT, _results(lambda results: []), "not those of the inputs that it had"),
+    "results that are no text": (channels.RESULT, lambda body: {**body, "results": []}, "results: expected text"),
+    "results that are no JSON": (
+        channels.RESULT,
+        lambda body: {**body, "results": "[" * 100000},
+        "results: not a JSON document",
+    ),
+    "a score that is NaN": (
+        channels.RESULT,
+        lambda body: {**body, "results": '[{"i": 0, "top": [[1, NaN]]}]'},
+        "results: not a JSON document: NaN is no number",
+    ),
+    "results by name": (channels.RESULT, _results(lambda results: {}), "results: expected a list"),
+    "a result that is a number": (channels.RESULT, _results(lambda results: [7]), r"results\[0\]: no result"),
     "an input of another": (channels.RESULT, _in_first(i=INPUTS), "not those of the inputs that it had"),
     "an input below 0": (channels.RESULT, _in_first(i=-1), "not those of the inputs that it had"),
     "an input that is true": (channels.RESULT, _in_first(i=True), "no result"),
     "a second result": (
         channels.RESULT,
-        lambda body: {**body, "results": body["results"] + body["results"][:1]},
+        _results(lambda results: results + results[:1]),
         "a second result of input",
     ),
     "an error that is a list": (channels.RESULT, _in_first(error=[]), "error: no text"),
     "a class below 0": (channels.RESULT, _in_first(top=[[-1, 1.0]]), "neither an answer"),
-    "a class of 100 bits": (channels.RESULT, _in_first(top=[[1 << 100, 1.0]]), "more than 64 bits"),
+    "a class of 100 bits": (channels.RESULT, _in_first(top=[[1 << 100, 1.0]]), "neither an answer"),
+    "a value of 100 bits": (channels.RESULT, _as_output(values=[1 << 100]), "more than 64 bits"),
     "a score that is text": (channels.RESULT, _in_first(top=[[1, "high"]]), "neither an answer"),
     "nothing": (channels.RESULT, _in_first(top=None), "neither an answer that fits its form nor an error"),
     "more than all clipped": (channels.RESULT, _in_first(clipped=1.5), "clipped: no share"),
@@ -423,7 +438,7 @@ def test_long_texts_of_a_rank_are_cut_or_its_result_is_an_error() -> None:
         {"i": 0, "error": "x" * 9999},
         {"i": 1, "outputs": [{"name": "y", "shape": [1], "values": ["x" * (reports.MOST_RESULT_TEXT + 1)]}]},
     ]
-    first, second = reports.results(given, [0, 1], "outputs-1")
+    first, second = reports.results(channels.text(given), [0, 1], "outputs-1")
     assert first == {"i": 0, "error": "x" * reports.MOST_REASON}
     assert "more than 1048576 characters of text" in second["error"]
     assert reports.failure({"error": "x" * 9999}).error == "x" * reports.MOST_REASON
@@ -442,7 +457,7 @@ def test_what_honest_ranks_send_is_kept_as_it_is() -> None:
         },
     ]
     given = [{"i": 7, "outputs": outputs, "clipped": 0.25}, {"i": 8, "top": [[3, None], [0, 0.5]]}]
-    assert reports.results(given, [8, 7], "outputs-1") == given
+    assert reports.results(channels.text(given), [8, 7], "outputs-1") == given
 
 
 def test_when_no_rank_can_work_the_attempt_ends_and_says_why(job: Path) -> None:

@@ -73,8 +73,8 @@ def test_slow_workers_hold_up_nobody() -> None:
 def test_a_slow_device_gets_several_inputs_at_once_while_there_is_plenty() -> None:
     # Each chunk costs rank 0 and the network the same, whatever is in it.
     schedule = Schedule(range(1000))
-    schedule.join(1, 0.06)
-    schedule.join(2, 0.2)
+    schedule.join(1, 0.12)
+    schedule.join(2, 0.4)
     for rank in (1, 2):
         assert len(_inputs(schedule, rank)) == LEAST
     assert 2 <= LEAST <= 4
@@ -128,8 +128,8 @@ def test_a_worker_has_no_more_than_its_credits() -> None:
     assert schedule.take(2) is None  # not one that has joined
 
 
-def test_a_chunk_is_two_hundred_milliseconds_and_never_more_than_its_share() -> None:
-    schedule = Schedule(range(1000))
+def test_a_chunk_is_four_hundred_milliseconds_and_never_more_than_its_share() -> None:
+    schedule = Schedule(range(2000))
     schedule.join(1)
     schedule.join(2)
     first = schedule.take(1)
@@ -138,18 +138,18 @@ def test_a_chunk_is_two_hundred_milliseconds_and_never_more_than_its_share() -> 
     schedule.finish(first.number, 0.0026 * len(first.inputs))
     second = schedule.take(1)
     assert second is not None
-    assert len(second.inputs) == 76
-    assert schedule.seconds(second) == pytest.approx(0.1976)
+    assert len(second.inputs) == 153
+    assert schedule.seconds(second) == pytest.approx(0.3978)
     schedule.finish(second.number, 0.0)  # twice as fast on average: a chunk twice as large
     third = schedule.take(1)
     assert third is not None
-    assert len(third.inputs) == 153
+    assert len(third.inputs) == 307
     while third is not None:
         schedule.finish(third.number, 0.0013 * len(third.inputs))
         left = third.inputs[-1] + 1
         third = schedule.take(1)
         # But never less than what the next one takes to come.
-        assert third is None or len(third.inputs) <= max(SHORTEST_SECONDS / 0.0013, (1000 - left) / 6) < LARGEST_CHUNK
+        assert third is None or len(third.inputs) <= max(SHORTEST_SECONDS / 0.0013, (2000 - left) / 6) < LARGEST_CHUNK
     few = Schedule(range(3))
     few.join(1)
     few.join(2)
@@ -163,9 +163,9 @@ def test_what_a_rank_says_of_itself_counts_only_until_it_is_measured() -> None:
     schedule = Schedule(range(1000))
     schedule.join(1, 0.026)
     first = schedule.take(1)
-    assert first is not None and len(first.inputs) == 7 and schedule.seconds(first) == 0
-    schedule.finish(first.number, 0.0026 * 7)
-    assert len(_inputs(schedule, 1)) == 76
+    assert first is not None and len(first.inputs) == 15 and schedule.seconds(first) == 0
+    schedule.finish(first.number, 0.0026 * 15)
+    assert len(_inputs(schedule, 1)) == 153
 
 
 def test_what_a_lost_rank_had_goes_to_the_others_first() -> None:

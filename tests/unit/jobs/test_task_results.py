@@ -36,7 +36,7 @@ class Scripted:
         self._next: SimpleQueue[Message] = SimpleQueue()
         self._next.put(channels.read(0, channels.BEGIN, json.dumps(mine, default=vars).encode()))
         self._chunk = chunk
-        self.results: list[Any] = []
+        self.results = "[]"
         self.failed = ""
 
     def send(self, rank: int, tag: int, body: Any = None) -> None:
@@ -44,7 +44,7 @@ class Scripted:
         if tag == channels.READY:
             self._next.put(Message(0, channels.CHUNK, self._chunk))
         elif tag in (channels.RESULT, channels.FAILED):
-            self.results += body.get("results", [])
+            self.results = body.get("results", "[]")
             self.failed = body.get("error", "")
             self._next.put(Message(0, channels.STOP, None))
 
@@ -70,7 +70,7 @@ def run(folder: Path, model: bytes, pictures: Sequence[bytes], labels: Sequence[
     file = replace(file, batch=options.get("batch", 1))
     mine = Assignment(RankPlace(1, socket.gethostname(), None), 1, file, options.get("top", 0), str(shared))
     pieces = [[n, line["offset"], line["size"], line["form"]] for n, line in enumerate(lines)]
-    link = Scripted(mine, {"chunk": 0, "inputs": pieces})
+    link = Scripted(mine, {"chunk": 0, "size": len(pieces), "inputs": channels.text(pieces)})
     worker.work(link)  # type: ignore[arg-type]
     assert link.failed == ""
     kept = reports.results(link.results, range(len(pictures)), job_names.OUTPUTS % JOB)
@@ -180,7 +180,7 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_what_no_rank_sends_is_refused(lie: str) -> None:
     with pytest.raises(WireError):
-        reports.results([{"i": 0, **LIES[lie]}], [0], FOLDER)
+        reports.results(channels.text([{"i": 0, **LIES[lie]}]), [0], FOLDER)
 
 
 TRUTHS: dict[str, dict[str, Any]] = {
@@ -194,7 +194,7 @@ TRUTHS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("truth", TRUTHS)
 def test_what_ranks_send_is_kept_as_it_is(truth: str) -> None:
     sent = {"i": 0, **TRUTHS[truth]}
-    assert reports.results([{**sent, "more": 1}], [0], FOLDER) == [sent]
+    assert reports.results(channels.text([{**sent, "more": 1}]), [0], FOLDER) == [sent]
 
 
 def test_a_map_whose_file_is_gone_is_made_again(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_whatever_rank_0_takes_is_read_by_the_one_who_asked_for_it(tmp_path: Pat
         {"outputs": [{**whole, "name": "n" * 60_000, "values": 1}]},
     ]
     given = [{"i": number, **each} for number, each in enumerate(given)]
-    kept = reports.results(given, range(len(given)), FOLDER)
+    kept = reports.results(channels.text(given), range(len(given)), FOLDER)
     assert [number for number, each in enumerate(kept) if "error" in each] == [6, 7]
     index = tmp_path / "inputs.jsonl"
     index.write_text("".join(json.dumps({"input": str(n)}) + "\n" for n in range(len(given))))
@@ -242,4 +242,4 @@ def test_whatever_rank_0_takes_is_read_by_the_one_who_asked_for_it(tmp_path: Pat
         {"outputs": [{**whole, "dtype": 7, "values": 1}]},
     ):
         with pytest.raises(WireError):
-            reports.results([{"i": 0, **more}], [0], FOLDER)
+            reports.results(channels.text([{"i": 0, **more}]), [0], FOLDER)

@@ -1,5 +1,6 @@
 """Numbers of output tensors: the largest of many, dequantised, as JSON can hold them."""
 
+import math
 from typing import Any, Dict, Optional
 
 import numpy as np
@@ -46,7 +47,8 @@ def count(number: Any, most: int) -> int:
 
 def rounded(score: Any, digits: int = _DIGITS) -> Optional[float]:
     """A number as JSON can hold it: None for NaN and infinity."""
-    return round(float(score), digits) if np.isfinite(score) else None
+    number = float(score)
+    return round(number, digits) if math.isfinite(number) else None
 
 
 def plain(values: Any) -> Any:
