@@ -525,7 +525,7 @@ class Poisoned(Mortal):
 
     def poll(self) -> Message | None:
         message = super().poll()
-        chunk = message.body["inputs"] if message is not None and message.tag == channels.CHUNK else []
+        chunk = json.loads(message.body["inputs"]) if message is not None and message.tag == channels.CHUNK else []
         if self.rank == 1 and 7 in [piece[0] for piece in chunk]:
             self.keeper._process.pulse.decode(0, 7)
             self.die()

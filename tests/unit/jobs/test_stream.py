@@ -32,7 +32,7 @@ class Rank0:
         self.stream.keep(self.book.append(1, results), results)
 
     def die(self) -> None:
-        self.book._file.close()
+        self.book.close()
 
     @property
     def counts(self) -> tuple[int, int, int]:
