@@ -474,11 +474,11 @@ def test_models_that_swap_are_parted(served: Served, turns: subprocess.Popen[str
         return [placement.get(name, set()) for name in TURN]
 
     wait_until(lambda: all(tpus()), "swaps part them")
-    # What is shown is what was measured: the chip's time, and what else the machine does.
+    # What is shown is what was measured: the chip's time, which is next to nothing for the small models among them.
     engines = [each for board in served.status()["boards"] for each in board["state"]["engines"] if each["swaps"]]
     assert engines and all(each["simulated"] for each in engines)
     spent = sum(each["swap_seconds"] for each in engines) / sum(each["swaps"] for each in engines)
-    assert spent > 0.016
+    assert spent > 0.006
     metrics = served.of_board("w1", "/metrics")
     assert float(re.search(r"^clusteradm_serve_engine_swap_seconds_total\{.*\} (\S+)$", metrics, re.M)[1]) > 0
     wait_until(lambda: len(set.union(*tpus())) == sum(map(len, tpus())), "no TPU is for both")

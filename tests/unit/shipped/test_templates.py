@@ -186,6 +186,16 @@ def test_golden(template: str, inventory: Path) -> None:
     assert rendered == golden.read_text(encoding="utf-8")
 
 
+def test_scripts_are_scripts_before_they_are_rendered() -> None:
+    """As the checker of Debian packages wants it of whatever begins like one."""
+    paths = [shipped.TEMPLATES / name for name in TEMPLATES]
+    scripts = [path for path in paths if path.read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash"))]
+    assert scripts
+    for path in scripts:
+        said = subprocess.run(["sh", "-n", path], capture_output=True, text=True, check=False)
+        assert (said.returncode, said.stderr) == (0, ""), path
+
+
 def test_every_template_has_its_golden_files_and_none_is_left_over() -> None:
     there = {path.relative_to(GOLDEN) for path in GOLDEN.rglob("*") if path.is_file()}
     wanted = {Path(path.stem, name.removesuffix(".j2")) for path in INVENTORIES for name in TEMPLATES}
