@@ -180,7 +180,7 @@ def _outcome(
 ) -> Outcome:
     steps = work.measured.scaling()
     if not steps:
-        raise HostFailed(f"no run with one {'TPU' if plan.stages == 1 else 'pipeline'} has a result")
+        raise HostFailed(f"no run with one {bench.unit(plan.stages)} has a result")
     latency = bench.published(plan.model)
     published = {
         slot.host: None

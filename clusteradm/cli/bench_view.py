@@ -56,7 +56,7 @@ class Outcome:
     @property
     def unit(self) -> str:
         """What there are 1, 2, ... of."""
-        return "TPU" if self.steps[0].stages == 1 else "pipeline"
+        return self.steps[0].unit
 
     @property
     def whole(self) -> float | None:
@@ -174,8 +174,7 @@ def table(steps: Sequence[Step]) -> show.Table:
 
 def plot(steps: Sequence[Step]) -> Iterator[RenderableType]:
     """Bars of the speed-up, each with a mark where as many times the speed would be as TPUs, or pipelines."""
-    units = "TPUs" if steps[0].stages == 1 else "pipelines"
-    yield show.text(("speed-up", "bold"), (f"{'':{_BAR - 6}}┊ as many times as {units}", "dim"))
+    yield show.text(("speed-up", "bold"), (f"{'':{_BAR - 6}}┊ as many times as {steps[0].unit}s", "dim"))
     most = max(max(step.count, step.speed_up) for step in steps)
     width = max(len(f"{step.count:,}") for step in steps)
     for step in steps:

@@ -36,10 +36,10 @@ from clusteradm.jobs import (
     truth,
     writable,
 )
+from clusteradm.jobs.plan import task_of
 from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import RESULTS
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW
 from clusteradm.node.spec.wire.result import Result
 from clusteradm.transport import Connections
 
@@ -176,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryFile() as file:
             jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
-            task = task_of(status)
+            task = task_of(status.model, status.top)
             asked.check(task)
             accuracy = truth.score(results.lines(), known, status.top) if known else None
             if known and accuracy is None:
@@ -209,12 +209,6 @@ def run(args: argparse.Namespace) -> int:
     if sheet is not None:
         job_report.write(args, cluster, report, sheet)
     return HostFailed.exit_code if report.errors else 0
-
-
-def task_of(status: Status) -> str:
-    """What the results of a job are of; a job of an earlier program says it by its number of classes alone."""
-    said = status.model.task if status.model else None
-    return said or (CLASSIFIER if status.top else RAW)
 
 
 def attach(args: argparse.Namespace) -> int:

@@ -27,12 +27,13 @@ from clusteradm.jobs.appending import MOST_SIMILAR, Appending, Drawing
 from clusteradm.jobs.inputs import ON_HEAD, File
 from clusteradm.jobs.ledger import Ledger
 from clusteradm.jobs.passing import passing
+from clusteradm.jobs.plan import task_of
 from clusteradm.jobs.similar import Query, Similar
 from clusteradm.jobs.watching import Folder, Watch
 from clusteradm.models.reference import Reference
 from clusteradm.node.spec.wire.job import Status
 from clusteradm.node.spec.wire.job_names import COMPLETE, OPEN, RESULTS
-from clusteradm.node.spec.wire.manifest import CLASSIFIER, RAW
+from clusteradm.node.spec.wire.manifest import RAW
 from clusteradm.transport import Connections
 
 _SAY_SECONDS = 60.0  # between two lines about what is done, where there is no terminal
@@ -160,8 +161,9 @@ class _Command:
         asked = {name: getattr(args, name) for name in (*_ASKED, *_ASKED_TOO)}
         if self._on_head is None:
             asked["watch"] = regular.readable(Path(place).resolve())
+        self._watched = asked["watch"]
         self._query_file = None if args.similar is None else similar.query_file(args.similar)
-        asked["similar"] = self._query_file and similar.digest(self._query_file)
+        self._query = asked["similar"] = self._query_file and similar.digest(self._query_file)
         self._what = json.dumps(asked, default=str)
         self._images = self._errors = self._taken = self._drawn = 0
         self._similar: list[Similar] = []
@@ -186,7 +188,7 @@ class _Command:
 
     def _begin(self, make_plan: Callable[[], Plan], after: str | None) -> str:
         plan = make_plan()
-        task = plan.model.task or (CLASSIFIER if plan.top else RAW)
+        task = task_of(plan.model, plan.top)
         before = self._ledger.get("task")
         if self._ledger.lines and before not in (None, task) and self._args.format != formats.JSONL:
             what = f"{self._output} has results of --task {before}, which have other columns than those of {task}"
@@ -202,7 +204,7 @@ class _Command:
 
     def _find_query(self, file: File, plan: Plan) -> None:
         """Have the vector of --similar's file in the ledger, by a job of its own unless it is there."""
-        key = json.dumps([similar.digest(file), plan.model.sha256, plan.model.input], default=vars)
+        key = json.dumps([self._query, plan.model.sha256, plan.model.input], default=vars)
         if self._ledger.get("query") == key:
             return
 
@@ -264,11 +266,11 @@ class _Command:
         spec, asked = self._jobs.show(job).spec, json.loads(self._ledger.what or "{}")
         drawing = query = None
         if self._args.annotate is not None:
-            same = asked.get("watch") == json.loads(self._what)["watch"]
+            same = asked.get("watch") == self._watched
             drawing = Drawing(self._args.annotate, Path(self._args.watch if same else asked["watch"]))
         if asked.get("similar") is not None:
             query = Query(tuple(json.loads(self._ledger.get("vector") or "[]")))
-        task = spec.model.task or (CLASSIFIER if spec.top else RAW)
+        task = task_of(spec.model, spec.top)
         return Appending(self._output, self._args.format, task, self._ledger, _tell, drawing, query)
 
     def _count(self, output: Appending) -> None:

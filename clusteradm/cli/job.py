@@ -19,6 +19,7 @@ from clusteradm.cli.parser import Parser
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
 from clusteradm.jobs import Jobs, Results, writable
+from clusteradm.jobs.plan import task_of
 from clusteradm.node.spec.wire.job import Attempt, Status
 from clusteradm.node.spec.wire.job_names import COMPLETE, LOG, RESULTS
 from clusteradm.node.spec.wire.job_requests import JobDetails, JobSummary
@@ -191,7 +192,7 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
             f"the results of job {args.job} go to the command that watches",
             next_step="clusteradm infer --watch DIR --output FILE, as it was started, appends what is left to FILE",
         )
-    state, task = status.state, infer.task_of(status)
+    state, task = status.state, task_of(status.model, status.top)
     if state != COMPLETE:
         attach = next_step.command(f"job attach {args.job}", args)
         raise UsageError(f"job {args.job} is {state}: it has no results yet", next_step=attach)

@@ -46,6 +46,11 @@ class Step:
         return self.tpus // self.stages
 
     @property
+    def unit(self) -> str:
+        """What there are 1, 2, ... of."""
+        return unit(self.stages)
+
+    @property
     def rate(self) -> float:
         """Images per second: the median."""
         return _rate(self.runs)
@@ -213,6 +218,11 @@ class Bench:
         if not report.seconds or report.errors == report.images:
             raise HostFailed("no input of the benchmark has a result", next_step="try them with: clusteradm infer")
         return report
+
+
+def unit(stages: int) -> str:
+    """What a benchmark measures 1, 2, ... of."""
+    return "TPU" if stages == 1 else "pipeline"
 
 
 def _rate(runs: Sequence[JobReport]) -> float:

@@ -120,6 +120,11 @@ class Plan:
             pipelines.check(self.slots.usable, self.stages, self.most, cpu=self.slots.cpu)
 
 
+def task_of(model: ModelFile | None, top: int) -> str:
+    """What the results of a job are of; a job of an earlier program says it by its number of classes alone."""
+    return (model.task if model else None) or (CLASSIFIER if top else RAW)
+
+
 def _task(
     manifest: Manifest, form: InputForm, batch: int, wanted: str | None, top: int | None
 ) -> tuple[str, tuple[str, ...]]:

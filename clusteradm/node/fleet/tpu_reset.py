@@ -9,12 +9,10 @@ import time
 from typing import List, Optional, Tuple
 
 from clusteradm.node.fleet import kernel, usb_reset
+from clusteradm.node.fleet.owner import busy
 from clusteradm.node.handler import handles
 from clusteradm.node.probe import pcie
-from clusteradm.node.probe.tpu import process
-from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.fleet import (
-    BUSY,
     DENIED,
     DONE,
     FOUND,
@@ -23,7 +21,6 @@ from clusteradm.node.spec.wire.fleet import (
     UNDRIVEN,
     UNKNOWN,
     Card,
-    Owner,
     ResetOutcome,
     ResetTpu,
 )
@@ -51,9 +48,9 @@ def run(request: ResetTpu) -> ResetOutcome:
     if before.driver not in (None, _APEX) or not os.path.isdir(os.path.join(root, "sys/bus/pci/drivers", _APEX)):
         return ResetOutcome(UNDRIVEN, tpus, before)
     address, former = before.address, before.node
-    if before.owned:
-        owner = process(root, before.device_owner, request.user)
-        return ResetOutcome(BUSY, tpus, before, owner=None if owner is None else decode(Owner, owner))
+    refused = busy(request, tpus, before)
+    if refused is not None:
+        return refused
     start = time.monotonic()
     bus = os.path.join(root, "sys/bus/pci")
     folder = os.path.join(bus, "devices", address)

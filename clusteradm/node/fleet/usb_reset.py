@@ -11,18 +11,15 @@ import time
 from typing import List, Optional, Tuple
 
 from clusteradm.node.fleet import kernel
+from clusteradm.node.fleet.owner import busy
 from clusteradm.node.probe import usb
-from clusteradm.node.probe.tpu import process
-from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.fleet import (
-    BUSY,
     DENIED,
     DONE,
     LOST,
     STAYS,
     UNKNOWN,
     Card,
-    Owner,
     ResetOutcome,
     ResetTpu,
 )
@@ -36,9 +33,9 @@ def run(request: ResetTpu) -> ResetOutcome:
     tpus, before, name = _named(root, address)
     if before is None:
         return ResetOutcome(UNKNOWN, tpus)
-    if before.owned:
-        owner = process(root, before.device_owner, request.user)
-        return ResetOutcome(BUSY, tpus, before, owner=None if owner is None else decode(Owner, owner))
+    refused = busy(request, tpus, before)
+    if refused is not None:
+        return refused
     start = time.monotonic()
     authorized = os.path.join(root, DEVICES, name, "authorized")
     try:

@@ -10,10 +10,11 @@ from clusteradm.node import atomic, paths
 from clusteradm.node.job import files, journal, pack
 from clusteradm.node.job.folders import Folders
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.spec.wire.job import StoredSpec
+from clusteradm.node.spec.wire.job import Counted, StoredSpec
 
-_BATCH = re.compile("([0-9]{1,11})[.]jsonl")
-_BODY = re.compile("feed-([0-9]{1,11})[.]pack")
+_BATCH, _BODY = (
+    re.compile(re.escape(name).replace("%d", "([0-9]{1,11})")) for name in (job_names.BATCH, job_names.FEED_PACK)
+)
 _TOO_MANY = "more than %d inputs at once: make several files of them" % pack.MOST_INPUTS
 
 
@@ -126,6 +127,17 @@ class Feed:
                 os.unlink(os.path.join(paths.by_descriptor(fd), base))
             finally:
                 os.close(fd)
+
+    def counted(self) -> Counted:
+        """The results of the batches that are done with."""
+        return files.read(Counted, self._count()) or Counted(0, 0, 0)
+
+    def count(self, counted: Counted) -> None:
+        """Keep their number. Raises OSError."""
+        files.write_json(self._count(), counted)
+
+    def _count(self) -> str:
+        return os.path.join(self.run, job_names.COUNTED)
 
     def size(self) -> int:
         """Bytes of the results that were not fetched."""

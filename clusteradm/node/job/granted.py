@@ -26,13 +26,17 @@ _DEVICE = re.compile(r"device (apex_\d{1,4}) ([0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0
 _ON_USB = re.compile(r"^usb ([\d.-]{1,30}) ([\w.-]{0,60})$", re.MULTILINE)
 
 # What a host is asked: whether the model can be read there, its TPUs, and which of them Slurm's numbers mean.
-_QUESTION = """timeout 5 test -r %s || exit 1
+_QUESTION = (
+    """timeout 5 test -r %s || exit 1
 for each in /sys/class/apex/apex_*; do
 [ -e $each/device ] && echo device ${each##*/} $(basename $(readlink -f $each/device)); done
 for each in /sys/bus/usb/devices/*-*; do
 case "$(cat $each/idVendor 2>/dev/null):$(cat $each/idProduct 2>/dev/null)" in
-1a6e:089a|18d1:9302) echo usb ${each##*/} "$(basename "$(readlink $each/port/peer)")";; esac; done
+"""
+    + "|".join((usb.BOOTLOADER, usb.READY))
+    + """) echo usb ${each##*/} "$(basename "$(readlink $each/port/peer)")";; esac; done
 PATH=$PATH:/usr/sbin:/sbin timeout 5 slurmd -G 2>&1 | head -n 300; echo here"""
+)
 
 
 def tpus_of(said: str, numbers: Optional[Sequence[int]]) -> List[str]:

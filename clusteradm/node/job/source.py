@@ -55,7 +55,7 @@ class Stream:
     def __init__(self, spec: StoredSpec, run: str, book: journal.Journal) -> None:
         self._folder, self._book = spec.folder, book
         self._feed = Feed(spec.folder, run)
-        self._before = files.read(Counted, os.path.join(run, job_names.COUNTED)) or Counted(0, 0, 0)
+        self._before = self._feed.counted()
         self._writer = Writer(self._feed, spec.folder, files.labels(spec.model.path), self._before)
         self._batches: Dict[int, List[Dict[str, Any]]] = {}
         self._missing: Dict[int, int] = {}
@@ -210,7 +210,7 @@ class Writer:
         before = self._counted
         if batch != before.batch:
             counted = Counted(batch, before.done + done, before.errors + errors)
-            files.write_json(os.path.join(self._feed.run, job_names.COUNTED), counted)
+            self._feed.count(counted)
             self._counted = counted
 
     def _write(self, batch: int, lines: List[Dict[str, Any]], places: Dict[int, int]) -> None:

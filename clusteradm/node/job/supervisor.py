@@ -21,6 +21,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from clusteradm.node.job import allocation, files, launch, log, queue, room, taking
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
+from clusteradm.node.job.feed import Feed
 from clusteradm.node.job.plan import ranks as ranks_on
 from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.job.regain import Regain
@@ -33,7 +34,6 @@ from clusteradm.node.spec.wire.job import (
     SILENT,
     Attempt,
     AttemptPlan,
-    Counted,
     Progress,
     RankProgress,
     Slot,
@@ -176,7 +176,7 @@ class Supervisor:
             if missing and self._slurm is None:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
         if self._taking is not None:
-            counted = files.read(Counted, os.path.join(self._run, job_names.COUNTED)) or Counted(0, 0, 0)
+            counted = Feed(self._folder, self._run).counted()
             return {"images": counted.done, "errors": counted.errors}
         index = os.path.join(self._run, job_names.INPUTS)
         return room.insist(lambda: journals.finish(self._folder, index, files.labels(self._spec.model.path)))

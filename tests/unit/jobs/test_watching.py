@@ -416,6 +416,17 @@ def test_batches_arrive_whole_once_and_not_when_they_have_changed(
         jobs.feed(other, 1, named(paths[0]))
 
 
+def watching(head: Head, camera: Path) -> tuple[Taking, Feed]:
+    """A job that watches the folder: what takes its files, to be started, and what it makes of them."""
+    plan = infer.plan_of()  # type: ignore[call-arg]
+    job = head.place.jobs.open(plan, str(camera), None, top=3)
+    own = head.place.own(job)
+    spec = files.read(StoredSpec, str(own / "spec.json"))
+    assert spec is not None and spec.watch is not None
+    head.takers[job] = Taking(spec, spec.watch, str(own / "run"), print)
+    return head.takers[job], Feed(spec.folder, str(own / "run"))
+
+
 def test_results_that_nobody_fetches_fill_no_disk(
     head: Head, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,17 +434,10 @@ def test_results_that_nobody_fetches_fill_no_disk(
     monkeypatch.setattr(taking, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(taking, "MOST_BATCHES", 2)
     monkeypatch.setattr(taking, "BATCH_FILES", 2)
-    plan = infer.plan_of()  # type: ignore[call-arg]
-    job = head.place.jobs.open(plan, str(camera), None, top=3)
-    own = head.place.own(job)
-    spec = files.read(StoredSpec, str(own / "spec.json"))
-    assert spec is not None and spec.watch is not None
+    taker, feed = watching(head, camera)
     for number in range(10):
         picture(camera / f"{number}.png")
-    taker = Taking(spec, spec.watch, str(own / "run"), print)
-    head.takers[job] = taker
     taker.start()
-    feed = Feed(spec.folder, str(own / "run"))
     until(lambda: len(feed.waiting()) == 2)
     for batch in (1, 2):
         Path(feed.results(batch)).write_text("{}\n")
@@ -450,12 +454,7 @@ def test_results_that_nobody_fetches_fill_no_disk(
 def test_what_comes_to_no_batch_leaves_nothing(head: Head, camera: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that change while they are read, and a batch whose supervisor ended while it was made."""
     monkeypatch.setattr(whole, "SETTLE_SECONDS", 0.1)
-    plan = infer.plan_of()  # type: ignore[call-arg]
-    job = head.place.jobs.open(plan, str(camera), None, top=3)
-    own = head.place.own(job)
-    spec = files.read(StoredSpec, str(own / "spec.json"))
-    assert spec is not None and spec.watch is not None
-    feed = Feed(spec.folder, str(own / "run"))
+    taker, feed = watching(head, camera)
     Path(feed.body(7)).write_bytes(b"half of it")
     append, values = pack.append, [1, 2]
 
@@ -467,12 +466,10 @@ def test_what_comes_to_no_batch_leaves_nothing(head: Head, camera: Path, monkeyp
 
     monkeypatch.setattr(pack, "append", changing)
     picture(camera / "0.png")
-    taker = Taking(spec, spec.watch, str(own / "run"), print)
-    head.takers[job] = taker
     taker.start()
     until(feed.waiting)
     (batch,) = feed.waiting()
-    assert [path.name for path in head.place.folder(job).glob("feed-*")] == [Path(feed.body(batch)).name]
+    assert [path.name for path in Path(feed.share).glob("feed-*")] == [Path(feed.body(batch)).name]
 
 
 def test_a_job_whose_command_is_not_heard_of_ends(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from clusteradm.node.spec.wire.fleet import ResetOutcome, ResetTpu
 from clusteradm.node.spec.wire.node import Apply
 from clusteradm.transport import Node
 
@@ -59,5 +60,16 @@ def do(start: Callable[[], Node]) -> Callable[..., dict[str, Any]]:
             if reply.event.kind == "result":
                 return {**reply.event.result, "status": reply.event.status}
         raise AssertionError("no result")
+
+    return one
+
+
+@pytest.fixture
+def reset(start: Callable[[], Node], kernel: Any) -> Callable[..., ResetOutcome]:
+    """Resets an Edge TPU. `kernel`: the test's own, which plays one on the files below its `root`."""
+    node = start()
+
+    def one(name: str, user: str = "cluster", seconds: float = 20.0) -> ResetOutcome:
+        return node.call(ResetTpu(name, user, seconds, str(kernel.root)), timeout=60)
 
     return one

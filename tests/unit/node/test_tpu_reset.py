@@ -18,8 +18,7 @@ from clusteradm.fleet import tpu_reset
 from clusteradm.lab import apex, hardware, pci, sysfs
 from clusteradm.lab.topology import boards
 from clusteradm.node.spec.wire.decode import decode
-from clusteradm.node.spec.wire.fleet import ResetOutcome, ResetTpu
-from clusteradm.transport import Node
+from clusteradm.node.spec.wire.fleet import ResetOutcome
 
 BOARD = boards(2, 2)[1]
 TPU = BOARD.tpus[0]
@@ -81,16 +80,6 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 
 
 Reset = Callable[..., ResetOutcome]
-
-
-@pytest.fixture
-def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
-    node = start()
-
-    def one(name: str, user: str = "cluster", seconds: float = 20.0) -> ResetOutcome:
-        return node.call(ResetTpu(name, user, seconds, str(kernel.root)), timeout=60)
-
-    return one
 
 
 @pytest.mark.parametrize("name", [TPU.address, "apex_0"])

@@ -14,8 +14,7 @@ from clusteradm.fleet import tpu_reset
 from clusteradm.lab import hardware, usb
 from clusteradm.lab.topology import boards
 from clusteradm.node.spec.wire.decode import decode
-from clusteradm.node.spec.wire.fleet import ResetOutcome, ResetTpu
-from clusteradm.transport import Node
+from clusteradm.node.spec.wire.fleet import ResetOutcome
 
 BOARD = boards(2, 1, usb=2)[1]
 STICK = BOARD.usb[1]
@@ -66,19 +65,9 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 Reset = Callable[..., ResetOutcome]
 
 
-@pytest.fixture
-def reset(start: Callable[[], Node], kernel: Kernel) -> Reset:
-    node = start()
-
-    def one(name: str = "usb:2-2", seconds: float = 20.0) -> ResetOutcome:
-        return node.call(ResetTpu(name, "cluster", seconds, str(kernel.root)), timeout=60)
-
-    return one
-
-
 def test_it_is_taken_out_of_use_and_back(kernel: Kernel, reset: Reset) -> None:
     usb.load(kernel.folder)
-    reply = reset()
+    reply = reset("usb:2-2")
     assert reply.outcome == "done" and reply.seconds < 10 and kernel.seen == ["0", "1"]
     assert reply.before == reply.after is not None
     assert (reply.after.driver, reply.after.device) == ("18d1:9302", "bus/usb/002/003") and reply.after.node
@@ -88,7 +77,7 @@ def test_it_is_taken_out_of_use_and_back(kernel: Kernel, reset: Reset) -> None:
 def test_one_that_was_not_authorized_is(kernel: Kernel, reset: Reset) -> None:
     (kernel.folder / "authorized").write_text("0\n")
     usb.configure(kernel.folder, False)
-    assert reset().outcome == "done"
+    assert reset("usb:2-2").outcome == "done"
 
 
 def test_a_name_that_is_not_there(kernel: Kernel, reset: Reset) -> None:
@@ -101,27 +90,27 @@ def test_nothing_is_done_while_a_process_has_it(kernel: Kernel, reset: Reset) ->
     descriptors = kernel.root / "proc/77/fd"
     descriptors.mkdir(parents=True)
     (descriptors / "5").symlink_to(STICK.node)
-    reply = reset()
+    reply = reset("usb:2-2")
     assert reply.outcome == "busy" and reply.owner is not None and reply.owner.pid == 77
     assert kernel.seen == []
 
 
 def test_one_that_does_not_answer(kernel: Kernel, reset: Reset) -> None:
     kernel.configures = False
-    reply = reset(seconds=0.5)
+    reply = reset("usb:2-2", seconds=0.5)
     assert reply.outcome == "lost" and reply.after is not None
 
 
 def test_a_kernel_that_does_not_obey(kernel: Kernel, reset: Reset) -> None:
     kernel.obeys = False
-    assert reset(seconds=0.5).outcome == "stays"
+    assert reset("usb:2-2", seconds=0.5).outcome == "stays"
     assert (kernel.folder / "authorized").read_text() == "1\n"
 
 
 def test_a_bus_that_cannot_be_written_to(kernel: Kernel, reset: Reset) -> None:
     kernel.stop()
     (kernel.folder / "authorized").unlink()
-    reply = reset()
+    reply = reset("usb:2-2")
     assert reply.outcome == "denied" and reply.reason is not None and "authorized" in reply.reason
 
 

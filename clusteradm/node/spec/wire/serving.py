@@ -19,9 +19,9 @@ HTTP_PORT, GRPC_PORT, ZMQ_PORT = 8000, 8001, 5555
 # The same on the head, where HAProxy has the first two.
 HEAD_HTTP_PORT, HEAD_GRPC_PORT = 18000, 18001
 LATEST, SPECIFIC, ALL = "latest", "specific", "all"
-# As TensorFlow Serving's ModelVersionStatus.State.
 # Upper bounds of the histogram of requests' times.
 REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# As TensorFlow Serving's ModelVersionStatus.State.
 STATES = START, LOADING, AVAILABLE, UNLOADING, END = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")
 FORMAT = 1
 
