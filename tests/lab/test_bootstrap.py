@@ -161,6 +161,13 @@ def test_the_key_of_mpi_opens_nothing_else(boards: Boards) -> None:
         assert "Permission denied" in said
         assert "Permission denied" in boards.refused(boards.head, boards.cluster_user(f"{ssh} root@{host.name} true"))
         assert boards.on(host.name, "ls /home/cluster/.ssh") == "authorized_keys"
+        # mpirun's logins take the quick way; those to elsewhere are as ssh has them.
+        ways = {
+            place: boards.on(boards.head, boards.cluster_user(f"ssh -G {place} | grep -i ^kexalgorithms"))
+            for place in (host.name, "elsewhere.example")
+        }
+        assert ways[host.name].startswith("kexalgorithms curve25519-sha256,ecdh-sha2-nistp256,")
+        assert "diffie-hellman-group-exchange-sha256" in ways["elsewhere.example"]
 
 
 def test_export(boards: Boards) -> None:

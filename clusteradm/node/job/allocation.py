@@ -16,13 +16,13 @@ from contextlib import suppress
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from clusteradm.node.job import files, granted, plan
+from clusteradm.node.job.allocation_end import COMPLETE, FAILED, Cancelled, NoAllocation
 from clusteradm.node.slurm import nodes, programs
 from clusteradm.node.slurm.programs import SlurmError, field
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Slot, SlurmOrder, StoredSpec
 
 PENDING, RUNNING, CANCELLED = "PENDING", "RUNNING", "CANCELLED"
-COMPLETE, FAILED = "USR1", "USR2"  # signals by which the holder ends
 _ENDS = {COMPLETE: "COMPLETED", FAILED: "FAILED"}
 # States of a job that has not ended; any other is one that has.
 _WAITING = (
@@ -63,14 +63,6 @@ _NONE_FIT = (
     " /sys/class/apex, on %s"
 )
 _SILENT = "no host of Slurm's job %s answers by SSH from the head"
-
-
-class Cancelled(Exception):
-    """Somebody has cancelled the job in Slurm; the text says so."""
-
-
-class NoAllocation(Exception):
-    """Slurm gives none; the text says why."""
 
 
 class Grant(NamedTuple):

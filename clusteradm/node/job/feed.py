@@ -35,6 +35,11 @@ class Feed:
         for name in (job_names.FEED, job_names.FOUND):
             os.mkdir(os.path.join(self.run, name), 0o755)
 
+    @property
+    def open_or_waiting(self) -> bool:
+        """Whether the job has inputs that are not done with, or may get more."""
+        return not self.ended() or bool(self.waiting())
+
     def lines(self, batch: int) -> str:
         """Path of the lines of the inputs of a batch."""
         return os.path.join(self.run, job_names.FEED, job_names.BATCH % batch)

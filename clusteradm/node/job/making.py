@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from clusteradm.node import blobs, locks
 from clusteradm.node.account import as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import files, folders, keeping, naming, pack, plan, queue, starter, taking
+from clusteradm.node.job import files, folders, keeping, naming, pack, plan, queue, starter
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.slurm import programs
 from clusteradm.node.spec.wire import job_names
@@ -122,6 +122,8 @@ def start(request: StartJob) -> Started:
                 raise pack.PackError("cannot read the folder %s on the head: %s" % (place, error.strerror)) from None
         Feed.of(job).make()
         if request.after is not None:
+            from clusteradm.node.job import taking  # of use to few jobs
+
             taking.copy_record(folders.started(request.shared, request.after).run, job.run)
         files.write_json(os.path.join(job.run, job_names.STATUS), Status(job_names.STARTING))
         return {}

@@ -16,16 +16,15 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import allocation, files, launch, log, queue, room, taking
+from clusteradm.node.job import allocation_end, files, launch, log, queue, room
 from clusteradm.node.job import journal as journals
-from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
+from clusteradm.node.job.allocation_end import Cancelled, NoAllocation
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.job.plan import ranks as ranks_on
 from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.job.regain import Regain
-from clusteradm.node.job.taking import Taking
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
@@ -41,6 +40,10 @@ from clusteradm.node.spec.wire.job import (
     StoredSpec,
     TpusOfJob,
 )
+
+if TYPE_CHECKING:
+    from clusteradm.node.job.allocation import Allocation
+    from clusteradm.node.job.taking import Taking
 
 # Attempts in a row that may end without a single new result.
 MOST_IDLE_ATTEMPTS = 3
@@ -78,11 +81,18 @@ class Supervisor:
         self._regain = Regain(spec)
         self._ill: Dict[str, str] = {}  # TPU -> why it has failed
         self._told: Set[str] = set()
-        self._taking = Taking(spec, spec.watch, self._run, self._say) if spec.watch else None
+        # What few jobs need is not imported for all: their start would take half as long again.
+        self._taking: Optional[Taking] = None
+        if spec.watch is not None:
+            from clusteradm.node.job import taking
+
+            self._taking = taking.Taking(spec, spec.watch, self._run, self._say)
         self._waiting = ""  # what Slurm has said of it
         self._slurm: Optional[Allocation] = None
         if spec.slurm is not None:
-            self._slurm = Allocation(spec, spec.slurm, self._say, self._wait_for_slurm)
+            from clusteradm.node.job import allocation
+
+            self._slurm = allocation.Allocation(spec, spec.slurm, self._say, self._wait_for_slurm)
 
     def run(self) -> None:
         """Run the job to its end and leave its last state in status.json."""
@@ -105,12 +115,12 @@ class Supervisor:
             self._status(job_names.CANCELLED, error=str(word))
         except Exception as failure:  # what any board may have written to the journal included
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            self._give_back(allocation.FAILED)
+            self._give_back(allocation_end.FAILED)
             known = isinstance(failure, (JobFailed, NoAllocation, journals.JournalError, OSError))
             text = str(failure) if known else "%s: %s" % (type(failure).__name__, failure)
             self._status(job_names.FAILED, error=text, log=self._log())
         else:
-            self._give_back(allocation.COMPLETE)
+            self._give_back(allocation_end.COMPLETE)
             self._status(job_names.COMPLETE, **counts)
             # A board's storage is small, and a complete job is never taken up again.
             with suppress(OSError):
@@ -187,7 +197,7 @@ class Supervisor:
             return have == self._spec.inputs
         if self._taking.error is not None:
             raise JobFailed(self._taking.error)
-        return not taking.waits(self._run)
+        return not Feed(self._folder, self._run).open_or_waiting
 
     def _have(self) -> int:
         if self._taking is not None:

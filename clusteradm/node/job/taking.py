@@ -181,12 +181,6 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def waits(run: str) -> bool:
-    """Whether the job has inputs that are not done with, or may get more."""
-    feed = Feed("", run)
-    return not feed.ended() or bool(feed.waiting())
-
-
 def copy_record(before: str, run: str) -> None:
     """Begin with the record of an earlier job, by the folders of both on the head's own disk, without what that has not
     done; and with none where it has none."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clusteradm.node.job import allocation, granted, launch
-from clusteradm.node.job.allocation import Allocation, Cancelled, NoAllocation
+from clusteradm.node.job import allocation, allocation_end, granted, launch
+from clusteradm.node.job.allocation import Allocation
+from clusteradm.node.job.allocation_end import Cancelled, NoAllocation
 from clusteradm.node.slurm import nodes, programs
 from clusteradm.node.slurm.nodes import Node
 from clusteradm.node.slurm.programs import SlurmError
@@ -368,7 +369,7 @@ def test_it_is_given_back_as_complete(spec: StoredSpec, monkeypatch: pytest.Monk
     slurm = Controller(monkeypatch, running(), running(), ended("COMPLETED"))
     job = Job(spec)
     job.allocation.slots()
-    job.allocation.give_back(allocation.COMPLETE)
+    job.allocation.give_back(allocation_end.COMPLETE)
     assert slurm.did("scancel") == [["scancel", "--batch", "--signal", "USR1", "7"]]
 
 
@@ -378,7 +379,7 @@ def test_a_holder_that_does_not_end_is_cancelled(spec: StoredSpec, monkeypatch: 
     job = Job(spec)
     job.allocation.slots()
     slurm.before = "7\n"
-    job.allocation.give_back(allocation.COMPLETE)
+    job.allocation.give_back(allocation_end.COMPLETE)
     signal, cancel = slurm.did("scancel")
     assert "--signal" in signal and cancel[-2:] == ["--name", "clusteradm-" + JOB] and "--user" in cancel
 

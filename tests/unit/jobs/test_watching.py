@@ -91,7 +91,7 @@ class Head:
                 counts = journal.finish(spec.folder, str(own / "run" / "inputs.jsonl"), ())
                 status = Status("complete", spec.model, 5, spec.inputs, 1.0, **counts)
                 files.write_json(str(own / "run" / "status.json"), status)
-            elif not taking.waits(str(own / "run")):
+            elif not Feed(spec.folder, str(own / "run")).open_or_waiting:
                 status = Status("complete", spec.model, 5, 0, 1.0, images=self.done(job))
                 files.write_json(str(own / "run" / "status.json"), status)
 
