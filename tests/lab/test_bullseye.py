@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from commands import Cluster
-from jobs import everywhere
+from jobs import everywhere, wait
 
 from clusteradm.inventory import load
 from clusteradm.lab import Lab, LabError, cache, image, tpu_package
@@ -146,3 +146,19 @@ def test_each_row_of_the_table_computes(old_lab: Lab, dev_board: str, tmp_path: 
     job = everywhere(cluster, "--model", "digits", tmp_path / "images", "--truth", tmp_path / "truth.csv")
     assert all(rank["images"] for rank in job["ranks"])
     assert job["accuracy"]["right"] / job["accuracy"]["labelled"] > 0.95
+    slurm_gives(cluster, tmp_path / "images")
+
+
+def slurm_gives(cluster: Cluster, images: Path) -> None:
+    """Slurm of this release, the oldest that slurm.yml takes, gives a job the TPUs of both boards."""
+    clusteradm(cluster.lab, "bootstrap", "--playbook", "slurm.yml")
+    assert cluster.on("head", "slurmctld", "-V").startswith("slurm-wlm 20.11")
+    found = cluster.on("head", "sinfo", "-hN", "-o", "%N %T %G").split("\n")
+    assert sorted(line for line in found if line) == ["head idle tpu:1", "w1 idle tpu:1"]
+    job = everywhere(cluster, "--model", "digits", images, "--launcher", "slurm", "--wait")
+    assert all(rank["images"] for rank in job["ranks"])
+    account = ["sacct", "-X", "-n", "-P", "-o", "state,alloctres", "--name", f"clusteradm-{job['job']}"]
+    wait(lambda: cluster.on("head", *account).startswith("COMPLETED|"))
+    assert "gres/tpu=2" in cluster.on("head", *account).strip().partition("|")[2].split(",")
+    second = clusteradm(cluster.lab, "bootstrap", "--playbook", "slurm.yml")
+    assert [host["changed"] for host in second["hosts"].values()] == [0, 0]
