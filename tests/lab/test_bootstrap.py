@@ -145,6 +145,8 @@ def test_cluster_user(boards: Boards) -> None:
         assert set(boards.on(host.name, "id -nG cluster").split()) == {"cluster", "apex"}
         # No password, and no more than the user of MPI: neither root nor an administrator.
         assert boards.on(host.name, "passwd -S cluster").split()[1] == "L"
+        # The end of its last login takes nothing from its jobs.
+        assert boards.on(host.name, "loginctl show-user cluster -p Linger") == "Linger=yes"
         boards.refused(host.name, "runuser -u cluster -- sudo -n true")
         # The way in is as the distribution made it.
         boards.on(host.name, "cmp /etc/ssh/sshd_config /usr/share/openssh/sshd_config")
