@@ -19,7 +19,8 @@
       ChildFailed                 1   models.child: a process of this machine that converts or computes crashed
       LabError                    1   lab.machine: this machine cannot run a lab
 
-The number is the process's exit status. Any other exception is a defect of clusteradm: "internal error", exit status 1.
+The number is the process's exit status. Any other exception is a defect of clusteradm: "internal error", exit status 1;
+but for OutputFailed, and for BrokenPipeError where the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class ClusteradmError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n  {self.next_step}" if self.next_step else text
+
+
+class OutputFailed(OSError):
+    """Standard output takes no more: its disk is full, for example."""
 
 
 class UsageError(ClusteradmError):

@@ -69,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
         show.json_document("discover", {"boards": [dataclasses.asdict(board) for board in boards]})
     elif boards:
         show_table(boards)
+    elif args.scan:
+        show.message(
+            "nothing was found: no address of the range answers by SSH; see that this machine has a way: ip route"
+        )
     else:
         show.message("nothing was found; boards that announce nothing: --scan RANGE, as 192.168.1.0/24")
     return 0

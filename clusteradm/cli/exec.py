@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from clusteradm.cli import context, show
 from clusteradm.cli.context import QUICK_SECONDS
 from clusteradm.cli.show import counted
-from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.errors import UsageError
 from clusteradm.fleet import commands
 from clusteradm.fleet.commands import Source
 from clusteradm.inventory import Host
@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             show.message(f"not completed: {_names(output.running)}")
             raise
+        finally:
+            output.close()
     if args.json:
         show.json_document("exec", {"hosts": {host.name: _document(host, outcome, output) for host in hosts}})
     elif args.gather:
@@ -91,6 +93,7 @@ class _Output:
         self._live = live
         self._width = max(len(host.name) for host in hosts)
         self._writing = threading.Lock()
+        self._closed = False
         self._kept: dict[str, bytearray] = {host.name: bytearray() for host in hosts}
         self.running = [host.name for host in hosts]
 
@@ -98,7 +101,8 @@ class _Output:
         if self._live:
             text = f"{host.name + ':':{self._width + 1}} {show.line(line.decode('utf-8', 'replace'))}"
             with self._writing:
-                show.data(text + "\n")
+                if not self._closed:
+                    show.data(text + "\n")
             return
         kept = self._kept[host.name]
         if len(kept) <= _MOST_KEPT:
@@ -109,17 +113,25 @@ class _Output:
     def end(self, host: Host) -> None:
         self.running.remove(host.name)
 
+    def close(self) -> None:
+        """Print no more: a thread that is at it when the program ends (Ctrl-C) would crash the interpreter."""
+        with self._writing:
+            self._closed = True
+
     def text(self, name: str) -> str:
         """What a host has said."""
         return self._kept[name].decode("utf-8", "replace")
 
     def groups(self, outcome: Outcome[int]) -> list[tuple[list[str], str]]:
-        """Hosts with the same output and exit status, with that output; the largest group first."""
-        found: dict[tuple[str, int], list[str]] = {}
-        for name in self._kept:
-            if name in outcome.ok:
-                found.setdefault((self.text(name), outcome.ok[name]), []).append(name)
-        return sorted(((names, text) for (text, _), names in found.items()), key=lambda group: -len(group[0]))
+        """Hosts with the same output and exit status, with that output; the largest group first, and at the end what
+        hosts have said on which the command did not end."""
+        found: dict[tuple[bool, str, int], list[str]] = {}
+        for name, kept in self._kept.items():
+            if name in outcome.ok or kept:
+                key = (name not in outcome.ok, self.text(name), outcome.ok.get(name, LOST))
+                found.setdefault(key, []).append(name)
+        ordered = sorted(found.items(), key=lambda group: (group[0][0], -len(group[1])))
+        return [(names, text) for (_, text, _), names in ordered]
 
 
 def _document(host: Host, outcome: Outcome[int], output: _Output) -> dict[str, object]:
@@ -134,7 +146,12 @@ def _document(host: Host, outcome: Outcome[int], output: _Output) -> dict[str, o
 def _show_groups(groups: Sequence[tuple[list[str], str]]) -> None:
     for names, text in groups:
         _show_heading(names)
-        show.data("".join(f"{show.line(line)}\n" for line in text.splitlines()))
+        show.data("".join(f"{show.line(line)}\n" for line in _lines(text)))
+
+
+def _lines(text: str) -> list[str]:
+    """Its lines as a host ends them: a form feed, for example, is none's end."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _show_heading(names: Sequence[str]) -> None:
@@ -148,7 +165,7 @@ def _show_differences(groups: Sequence[tuple[list[str], str]]) -> None:
     _show_groups(groups[:1])
     for names, text in groups[1:]:
         _show_heading(names)
-        before, after = groups[0][1].splitlines(), text.splitlines()
+        before, after = _lines(groups[0][1]), _lines(text)
         changes = difflib.unified_diff(before, after, _names(groups[0][0]), _names(names), lineterm="", n=1)
         show.data("".join(f"{show.line(line)}\n" for line in changes) or "the same output; another exit status\n")
 
@@ -164,9 +181,10 @@ def _summary(outcome: Outcome[int]) -> int:
     for error in outcome.failed.values():
         show.message(f"error: {error}")
     if outcome.failed:
-        show.message(f"not run, or not to its end, on {counted(len(outcome.failed), 'host')}: {_names(outcome.failed)}")
+        failed = list(outcome.failed)
+        show.message(f"not run, or not to its end, on {counted(len(failed), 'host')}: {_names(failed)}")
     return LOST if outcome.failed else max(by_status, default=0)
 
 
-def _names(names: Sequence[str] | dict[str, ClusteradmError]) -> str:
+def _names(names: Sequence[str]) -> str:
     return ",".join(fold(names))

@@ -347,8 +347,9 @@ def deliver(
         return
     if not args.json:
         stream = show.data_stream()
-        (write or results.copy)(stream)
-        stream.flush()
+        with show.writing():
+            (write or results.copy)(stream)
+            stream.flush()
     large = results.tensor_files()
     if large:
         folder = f"{jobs.directory(results.job)}/{large[0].partition('/')[0]}"

@@ -112,12 +112,13 @@ def _discover(args: argparse.Namespace) -> None:
 
 def _names(args: argparse.Namespace, boards: Sequence[discovery.Board]) -> Iterator[str]:
     """A name for each: what it announces, if no other has it and no group; else the next free one of its kind."""
-    announced = [board.name for board in boards]
-    taken = {*_GROUPS, *announced, args.head.rpartition("=")[0] if args.head else ""}
     prefix = KINDS[args.kind].prefix
+    others = [*_GROUPS, *(host.name for host in hosts([args.head] if args.head else [], prefix, 0))]
+    announced = [board.name for board in boards]
+    taken = {*others, *announced}
     free = (name for number in itertools.count() if (name := f"{prefix}-{number}") not in taken)
     for name in announced:
-        yield name if name and announced.count(name) == 1 and name not in _GROUPS else next(free)
+        yield name if name and announced.count(name) == 1 and name not in others else next(free)
 
 
 _GROUPS = ("all", "ungrouped", "head", "compute", "localhost")

@@ -177,8 +177,9 @@ def _logs(args: argparse.Namespace, jobs: Jobs) -> None:
             show.json_document("job logs", {"job": args.job, "log": text.splitlines()})
         else:
             stream = show.data_stream()
-            shutil.copyfileobj(file, stream)
-            stream.flush()
+            with show.writing():
+                shutil.copyfileobj(file, stream)
+                stream.flush()
 
 
 def _results(args: argparse.Namespace, jobs: Jobs) -> None:

@@ -112,13 +112,17 @@ def _labels(args: argparse.Namespace, cluster: Cluster) -> int:
     hosts = context.select(args, cluster)
     with context.connect(args, cluster) as connections:
         survey = health.collect(connections, hosts, sections=health.LIGHT)
-    found = manifests.labels(hosts, health.judge(cluster, survey), args.resource)
+    answered = [host for host in hosts if host.name in survey.documents]
+    found = manifests.labels(answered, health.judge(cluster, survey), args.resource)
     if args.json:
         show.json_document("k8s", {"nodes": found})
     else:
         for node, labels in found.items():
             words = shlex.join(f"{key}={value}" for key, value in labels.items())
             show.data(f"kubectl label --overwrite node {node} {words}\n")
+    for host in answered:
+        if manifests.node_name(host) not in found:
+            show.message(show.line(f"{host.name}: no labels: its Edge TPUs could not be looked at (clusteradm health)"))
     for name, (_, text, _) in survey.errors.items():
         show.message(show.line(f"{name}: no labels: {text}"))
-    return 3 if survey.errors else 0
+    return 3 if len(found) < len(hosts) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import os
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from clusteradm.cli import commands
 from clusteradm.cli.escape import visible
 from clusteradm.cli.next_step import complete
-from clusteradm.errors import ClusteradmError, TooManyOpenFiles
+from clusteradm.errors import ClusteradmError, OutputFailed, TooManyOpenFiles
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +59,8 @@ def _run(argv: Sequence[str] | None) -> int:
     program = f"clusteradm {commands.command_of(args)}"
     try:
         return int(args.run(args))
+    except OutputFailed:
+        raise
     except ClusteradmError as error:
         _say(f"{program}: error: {complete(str(error), args)}")
         return error.exit_code
@@ -89,7 +92,8 @@ def _open_standard_files() -> None:
 
 def _say(text: str) -> None:
     """Write a line to standard error. Without Rich: an error of the command line need not wait for its import."""
-    sys.stderr.write(visible(text) + "\n")
+    with contextlib.suppress(OSError):  # that is full, too
+        sys.stderr.write(visible(text) + "\n")
 
 
 def _discard(*numbers: int) -> None:

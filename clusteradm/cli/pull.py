@@ -73,5 +73,5 @@ def run(args: argparse.Namespace) -> int:
         copy_view.table(hosts, {name: (len(one.changed), one.unchanged) for name, one in outcome.ok.items()})
         for name, pulled in outcome.ok.items():
             for text in pulled.left_out:
-                show.message(f"{name}: left out: {text}")
+                show.message(show.line(f"{name}: left out: {text}"))
     return context.say_failed(args, outcome)

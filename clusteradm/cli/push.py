@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Copy; the exit status."""
     load = push.load(args.sources, args.dest)
     for text in load.left_out:
-        show.message(f"left out: {text}")
+        show.message(show.line(f"left out: {text}"))
     cluster = context.open_cluster(args)
     hosts = context.select(args, cluster)
     kept = copy_view.keeping("on the hosts for a week")

@@ -7,11 +7,12 @@ and live displays always, in data that a person asked for (`data`) on a terminal
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import json
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, ClassVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,6 +21,7 @@ from rich.text import Text
 
 from clusteradm.cli.escape import line, visible
 from clusteradm.cli.tables import Table
+from clusteradm.errors import OutputFailed
 
 __all__ = [
     "Output",
@@ -35,6 +37,7 @@ __all__ = [
     "text",
     "turn",
     "visible",
+    "writing",
 ]
 
 SCHEMA_VERSION = 1
@@ -60,7 +63,7 @@ class Output(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print, above the live display if there is one."""
-        with turn:
+        with turn, writing():
             # Only the console of a display knows how to print above it.
             there = Output.live if Output.live is not None and self.is_terminal else self
             Console.print(there, *objects, **options)
@@ -83,6 +86,18 @@ stdout = Output(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 stderr = Output(stderr=True)
 
 
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Raise OutputFailed where the output cannot be written, which is no defect; a reader that has gone is another
+    matter (BrokenPipeError)."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(*error.args) from None
+
+
 def counted(number: int, noun: str) -> str:
     """ "1 rank", "2 ranks"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
@@ -101,18 +116,20 @@ def json_text(document: Any, **options: Any) -> str:
 
 def json_document(command: str, body: Mapping[str, Any]) -> None:
     """Write the one JSON document of a `--json` run to standard output."""
-    sys.stdout.write(json_text({"schema_version": SCHEMA_VERSION, "command": command, **body}, indent=2))
-    sys.stdout.flush()
+    with writing():
+        sys.stdout.write(json_text({"schema_version": SCHEMA_VERSION, "command": command, **body}, indent=2))
+        sys.stdout.flush()
 
 
 def data(words: str) -> None:
     """Write text that a person asked for: as it is to a file or a pipe, escaped to a terminal."""
-    sys.stdout.write(visible(words) if sys.stdout.isatty() else words)
-    sys.stdout.flush()
+    with writing():
+        sys.stdout.write(visible(words) if sys.stdout.isatty() else words)
+        sys.stdout.flush()
 
 
 def data_stream() -> BinaryIO:
-    """Standard output for bytes of UTF-8 text that a person asked for, as `data`. The caller flushes it."""
+    """Standard output for bytes of UTF-8 text that a person asked for, as `data`. Its user flushes it, in `writing`."""
     return io.BufferedWriter(_Terminal()) if sys.stdout.isatty() else sys.stdout.buffer
 
 

@@ -29,7 +29,7 @@ exit status: ssh's own
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `clusteradm ssh`."""
     parser.add_argument("host", metavar="HOST", help="a host of the inventory")
-    parser.add_argument("words", nargs="*", metavar="COMMAND", help="a command; after -- if it has options")
+    parser.add_argument("words", nargs="*", default=[], metavar="COMMAND", help="a command; after -- if it has options")
     parser.add_argument("-t", "--tty", action="store_true", help="give the command a terminal")
     group = parser.add_argument_group("connection")
     context.add_inventory_argument(group)

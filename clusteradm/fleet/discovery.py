@@ -7,16 +7,18 @@ What comes is untrusted: anybody on the network can announce anything.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import queue
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusteradm.errors import ClusteradmError, UsageError
+from clusteradm.errors import ClusteradmError, HostUnreachable, UsageError
 from clusteradm.inventory import Cluster, Host
 from clusteradm.inventory.kinds import is_host_name
 from clusteradm.transport.fanout import fan_out
@@ -31,7 +33,8 @@ MENDEL, SSH = "_googlemdt._tcp.local.", "_ssh._tcp.local."
 SCANNED = "scan"
 _KINDS = {MENDEL: "mdt", SSH: "ssh"}
 _PORT = 22
-_MOST_ADDRESSES = 4096
+_NOT_TRIED = (errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL, errno.EMFILE, errno.ENFILE)
+_MOST_ADDRESSES, _MOST_PREFIX = 4096, 20
 _MOST_ANNOUNCED = 1000
 _MOST_ASKED_SECONDS = 10.0  # for all who did not say their address
 _MOST_TEXT = 120  # characters of a model or banner
@@ -68,7 +71,10 @@ def network(text: str) -> ipaddress.IPv4Network:
     except ValueError:
         raise UsageError(f"{text!r} is no range of addresses, as 192.168.1.0/24") from None
     if found.num_addresses > _MOST_ADDRESSES:
-        raise UsageError(f"{text} has {found.num_addresses:,} addresses, more than {_MOST_ADDRESSES:,}")
+        part = f"{found.network_address}/{_MOST_PREFIX}"
+        raise UsageError(
+            f"{text} has {found.num_addresses:,} addresses, more than {_MOST_ADDRESSES:,}: scan a part of it, as {part}"
+        )
     return found
 
 
@@ -90,11 +96,13 @@ def discover(
             found[board.address] = board
     addresses = [str(address) for each in ranges for address in each.hosts()]
     if addresses:
-        progress(f"scanning {len(addresses):,} addresses")
-        for address in _open(addresses):
+        turns = -(-len(addresses) // _FORKS)
+        progress(f"scanning {len(addresses):,} addresses, up to {turns * _CONNECT_SECONDS:.0f} s")
+        for address in _open(addresses, progress):
             board = found.get(address, Board(address, ()))
             found[address] = replace(board, how=(*board.how, SCANNED))
-    progress(f"asking {len(found)} machines for their keys")
+    if found:
+        progress(f"asking {len(found)} machines for their keys")
     boards = _with_keys(found.values())
     if cluster is not None:
         keys = KnownHosts(known_hosts or cluster.known_hosts)
@@ -174,9 +182,11 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode("utf-8", "replace")[:_MOST_TEXT]
 
 
-def _open(addresses: Iterable[str]) -> list[str]:
+def _open(addresses: Iterable[str], progress: Callable[[str], None]) -> list[str]:
     """Those that take a connection to the port of SSH."""
     outcome = fan_out((_host(address) for address in addresses), _connect, forks=_FORKS)
+    for reason, count in Counter(map(str, outcome.failed.values())).items():
+        progress(f"{count:,} of them cannot be tried from this machine: {reason}")
     return [address for address, there in outcome.ok.items() if there]
 
 
@@ -185,9 +195,12 @@ def _host(address: str) -> Host:
 
 
 def _connect(host: Host) -> bool:
+    """Whether something listens there. Raises HostUnreachable where this machine lets no packet out, or has no way."""
     try:
         socket.create_connection((host.name, _PORT), _CONNECT_SECONDS).close()
-    except OSError:
+    except OSError as error:
+        if error.errno in _NOT_TRIED:
+            raise HostUnreachable(str(error.strerror)) from None
         return False
     return True
 

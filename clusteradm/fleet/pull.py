@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from clusteradm import regular
 from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.fleet.account import account
 from clusteradm.inventory import Host
@@ -62,6 +63,9 @@ def pull(
     def one(host: Host) -> Pulled:
         return _Pull(connections, host, account(connections, host, sudo), folder / host.name, most, tell).run(paths)
 
+    for path in map(regular.readable, paths):
+        if path not in paths:
+            raise UsageError("a name that is not UTF-8 cannot be asked for", where=path, next_step="rename it there")
     for host in chosen:
         check_name(host.name, host.name)
     return connections.each(chosen, one)
@@ -98,9 +102,9 @@ class _Pull:
             for file in files:
                 self._one(file, pulled)
         except OSError as error:
-            raise HostFailed(
-                f"cannot write {error.filename or self._folder} here: {error.strerror or error}", where=self._host.name
-            ) from None
+            # Of two names the second is that of the file, the first what is renamed to it.
+            path = error.filename2 or error.filename or self._folder
+            raise HostFailed(f"cannot write {path} here: {error.strerror or error}", where=self._host.name) from None
         return pulled
 
     def _find(self, paths: Sequence[str], pulled: Pulled) -> list[FoundFile]:
@@ -134,11 +138,13 @@ class _Pull:
         self._folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self._folder).free
         if total > free:
-            raise HostFailed(f"its files take {total:,} bytes, and {free:,} are free here", where=self._host.name)
+            what = f"its files take {total:,} bytes, and {free:,} are free in {self._folder}"
+            raise HostFailed(what, where=self._host.name, next_step="make room, or name another folder")
 
     def _too_much(self, total: int) -> HostFailed:
         what = f"its files take {total:,} bytes, more than {self._most:,}"
-        return HostFailed(what, where=self._host.name, next_step="if that is right, allow more: --max-size 20G")
+        more = f"--max-size {(total >> 30) + 1}G"
+        return HostFailed(what, where=self._host.name, next_step=f"if that is right, allow more: {more}")
 
     def _one(self, file: FoundFile, pulled: Pulled) -> None:
         path = self._folder / file.name

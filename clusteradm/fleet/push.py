@@ -42,6 +42,8 @@ def load(sources: Sequence[Path], dest: str) -> Load:
     """
     if not dest or "\0" in dest:
         raise UsageError("no destination on the hosts")
+    if not _is_text(dest):
+        raise UsageError("its name is not UTF-8", where=regular.readable(dest), next_step="name another destination")
     files: dict[str, PushedFile] = {}
     bodies: dict[str, Path] = {}
     left_out: list[str] = []

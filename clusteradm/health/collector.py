@@ -49,8 +49,7 @@ def collect(
         return document
 
     outcome = connections.each(chosen, one, on_done=lambda host: progress(f"{host.name} answered"))
-    # In the inventory's order, not in that of the answers.
-    survey.documents.update({host.name: outcome.ok[host.name] for host in chosen if host.name in outcome.ok})
+    survey.documents.update(outcome.ok)
     for name, error in outcome.failed.items():
         kind = "UNREACHABLE" if isinstance(error, HostUnreachable) else "FAILED"
         survey.errors[name] = (kind, error.what, error.next_step or "see what the host says, by ssh or on its console")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clusteradm.health.finding import Finding
-from clusteradm.health.tpu import CHECK, USABLE
+from clusteradm.health.tpu import ABSENT, CHECK, USABLE
 from clusteradm.inventory import Cluster, Host
 from clusteradm.node.spec.wire.serving import GRPC_PORT, HTTP_PORT, ZMQ_PORT
 
@@ -76,22 +76,27 @@ def node_name(host: Host) -> str:
 def labels(hosts: Iterable[Host], findings: Iterable[Finding], resource: str = RESOURCE) -> dict[str, dict[str, str]]:
     """Node -> its labels, by health: how many TPUs it has and how many work, and the worst state of one.
 
-    A host that did not answer has none: nothing is known of it.
+    `hosts`: those that answered. One whose TPUs could not be looked at has none: nothing is known of it.
     """
     states: dict[str, list[str]] = {}
+    unknown = set()
     for finding in findings:
-        if finding.check == CHECK and " " in finding.subject:
+        if finding.check != CHECK:
+            continue
+        if " " in finding.subject:
             states.setdefault(finding.host, []).append(finding.state)
+        elif finding.state != ABSENT:
+            unknown.add(finding.host)
     found = {}
     for host in hosts:
-        if host.name not in states:
+        mine = states.get(host.name, [])
+        if not mine and host.name in unknown:
             continue
-        mine = states[host.name]
         bad = sorted(state for state in mine if state not in USABLE)
         about = {
             f"{resource}.count": str(len(mine)),
             f"{resource}.healthy": str(len(mine) - len(bad)),
-            f"{resource}.state": bad[0] if bad else "OK",
+            f"{resource}.state": (bad[0] if bad else "OK") if mine else ABSENT,
         }
         found[node_name(host)] = about
     return found

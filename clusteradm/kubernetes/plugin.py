@@ -42,26 +42,30 @@ class Plugin:
         self._devices: tuple[Device, ...] = ()
         self._number = 0  # of changes
         self._over = False
+        self._awaited = ""  # why the kubelet is waited for
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop`. Raises ClusteradmError where the kubelet refuses the plugin, or there is no socket."""
-        waiting = False
         try:
             while not stop.is_set():
                 # Its inode changes with each start of the kubelet, which then knows no plugin.
-                kubelet = _inode(self._folder / KUBELET)
-                if kubelet is None:
-                    if not waiting:
-                        self._say(f"waiting for the kubelet: there is no {self._folder / KUBELET}")
-                    waiting = True
-                    stop.wait(_POLL_SECONDS)
+                try:
+                    kubelet = (self._folder / KUBELET).stat().st_ino
+                except OSError as error:
+                    self._wait(f"{self._folder / KUBELET}: {error.strerror}", stop)
                     continue
-                waiting = False
                 self._serve(kubelet, stop)
         finally:
             with self._changed:
                 self._over = True
                 self._changed.notify_all()
+
+    def _wait(self, reason: str, stop: threading.Event) -> None:
+        """Wait a moment for the kubelet; say why, once."""
+        if reason != self._awaited:
+            self._say(f"waiting for the kubelet: {reason}")
+        self._awaited = reason
+        stop.wait(_POLL_SECONDS)
 
     def _serve(self, kubelet: int, stop: threading.Event) -> None:
         """Serve one life of the kubelet."""
@@ -69,17 +73,22 @@ class Plugin:
         server = grpc.server(ThreadPoolExecutor(_THREADS), options=(("grpc.so_reuseport", 0),))
         server.add_generic_rpc_handlers((self._handler(),))
         path = self._folder / ENDPOINT
-        path.unlink(missing_ok=True)
         try:
+            path.unlink(missing_ok=True)
             server.add_insecure_port(f"unix:{path}")
-        except RuntimeError as error:
-            raise ClusteradmError(f"cannot listen on {path}: {error}") from None
+        except (OSError, RuntimeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ClusteradmError(
+                f"cannot listen on {path}: {reason}", next_step="run it as root; --folder is the kubelet's own"
+            ) from None
         server.start()
         mine = _inode(path)
         try:
-            if not self._register():
-                stop.wait(_POLL_SECONDS)
+            refusal = self._register()
+            if refusal:
+                self._wait(refusal, stop)
                 return
+            self._awaited = ""
             self._say(f"registered {self._resource} with the kubelet")
             looked = time.monotonic()
             # A kubelet that starts removes the sockets of its plugins.
@@ -97,8 +106,8 @@ class Plugin:
             server.stop(0).wait()
             path.unlink(missing_ok=True)
 
-    def _register(self) -> bool:
-        """Whether the kubelet has taken the plugin; False where it is not there yet. Raises ClusteradmError."""
+    def _register(self) -> str:
+        """Have the kubelet take the plugin; why it does not answer yet, "" where it does. Raises ClusteradmError."""
         request = messages.RegisterRequest(version=VERSION, endpoint=ENDPOINT, resource_name=self._resource)
         with grpc.insecure_channel(f"unix:{self._folder / KUBELET}") as channel:
             register = channel.unary_unary(
@@ -110,13 +119,12 @@ class Plugin:
                 register(request, timeout=_REGISTER_SECONDS)
             except grpc.RpcError as error:
                 if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    self._say(f"the kubelet does not answer: {error.details()}")
-                    return False
+                    return f"it does not answer: {error.details()}"
                 raise ClusteradmError(
                     f"the kubelet refuses the plugin: {error.details()}",
                     next_step=f"see that it takes plugins of {VERSION}, and that no other has {self._resource}",
                 ) from None
-        return True
+        return ""
 
     def _refresh(self) -> tuple[Device, ...]:
         """Look at the devices; say and send what has changed. Where that fails, none may be given out."""

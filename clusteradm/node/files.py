@@ -32,7 +32,7 @@ def read(path: str) -> Optional[bytes]:
 
 def make_folder(path: str, mode: int = 0o777) -> None:
     """Make a folder. Raises OSError where its parent is missing."""
-    with paths.place(path.rstrip("/")) as here:
+    with paths.named(path), paths.place(path.rstrip("/")) as here:
         os.mkdir(here.name, mode, dir_fd=here.folder)
 
 
@@ -44,7 +44,7 @@ def make_folders(path: str) -> None:
 
 def remove(path: str) -> None:
     """Remove a file or a link."""
-    with paths.place(path) as here:
+    with paths.named(path), paths.place(path) as here:
         os.unlink(here.name, dir_fd=here.folder)
 
 
@@ -69,7 +69,7 @@ def write(
     A link is followed, or replaced. `prepare` is called with the new file, open, before it takes the old one's place.
     """
     try:
-        with paths.place(path, follow) as here:
+        with paths.named(path), paths.place(path, follow) as here:
             _write(here, data, prepare)
     except (FileNotFoundError, NotADirectoryError):
         directory = os.path.dirname(os.path.realpath(path) if follow else path) or "."
@@ -105,7 +105,7 @@ def _write(here: paths.Place, data: Union[bytes, Iterable[bytes]], prepare: Opti
 def backup(path: str) -> str:
     """Copy the file to one beside it, named as Ansible names it; the copy's path."""
     copy = "%s.%d.%s" % (path, os.getpid(), time.strftime("%Y-%m-%d@%H:%M:%S~"))
-    with open(path, "rb", opener=paths.opener) as source, paths.place(copy) as here:
+    with open(path, "rb", opener=paths.opener) as source, paths.named(copy), paths.place(copy) as here:
         with atomic.replacing(here.path) as file:
             shutil.copyfileobj(source, file)
             old = os.fstat(source.fileno())

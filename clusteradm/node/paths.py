@@ -41,6 +41,19 @@ def by_descriptor(fd: int) -> str:
 
 
 @contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+    """Errors of what is done to the file name it as the caller does, not by a descriptor or without its folder."""
+    try:
+        yield
+    except UnsafePath:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+@contextlib.contextmanager
 def place(path: str, follow: bool = False) -> Iterator[Place]:
     """The folder that `path` is in, open, and the name there, which may be missing. `follow`: a link there, too.
 

@@ -52,10 +52,10 @@ def fan_out(
             except BaseException as error:
                 ended.put((host, None, error))
 
-    left = 0
-    for host in hosts:
+    chosen = list(hosts)
+    left = len(chosen)
+    for host in chosen:
         todo.put(host)
-        left += 1
     threads = [
         threading.Thread(target=run, name=f"clusteradm-{number}", daemon=True) for number in range(min(forks, left))
     ]
@@ -77,4 +77,6 @@ def fan_out(
         stopped.set()
     for thread in threads:
         thread.join()
-    return outcome
+    # In the hosts' order, not in that of their ends.
+    ok = {host.name: outcome.ok[host.name] for host in chosen if host.name in outcome.ok}
+    return Outcome(ok, {host.name: outcome.failed[host.name] for host in chosen if host.name in outcome.failed})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def open_session(connection: paramiko.Transport, command: str, timeout: float) -
     answered.daemon = True
     answered.start()
     try:
-        channel.exec_command(command)
+        channel.exec_command(os.fsencode(command))  # it may name a file in another encoding
     except BaseException:
         channel.close()
         raise

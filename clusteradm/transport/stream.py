@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import subprocess
@@ -24,7 +25,8 @@ _CHUNK = 1 << 16
 _MOST_CHUNKS = 16
 # Longest wait before it is checked whether the host is still there.
 _SLICE = 1.0
-_EXIT_SECONDS = 2.0
+# From the end of a program's output, which it may close long before it ends, to its exit status.
+EXIT_SECONDS = 2.0
 
 
 class LineTooLong(ConnectionError):
@@ -67,6 +69,9 @@ class ShellStream(Stream, Protocol):
 
         What stands before the sign is dropped. Raises TimeoutError, and ConnectionError if the host is gone.
         """
+
+    def exit_status(self, within: float | None = EXIT_SECONDS) -> int | None:
+        """As Stream's, waited for that many seconds; None: as long as the program runs and the host answers."""
 
 
 class Lines:
@@ -210,11 +215,12 @@ class ChannelStream:
     def close(self) -> None:
         self._channel.close()
 
-    def exit_status(self) -> int | None:
-        # The status arrives shortly after the end of standard output, but never from a host that is gone.
-        deadline = time.monotonic() + _EXIT_SECONDS
-        while not self._channel.exit_status_ready() and time.monotonic() < deadline and self._alive():
-            time.sleep(0.01)
+    def exit_status(self, within: float | None = EXIT_SECONDS) -> int | None:
+        # It never arrives from a host that is gone.
+        deadline = math.inf if within is None else time.monotonic() + within
+        while (left := deadline - time.monotonic()) > 0 and self._alive():
+            if self._channel.status_event.wait(min(left, _SLICE)):
+                break
         status: int = self._channel.exit_status
         return status if status >= 0 else None
 
@@ -300,17 +306,17 @@ class ProcessStream:
         with contextlib.suppress(PermissionError):
             self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_SECONDS)
-        self._reader.join(_EXIT_SECONDS)
+            self._process.wait(EXIT_SECONDS)
+        self._reader.join(EXIT_SECONDS)
 
-    def exit_status(self) -> int | None:
+    def exit_status(self, within: float | None = EXIT_SECONDS) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            status = self._process.wait(_EXIT_SECONDS)
+            status = self._process.wait(within)
             return status if status >= 0 else None
         return None
 
     def stderr_tail(self) -> str:
         self.exit_status()
-        self._reader.join(_EXIT_SECONDS)
+        self._reader.join(EXIT_SECONDS)
         with self._heard:
             return str(self._tail)

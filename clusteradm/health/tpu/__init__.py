@@ -1,6 +1,6 @@
 """Edge TPUs of a host: facts from its probe's document, and one state for each TPU."""
 
 from clusteradm.health.tpu.heat import clock
-from clusteradm.health.tpu.state import CHECK, USABLE, Tpu, by_itself, healthy, judge
+from clusteradm.health.tpu.state import ABSENT, CHECK, USABLE, Tpu, by_itself, healthy, judge
 
-__all__ = ["CHECK", "USABLE", "Tpu", "by_itself", "clock", "healthy", "judge"]
+__all__ = ["ABSENT", "CHECK", "USABLE", "Tpu", "by_itself", "clock", "healthy", "judge"]

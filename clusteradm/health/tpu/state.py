@@ -16,6 +16,7 @@ from clusteradm.health.tpu.facts import Attempt, Card, Device, DeviceNode, Facts
 from clusteradm.node.spec import apex
 
 CHECK = "tpu"
+ABSENT = "ABSENT"  # of a host: it has fewer TPUs than it should
 # States of a TPU that a job's rank may use; LINK only makes transfers slower.
 USABLE = ("OK", "LINK")
 _RESET = "clusteradm tpu reset {tpu}; else a power cycle"
@@ -90,7 +91,7 @@ def judge(host: str, expected: int | None, document: object) -> Iterator[Finding
     if missing > 0:
         cause, remedy = tpu_bus.absent(missing, expected or 0, facts)
         source = "lspci shows one line per chip (MBS#4, MBS#39); google-coral/edgetpu#256, #446"
-        yield error(host, CHECK, "ABSENT", cause, remedy, detail=tpu_bus.tree(facts), source=source)
+        yield error(host, CHECK, ABSENT, cause, remedy, detail=tpu_bus.tree(facts), source=source)
 
 
 def healthy(host: str, document: object, *, of_jobs: bool = False, of_others: bool = False) -> tuple[Tpu, ...]:

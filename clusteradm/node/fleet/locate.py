@@ -4,9 +4,13 @@ Kernel: Documentation/leds/leds-class.rst (trigger, brightness), Documentation/i
 """
 
 import contextlib
+import fcntl
 import os
 import re
+import select
+import signal
 import struct
+import sys
 import time
 from typing import Generator, Iterator, List, Optional
 
@@ -34,8 +38,8 @@ def run(request: Locate) -> Generator[Signal, None, Located]:
     beeper = os.path.join(request.root, _BEEPER)
     try:
         if found:
-            yield Signal(LED, found[0], tuple(found))
             with _kept(os.path.join(request.root, "sys/class/leds", found[0])) as folder:
+                yield Signal(LED, found[0], tuple(found))
                 _blink(folder, seconds)
         elif os.path.exists(beeper):
             yield Signal(BEEP, beeper)
@@ -55,18 +59,32 @@ def leds(root: str) -> List[str]:
 
 @contextlib.contextmanager
 def _kept(folder: str) -> Iterator[str]:
-    """The LED, without its trigger; trigger and brightness are as before at the end."""
-    trigger = _chosen(read(folder, "trigger") or "")
-    brightness = read(folder, "brightness") or "0"
+    """The LED, without its trigger; trigger and brightness are as before at the end.
+
+    Raises OSError where it blinks for somebody else: what it shows then is not what it showed before.
+    """
+    lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if trigger is not None:
-            _write(folder, "trigger", "none")
-        yield folder
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError("it blinks for somebody else now") from None
+        # On the machine that clusteradm runs on, Ctrl-C ends this program by a signal.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+        trigger = _chosen(read(folder, "trigger") or "")
+        brightness = read(folder, "brightness") or "0"
+        try:
+            if trigger is not None:
+                _write(folder, "trigger", "none")
+            yield folder
+        finally:
+            # A trigger sets the brightness itself.
+            _write(folder, "brightness", brightness)
+            if trigger is not None:
+                _write(folder, "trigger", trigger)
     finally:
-        # A trigger sets the brightness itself.
-        _write(folder, "brightness", brightness)
-        if trigger is not None:
-            _write(folder, "trigger", trigger)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.close(lock)
 
 
 def _chosen(triggers: str) -> Optional[str]:
@@ -78,24 +96,31 @@ def _chosen(triggers: str) -> Optional[str]:
 def _blink(folder: str, seconds: float) -> None:
     most = read(folder, "max_brightness") or "1"
     end = time.monotonic() + seconds
-    on = True
-    while time.monotonic() < end:
+    on, alone = True, False
+    while time.monotonic() < end and not alone:
         _write(folder, "brightness", most if on else "0")
         on = not on
-        time.sleep(_HALF)
+        alone = _alone_after(_HALF)
 
 
 def _beep(device: str, seconds: float) -> None:
     end = time.monotonic() + seconds
-    tone = _HERTZ
+    tone, alone = _HERTZ, False
     with open(device, "wb", buffering=0) as file:
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end and not alone:
                 file.write(struct.pack("llHHi", 0, 0, _EV_SND, _SND_TONE, tone))
                 tone = 0 if tone else _HERTZ
-                time.sleep(2 * _HALF)
+                alone = _alone_after(2 * _HALF)
         finally:
             file.write(struct.pack("llHHi", 0, 0, _EV_SND, _SND_TONE, 0))
+
+
+def _alone_after(seconds: float) -> bool:
+    """Let time pass; whether whoever asked has gone meanwhile (Ctrl-C): nobody can write to standard input any more."""
+    poll = select.poll()
+    poll.register(0, 0)
+    return bool(poll.poll(1000 * seconds))
 
 
 def _write(folder: str, name: str, text: str) -> None:

@@ -83,7 +83,7 @@ def _find(wanted: Tuple[str, ...]) -> Dict[str, Any]:
         pattern = os.path.expanduser(pattern) if pattern == "~" or pattern.startswith("~/") else pattern
         there = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
         if not there:
-            left_out.append("%s: no such file" % pattern)
+            left_out.append("%s: %s" % (pattern, _why_not(pattern)))
         for path in there:
             path = os.path.abspath(path)
             for one in _walk(path, os.path.basename(path) or "root", left_out):
@@ -91,6 +91,17 @@ def _find(wanted: Tuple[str, ...]) -> Dict[str, Any]:
                     raise ValueError("more than %d files: name fewer" % MOST_FILES)
                 found.append(one)
     return {"files": found, "left_out": left_out}
+
+
+def _why_not(pattern: str) -> str:
+    """Why nothing is there: it may only be for others to see."""
+    try:
+        os.lstat(pattern)
+    except PermissionError as error:
+        return "%s (as root: --sudo)" % error.strerror
+    except OSError:
+        pass
+    return "no such file"
 
 
 def _walk(path: str, name: str, left_out: List[str], depth: int = 0) -> Iterator[Tuple[Any, ...]]:

@@ -50,12 +50,14 @@ exit 1
 """
 
 # mpirun calls it as ssh: options, the host, the words of a command. Steps overlap: the one before may not have ended.
+# Whatever a site's Slurm does with a task, the daemon has all processors of the job, and no variables of another MPI.
 _AGENT = """#!/bin/sh
 while [ "$1" = -o ]; do shift 2; done
 host=$1
 shift
 unset OMPI_MCA_plm_rsh_agent PRTE_MCA_plm_ssh_agent
-exec srun --jobid=%d --overlap --nodes=1 --ntasks=1 --nodelist="$host" --chdir=/ sh -c "$*"
+exec srun --jobid=%d --overlap --cpu-bind=none --mpi=none --nodes=1 --ntasks=1 --nodelist="$host" --chdir=/ \\
+    sh -c "$*"
 """
 
 _NONE_FIT = (

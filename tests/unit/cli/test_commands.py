@@ -42,6 +42,19 @@ def test_drain_and_undrain(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.splitlines()[1].startswith("clusteradm drain: error: no such host")
 
 
+def test_what_somebody_elses_slurm_keeps_drained(
+    hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is never changed by clusteradm (node/slurm/nodes.py)."""
+    by = {"reason": "a fan", "by": "Slurm (root)", "since": 1764000000}
+    hosts["head"].answer_always("drains", {"drains": {"w1": by, "w2": by}})
+    assert main(["undrain", "w1", "--json"]) == 3
+    said = capsys.readouterr()
+    assert [one["subject"] for one in document(said.out)["drains"]] == ["w1", "w2"]
+    assert "w1 is still drained, by Slurm (root)" in said.err and "w2 is" not in said.err
+    assert "scontrol update NodeName=w1 State=RESUME" in said.err
+
+
 def test_tpu_reset(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     tpu = {"address": "0000:01:00.0", "device": "apex_0", "node": "/dev/apex_0", "driver": "apex", "status": "ALIVE"}
     before, after = {**tpu, "temp": "40000"}, {**tpu, "device": "apex_1", "temp": None}

@@ -121,10 +121,14 @@ def test_a_run_whose_reader_goes_ends_as_after_ctrl_c(tmp_path: Path) -> None:
     assert (tmp_path / "inventory.playbook.retry").read_text().split() == ["w1", "head"]
 
 
-def test_a_full_disk() -> None:
+@pytest.mark.parametrize("words", ["--help", "inventory --graph", "inventory --list", "inventory --origin --json"])
+def test_a_full_disk(words: str, tmp_path: Path) -> None:
+    hostile.prepare(tmp_path, "text")
+    which = ["-i", str(tmp_path / "inventory.yml")] if words.startswith("inventory") else []
     with open("/dev/full", "w") as full:
         # A process of its own: what the interpreter itself says at its end counts, too.
-        words = [sys.executable, "-m", "clusteradm", "--help"]
-        done = subprocess.run(words, stdout=full, stderr=-1, text=True, timeout=60, check=False)
+        command = [sys.executable, "-m", "clusteradm", *words.split(), *which]
+        done = subprocess.run(command, stdout=full, stderr=-1, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr == "clusteradm: error: cannot write to standard output: No space left on device\n"
+    assert done.stderr.splitlines()[-1] == "clusteradm: error: cannot write to standard output: No space left on device"
+    assert done.stderr.count("\n") == 1 + bool(which)  # and the line with the cluster

@@ -427,5 +427,7 @@ def test_mpirun_starts_its_daemons_by_srun(spec: StoredSpec, tmp_path: Path, mon
     called = [str(agent), "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "w1", "PATH=/x ;", "orted", "-mca x 'y z'"]
     said = subprocess.run(called, env=env, capture_output=True, text=True, check=True).stdout
     assert "<--jobid=7>\n" in said and "<--nodelist=w1>\n" in said and "<--overlap>\n" in said
+    # A site may have a task bound to one processor, and given to one of its MPI's libraries: not mpirun's daemon.
+    assert "<--cpu-bind=none>\n" in said and "<--mpi=none>\n" in said
     assert "<sh>\n<-c>\n<PATH=/x ; orted -mca x 'y z'>\n" in said
     assert "OTHER=1" in said and "plm_rsh_agent" not in said.split("OTHER")[1]

@@ -129,7 +129,8 @@ def test_labels_are_healths(cluster: Cluster) -> None:
         ok("w2 0000:01:00.0", "tpu", ""),
         error("w2", "disk", "FULL", "no room", "make room"),
     ]
-    assert labels(cluster.workers, findings) == {
+    # The head has not answered.
+    assert labels(cluster.workers[1:], findings) == {
         "w1": {
             "coral.ai/edgetpu.count": "3",
             "coral.ai/edgetpu.healthy": "2",
@@ -137,6 +138,18 @@ def test_labels_are_healths(cluster: Cluster) -> None:
         },
         "w2": {"coral.ai/edgetpu.count": "1", "coral.ai/edgetpu.healthy": "1", "coral.ai/edgetpu.state": "OK"},
     }
+
+
+def test_a_node_that_has_lost_all_of_its_tpus_is_labelled_so(cluster: Cluster) -> None:
+    """Else it would keep the labels of the last run."""
+    findings = [
+        error("w1", "tpu", "ABSENT", "all are missing", "reseat them"),
+        error("w2", "tpu", "UNKNOWN", "the probe failed", "see why"),
+    ]
+    found = labels(cluster.workers, findings)
+    resource = "coral.ai/edgetpu"
+    assert found["w1"] == {f"{resource}.count": "0", f"{resource}.healthy": "0", f"{resource}.state": "ABSENT"}
+    assert "w2" not in found
 
 
 def test_the_command_writes_what_kubectl_takes(inventory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from kubelet import SECONDS, Kubelet
 
 from clusteradm.errors import ClusteradmError
+from clusteradm.kubernetes import plugin as plugin_module
 from clusteradm.kubernetes.devices import Device
 from clusteradm.kubernetes.plugin import Plugin
 
@@ -162,6 +163,34 @@ def test_a_kubelet_that_refuses_ends_it(tmp_path: Path) -> None:
     machine.ended()
     assert machine.error is not None and "unsupported API version" in str(machine.error)
     kubelet.close()
+
+
+def test_a_place_that_it_cannot_have_is_said(tmp_path: Path) -> None:
+    (tmp_path / "clusteradm-edgetpu.sock").mkdir()
+    (tmp_path / "kubelet.sock").touch()
+    machine = Machine(tmp_path, A)
+    machine.ended()
+    assert machine.error is not None and "cannot listen on" in str(machine.error) and "as root" in str(machine.error)
+
+
+def test_a_kubelet_that_does_not_answer_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that is left of one, for example; an answer of another kind would be news."""
+    refusals = iter(["it does not answer: a", "it does not answer: a", "it does not answer: b"])
+    stop = threading.Event()
+    said: list[str] = []
+
+    def register(plugin: Plugin) -> str:
+        refusal = next(refusals, "")
+        if not refusal:
+            stop.set()
+        return refusal
+
+    monkeypatch.setattr(Plugin, "_register", register)
+    monkeypatch.setattr(plugin_module, "_POLL_SECONDS", 0.01)
+    (tmp_path / "kubelet.sock").touch()
+    Plugin(lambda: (A,), tmp_path, "a.b/c", said.append, 0.1).run(stop)
+    waited = [text for text in said if text.startswith("waiting for the kubelet: it does not answer")]
+    assert [text[-1] for text in waited] == ["a", "b"]
 
 
 def test_the_command_ends_by_a_signal(kubelet: Kubelet, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def test_the_brightness_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     folder = led(tmp_path, "ACT")
     seen: list[tuple[str, str]] = []
     monkeypatch.setattr(
-        locate.time,
-        "sleep",
+        locate,
+        "_alone_after",
         lambda seconds: seen.append(((folder / "brightness").read_text(), (folder / "trigger").read_text())),
     )
     clock = iter(range(9))
@@ -53,6 +54,22 @@ def test_the_brightness_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     with locate._kept(str(folder)) as place:
         locate._blink(place, 3.5)
     assert seen == [("255", "none"), ("0", "none"), ("255", "none")]
+
+
+def test_two_persons_and_one_who_goes(start: Callable[[], Node], tmp_path: Path) -> None:
+    """The second would keep for later what the first has it show; and it blinks for nobody."""
+    folder = led(tmp_path, "ACT")
+    first = start()
+    next(first.ask(Locate(60, str(tmp_path))))
+    replies = start().ask(Locate(0.1, str(tmp_path)))
+    with pytest.raises(StopIteration) as end:
+        next(replies)
+    assert end.value.value == Located("it blinks for somebody else now")
+    first.close()
+    end_of_wait = time.monotonic() + 20
+    while (folder / "trigger").read_text() != "heartbeat" and time.monotonic() < end_of_wait:
+        time.sleep(0.02)
+    assert (folder / "trigger").read_text() == "heartbeat" and (folder / "brightness").read_text() == "1"
 
 
 def test_a_beep_and_nothing(start: Callable[[], Node], tmp_path: Path) -> None:

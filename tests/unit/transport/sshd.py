@@ -92,7 +92,7 @@ class Server(paramiko.ServerInterface):
         return 0
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        self.accepted = threading.Thread(target=self.run, args=(channel, command.decode()), daemon=True)
+        self.accepted = threading.Thread(target=self.run, args=(channel, os.fsdecode(command)), daemon=True)
         return True
 
     def run(self, channel: paramiko.Channel, command: str) -> None:

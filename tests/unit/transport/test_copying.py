@@ -88,6 +88,8 @@ def test_where_a_single_file_goes(run: Run, tmp_path: Path, monkeypatch: pytest.
         assert (tmp_path / place).read_text() == "a"
     status, _, err = run("push", "--limit", "b0", tmp_path / "a", f"{tmp_path}/none/b")
     assert status == 3 and "b0: " in err and "does not exist" in err
+    status, _, err = run("push", tmp_path / "a", "/proc/a")
+    assert status == 3 and "error: b0: /proc/a: " in err and err.index("error: b0") < err.index("error: b1")
     status, _, err = run("push", "--limit", "b0", tmp_path / "none", "x")
     assert status == 2 and "none: no such file" in err
     (tmp_path / "other").mkdir()
@@ -150,6 +152,8 @@ def test_pull_to_a_folder_for_each_host(run: Run, source: Path, tmp_path: Path) 
     assert status == 0 and "b0: left out: /nowhere: no such file" in err
     status, _, err = run("pull", "/nowhere", tmp_path / "here")
     assert status == 3 and "nothing was copied: /nowhere: no such file" in err
+    assert "x\\udce9: a name that is not UTF-8" in run("pull", "x\udce9", tmp_path / "here")[2]
+    assert "x\\udce9: its name is not UTF-8" in run("push", source, "x\udce9")[2]
     with pytest.raises(SystemExit):
         run("pull", "--max-size", "1", "x", "y")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -113,6 +114,22 @@ def test_what_takes_connections_and_speaks_no_ssh_is_no_machine(
         assert said[-1] == "1 addresses take a connection, but do not speak SSH: left out"
 
 
+def test_a_range_that_this_machine_has_no_way_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*args: object) -> None:
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setenv("CLUSTERADM_INVENTORY", "")
+    assert main.main(["discover", "--seconds", "0", "--scan", "10.9.0.0/25"]) == 0
+    err = capsys.readouterr().err
+    assert "scanning 126 addresses, up to 2 s" in err
+    assert "126 of them cannot be tried from this machine: Network is unreachable" in err and "ip route" in err
+    with pytest.raises(UsageError, match=r"scan a part of it, as 10\.0\.0\.0/20"):
+        discovery.network("10.0.0.0/8")
+
+
 def new_key() -> str:
     import paramiko
 
@@ -167,6 +184,12 @@ def test_an_inventory_of_what_is_found(
     path.unlink()
     assert main.main(["inventory", "init", "--discover", "--head", "boss=10.0.0.6", "-o", str(path)]) == 0
     assert inventories.load(path).head.name == "boss" and len(inventories.load(path).hosts) == 5
+    path.unlink()
+    assert main.main(["inventory", "init", "--discover", "--head", "10.0.0.6", "-o", str(path)]) == 0
+    assert inventories.load(path).head.name == "coral-0" and len(inventories.load(path).hosts) == 5
+    path.unlink()
+    assert main.main(["inventory", "init", "--discover", "--head", "deft-goose=10.0.0.1", "-o", str(path)]) == 0
+    assert inventories.load(path).hosts["coral-0"].address == "10.0.0.5"
     found.clear()
     assert main.main(["inventory", "init", "--discover", "-o", str(tmp_path / "none.yml")]) == 2
     assert "no board was found" in capsys.readouterr().err
