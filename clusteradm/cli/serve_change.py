@@ -25,6 +25,7 @@ examples:
   clusteradm serve deploy digits:2          version 2
   clusteradm serve deploy digits:2 --label stable
   clusteradm serve deploy digits@stable     whatever version the label is
+  clusteradm serve deploy digits --versions latest:2      and the one before
   clusteradm serve deploy digits --hosts 'coral-[1:3]'
   clusteradm serve deploy digits --tpus 1                 one TPU of each host
   clusteradm serve deploy digits --tpus coral-1:apex_0,coral-2:apex_0
@@ -70,6 +71,12 @@ def add_verbs(verbs: Commands) -> None:
         "model", metavar="MODEL[:VERSION|@LABEL]", type=checked(Reference.parse), help="of the repository"
     )
     deploy.add_argument("--label", metavar="LABEL", type=checked(check_label), help="make this the version's label")
+    deploy.add_argument(
+        "--versions",
+        metavar="WHICH",
+        type=checked(changes.policy_of),
+        help="served at the same time, for requests that name one: all, latest:N, or N,N,... (default: the one)",
+    )
     deploy.add_argument("--hosts", metavar="PATTERN", help="only there (default: where it is, else everywhere)")
     deploy.add_argument(
         "--tpus",
@@ -144,12 +151,19 @@ def _deploy(args: argparse.Namespace, connections: Connections, cluster: Cluster
         raise UsageError(
             "--label needs the number of a version", next_step=f"{wanted.name}:VERSION --label {args.label}"
         )
-    Repository(connections, cluster).find(wanted)
+    repository = Repository(connections, cluster)
+    for number in args.versions.versions if args.versions else ():
+        repository.find(Reference(wanted.name, number))
+    repository.find(wanted)
     where = _where(args, connections, cluster, state)
     if args.label:
         Versions(connections, cluster).label(wanted.name, wanted.version, args.label)
         wanted = Reference(wanted.name, label=args.label)
-    return _change(args, serving, lambda state: changes.deploy(state, wanted, where), model=wanted.name, always=True)
+
+    def deployed(state: DesiredState) -> DesiredState:
+        return changes.deploy(state, wanted, where, args.versions)
+
+    return _change(args, serving, deployed, model=wanted.name, always=True)
 
 
 def _where(

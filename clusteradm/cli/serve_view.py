@@ -186,11 +186,14 @@ def _tpus(state: DesiredState, model: ServedModel, status: ServingStatus) -> str
 
 
 def _served(model: ServedModel) -> str:
-    if model.default is not None:
-        return f"version {model.default}" if model.default.isdigit() else f"@{model.default}"
     if model.policy.kind == LATEST:
-        return "latest" if model.policy.latest == 1 else f"latest {model.policy.latest}"
-    return ", ".join(map(str, model.policy.versions)) if model.policy.kind == SPECIFIC else "all"
+        there = "latest" if model.policy.latest == 1 else f"latest {model.policy.latest}"
+    else:
+        there = ", ".join(map(str, model.policy.versions)) if model.policy.kind == SPECIFIC else "all"
+    if model.default is None:
+        return there
+    default = f"version {model.default}" if model.default.isdigit() else f"@{model.default}"
+    return default if there in ("", model.default) else f"{default} of {there}"
 
 
 def _logs(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> int:

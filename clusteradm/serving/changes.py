@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clusteradm.errors import UsageError
-from clusteradm.models.reference import Reference
+from clusteradm.models.reference import Reference, check_version
 from clusteradm.node.spec.wire.serving import (
+    ALL,
     LATEST,
     SPECIFIC,
     BoardTpus,
@@ -27,10 +29,25 @@ class Where:
     each: int | None = None
 
 
-def deploy(state: DesiredState, wanted: Reference, where: Where | None = None) -> DesiredState:
+def policy_of(text: str) -> VersionPolicy:
+    """Versions that are to be served at the same time: "all", "latest:N" or "N,N,..."."""
+    kind, _, count = text.partition(":")
+    if text == ALL:
+        return VersionPolicy(ALL)
+    if kind == LATEST and re.fullmatch("[1-9][0-9]{0,2}", count):
+        return VersionPolicy(LATEST, int(count))
+    try:
+        return VersionPolicy(SPECIFIC, versions=tuple(sorted({check_version(number) for number in text.split(",")})))
+    except UsageError:
+        raise UsageError(f"{text!r} names no versions", next_step="all, latest:N, or their numbers: 1,2") from None
+
+
+def deploy(
+    state: DesiredState, wanted: Reference, where: Where | None = None, versions: VersionPolicy | None = None
+) -> DesiredState:
     """Serve a version, or a label's; with neither, the highest there is, and each that comes. A canary ends with it.
 
-    `where`: None for where it was.
+    `where`: None for where it was; `versions`: those that are served besides, for requests that name one.
     """
     if wanted.label is not None:
         policy, default = VersionPolicy(SPECIFIC), wanted.label
@@ -38,6 +55,8 @@ def deploy(state: DesiredState, wanted: Reference, where: Where | None = None) -
         policy, default = VersionPolicy(SPECIFIC, versions=(wanted.version,)), str(wanted.version)
     else:
         policy, default = VersionPolicy(LATEST), None
+    if versions is not None:
+        policy = versions
     if where is None:
         old = _find(state, wanted.name)
         where = Where(old.hosts, old.tpus, old.each) if old is not None else Where()

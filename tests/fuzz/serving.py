@@ -47,6 +47,9 @@ class _Small(Plane):
         result = {"size": [2, 2], "objects": [{"class": 1, "score": None, "box": [0, 0, 1, 1]}]}
         return Answer("m", 1, [Tensor("y", "FP32", out.shape, out)], request.id, "b", "cpu", False, 0.0, 0.0, result)
 
+    def serves(self, model: str) -> bool:
+        return model == "m"
+
     async def info(self, model: str, version: int | None = None, label: str | None = None) -> ModelInfo:
         tensors = [TensorInfo("x", "UINT8", _SHAPE)], [TensorInfo("y", "FP32", (1, 3))]
         return ModelInfo("m", 1, [1], *tensors, {"stable": 1}, "detector", True, ["a"])

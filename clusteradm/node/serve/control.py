@@ -132,7 +132,9 @@ class Handler(BaseHTTPRequestHandler):
     def _index(self) -> Dict[str, Any]:
         shared = self.server.config.shared
         boards = [about.state for about in self.server.said().values() if about.state is not None]
-        return vars(index.whole(served.read(shared).models, store.names(shared), boards))
+        models = served.read(shared).models
+        found = index.whole(models, store.names(shared), boards)
+        return vars(replace(found, detectors=index.detectors(shared, models, found.versions)))
 
     def _change(self) -> Dict[str, Any]:
         size = self.headers.get("Content-Length") or ""

@@ -29,9 +29,19 @@ from clusteradm.node.serve.servables.calling import Calling
 from clusteradm.node.spec.wire.serving import BoardState, VersionState
 
 _ATTEMPTS = 4  # engines that a request is given to, where they end under it
-_NONE_READY = "no engine of this board is ready for model %s"
-_PATIENCE, _LOOK = 4.0, 0.05  # seconds that a patient request waits for an engine, and between two looks
+# Seconds that a request waits for an engine: a patient one; any other; and between two looks. To a balancer, a board
+# that refuses at once is the one with the fewest requests, to which it sends the next ones, and those of the other
+# such boards again: four of these waits are longer than HAProxy takes to hear that it has no engine (haproxy.cfg.j2).
+_PATIENCE, _MOMENT, _LOOK = 4.0, 0.25, 0.05
 _DECODERS = 2  # threads for pictures in a front process
+
+
+class _NoEngine(Refusal):
+    """No engine is ready for a version that is here, and why."""
+
+    def __init__(self, model: str, reason: str = "") -> None:
+        text = "no engine of this board is ready for model %s" % model
+        super().__init__(UNAVAILABLE, "%s (%s)" % (text, reason) if reason else text, 1.0)
 
 
 class Dispatch(Plane):
@@ -51,13 +61,18 @@ class Dispatch(Plane):
 
     async def infer(self, request: Request) -> Answer:
         """Run one inference, or one for each row where the model takes one row at a time."""
-        end = time.monotonic() + (_PATIENCE if request.patient else 0.0)
+        end = time.monotonic() + (_PATIENCE if request.patient else _MOMENT)
+        first: Optional[_NoEngine] = None  # which says what became of an engine
         while True:
             try:
                 return await self._infer(request)
             except Refusal as refusal:
-                if refusal.kind != UNAVAILABLE or time.monotonic() + _LOOK >= min(end, request.deadline or end):
+                if isinstance(refusal, _NoEngine):
+                    first = refusal = first or refusal
+                elif not (request.patient and refusal.kind == UNAVAILABLE):
                     raise
+                if time.monotonic() + _LOOK >= min(end, request.deadline or end):
+                    raise refusal from None
             await asyncio.sleep(_LOOK)
 
     async def _infer(self, request: Request) -> Answer:
@@ -68,7 +83,7 @@ class Dispatch(Plane):
         if entry.loaded.servable is not None:
             return await self._servables.infer(request, entry)
         if not self._ready(entry):
-            raise Refusal(UNAVAILABLE, _NONE_READY % request.model, 1.0)
+            raise _NoEngine(request.model)
         pictures = signature.encoded(request)
         picture: Optional[Tuple[int, int]] = None
         if pictures is None:
@@ -141,8 +156,7 @@ class Dispatch(Plane):
                 return link, await link.call(entry.loaded, arrays, request.deadline, request.priority)
             except EngineGone as error:
                 reason = str(error)
-        text = _NONE_READY % request.model
-        raise Refusal(UNAVAILABLE, "%s (%s)" % (text, reason) if reason else text, 1.0)
+        raise _NoEngine(request.model, reason)
 
     def again(self, request: Request) -> Optional[Again]:
         """A request that was answered, for others of which only the numbers differ."""
@@ -160,6 +174,10 @@ class Dispatch(Plane):
         if len(ready) < 2:
             return ready[0] if ready else None
         return min(ready, key=lambda link: link.load(entry.loaded.key))
+
+    def serves(self, model: str) -> bool:
+        """Whether the desired state has it."""
+        return model in self.routing.models or model in self.routing.elsewhere
 
     async def info(self, model: str, version: Optional[int] = None, label: Optional[str] = None) -> ModelInfo:
         """The properties of a version."""

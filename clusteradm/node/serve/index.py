@@ -2,9 +2,12 @@
 else the repository has. The head makes it of what the boards say (control.py)."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
+from clusteradm.node.models import store
+from clusteradm.node.serve.table import named, newest
 from clusteradm.node.spec.wire.decode import Record
+from clusteradm.node.spec.wire.manifest import DETECTOR, LABELS
 from clusteradm.node.spec.wire.serving import (
     AVAILABLE,
     END,
@@ -23,11 +26,23 @@ _BEST = (AVAILABLE, LOADING, START, UNLOADING, END)
 
 
 @dataclass(eq=False, repr=False)
+class Detector(Record):
+    """A model that finds objects: the version that answers, the names of its classes, and the shape of its input."""
+
+    name: str
+    version: int
+    labels: Tuple[str, ...] = ()
+    shape: Tuple[int, ...] = ()
+
+
+@dataclass(eq=False, repr=False)
 class Index(Record):
-    """`versions`: those that are to be served or leave; `others`: models of which there is none, and why."""
+    """`versions`: those that are to be served or leave; `others`: models of which there is none, and why;
+    `detectors`: of those that answer, which find objects."""
 
     versions: Tuple[VersionState, ...] = ()
     others: Dict[str, str] = field(default_factory=dict)
+    detectors: Tuple[Detector, ...] = ()
 
 
 def whole(models: Iterable[ServedModel], names: Iterable[str], boards: Iterable[BoardState]) -> Index:
@@ -42,6 +57,38 @@ def whole(models: Iterable[ServedModel], names: Iterable[str], boards: Iterable[
     others = {name: UNSERVED % name for name in names if name not in known}
     others.update({model.name: _UNKNOWN for model in models if model.name not in known})
     return Index(tuple(best[key] for key in sorted(best)), others)
+
+
+def detectors(shared: str, models: Iterable[ServedModel], versions: Iterable[VersionState]) -> Tuple[Detector, ...]:
+    """Those of the models that are served, by the repository."""
+    there: Dict[str, Set[int]] = {}
+    for each in versions:
+        if each.state == AVAILABLE:
+            there.setdefault(each.name, set()).add(each.version)
+    found = []
+    for model in sorted(models, key=lambda model: model.name):
+        number = _default(shared, model, there.get(model.name, set()))
+        folder = "%s/%s" % (store.model_folder(shared, model.name), number)
+        known = store.manifest(folder) if number is not None else None
+        if number is not None and known is not None and known.task == DETECTOR and known.inputs:
+            names = store.text(folder, LABELS).decode("utf-8", "replace").rstrip("\n").split("\n")
+            labels = tuple(name.rstrip("\r") for name in names) if names != [""] else ()
+            found.append(Detector(model.name, number, labels, known.inputs[0].shape))
+    return tuple(found)
+
+
+def _default(shared: str, model: ServedModel, there: Set[int]) -> Optional[int]:
+    """The version of requests that name none; None where it is not there."""
+    number, label = named(model.default, None, None)
+    if label is not None:
+        try:
+            its = store.read_versions(store.model_folder(shared, model.name)).labels.get(label)
+        except OSError:  # it says so to whoever wants it
+            its = None
+        number = its.version if its is not None else None
+    elif number is None:
+        number = newest(there, model.canary.version if model.canary is not None else None)
+    return number if number in there else None
 
 
 def _said(board: BoardState) -> List[VersionState]:

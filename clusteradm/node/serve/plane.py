@@ -118,6 +118,10 @@ class Plane:
         """A request that was answered, for others of which only the numbers differ; None where there is no such way."""
         return None
 
+    def serves(self, model: str) -> bool:
+        """Whether there is, or is to be, such a model on this board or another."""
+        raise NotImplementedError
+
     async def info(self, model: str, version: Optional[int] = None, label: Optional[str] = None) -> ModelInfo:
         """The properties of a version."""
         raise NotImplementedError

@@ -12,13 +12,14 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple
 
-from clusteradm.node import atomic
+from clusteradm.node import atomic, paths
 from clusteradm.node.models import store
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
-from clusteradm.node.spec.wire.manifest import MANIFEST, MODEL, SUMS
+from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, SUMS
 from clusteradm.node.spec.wire.serving import DESIRED, MOST_BYTES, SERVING, DesiredState
 from clusteradm.node.state import model_copy
 
@@ -107,14 +108,16 @@ class Share:
         return {"folder": target}
 
     def _copy(self, source: str, target: str) -> None:
-        """The files of a version; the model of this host's own copy, where deploy-model has made one."""
+        """The files of a version, and nothing else that lies there; the model of this host's own copy, where
+        deploy-model has made one."""
         manifest = store.manifest(source)
-        for name in sorted(os.listdir(source)):
+        names = {*store.sums(source), MODEL, LABELS, MANIFEST, SUMS}
+        for name in sorted(names.intersection(os.listdir(source))):
             path = os.path.join(source, name)
             own = model_copy(manifest.sha256) if manifest is not None and name == MODEL else ""
             if own and os.path.isfile(own) and store.sha256(own) == manifest.sha256:  # type: ignore[union-attr]
                 path = own
-            with open(path, "rb") as reader, open(os.path.join(target, name), "xb") as writer:
+            with _opened(path) as reader, open(os.path.join(target, name), "xb") as writer:
                 for data in iter(lambda: reader.read(_CHUNK), b""):
                     writer.write(data)
                 writer.flush()
@@ -181,10 +184,19 @@ def seen(cache: str) -> Optional[Dict[str, Any]]:
         return None
 
 
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """A file to be read. Raises OSError for anything else, such as a FIFO, which would be waited for."""
+    with open(path, "rb", opener=paths.opener) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("%s is no regular file" % path)
+        yield file
+
+
 def _read(path: str, most: int = MOST_BYTES) -> Optional[str]:
-    """A text file; None where there is none. Raises OSError for one that is too large."""
+    """A text file; None where there is none. Raises OSError for one that is none, or too large."""
     try:
-        with open(path, "rb") as file:
+        with _opened(path) as file:
             data = file.read(most + 1)
     except FileNotFoundError:
         return None

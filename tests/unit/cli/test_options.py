@@ -238,7 +238,7 @@ RUNS: dict[str, list[tuple[str, Prepare]]] = {
     "serve token": [("c --models m --rate 5", answers("w1"))],
     "serve deploy": [
         (
-            "m:1 --label stable --hosts w1 --tpus 1 --timeout 5",
+            "m:1 --label stable --versions 1 --hosts w1 --tpus 1 --timeout 5",
             serves("serving-show", "serving-store", "serving-status", "repository-show", "repository-label"),
         ),
         (

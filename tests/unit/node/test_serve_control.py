@@ -15,12 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import serve_place as place
 
 from clusteradm import shipped
 from clusteradm.node.serve import balancer, control, desired, head, placing
 from clusteradm.node.serve.control import ControlConfig, Server
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.fronts import kserve
+from clusteradm.node.serve.index import detectors
 from clusteradm.node.serve.plane import UNAVAILABLE, Refusal
 from clusteradm.node.serve.routing import Routing
 from clusteradm.node.spec.wire.serving import (
@@ -278,6 +280,33 @@ def test_the_index_is_that_of_the_whole_cluster(server: Server, monkeypatch: pyt
     (shared / "serving/desired.json").write_text("{")
     found = {(each["name"], each["version"]): each for each in asyncio.run(kserve.index(board, False))}
     assert found["c", "1"]["state"] == "READY" and "other boards (w2)" in found["digits", ""]["reason"]
+
+
+def test_the_index_says_which_of_the_models_find_objects(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    manifests = []
+    for name, version, task in (("cars", 1, "detector"), ("cars", 2, "detector"), ("digits", 1, "classifier")):
+        folder = place.deploy(shared, name, version)
+        document = {**json.loads((folder / "manifest.json").read_text()), "task": task}
+        (folder / "manifest.json").write_text(json.dumps(document))
+        manifests.append(VersionState(name, version, AVAILABLE))
+    place.label(shared, "cars", {"stable": 1})
+
+    def found(**about: Any) -> list[tuple[str, int, tuple[str, ...], tuple[int, ...]]]:
+        models = (ServedModel("digits", VersionPolicy()), ServedModel("cars", VersionPolicy(), **about))
+        return [(each.name, each.version, each.labels, each.shape) for each in detectors(str(shared), models, states)]
+
+    states = [*manifests, VersionState("lost", 1, AVAILABLE)]
+    labels, shape = tuple(map(str, range(10))), (1, 28, 28, 1)
+    assert found() == [("cars", 2, labels, shape)]
+    assert found(default="stable") == found(default="1") == [("cars", 1, labels, shape)]
+    assert found(canary=Canary(2, 5.0)) == [("cars", 1, labels, shape)]
+    # Of what is not there, or damaged, nothing is said.
+    assert found(default="9") == found(default="other") == []
+    (shared / "models/cars/2/manifest.json").write_text("{")
+    assert found() == []
+    states = [VersionState("cars", 1, LOADING)]
+    assert found() == []
 
 
 def said(host: str, devices: tuple[str, ...], revision: int = 1) -> BoardSaid:

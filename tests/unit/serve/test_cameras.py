@@ -21,6 +21,7 @@ from serve_front import Got, Server
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.fronts import calls
 from clusteradm.node.serve.fronts import frigate as frigate_front
+from clusteradm.node.serve.index import Detector, Index
 from clusteradm.node.serve.routing import Model, Routing
 from clusteradm.node.spec.wire.serving import AVAILABLE, LOADING, VersionState
 
@@ -97,6 +98,19 @@ def test_a_model_that_is_not_ready_costs_no_other(server: Server) -> None:
         assert [each["name"] for each in shown] == ["colours", "digits"]
     finally:
         plane.routing = before
+
+
+def test_detectors_of_other_boards_are_named_too(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces, mine = Detector("faces", 3, ("face",), (1, 240, 320, 3)), Detector("colours", 9)
+
+    async def index() -> Index:
+        return Index(detectors=(faces, mine))
+
+    monkeypatch.setattr(server.plane, "index", index)
+    assert server.ask("POST", "/v1/vision/custom/list").json["models"] == ["colours", "faces"]
+    colours, other = server.ask("GET", "/detectors").json["detectors"]
+    assert colours["labels"] == ["red", "green", "blue"]
+    assert (other["model"], other["labels"], other["width"], other["height"]) == ("faces:3", ["face"], 320, 240)
 
 
 def test_a_picture_without_a_form(server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,6 +237,31 @@ def test_a_damaged_desired_state_changes_nothing(board: Board, text: str) -> Non
     board.turn(4)
     assert (board.served(), board.convergence.revision, board.convergence.error) == ({}, 3, "")
     assert board.states() == []
+
+
+@pytest.mark.parametrize("made", ["fifo", "link", "folder"])
+def test_a_desired_state_that_is_no_file_is_not_waited_for(board: Board, made: str) -> None:
+    board.turn()
+    path = shared(board) / "serving" / "desired.json"
+    path.unlink()
+    if made == "fifo":
+        os.mkfifo(path)
+    elif made == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    board.turn()
+    assert board.served() == {"digits": [1]} and board.convergence.error
+
+
+def test_of_a_version_only_its_own_files_are_copied(board: Board) -> None:
+    folder = place.deploy(shared(board), version=2)
+    os.mkfifo(folder / "pipe")
+    (folder / "more.bin").write_bytes(b"more")
+    board.turn()
+    assert board.served() == {"digits": [2]}
+    (copied,) = Path(board.config.cache, "models", "digits").iterdir()
+    assert {each.name for each in copied.iterdir()} == {"model.tflite", "labels.txt", "manifest.json", "SHA256SUMS"}
 
 
 def test_a_model_for_other_hosts_is_not_this_boards(board: Board) -> None:

@@ -48,6 +48,8 @@ def wanted(image: Any) -> triton.InferInput:
 def test_tritonclient_asks_what_there_is(client: triton.InferenceServerClient) -> None:
     assert client.is_server_live() and client.is_server_ready()
     assert client.is_model_ready("digits") and client.is_model_ready("digits", "2")
+    # As with Triton, this is no error.
+    assert not any(client.is_model_ready(*each) for each in (("other",), ("digits", "9"), ("digits", "nobody")))
     assert client.get_server_metadata().name == "clusteradm"
     metadata = client.get_model_metadata("digits")
     assert list(metadata.versions) == ["1", "2"] and list(metadata.inputs[0].shape) == [1, 28, 28, 1]
@@ -98,6 +100,7 @@ def test_tritonclient_in_asyncio_and_in_a_stream(server: Server, client: triton.
     found = [answers.get(timeout=60) for _ in range(3)]
     client.stop_stream()
     assert [error is None for _, error in found] == [True, False, True]
+    assert found[0][0].get_response().parameters["triton_final_response"].bool_param
     assert "no model other" in str(found[1][1]) and int(found[2][0].as_numpy(place.OUTPUT).argmax()) == 1
 
 
@@ -164,6 +167,12 @@ BAD: dict[str, tuple[Any, Any, str]] = {
 _asked = request()
 _asked.outputs.add(name="y")
 BAD["an output"] = (_asked, INVALID, "has no output y")
+_shared = request()
+_shared.outputs.add(name=place.OUTPUT).parameters["shared_memory_region"].string_param = "mine"
+BAD["an output in shared memory"] = (_shared, INVALID, "shares no memory")
+_shared = request()
+_shared.inputs[0].parameters["shared_memory_region"].string_param = "mine"
+BAD["an input in shared memory"] = (_shared, INVALID, "shares no memory")
 
 
 @pytest.mark.parametrize("name", list(BAD))

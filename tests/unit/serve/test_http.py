@@ -176,6 +176,18 @@ def test_damaged_requests(server: Server, caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    "head", [b"FOO / HTTP/1.1", b"GET / HTTP/1.1\r\nno colon", b"GET /%s HTTP/1.1" % (b"a" * 9000), b"GET /\0 HTTP/1.1"]
+)
+def test_what_is_no_request_is_answered_as_others_are(server: Server, head: bytes) -> None:
+    with connected(server) as one:
+        one.sendall(head + b"\r\nHost: a\r\n\r\n")
+        answer = b"".join(iter(lambda: one.recv(1 << 16), b""))
+    lines, _, body = answer.partition(b"\r\n\r\n")
+    assert lines.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")) and len(body) < 300
+    assert b"application/json" in lines and b"aiohttp" not in lines and "damaged" in json.loads(body)["error"]
+
+
 def test_a_client_that_leaves_costs_nobody_else(server: Server) -> None:
     body = json.dumps(given()).encode()
     for _ in range(5):
@@ -249,6 +261,9 @@ def test_paths_that_are_no_text(server: Server) -> None:
 def test_a_request_as_a_proxy_gets_it(server: Server) -> None:
     got = server.ask("GET", f"http://{server.url}/v2/models?a=b")
     assert got.status == 200 and got.json == {"models": ["colours", "digits"]}
+    # HAProxy, which lets only the cluster's own to /metrics, reads a query here, as the standard does.
+    got = server.ask("GET", "http://a?/metrics")
+    assert got.status == 200 and b"<html" in got.body
 
 
 def samples(server: Server) -> dict[str, float]:
@@ -271,6 +286,7 @@ def test_metrics_count(server: Server) -> None:
     seconds = count("request_seconds_count", model="digits", version="2")
     server.ask("POST", INFER, given())
     server.ask("POST", "/v2/models/never-there/infer", given())
+    assert server.ask("POST", "/v2/models/never-there/infer", b"{").status == 400
     assert count("requests_total", **asked) == before + 1 and count("requests_total", **lost) == missed + 1
     assert count("request_seconds_count", model="digits", version="2") == seconds + 1
     assert count("request_seconds_bucket", model="digits", version="2", le="+Inf") == seconds + 1
@@ -353,6 +369,9 @@ class Slow(Plane):
 
     def __init__(self) -> None:
         self.begun, self.go = threading.Event(), False
+
+    def serves(self, model: str) -> bool:
+        return model == "m"
 
     async def infer(self, request: Request) -> Answer:
         self.begun.set()

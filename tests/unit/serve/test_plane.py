@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import serve_place as place
 from PIL import Image
 
+from clusteradm import shipped
+from clusteradm.node.serve import dispatch
 from clusteradm.node.serve.dispatch import Dispatch
 from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.loaded import Loaded
@@ -177,17 +180,33 @@ def test_a_patient_request_waits_for_an_engine(plane: Dispatch) -> None:
     assert not other.able
     assert refused(other, Request("digits", tensors)).kind == UNAVAILABLE
 
-    async def late() -> Answer:
-        asked = asyncio.ensure_future(other.infer(Request("digits", tensors, patient=True)))
+    async def late(patient: bool) -> Answer:
+        asked = asyncio.ensure_future(other.infer(Request("digits", tensors, patient=patient)))
         await asyncio.sleep(0)
         assert not asked.done()
         other.links = plane.links
         return await asked
 
-    assert asyncio.run(late()).version == 2
+    # Any other for a moment, for which a balancer counts it and sends the next ones to boards that can.
+    for patient in (True, False):
+        assert asyncio.run(late(patient)).version == 2
+        other.links = {}
+    began = time.monotonic()
+    assert refused(other, Request("other", tensors)).kind == NOT_FOUND
+    other.routing = Routing(other.routing.models, [VersionState("new", 1, LOADING)])
+    assert refused(other, Request("new", tensors)).kind == UNAVAILABLE
+    assert time.monotonic() - began < 0.2  # of which no wait here would change anything
     other.links = {}
     with pytest.raises(Refusal, match="no engine"):
         asyncio.run(other.infer(Request("digits", tensors, patient=True, deadline=time.monotonic() + 0.1)))
+
+
+def test_a_board_without_an_engine_is_out_of_rotation_before_haproxy_gives_up() -> None:
+    text = (shipped.TEMPLATES / "head/etc/haproxy/haproxy.cfg.j2").read_text()
+    (retries,) = re.findall(r"^    retries (\d+)$", text, re.M)
+    ((inter, fast, fall),) = re.findall(r" check inter (\d+)ms fastinter (\d+)ms .* fall (\d+) ", text)
+    until_down = int(inter) + int(fast) * (int(fall) - 1)
+    assert 1000 * dispatch._MOMENT * (int(retries) + 1) > 1.5 * until_down
 
 
 def test_what_a_client_asks_about_a_model(plane: Dispatch) -> None:

@@ -182,6 +182,11 @@ def test_a_canary_that_goes_while_the_body_comes_is_not_the_clients_doing(server
         assert b"200 OK" in answer and b"clusteradm-model-version: 2" in answer.lower()
 
 
+def test_statistics_of_what_nobody_has_asked(server: Server) -> None:
+    (one,) = server.ask("GET", "/v2/models/colours/stats").json["model_stats"]
+    assert (one["name"], one["version"], one["inference_stats"]["queue"]) == ("colours", "1", {"count": 0, "ns": 0})
+
+
 def test_statistics_of_a_label_are_of_its_version(server: Server) -> None:
     for version in ("1", "2"):
         infer(server, given(), f"/v2/models/digits/versions/{version}/infer")
@@ -239,6 +244,11 @@ BAD: dict[str, tuple[Any, str]] = {
         "classification",
     ),
     "binary without": (given(parameters={"binary_data_size": 784}), "binary_data_size"),
+    "shared memory": (given(parameters={"shared_memory_region": "mine"}), "shares no memory"),
+    "an output in shared memory": (
+        {**given(), "outputs": [{"name": place.OUTPUT, "parameters": {"shared_memory_region": "mine"}}]},
+        "shares no memory",
+    ),
     "no picture": (given(["AAAA"], datatype="BYTES", shape=[1]), "not a picture"),
     "no base64": (given(["%%%"], datatype="BYTES", shape=[1]), "not base64"),
     "two pictures": (given(["AAAA", "AAAA"], datatype="BYTES", shape=[2]), "2 pictures"),
@@ -291,9 +301,12 @@ def test_statuses(server: Server) -> None:
         ("POST", "/v2/models/digits/versions/-1/infer", given(), 400),
         ("POST", "/v2/models/%2e%2e%2fetc/infer", given(), 404),
         ("GET", "/v2/models/other", None, 404),
+        ("POST", "/v2/models/%s/infer" % ("m" * 2000), given(), 414),
         ("GET", "/v2/models/other/ready", None, 404),
         ("GET", "/v2/models/digits/nothing", None, 404),
         ("GET", INFER, None, 405),
+        ("POST", "/v2/models/digits/generate", {}, 404),
+        ("POST", "/v2/models/digits/trace/setting", {}, 404),
         ("DELETE", "/v2", None, 405),
         ("GET", "/v3", None, 404),
         ("GET", "/v2/health/ill", None, 404),

@@ -99,6 +99,7 @@ def test_states_and_metadata(server: Server) -> None:
 BAD: dict[str, tuple[str, Any, int, str]] = {
     "another model": ("/v1/models/other:predict", {"instances": [1]}, 404, "no model other"),
     "another version": ("/v1/models/digits/versions/9:predict", {"instances": [1]}, 404, "no version 9"),
+    "a version that is none": ("/v1/models/digits/versions/99999999999:predict", {"instances": [1]}, 404, "no version"),
     "another label": ("/v1/models/digits/labels/old:predict", {"instances": [1]}, 404, "no label old"),
     "a label as a version": ("/v1/models/digits/versions/stable:predict", {"instances": [1]}, 400, "labels/stable"),
     "a version as a label": ("/v1/models/digits/labels/1:predict", {"instances": [1]}, 400, "versions/1"),
@@ -109,6 +110,12 @@ BAD: dict[str, tuple[str, Any, int, str]] = {
     "no list": (PREDICT, {"instances": 5}, 400, "no list"),
     "no rows": (PREDICT, {"instances": []}, 400, "no list"),
     "another signature": (PREDICT, {"instances": [1], "signature_name": "x"}, 400, "serving_default"),
+    "another signature of classes": (
+        "/v1/models/digits:classify",
+        {"examples": [{"keras_tensor_24": [0] * 784}], "signature_name": "x"},
+        400,
+        "serving_default",
+    ),
     "another shape": (PREDICT, {"instances": [1.0, 2.0]}, 400, "has the shape"),
     "no numbers": (PREDICT, {"instances": ["a"]}, 400, "no number"),
     "a picture that is none": (PREDICT, {"instances": [{"b64": "AAAA"}]}, 400, "not a picture"),
@@ -167,6 +174,16 @@ def test_predict_over_grpc(channel: grpc.Channel) -> None:
         assert answer.model_spec.version.value == 2
     one = tf.tensor(4, (1, 28, 28, 1), int_val=[0])  # the last value stands for all that follow
     assert predict(channel, one, "keras_tensor_24", version=1).model_spec.version.value == 1
+    # By whatever names it is asked for.
+    short = place.OUTPUT.partition(":")[0]
+    asked = tf.PredictRequest(model_spec=tf.ModelSpec(name="digits"), output_filter=[short, place.OUTPUT])
+    asked.inputs[place.INPUT].CopyFrom(one)
+    answer = tf.call(channel, "PredictionService/Predict", asked, tf.PredictResponse)
+    assert {name: len(each.tensor_shape.dim) for name, each in answer.outputs.items()} == {short: 2, place.OUTPUT: 2}
+    for version in (-1, 99, 1 << 62):
+        with pytest.raises(grpc.RpcError) as caught:
+            predict(channel, one, version=version)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     picture = tf.tensor(7, (2,), string_val=[png(place.drawn())] * 2)
     answer = predict(channel, picture, label="stable")
     assert answer.model_spec.version.value == 1
@@ -203,6 +220,26 @@ def test_metadata_and_states_over_grpc(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         tf.call(channel, "ModelService/GetModelStatus", status, tf.GetModelStatusResponse)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_what_there_is_not_over_grpc(channel: grpc.Channel) -> None:
+    """As TensorFlow Serving says it: no name, another signature; and what is there and not here."""
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    asked = tf.PredictRequest(model_spec=tf.ModelSpec(name="digits", signature_name="x"))
+    twice = tf.PredictRequest(model_spec=tf.ModelSpec(name="digits"), output_filter=["y", "y"])
+    for method, request, code in (
+        ("PredictionService/Predict", tf.PredictRequest(), invalid),
+        ("PredictionService/Predict", asked, invalid),
+        ("PredictionService/Predict", twice, invalid),
+        ("PredictionService/Classify", asked, invalid),
+        ("PredictionService/Regress", asked, invalid),
+        ("ModelService/GetModelStatus", tf.GetModelStatusRequest(), invalid),
+        ("PredictionService/MultiInference", asked, grpc.StatusCode.UNIMPLEMENTED),
+        ("ModelService/HandleReloadConfigRequest", asked, grpc.StatusCode.UNIMPLEMENTED),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            tf.call(channel, method, request, tf.PredictResponse)
+        assert caught.value.code() is code, method
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,25 @@ def test_deployed_is_what_was_named(reference: str, policy: VersionPolicy, defau
     assert state == replace(EMPTY, models=(ServedModel("digits", policy, default),))
 
 
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("all", VersionPolicy("all")),
+        ("latest:2", VersionPolicy("latest", 2)),
+        ("3,1,3", VersionPolicy("specific", versions=(1, 3))),
+    ],
+)
+def test_versions_that_are_served_at_the_same_time(text: str, policy: VersionPolicy) -> None:
+    state = changes.deploy(EMPTY, Reference.parse("digits@stable"), None, changes.policy_of(text))
+    assert state.models == (ServedModel("digits", policy, "stable"),)
+
+
+@pytest.mark.parametrize("text", ["", "latest", "latest:0", "latest:x", "0", "1,", "1-2", "ALL", "1" * 11])
+def test_what_names_no_versions_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="names no versions"):
+        changes.policy_of(text)
+
+
 def test_a_new_version_takes_the_place_of_the_old_one_and_its_canary() -> None:
     state = changes.deploy(changes.deploy(EMPTY, Reference("digits", 1), Where(("w1",))), Reference("a", 1))
     state = changes.canary(state, "digits", 2, 5.0)

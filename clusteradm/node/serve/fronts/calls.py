@@ -137,7 +137,7 @@ class Desk:
         now, wall = time.monotonic(), time.time()
         for call in calls:
             # A name that nobody serves is anybody's: it would be a new time series for each.
-            model = call.model if call.kind != NOT_FOUND else ""
+            model = call.model if self.plane.serves(call.model) else ""
             seconds = call.ended - call.started
             self.metrics.request(model, call.protocol, call.kind, seconds, call.answer, call.received, call.sent)
             self.log.write(_line(call, seconds, wall - (now - call.ended)))
@@ -200,6 +200,8 @@ def version_or_label(text: str) -> Tuple[Optional[int], Optional[str]]:
         return int(text), None
     if _LABEL.fullmatch(text):
         return None, text
+    if text.isascii() and text.isdigit():  # more digits than a version has
+        raise Refusal(NOT_FOUND, "there is no version %s" % text[:60])
     raise Refusal(INVALID, "no version or label: %s" % ascii(text[:60]))
 
 

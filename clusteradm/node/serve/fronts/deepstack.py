@@ -21,7 +21,7 @@ async def answer(exchange: Exchange) -> Reply:
     parts = [each for each in exchange.parts[2:] if each]
     exchange.allow("POST")
     if parts == ["custom", "list"]:
-        models = [info.name for info in await detecting.detectors(exchange.desk)]
+        models = [each.name for each in await detecting.everywhere(exchange.desk)]
         return Reply(dumps({"success": True, "models": models}))
     if parts == ["scene"]:
         return await _scene(exchange)

@@ -3,6 +3,7 @@
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from clusteradm.node.serve.fronts.calls import Call, Desk
+from clusteradm.node.serve.index import Detector
 from clusteradm.node.serve.plane import BYTES, INVALID, NOT_FOUND, Answer, ModelInfo, Refusal, Request, Tensor
 from clusteradm.node.spec.wire.manifest import DETECTOR
 
@@ -27,6 +28,15 @@ class Detection(NamedTuple):
 async def detectors(desk: Desk) -> List[ModelInfo]:
     """The models that find objects, by name."""
     return [info for info in await desk.models() if info.task == DETECTOR]
+
+
+async def everywhere(desk: Desk) -> List[Detector]:
+    """The same of the whole cluster, as far as the head says what other boards have."""
+    found = {each.name: each for each in (await desk.plane.index()).detectors}
+    for info in await detectors(desk):
+        shape = tuple(info.inputs[0].shape) if info.inputs else ()
+        found[info.name] = Detector(info.name, info.version, tuple(info.class_names), shape)
+    return [found[name] for name in sorted(found)]
 
 
 async def choose(desk: Desk, shape: Optional[Sequence[int]] = None) -> ModelInfo:

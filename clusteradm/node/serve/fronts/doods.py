@@ -1,12 +1,13 @@
 """DOODS' protocol: GET /detectors, and POST /detect with a picture in base64, as Home Assistant's `doods` sends it."""
 
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from clusteradm.node.serve.fronts import detecting, numbers
 from clusteradm.node.serve.fronts.calls import about, number, patience
 from clusteradm.node.serve.fronts.exchange import Exchange, HttpError, Reply, dumps
-from clusteradm.node.serve.plane import INVALID, ModelInfo, Refusal
+from clusteradm.node.serve.index import Detector
+from clusteradm.node.serve.plane import INVALID, Refusal
 from clusteradm.node.spec import feeding
 
 _MOST_LABELS = 1000
@@ -16,7 +17,7 @@ async def answer(exchange: Exchange) -> Reply:
     """Either of the two."""
     if exchange.parts == ["detectors"]:
         exchange.allow("GET", "HEAD")
-        return Reply(dumps({"detectors": [_described(info) for info in await detecting.detectors(exchange.desk)]}))
+        return Reply(dumps({"detectors": [_described(each) for each in await detecting.everywhere(exchange.desk)]}))
     if exchange.parts != ["detect"]:
         raise HttpError(404, "of DOODS there are detectors and detect")
     exchange.allow("POST")
@@ -73,17 +74,15 @@ def _limits(given: Any) -> Dict[str, float]:
     return {str(label): number(value, "detect") for label, value in given.items()}
 
 
-def _described(info: ModelInfo) -> Dict[str, Any]:
-    labels: List[str] = list(info.class_names)
-    shape = list(info.inputs[0].shape) if info.inputs else []
-    height, width, channels = shape[1:] if len(shape) == 4 else [0, 0, 0]
+def _described(detector: Detector) -> Dict[str, Any]:
+    height, width, channels = detector.shape[1:] if len(detector.shape) == 4 else (0, 0, 0)
     if channels not in feeding.CHANNELS and height in feeding.CHANNELS:  # channels first
         channels, height, width = height, width, channels
     return {
-        "name": info.name,
+        "name": detector.name,
         "type": "tflite",
-        "model": "%s:%d" % (info.name, info.version),
-        "labels": labels,
+        "model": "%s:%d" % (detector.name, detector.version),
+        "labels": detector.labels,
         "width": width,
         "height": height,
         "channels": channels,

@@ -11,6 +11,8 @@ from clusteradm.node.serve.fronts.limits import MOST_BRACKETS, MOST_JSON, MOST_V
 from clusteradm.node.serve.plane import INVALID, TOO_LARGE, Answer, Refusal
 
 JSON, BINARY, HTML = "application/json", "application/octet-stream", "text/html; charset=utf-8"
+# Instead of the versions of Python and aiohttp.
+SERVER = "clusteradm"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _DUMP = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _MOST_FIELDS = 64
@@ -86,10 +88,9 @@ class Exchange:
     def __init__(self, desk: Desk, asked: Asked, call: Call) -> None:
         self.desk, self.call, self._asked = desk, call, asked
         self.method, self.headers, self.key = asked.method, asked.headers, asked.key
-        target = call.operation
-        if not target.startswith("/"):  # as a proxy is asked: http://HOST/PATH (RFC 9112 section 3.2.2)
-            target = "/" + target.partition("://")[2].partition("/")[2]
-        path, _, self._query = target.partition("?")
+        path, _, self._query = call.operation.partition("?")
+        if not path.startswith("/"):  # as a proxy is asked: http://HOST/PATH (RFC 9112 section 3.2.2)
+            path = "/" + path.partition("://")[2].partition("/")[2]
         self.parts = [unquote(each) for each in path.split("/")[1:]]
         self._held = asked.held
 

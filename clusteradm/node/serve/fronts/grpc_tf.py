@@ -10,7 +10,7 @@ from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service
 from clusteradm.node.serve.fronts.limits import MOST_DIMENSIONS, MOST_ELEMENTS, MOST_TENSORS
 from clusteradm.node.serve.fronts.proto import tfserving_pb2 as pb
 from clusteradm.node.serve.fronts.tfserving import Spec
-from clusteradm.node.serve.plane import BYTES, DATATYPES, INVALID, ModelInfo, Refusal, Tensor
+from clusteradm.node.serve.plane import BYTES, DATATYPES, INVALID, NOT_FOUND, ModelInfo, Refusal, Tensor
 
 # TensorFlow's numbers of data types.
 _TYPES = {
@@ -46,11 +46,14 @@ _METADATA = "signature_def"
 
 
 async def _predict(inquiry: Inquiry, request: Any) -> Any:
-    spec, info = await _spec(inquiry, request)
-    tfserving.check_signature(request.model_spec.signature_name)
+    spec, info = await _signed(inquiry, request)
     if len(request.inputs) > MOST_TENSORS or len(request.output_filter) > MOST_TENSORS:
         raise Refusal(INVALID, "more than %d tensors" % MOST_TENSORS)
-    outputs = [tfserving.full_name(each, info.outputs, info.name) for each in request.output_filter]
+    if len(set(request.output_filter)) != len(request.output_filter):
+        raise Refusal(INVALID, "an output is asked for twice")
+    # A client gets an output by the name that it asked for.
+    asked = {each: tfserving.full_name(each, info.outputs, info.name) for each in request.output_filter}
+    outputs = sorted(set(asked.values()))
     inputs = [_tensor(name, each) for name, each in request.inputs.items()]
     if info.picture and len(inputs) == 1 and inputs[0].datatype == BYTES:
         found, _ = await tfserving.pictures(inquiry.desk, inquiry.call, spec, info, inputs[0].data, outputs)
@@ -59,15 +62,14 @@ async def _predict(inquiry: Inquiry, request: Any) -> Any:
         rows = tfserving.rows(info)
         found = await tfserving.infer(inquiry.desk, inquiry.call, spec, named, outputs, rows)
     reply = pb.PredictResponse(model_spec=_model(spec, tfserving.SIGNATURE))
-    # A client gets an output by the name that it asked for.
-    asked = dict(zip(outputs, request.output_filter))
-    for each in found.outputs:
-        _put(reply.outputs[asked.get(each.name, each.name)], each)
+    there = {each.name: each for each in found.outputs}
+    for name, full in (asked or dict(zip(there, there))).items():
+        _put(reply.outputs[name], there[full])
     return reply
 
 
 async def _classify(inquiry: Inquiry, request: Any) -> Any:
-    spec, info = await _spec(inquiry, request)
+    spec, info = await _signed(inquiry, request)
     given = _examples(request.input)
     found, results, _ = await tfserving.examples(inquiry.desk, inquiry.call, spec, info, given)
     reply = pb.ClassificationResponse(model_spec=_model(spec, request.model_spec.signature_name))
@@ -79,7 +81,7 @@ async def _classify(inquiry: Inquiry, request: Any) -> Any:
 
 
 async def _regress(inquiry: Inquiry, request: Any) -> Any:
-    spec, info = await _spec(inquiry, request)
+    spec, info = await _signed(inquiry, request)
     found, _, _ = await tfserving.examples(inquiry.desk, inquiry.call, spec, info, _examples(request.input))
     reply = pb.RegressionResponse(model_spec=_model(spec, request.model_spec.signature_name))
     for value in tfserving.values(found, info):
@@ -107,7 +109,7 @@ async def _metadata(inquiry: Inquiry, request: Any) -> Any:
 
 
 async def _status(inquiry: Inquiry, request: Any) -> Any:
-    inquiry.call.model = name = request.model_spec.name
+    name = _name(inquiry, request)
     version, label = _which(request.model_spec)
     if label is not None:
         version = (await inquiry.desk.plane.info(name, None, label)).version
@@ -119,10 +121,21 @@ async def _status(inquiry: Inquiry, request: Any) -> Any:
     return reply
 
 
+def _name(inquiry: Inquiry, request: Any) -> str:
+    """The model that a request is for. Raises Refusal where it names none."""
+    name: str = request.model_spec.name
+    if not name:
+        raise Refusal(INVALID, "the model_spec has no name of a model")
+    inquiry.call.model = name
+    return name
+
+
 def _which(spec: Any) -> Tuple[Optional[int], Optional[str]]:
     """The version or the label that a request names. Raises Refusal."""
     kind = spec.WhichOneof("version_choice")
     if kind == "version":
+        if spec.version.value < 0:
+            raise Refusal(NOT_FOUND, "there is no version %d" % spec.version.value)
         return version_or_label(str(spec.version.value))
     if kind == "version_label":
         version, label = version_or_label(spec.version_label)
@@ -133,12 +146,19 @@ def _which(spec: Any) -> Tuple[Optional[int], Optional[str]]:
 
 
 async def _spec(inquiry: Inquiry, request: Any) -> Tuple[Spec, ModelInfo]:
-    inquiry.call.model = name = request.model_spec.name
+    name = _name(inquiry, request)
     version, label = _which(request.model_spec)
     version = await inquiry.desk.version(name, inquiry.metadata, version, label)
     info = await inquiry.desk.plane.info(name, version, label)
     _, priority = patience({PRIORITY: inquiry.metadata[PRIORITY]} if PRIORITY in inquiry.metadata else {})
     return Spec(name, info.version, None, inquiry.deadline, priority), info
+
+
+async def _signed(inquiry: Inquiry, request: Any) -> Tuple[Spec, ModelInfo]:
+    """The same, for a request that may name a signature."""
+    found = await _spec(inquiry, request)
+    tfserving.check_signature(request.model_spec.signature_name)
+    return found
 
 
 def _model(spec: Spec, signature: str) -> Any:

@@ -13,7 +13,18 @@ from clusteradm.node.serve.fronts.grpc_calls import Inquiry, Service, check
 from clusteradm.node.serve.fronts.known import Key
 from clusteradm.node.serve.fronts.limits import MOST_TENSORS
 from clusteradm.node.serve.fronts.proto import kserve_pb2 as pb
-from clusteradm.node.serve.plane import BYTES, DATATYPES, INTERNAL, INVALID, NOT_FOUND, Answer, Refusal, Request, Tensor
+from clusteradm.node.serve.plane import (
+    BYTES,
+    DATATYPES,
+    INTERNAL,
+    INVALID,
+    NOT_FOUND,
+    UNAVAILABLE,
+    Answer,
+    Refusal,
+    Request,
+    Tensor,
+)
 
 # Which field of an input's contents has the elements of a data type; FP16 has none.
 _FIELDS = {
@@ -36,6 +47,7 @@ SERVICES = (
     "tensorflow.serving.PredictionService",
     "tensorflow.serving.ModelService",
 )
+_FINAL = "triton_final_response"
 _SERVING, _NOT_SERVING = 1, 2  # grpc.health.v1.HealthCheckResponse.ServingStatus
 
 
@@ -52,10 +64,17 @@ async def _server(inquiry: Inquiry, request: Any) -> Any:
 
 
 async def _model_ready(inquiry: Inquiry, request: Any) -> Any:
+    """As Triton says it: what nobody serves is not ready, which is no error."""
+    inquiry.call.model = request.name
     version, label = version_or_label(request.version)
-    if label is not None:
-        version = (await inquiry.desk.plane.info(request.name, None, label)).version
-    return pb.Ready(ready=await inquiry.desk.plane.ready(request.name, version))
+    try:
+        if label is not None:
+            version = (await inquiry.desk.plane.info(request.name, None, label)).version
+        return pb.Ready(ready=await inquiry.desk.plane.ready(request.name, version))
+    except Refusal as refusal:
+        if refusal.kind not in (NOT_FOUND, UNAVAILABLE):
+            raise
+        return pb.Ready(ready=False)
 
 
 async def _metadata(inquiry: Inquiry, request: Any) -> Any:
@@ -146,9 +165,7 @@ async def _infer(inquiry: Inquiry, request: Any, key: Optional[Key] = None) -> A
     inputs = _inputs(request)
     if len(request.outputs) > MOST_TENSORS:
         raise Refusal(INVALID, "more than %d outputs are asked for" % MOST_TENSORS)
-    classes = {
-        each.name: kserve.classes_of(_parameters(each.parameters).get("classification")) for each in request.outputs
-    }
+    classes = {each.name: kserve.classes_of(_parameters(each.parameters), each.name) for each in request.outputs}
     deadline, priority = kserve.patience(given, inquiry.metadata)
     if inquiry.deadline is not None:
         deadline = min(inquiry.deadline, deadline) if deadline is not None else inquiry.deadline
@@ -208,6 +225,7 @@ def _inputs(request: Any) -> List[Tensor]:
         if datatype not in _FIELDS and datatype not in DATATYPES:
             raise Refusal(INVALID, "input %s: no datatype %s" % (name, ascii(datatype)[:30]))
         shape = numbers.shape(list(each.shape), name)
+        kserve.check_shared(_parameters(each.parameters), name)
         if contents:
             if each.HasField("contents"):
                 raise Refusal(INVALID, "input %s has contents and raw_input_contents" % name)
@@ -242,15 +260,18 @@ def _typed(each: Any, name: str, datatype: str, shape: Any) -> Tensor:
 
 
 async def _stream_infer(inquiry: Inquiry, request: Any) -> Any:
-    """An answer of a stream; an error is its text."""
+    """An answer of a stream; an error is its text. Each is the last one to its request, as Triton's clients ask."""
     try:
-        return pb.StreamResponse(infer_response=await _infer(inquiry, request))
+        answer = await _infer(inquiry, request)
+        answer.parameters[_FINAL].bool_param = True
+        return pb.StreamResponse(infer_response=answer)
     except Refusal as refusal:
         inquiry.call.kind, inquiry.call.text = refusal.kind, str(refusal)
     except Exception as error:
         inquiry.call.kind, inquiry.call.text = INTERNAL, repr(error)[:1000]
     reply = pb.StreamResponse(error_message=inquiry.call.text)
     reply.infer_response.id = request.id
+    reply.infer_response.parameters[_FINAL].bool_param = True
     return reply
 
 

@@ -12,16 +12,15 @@ from clusteradm.node.serve.fronts import board, deepstack, doods, errors, rest_t
 from clusteradm.node.serve.fronts.calls import REQUEST_ID, Call, Desk
 from clusteradm.node.serve.fronts.connections import Connection, Connections
 from clusteradm.node.serve.fronts.direct import Direct
-from clusteradm.node.serve.fronts.exchange import Asked, Exchange, HttpError, Reply
+from clusteradm.node.serve.fronts.exchange import SERVER, Asked, Exchange, HttpError, Reply
 from clusteradm.node.serve.fronts.limits import KEEP_SECONDS
 from clusteradm.node.serve.fronts.passed import Passed, PassedRequest, Server
 from clusteradm.node.serve.fronts.plain import Answered, PlainRequest, Plains
 from clusteradm.node.serve.plane import INVALID, Refusal, Runner
 
 _MOST_LINGER = 5.0  # seconds of a body that nobody wants: a client reads the answer when it has sent all
+_MOST_TARGET = 2000  # characters
 _BACKLOG = 4096  # connections that the kernel keeps until one of the front processes accepts them
-# Instead of the versions of Python and aiohttp.
-_SERVER = ("Server", "clusteradm")
 
 
 class _OwnFaults(logging.Filter):
@@ -107,11 +106,11 @@ class HttpFront(Runner):
         return await self._answer(request, request.target, client)
 
     async def _answer(self, asked: Asked, target: str, client: str) -> Answered:
-        call = Call("http", target[:2000], client, asked.headers)
+        call = Call("http", target[:_MOST_TARGET], client, asked.headers)
         return self._answered(call, *await self._reply(asked, call))
 
     def _answered(self, call: Call, reply: Reply, quiet: bool = False) -> Answered:
-        fields = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), _SERVER]
+        fields = [("Content-Type", reply.kind), *reply.headers, (REQUEST_ID, call.id), ("Server", SERVER)]
         call.sent = len(reply.body)
         return Answered(call, reply, fields, quiet)
 
@@ -120,6 +119,8 @@ class HttpFront(Runner):
         exchange = Exchange(self._desk, asked, call)
         quiet = False
         try:
+            if len(call.operation) == _MOST_TARGET:
+                raise HttpError(414, "an address of %d characters or more" % _MOST_TARGET)
             route = ROUTES.get(tuple(exchange.parts[:2])) or ROUTES.get(tuple(exchange.parts[:1]))
             if route is None:
                 raise HttpError(404, "nothing is served at %s" % ascii(call.operation[:200]))

@@ -75,8 +75,16 @@ def raw(tensor: Tensor) -> bytes:
     return data
 
 
-def classes_of(value: Any) -> int:
+def check_shared(parameters: Mapping[str, Any], name: str) -> None:
+    """Raise Refusal for a tensor in memory that a client shares with its server."""
+    if "shared_memory_region" in parameters:
+        raise Refusal(INVALID, "tensor %s: a client shares no memory with the boards: send its bytes" % name[:200])
+
+
+def classes_of(parameters: Mapping[str, Any], name: str) -> int:
     """How many classes a client wants of an output; 0 for the output itself. Raises Refusal."""
+    check_shared(parameters, name)
+    value = parameters.get("classification")
     if value is None:
         return 0
     if type(value) is not int or not 0 <= value <= _MOST_CLASSES:
@@ -179,11 +187,16 @@ def check_load(parameters: Any) -> None:
 
 
 async def statistics(desk: Desk, name: Optional[str], version: Optional[int]) -> List[Dict[str, Any]]:
-    """Triton's statistics, of this board since it began to serve, of one model or of all. Raises Refusal."""
+    """Triton's statistics, of this board since it began to serve, of one model or of all: also of what is available
+    and was not asked so far. Raises Refusal."""
     if name is not None:
         await desk.plane.info(name, version)
     counts = desk.metrics.whole()
-    found: Dict[Tuple[str, str], Dict[str, List[float]]] = {}
+    found: Dict[Tuple[str, str], Dict[str, List[float]]] = {
+        (each.name, str(each.version)): {}
+        for each in await desk.plane.states(name)
+        if each.state == AVAILABLE and version in (None, each.version)
+    }
     for family in ("request_seconds", "queue_seconds_total", "inference_seconds_total", "inferences_total"):
         for key, values in counts.get(family, {}).items():
             if name in (None, key[0]) and str(version or key[1]) == key[1]:

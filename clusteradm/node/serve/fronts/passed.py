@@ -8,7 +8,7 @@ from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from clusteradm.node.serve.fronts.connections import Connection, Connections
-from clusteradm.node.serve.fronts.exchange import Asked, Exchange, HttpError, Piece, late
+from clusteradm.node.serve.fronts.exchange import JSON, SERVER, Asked, Exchange, HttpError, Piece, dumps, late
 from clusteradm.node.serve.fronts.limits import MOST_PIPELINED
 from clusteradm.node.serve.plane import INVALID, TOO_LARGE, Refusal
 
@@ -43,6 +43,15 @@ class Passed(RequestHandler):
         if self.body is not None:
             self.body.set_exception(Late())
 
+    def handle_error(self, request: Any, status: int = 500, exc: Any = None, message: Any = None) -> web.StreamResponse:
+        """The answer to what is no request: JSON, as every other."""
+        if status >= 500:  # which is logged there
+            return super().handle_error(request, status, exc, message)
+        body = dumps({"error": "the request is damaged, or its head too long: " + _shown(exc)})
+        response = web.Response(body=body, status=status, content_type=JSON, headers={"Server": SERVER})
+        response.force_close()
+        return response
+
     def connection_lost(self, exc: Optional[BaseException]) -> None:
         """The client has gone."""
         if self.connection is not None:
@@ -56,6 +65,12 @@ class Passed(RequestHandler):
         super().data_received(data)
         if len(self._messages) > MOST_PIPELINED and self.connection is not None:
             self.connection.abort()
+
+
+def _shown(error: Any) -> str:
+    """The first line of what aiohttp says of it."""
+    lines = str(getattr(error, "message", None) or error).split("\n")
+    return ascii(lines[0])[1:-1][:100]
 
 
 class Server(web.Server):

@@ -56,12 +56,11 @@ async def answer(exchange: Exchange) -> Reply:
     document = await exchange.json()
     if not isinstance(document, dict):
         raise Refusal(INVALID, "a request is a JSON object")
-    if verb == "predict":
-        tfserving.check_signature(document.get("signature_name"))
     deadline, priority = patience(exchange.headers)
     # Now that all of it has come, which may take long.
     version = await exchange.version(name, version, label)
     info = await exchange.desk.plane.info(name, version, label)
+    tfserving.check_signature(document.get("signature_name"))
     # The version that the label is now: it may move before the inference.
     return await work(exchange, Spec(name, info.version, None, deadline, priority), info, document)
 

@@ -14,7 +14,6 @@ from clusteradm.node.serve.fronts.limits import MOST_BODY, MOST_JSON, MOST_TENSO
 from clusteradm.node.serve.plane import BYTES, DATATYPES, INVALID, Answer, Refusal, Request, Tensor
 
 HEADER = "Inference-Header-Content-Length"
-_CLASSES = "classification"
 
 
 class _Wanted(NamedTuple):
@@ -70,6 +69,9 @@ async def _model(exchange: Exchange, parts: List[str]) -> Reply:
     if rest == ["infer"]:
         exchange.allow("POST")
         return await _infer(exchange, name, version, label)
+    if rest not in ([], ["ready"], ["config"], ["stats"]):
+        text = "a model has infer, ready, config and stats, not %s"
+        raise HttpError(404, text % ascii("/".join(rest)[:100]))
     exchange.allow("GET", "HEAD")
     if not rest:
         return json_reply(kserve.metadata(await plane.info(name, version, label)))
@@ -80,9 +82,7 @@ async def _model(exchange: Exchange, parts: List[str]) -> Reply:
         return json_reply({"name": name, "ready": ready}, status=200 if ready else 503)
     if rest == ["config"]:
         return json_reply(kserve.config(await plane.info(name, version, label)))
-    if rest == ["stats"]:
-        return json_reply({"model_stats": await kserve.statistics(exchange.desk, name, version)})
-    raise HttpError(404, "a model has infer, ready, config and stats, not %s" % ascii("/".join(rest)[:100]))
+    return json_reply({"model_stats": await kserve.statistics(exchange.desk, name, version)})
 
 
 async def _repository(exchange: Exchange, parts: List[str]) -> Reply:
@@ -173,7 +173,9 @@ async def _inputs(
             kinds = ", ".join([*DATATYPES, BYTES])
             raise Refusal(INVALID, "input %s: the datatype %s is none of %s" % (name, ascii(datatype)[:30], kinds))
         sizes = numbers.shape(each.get("shape"), name)
-        size = parameters_of(each.get("parameters")).get("binary_data_size")
+        given_parameters = parameters_of(each.get("parameters"))
+        kserve.check_shared(given_parameters, name)
+        size = given_parameters.get("binary_data_size")
         if size is not None:
             if type(size) is not int or size < 0 or at + size > len(rest):
                 raise Refusal(INVALID, "input %s: binary_data_size is more than there is behind the JSON" % name)
@@ -222,9 +224,8 @@ def _wanted(given: Any, binary: bool) -> List[_Wanted]:
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):
             raise Refusal(INVALID, "an output is an object with a name")
         wish = parameters_of(each.get("parameters"))
-        found.append(
-            _Wanted(each["name"], wish.get("binary_data", binary) is True, kserve.classes_of(wish.get(_CLASSES)))
-        )
+        classes = kserve.classes_of(wish, each["name"])
+        found.append(_Wanted(each["name"], wish.get("binary_data", binary) is True, classes))
     return found
 
 
