@@ -61,7 +61,12 @@ def test_the_life_of_a_job(
     assert run("cancel", job) == 0
     assert (tmp_path / "systemctl").read_text().splitlines().count(f"stop clusteradm-job-{job}.service") == 1
     (tmp_path / "active").write_text("inactive\n")
-    assert run("remove", job) == 0
+    capsys.readouterr()
+    # One that is not there is said, and those after it are removed all the same.
+    assert run("remove", "20260101-000000-abcdef", "../x", job, job, "--json") == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["removed"] == [job]
+    assert "there is no job 20260101-000000-abcdef here" in shown.err and "'../x' is no job's id" in shown.err
     assert not place.folder(job).exists()
     assert run("show", job) == 3
     assert f"there is no job {job} here" in capsys.readouterr().err
