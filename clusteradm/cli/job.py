@@ -21,7 +21,7 @@ from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.jobs import Jobs, Results, writable
 from clusteradm.jobs.plan import task_of
 from clusteradm.node.spec.wire.job import Attempt, Status
-from clusteradm.node.spec.wire.job_names import COMPLETE, LOG, RESULTS
+from clusteradm.node.spec.wire.job_names import COMPLETE, LOG, RESULTS, UNFINISHED
 from clusteradm.node.spec.wire.job_requests import JobDetails, JobSummary
 
 EXAMPLES = """\
@@ -125,7 +125,7 @@ def _show(args: argparse.Namespace, jobs: Jobs) -> None:
     for name, text in _facts(details, jobs.directory(args.job)):
         show.stdout.print(f"{name:10} {show.line(text)}")
     for attempt in details.status.attempts:
-        show.stdout.print(f"\nattempt {attempt.attempt}: {how_it_ended(attempt)}")
+        show.stdout.print(f"\nattempt {attempt.attempt}: {how_it_ended(attempt, details.status.state)}")
         show.stdout.print(_table_of_ranks(attempt, details))
 
 
@@ -196,8 +196,11 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
         )
     state, task = status.state, task_of(status.model, status.top)
     if state != COMPLETE:
-        attach = next_step.command(f"job attach {args.job}", args)
-        raise UsageError(f"job {args.job} is {state}: it has no results yet", next_step=attach)
+        verb = "attach" if state in UNFINISHED else "resume"
+        raise UsageError(
+            f"job {args.job} is {state}: it has no results yet",
+            next_step=next_step.command(f"job {verb} {args.job}", args),
+        )
     asked.check(task)
     with tempfile.TemporaryFile() as file:
         with infer_output.storing(args.job, tempfile.gettempdir()):

@@ -201,9 +201,18 @@ def fetch(request: FetchFile) -> Generator[FilePiece, None, FileEnd]:
     if not _FETCHABLE.fullmatch(request.file):
         raise ValueError("%s is no file that a job gives out" % request.file)
     share = folders.started(request.shared, request.job).share
+
+    def piece(offset: int) -> str:
+        if not offset:
+            check_there(request.shared, request.job)
+        try:
+            return _read(share, request.file, offset)
+        except FileNotFoundError:
+            raise AccountError("job %s has no file %s, or not yet" % (request.job, request.file)) from None
+
     size = offset = 0
     while True:
-        data = as_user(request.user, lambda: _read(share, request.file, offset))  # noqa: B023 - called at once
+        data = as_user(request.user, lambda: piece(offset))  # noqa: B023 - called at once
         if not data:
             return FileEnd(size)
         yield FilePiece(data)
