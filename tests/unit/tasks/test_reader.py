@@ -55,7 +55,9 @@ def test_the_largest_numbers_are_rounded_to_themselves() -> None:
     row = [1.7e308, -1e303, 0.1234567, 2.0**60, float("inf")]
     found = Reader([about((1, 5), np.float64)], PICTURE, RAW).short([np.array([row])])
     assert found["outputs"][0]["values"] == [[*row[:2], 0.123457, 2.0**60, None]]
-    found = Reader([about((1, 4), np.float64)], PICTURE, EMBEDDING).short([np.array([row[:4]])])
+    reader = Reader([about((1, 4), np.float64)], PICTURE, EMBEDDING)
+    assert (reader.numbers, Reader([ROW], PICTURE, top=3).numbers) == (4, 6)
+    found = reader.short([np.array([row[:4]])])
     assert found["embedding"] == [*row[:2], 0.123457, 2.0**60]
     json.dumps(found, allow_nan=False)
 
