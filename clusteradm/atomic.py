@@ -10,6 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_MOST_NAME = 50  # characters, of up to four bytes each
+
+
+def in_place(path: Path) -> bool:
+    """Whether the path is written to directly: a device or a pipe. Raises OSError."""
+    return path.is_relative_to("/dev") or (path.exists() and not path.is_file())
+
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
@@ -18,15 +25,15 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     `mode`: permissions; None: those of the file that is replaced, or of a new file by the umask. What a symbolic link
     points to is replaced, not the link. A device or a pipe (/dev/stdout) is written to directly. Raises OSError.
     """
-    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+    if in_place(path):
         with path.open("wb") as device:
             yield device
         return
     target = path.resolve()
     if mode is None and target.exists():
         mode = stat.S_IMODE(target.stat().st_mode)
-    # In the same folder, so that the rename stays on one file system.
-    new = target.with_name(f".{target.name}-{secrets.token_hex(4)}.tmp")
+    # In the same folder, so that the rename stays on one file system; of a long name the begin, as names have an end.
+    new = target.with_name(f".{target.name[:_MOST_NAME]}-{secrets.token_hex(4)}.tmp")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
         try:
             yield file

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from clusteradm import atomic, regular
 from clusteradm.cli import feed_options, infer_output, infer_watch, job_report, next_step, show, stages_view
 from clusteradm.cli.context import QUICK_SECONDS, add_connection_arguments, at_head
 from clusteradm.cli.display import ask
@@ -32,6 +33,7 @@ from clusteradm.jobs import (
     LocalInputs,
     Results,
     build,
+    formats,
     resolve,
     truth,
     writable,
@@ -174,7 +176,8 @@ def run(args: argparse.Namespace) -> int:
         with Temperatures(connections, cluster) as temperatures:
             status = _follow(args, jobs, job, temperatures)
         with tempfile.TemporaryFile() as file:
-            jobs.fetch(job, RESULTS, file)
+            with infer_output.storing(job, tempfile.gettempdir()):
+                jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
             task = task_of(status.model, status.top)
             asked.check(task)
@@ -255,9 +258,9 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     if args.watch is not None:
         infer_watch.check(args)
         return None
-    if args.detach and (args.output or args.truth):
+    if args.detach and (args.output or args.truth or args.format != formats.JSONL):
         raise UsageError(
-            "--detach does not wait for results: without --output and --truth",
+            "--detach does not wait for results: without --output, --format and --truth",
             next_step="clusteradm infer --attach JOB --output FILE fetches them",
         )
     if args.wait and args.cpu:
@@ -339,13 +342,11 @@ def deliver(
 ) -> None:
     """Write the results, and the large tensors beside them, where the options say; `write`: where not as they are."""
     if output is not None:
-        results.save(
-            output,
-            lambda name, file: jobs.fetch(results.job, name, file),
-            write,
-        )
-        return
-    if not args.json:
+        with infer_output.storing(results.job, regular.readable(output)):
+            results.save(output, lambda name, file: jobs.fetch(results.job, name, file), write)
+        if not atomic.in_place(output):
+            return
+    elif not args.json:
         stream = show.data_stream()
         with show.writing():
             (write or results.copy)(stream)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from clusteradm import regular
 from clusteradm.cli import show
 from clusteradm.cli.job_view import counting
 from clusteradm.cli.show import counted
@@ -112,6 +114,22 @@ def wanted(
     return Wanted(args.format, args.annotate, pictures, query), inputs
 
 
+@contextmanager
+def storing(job: str, where: str) -> Iterator[None]:
+    """What keeps the results of a job from being written here, as UsageError that says where they still are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        show.message(f"job {job} is complete; its results: clusteradm job results {job} --output FILE")
+        raise
+    except OSError as error:
+        raise UsageError(
+            f"cannot write it: {error.strerror}",
+            where=where,
+            next_step=f"they are on the head: clusteradm job results {job} --output FILE",
+        ) from error
+
+
 def draw(asked: Wanted, jobs: Jobs, results: Results) -> None:
     """Write the annotated pictures, and say how many."""
     if asked.folder is None:
@@ -123,11 +141,15 @@ def draw(asked: Wanted, jobs: Jobs, results: Results) -> None:
     drawn, failed = 0, []
     total = len(asked.pictures)
     with counting("drawing the pictures") as progress:
-        for result, why in annotate.draw(results.lines(), asked.pictures, asked.folder, fetch):
-            drawn += why is None
-            if why is not None:
-                failed.append(f"{show.line(result.input)}: {show.line(why)}")
-            progress(drawn + len(failed), total)
+        try:
+            for result, why in annotate.draw(results.lines(), asked.pictures, asked.folder, fetch):
+                drawn += why is None
+                if why is not None:
+                    failed.append(f"{show.line(result.input)}: {show.line(why)}")
+                progress(drawn + len(failed), total)
+        except OSError as error:
+            what = f"--annotate: cannot write to {regular.readable(asked.folder)}: {error.strerror}"
+            raise UsageError(what, next_step=f"{counted(drawn, 'picture')} of it are there") from error
     for text in failed[:_MOST_WARNINGS]:
         show.message(f"warning: not drawn: {text}")
     if len(failed) > _MOST_WARNINGS:

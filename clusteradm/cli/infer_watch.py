@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clusteradm import regular
-from clusteradm.cli import infer_output, next_step, show
+from clusteradm.cli import infer_output, job_report, next_step, show
 from clusteradm.cli.context import at_head
 from clusteradm.cli.display import ask
 from clusteradm.cli.job_view import transfer, watch
@@ -49,11 +49,6 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(
             "--truth measures the accuracy over all inputs, and to a folder that is watched more come",
             next_step="without --watch, for the files that are there: clusteradm infer --model NAME DIR --truth FILE",
-        )
-    if args.report is not None:
-        raise UsageError(
-            "--report is about a job that has ended, and with --watch it stays open",
-            next_step="once it has ended: clusteradm job show JOB --report FILE",
         )
     if args.annotate is not None and args.watch.startswith(ON_HEAD):
         raise UsageError(
@@ -106,7 +101,11 @@ def run(args: argparse.Namespace, plan_of: Callable[[Connections], Plan]) -> int
     try:
         _check_format(args, ledger)
         with at_head(args) as (connections, cluster), _terminated():
-            return _Command(args, Jobs(connections, cluster), ledger, output).run(lambda: plan_of(connections))
+            command = _Command(args, Jobs(connections, cluster), ledger, output)
+            status = command.run(lambda: plan_of(connections))
+            if args.report is not None and not args.detach:
+                job_report.of_ended(args, ledger.get("last") or "", Jobs(connections, cluster), cluster)
+            return status
     finally:
         ledger.close()
 
@@ -344,6 +343,7 @@ class _Command:
                     "files": None if self._on_head is not None else self._taken,
                     "images": self._images,
                     "errors": self._errors,
+                    **({} if self._args.report is None else {"report": str(self._args.report)}),
                     **({} if self._args.annotate is None else {"drawn": self._drawn}),
                     **({} if self._args.similar is None else {"similar": [vars(one) for one in self._similar]}),
                 },

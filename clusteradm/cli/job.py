@@ -17,11 +17,11 @@ from clusteradm.cli.context import add_connection_arguments, at_head
 from clusteradm.cli.job_view import how_it_ended
 from clusteradm.cli.parser import Parser
 from clusteradm.cli.show import counted
-from clusteradm.errors import UsageError
+from clusteradm.errors import ClusteradmError, HostFailed, UsageError
 from clusteradm.jobs import Jobs, Results, writable
 from clusteradm.jobs.plan import task_of
 from clusteradm.node.spec.wire.job import Attempt, Status
-from clusteradm.node.spec.wire.job_names import COMPLETE, LOG, RESULTS
+from clusteradm.node.spec.wire.job_names import COMPLETE, LOG, RESULTS, UNFINISHED
 from clusteradm.node.spec.wire.job_requests import JobDetails, JobSummary
 
 EXAMPLES = """\
@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     with at_head(args) as (connections, cluster):
         jobs = Jobs(connections, cluster)
         if args.verb == "show" and args.report is not None:
-            job_report.of_ended(args, jobs, cluster)
+            body = job_report.of_ended(args, args.job, jobs, cluster)
+            if args.json:
+                show.json_document("job show", body)
         else:
             _RUN[args.verb](args, jobs)
     return 0
@@ -123,7 +125,7 @@ def _show(args: argparse.Namespace, jobs: Jobs) -> None:
     for name, text in _facts(details, jobs.directory(args.job)):
         show.stdout.print(f"{name:10} {show.line(text)}")
     for attempt in details.status.attempts:
-        show.stdout.print(f"\nattempt {attempt.attempt}: {how_it_ended(attempt)}")
+        show.stdout.print(f"\nattempt {attempt.attempt}: {how_it_ended(attempt, details.status.state)}")
         show.stdout.print(_table_of_ranks(attempt, details))
 
 
@@ -195,11 +197,15 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
         )
     state, task = status.state, task_of(status.model, status.top)
     if state != COMPLETE:
-        attach = next_step.command(f"job attach {args.job}", args)
-        raise UsageError(f"job {args.job} is {state}: it has no results yet", next_step=attach)
+        verb = "attach" if state in UNFINISHED else "resume"
+        raise UsageError(
+            f"job {args.job} is {state}: it has no results yet",
+            next_step=next_step.command(f"job {verb} {args.job}", args),
+        )
     asked.check(task)
     with tempfile.TemporaryFile() as file:
-        jobs.fetch(args.job, RESULTS, file)
+        with infer_output.storing(args.job, tempfile.gettempdir()):
+            jobs.fetch(args.job, RESULTS, file)
         results = Results(args.job, jobs.head, file)
         lines = results.documents() if args.json and output is None else None
         if output is not None or lines is None:
@@ -230,12 +236,23 @@ def _resume(args: argparse.Namespace, jobs: Jobs) -> None:
 
 
 def _remove(args: argparse.Namespace, jobs: Jobs) -> None:
-    for job in args.jobs:
-        jobs.remove(job)
+    removed: list[str] = []
+    failed: list[ClusteradmError] = []
+    for job in dict.fromkeys(args.jobs):
+        try:
+            jobs.remove(job)
+        except (UsageError, HostFailed) as error:
+            failed.append(error)
+            continue
+        removed.append(job)
         if not args.json:
             show.message(f"job {job} is removed")
     if args.json:
-        show.json_document("job remove", {"removed": args.jobs})
+        show.json_document("job remove", {"removed": removed})
+    for each in failed[:-1]:
+        show.message(f"error: {next_step.complete(str(each), args)}")
+    if failed:
+        raise failed[-1]
 
 
 _RUN = {

@@ -71,7 +71,7 @@ def html(about: JobPage) -> str:
         failures=about.failures,
         pictures=[_picture(picture) for picture in about.pictures],
         no_pictures=about.no_pictures,
-        attempts=[_attempt(attempt) for attempt in status.attempts],
+        attempts=[_attempt(attempt, status.state) for attempt in status.attempts],
     )
 
 
@@ -136,14 +136,14 @@ def _rank(rank: Rank) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: Attempt, state: str) -> dict[str, Any]:
     first, last = attempt.first_dispatch, attempt.last_result
     return {
         "number": attempt.attempt,
         "hosts": ", ".join(attempt.hosts),
         "startup": "-" if first is None else f"{first - attempt.started:,.2f} s",
         "work": "-" if first is None or last is None else f"{last - first:,.2f} s",
-        "end": how_it_ended(attempt),
+        "end": how_it_ended(attempt, state),
     }
 
 

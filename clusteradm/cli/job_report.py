@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from clusteradm import atomic
 from clusteradm.cli import next_step, show
@@ -20,7 +20,7 @@ from clusteradm.jobs.sheet import Failure, Picture
 from clusteradm.node.spec.wire.job_names import COMPLETE, RESULTS, UNFINISHED
 from clusteradm.node.spec.wire.job_requests import JobDetails
 
-_ELSEWHERE = "The pictures were not on the machine that wrote this report."
+_ELSEWHERE = "The pictures were not at hand when this page was written."
 
 
 @dataclass(frozen=True)
@@ -82,21 +82,20 @@ def save(path: Path, page: str) -> None:
     show.message(f"the report is in {show.line(str(path))}")
 
 
-def of_ended(args: argparse.Namespace, jobs: Jobs, cluster: Cluster) -> None:
-    """Write the page of a job that has ended, complete or not. Raises UsageError while it runs."""
+def of_ended(args: argparse.Namespace, job: str, jobs: Jobs, cluster: Cluster) -> dict[str, Any]:
+    """Write the page of a job that has ended, complete or not; its figures. Raises UsageError while it runs."""
     writable(args.report, "the report")
-    details = jobs.show(args.job, timeline=True)
+    details = jobs.show(job, timeline=True)
     status = details.status
     if status.state in UNFINISHED or status.model is None or status.started is None:
-        what = f"job {args.job} is {status.state}: it has nothing to report yet"
-        raise UsageError(what, next_step=next_step.command(f"job attach {args.job} --report {args.report}", args))
+        what = f"job {job} is {status.state}: it has nothing to report yet"
+        raise UsageError(what, next_step=next_step.command(f"job attach {job} --report {args.report}", args))
     failures: list[Failure] = []
     # The results of a folder that is watched are with the command that watches it.
     if status.state == COMPLETE and details.spec.watch is None:
         with tempfile.TemporaryFile() as file:
-            jobs.fetch(args.job, RESULTS, file)
-            failures = sheet.failures(Results(args.job, jobs.head, file).lines())
-    report = build(args.job, status, None)
+            jobs.fetch(job, RESULTS, file)
+            failures = sheet.failures(Results(job, jobs.head, file).lines())
+    report = build(job, status, None)
     write(args, cluster, report, Sheet(details, failures, no_pictures=_ELSEWHERE))
-    if args.json:
-        show.json_document("job show", {**report.to_json(), "state": status.state, "report": str(args.report)})
+    return {**report.to_json(), "state": status.state, "report": str(args.report)}

@@ -23,7 +23,7 @@ from clusteradm.cli.temperatures import Temperatures
 from clusteradm.jobs import JobReport, Update
 from clusteradm.jobs.pace import Watcher
 from clusteradm.node.spec.wire.job import CUT_OFF, Attempt, RankProgress, Status
-from clusteradm.node.spec.wire.job_names import QUEUED, STARTING
+from clusteradm.node.spec.wire.job_names import QUEUED, STARTING, UNFINISHED
 
 _PLAIN_EVERY = 5.0  # seconds between two lines where there is no terminal
 
@@ -108,10 +108,10 @@ def _place(rank: RankProgress) -> str:
     return f"{rank.host} {rank.pci_address or 'CPU'}"
 
 
-def how_it_ended(attempt: Attempt) -> str:
-    """The end of an attempt, in words."""
+def how_it_ended(attempt: Attempt, state: str) -> str:
+    """The end of an attempt, in words. `state`: of its job."""
     if attempt.status is None:
-        return "running"
+        return "running" if state in UNFINISHED else f"{state} meanwhile"
     if attempt.back:
         return f"ended to take back {attempt.back}"
     return "its supervisor ended" if attempt.status == CUT_OFF else f"mpirun ended with status {attempt.status}"

@@ -68,6 +68,8 @@ def _run(argv: Sequence[str] | None) -> int:
         # A connection may break, too; that is another matter.
         if isinstance(error, BrokenPipeError) and _without_reader():
             raise
+        if isinstance(error, OSError):
+            sys.stdout.flush()  # raises, where that is what cannot be written to
         if TooManyOpenFiles.is_cause(error):
             _say(f"clusteradm: {TooManyOpenFiles()}")
             return TooManyOpenFiles.exit_code

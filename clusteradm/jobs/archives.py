@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,8 @@ def expanded(arguments: Sequence[str]) -> Iterator[str]:
         if argument.startswith(LIST + "head:"):
             where = regular.readable(argument)
             raise UsageError("no list here", where=where, next_step="a list that is on the head is named head:@PATH")
-        lines = regular.read(path, _MOST_LIST).split(b"\n")
-        for number, line in enumerate(lines, 1):
+        data = regular.read(path, _MOST_LIST).removeprefix(codecs.BOM_UTF8)  # as Windows' programs write
+        for number, line in enumerate(data.split(b"\n"), 1):
             name = os.fsdecode(line.removesuffix(b"\r"))
             if not name:
                 continue

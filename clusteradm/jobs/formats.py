@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -55,8 +55,7 @@ def write(form: str, task: str | None, results: Results, into: BinaryIO, query: 
 
 def _csv(table: tables.Table, into: BinaryIO) -> None:
     """RFC 4180, in UTF-8, with one line of names; an embedding's numbers are apart by spaces. Texts are `_cell`s."""
-    text = io.TextIOWrapper(into, "utf-8", newline="", write_through=True)
-    writer = csv.writer(text)
+    writer = csv.writer(codecs.getwriter("utf-8")(into))  # which leaves the file open, whatever happens
     writer.writerow(table.columns)
     lists = [number for number, kind in enumerate(table.columns.values()) if kind == tables.REALS]
     texts = [number for number, kind in enumerate(table.columns.values()) if kind == tables.TEXT]
@@ -68,7 +67,6 @@ def _csv(table: tables.Table, into: BinaryIO) -> None:
             if row[number] is not None:
                 row[number] = " ".join("" if value is None else repr(value) for value in row[number])
         writer.writerow(row)
-    text.detach()
 
 
 def _cell(text: str) -> str:

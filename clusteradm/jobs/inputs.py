@@ -142,7 +142,7 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
     left_out: list[str] = []
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if regular.is_folder(path):
             folder = _Folder(path, "" if len(arguments) == 1 else str(path).rstrip("/") + "/")
             skipped += folder.skipped
             left_out += folder.left_out
@@ -156,10 +156,7 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
         elif (array := archives.member(argument)) is not None:
             found[argument] = replace(_file(argument, array[0]), member=array[1])
         else:
-            raise UsageError(
-                f"no file or folder {regular.readable(argument)} here",
-                next_step=f"what is on the head is named {ON_HEAD}{regular.readable(argument)}",
-            )
+            raise _missing(argument)
     if not found:
         raise UsageError(
             "; ".join([f"no inputs in {', '.join(map(regular.readable, named))}", *left_out[:3]]),
@@ -171,6 +168,18 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
         more = [f"and {len(errors) - 3} more"] if len(errors) > 3 else []
         raise UsageError("; ".join(errors[:3] + more))
     return LocalInputs(files, tuple(skipped), tuple(left_out))
+
+
+def _missing(argument: str) -> UsageError:
+    """Why what is named cannot be looked at."""
+    name = regular.readable(argument)
+    try:
+        os.lstat(argument)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a folder that is not to be looked into, a name that no file can have
+        return UsageError(f"cannot read it: {error.strerror}", where=name)
+    return UsageError(f"no file or folder {name} here", next_step=f"what is on the head is named {ON_HEAD}{name}")
 
 
 def _file(name: str, path: Path) -> File:

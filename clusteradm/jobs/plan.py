@@ -11,6 +11,7 @@ from clusteradm.models import advice
 from clusteradm.models.reference import Reference
 from clusteradm.models.repository import Repository, Stored
 from clusteradm.node.spec import reading
+from clusteradm.node.spec.answers import MOST_ITEMS
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, SlurmOrder
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, DETECTOR, MODEL, RAW, Feed, Manifest
 from clusteradm.transport import Connections
@@ -133,6 +134,8 @@ def _task(
     if top == 0:
         return RAW, ()
     if top is not None:
+        if top > MOST_ITEMS:
+            raise UsageError(f"--top {top}: a result has at most {MOST_ITEMS:,} classes")
         if wanted not in (None, CLASSIFIER):
             raise UsageError(f"--top is of a classifier's result, and --task says {wanted}")
         wanted = CLASSIFIER

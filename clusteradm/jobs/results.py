@@ -13,18 +13,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clusteradm import atomic
+from clusteradm import atomic, regular
 from clusteradm.errors import HostFailed, UsageError
 from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.job_names import OUTPUTS
 from clusteradm.node.spec.wire.result import Result
 
+_MOST_LINE = 64 << 20  # bytes; the longest that ranks write have some millions
+
 
 def writable(output: Path, what: str = "the results") -> Path:
     """The file for the results; UsageError now, not after the job, where it cannot be written."""
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
-        raise UsageError(f"cannot write {output}", next_step=f"name a file, for {what}, in a folder that is there")
+    reason = ""
+    try:
+        # What is no file is written to, and a file replaced, by a rename in its own folder.
+        possible = not output.is_dir() and os.access(
+            output if atomic.in_place(output) else Path(os.path.realpath(output)).parent, os.W_OK
+        )
+    except OSError as error:
+        possible, reason = False, f": {error.strerror}"
+    if not possible:
+        raise UsageError(
+            f"cannot write {regular.readable(output)}{reason}",
+            next_step=f"name a file, for {what}, in a folder that is there and can be written to",
+        )
     return output
 
 
@@ -89,10 +102,11 @@ class Results:
     ) -> None:
         """Write the results to `output` and the large tensors below its folder, each file whole or not at all.
 
-        `fetch` copies a file of the job; `write` writes the results where not as they are. Raises HostFailed;
-        UsageError where something else has the folder's name.
+        `fetch` copies a file of the job; `write` writes the results where not as they are. Beside a device or a pipe
+        there are no tensors. Raises HostFailed; UsageError where something else has the folder's name; OSError.
         """
-        self.save_tensors(output.parent, fetch)
+        if not atomic.in_place(output):
+            self.save_tensors(output.parent, fetch)
         with atomic.replacing(output) as file:
             (write or self.copy)(file)
 
@@ -113,7 +127,10 @@ class Results:
 
     def _numbered(self) -> Iterator[tuple[int, bytes]]:
         self._file.seek(0)
-        return enumerate(self._file, 1)
+        for number, line in enumerate(iter(lambda: self._file.readline(_MOST_LINE + 1), b""), 1):
+            if len(line) > _MOST_LINE:
+                raise self._damaged(number, f"it has more than {_MOST_LINE:,} bytes")
+            yield number, line
 
     def _decoded(self, number: int, line: bytes) -> Result:
         try:

@@ -47,7 +47,7 @@ def order(one: Similar) -> tuple[bool, float, int]:
 def query_file(path: str) -> File:
     """The query. Raises UsageError where it is no file of this machine."""
     query = resolve([path])
-    if not isinstance(query, LocalInputs) or len(query.files) != 1 or Path(path).is_dir():
+    if not isinstance(query, LocalInputs) or len(query.files) != 1 or regular.is_folder(Path(path)):
         raise UsageError("--similar is one file of this machine", where=regular.readable(path))
     return query.files[0]
 
@@ -62,7 +62,8 @@ def with_query(inputs: LocalInputs, path: str) -> tuple[LocalInputs, str]:
     file = query_file(path)
     place = file.path.resolve()
     for one in inputs.files:
-        if one.path.name == file.path.name and one.path.resolve() == place:
+        same = (one.path.name, one.member, one.offset) == (file.path.name, file.member, file.offset)
+        if same and one.path.resolve() == place:
             return inputs, one.name
     if any(one.name == file.name for one in inputs.files):
         file = replace(file, name=regular.readable(place))

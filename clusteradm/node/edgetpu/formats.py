@@ -71,6 +71,8 @@ def look(data: bytes) -> About:
 
 
 def _look(data: bytes) -> About:
+    if not data:
+        raise Unfit("not a picture that can be read: an empty file")
     if data[:3] == b"\xff\xd8\xff":
         return About("JPEG", _jpeg(data))
     if data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -224,8 +226,10 @@ def _tiff(data: bytes) -> None:
     if tags.get(_ORIENTATION, 1) != 1:
         raise Unfit("a TIFF file whose picture is to be turned: turn it, or save it as PNG")
     compression = tags.get(_COMPRESSION, 1)
-    if compression not in _TIFF_COMPRESSIONS or (tags.get(0x0106) == 6 and compression != _TIFF_JPEG):
+    if compression not in _TIFF_COMPRESSIONS:
         raise Unfit("a TIFF file with compression %d, which not every Pillow reads: save it as PNG" % compression)
+    if tags.get(0x0106) == 6 and compression != _TIFF_JPEG:
+        raise Unfit("a TIFF file of YCbCr colours that is no JPEG inside, which not every Pillow reads: save it as PNG")
     bits, colour, samples = tags.get(0x0102, 1), tags.get(0x0106, 1), tags.get(0x0115, 1)
     if tags.get(_SAMPLE_FORMAT, 1) != 1:
         raise Unfit("a TIFF file of signed or floating-point numbers: nothing says which are black and white")

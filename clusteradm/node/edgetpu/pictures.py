@@ -69,6 +69,8 @@ def _readable(work: Callable[[], T]) -> T:
         raise BadInput(str(error)) from None
     except (BadInput, MemoryError):
         raise
+    except Image.DecompressionBombError:  # Pillow's own limit, which is higher
+        raise BadInput("a picture of more than %d pixels" % MOST_PIXELS) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error ...
         # Without the address of an object in memory: the same input gives the same result.
         text = " ".join(re.sub(r"<[^>]*>", "", str(error)).split())

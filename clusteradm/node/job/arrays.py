@@ -39,15 +39,16 @@ def members(
         except Damaged as error:
             yield "", str(error)
             return
-        found = {_array(info.filename): info for info in archive.infolist()}
+        listed = [info for info in archive.infolist() if not info.filename.endswith("/")]  # folders are none
+        found = {_array(info.filename): info for info in listed}  # of a name that is there twice, the last, as NumPy
         if not found:
             yield "", str(Unusable("it holds no array"))
         elif one is not None and one not in found:
             names = ", ".join(sorted(found)[:_MOST_NAMED])
             yield "", str(Unusable("it holds no array of this name, but: %s" % names))
-        for info in archive.infolist():
+        for info in listed:
             name = _array(info.filename)
-            if one not in (None, name):
+            if one not in (None, name) or found[name] is not info:
                 continue
             try:
                 with _readable():

@@ -4,6 +4,7 @@ Every file of a job but its spec is read as the cluster user; root removes the f
 """
 
 import base64
+import errno
 import os
 import re
 import time
@@ -55,11 +56,11 @@ def list_jobs(request: ListJobs) -> JobList:
         names = sorted(filter(_ID.fullmatch, os.listdir(os.path.join(request.shared, job_names.JOBS))))
         jobs = {name: folders.started(request.shared, name) for name in names}
         # What else is there, somebody has put there who is not this program.
-        found = {name: documents(job) for name, job in jobs.items() if os.path.isdir(job.own)}
+        found = [vars(_summary(name, job)) for name, job in jobs.items() if os.path.isdir(job.own)]
         return {"found": found, "bereft": [name for name in folders.owned() if folders.bereft(request.shared, name)]}
 
     looked = as_user(request.user, work)
-    summaries = {job: _summary(job, documents) for job, documents in looked["found"].items()}
+    summaries = {each["job"]: decode(JobSummary, each) for each in looked["found"]}
     for job in looked["bereft"]:
         summaries[job] = JobSummary(job, DAMAGED, error=_bereft(request.shared, job))
     unfinished = [job for job, summary in summaries.items() if summary.state in job_names.OPEN]
@@ -200,9 +201,18 @@ def fetch(request: FetchFile) -> Generator[FilePiece, None, FileEnd]:
     if not _FETCHABLE.fullmatch(request.file):
         raise ValueError("%s is no file that a job gives out" % request.file)
     share = folders.started(request.shared, request.job).share
+
+    def piece(offset: int) -> str:
+        if not offset:
+            check_there(request.shared, request.job)
+        try:
+            return _read(share, request.file, offset)
+        except FileNotFoundError:
+            raise AccountError("job %s has no file %s, or not yet" % (request.job, request.file)) from None
+
     size = offset = 0
     while True:
-        data = as_user(request.user, lambda: _read(share, request.file, offset))  # noqa: B023 - called at once
+        data = as_user(request.user, lambda: piece(offset))  # noqa: B023 - called at once
         if not data:
             return FileEnd(size)
         yield FilePiece(data)
@@ -240,9 +250,15 @@ def check_there(shared: str, name: str) -> None:
 
 
 def documents(job: Folders) -> Dict[str, Any]:
-    """status.json and progress.json, as they are."""
+    """status.json and progress.json, as they are. Raises OSError for something else in the place of the first."""
+    path = os.path.join(job.run, job_names.STATUS)
+    status = files.read_json(path)
+    # It may have been written between the two looks.
+    if status is None and os.path.lexists(path) and files.read_json(path) is None:
+        remedy = "clusteradm job remove %s" % os.path.basename(job.own)
+        raise OSError(errno.EINVAL, "it is not what a job writes; to remove the job: " + remedy, path)
     return {
-        "status": files.read_json(os.path.join(job.run, job_names.STATUS)) or {"state": job_names.STARTING},
+        "status": status or {"state": job_names.STARTING},
         "progress": files.read_json(os.path.join(job.run, job_names.PROGRESS)),
     }
 
@@ -261,10 +277,13 @@ def settled(user: str, name: str, job: Folders, status: Status) -> Status:
     return replace(last, state=job_names.INTERRUPTED, error=error, log=tuple(starter.log(name)), ahead=())
 
 
-def _summary(job: str, documents: Dict[str, Any]) -> JobSummary:
+def _summary(job: str, place: Folders) -> JobSummary:
     try:
-        status = decode(Status, documents["status"])
-        progress: Optional[Progress] = decode(Progress, documents["progress"]) if documents["progress"] else None
+        found = documents(place)
+        status = decode(Status, found["status"])
+        progress: Optional[Progress] = decode(Progress, found["progress"]) if found["progress"] else None
+    except OSError as error:
+        return JobSummary(job, DAMAGED, error="%s: %s" % (error.filename, error.strerror))
     except WireError as error:
         return JobSummary(job, DAMAGED, error=str(error))
     done = status.images if status.state == job_names.COMPLETE else progress.done if progress else 0

@@ -59,6 +59,7 @@ class Dispatcher:
             channel.send(number, channels.BEGIN, assignment)
         self._pipelines = Pipelines(plan.ranks)
         self._paces: Dict[int, float] = {}
+        self._numbers: Dict[int, int] = {}  # of a result, at most
         self._turns: Dict[int, int] = {}  # first rank of a pipeline -> how often in a row it began anew
         self._outputs = files.outputs(spec.folder)
         self._journal = journals.Journal(spec.folder, attempt)
@@ -160,9 +161,11 @@ class Dispatcher:
         rank = self._ranks[number]
         rank.state, rank.version, rank.tpu = "ready", report.version, report.tpu
         self._paces[number] = report.pace
+        self._numbers[number] = report.numbers
         stages = self._pipelines.stages(number)
         if all(self._ranks[stage].state == "ready" for stage in stages):
-            self._schedule.join(stages[0], max(self._paces[stage] for stage in stages) or None)
+            pace = max(self._paces[stage] for stage in stages) or None
+            self._schedule.join(stages[0], pace, max(self._numbers[stage] for stage in stages))
         self._ready_since = self._ready_since or time.monotonic()
         self._hand_out()
 

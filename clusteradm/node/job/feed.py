@@ -1,6 +1,5 @@
 """Batches of inputs of a job that stays open for more, on the head: each until its results are fetched."""
 
-import itertools
 import os
 import re
 from contextlib import suppress
@@ -157,6 +156,6 @@ def _numbers(folder: str) -> List[int]:
     return sorted(int(match.group(1)) for match in map(_BATCH.fullmatch, names) if match)
 
 
-def inputs(batch: int, entries: Sequence[Any]) -> Iterator[int]:
-    """The numbers within the job of the inputs of a batch."""
-    return itertools.islice(itertools.count(batch * job_names.BATCH_INPUTS), len(entries))
+def inputs(batch: int, count: int) -> range:
+    """The numbers within the job of the inputs of a batch of so many."""
+    return range(batch * job_names.BATCH_INPUTS, batch * job_names.BATCH_INPUTS + count)

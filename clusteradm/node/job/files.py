@@ -12,10 +12,12 @@ from typing import Any, Dict, Iterator, List, Optional, Type, TypeVar
 
 from clusteradm.node import atomic
 from clusteradm.node.spec.wire import job_names
-from clusteradm.node.spec.wire.decode import WireError, decode
+from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.manifest import LABELS
 
 T = TypeVar("T")
+
+_MOST_DOCUMENT = 16 << 20  # bytes; a timeline of a thousand hosts has three millions
 
 
 def opener(path: str, flags: int) -> int:
@@ -56,11 +58,12 @@ def read(kind: Type[T], path: str) -> Optional[T]:
 
 
 def read_json(path: str) -> Optional[Dict[str, Any]]:
-    """The document, or None where there is none yet."""
+    """The document, or None where there is none yet, or what is none that a job has: of another form, or too large."""
     try:
-        with open(path, encoding="utf-8", opener=opener) as file:
-            document = json.load(file)
-    except (FileNotFoundError, ValueError):
+        with open(path, "rb", opener=opener) as file:
+            data = file.read(_MOST_DOCUMENT + 1)
+        document = loads(data) if len(data) <= _MOST_DOCUMENT else None
+    except (FileNotFoundError, WireError):
         return None
     return document if isinstance(document, dict) else None
 

@@ -46,9 +46,10 @@ def ended(shared: str, user: str) -> List[Ended]:
         found: List[List[object]] = []
         for job in folders.owned():
             path = os.path.join(folders.started(shared, job).run, job_names.STATUS)
-            status = files.read(Status, path)
-            if status is not None and status.state not in job_names.OPEN:
-                found.append([job, os.stat(path).st_mtime])
+            with suppress(OSError):  # something else in its place
+                status = files.read(Status, path)
+                if status is not None and status.state not in job_names.OPEN:
+                    found.append([job, os.stat(path).st_mtime])
         return found
 
     try:

@@ -1,5 +1,6 @@
 """Inputs of a job that are on the head, by path: files, folders, tar files, arrays of .npz files, lists of these."""
 
+import codecs
 import os
 import re
 import stat
@@ -41,7 +42,8 @@ def expanded(paths: Sequence[str], shared: str) -> Iterator[str]:
             raise PackError("the list %s on the head: %s" % (_shown(place), error)) from None
         if len(data) > _MOST_LIST:
             raise PackError("the list %s on the head has more than %d bytes" % (_shown(place), _MOST_LIST))
-        for number, line in enumerate(data.split(b"\n"), 1):
+        begin = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0  # as Windows' programs write
+        for number, line in enumerate(data[begin:].split(b"\n"), 1):
             name = os.fsdecode(line[:-1] if line.endswith(b"\r") else line)
             if "\0" in name or name.startswith(LIST):
                 raise PackError("%s, line %d: no path of an input" % (_shown(place), number))

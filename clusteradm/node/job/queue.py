@@ -63,5 +63,8 @@ def _turn(job: str) -> Optional[Tuple[int, str]]:
 
 def _works(job: str) -> bool:
     """Whether it has its TPUs: also a job that was resumed waits for it."""
-    status = files.read(Status, os.path.join(folders.own(job), job_names.RUN, job_names.STATUS))
+    try:
+        status = files.read(Status, os.path.join(folders.own(job), job_names.RUN, job_names.STATUS))
+    except OSError:  # something else in its place
+        return False
     return status is not None and status.state == job_names.RUNNING

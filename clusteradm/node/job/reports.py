@@ -22,12 +22,13 @@ _MAP_KEYS = {"name", "shape", "file"}
 @dataclass(eq=False, repr=False)
 class Ready(Record):
     """The rank has loaded the model. `version`: of its library; `tpu`: its device, None for the CPU; `pace`: seconds of
-    an inference, 0 where it has made none; `turn`: of its pipeline."""
+    an inference, 0 where it has made none; `turn`: of its pipeline; `numbers`: of a result, about, at most."""
 
     version: str = field(metadata=limits(most=200))
     tpu: Any = None
     pace: float = 0.0
     turn: int = 0
+    numbers: int = 0
 
 
 @dataclass(eq=False, repr=False)

@@ -16,6 +16,7 @@ LEAST = 4  # inputs
 SHORTEST_SECONDS = 0.02  # of a chunk near the end: the next takes as long to come
 FIRST_CHUNK = 4  # inputs, before a worker's pace is known
 LARGEST_CHUNK = 512
+MOST_NUMBERS = 400000  # in the results of a chunk: some 8 MiB of text, which rank 0 reads at once
 _MOST_LATE = 2  # ranks that are late with the same input, or were lost by it
 
 
@@ -43,6 +44,7 @@ class Schedule:
         self._measured: Set[int] = set()  # ranks whose pace is one of chunks
         self._refused: Set[int] = set()  # ranks that got none, as the others were faster
         self._number = 0
+        self._most: Dict[int, int] = {}  # rank -> inputs of a chunk
         self._taken_back: Dict[int, Chunk] = {}  # from ranks that were lost, which may deliver them yet
         self._late: Dict[int, Set[int]] = {}  # input -> ranks that were passed over with it
         self._suspects: Set[int] = set(suspects)  # inputs that a rank may have been lost by
@@ -78,13 +80,15 @@ class Schedule:
         becomes of those, that may change."""
         return sorted(self._refused & self._pace.keys())
 
-    def join(self, rank: int, pace: Optional[float] = None) -> None:
+    def join(self, rank: int, pace: Optional[float] = None, numbers: int = 0) -> None:
         """Add a rank that is ready, or one again that was late or lost. `pace`: seconds that an input is likely to
-        take it.
+        take it; `numbers`: that a result has, about.
 
         What it was given before it still works on: that is its own again, where no other rank has it yet.
         """
         self._pace.setdefault(rank, pace)
+        if numbers > 0:
+            self._most[rank] = max(1, min(LARGEST_CHUNK, MOST_NUMBERS // numbers))
         for chunk in [chunk for chunk in self._taken_back.values() if chunk.rank == rank]:
             self._out[chunk.number] = self._taken_back.pop(chunk.number)
             for index in chunk.inputs:
@@ -230,11 +234,11 @@ class Schedule:
 
     def _size(self, rank: int) -> int:
         """Inputs of the next chunk of this rank; 0 where the others are better to have them."""
-        pace = self._pace[rank]
+        pace, most = self._pace[rank], self._most.get(rank, LARGEST_CHUNK)
         known = [seconds for seconds in self._pace.values() if seconds]
         if not pace or not known:  # nothing is known of it
             share = len(self._todo) // (2 * len(self._pace))
-            return self._whole(min(FIRST_CHUNK if pace is None else LARGEST_CHUNK, share))
+            return self._whole(min(FIRST_CHUNK if pace is None else LARGEST_CHUNK, share, most))
         # Of a rank that has delivered nothing yet, as of the average one.
         rate = sum(1 / seconds for seconds in known) * len(self._pace) / len(known)
         # Not before its first chunk: what it says may be wrong, and is then never measured.
@@ -244,7 +248,7 @@ class Schedule:
                 return 0
         left = len(self._todo) / rate
         share = int(max(left / 3, min(left / 2, SHORTEST_SECONDS)) / pace)
-        return self._whole(min(max(self._least, int(CHUNK_SECONDS / pace)), share, LARGEST_CHUNK))
+        return self._whole(min(max(self._least, int(CHUNK_SECONDS / pace)), share, most))
 
     def _whole(self, size: int) -> int:
         """So many inputs, one at least, filled up to whole batches."""

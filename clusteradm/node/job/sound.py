@@ -11,6 +11,7 @@ from clusteradm.node.spec.npy import Damaged, Unusable
 
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 _OPEN = (0, 0xFFFFFFFF)  # sizes of what was written to a pipe
+_OPEN_FROM = 0x7FFFF000  # the same of programs that count with a sign, less what is before the samples (SoX, arecord)
 _MOST_CHUNKS = 1000
 _MOST_CHANNELS = 64
 _MOST_FORMAT = 4096  # bytes of a "fmt " chunk; the longest known has 40
@@ -48,7 +49,7 @@ def header(file: BinaryIO, size: int) -> Sound:
             about = file.read(min(length, _MOST_FORMAT))
         elif kind == b"data":
             channels, rate = _format(about)
-            if length in _OPEN:
+            if length in _OPEN or length >= _OPEN_FROM:
                 length = size - at
             if at + length > size:
                 raise Damaged("it is cut short")

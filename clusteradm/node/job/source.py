@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from array import array
 from queue import SimpleQueue
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -20,6 +21,30 @@ MOST_JOURNAL = 32 << 20
 _TOGETHER = 200  # results in a line of such a journal
 
 
+class Index:
+    """Where the inputs of a file of lines are, in some twenty bytes each: rank 0 holds those of millions, on a head
+    that may have 1 GB. Their names are for the results alone."""
+
+    def __init__(self, path: str) -> None:
+        self._offsets, self._sizes, self._forms = array("q"), array("q"), array("l")
+        self._known: List[Any] = []  # forms: those of a job are few, but for its errors
+        numbers: Dict[str, int] = {}
+        for line in files.read_lines(path):
+            number = numbers.setdefault(repr(line["form"]), len(self._known))
+            if number == len(self._known):
+                self._known.append(line["form"])
+            self._offsets.append(line["offset"])
+            self._sizes.append(line["size"])
+            self._forms.append(number)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def piece(self, number: int) -> List[Any]:
+        """Offset, size and form of one."""
+        return [self._offsets[number], self._sizes[number], self._known[self._forms[number]]]
+
+
 class Listed:
     """Inputs that are all known. `todo`: the numbers of those without a result; `earlier`, `errors`: results of earlier
     attempts, and of these errors."""
@@ -27,11 +52,11 @@ class Listed:
     open = False  # for more
 
     def __init__(self, spec: StoredSpec, run: str) -> None:
-        self._lines = list(files.read_lines(os.path.join(run, job_names.INPUTS)))
+        self._index = Index(os.path.join(run, job_names.INPUTS))
         have = journal.done(spec.folder, spec.inputs)
-        self.todo = [index for index in range(len(self._lines)) if index not in have]
+        self.todo = [index for index in range(len(self._index)) if index not in have]
         self.earlier, self.errors = len(have), 0
-        self.total = len(self._lines)
+        self.total = len(self._index)
 
     def more(self) -> List[int]:
         """The inputs that have come since."""
@@ -39,7 +64,7 @@ class Listed:
 
     def piece(self, index: int) -> List[Any]:
         """What a rank has to know of an input."""
-        return _piece(index, self._lines[index])
+        return [index, *self._index.piece(index)]
 
     def keep(self, at: int, results: Sequence[Dict[str, Any]]) -> None:
         """Note that results are in the journal, in the line at that place."""
@@ -57,7 +82,7 @@ class Stream:
         self._feed = Feed(spec.folder, run)
         self._before = self._feed.counted()
         self._writer = Writer(self._feed, spec.folder, files.labels(spec.model.path), self._before)
-        self._batches: Dict[int, List[Dict[str, Any]]] = {}
+        self._batches: Dict[int, Index] = {}
         self._missing: Dict[int, int] = {}
         self._wrong: Dict[int, int] = {}  # results that are errors
         self._places = journal.places(spec.folder, whole=True)
@@ -86,30 +111,30 @@ class Stream:
         return new
 
     def _load(self, batch: int) -> List[int]:
-        self._batches[batch] = lines = list(files.read_lines(self._feed.lines(batch)))
-        numbers, results = list(feeds.inputs(batch, lines)), self._feed.results(batch)
+        self._batches[batch] = index = Index(self._feed.lines(batch))
+        numbers, results = feeds.inputs(batch, len(index)), self._feed.results(batch)
         if os.path.lexists(results):  # a rank 0 before this one has ended while it wrote them
             missing: List[int] = []
             self._wrong[batch] = sum("error" in result for result in files.read_lines(results))
-            self._put(batch, None, {})
+            self._put(batch, None)
         else:
-            missing = [index for index in numbers if index not in self._places]
-            places = {index: self._places[index] for index in numbers if index in self._places}
+            missing = [number for number in numbers if number not in self._places]
+            places = {number: self._places[number] for number in numbers if number in self._places}
             with journal.Found(self._folder, places) as found:
-                self._wrong[batch] = sum("error" in (found.result(index) or {}) for index in places)
+                self._wrong[batch] = sum("error" in (found.result(number) or {}) for number in places)
             if not missing:
                 self._finish(batch)
         self._missing[batch] = len(missing)
         if batch != self._before.batch:  # that was counted, and no more done with
-            self.earlier += len(lines) - len(missing)
+            self.earlier += len(index) - len(missing)
             self.errors += self._wrong[batch]
-            self.total += len(lines)
+            self.total += len(index)
         return missing
 
     def piece(self, index: int) -> List[Any]:
         """What a rank has to know of an input."""
         batch, number = divmod(index, job_names.BATCH_INPUTS)
-        return [*_piece(index, self._batches[batch][number]), batch]
+        return [index, *self._batches[batch].piece(number), batch]
 
     def keep(self, at: int, results: Sequence[Dict[str, Any]]) -> None:
         """Note that results are in the journal, in the line at that place."""
@@ -122,17 +147,17 @@ class Stream:
                 self._finish(batch)
 
     def _finish(self, batch: int) -> None:
-        lines = self._batches[batch]
-        self._put(batch, lines, {index: self._places[index] for index in feeds.inputs(batch, lines)})
+        numbers = feeds.inputs(batch, len(self._batches[batch]))
+        self._put(batch, {number: self._places[number] for number in numbers})
 
-    def _put(self, batch: int, lines: Optional[List[Dict[str, Any]]], places: Dict[int, int]) -> None:
-        self._writer.put(batch, lines, places, (len(self._batches[batch]), self._wrong[batch]))
+    def _put(self, batch: int, places: Optional[Dict[int, int]]) -> None:
+        self._writer.put(batch, places, (len(self._batches[batch]), self._wrong[batch]))
 
     def _forget(self, batches: Sequence[int]) -> None:
         """Forget batches whose results are written, and take these out of the journal, so that it does not grow."""
         for batch in batches:
-            for index in feeds.inputs(batch, self._batches.pop(batch)):
-                self._places.pop(index, None)
+            for number in feeds.inputs(batch, len(self._batches.pop(batch))):
+                self._places.pop(number, None)
             del self._missing[batch], self._wrong[batch]
         if not self._batches:
             if batches:
@@ -169,13 +194,11 @@ class Writer:
         """Whether it has nothing to do."""
         return self._put == self._got
 
-    def put(
-        self, batch: int, lines: Optional[List[Dict[str, Any]]], places: Dict[int, int], count: Tuple[int, int]
-    ) -> None:
+    def put(self, batch: int, places: Optional[Dict[int, int]], count: Tuple[int, int]) -> None:
         """Have the results of a batch written, which are in the journal at these places; None: they are written.
         `count`: of them, and of those that are errors."""
         self._put += 1
-        self._queue.put((batch, lines, places, count))
+        self._queue.put((batch, places, count))
 
     def written(self) -> List[int]:
         """The batches that are written since the last call. Raises what has ended the thread."""
@@ -196,9 +219,9 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            for batch, lines, places, count in iter(self._queue.get, None):
-                if lines is not None:
-                    room.insist(lambda: self._write(batch, lines, places))  # noqa: B023 - called at once
+            for batch, places, count in iter(self._queue.get, None):
+                if places is not None:
+                    room.insist(lambda: self._write(batch, places))  # noqa: B023 - called at once
                 room.insist(lambda: self._count(batch, *count))  # noqa: B023 - called at once
                 self._feed.settle(batch)
                 self._written.put(batch)
@@ -213,17 +236,14 @@ class Writer:
             self._feed.count(counted)
             self._counted = counted
 
-    def _write(self, batch: int, lines: List[Dict[str, Any]], places: Dict[int, int]) -> None:
+    def _write(self, batch: int, places: Dict[int, int]) -> None:
         # To be seen at once, and on the disk before the inputs are removed.
         path = self._feed.results(batch)
         with journal.Found(self._folder, places) as found, atomic.replacing(path, mode=0o644, durable=False) as file:
-            for index, line in zip(feeds.inputs(batch, lines), lines):
+            numbers = feeds.inputs(batch, len(places))
+            for index, line in zip(numbers, files.read_lines(self._feed.lines(batch))):
                 result = found.result(index)
                 if result is None:
                     raise journal.JournalError("input %d (%s) has no result" % (index, line["input"]))
                 record = journal.record(line["input"], index, result, self._labels)
                 file.write((json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
-
-
-def _piece(index: int, line: Dict[str, Any]) -> List[Any]:
-    return [index, line["offset"], line["size"], line["form"]]

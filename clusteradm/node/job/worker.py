@@ -97,6 +97,11 @@ class Worker:
         self._results: Dict[int, List[Dict[str, Any]]] = {}
         self._mark = 0.0  # when the chunk at work was begun
 
+    @property
+    def numbers(self) -> int:
+        """About how many numbers a result has, at most."""
+        return self._reader.numbers
+
     def run(self) -> None:
         """Work until rank 0 says stop. Raises what the inference thread raises."""
         try:
@@ -206,7 +211,8 @@ def work(link: Pipe, pulse: Optional[Pulse] = None) -> None:
         if not os.path.isdir(mine.folder):
             raise Misplaced("%s is missing on %s: is the shared file system mounted?" % (mine.folder, here))
         worker = Worker(link, mine, pulse or Pulse(), events)
-        about = {"version": worker.engine.version, "tpu": worker.engine.path, "pace": worker.pace}
+        about: Dict[str, Any] = {"version": worker.engine.version, "tpu": worker.engine.path, "pace": worker.pace}
+        about["numbers"] = worker.numbers
         link.send(0, channels.READY, about)
         worker.run()
     except Exception as error:

@@ -63,6 +63,8 @@ def members(file: BinaryIO, suffixes: Tuple[str, ...]) -> Iterator[Member]:
             # A header that is none, or half of one, is the end to tarfile.
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise Unsound("the tar file is damaged or cut short")
+    except RecursionError:  # tarfile calls itself for each long name, and each set of further words on a member
+        raise Unsound("no sound tar file: hundreds of headers before a single member") from None
     except (tarfile.TarError, EOFError, ValueError, OverflowError, OSError) as error:
         raise Unsound("no sound tar file: %s" % error) from None
 

@@ -79,6 +79,12 @@ def test_a_list_that_is_none(here: Path, lines: str, said: str) -> None:
     assert re.search(said, text), text
 
 
+def test_a_list_that_a_program_of_windows_wrote(here: Path) -> None:
+    (here / "a.png").write_bytes(b"a")
+    (here / "list.txt").write_bytes(b"\xef\xbb\xbfa.png\r\n")
+    assert bodies(local("@list.txt")) == {"a.png": b"a"}
+
+
 def test_a_list_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="No such file"):
         resolve(["@gone.txt"])
@@ -174,6 +180,15 @@ def test_a_header_of_a_tar_file_takes_no_memory_that_it_claims(here: Path) -> No
         resolve(["a.tar"])
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_headers_without_a_member_are_no_recursion_without_end(here: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("n")
+    info.type = kind
+    (here / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) * 1500 + bytes(1024))
+    with pytest.raises(UsageError, match="hundreds of headers before a single member"):
+        resolve(["a.tar"])
+
+
 def test_a_tar_file_that_changes_while_it_is_sent(here: Path) -> None:
     tar(here / "a.tar", {"a.png": b"a" * 3000, "b.png": b"b"})
     found = local("a.tar")
@@ -252,7 +267,7 @@ def test_tar_files_and_lists_on_the_head(place: Any, here: Path) -> None:
         place.shared / "a.tar",
         {"z.png": b"zzz", "d/1.png": b"one", "n.txt": b"", "soft.png": link("soft.png", tarfile.SYMTYPE, "z.png")},
     )
-    (place.shared / "list").write_bytes(f"1.png\r\n\n{place.shared}/3.png\na.tar".encode())
+    (place.shared / "list").write_bytes(f"\ufeff1.png\r\n\n{place.shared}/3.png\na.tar".encode())
 
     def sent(*arguments: str) -> dict[str, bytes | str]:
         inputs = resolve(arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ def attach(place: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(context, "open_cluster", lambda args: place.cluster)
     monkeypatch.setattr(context, "connect", lambda args, cluster: place)
 
-    def run(results: list[dict[str, Any]], *words: str) -> int:
+    def run(results: Any, *words: str) -> int:
         job, _ = place.submit(resolve([str(pictures)]))
+        results = [results(job)] if callable(results) else results
         text = "".join(json.dumps(result) + "\n" for result in results)
         (place.folder(job) / "results.jsonl").write_text(text)
         errors = sum("error" in result for result in results)
@@ -115,14 +117,50 @@ def test_what_cannot_be_made_of_results_ends_before_the_work(
     assert said in " ".join(shown.err.split()) and shown.out == ""
 
 
+def test_results_that_cannot_be_written_here_are_still_on_the_head(
+    attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert attach([GOOD], "--output", "/dev/full") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "/dev/full: cannot write it: No space left on device they are on the head: clusteradm job results" in said
+    assert attach([GOOD], "--output", str(tmp_path / ("x" * 300))) == 2
+    assert "File name too long name a file, for the results" in " ".join(capsys.readouterr().err.split())
+    assert attach([GOOD], "--output", str(tmp_path / ("x" * 250))) == 0
+    assert json.loads((tmp_path / ("x" * 250)).read_text()) == GOOD
+
+
+def test_a_device_is_written_to_and_nothing_is_put_beside_it(
+    attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    tensor = {"name": "x", "file": "outputs-20260101-000000-abcdef/000000-0.npy"}
+    raw = {"input": "0.png", "index": 0, "outputs": [tensor]}
+
+    def of(job: str) -> dict[str, Any]:
+        return {**raw, "outputs": [{**tensor, "file": f"outputs-{job}/000000-0.npy"}]}
+
+    assert attach(of, "--output", str(pipe)) == 0
+    assert json.loads(os.read(reading, 65536))["input"] == "0.png"
+    os.close(reading)
+    assert "1 output tensors are on the head" in " ".join(capsys.readouterr().err.split())
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("outputs-")]
+
+
+def test_a_line_that_is_damaged_is_said_after_those_before_it(attach: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {"input": "1.png", "index": 1, "top": [{"class": "x", "score": 0.5}]}
+    assert attach([GOOD, wrong], "--format", "csv") == 3
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[1:] == ["0.png,0,,3,,0.5"] and "line 2 of the results" in shown.err
+
+
 def test_a_report_of_the_job(attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.html"
     assert attach([GOOD, bad(1)], "--report", str(report)) == 3
     assert f"the report is in {report}" in " ".join(capsys.readouterr().err.split())
     text = report.read_text()
-    assert (
-        "not a picture that can be read: 1" in text and "not on the machine" in text and "Nothing was recorded" in text
-    )
+    assert "not a picture that can be read: 1" in text and "not at hand" in text and "Nothing was recorded" in text
     assert attach([GOOD], "--report", str(tmp_path / "nowhere" / "report.html")) == 2
     assert "name a file, for the report" in " ".join(capsys.readouterr().err.split())
     assert attach([GOOD], "--report", str(report), "--output", str(tmp_path / "." / "report.html")) == 2

@@ -24,6 +24,8 @@ from clusteradm.node.spec.wire.job import Progress, Slot, Status, StoredSpec
 from clusteradm.node.spec.wire.job_requests import CancelJob, CreateJob
 from clusteradm.transport import NodeError
 
+from .conftest import fifo, link
+
 
 def state(update: Update) -> str:
     assert update.status is not None
@@ -291,6 +293,34 @@ def test_jobs_are_listed_and_shown(place: Any, pictures: Path, tmp_path: Path) -
     assert place.jobs.show(second).status.state == "interrupted"
     found = {job.job: job for job in place.jobs.list()}
     assert found[second].state == "interrupted" and f"clusteradm job resume {second}" in (found[second].error or "")
+
+
+def test_what_somebody_puts_in_the_place_of_a_status_costs_that_job_alone(
+    place: Any, pictures: Path, tmp_path: Path, secret: Path
+) -> None:
+    jobs = [place.submit(resolve([str(pictures)]))[0] for _ in range(6)]
+    deep = "[" * 100_000
+    for job, text in zip(jobs[:3], (deep, '{"state": ', '{"state": "running"' + " " * (17 << 20) + "}"), strict=True):
+        (place.own(job) / "run" / "status.json").write_text(text)
+    for job, put in zip(jobs[3:5], (link, fifo), strict=True):
+        (place.own(job) / "run" / "status.json").unlink()
+        put(place.own(job) / "run" / "status.json", secret)
+    place.complete(jobs[5])
+    found = {job.job: job for job in place.jobs.list()}
+    assert [found[job].state for job in jobs] == ["damaged"] * 5 + ["complete"]
+    for job in jobs[:3]:
+        remedy = f"to remove the job: clusteradm job remove {job}"
+        assert remedy in (found[job].error or "")
+        with pytest.raises(HostFailed, match=remedy):
+            place.jobs.show(job)
+    (tmp_path / "active").write_text("inactive\n")
+    place.head.vars["cluster_jobs_keep"] = "0h"
+    place.jobs = type(place.jobs)(place, place.cluster)
+    last, _ = place.submit(resolve([str(pictures)]))
+    assert [job.job for job in place.jobs.list()] == sorted([*jobs[:5], last])
+    for job in jobs[:5]:
+        place.jobs.remove(job)
+    assert [job.job for job in place.jobs.list()] == [last]
 
 
 def test_a_job_is_removed_once_it_has_ended(place: Any, pictures: Path, tmp_path: Path) -> None:

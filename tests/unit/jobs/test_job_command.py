@@ -61,7 +61,12 @@ def test_the_life_of_a_job(
     assert run("cancel", job) == 0
     assert (tmp_path / "systemctl").read_text().splitlines().count(f"stop clusteradm-job-{job}.service") == 1
     (tmp_path / "active").write_text("inactive\n")
-    assert run("remove", job) == 0
+    capsys.readouterr()
+    # One that is not there is said, and those after it are removed all the same.
+    assert run("remove", "20260101-000000-abcdef", "../x", job, job, "--json") == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["removed"] == [job]
+    assert "there is no job 20260101-000000-abcdef here" in shown.err and "'../x' is no job's id" in shown.err
     assert not place.folder(job).exists()
     assert run("show", job) == 3
     assert f"there is no job {job} here" in capsys.readouterr().err
@@ -130,3 +135,13 @@ def test_the_ranks_of_an_attempt_are_shown(
     assert "attempt 1: mpirun ended with status 1" in out and "attempt 2: running" in out
     assert "3 of 5 done, 1 of them with an error" in out
     assert ["1", "w1", "0000:01:00.0", "failed", "3", "hot"] in [line.split() for line in out.splitlines()]
+    (place.own(job) / "run" / "status.json").write_text(json.dumps({**status, "state": "cancelled"}))
+    assert run("show", job) == 0
+    assert "attempt 2: cancelled meanwhile" in capsys.readouterr().out
+    # What is printed as the next step is one.
+    assert run("results", job) == 2
+    assert f"job {job} is cancelled: it has no results yet\n  clusteradm job resume {job}" in capsys.readouterr().err
+    assert run("logs", job) == 3
+    assert f"job {job} has no file log, or not yet" in capsys.readouterr().err
+    assert run("logs", "20260101-000000-abcdef") == 3
+    assert "there is no job 20260101-000000-abcdef here" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,20 @@ def test_npz_members(pack: Pack, images: Any, save: Any) -> None:
     for row in range(3):
         assert np.array_equal(pack.value(lines[1 + row]), images[row : row + 1])
     assert pack.value(lines[0]) == b"before"
+
+
+def test_of_a_name_that_is_twice_in_an_npz_the_last_counts_and_folders_are_none(pack: Pack, images: Any) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the name
+        for image in images[:2]:
+            body = io.BytesIO()
+            np.save(body, image)
+            archive.writestr("d/a.npy", body.getvalue())
+        archive.writestr("d/", b"")
+    pack.add("a.npz", file.getvalue())
+    (line,) = pack.index()
+    assert line["input"] == "a.npz:d/a" and np.array_equal(pack.value(line)[0], images[1])
 
 
 @pytest.mark.parametrize(

@@ -64,5 +64,7 @@ def test_a_model_is_read_as_it_was_deployed(task: str | None, tmp_path: Path) ->
             make(task="pose")
         with pytest.raises(UsageError, match="--top is of a classifier's result, and --task says pose"):
             make(task="pose", top=3)
+        with pytest.raises(UsageError, match=r"--top 100001: a result has at most 100,000 classes"):
+            make(top=100_001)
         assert Plan.make(cluster._connections, "m", cpu=True, threshold=0.0).model.threshold == 0.0
     assert hosts["head"].requests[0].fields["label"] == "stable"

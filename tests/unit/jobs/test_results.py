@@ -118,6 +118,14 @@ def test_a_damaged_line_is_the_heads_failure(line: Any, message: str) -> None:
     assert message in str(refused.value) and str(refused.value).startswith("head: line 1 of the results of job")
 
 
+def test_a_line_without_end_is_not_read_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusteradm.jobs.results._MOST_LINE", 100)
+    good = b'{"input": "a", "index": 0}\n'
+    results = Results("j", "head", io.BytesIO(good + bytes(101)))
+    with pytest.raises(HostFailed, match="line 2 of the results of job j is damaged: it has more than 100 bytes"):
+        list(results.lines())
+
+
 def test_numbers_out_of_range_are_counted_over_all_inputs() -> None:
     top = [{"class": 3, "score": 0.5}]
     found = results(

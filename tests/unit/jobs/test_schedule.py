@@ -7,7 +7,16 @@ import random
 
 import pytest
 
-from clusteradm.node.job.schedule import CREDITS, FIRST_CHUNK, LARGEST_CHUNK, LEAST, SHORTEST_SECONDS, Chunk, Schedule
+from clusteradm.node.job.schedule import (
+    CREDITS,
+    FIRST_CHUNK,
+    LARGEST_CHUNK,
+    LEAST,
+    MOST_NUMBERS,
+    SHORTEST_SECONDS,
+    Chunk,
+    Schedule,
+)
 
 
 def simulate(
@@ -427,3 +436,19 @@ def test_inputs_that_come_later() -> None:
     assert sorted(input for _ in range(2) if (each := schedule.take(2)) for input in each.inputs) == sorted(
         [3, *rest.inputs]
     )
+
+
+def test_results_of_many_numbers_come_a_few_at_once() -> None:
+    """Rank 0 reads the results of a chunk at once: those of 512 inputs with 50,000 numbers each are half a gigabyte."""
+    schedule = Schedule(range(10_000))
+    schedule.join(1, 0.0001, 50_000)
+    schedule.join(2, 0.0001)
+    few, many = schedule.take(1), schedule.take(2)
+    assert few is not None and many is not None
+    assert (len(few.inputs), len(many.inputs)) == (MOST_NUMBERS // 50_000, LARGEST_CHUNK)
+    schedule.finish(few.number, 0.0008)
+    few = schedule.take(1)
+    assert few is not None and len(few.inputs) == MOST_NUMBERS // 50_000
+    schedule.join(3, None, 10**9)
+    one = schedule.take(3)
+    assert one is not None and len(one.inputs) == 1

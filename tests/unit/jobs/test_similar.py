@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clusteradm.errors import UsageError
@@ -41,6 +43,20 @@ def local(*names: str) -> LocalInputs:
     found = resolve(names)
     assert isinstance(found, LocalInputs)
     return found
+
+
+def test_a_query_in_a_tar_file_is_that_file_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    with tarfile.open("one.tar", "w") as archive:
+        archive.add("b.png")
+    inputs = local("one.tar", "a.png")
+    assert similar.with_query(inputs, "one.tar") == (inputs, "one.tar/b.png")
+    np.savez("v.npz", a=np.zeros(1), b=np.ones(1))
+    inputs = local("v.npz:a")
+    more, name = similar.with_query(inputs, "v.npz:b")
+    assert name == "v.npz:b" and [file.name for file in more.files] == ["v.npz:a", "v.npz:b"]
 
 
 def test_the_query_is_one_of_the_inputs_or_becomes_one(

@@ -111,7 +111,7 @@ def riff(*chunks: bytes) -> bytes:
 PLAIN = struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16)
 
 
-@pytest.mark.parametrize("size", [None, 0, 0xFFFFFFFF])
+@pytest.mark.parametrize("size", [None, 0, 0xFFFFFFFF, 0x7FFFF000, 0x80000000])
 def test_other_chunks_and_what_was_written_to_a_pipe(tmp_path: Path, size: int | None) -> None:
     for about in (PLAIN, EXTENSIBLE):
         samples = chunk(b"data", RAMP[:WINDOW].tobytes(), size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from clusteradm.node.job import files
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.job.journal import Journal
-from clusteradm.node.job.source import Stream, Writer
+from clusteradm.node.job.source import Index, Stream, Writer
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Counted
 
@@ -51,6 +52,26 @@ def give(feed: Feed, batch: int, count: int) -> int:
     entry = {"input": "a.png", "offset": 0, "size": 1, "form": None}
     Path(feed.lines(batch)).write_text("".join(json.dumps(entry) + "\n" for _ in range(count)))
     return batch * job_names.BATCH_INPUTS
+
+
+def test_an_input_takes_rank_0_some_twenty_bytes(tmp_path: Path) -> None:
+    """A small .npz holds a million rows, and a head 1 GB."""
+    path, count = tmp_path / "inputs.jsonl", 20_000
+    forms: list[Any] = [["uint8", [1, 28, 28]], None, {"error": "no"}]
+    with path.open("w") as file:
+        for number in range(count):
+            line = {"input": f"a.npy[{number}]", "offset": number << 20, "size": 784, "form": forms[number % 3]}
+            file.write(json.dumps(line) + "\n")
+    tracemalloc.start()
+    try:
+        index = Index(str(path))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 40 * count
+    assert [index.piece(number) for number in (0, 1, count - 1)] == [
+        *([0, 784, forms[0]], [1 << 20, 784, None], [(count - 1) << 20, 784, forms[(count - 1) % 3]]),
+    ]
 
 
 def settled(feed: Feed, *batches: int) -> None:

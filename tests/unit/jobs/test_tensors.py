@@ -107,8 +107,7 @@ def test_a_picture_of_too_many_pixels_is_one_bad_input(kind: str) -> None:
 def test_a_png_of_20000_by_20000_is_refused_before_it_is_decoded() -> None:
     data = bomb("PNG", 20_000, 20_000)
     cost = measured(Preprocessor(details((1, 8, 8, 3), np.uint8)).tensor, data, None)
-    assert "20000x20000" in cost.error or "400000000 pixels" in cost.error
-    assert cost.error.startswith("BadInput: ") and cost.mebibytes < 64
+    assert cost.error == "BadInput: a picture of more than 50000000 pixels" and cost.mebibytes < 64
 
 
 def test_a_header_of_a_million_pixels_squared_is_one_bad_input() -> None:

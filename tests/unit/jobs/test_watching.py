@@ -270,7 +270,10 @@ def test_a_folder_of_the_head_is_watched_there_and_each_is_taken_once_over_jobs(
     def another() -> None:
         until(lambda: len(named(output)) == 6)
 
-    assert command(head, another, *words) == 130
+    report = tmp_path / "report.html"
+    assert command(head, another, *words, "--report", str(report)) == 130
+    assert f"the report is in {report}" in " ".join(capsys.readouterr().err.split())
+    assert head.jobs[1] in report.read_text()
     assert named(output)[5] == "4.png" and len(head.jobs) == 2
     assert [line["index"] for line in lines(output)] == list(range(6))
 
@@ -493,7 +496,8 @@ def test_a_job_whose_command_is_not_heard_of_ends(head: Head, monkeypatch: pytes
         (["--watch", "head:d", "--output", "r", "--annotate", "d"], "those of the folder are on the head"),
         (["--watch", ".", "--output", "../r", "--annotate", "d"], "--annotate is in the folder that is watched"),
         (["--watch", ".", "--output", "r"], "--output is in the folder that is watched"),
-        (["--watch", ".", "--output", "../r", "--report", "d"], "clusteradm job show JOB --report FILE"),
+        (["--watch", "head:d", "--output", "r", "--report", "p", "--detach"], "clusteradm job show JOB --report FILE"),
+        (["--watch", ".", "--output", "../r", "--report", "../r"], "--output and --report are the same file"),
         (["--watch", ".", "--output", "../r", "--similar", "a.png"], "no file or folder a.png here"),
         (["--watch", ".", "--output", "../r", "--format", "npy"], "--format parquet: the same numbers"),
         (["--watch", ".", "--format", "parquet"], "--output DIR"),

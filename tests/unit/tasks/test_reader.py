@@ -51,6 +51,17 @@ def test_a_classifiers_answer_is_its_first_classes_in_order() -> None:
     assert labelled == {"top": [{"class": 1, "label": "b", "score": 1.0}, {"class": 3, "score": 1.0}]}
 
 
+def test_the_largest_numbers_are_rounded_to_themselves() -> None:
+    row = [1.7e308, -1e303, 0.1234567, 2.0**60, float("inf")]
+    found = Reader([about((1, 5), np.float64)], PICTURE, RAW).short([np.array([row])])
+    assert found["outputs"][0]["values"] == [[*row[:2], 0.123457, 2.0**60, None]]
+    reader = Reader([about((1, 4), np.float64)], PICTURE, EMBEDDING)
+    assert (reader.numbers, Reader([ROW], PICTURE, top=3).numbers) == (4, 6)
+    found = reader.short([np.array([row[:4]])])
+    assert found["embedding"] == [*row[:2], 0.123457, 2.0**60]
+    json.dumps(found, allow_nan=False)
+
+
 def test_answers_below_the_threshold_are_left_out() -> None:
     scores = [np.array([[10, 200, 30, 100, 0]], np.uint8)]
     for least, classes in ((0.0, [1, 3, 2, 0]), (0.5, [1, 3]), (0.51, [1]), (1.01, [])):

@@ -57,4 +57,10 @@ def plain(values: Any) -> Any:
         return plain(np.stack([values.real, values.imag], -1))
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return [plain(row) for row in values] if values.ndim else None
-    return np.round(values.astype(np.float64), _DIGITS).tolist() if values.dtype.kind == "f" else values.tolist()
+    if values.dtype.kind != "f":
+        return values.tolist()
+    values = values.astype(np.float64)
+    with np.errstate(over="ignore"):
+        found = np.round(values, _DIGITS)
+    # NumPy multiplies to round: the largest numbers, which have nothing behind the point, become infinite.
+    return np.where(np.isfinite(found), found, values).tolist()

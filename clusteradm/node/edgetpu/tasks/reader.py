@@ -6,10 +6,11 @@ from clusteradm.node.edgetpu.tasks import detect, pose, segment, tensors, yolo
 from clusteradm.node.edgetpu.tasks.fit import Fit
 from clusteradm.node.edgetpu.tasks.numbers import best, plain, real, rounded
 from clusteradm.node.edgetpu.tasks.tensors import Keep
-from clusteradm.node.spec import answers, reading
+from clusteradm.node.spec import answers, feeding, reading
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, EMBEDDING, RAW, SEGMENTATION, Feed
 
 TOP = 5  # classes of a result
+_FEW = 2000  # numbers: of up to 300 objects, or of the classes of a map
 
 
 class Reader:
@@ -46,6 +47,19 @@ class Reader:
     def task(self) -> str:
         """One of TASKS, or RAW."""
         return self._reading.task
+
+    @property
+    def numbers(self) -> int:
+        """About how many numbers a result has, at most: large tensors and maps are in files of their own."""
+        sizes = [max(1, feeding.size(tensors.about(one).shape)) for one in self._details]
+        kind, places = self._reading.task, self._reading.places
+        if kind == RAW:
+            return sum(size for size in sizes if size <= tensors.INLINE_NUMBERS)
+        if kind == CLASSIFIER:
+            return 2 * min(self._top, sizes[places[0]])
+        if kind == SEGMENTATION or self._reading.head in (reading.YOLO5, reading.YOLO8):
+            return _FEW
+        return sum(sizes[place] for place in places)
 
     def result(
         self, outputs: Sequence[Any], size: Optional[Tuple[int, int]] = None, keep: Optional[Keep] = None

@@ -1,6 +1,7 @@
 """Output tensors as results hold them: as lists, or as the bytes of a file if they are large."""
 
 import io
+import math
 from typing import Any, Callable, Dict, Optional
 
 import numpy as np
@@ -32,7 +33,7 @@ def output(number: int, value: Any, details: Dict[str, Any], keep: Optional[Keep
     found.update(
         file=keep("%d.npy" % number, npy(value)),
         dtype=str(value.dtype),
-        scale=float(scale) or None,
+        scale=(math.isfinite(scale) and float(scale)) or None,
         zero_point=int(zero),
     )
     return found
