@@ -93,11 +93,13 @@ def _status(args: argparse.Namespace, connections: Connections, cluster: Cluster
     if args.watch:
         with contextlib.suppress(KeyboardInterrupt):
             while True:
-                _show(serving.require(), serving.status(), hosts)
+                status = serving.status()
+                _show(serving.require(), status, hosts)
                 time.sleep(_WATCH_EVERY)
                 show.stdout.print()
         return 0
-    state, status = serving.require(), serving.status()
+    # In this order: the state is no older than what a board has followed.
+    status, state = serving.status(), serving.require()
     progress = judge(state, status, hosts)
     ill = bool(progress.lacking or status.balancer) or any(
         engine.state != "ready" for said in status.boards.values() if said.state for engine in said.state.engines

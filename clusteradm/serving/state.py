@@ -85,11 +85,17 @@ class Serving:
         return self._node.call(AskServing(self._places), timeout=_ANSWER)
 
     def follow(self, desired: DesiredState, seconds: float, model: str | None = None) -> Iterator[Progress]:
-        """How far the boards are, again and again, until all that answer have followed, or the time is over."""
+        """How far the boards are, again and again, until all that answer have followed, or the time is over.
+
+        A later state counts instead, which the boards follow too: the head's own, where it has moved models since.
+        """
         asked = tuple(self._places)
         started = time.monotonic()
         while True:
-            progress = judge(desired, self.status(), asked, model)
+            status = self.status()
+            # Afterwards: it is to be no older than what a board has followed.
+            desired = max(desired, self.show().state, key=lambda state: state.revision)
+            progress = judge(desired, status, asked, model)
             yield progress
             gone = time.monotonic() - started
             # One that does not answer may have just been restarted.

@@ -40,7 +40,8 @@ def test_status_asks_for_the_state_once(hosts: FakeHosts, run: Run) -> None:
     hosts["head"].answer("serving-status", {"boards": BOARDS})
     found = document(run("serve", "status", "--json"))
     assert found["desired"]["models"][0]["name"] == "m"
-    assert asked(hosts) == ["serving-show", "serving-status"]
+    # The state last: it is no older than what a board has followed.
+    assert asked(hosts) == ["serving-status", "serving-show"]
     run("serve", "status", "--json", "--watch", status=2)
 
 

@@ -14,6 +14,7 @@ from clusteradm.models.reference import Reference
 from clusteradm.node.serve.buffers import input_bytes
 from clusteradm.node.spec.wire.manifest import Manifest, Tensor
 from clusteradm.node.spec.wire.serving import (
+    AVAILABLE,
     BoardState,
     BoardTpus,
     Canary,
@@ -24,9 +25,10 @@ from clusteradm.node.spec.wire.serving import (
     VersionPolicy,
     VersionState,
 )
-from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
+from clusteradm.node.spec.wire.serving_requests import BoardSaid, Desired, ServingStatus, ShowServing
 from clusteradm.serving import changes, judge
 from clusteradm.serving.changes import Where
+from clusteradm.serving.state import Serving
 from clusteradm.serving.tpus import check_for_model, named, of_text
 
 EMPTY = DesiredState(3)
@@ -235,3 +237,29 @@ def test_a_model_is_waited_for_where_it_is_placed() -> None:
     assert judge(state, status, ["w1", "w2"], "m").followed == ("w1",)
     moved = replace(state, placement=(PlacedModel("m", ("w1",)),))
     assert judge(moved, status, ["w1", "w2"], "m").followed == ("w2",)
+
+
+def test_what_the_head_moves_meanwhile_is_followed_too() -> None:
+    """A model that leaves boards was everywhere until the head had looked at them: one that has dropped it is there."""
+    narrow = replace(changes.deploy(DesiredState(5), Reference("m", 1), Where(("w1",))), revision=7)
+    wide = replace(narrow, revision=6, placement=(PlacedModel("m", ()),))
+    has = VersionState("m", 1, AVAILABLE)
+
+    class Head:
+        """A head that places the model between two looks of the boards."""
+
+        looks = 0
+
+        def call(self, request: Any, timeout: float) -> Any:
+            if isinstance(request, ShowServing):
+                return Desired(narrow if self.looks > 1 else wide, ready=True)
+            self.looks += 1
+            second = self.looks > 1
+            boards = {"w1": said(7 if second else 5, has), "w2": said(7) if second else said(6, has)}
+            return ServingStatus(boards)
+
+    serving = object.__new__(Serving)
+    serving._node, serving._shared = Head(), "/srv"  # type: ignore[assignment]
+    serving._places = {"w1": "10.0.0.1:8000", "w2": "10.0.0.2:8000"}
+    first, last = serving.follow(wide, 60.0, "m")
+    assert first.followed == ("w2",) and last.followed == ("w1", "w2")
