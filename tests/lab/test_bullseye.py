@@ -8,10 +8,12 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import Cluster
 from jobs import everywhere, wait
@@ -21,6 +23,7 @@ from clusteradm.lab import Lab, LabError, cache, image, tpu_package
 from clusteradm.lab.compiler import compile_file
 from clusteradm.lab.digits import data
 from clusteradm.lab.suites import SUITES
+from clusteradm.lab.topology import MANAGEMENT
 from clusteradm.node.spec.wire.node import Hello
 from clusteradm.transport import Connections
 
@@ -147,6 +150,7 @@ def test_each_row_of_the_table_computes(old_lab: Lab, dev_board: str, tmp_path: 
     assert all(rank["images"] for rank in job["ranks"])
     assert job["accuracy"]["right"] / job["accuracy"]["labelled"] > 0.95
     slurm_gives(cluster, tmp_path / "images")
+    both_serve(cluster)
 
 
 def slurm_gives(cluster: Cluster, images: Path) -> None:
@@ -162,3 +166,24 @@ def slurm_gives(cluster: Cluster, images: Path) -> None:
     assert "gres/tpu=2" in cluster.on("head", *account).strip().partition("|")[2].split(",")
     second = clusteradm(cluster.lab, "bootstrap", "--playbook", "slurm.yml")
     assert [host["changed"] for host in second["hosts"].values()] == [0, 0]
+
+
+def both_serve(cluster: Cluster) -> None:
+    """The endpoint of this release, whose HAProxy is the oldest that there may be: each board answers."""
+    clusteradm(cluster.lab, "serve", "up")
+    assert "version 2.2." in cluster.on("head", "haproxy", "-v")
+    clusteradm(cluster.lab, "serve", "deploy", "digits")
+    digits = data.load().held_out
+    rows = {"instances": [image[:, :, None].tolist() for image in digits.images[:20]]}
+    url = f"http://{MANAGEMENT}.1:8501/v1/models/digits:predict"
+    words = ["nsenter", f"--net={cluster.lab.places.netns}", "curl", "-sS", "-i", "--max-time", "30", "-d", "@-", url]
+    boards = set()
+    deadline = time.monotonic() + 60.0
+    while boards != {"head", "w1"}:
+        assert time.monotonic() < deadline, boards
+        said = subprocess.run(words, input=json.dumps(rows), capture_output=True, text=True, check=True).stdout
+        head, _, body = said.replace("\r", "").partition("\n\n")
+        boards |= {line.split()[1] for line in head.split("\n") if line.lower().startswith("clusteradm-board:")}
+        scores = np.array(json.loads(body)["predictions"])
+        assert (scores.argmax(-1) == digits.labels[:20]).sum() >= 18
+    clusteradm(cluster.lab, "serve", "down")

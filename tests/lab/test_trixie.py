@@ -45,6 +45,11 @@ def test_bare_boards_become_a_cluster_and_a_second_run_changes_nothing(trixie: C
             "fuse.nfs4",
             "head:/cluster",
         ]
+    # What the head replaces by its own path, as the desired state of serving, is there for the others.
+    for number in ("1", "2", "3"):
+        trixie.on("head", "sh", "-c", f"cd /srv/cluster && echo {number} >.new && mv .new replaced")
+        assert [trixie.on(node, "cat", "/srv/cluster/replaced").strip() for node in ("w1", "w2")] == [number] * 2
+    trixie.on("head", "rm", "/srv/cluster/replaced")
     # What the launcher itself says that it goes by.
     said = trixie.on("head", "sh", "-c", "cd / && HOME=/home/cluster runuser -u cluster -- prte_info --all")
     for name, value in (
