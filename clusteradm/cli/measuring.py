@@ -17,12 +17,16 @@ from clusteradm.jobs.running import running
 from clusteradm.serving import Serving
 from clusteradm.transport import Connections
 
+# A host that freezes is not to hold up the figures of the others until its connection is lost. What is asked takes a
+# Dev Board some seconds.
+_ANSWER_SECONDS = 20.0
+
 
 def measure(args: argparse.Namespace, connections: Connections, cluster: Cluster) -> HealthReport:
     """Findings and figures of the hosts that the command line selects; of running jobs and the endpoint, if the head is
     one of them."""
     hosts = cluster.select(args.limit) if args.limit else tuple(cluster.hosts.values())
-    report = judged(args, cluster, health.collect(connections, hosts, sections=health.LIGHT))
+    report = judged(args, cluster, health.collect(connections, hosts, sections=health.LIGHT, seconds=_ANSWER_SECONDS))
     if cluster.head not in hosts or cluster.head.name in report.unanswered:
         return report
     more = (*of_jobs(running(Jobs(connections, cluster))), *_endpoint(connections, cluster))

@@ -39,6 +39,7 @@ Without a terminal it shows everything once, as with --once.
 """
 _INTERVAL = 2.0
 _LOOK = 0.2
+_LATE = 5.0  # seconds for an answer, from which on the screen says that it is of some time ago
 _MOVING = ("job_inputs", "serving_requests_total")  # figures whose rates are shown
 
 
@@ -108,6 +109,7 @@ class Measurer:
         self.now: HealthReport | None = None
         self.before: HealthReport | None = None
         self.measured = 0  # how often it was
+        self._ended = time.monotonic()  # the last time
         self.error = ""
 
     def __enter__(self) -> Measurer:
@@ -131,6 +133,13 @@ class Measurer:
             else:
                 self.before, self.now, self.error = self.now, report, ""
                 self.measured += 1
+            self._ended = time.monotonic()
+
+    @property
+    def late(self) -> int:
+        """Seconds since the last measurement, where hosts take long to answer the next; else 0."""
+        seconds = time.monotonic() - self._ended
+        return int(seconds) if seconds > self._args.interval + _LATE else 0
 
     def check(self) -> None:
         """Raise a defect of the thread."""
@@ -156,11 +165,13 @@ class Screen:
 
     @property
     def changed(self) -> bool:
-        """Whether it is to be drawn: after a measurement, an error or a key, or in a terminal of another size."""
+        """Whether it is to be drawn: after a measurement, an error or a key, in a terminal of another size, or as it
+        ages."""
         return self._state() != self._shown
 
     def _state(self) -> tuple[object, ...]:
-        return self._measurer.measured, self._measurer.error, self.sort, self.only, show.stdout.size
+        measurer = self._measurer
+        return measurer.measured, measurer.error, measurer.late, self.sort, self.only, show.stdout.size
 
     def render(self) -> RenderableType:
         """The screen."""
@@ -170,6 +181,7 @@ class Screen:
         if now is None:
             return ""
         note = "; s: sort, f: filter, q: leave" + (f"; {measurer.error}" if measurer.error else "")
+        note += f"; {measurer.late} s old: not all hosts have answered yet" if measurer.late else ""
         rows, models = top_view.hosts(now, before), top_traffic.models(now, before)
         return top_view.render(now, rows, models, sort=self.sort, only=self.only, note=note)
 

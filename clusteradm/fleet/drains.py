@@ -86,10 +86,12 @@ class Drains:
 
     def _subject(self, text: str, *, gone: bool) -> str:
         """The drain's subject for HOST, HOST:PCI-ADDRESS or HOST:apex_N. `gone`: the TPU need not be there any more."""
-        host, _, tpu = text.partition(":")
+        host, colon, tpu = text.partition(":")
         machine = self._cluster.host(host)
-        if not tpu:
+        if not colon:
             return host
+        if not tpu:
+            raise UsageError(f"{text} names no TPU", next_step=f"all of the host is: {host}")
         if gone and ":" in tpu:
             return f"{host}:{tpu}"
         found = collect(self._connections, [machine], sections=("tpu",))

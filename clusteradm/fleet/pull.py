@@ -19,11 +19,12 @@ from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.fleet.account import account
 from clusteradm.inventory import Host
 from clusteradm.node.spec.wire.copying import MOST_FILES, FileRead, FindFiles, FoundFile, ReadFile
-from clusteradm.transport import Connections, Outcome
+from clusteradm.transport import Connections, NodeError, Outcome
 from clusteradm.transport.sending import RECONNECT
 
 _SECONDS = 600.0  # between two answers: a host may read much before the first
 _MOST_LOST = 20  # connections in a row that are lost
+_MOST_NAMED = 20  # files of a host that could not be read
 _MOST_NAME = 255  # bytes, as file systems have it
 _PIECE = 1 << 20
 
@@ -93,18 +94,28 @@ class _Pull:
     ) -> None:
         self._connections, self._host, self._user = connections, host, user
         self._folder, self._most, self._left, self._tell = folder, most, most, tell
+        self._parts: dict[Path, list[Path]] = {}  # of each folder what earlier runs have left
 
     def run(self, paths: Sequence[str]) -> Pulled:
         pulled = Pulled()
         files = self._find(paths, pulled)
+        refused: list[str] = []
         try:
             self._check_room(files)
             for file in files:
-                self._one(file, pulled)
+                try:
+                    self._one(file, pulled)
+                except NodeError as error:  # this file alone: it is gone meanwhile, or not for this user
+                    refused.append(error.what)
         except OSError as error:
             # Of two names the second is that of the file, the first what is renamed to it.
             path = error.filename2 or error.filename or self._folder
             raise HostFailed(f"cannot write {path} here: {error.strerror or error}", where=self._host.name) from None
+        if refused and not pulled.changed and not pulled.unchanged:
+            raise HostFailed(f"nothing was copied: {'; '.join(refused)[:300]}", where=self._host.name)
+        pulled.left_out += refused[:_MOST_NAMED]
+        if len(refused) > _MOST_NAMED:
+            pulled.left_out.append(f"and {len(refused) - _MOST_NAMED:,} others")
         return pulled
 
     def _find(self, paths: Sequence[str], pulled: Pulled) -> list[FoundFile]:
@@ -160,7 +171,11 @@ class _Pull:
             pulled.unchanged += 1
         else:
             part = self._part(path, file)
-            self._fetch(file, part)
+            try:
+                self._fetch(file, part)
+            except NodeError:
+                part.unlink(missing_ok=True)
+                raise
             with contextlib.suppress(OverflowError):
                 os.utime(part, ns=(file.modified, file.modified))
             part.replace(path)
@@ -171,9 +186,11 @@ class _Pull:
         """The file that is written before `path`, of this size and time alone; those of others are removed."""
         stem = f".clusteradm-{hashlib.sha256(path.name.encode()).hexdigest()[:16]}-"
         mine = stem + hashlib.sha256(f"{file.size} {file.modified}".encode()).hexdigest()[:16]
-        for other in path.parent.glob(stem + "*"):
-            if other.name != mine:
-                other.unlink()
+        if path.parent not in self._parts:
+            self._parts[path.parent] = list(path.parent.glob(".clusteradm-*"))
+        for other in self._parts[path.parent]:
+            if other.name.startswith(stem) and other.name != mine:
+                other.unlink(missing_ok=True)
         return path.parent / mine
 
     def _fetch(self, file: FoundFile, part: Path) -> None:

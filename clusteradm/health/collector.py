@@ -25,13 +25,14 @@ def collect(
     sections: Sequence[str] = (),
     together: bool = False,
     guest: str = "",
+    seconds: float = PROBE_SECONDS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Survey:
     """Survey of `hosts`: the named sections of each probe, all if none is named.
 
     `together`: then also run the cluster probe on the head, over the hosts that answered. `guest`: the name of
-    conversations of its own, where those with the hosts are in use. A host that fails becomes an entry of
-    `Survey.errors`; nothing is raised for it.
+    conversations of its own, where those with the hosts are in use. `seconds`: for an answer. A host that fails becomes
+    an entry of `Survey.errors`; nothing is raised for it.
     """
     chosen = list(hosts)
     cluster = connections.cluster
@@ -41,10 +42,10 @@ def collect(
     def one(host: Host) -> dict[str, Any]:
         node = connections.node(host, guest)
         before = time.time()
-        clock = node.call(Hello(), timeout=PROBE_SECONDS).time
+        clock = node.call(Hello(), timeout=seconds).time
         after = time.time()
         request = Probe(tuple(sections), _options(cluster, host))
-        document = node.call(request, timeout=PROBE_SECONDS).document
+        document = node.call(request, timeout=seconds).document
         document["clock"] = {"skew": clock - (before + after) / 2, "doubt": (after - before) / 2}
         return document
 

@@ -10,7 +10,6 @@ import re
 import select
 import signal
 import struct
-import sys
 import time
 from typing import Generator, Iterator, List, Optional
 
@@ -36,18 +35,23 @@ def run(request: Locate) -> Generator[Signal, None, Located]:
     seconds = min(max(request.seconds, 0.0), _MOST_SECONDS)
     found = leds(request.root)
     beeper = os.path.join(request.root, _BEEPER)
+    # On the machine that clusteradm runs on, Ctrl-C ends this program by a signal: not in the middle of what it undoes.
+    ended: List[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
     try:
         if found:
             with _kept(os.path.join(request.root, "sys/class/leds", found[0])) as folder:
                 yield Signal(LED, found[0], tuple(found))
-                _blink(folder, seconds)
+                _blink(folder, seconds, ended)
         elif os.path.exists(beeper):
             yield Signal(BEEP, beeper)
-            _beep(beeper, seconds)
+            _beep(beeper, seconds, ended)
         else:
             yield Signal(None, "", tuple(names(os.path.join(request.root, "sys/class/leds"))))
     except OSError as error:
         return Located(str(error))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return Located()
 
 
@@ -69,8 +73,6 @@ def _kept(folder: str) -> Iterator[str]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OSError("it blinks for somebody else now") from None
-        # On the machine that clusteradm runs on, Ctrl-C ends this program by a signal.
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
         trigger = _chosen(read(folder, "trigger") or "")
         brightness = read(folder, "brightness") or "0"
         try:
@@ -83,7 +85,6 @@ def _kept(folder: str) -> Iterator[str]:
             if trigger is not None:
                 _write(folder, "trigger", trigger)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(lock)
 
 
@@ -93,17 +94,17 @@ def _chosen(triggers: str) -> Optional[str]:
     return found.group(1) if found else None
 
 
-def _blink(folder: str, seconds: float) -> None:
+def _blink(folder: str, seconds: float, ended: List[int]) -> None:
     most = read(folder, "max_brightness") or "1"
     end = time.monotonic() + seconds
     on, alone = True, False
     while time.monotonic() < end and not alone:
         _write(folder, "brightness", most if on else "0")
         on = not on
-        alone = _alone_after(_HALF)
+        alone = _alone_after(_HALF, ended)
 
 
-def _beep(device: str, seconds: float) -> None:
+def _beep(device: str, seconds: float, ended: List[int]) -> None:
     end = time.monotonic() + seconds
     tone, alone = _HERTZ, False
     with open(device, "wb", buffering=0) as file:
@@ -111,16 +112,17 @@ def _beep(device: str, seconds: float) -> None:
             while time.monotonic() < end and not alone:
                 file.write(struct.pack("llHHi", 0, 0, _EV_SND, _SND_TONE, tone))
                 tone = 0 if tone else _HERTZ
-                alone = _alone_after(2 * _HALF)
+                alone = _alone_after(2 * _HALF, ended)
         finally:
             file.write(struct.pack("llHHi", 0, 0, _EV_SND, _SND_TONE, 0))
 
 
-def _alone_after(seconds: float) -> bool:
-    """Let time pass; whether whoever asked has gone meanwhile (Ctrl-C): nobody can write to standard input any more."""
+def _alone_after(seconds: float, ended: List[int]) -> bool:
+    """Let time pass; whether whoever asked has gone meanwhile (Ctrl-C): nobody can write to standard input any more.
+    `ended`: signals that have come."""
     poll = select.poll()
     poll.register(0, 0)
-    return bool(poll.poll(1000 * seconds))
+    return bool(poll.poll(1000 * seconds) or ended)
 
 
 def _write(folder: str, name: str, text: str) -> None:

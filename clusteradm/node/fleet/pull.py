@@ -63,7 +63,8 @@ def _opened(user: str, path: str) -> int:
     with here, there:
 
         def work() -> None:
-            fd = paths.opener(path, os.O_RDONLY)
+            with paths.named(path):
+                fd = paths.opener(path, os.O_RDONLY)
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise ValueError("%s is no regular file" % path)
             there.sendmsg([b"1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())])

@@ -38,6 +38,7 @@ def test_drain_and_undrain(hosts: FakeHosts, run: Run, capsys: pytest.CaptureFix
     assert main(["undrain", "w1"]) == 0
     assert capsys.readouterr().err.splitlines()[1:] == ["nothing is drained"]
     assert drained == {} and hosts["head"].requests[-1].fields["undrain"] == ["w1"]
+    assert main(["drain", "w1:"]) == 2 and "names no TPU" in capsys.readouterr().err
     assert main(["drain", "w9"]) == 2
     assert capsys.readouterr().err.splitlines()[1].startswith("clusteradm drain: error: no such host")
 

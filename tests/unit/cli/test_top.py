@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import terminal
 from rich.console import Console
 
-from clusteradm.cli import top_traffic, top_view
+from clusteradm.cli import top, top_traffic, top_view
 from clusteradm.cli.health_forms.figures import Figure, of_jobs
 from clusteradm.cli.health_forms.report import HealthReport
 from clusteradm.cli.health_forms.serving import of_serving
@@ -169,6 +171,27 @@ def test_the_screen_says_all_and_obeys_nobody() -> None:
     lines = [line.split() for line in text.splitlines()]
     assert ["A", "1", "w1", "THROTTLED", "0.75", "75%", "55", A, "OK", "50%", "100.0", JOB] in lines
     assert [B, "THROTTLED", "91.0", "125"] in lines
+
+
+def test_a_screen_that_waits_for_a_host_says_how_old_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(top.time, "monotonic", lambda: clock[0])
+    args: Any = argparse.Namespace(interval=2.0, sort="place", only="all")
+    nobody: Any = None
+    measurer = top.Measurer(args, nobody, nobody)
+    measurer.now = report(12.0, 300, 9.0, 10.0)
+    screen = top.Screen(args, measurer)
+
+    def text() -> str:
+        console = Console(file=io.StringIO(), width=200, markup=False, highlight=False)
+        console.print(screen.render())
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    clock[0] += 6
+    assert "old" not in text() and not screen.changed
+    clock[0] += 3
+    assert screen.changed and "9 s old: not all hosts have answered yet" in text()
 
 
 def traffic(number: int) -> dict[str, object]:

@@ -47,12 +47,12 @@ def test_the_brightness_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         locate,
         "_alone_after",
-        lambda seconds: seen.append(((folder / "brightness").read_text(), (folder / "trigger").read_text())),
+        lambda seconds, ended: seen.append(((folder / "brightness").read_text(), (folder / "trigger").read_text())),
     )
     clock = iter(range(9))
     monkeypatch.setattr(locate.time, "monotonic", lambda: next(clock))
     with locate._kept(str(folder)) as place:
-        locate._blink(place, 3.5)
+        locate._blink(place, 3.5, [])
     assert seen == [("255", "none"), ("0", "none"), ("255", "none")]
 
 

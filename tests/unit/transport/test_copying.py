@@ -17,6 +17,7 @@ from clusteradm.errors import HostFailed, HostUnreachable, UsageError
 from clusteradm.fleet import pull, push
 from clusteradm.inventory import Cluster, Host
 from clusteradm.testing import FakeConnections, FakeHosts
+from clusteradm.transport import NodeError
 
 from .conftest import Start
 from .test_enroll_command import inventory
@@ -197,6 +198,24 @@ def test_no_name_leads_out_of_the_folder(liar: Liar, name: str) -> None:
     with pytest.raises(HostFailed, match="cannot be below a folder"):
         liar.pull()
     assert not (liar.folder / "here").exists()
+
+
+def test_a_file_that_is_gone_or_not_for_this_user_costs_no_other(liar: Liar) -> None:
+    liar.lists(("log.1", 1), ("b", 1), ("log.2", 1))
+    liar.node.answer("read-file", NodeError("/x/log.1: No such file or directory", where="b0"))
+    liar.gives(b"b")
+    liar.node.answer("read-file", NodeError("/x/log.2: Permission denied", where="b0"))
+    pulled = liar.pull()
+    assert [path.name for path in pulled.changed] == ["b"]
+    assert pulled.left_out == ["/x/log.1: No such file or directory", "/x/log.2: Permission denied"]
+    assert [path.name for path in (liar.folder / "here/b0").iterdir()] == ["b"]
+
+
+def test_no_file_that_can_be_read_is_a_failure(liar: Liar) -> None:
+    liar.lists(("a", 1))
+    liar.node.answer("read-file", NodeError("/x/a: Permission denied", where="b0"))
+    with pytest.raises(HostFailed, match="nothing was copied: /x/a: Permission denied"):
+        liar.pull()
 
 
 def test_one_name_twice_and_a_file_in_a_file(liar: Liar) -> None:
