@@ -41,8 +41,7 @@ BODY = os.urandom(150_528)
 
 
 class Board(ThreadingHTTPServer):
-    """A board's server. `answer`: status of inferences; 0 cuts the connection; `balance`: that of its health; `go`: for
-    which those of the model waits wait."""
+    """A board's server. `answer`: status of inferences; 0 cuts the connection; `balance`: that of its health."""
 
     daemon_threads = True
 
@@ -50,8 +49,6 @@ class Board(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.name, self.answer, self.balance = name, 200, 200
         self.seen: list[dict[str, str]] = []
-        self.go = threading.Event()
-        self.go.set()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -71,8 +68,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.server.seen.append({**dict(self.headers.items()), "whole": str(body == BODY)})
-        if "/waits/" in self.path:
-            self.server.go.wait(60)
         self.reply(self.server.answer)
 
     def reply(self, status: int) -> None:
@@ -255,32 +250,6 @@ def test_what_is_lost_with_a_board_is_sent_to_another(endpoint: Callable[..., En
     # Not what changes something, which may have been done.
     statuses = {one.ask("POST", "/v2/repository/models/digits/load", b"{}")[0] for _ in range(9)}
     assert statuses == {200, 502, 503}
-
-
-def test_a_board_that_refuses_connections_costs_no_request(endpoint: Callable[..., Endpoint]) -> None:
-    """It has the fewest connections, and is tried first for every request until it is down."""
-    one = endpoint()
-    lost, rest = one.boards[0], one.boards[1:]
-    lost.balance = 404
-    wait_until(lambda: one.status()["b1"] == "NOLB")
-    for board in rest:
-        board.go.clear()
-    with ThreadPoolExecutor(4) as pool:
-        try:
-            waits = [pool.submit(one.infer, "waits") for _ in range(4)]
-            wait_until(lambda: [len(board.seen) for board in rest] == [2, 2])
-            lost.balance = 200
-            wait_until(lambda: one.status()["b1"] == "UP")
-            lost.shutdown()
-            lost.server_close()
-            found: Counter[int] = Counter()
-            while one.status()["b1"] == "UP":
-                found[one.infer()[0]] += 1
-            assert set(found) == {200}
-        finally:
-            for board in rest:
-                board.go.set()
-        assert {each.result()[0] for each in waits} == {200}
 
 
 def test_a_board_that_wants_nothing_new_gets_nothing_and_comes_back(endpoint: Callable[..., Endpoint]) -> None:
