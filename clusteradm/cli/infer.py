@@ -176,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
         with Temperatures(connections, cluster) as temperatures:
             status = _follow(args, jobs, job, temperatures)
         with tempfile.TemporaryFile() as file:
-            with infer_output.storing(job, tempfile.gettempdir()):
+            with infer_output.storing(args, job, tempfile.gettempdir()):
                 jobs.fetch(job, RESULTS, file)
             results = Results(job, cluster.head.name, file)
             task = task_of(status.model, status.top)
@@ -342,7 +342,7 @@ def deliver(
 ) -> None:
     """Write the results, and the large tensors beside them, where the options say; `write`: where not as they are."""
     if output is not None:
-        with infer_output.storing(results.job, regular.readable(output)):
+        with infer_output.storing(args, results.job, regular.readable(output)):
             results.save(output, lambda name, file: jobs.fetch(results.job, name, file), write)
         if not atomic.in_place(output):
             return

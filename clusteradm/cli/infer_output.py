@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from clusteradm import regular
-from clusteradm.cli import show
+from clusteradm.cli import next_step, show
 from clusteradm.cli.job_view import counting
 from clusteradm.cli.show import counted
 from clusteradm.errors import UsageError
@@ -115,12 +115,14 @@ def wanted(
 
 
 @contextmanager
-def storing(job: str, where: str) -> Iterator[None]:
+def storing(args: argparse.Namespace, job: str, where: str) -> Iterator[None]:
     """What keeps the results of a job from being written here, as UsageError that says where they still are."""
     try:
         yield
     except KeyboardInterrupt:
-        show.message(f"job {job} is complete; its results: clusteradm job results {job} --output FILE")
+        show.message(
+            f"job {job} is complete; its results: {next_step.command(f'job results {job} --output FILE', args)}"
+        )
         raise
     except OSError as error:
         raise UsageError(

@@ -70,6 +70,8 @@ def check(args: argparse.Namespace) -> None:
             "--watch appends to a file, beside which it keeps the record of what was taken",
             next_step="--output DIR" if args.format == formats.PARQUET else "--output FILE",
         )
+    if not args.watch:
+        raise UsageError("--watch without a folder", next_step="the current folder is named .")
     if args.watch.startswith(ON_HEAD):
         if regular.readable(args.watch) != args.watch:
             raise UsageError("the path is not UTF-8, and cannot be sent", where=regular.readable(args.watch))

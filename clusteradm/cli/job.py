@@ -204,7 +204,7 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
         )
     asked.check(task)
     with tempfile.TemporaryFile() as file:
-        with infer_output.storing(args.job, tempfile.gettempdir()):
+        with infer_output.storing(args, args.job, tempfile.gettempdir()):
             jobs.fetch(args.job, RESULTS, file)
         results = Results(args.job, jobs.head, file)
         lines = results.documents() if args.json and output is None else None

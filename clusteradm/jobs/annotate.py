@@ -125,7 +125,7 @@ def _opened(data: bytes, result: Result) -> Any:
             across, down = file.size
             if across * down > _MOST_PIXELS:
                 raise UsageError(f"a picture of {across}x{down} pixels, more than {_MOST_PIXELS:,}")
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = _in_colours(ImageOps.exif_transpose(file), file.format)
     except UsageError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error ...
@@ -134,6 +134,20 @@ def _opened(data: bytes, result: Result) -> Any:
         across, down = result.size
         raise UsageError(f"it is not the picture of the result, which had {across}x{down} pixels")
     return image
+
+
+def _in_colours(image: Any, kind: str | None) -> Any:
+    """The picture in RGB, as the ranks have it: greys of 16 bits scaled, and what is transparent on white."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        grey = (np.asarray(image).astype(np.uint32) + 128) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if kind != "BMP" and (image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info):
+        layers = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layers.size, (255, 255, 255, 255)), layers)
+    return image.convert("RGB")
 
 
 class _Bounded(io.BytesIO):

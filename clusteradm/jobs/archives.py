@@ -65,4 +65,5 @@ def members(file: BinaryIO, where: str, suffixes: tuple[str, ...]) -> Iterator[t
     try:
         yield from tars.members(file, suffixes)
     except tars.Unsound as error:
-        raise UsageError(str(error), where=where) from None
+        more = tars.DECOMPRESS if str(error) == tars.COMPRESSED else ""
+        raise UsageError(str(error), where=where, next_step=more) from None

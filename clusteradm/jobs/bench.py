@@ -216,7 +216,10 @@ class Bench:
             report = build(job, status, None)
         self.measured.devices.update(report.devices)
         if not report.seconds or report.errors == report.images:
-            raise HostFailed("no input of the benchmark has a result", next_step="try them with: clusteradm infer")
+            raise HostFailed(
+                "no input of the benchmark has a result",
+                next_step=f"try them with: clusteradm infer --model {plan.model.name}:{plan.model.version} INPUTS",
+            )
         return report
 
 

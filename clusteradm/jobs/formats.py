@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
@@ -22,6 +21,7 @@ EXTRA = "results"
 _MODULES = {PARQUET: ("pyarrow",), NPY: ("numpy",)}
 _POINT = "keypoint"
 _BATCH = 10_000  # rows of a group in a Parquet file
+_BATCH_NUMBERS = 1_000_000  # in its vectors
 
 _FORMULA = ("=", "+", "-", "@")  # with which a cell begins that a spreadsheet reckons
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -97,7 +97,16 @@ def _parquet(table: tables.Table, into: BinaryIO) -> None:
 
 
 def _batches(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:
-    while batch := list(itertools.islice(rows, _BATCH)):
+    """Rows together: fewer where they have long vectors."""
+    batch: list[list[Any]] = []
+    numbers = 0
+    for row in rows:
+        batch.append(row)
+        numbers += sum(len(cell) for cell in row if type(cell) is list)
+        if len(batch) == _BATCH or numbers >= _BATCH_NUMBERS:
+            yield batch
+            batch, numbers = [], 0
+    if batch:
         yield batch
 
 

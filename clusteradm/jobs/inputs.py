@@ -141,6 +141,8 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
     skipped: list[Path] = []
     left_out: list[str] = []
     for argument in arguments:
+        if not argument:  # a shell's variable that is not set; to a path, it would be the current folder
+            raise UsageError("an input without a name", next_step="the current folder is named .")
         path = Path(argument)
         if regular.is_folder(path):
             folder = _Folder(path, "" if len(arguments) == 1 else str(path).rstrip("/") + "/")

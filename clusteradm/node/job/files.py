@@ -17,6 +17,7 @@ from clusteradm.node.spec.wire.manifest import LABELS
 
 T = TypeVar("T")
 
+_NO_FILE = "no file of a job: it is a link, or no regular file"
 _MOST_DOCUMENT = 16 << 20  # bytes; a timeline of a thousand hosts has three millions
 
 
@@ -25,11 +26,16 @@ def opener(path: str, flags: int) -> int:
 
     Raises OSError for anything else.
     """
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.EINVAL, _NO_FILE, path) from None
     about = os.fstat(fd)
     if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
         os.close(fd)
-        raise OSError(errno.EINVAL, "no file of a job: it is a link, or no regular file", path)
+        raise OSError(errno.EINVAL, _NO_FILE, path)
     return fd
 
 

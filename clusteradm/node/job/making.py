@@ -131,7 +131,8 @@ def start(request: StartJob) -> Started:
     def work() -> Dict[str, Any]:
         whole = os.path.join(job.share, job_names.PACK)
         entries, failed = _entries(os.path.join(job.run, _PIECES))
-        if not entries or os.path.getsize(whole) != sum(entry.size for entry in entries):
+        # Where not one could be read, there is no pack.
+        if not entries or files.size(whole) != sum(entry.size for entry in entries):
             raise pack.PackError("the inputs did not arrive whole")
         entries = [entry._replace(error=failed.get(entry.name)) for entry in entries]
         lines = pack.index(whole, entries, *map(pack.wanted, (model.input, *model.more)))

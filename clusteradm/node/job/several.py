@@ -40,16 +40,18 @@ def inputs(pack: str, name: str, offset: int, size: int, parts: Sequence[Part], 
     named = {key: part for part in parts for key in (part.name, short(part.name))}
 
     def fits(key: str, array: Array) -> None:
-        if key in named:
-            named[key].check(array)
+        if key not in named:
+            raise Unusable("it is no input of the model")  # and is not unpacked
+        named[key].check(array)
 
     found: Dict[str, Union[Array, str]] = {}
     for key, array in members(pack, offset, size, fits, room):
+        if key and key not in named:
+            continue  # whatever it is: names of the rows, for instance
         if isinstance(array, str):
             # Its words come with their own beginning.
             raise _Said("%s: %s" % (key, array) if key else array)
-        if key in named:
-            found[named[key].name] = array
+        found[named[key].name] = array
     missing = [part.name for part in parts if part.name not in found]
     if missing:
         raise Unusable("it has no array for the input %s" % ", ".join(missing))

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, Iterator, NamedTuple, Optional, Tuple
 SUFFIX = ".tar"
 # Files that tar itself unpacks, and of which no member can be found without unpacking all before it.
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+_PACKED_BYTES = (b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0")  # gzip, bzip2, zstd, xz
 COMPRESSED = "a compressed tar file"
 DECOMPRESS = "decompress it (gunzip, bunzip2, unxz, zstd -d), as pictures are compressed already"
 # As of a job's inputs.
@@ -38,6 +39,9 @@ def is_tar(name: str) -> bool:
 def members(file: BinaryIO, suffixes: Tuple[str, ...]) -> Iterator[Member]:
     """The files in a tar file that are inputs by their suffix, in its order. Nothing is unpacked. Raises Unsound."""
     total = os.fstat(file.fileno()).st_size
+    if file.read(len(_PACKED_BYTES[-1])).startswith(_PACKED_BYTES):  # whatever it is called
+        raise Unsound(COMPRESSED)
+    file.seek(0)
     bounded: Any = _Bounded(file)
     try:
         # Uncompressed alone: whatever else it is would be unpacked.

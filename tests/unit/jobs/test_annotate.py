@@ -115,6 +115,19 @@ def test_the_picture_is_upright_and_others_are_passed_over(tmp_path: Path) -> No
     assert list(annotate.draw(iter(others), {"a.png": File("a.png", path, 1)}, tmp_path, nothing)) == []
 
 
+def test_a_picture_is_drawn_as_the_ranks_see_it(tmp_path: Path) -> None:
+    """Greys of 16 bits, which Pillow would cut off at 255, and a colour that is transparent."""
+    wide, high = 400, 200
+    Image.fromarray(np.full((high, wide), 32896, np.uint16)).save(tmp_path / "grey16.png")
+    Image.new("RGBA", (wide, high), (10, 200, 10, 0)).save(tmp_path / "hidden.png")
+    hidden = Image.new("P", (wide, high), 3)
+    hidden.putpalette([10, 200, 10] * 256)
+    hidden.save(tmp_path / "palette.png", transparency=3)
+    for name, shade in (("grey16", 128), ("hidden", 255), ("palette", 255)):
+        pixels = drawn(tmp_path, {"size": [wide, high], "objects": []}, tmp_path / f"{name}.png")
+        assert np.abs(pixels - shade).max() <= 2, name
+
+
 def test_a_picture_that_is_another_by_now_is_not_drawn(tmp_path: Path) -> None:
     result = Result("a.png", 0, size=(40, 20))
     for path, said in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -158,6 +159,7 @@ def test_what_is_no_tar_file(here: Path) -> None:
     for number, (data, said) in enumerate(
         [
             (b"", "no sound tar file"),
+            (gzip.compress(whole), "a compressed tar file"),
             (b"x" * 10240, "no sound tar file"),
             (whole[:1000], "cut short"),
             (whole[:3000], "cut short"),

@@ -86,6 +86,16 @@ def test_parquet_has_the_rows_of_csv(task: str) -> None:
                 assert ("" if value is None else str(value)) == other[name]
 
 
+def test_long_vectors_are_written_a_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand vectors of 50,000 numbers are 15 GB as Python has them."""
+    monkeypatch.setattr(formats, "_BATCH_NUMBERS", 6)
+    into = io.BytesIO()
+    formats.write(formats.PARQUET, EMBEDDING, lambda: (Result(str(n), n, embedding=(1.0,) * 3) for n in range(5)), into)
+    file = pytest.importorskip("pyarrow.parquet").ParquetFile(into)
+    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [2, 2, 1]
+    assert file.read()["index"].to_pylist() == [0, 1, 2, 3, 4]
+
+
 def test_an_array_of_embeddings_has_a_row_for_every_input() -> None:
     found = np.load(io.BytesIO(written(formats.NPY, EMBEDDING)))
     assert found.dtype == np.float32 and found.shape == (2, 3)

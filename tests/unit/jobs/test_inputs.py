@@ -58,6 +58,8 @@ def test_what_makes_no_job_is_refused_before_any_connection(folder: Path, tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no inputs in"):
         resolve([str(tmp_path / "empty")])
+    with pytest.raises(UsageError, match="an input without a name"):
+        resolve([str(folder), ""])
     with pytest.raises(UsageError, match="cannot read it: File name too long"):
         resolve(["x" * 5000])
 

@@ -256,6 +256,13 @@ def test_at_boot_what_was_interrupted_goes_on(
     assert started == [(interrupted, getpass.getuser())] and capsys.readouterr().err == ""
 
 
+def test_inputs_on_the_head_of_which_none_can_be_read_are_said_with_the_reason(place: Any) -> None:
+    os.mkfifo(place.shared / "pipe.png")
+    with pytest.raises(UsageError, match=r"no input can be used: .*/pipe\.png: a pipe, a socket or a device"):
+        place.submit(HeadInputs(("pipe.png",)))
+    assert os.listdir(place.shared / "jobs") == []
+
+
 def test_an_unknown_job(place: Any) -> None:
     with pytest.raises(HostFailed, match="there is no job 20260101-000000-abcdef here"):
         next(place.jobs.follow("20260101-000000-abcdef"))

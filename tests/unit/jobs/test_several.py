@@ -58,7 +58,7 @@ LEFT, RIGHT = np.arange(8, dtype=np.float32).reshape(2, 4), np.array([[0.0, 1.0]
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_the_rows_of_each_array_belong_together(tmp_path: Path, save: Any) -> None:
-    found = lines(tmp_path, npz(save, right=RIGHT, left=LEFT, more=np.zeros(3)))
+    found = lines(tmp_path, npz(save, right=RIGHT, left=LEFT, more=np.zeros(3), names=np.array(["a", None], object)))
     assert [line["input"] for line in found] == ["a.npz[0]", "a.npz[1]"]
     expected = [[[[0, 1, 2, 3]], [[10, 12]]], [[[4, 5, 6, 7]], [[14, 255]]]]
     assert fed(tmp_path, found, details(FORMS)) == expected

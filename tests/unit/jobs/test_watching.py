@@ -489,6 +489,7 @@ def test_a_job_whose_command_is_not_heard_of_ends(head: Head, monkeypatch: pytes
     ("words", "said"),
     [
         (["--watch", "gone", "--output", "r"], "no folder gone here"),
+        (["--watch", "", "--output", "r"], "--watch without a folder"),
         (["--watch", "."], "--watch appends to a file"),
         (["--watch", ".", "--output", "-"], "--watch appends to a file"),
         (["--watch", ".", "--output", "r", "a.png"], "and no INPUTS besides"),
