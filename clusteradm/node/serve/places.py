@@ -15,8 +15,9 @@ from clusteradm.node.serve import placement
 from clusteradm.node.spec.wire.serving import DesiredState
 
 BACKENDS, MODELS = "placed.cfg", "placed.map"
-# As haproxy.cfg.j2 has them in the backends of all boards.
+# As haproxy.cfg has them in the backends of all boards.
 _SERVER = re.compile(r"^    server (\S+) (\S+)( proto h2 track boards/\S+)?$", re.MULTILINE)
+_OPTIONS = re.compile(r"^backend boards_grpc\n(?:    .*\n)*?    default-server (.+)$", re.MULTILINE)
 PREFIX = "placed_"
 _NAME = re.compile("^backend (%s[0-9a-f]{12})$" % PREFIX, re.MULTILINE)
 _KEPT = 16  # backends that no model is with any more, for requests that are under way, and for when they are back
@@ -26,7 +27,7 @@ backend %(name)s
     balance leastconn
     option httpchk GET /clusteradm/balance
     http-check disable-on-404
-    default-server slowstart 2s maxconn 64 on-marked-down shutdown-sessions
+    default-server %(options)s
 %(servers)s
 """
 
@@ -65,12 +66,12 @@ def name_of(hosts: Tuple[str, ...], known: Mapping[str, Board]) -> str:
     return PREFIX + hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
 
-def _backend(hosts: Tuple[str, ...], known: Mapping[str, Board]) -> str:
+def _backend(hosts: Tuple[str, ...], known: Mapping[str, Board], options: str) -> str:
     name = name_of(hosts, known)
     http = ["    server %s %s track boards/%s" % (host, known[host].http, host) for host in hosts]
     grpc = ["    server %s %s proto h2 track boards/%s" % (host, known[host].grpc, host) for host in hosts]
     pair = [{"name": name, "servers": "\n".join(http)}, {"name": name + "_grpc", "servers": "\n".join(grpc)}]
-    return "\n".join(_BACKEND % each for each in pair)
+    return "\n".join(_BACKEND % {**each, "options": options} for each in pair)
 
 
 def sections(text: str) -> Dict[str, str]:
@@ -90,7 +91,9 @@ def set_backends(folder: str, hosts: List[Tuple[str, ...]], configuration: str) 
             there = sections(file.read(1 << 20))
     except FileNotFoundError:
         there = {}
-    needed = {name_of(each, known): _backend(each, known) for each in hosts}
+    options = _OPTIONS.search(configuration)
+    default = options.group(1) if options else "maxconn 64"
+    needed = {name_of(each, known): _backend(each, known, default) for each in hosts}
     if all(there.get(name, "").strip() == text.strip() for name, text in needed.items()):
         return False
     # Those of before whose boards are still those of haproxy.cfg: others would not be understood.

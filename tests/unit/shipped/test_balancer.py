@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import queue
+import re
 import shutil
 import socket
 import ssl
@@ -580,3 +581,19 @@ def test_a_model_with_a_larger_input_is_sent_again_too(endpoint: Callable[..., E
     state = DesiredState(1, (ServedModel("large", VersionPolicy()),))
     assert balancer.follow(state, balancer.Models([with_input(len(body))])) == ""
     assert Counter(one.ask("POST", "/v2/models/large/infer", body) for _ in range(12)) == {(200, "b3"): 12}
+
+
+@pytest.mark.parametrize(("version", "cuts"), [("2.6.12", True), ("3.0.11", False)])
+def test_with_a_board_that_is_down_only_haproxy_that_sends_them_elsewhere_ends_requests(
+    tmp_path: Path, version: str, cuts: bool
+) -> None:
+    boards = [Board("b1"), Board("b2")]
+    text = rendered(tmp_path, boards, {}, version=version)
+    lines = re.findall(r"^    default-server (.*)$", text, re.MULTILINE)
+    assert len(lines) == 4 and {"on-marked-down shutdown-sessions" in line for line in lines} == {cuts}
+    assert ("srvtcpka-idle 1s" in text) is not cuts and {"tcp-ut 2s" in line for line in lines} == {not cuts}
+    # So it is in the backends of models that are not on all boards.
+    text = text.replace("127.0.0.1:", "10.0.0.1:")
+    assert places.set_backends(str(tmp_path), [("b1",)], text)
+    placed = re.findall(r"^    default-server (.*)$", (tmp_path / "placed.cfg").read_text(), re.MULTILINE)
+    assert placed == [lines[1]] * 2 and lines[1].startswith("slowstart 2s maxconn 64 ")
