@@ -15,6 +15,7 @@ from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.plane import (
     DEADLINE,
     INVALID,
+    NOT_FOUND,
     MOST_ROWS,
     UNAVAILABLE,
     Again,
@@ -69,6 +70,8 @@ class Dispatch(Plane):
             except Refusal as refusal:
                 if isinstance(refusal, _NoEngine):
                     first = refusal = first or refusal
+                elif first is not None and refusal.kind == NOT_FOUND:
+                    raise first from None  # the model has left this board meanwhile, and is on others
                 elif not (request.patient and refusal.kind == UNAVAILABLE):
                     raise
                 if time.monotonic() + _LOOK >= min(end, request.deadline or end):

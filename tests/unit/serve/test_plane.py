@@ -200,6 +200,18 @@ def test_a_patient_request_waits_for_an_engine(plane: Dispatch) -> None:
     with pytest.raises(Refusal, match="no engine"):
         asyncio.run(other.infer(Request("digits", tensors, patient=True, deadline=time.monotonic() + 0.1)))
 
+    async def leaving(patient: bool) -> Refusal:
+        other.routing = Routing({"digits": Model({2: entry}, {}, None, None)})
+        asked = asyncio.ensure_future(other.infer(Request("digits", tensors, patient=patient)))
+        await asyncio.sleep(0)
+        other.routing = Routing({})  # as of a server that ends
+        with pytest.raises(Refusal) as caught:
+            await asked
+        return caught.value
+
+    for patient in (True, False):
+        assert asyncio.run(leaving(patient)).kind == UNAVAILABLE
+
 
 def test_a_board_without_an_engine_is_out_of_rotation_before_haproxy_gives_up() -> None:
     text = (shipped.TEMPLATES / "head/etc/haproxy/haproxy.cfg.j2").read_text()
