@@ -15,8 +15,8 @@ from clusteradm.node.serve.link import EngineGone, Link, Reply
 from clusteradm.node.serve.plane import (
     DEADLINE,
     INVALID,
-    NOT_FOUND,
     MOST_ROWS,
+    NOT_FOUND,
     UNAVAILABLE,
     Again,
     Answer,
