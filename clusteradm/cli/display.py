@@ -221,6 +221,8 @@ def ask(question: str) -> str | None:
         try:
             sys.stderr.write(show.line(question))
             sys.stderr.flush()
+            if sys.stdin.isatty():  # of a pipe the next lines may have been read already
+                _await_line(sys.stdin.fileno())
             answer = sys.stdin.readline()
         except UnicodeDecodeError:
             return ""
