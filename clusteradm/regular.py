@@ -30,6 +30,11 @@ def readable(path: str | os.PathLike[str]) -> str:
     return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether its name is UTF-8: a name that is not can neither be sent to a host nor written to a document."""
+    return readable(path) == os.fspath(path)
+
+
 def is_file(path: Path) -> bool:
     """Whether the path leads to a regular file; of a name that no file can have, False (Path.is_file raises)."""
     try:

@@ -73,7 +73,7 @@ def check(args: argparse.Namespace) -> None:
     if not args.watch:
         raise UsageError("--watch without a folder", next_step="the current folder is named .")
     if args.watch.startswith(ON_HEAD):
-        if regular.readable(args.watch) != args.watch:
+        if not regular.is_text(args.watch):
             raise UsageError("the path is not UTF-8, and cannot be sent", where=regular.readable(args.watch))
     elif not regular.is_folder(Path(args.watch)):
         raise UsageError(

@@ -64,9 +64,10 @@ def pull(
     def one(host: Host) -> Pulled:
         return _Pull(connections, host, account(connections, host, sudo), folder / host.name, most, tell).run(paths)
 
-    for path in map(regular.readable, paths):
-        if path not in paths:
-            raise UsageError("a name that is not UTF-8 cannot be asked for", where=path, next_step="rename it there")
+    for path in paths:
+        if not regular.is_text(path):
+            where = regular.readable(path)
+            raise UsageError("a name that is not UTF-8 cannot be asked for", where=where, next_step="rename it there")
     for host in chosen:
         check_name(host.name, host.name)
     return connections.each(chosen, one)

@@ -42,7 +42,7 @@ def load(sources: Sequence[Path], dest: str) -> Load:
     """
     if not dest or "\0" in dest:
         raise UsageError("no destination on the hosts")
-    if not _is_text(dest):
+    if not regular.is_text(dest):
         raise UsageError("its name is not UTF-8", where=regular.readable(dest), next_step="name another destination")
     files: dict[str, PushedFile] = {}
     bodies: dict[str, Path] = {}
@@ -55,7 +55,7 @@ def load(sources: Sequence[Path], dest: str) -> Load:
             raise UsageError("no such file", where=where)
         if not _name_of(source):
             raise UsageError("all of this machine cannot be copied", where=where, next_step="name folders")
-        if not _is_text(_name_of(source)):
+        if not regular.is_text(_name_of(source)):
             raise UsageError("its name is not UTF-8", where=where, next_step="rename it, or push what is in it")
         into = into or regular.is_folder(source)
         for path, name in _walk(source, left_out):
@@ -154,7 +154,7 @@ def _walk(source: Path, left_out: list[str]) -> Iterator[tuple[Path, str]]:
     except OSError as error:
         raise UsageError(f"cannot read it: {error.strerror}", where=regular.readable(source)) from None
     for path in inner:
-        if not _is_text(path.name):
+        if not regular.is_text(path.name):
             left_out.append(f"{regular.readable(path)}: its name is not UTF-8")
         elif path.is_symlink() and regular.is_folder(path):
             left_out.append(f"{regular.readable(path)}: a link to a folder is not followed")
@@ -164,13 +164,6 @@ def _walk(source: Path, left_out: list[str]) -> Iterator[tuple[Path, str]]:
 
 def _name_of(source: Path) -> str:
     return source.name if source.name not in ("", "..") else source.resolve().name
-
-
-def _is_text(name: str) -> bool:
-    try:
-        return bool(name.encode("utf-8"))
-    except UnicodeEncodeError:
-        return False
 
 
 def _sum(path: Path) -> tuple[str, int]:

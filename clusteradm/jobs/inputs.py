@@ -134,7 +134,7 @@ def resolve(arguments: Sequence[str]) -> LocalInputs | HeadInputs:
         raise UsageError("a job's inputs are all here or all on the head, not some of each")
     if on_head:
         for argument in on_head:
-            if regular.readable(argument) != argument:
+            if not regular.is_text(argument):
                 raise UsageError("the path is not UTF-8, and cannot be sent", where=regular.readable(argument))
         return HeadInputs(tuple(argument.removeprefix(ON_HEAD) or "." for argument in on_head))
     found: dict[str, File] = {}

@@ -74,7 +74,7 @@ def spread(connections: Connections, cluster: Cluster, hosts: Sequence[Host]) ->
         if copies.mended:
             known = [wanted[each][0] for each in copies.mended if each in wanted]
             mended[name] = tuple(dict.fromkeys(f"{one.name} version {one.version}" for one in known))
-    whole = tuple(host.name for host in hosts if host.name in outcome.ok and host.name not in failed)
+    whole = tuple(name for name in outcome.ok if name not in failed)
     return Spread(whole, mended, failed, listed.left_out, unread)
 
 

@@ -89,14 +89,13 @@ def verify(
         return found
 
     outcome = connections.each(hosts, look, on_done)
-    order = [host.name for host in hosts if host.name in outcome.ok]
     damages = [
         *_lost(versions, cluster.head.name),
-        *_damages(expected, {name: outcome.ok[name] for name in order}, cluster.head.name),
+        *_damages(expected, outcome.ok, cluster.head.name),
     ]
     return Verification(
         versions,
-        tuple(order),
+        tuple(outcome.ok),
         tuple(damages),
         dict(outcome.failed),
         tuple(one for one in versions if one.sums is None),

@@ -98,9 +98,14 @@ class Worker:
         self._mark = 0.0  # when the chunk at work was begun
 
     @property
-    def numbers(self) -> int:
-        """About how many numbers a result has, at most."""
-        return self._reader.numbers
+    def about(self) -> Dict[str, Any]:
+        """What rank 0 is told of it, as reports.Ready has it."""
+        return {
+            "version": self.engine.version,
+            "tpu": self.engine.path,
+            "pace": self.pace,
+            "numbers": self._reader.numbers,
+        }
 
     def run(self) -> None:
         """Work until rank 0 says stop. Raises what the inference thread raises."""
@@ -211,9 +216,7 @@ def work(link: Pipe, pulse: Optional[Pulse] = None) -> None:
         if not os.path.isdir(mine.folder):
             raise Misplaced("%s is missing on %s: is the shared file system mounted?" % (mine.folder, here))
         worker = Worker(link, mine, pulse or Pulse(), events)
-        about: Dict[str, Any] = {"version": worker.engine.version, "tpu": worker.engine.path, "pace": worker.pace}
-        about["numbers"] = worker.numbers
-        link.send(0, channels.READY, about)
+        link.send(0, channels.READY, worker.about)
         worker.run()
     except Exception as error:
         if isinstance(error, Gone) and _is_stopped(events, GONE_SECONDS):
