@@ -179,19 +179,6 @@ def about(answer: Answer) -> List[Tuple[str, str]]:
     return found
 
 
-def parameters(answer: Answer) -> Dict[str, Any]:
-    """The same, as KServe's parameters."""
-    found: Dict[str, Any] = {
-        "board": answer.board,
-        "tpu": answer.device,
-        "queue_us": int(answer.queued_seconds * 1e6),
-        "inference_us": int(answer.seconds * 1e6),
-    }
-    if answer.simulated:
-        found["simulated"] = True
-    return found
-
-
 def version_or_label(text: str) -> Tuple[Optional[int], Optional[str]]:
     """What a path or a field names as the version: a number, or a label; ("" for none). Raises Refusal."""
     if not text:

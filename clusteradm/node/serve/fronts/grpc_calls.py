@@ -67,8 +67,8 @@ class Inquiry:
 
 
 class Service:
-    """One gRPC service: methods by name, each with its messages, request and reply. `unread`: work that reads the
-    message itself, from its bytes."""
+    """One gRPC service: methods by name, each with its messages, request and reply. `unread`: work from the
+    bytes of the message to those of the answer."""
 
     def __init__(
         self,
@@ -144,9 +144,11 @@ async def _unary(desk: Desk, service: Service, method: str, work: Work, received
     try:
         desk.hold(call.received)
         held = call.received
-        if method not in service.unread:
+        if method in service.unread:
+            data = await work(inquiry, request)
+        else:
             check(inquiry, request)
-        data = (await work(inquiry, request)).SerializeToString()
+            data = (await work(inquiry, request)).SerializeToString()
         call.sent = len(data)
         _tell(context, call)
         return data

@@ -53,8 +53,16 @@ def wants_result(inputs: Sequence[Tensor], parameters: Mapping[str, Any]) -> boo
 
 
 def answer_parameters(found: Answer) -> Dict[str, Any]:
-    """Parameters of an answer."""
-    return calls.parameters(found)
+    """Parameters of an answer: where it comes from, and how long it took."""
+    origin: Dict[str, Any] = {"board": found.board, "tpu": found.device}
+    if found.simulated:
+        origin["simulated"] = True
+    return {**origin, **times(found)}
+
+
+def times(found: Answer) -> Dict[str, int]:
+    """Those that differ from one answer to the next."""
+    return {"queue_us": int(found.queued_seconds * 1e6), "inference_us": int(found.seconds * 1e6)}
 
 
 def tensor(name: str, datatype: str, shape: Tuple[int, ...], data: Union[bytes, memoryview]) -> Tensor:
