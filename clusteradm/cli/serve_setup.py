@@ -7,12 +7,15 @@ import hashlib
 import re
 import secrets
 
+import yaml
+
 from clusteradm.cli import context, next_step, show
 from clusteradm.cli.parser import Commands, checked
 from clusteradm.cli.serve_view import follow
 from clusteradm.errors import UsageError
 from clusteradm.fleet.drains import Drains
 from clusteradm.inventory import Cluster
+from clusteradm.inventory.kinds import MOST_CLIENT_MODELS, MOST_CLIENT_RATE
 from clusteradm.models.manifest import check_name
 from clusteradm.node.spec.wire.serving import DesiredState
 from clusteradm.serving import Serving, hold_tpus, servers
@@ -62,7 +65,7 @@ def add_verbs(verbs: Commands) -> None:
     token = verbs.add("token", "make a token for a client of the endpoint", examples=_CLIENT)
     token.add_argument("name", metavar="NAME", type=checked(_client), help="name of the client")
     token.add_argument("--models", metavar="NAME,...", type=checked(_models), help="only these (default: all)")
-    token.add_argument("--rate", metavar="N", type=context.positive, help="at most N requests a second")
+    token.add_argument("--rate", metavar="N", type=checked(_rate), help="at most N requests a second")
     context.add_json_argument(token)
     token.set_defaults(run_local=_token)
 
@@ -105,7 +108,7 @@ def _down(args: argparse.Namespace, connections: Connections, cluster: Cluster) 
 
 def _token(args: argparse.Namespace) -> int:
     token = secrets.token_urlsafe(32)
-    entry = {"name": args.name, "sha256": hashlib.sha256(token.encode("ascii")).hexdigest()}
+    entry: dict[str, object] = {"name": args.name, "sha256": hashlib.sha256(token.encode("ascii")).hexdigest()}
     if args.models:
         entry["models"] = args.models
     if args.rate:
@@ -116,8 +119,7 @@ def _token(args: argparse.Namespace) -> int:
     show.message("below all: vars: of the inventory, and then run clusteradm serve up:")
     show.message("  cluster_serve_clients:")
     for number, (name, value) in enumerate(entry.items()):
-        words = f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
-        show.message(f"    {'-' if number == 0 else ' '} {name}: {words}")
+        show.message(f"    {'-' if number == 0 else ' '} {name}: {_yaml(value)}")
     show.message("the token, for the client's header Authorization: Bearer TOKEN:")
     show.stdout.print(token)
     return 0
@@ -130,7 +132,23 @@ def _client(text: str) -> str:
 
 
 def _models(text: str) -> list[str]:
-    names = text.split(",")
+    names = list(dict.fromkeys(text.split(",")))
     for name in names:
         check_name(name)
+    if len(names) > MOST_CLIENT_MODELS:
+        raise UsageError(
+            f"{len(names)} models, and a client may have {MOST_CLIENT_MODELS}: without --models it has all"
+        )
     return names
+
+
+def _rate(text: str) -> int:
+    rate = context.positive(text)
+    if rate > MOST_CLIENT_RATE:
+        raise UsageError(f"{text} is more than {MOST_CLIENT_RATE}, the highest rate")
+    return rate
+
+
+def _yaml(value: object) -> str:
+    """On one line, and in quotes where YAML would read something else: a client may be called 7, on or -."""
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").rstrip("\n")

@@ -123,15 +123,16 @@ def _is_wheels(value: Any) -> bool:
 
 # Fields of a client of the endpoint, and whether a value is one; `models` and `rate` may be left out. Its name and its
 # models go into HAProxy's maps, which are split at spaces.
+MOST_CLIENT_MODELS, MOST_CLIENT_RATE = 100, 1_000_000
 _CLIENT: dict[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", value)),
     "sha256": lambda value: isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{64}", value)),
     "models": lambda value: (
         isinstance(value, list)
-        and 0 < len(value) <= 100
+        and 0 < len(value) <= MOST_CLIENT_MODELS
         and all(isinstance(each, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]+|\*", each)) for each in value)
     ),
-    "rate": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1_000_000,
+    "rate": lambda value: isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_CLIENT_RATE,
 }
 
 
