@@ -138,10 +138,9 @@ class Near(ServableLink):
 class Here(Link):
     """An engine in a thread of this process."""
 
-    number, simulated = 0, False
+    number, simulated, device = 0, False, "cpu"
 
-    def __init__(self, holding: Holding, device: str = "cpu") -> None:
-        self.device = device
+    def __init__(self, holding: Holding) -> None:
         self._holding, self._thread = holding, ThreadPoolExecutor(1)
 
     @property

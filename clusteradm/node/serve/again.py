@@ -64,9 +64,9 @@ class Repeated(Again):
                 return
             found, queued, seconds, batch = reply
             outputs = [Tensor(name, kind, shape, found[at]) for at, name, kind, shape in self._outputs]
-            version = self._signature.loaded.version
-            where = self._board, link.device, link.simulated
-            done(Answer(self._model, version, outputs, self._id, *where, queued, seconds, None, batch))
+            loaded = self._signature.loaded
+            where = (self._board, *link.ran_on(loaded))
+            done(Answer(self._model, loaded.version, outputs, self._id, *where, queued, seconds, None, batch))
 
         return over
 

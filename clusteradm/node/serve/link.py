@@ -1,11 +1,14 @@
 """Link to an engine: what the data plane calls, whatever is between."""
 
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.plane import Refusal
 
 Bytes = Union[bytes, memoryview]
+
+
+CPU = "cpu"
 
 
 class Reply(NamedTuple):
@@ -41,6 +44,11 @@ class Link:
     def load(self, key: int) -> float:
         """Seconds until a request for this version would be answered, by what is known here."""
         raise NotImplementedError
+
+    def ran_on(self, version: Loaded) -> Tuple[str, bool]:
+        """The device that an inference of this version ran on, and whether that is simulated: what has no operation of
+        an Edge TPU runs on the CPU, whatever the engine has."""
+        return (self.device, self.simulated) if version.on_tpu else (CPU, False)
 
     async def call(self, version: Loaded, inputs: Sequence[Any], deadline: Optional[float], priority: int) -> Reply:
         """One inference. Raises Refusal, EngineGone."""

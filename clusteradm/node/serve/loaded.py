@@ -16,8 +16,8 @@ _MOST_CLASSES = 100000
 class Loaded(Record):
     """A version that an engine can run. `key`: its number on this board; `batches`: the most rows of one inference,
     1 for a model of a fixed shape; `seconds`: of one inference; `swap_seconds`: what it costs besides after another
-    model has run on the same TPU; `stateless`: False where it has variables, which begin anew with every request;
-    `servable`: of what is no model."""
+    model has run on the same TPU; `on_tpu`: False where no operation of it is an Edge TPU's; `stateless`: False where it
+    has variables, which begin anew with every request; `servable`: of what is no model."""
 
     key: int
     name: str
@@ -32,6 +32,7 @@ class Loaded(Record):
     seconds: float = 0.0
     swap_seconds: float = 0.0
     batches: int = 1
+    on_tpu: bool = True
     stateless: bool = True
     servable: Optional[Servable] = None
 
@@ -60,5 +61,6 @@ def about(folder: str, key: int, name: str, version: int) -> Loaded:
         feed=manifest.feed,
         task=manifest.task,
         threshold=manifest.threshold,
+        on_tpu=manifest.tpu_operations > 0,
         class_names=names,
     )

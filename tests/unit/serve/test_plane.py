@@ -64,6 +64,31 @@ def test_an_answer_says_what_and_where_from(plane: Dispatch) -> None:
     assert answer.result["top"][0]["label"] == "1"
 
 
+def test_what_has_nothing_for_a_tpu_ran_on_the_cpu_beside_it(plane: Dispatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = plane.links[0]
+    monkeypatch.setattr(link, "device", "0000:01:00.0")
+    monkeypatch.setattr(link, "simulated", True)
+    request = Request("digits", [place.tensor(place.drawn())])
+    answer = infer(plane, request)
+    assert (answer.device, answer.simulated) == ("cpu", False)
+    # A compiled one, and the same request again, whose numbers alone are read.
+    loaded = plane.routing.find("digits").loaded
+    for on_tpu, wanted in ((False, ("cpu", False)), (True, ("0000:01:00.0", True))):
+        monkeypatch.setattr(loaded, "on_tpu", on_tpu)
+        answer = infer(plane, request)
+        assert (answer.device, answer.simulated) == wanted
+        assert asyncio.run(repeated(plane, request)) == wanted
+
+
+async def repeated(plane: Dispatch, request: Request) -> tuple[str, bool]:
+    again, future = plane.again(request), asyncio.get_running_loop().create_future()
+    assert again is not None
+    assert again.begin([place.drawn().tobytes()], future.set_result) is not None
+    answer = await asyncio.wait_for(future, 60)
+    assert isinstance(answer, Answer)
+    return answer.device, answer.simulated
+
+
 def test_a_version_a_label_or_the_default(plane: Dispatch) -> None:
     tensors = [place.tensor(place.drawn())]
     assert infer(plane, Request("digits", tensors, version=1)).version == 1
