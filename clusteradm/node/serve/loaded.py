@@ -16,8 +16,8 @@ _MOST_CLASSES = 100000
 class Loaded(Record):
     """A version that an engine can run. `key`: its number on this board; `batches`: the most rows of one inference,
     1 for a model of a fixed shape; `seconds`: of one inference; `swap_seconds`: what it costs besides after another
-    model has run on the same TPU; `on_tpu`: False where no operation of it is an Edge TPU's; `stateless`: False where it
-    has variables, which begin anew with every request; `servable`: of what is no model."""
+    model has run on the same TPU; `on_tpu`: False where no operation of it is an Edge TPU's; `stateless`: False where
+    it has variables, which begin anew with every request; `servable`: of what is no model."""
 
     key: int
     name: str

@@ -121,6 +121,71 @@ def test_versions_errors_and_no_picture(server: Server, tab: browser.Tab, tmp_pa
     assert "not a picture" in text(tab, "#where")
 
 
+# As HAProxy answers where it asks for tokens.
+GUARD = """(() => {
+  const real = window.fetch;
+  window.fetch = (path, options) => options.headers.Authorization === "Bearer s3cret"
+    ? real(path, options) : Promise.resolve(new Response('{"error": "a token is needed"}', {status: 401}));
+})()"""
+KEY = "document.querySelector('#key')"
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_token_is_asked_for_where_one_is_needed(server: Server, tab: browser.Tab, width: int, tmp_path: Path) -> None:
+    def give(token: str) -> None:
+        tab.run(f"document.querySelector('#token').value = '{token}', {KEY}.requestSubmit()")
+
+    (tmp_path / "orange.jpg").write_bytes(jpeg(320, 160))
+    tab.open(f"http://{server.url}/", width)
+    tab.until("document.querySelector('#model').value === 'colours'")
+    assert tab.run(f"{KEY}.hidden")
+    tab.run(GUARD)
+    try:
+        tab.until(f"!{KEY}.hidden && summary.innerText.includes('a token is needed')")
+        assert fits(tab)
+        give("wrong")
+        tab.until("summary.innerText.includes('does not know this token')")
+        give(" s3cret\\n")
+        tab.until(f"{KEY}.hidden && summary.innerText.includes('board')")
+        assert "s3cret" not in tab.run("document.documentElement.outerHTML + document.cookie + location.href")
+        tab.choose("#file", tmp_path / "orange.jpg")
+        tab.until("document.querySelectorAll('#answer li').length === 3")
+    finally:
+        tab.run("sessionStorage.clear()")
+
+
+def test_any_name_of_a_model_has_its_rate(server: Server, tab: browser.Tab) -> None:
+    tab.open(f"http://{server.url}/", 1200)
+    names = ["constructor", "__proto__", "toString"]
+    for name in names:
+        tab.run(
+            f"""(() => {{
+              const version = {{name: "{name}", version: 1, state: "AVAILABLE"}};
+              const state = {{host: "odd {name}", versions: [version], engines: [], balance: true, error: ""}};
+              const rates = {{"{name} 1": 2}};
+              boards.set(state.host, {{overview: {{state, models: []}}, seen: performance.now(), rates}});
+              show(performance.now());
+            }})()"""
+        )
+    shown = text(tab, "#models")
+    assert all(f"{name}\n2.0 requests/s" in shown for name in names), shown
+
+
+def test_a_picture_may_be_dropped_anywhere(server: Server, tab: browser.Tab) -> None:
+    tab.open(f"http://{server.url}/", 1200)
+    tab.until("document.querySelector('#model').value === 'colours'")
+    data = base64.b64encode(jpeg(320, 160)).decode()
+    tab.run(
+        f"""(() => {{
+          const all = new DataTransfer(), bytes = Uint8Array.from(atob("{data}"), each => each.charCodeAt(0));
+          all.items.add(new File([bytes], "orange.jpg", {{type: "image/jpeg"}}));
+          document.querySelector("#boards").dispatchEvent(
+            new DragEvent("drop", {{dataTransfer: all, bubbles: true, cancelable: true}}));
+        }})()"""
+    )
+    tab.until("document.querySelectorAll('#answer li').length === 3")
+
+
 def test_masks_and_poses_are_drawn(server: Server, tab: browser.Tab) -> None:
     file = io.BytesIO()
     classes = np.zeros((40, 40), np.uint8)
