@@ -224,6 +224,20 @@ def test_a_token_for_one_model_is_for_no_other_that_a_message_names_as_well(stub
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
+def test_messages_of_a_stream_are_counted_for_the_rate_of_a_token(server: Server, stub: Any) -> None:
+    def ask(name: str, *more: tuple[str, str]) -> list[str]:
+        metadata = [("clusteradm-client-name", name), *more]
+        return [
+            each.error_message for each in stub.ModelStreamInfer(iter([request()] * 6), metadata=metadata, timeout=60)
+        ]
+
+    rate = ("clusteradm-client-rate", "3")
+    assert ask("camera", rate)[:3] == [""] * 3
+    # Of another stream of the same client as well; of another one's, or of one without a rate, not.
+    assert "more requests a second" in ask("camera", rate)[-1]
+    assert ask("another", rate)[:3] == ask("a third")[:3] == [""] * 3 and ask("a third") == [""] * 6
+
+
 def test_messages_of_a_stream_are_bounded_as_others_are(
     server: Server, stub: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

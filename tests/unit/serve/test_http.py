@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import serve_place as place
@@ -23,6 +24,7 @@ from serve_front import Server, serving, until
 from clusteradm.node.serve.fronts import connections, form, metrics, passed
 from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.calls import Desk
+from clusteradm.node.serve.fronts.network import Network
 from clusteradm.node.serve.plane import INTERNAL, OVERLOADED, UNAVAILABLE, Answer, Plane, Refusal, Request, Tensor
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.serving import AVAILABLE, BoardState, EngineState, ModelTraffic, VersionState
@@ -240,10 +242,11 @@ def test_what_the_plane_refuses(
 
 
 def test_the_log_says_what_was_answered_and_from_where(server: Server) -> None:
-    server.ask("POST", INFER, given(), {"x-request-id": "for-the-log", "X-Forwarded-For": "10.0.0.9"})
+    headers = {"x-request-id": "for-the-log", "X-Forwarded-For": "10.0.0.9", "clusteradm-client-name": "camera-1"}
+    server.ask("POST", INFER, given(), headers)
     (line,) = until(lambda: [each for each in server.lines if each["id"] == "for-the-log"])
     assert line["protocol"] == "kserve-rest" and line["operation"] == INFER and line["client"] == "127.0.0.1"
-    assert line["forwarded"] == "10.0.0.9"
+    assert (line["forwarded"], line["client_name"]) == ("10.0.0.9", "camera-1")
     assert line["outcome"] == "ok" and (line["model"], line["version"]) == ("digits", 2)
     assert (line["board"], line["tpu"]) == ("board-1", "cpu") and line["seconds"] >= line["inference"] > 0
     assert line["received"] == len(json.dumps(given())) and line["sent"] > 100
@@ -465,6 +468,31 @@ def test_a_small_body_that_unfolds_is_noticed_early() -> None:
     packed = zlib.compress(bytes(16 << 20))
     sizes = [len(part) for part, _ in zip(unpack.parts(packed), range(10), strict=False)]
     assert max(sizes) <= 1 << 16
+
+
+def test_clients_of_other_networks_are_told_to_ask_the_head(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board's address in the cluster's network is reached through its other networks as well."""
+    ours = Network("10.78.0.0/24")
+    assert [ours.has(each) for each in ("10.78.0.9", "127.0.0.1", "10.77.0.254", "::ffff:10.78.0.9", "")] == [
+        *(True, True),
+        *(False, False, False),
+    ]
+    assert Network(None).has("10.77.0.254")
+    ours.admit("ipv4:10.78.0.9:5000")
+    for peer in ("ipv4:10.77.0.254:5000", "ipv6:[::1]:5000", "unix:", ""):
+        with pytest.raises(Refusal):
+            ours.admit(peer)
+    monkeypatch.setattr(Network, "has", lambda self, address: False)
+    for path in ("/v2", "/metrics", "/"):
+        got = server.ask("GET", path)
+        assert got.status == 403 and "ask the head" in got.json["error"]
+    assert server.ask("POST", INFER, given()).status == 403
+    with grpc.insecure_channel(server.rpc) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=60)
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    with grpc.insecure_channel(server.rpc) as channel, pytest.raises(grpc.RpcError) as caught:
+        list(channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(iter([b""]), timeout=60))
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_the_state_of_a_board(server: Server) -> None:

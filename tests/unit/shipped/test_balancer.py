@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import re
+import secrets
 import shutil
 import socket
 import ssl
@@ -472,7 +473,61 @@ def test_clients_by_their_tokens(endpoint: Callable[..., Endpoint], tmp_path: Pa
     # The boards learn the name, and never the token.
     assert {each.get("clusteradm-client-name") for each in one.seen} == {"all", "one"}
     assert not any("Authorization" in each for each in one.seen)
+    # DeepStack's address of a model names it; every client may see the names of all.
+    custom = "/v1/vision/custom"
+    assert [status("POST", f"{custom}/digits", token) for token in ("all", "one", None)] == [200, 200, 401]
+    assert [status("POST", f"{custom}/other", token) for token in ("all", "one")] == [200, 403]
+    assert [status("POST", f"{custom}/list", token) for token in ("all", "one")] == [200, 200]
     assert Counter(status("POST", infer, "few") for _ in range(40))[429] > 0
+
+
+def test_a_client_above_its_rate_has_as_many_answers_as_below_it(
+    endpoint: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    digest = hashlib.sha256(b"few").hexdigest()
+    (tmp_path / "clients.map").write_text(f"{digest} few\n")
+    (tmp_path / "scopes.map").write_text("few/* 1\n")
+    (tmp_path / "rates.map").write_text("few 5\n")
+    one = endpoint(serve_clients=[{"name": "few", "sha256": digest}])
+    end, statuses = time.monotonic() + 5, []
+    while time.monotonic() < end:  # twenty a second
+        statuses.append(one.infer(Authorization="Bearer few")[0])
+        time.sleep(0.05)
+    count = Counter(statuses)
+    assert set(count) == {200, 429} and 15 <= count[200] <= 31, count
+
+
+def form(**fields: bytes) -> bytes:
+    """A form as `requests` sends it: texts first, then files."""
+    parts = []
+    for name, value in fields.items():
+        file = f'; filename="{name}"' if name == "image" else ""
+        parts.append(f'--limit\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + value)
+    return b"\r\n".join([*parts, b"--limit--\r\n"])
+
+
+def test_cameras_send_their_tokens_as_they_can(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:
+    """DeepStack's clients (Frigate, Home Assistant) in the form, those of DOODS in a header of its own."""
+    token = secrets.token_urlsafe(32).encode()
+    (tmp_path / "clients.map").write_text(f"{hashlib.sha256(token).hexdigest()} camera\n")
+    (tmp_path / "scopes.map").write_text("camera/* 1\n")
+    one = endpoint(serve_clients=[{"name": "camera", "sha256": ""}])
+    kind = "multipart/form-data; boundary=limit"
+    picture = b"\xff\xd8\xff\xe0\x00\x10JFIF" + BODY
+    path = "/v1/vision/detection"
+    typed = form(api_key=token, image=picture).replace(b'"api_key"', b"api_key\r\nContent-Type: text/plain")
+    for body in (form(api_key=token, image=picture), form(min_confidence=b"0.4", api_key=token, image=picture), typed):
+        assert one.ask("POST", path, body, Content_Type=kind)[0] == 200
+    for body in (form(api_key=b"wrong", image=picture), form(api_key=b"", image=picture), form(image=picture)):
+        assert one.ask("POST", path, body, Content_Type=kind)[0] == 401
+    assert one.ask("POST", "/v2/models/digits/infer", form(api_key=token), Content_Type=kind)[0] == 401
+    assert one.ask("POST", path, form(api_key=token), Content_Type=kind, Authorization="Bearer wrong")[0] == 401
+    key = token.decode()
+    assert one.ask("POST", "/detect", b"{}", doods_auth_key=key)[0] == 200
+    assert one.ask("GET", "/detectors", doods_auth_key=key)[0] == 200
+    assert one.ask("POST", "/detect", b"{}", doods_auth_key="wrong")[0] == 401
+    assert {each.get("clusteradm-client-name") for each in one.seen} == {"camera"}
+    assert not {"authorization", "doods-auth-key"} & {name.lower() for each in one.seen for name in each}
 
 
 def test_a_token_for_one_model_goes_with_its_name(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:
@@ -511,6 +566,17 @@ def test_a_token_for_one_model_goes_with_its_name(endpoint: Callable[..., Endpoi
             assert (ask("one", b"digits"), ask("all", b"digits")) == ("digits", None)
             assert ask("one", b"other") is grpc.StatusCode.PERMISSION_DENIED
             assert ask("one", b"", "ServerMetadata") is None
+            # Of a compressed message HAProxy cannot read the model: it says so.
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            with pytest.raises(grpc.RpcError) as refused:
+                more = {"timeout": 60, "metadata": (("authorization", "Bearer one"),)}
+                call(b"\x0a\x06digits" * 100, compression=grpc.Compression.Gzip, **more)
+            assert "without compression" in refused.value.details()
+            # Whether the server is there is for all to ask, whoever asks so.
+            for method in ("inference.GRPCInferenceService/ServerReady", "grpc.health.v1.Health/Check"):
+                channel.unary_unary(f"/{method}")(b"", timeout=60)
+            with pytest.raises(grpc.RpcError):
+                channel.unary_unary("/other/ServerReady")(b"", timeout=60)
     finally:
         board.stop(None)
 
@@ -521,6 +587,14 @@ def test_metrics_are_for_the_cluster_however_they_are_written(endpoint: Callable
     answers = [one.ask("GET", each) for each in paths]
     assert [status for status, _ in answers] == [403] * 4 and "cluster alone" in json.loads(answers[0][1])["error"]
     assert one.ask("GET", "/clusteradm/overview")[0] == 200
+    # The statistics' own address is reached through the head's other networks as well.
+    assert [one.ask("GET", each, port=8404)[0] for each in ("/metrics", "/", "/;csv")] == [403] * 3
+
+
+def test_the_statistics_are_for_the_cluster(endpoint: Callable[..., Endpoint]) -> None:
+    one = endpoint()
+    assert "haproxy_frontend_http_requests_total" in one.ask("GET", "/metrics", port=8404)[1]
+    assert one.ask("GET", "/", port=8404)[0] == 200
 
 
 def test_tls_everywhere_and_the_page_leads_there(endpoint: Callable[..., Endpoint], tmp_path: Path) -> None:

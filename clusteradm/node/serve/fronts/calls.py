@@ -11,6 +11,8 @@ from clusteradm.node.serve.fronts.access_log import AccessLog
 from clusteradm.node.serve.fronts.known import KnownRequests
 from clusteradm.node.serve.fronts.limits import MOST_BODIES, MOST_ID, MOST_SECONDS
 from clusteradm.node.serve.fronts.metrics import Metrics
+from clusteradm.node.serve.fronts.network import Network
+from clusteradm.node.serve.fronts.rates import CLIENT_NAME, Rates
 from clusteradm.node.serve.plane import INVALID, NOT_FOUND, OVERLOADED, Answer, ModelInfo, Plane, Refusal, Request
 from clusteradm.node.spec.wire.versions import LABEL
 
@@ -40,12 +42,13 @@ _LABEL = re.compile(LABEL)
 
 
 class Call:
-    """One request. `id`: the client's, or a new one; `forwarded`: for whom the client asks, as it says; `kind`: OK, or
-    why there was no answer; times in seconds."""
+    """One request. `id`: the client's, or a new one; `forwarded`: for whom the client asks, as it says; `client_name`:
+    that of its token; `kind`: OK, or why there was no answer; times in seconds."""
 
     __slots__ = (
         "answer",
         "client",
+        "client_name",
         "ended",
         "forwarded",
         "id",
@@ -63,6 +66,7 @@ class Call:
         self.protocol, self.operation, self.client = protocol, operation, client
         id = headers.get(REQUEST_ID)
         self.forwarded = headers.get(FORWARDED, "")[:MOST_ID]
+        self.client_name = headers.get(CLIENT_NAME, "")[:MOST_ID]
         self.id = id if id is not None and _ID.fullmatch(id) else os.urandom(8).hex()
         self.started = self.ended = time.monotonic()
         self.kind, self.text, self.model = OK, "", ""
@@ -71,11 +75,13 @@ class Call:
 
 
 class Desk:
-    """What every front of a process shares: the plane, and what is kept of calls."""
+    """What every front of a process shares: the plane, what is kept of calls, and the `network` that they come from."""
 
-    def __init__(self, plane: Plane, metrics: Metrics, log: AccessLog) -> None:
+    def __init__(self, plane: Plane, metrics: Metrics, log: AccessLog, network: Optional[str] = None) -> None:
         self.plane, self.metrics, self.log = plane, metrics, log
+        self.network = Network(network)
         self.known = KnownRequests()
+        self.rates = Rates()
         self._ended: List[Call] = []
         metrics.settle = self.settle
         self._bodies = 0
@@ -158,6 +164,8 @@ def _line(call: Call, seconds: float, ended: float) -> Dict[str, Any]:
     }
     if call.forwarded:
         line["forwarded"] = call.forwarded
+    if call.client_name:
+        line["client_name"] = call.client_name
     if call.text:
         line["error"] = call.text
     if call.model:

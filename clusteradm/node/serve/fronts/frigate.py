@@ -50,6 +50,8 @@ class FrigateFront(Runner):
             (zmq.HEARTBEAT_TIMEOUT, 60000),
         ):
             self._socket.setsockopt(option, value)
+        for network in [desk.network.text, "127.0.0.0/8"] if desk.network.text else []:
+            self._socket.setsockopt(zmq.TCP_ACCEPT_FILTER, network.encode("ascii"))  # others are closed at once
         self._models: "OrderedDict[bytes, str]" = OrderedDict()
         self._work: Set["asyncio.Task[None]"] = set()
         self._task: Optional["asyncio.Task[None]"] = None

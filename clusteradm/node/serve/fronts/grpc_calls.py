@@ -142,6 +142,7 @@ async def _unary(desk: Desk, service: Service, method: str, work: Work, received
     inquiry = _inquiry(desk, service, method, size, context)
     call, held = inquiry.call, 0
     try:
+        desk.network.admit(call.client)
         desk.hold(call.received)
         held = call.received
         if method in service.unread:
@@ -175,6 +176,7 @@ async def _stream(desk: Desk, service: Service, method: str, work: Work, request
         inquiry = _inquiry(desk, service, method, size, context)
         call, held = inquiry.call, 0
         try:
+            desk.network.admit(call.client)
             desk.hold(call.received)
             held = call.received
             check(inquiry, request)

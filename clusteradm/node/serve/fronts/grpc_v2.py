@@ -293,6 +293,7 @@ def _typed(each: Any, name: str, datatype: str, shape: Any) -> Tensor:
 async def _stream_infer(inquiry: Inquiry, request: Any) -> Any:
     """An answer of a stream; an error is its text. Each is the last one to its request, as Triton's clients ask."""
     try:
+        inquiry.desk.rates.take(inquiry.metadata)
         answer = await _infer(inquiry, request)
         answer.parameters[_FINAL].bool_param = True
         return pb.StreamResponse(infer_response=answer)

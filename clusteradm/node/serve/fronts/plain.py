@@ -13,13 +13,15 @@ from typing import Any, Awaitable, Callable, List, NamedTuple, Optional, Sequenc
 
 from clusteradm.node.serve.fronts.calls import Call, Desk
 from clusteradm.node.serve.fronts.connections import Connection, Connections
-from clusteradm.node.serve.fronts.exchange import Asked, Exchange, Piece, Reply, late
+from clusteradm.node.serve.fronts.exchange import Asked, Exchange, Piece, Reply, dumps, late
 from clusteradm.node.serve.fronts.head import Head, plain
 from clusteradm.node.serve.fronts.limits import MOST_BODY
+from clusteradm.node.serve.fronts.network import REFUSED
 from clusteradm.node.serve.plane import TOO_LARGE, Refusal
 
 _MOST_BEHIND = 1 << 16  # bytes behind a request that is being answered
 _LOOK_SECONDS = 0.02
+_STRANGE = Reply(dumps({"error": REFUSED}), status=403)
 
 Fields = Sequence[Tuple[str, str]]
 
@@ -105,11 +107,13 @@ class Plain(asyncio.Protocol):
         self._leave: Optional[Callable[[], Any]] = None  # of the request at work
         self._paused = False
         self._behind = b""
+        self._strange = False  # from another network
 
     def connection_made(self, transport: Any) -> None:
         """A client has come."""
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if peer else ""
+        self._strange = not self._plains.desk.network.has(self._client)
         self._plains.all.add(self)
         self.connection = self._plains.connections.join(transport, self._late)
 
@@ -133,6 +137,10 @@ class Plain(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come. While a request is being answered, what is behind it waits."""
+        if self._strange:
+            self.connection.transport.write(response(_STRANGE, (("Content-Type", _STRANGE.kind),), True))
+            self.connection.transport.close()
+            return
         if self._leave is None and not self._paused:
             self._take(data)
             return

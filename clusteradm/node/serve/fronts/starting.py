@@ -24,7 +24,7 @@ async def start(plane: Plane, config: FrontConfig) -> List[Runner]:
     _allow_files()
     metrics = Metrics(config.runtime, config.number)
     log = AccessLog(_STDOUT)
-    desk = Desk(plane, metrics, log)
+    desk = Desk(plane, metrics, log, config.serve.network)
     books = Books(metrics, log)
     running: List[Runner] = []
     try:

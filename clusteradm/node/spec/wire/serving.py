@@ -3,6 +3,7 @@
 The requests about it are in serving_requests.py.
 """
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -196,9 +197,10 @@ class BoardState(Record):
 
 @dataclass(eq=False, repr=False)
 class ServeConfig(Record):
-    """/etc/clusteradm/serve.json of a board. `address`: the only one to listen on; `fronts`: processes for HTTP;
-    `tpus`: as BoardTpus has them, None for every one there is, or the CPU of a host without; `cache`: of the models;
-    `packages`: the folder of installed packages, whose entry points may be served."""
+    """/etc/clusteradm/serve.json of a board. `address`: the only one to listen on; `network`: whose clients alone
+    are answered, None for all; `fronts`: processes for HTTP; `tpus`: as BoardTpus has them, None for every one there
+    is, or the CPU of a host without; `cache`: of the models; `packages`: the folder of installed packages, whose entry
+    points may be served."""
 
     host: str
     address: str
@@ -211,6 +213,7 @@ class ServeConfig(Record):
     tpus: Optional[Tuple[Optional[str], ...]] = None
     cache: str = "/var/lib/clusteradm-serve"
     packages: Optional[str] = None
+    network: Optional[str] = None
 
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port", "zmq_port"):
@@ -218,3 +221,7 @@ class ServeConfig(Record):
                 raise WireError("no port", "." + name)
         if not 1 <= self.fronts <= 64:
             raise WireError("no number of processes from 1 to 64", ".fronts")
+        try:
+            ipaddress.ip_network(self.network or "0.0.0.0/0")
+        except ValueError:
+            raise WireError("no network", ".network") from None
