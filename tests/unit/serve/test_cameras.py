@@ -23,7 +23,7 @@ from clusteradm.node.serve.fronts import calls
 from clusteradm.node.serve.fronts import frigate as frigate_front
 from clusteradm.node.serve.index import Detector, Index
 from clusteradm.node.serve.routing import Model, Routing
-from clusteradm.node.spec.wire.serving import AVAILABLE, LOADING, VersionState
+from clusteradm.node.spec.wire.serving import AVAILABLE, END, LOADING, VersionState
 
 ORANGE = (255, 153, 0)  # 100 % red, 60 % green
 DETECTION = "/v1/vision/detection"
@@ -100,6 +100,28 @@ def test_a_model_that_is_not_ready_costs_no_other(server: Server) -> None:
         plane.routing = before
 
 
+def test_what_is_being_loaded_may_be_the_model_that_is_asked_for(server: Server) -> None:
+    plane = server.plane
+    assert isinstance(plane, Dispatch)
+    before = plane.routing
+    picture = base64.b64encode(jpeg()).decode()
+
+    def ask() -> list[int]:
+        forms = [detect(server, {"image": jpeg()}, path) for path in (DETECTION, "/v1/vision/scene")]
+        doods = server.ask("POST", "/detect", json.dumps({"data": picture}).encode())
+        return [each.status for each in (*forms, doods)]
+
+    try:
+        plane.routing = Routing({"new": Model({}, {}, None, None)}, [VersionState("new", 1, LOADING)])
+        assert ask() == [503] * 3
+        got = detect(server, {"image": jpeg()})
+        assert "new version 1 is not loaded yet" in got.json["error"] and got.headers["retry-after"] == "1"
+        plane.routing = Routing({}, [VersionState("new", 1, END, "it is damaged")])
+        assert ask() == [404] * 3
+    finally:
+        plane.routing = before
+
+
 def test_detectors_of_other_boards_are_named_too(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     faces, mine = Detector("faces", 3, ("face",), (1, 240, 320, 3)), Detector("colours", 9)
 
@@ -155,6 +177,10 @@ def test_doods(server: Server) -> None:
         ([], 400),
         ({"data": data, "detect": {"*": "much"}}, 400),
         ({"data": data, "detector_name": "other"}, 404),
+        # Never another detector, or another part of the picture, than was asked for.
+        ({"data": data, "detector_name": 5}, 400),
+        ({"data": data, "detector_name": ["colours"]}, 400),
+        ({"data": data, "regions": [{"top": 0.5, "left": 0, "bottom": 1, "right": 1, "detect": {"*": 1}}]}, 400),
     ):
         got = server.ask("POST", "/detect", asked)
         assert got.status == status and got.json["error"], got

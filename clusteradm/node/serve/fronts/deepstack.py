@@ -10,7 +10,7 @@ from clusteradm.node.serve.fronts.calls import about, number, patience
 from clusteradm.node.serve.fronts.exchange import Exchange, HttpError, Reply, dumps
 from clusteradm.node.serve.fronts.form import read
 from clusteradm.node.serve.fronts.limits import MOST_BODY
-from clusteradm.node.serve.plane import BYTES, INVALID, NOT_FOUND, Answer, Refusal, Request, Tensor
+from clusteradm.node.serve.plane import BYTES, INVALID, Answer, Refusal, Request, Tensor
 from clusteradm.node.spec.wire.manifest import CLASSIFIER
 
 _LEAST = 0.4  # DeepStack's own default of min_confidence
@@ -67,7 +67,7 @@ async def _scene(exchange: Exchange) -> Reply:
             if best:
                 label = best[0].get("label") or str(best[0]["class"])
                 return _reply(found, {"label": label, "confidence": best[0]["score"]})
-    raise Refusal(NOT_FOUND, "no classifier that takes pictures is served here")
+    raise await detecting.none(desk, "no classifier that takes pictures is served here")
 
 
 def _reply(found: Answer, document: Dict[str, Any]) -> Reply:

@@ -4,8 +4,19 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from clusteradm.node.serve.fronts.calls import Call, Desk
 from clusteradm.node.serve.index import Detector
-from clusteradm.node.serve.plane import BYTES, INVALID, NOT_FOUND, Answer, ModelInfo, Refusal, Request, Tensor
+from clusteradm.node.serve.plane import (
+    BYTES,
+    INVALID,
+    NOT_FOUND,
+    UNAVAILABLE,
+    Answer,
+    ModelInfo,
+    Refusal,
+    Request,
+    Tensor,
+)
 from clusteradm.node.spec.wire.manifest import DETECTOR
+from clusteradm.node.spec.wire.serving import LOADING, START
 
 
 class Found(NamedTuple):
@@ -44,8 +55,8 @@ async def choose(desk: Desk, shape: Optional[Sequence[int]] = None) -> ModelInfo
     one is given. Raises Refusal."""
     known = await detectors(desk)
     if not known:
-        raise Refusal(
-            NOT_FOUND, "no model that finds objects is served here (deploy-model --task detector, serve deploy)"
+        raise await none(
+            desk, "no model that finds objects is served here (deploy-model --task detector, serve deploy)"
         )
     for info in known:
         if shape is None:
@@ -54,9 +65,18 @@ async def choose(desk: Desk, shape: Optional[Sequence[int]] = None) -> ModelInfo
         elif len(info.inputs) == 1 and _fits(info.inputs[0].shape, shape):
             return info
     if shape is None:
-        raise Refusal(NOT_FOUND, "no detector here takes pictures")
+        raise await none(desk, "no detector here takes pictures")
     sizes = "; ".join("%s takes %s" % (info.name, list(info.inputs[0].shape)) for info in known[:10] if info.inputs)
     raise Refusal(INVALID, "no detector here takes the shape %s: %s" % (list(shape), sizes))
+
+
+async def none(desk: Desk, text: str) -> Refusal:
+    """Why no model was found for a request that names none: one that is being loaded may be it."""
+    for each in await desk.plane.states():
+        if each.state in (START, LOADING):
+            text = "model %s version %d is not loaded yet, and no other is for this" % (each.name, each.version)
+            return Refusal(UNAVAILABLE, text, 1.0)
+    return Refusal(NOT_FOUND, text)
 
 
 def _fits(wanted: Sequence[int], shape: Sequence[int]) -> bool:

@@ -26,9 +26,13 @@ async def answer(exchange: Exchange) -> Reply:
         raise Refusal(INVALID, "a request is a JSON object with data")
     picture = numbers.decoded(wish.get("data"), "data")
     least = _limits(wish.get("detect"))
-    name = wish.get("detector_name")
+    name = wish.get("detector_name") or "default"
+    if not isinstance(name, str):
+        raise Refusal(INVALID, "detector_name is a text")
+    if wish.get("regions"):
+        raise Refusal(INVALID, "regions are not there: choose among the detections by their places")
     desk, call = exchange.desk, exchange.call
-    if isinstance(name, str) and name not in ("", "default"):
+    if name != "default":
         call.model = name
         info = await desk.plane.info(name)
     else:
