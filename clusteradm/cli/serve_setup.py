@@ -95,6 +95,10 @@ def _up(args: argparse.Namespace, connections: Connections, cluster: Cluster) ->
     if not args.json and not status:
         models = ", ".join(model.name for model in desired.state.models)
         where = f"http{'s' if cluster.setting('cluster_serve_tls') else ''}://{cluster.head.cluster_ip}:8000"
+        if {board.host for board in desired.state.boards if not board.tpus} >= {host.name for host in servers(cluster)}:
+            show.message(f"{where} serves nothing: all TPUs are left to jobs")
+            show.message(f"  {next_step.command('serve up --tpus all', args)}")
+            return status
         next_words = next_step.command("serve deploy NAME", args)
         show.message(f"{where} serves {models}" if models else f"{where} answers; serve a model: {next_words}")
     return status

@@ -86,7 +86,8 @@ def canary(state: DesiredState, name: str, version: int, percent: float) -> Desi
 
 def undeploy(state: DesiredState, name: str) -> DesiredState:
     """Serve a model no more."""
-    _served(state, name)
+    if _find(state, name) is None:
+        raise UsageError(_is_not_served(state, name))
     return replace(state, models=tuple(model for model in state.models if model.name != name))
 
 
@@ -127,8 +128,9 @@ def _find(state: DesiredState, name: str) -> ServedModel | None:
 def _served(state: DesiredState, name: str) -> ServedModel:
     model = _find(state, name)
     if model is None:
-        names = ", ".join(each.name for each in state.models) or "nothing"
-        raise UsageError(
-            f"{name} is not served; served: {names}", next_step=f"serve it: clusteradm serve deploy {name}"
-        )
+        raise UsageError(_is_not_served(state, name), next_step=f"serve it: clusteradm serve deploy {name}")
     return model
+
+
+def _is_not_served(state: DesiredState, name: str) -> str:
+    return f"{name} is not served; served: {', '.join(each.name for each in state.models) or 'nothing'}"

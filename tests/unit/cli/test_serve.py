@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from clusteradm.cli import serve_playbook
+from clusteradm.cli.main import main
 from clusteradm.serving import state, tpus
 from clusteradm.testing import FakeHosts
 
@@ -43,6 +44,21 @@ def test_status_asks_for_the_state_once(hosts: FakeHosts, run: Run) -> None:
     # The state last: it is no older than what a board has followed.
     assert asked(hosts) == ["serving-status", "serving-show"]
     run("serve", "status", "--json", "--watch", status=2)
+
+
+@pytest.mark.parametrize("left", [(), ("w1",), ("head", "w1", "w2")])
+def test_up_says_what_is_served(
+    hosts: FakeHosts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], left: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(serve_playbook, "run_playbook", lambda *words, **options: 0)
+    boards = [{"host": host, "tpus": []} for host in left]
+    hosts["head"].answer_always("serving-show", desired(boards=boards))
+    hosts["head"].answer_always("drains", {"drains": {}})
+    hosts["head"].answer_always("serving-status", {"boards": BOARDS})
+    assert main(["serve", "up"]) == 0
+    said = capsys.readouterr().err
+    assert ("serves m" in said) == (len(left) < 3)
+    assert ("serves nothing: all TPUs are left to jobs" in said and "serve up --tpus all" in said) == (len(left) == 3)
 
 
 @pytest.mark.parametrize("revision", [0, 1])

@@ -171,6 +171,29 @@ def test_any_name_of_a_model_has_its_rate(server: Server, tab: browser.Tab) -> N
     assert all(f"{name}\n2.0 requests/s" in shown for name in names), shown
 
 
+def test_no_name_turns_what_is_beside_it(server: Server, tab: browser.Tab) -> None:
+    tab.open(f"http://{server.url}/", 1200)
+    label = "\u202ecat"  # which would show 92 % as % 29
+    result = {"objects": [{"class": 1, "label": label, "score": 0.92, "box": [0, 0, 9, 9]}], "size": [10, 10]}
+    found = {"model_name": "m", "model_version": "1", "parameters": {"board": "b", "tpu": "cpu", "result": result}}
+    tab.run(
+        f"""(async () => {{
+          window.drawn = [];
+          const real = CanvasRenderingContext2D.prototype.fillText;
+          CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {{
+            drawn.push(text);
+            real.call(this, text, ...more);
+          }};
+          const blank = document.createElement("canvas");
+          await draw(blank, {json.dumps(result)});
+          tell({json.dumps(found)}, 1);
+        }})()"""
+    )
+    assert tab.run("drawn") == ["\\u202ecat 92 %"]
+    assert tab.run("document.querySelector('#answer .name').textContent") == "\\u202ecat"
+    assert tab.run("element('span', 'a\\u2067b').textContent") == "a\\u2067b"
+
+
 def test_a_picture_may_be_dropped_anywhere(server: Server, tab: browser.Tab) -> None:
     tab.open(f"http://{server.url}/", 1200)
     tab.until("document.querySelector('#model').value === 'colours'")

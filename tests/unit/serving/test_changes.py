@@ -97,7 +97,7 @@ def test_a_canary_ends_with_no_percent() -> None:
         (lambda state: changes.canary(state, "other", 1, 5.0), "other is not served; served: m"),
         (lambda state: changes.canary(state, "m", 1, 5.0), "version 1 of m is what is served already"),
         (lambda state: changes.canary(state, "m", 2, 101.0), "101 is no percentage"),
-        (lambda state: changes.undeploy(state, "other"), "serve deploy other"),
+        (lambda state: changes.canary(state, "other", 1, 5.0), "serve deploy other"),
         (lambda state: changes.undrain(state, ["w1"]), "w1 is not drained from serving\n  drained: w3"),
         (lambda state: changes.undrain(state, ["w2"]), "out of service as a whole\n  clusteradm undrain w2"),
     ],
@@ -107,6 +107,12 @@ def test_what_cannot_be_is_said(change: Any, message: str) -> None:
     with pytest.raises(UsageError) as refused:
         change(state)
     assert message in str(refused.value)
+
+
+def test_what_is_not_served_need_not_be_served_to_be_undeployed() -> None:
+    with pytest.raises(UsageError) as refused:
+        changes.undeploy(changes.deploy(EMPTY, Reference("m", 1)), "other")
+    assert str(refused.value) == "other is not served; served: m"
 
 
 def test_drained_and_back() -> None:
