@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from clusteradm.cli import context, next_step, show
 from clusteradm.cli.parser import Commands, Parser, checked
@@ -190,7 +191,9 @@ def _canary(args: argparse.Namespace, connections: Connections, cluster: Cluster
         Repository(connections, cluster).find(Reference(args.model, args.version))
         # No request is sent to a version before the boards have it.
         desired = serving.change(lambda state: changes.prepare_canary(state, args.model, args.version))
-        if follow(serving, desired.state, seconds=args.timeout, model=args.model, quiet=True):
+        with _interrupted(args, f"version {args.version} gets no requests yet; run the command again"):
+            lacking = follow(serving, desired.state, seconds=args.timeout, model=args.model, quiet=True)
+        if lacking:
             serving.change(lambda state: changes.canary(state, args.model, args.version, 0))
             raise HostFailed(
                 f"version {args.version} of {args.model} gets no requests: not every board has it (above)",
@@ -240,13 +243,24 @@ def _change(
     desired = serving.change(make, always=always)
     if desired.balancer:
         show.message(f"warning: {show.line(desired.balancer)}")
-    status = follow(serving, desired.state, seconds=args.timeout, model=model, quiet=args.json)
+    with _interrupted(args, "the change is stored, and the boards go on by themselves"):
+        status = follow(serving, desired.state, seconds=args.timeout, model=model, quiet=args.json)
     if args.json:
         body = {"revision": desired.state.revision, "followed": not status, "balancer": desired.balancer}
         show.json_document(f"serve {args.verb}", body)
     elif status:
         show.message(f"how it goes on: {next_step.command('serve status', args)}")
     return max(status, 3 if desired.balancer else 0)
+
+
+@contextlib.contextmanager
+def _interrupted(args: argparse.Namespace, text: str) -> Iterator[None]:
+    """Say on Ctrl-C what has become of the change while the boards were waited for."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        show.message(f"{text}: {next_step.command('serve status', args)}")
+        raise
 
 
 def _hosts(cluster: Cluster, pattern: str) -> list[str]:

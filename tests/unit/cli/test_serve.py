@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clusteradm.cli import serve_playbook
+from clusteradm.cli import serve_change, serve_playbook
 from clusteradm.cli.main import main
 from clusteradm.serving import state, tpus
 from clusteradm.testing import FakeHosts
@@ -44,6 +44,33 @@ def test_status_asks_for_the_state_once(hosts: FakeHosts, run: Run) -> None:
     # The state last: it is no older than what a board has followed.
     assert asked(hosts) == ["serving-status", "serving-show"]
     run("serve", "status", "--json", "--watch", status=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("deploy", "m"), "the change is stored, and the boards go on by themselves: clusteradm serve status"),
+        (("undeploy", "m"), "the change is stored"),
+        (("canary", "m", "--version", "1", "--percent", "5"), "version 1 gets no requests yet; run the command again"),
+    ],
+)
+def test_ctrl_c_says_what_has_become_of_the_change(
+    hosts: FakeHosts,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    text: str,
+) -> None:
+    def interrupt(*words: Any, **options: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve_change, "follow", interrupt)
+    hosts["head"].answer_always("serving-show", desired())
+    if words[0] != "undeploy":
+        hosts["head"].answer("repository-show", SHOWN)
+    hosts["head"].answer("serving-store", desired())
+    assert main(["serve", *words]) == 130
+    assert text in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("left", [(), ("w1",), ("head", "w1", "w2")])
