@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -207,9 +208,12 @@ def openssl(*words: object) -> str:
 def test_the_certificate_is_made_anew_before_it_ends_and_not_otherwise(tmp_path: Path) -> None:
     tasks = {task["name"]: task for play in PLAYS for task in play["tasks"]}
     task = tasks["Make an authority and a certificate"]
+    tmp_path, root = tmp_path / "etc/haproxy/clusteradm", tmp_path
+    tmp_path.mkdir(parents=True)
     pem, authority = tmp_path / "server-1.pem", tmp_path / "ca.crt"
     scope = {
         "balancer_folder": str(tmp_path),
+        "balancer_kept": f"{root}/etc/clusteradm/serve-authority",
         "serve_pem": str(pem),
         "serve_names": "subjectAltName=DNS:coral-0,IP:192.0.2.1",
         "inventory_hostname": "coral-0",
@@ -243,6 +247,21 @@ def test_the_certificate_is_made_anew_before_it_ends_and_not_otherwise(tmp_path:
     pem.write_text("half")
     assert run() and lasts(824) and authority.read_bytes() == made_by
     assert task["notify"] == "Reload HAProxy"
+    # After serve down clients still have the authority's certificate, and nobody else its key.
+    (play, _) = yaml.safe_load((shipped.PLAYBOOKS / "serving_down.yml").read_text(encoding="utf-8"))
+    (down,) = play["tasks"]
+    script = Templates().string(down["ansible.builtin.shell"], {**scope, "balancer_unit": f"{root}/etc/unit"})
+    script = re.sub(" /etc/", f" {root}/etc/", script)
+    (root / "bin").mkdir()
+    (root / "bin/systemctl").write_text("#!/bin/sh\n")
+    (root / "bin/systemctl").chmod(0o755)
+    path = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-ec", script], env=path, capture_output=True, text=True, check=True)
+    assert done.stdout == "stopped\n" and not tmp_path.exists()
+    assert (root / "etc/clusteradm/serve-authority").stat().st_mode & 0o777 == 0o700
+    assert subprocess.run(["sh", "-ec", script], env=path, capture_output=True, check=True).stdout == b""
+    tmp_path.mkdir()
+    assert run() and lasts(824) and authority.read_bytes() == made_by
 
 
 def test_the_control_starts_after_the_folder_that_it_may_write() -> None:
