@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import re
 import secrets
+from pathlib import Path
 
 import yaml
 
@@ -18,7 +19,7 @@ from clusteradm.inventory import Cluster
 from clusteradm.inventory.kinds import MOST_CLIENT_MODELS, MOST_CLIENT_RATE
 from clusteradm.models.manifest import check_name
 from clusteradm.node.spec.wire.serving import DesiredState
-from clusteradm.serving import Serving, hold_tpus, servers
+from clusteradm.serving import Serving, certificate, hold_tpus, servers
 from clusteradm.serving.tpus import check, choose
 from clusteradm.transport import Connections
 
@@ -75,6 +76,9 @@ def _up(args: argparse.Namespace, connections: Connections, cluster: Cluster) ->
 
     if args.tpus is not None:
         check(args.tpus, [host.name for host in servers(cluster)])
+    tls = str(cluster.setting("cluster_serve_tls") or "")
+    if tls.startswith("/"):
+        certificate.check(Path(tls))
     status = run_playbook(args, connections, cluster, "serving.yml", check=args.check, diff=args.diff)
     if status or args.check:
         return status

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -262,6 +263,26 @@ def test_the_certificate_is_made_anew_before_it_ends_and_not_otherwise(tmp_path:
     assert subprocess.run(["sh", "-ec", script], env=path, capture_output=True, check=True).stdout == b""
     tmp_path.mkdir()
     assert run() and lasts(824) and authority.read_bytes() == made_by
+
+
+def test_a_certificate_is_validated_before_it_takes_the_place_of_another(tmp_path: Path) -> None:
+    (task,) = (task for play in PLAYS for task in play["tasks"] if task["name"] == "Copy the certificate and its key")
+    pem = tmp_path / "given.pem"
+    words = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", 2)
+    for name in ("one", "other"):
+        openssl(*words, "-subj", "/CN=x", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.crt")
+    crt, key, other = ((tmp_path / name).read_text() for name in ("one.crt", "one.key", "other.key"))
+    for text, right in (
+        (crt + key, True),
+        (key + crt, True),
+        (crt, False),
+        (key, False),
+        (crt + other, False),
+        ("", False),
+    ):
+        pem.write_text(text)
+        command = shlex.split(task["ansible.builtin.copy"]["validate"].replace("%s", str(pem)))
+        assert (subprocess.run(command, capture_output=True).returncode == 0) is right
 
 
 def test_the_control_starts_after_the_folder_that_it_may_write() -> None:
