@@ -182,6 +182,32 @@ def test_a_second_run_changes_nothing_and_only_the_named_ports_are_open(served: 
         assert serving == (own | balancer if node == "head" else own)
 
 
+def test_a_route_through_another_network_of_a_board_leads_nowhere(served: Served) -> None:
+    """Every host answers for its cluster's address on its management network too, where nobody asks for a token."""
+    for place, through, ports in (("10.78.0.1", HEAD, (18000, 8404)), ("10.78.0.2", "10.77.0.2", (8000,))):
+        assert served.inside("ip", "route", "add", place, "via", through).returncode == 0
+        try:
+            for port in ports:
+                ask = [
+                    "curl",
+                    "-s",
+                    "-m",
+                    30,
+                    "-o",
+                    "/dev/null",
+                    "-w",
+                    "%{http_code}",
+                    f"http://{place}:{port}/metrics",
+                ]
+                assert served.inside(*ask).stdout == "403", (place, port)
+            ask = "import sys, zmq; s = zmq.Context().socket(zmq.REQ); s.LINGER = 0; s.connect(sys.argv[1]); "
+            ask += "s.send(b'{\"model_request\": true}'); sys.exit(s.poll(2000))"
+            assert served.inside(sys.executable, "-c", ask, f"tcp://{place}:5555").returncode == 0  # no answer
+        finally:
+            served.inside("ip", "route", "del", place)
+    assert served.of_board("w1", "/v2").startswith("{")  # within it
+
+
 def test_the_digits_are_read_and_infer_leaves_serving_its_tpus(served: Served) -> None:
     cluster = served.cluster
     model = Path(data.__file__).with_name("digits.tflite")
