@@ -15,8 +15,9 @@ from typing import Any, Dict, Generator, Optional
 from clusteradm.node import paths
 from clusteradm.node.account import AccountError, as_user
 from clusteradm.node.handler import handles
-from clusteradm.node.job import allocation, files, folders, starter
+from clusteradm.node.job import allocation, files, folders, oom, starter
 from clusteradm.node.job.folders import Folders
+from clusteradm.node.job.shortage import REMEDY
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.copying import FilePiece
 from clusteradm.node.spec.wire.decode import WireError, decode
@@ -46,6 +47,7 @@ _FETCHABLE = re.compile("%s|%s|%s" % (re.escape(job_names.RESULTS), job_names.LO
 _FETCH_BYTES = 1 << 20
 _LOOK_SECONDS = 0.1
 _CUT_OFF = "its supervisor ended before it, as when the head is restarted; to go on: clusteradm job resume %s"
+_OUT_OF_MEMORY = "its supervisor ended before it, and since the job began %s"
 
 
 @handles(ListJobs)
@@ -273,7 +275,8 @@ def settled(user: str, name: str, job: Folders, status: Status) -> Status:
     last = decode(Status, as_user(user, lambda: documents(job)["status"]))
     if last.state not in job_names.OPEN:
         return last
-    error = _CUT_OFF % name
+    kills = oom.since(last.kills, oom.of_host())
+    error = _OUT_OF_MEMORY % oom.said("the head", kills) + REMEDY % ("head", name) if kills else _CUT_OFF % name
     return replace(last, state=job_names.INTERRUPTED, error=error, log=tuple(starter.log(name)), ahead=())
 
 

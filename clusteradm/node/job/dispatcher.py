@@ -148,7 +148,10 @@ class Dispatcher:
             elif message.tag == channels.RESULT:
                 self._keep(message)
                 self._hand_out(self._pipelines.first(message.rank))
-            elif message.tag != channels.ALIVE:
+            elif message.tag == channels.ALIVE:
+                kills = reports.alive(message.body).kills
+                rank.kills = rank.kills if kills is None else kills
+            else:
                 raise WireError("a message with the tag %d, which was not its turn" % message.tag)
         except WireError as error:
             what = str(error)[: reports.MOST_REASON]

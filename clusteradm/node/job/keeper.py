@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from clusteradm.node.job import channel as channels
+from clusteradm.node.job import oom
 from clusteradm.node.job.channel import Channel, Message
 from clusteradm.node.job.process import Process
 from clusteradm.node.job.running import RunningTime
@@ -105,6 +106,7 @@ class Keeper:
     def _begin_with(self, assignment: Any) -> None:
         """Have the process begin its work."""
         self._begin = assignment
+        self._send(channels.ALIVE, {"kills": oom.of_host()})
         self._process.pipe.send(0, channels.BEGIN, self._begin)
 
     def _turn(self) -> None:

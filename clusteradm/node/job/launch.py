@@ -1,13 +1,14 @@
 """Launch of a job's ranks: mpirun's command, run to its end."""
 
 import ctypes
+import glob
 import os
 import re
 import signal
 import subprocess
 import time
 from contextlib import suppress
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Set
 
 from clusteradm.node import child
 from clusteradm.node.job import room
@@ -21,6 +22,7 @@ _LOOK_SECONDS = 0.2
 _NO_SLEEP = ("odls_base_sigkill_timeout", "0")
 # As the cluster user, from the head; a host that is off is not waited for.
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=2")
+_RANK = re.compile(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d{1,6})(?=\0|$)")
 _KILL_SECONDS = 5.0  # what does not die by SIGKILL hangs in the kernel
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -53,11 +55,11 @@ def _recovery() -> List[str]:
     return ["--mca", "orte_enable_recovery", "1", "--mca", *_NO_SLEEP]
 
 
-def run(words: Sequence[str], log: Any, overdue: Callable[[], Optional[str]]) -> int:
+def run(words: Sequence[str], log: Any, overdue: Callable[[int], Optional[str]]) -> int:
     """Run the command with its output in `log`; its exit status.
 
-    It is ended where `overdue` says why, and where an exception is raised here. Nothing that it started on this host is
-    left then: a rank that lives on would keep its TPU, or the journal.
+    It is ended where `overdue`, given its process id, says why, and where an exception is raised here. Nothing that it
+    started on this host is left then: a rank that lives on would keep its TPU, or the journal.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -67,7 +69,7 @@ def run(words: Sequence[str], log: Any, overdue: Callable[[], Optional[str]]) ->
             try:
                 return process.wait(_LOOK_SECONDS)
             except subprocess.TimeoutExpired:
-                why = overdue()
+                why = overdue(process.pid)
             if why is not None:
                 with room.unless_full():
                     log.write(("the attempt is ended: %s\n" % why).encode("utf-8"))
@@ -86,6 +88,17 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def ranks(mpirun: int) -> Set[int]:
+    """The numbers of the ranks that an mpirun has on this host, by its process id."""
+    found: Set[int] = set()
+    for path in glob.glob("/proc/%d/task/*/children" % mpirun):
+        with suppress(OSError), open(path) as file:
+            for pid in file.read().split():
+                with suppress(OSError), open("/proc/%s/environ" % pid, "rb") as environ:
+                    found.update(map(int, _RANK.findall(environ.read())))
+    return found
 
 
 def _end_orphans() -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import BinaryIO, List, Optional, Tuple, cast
 
 from clusteradm.node.job import channel as channels
+from clusteradm.node.job import oom
 from clusteradm.node.job.memory import nameless_file
 from clusteradm.node.job.pipe import Pipe
 from clusteradm.node.job.pulse import SIZE, Pulse
@@ -21,6 +22,7 @@ class Process:
 
     def __init__(self, words: List[str]) -> None:
         """Start it. `words`: its command, to which the descriptor of its pulse is added."""
+        self._kills = oom.of_group()
         with nameless_file() as page:
             page.truncate(SIZE)
             self.pulse = Pulse(page.fileno())
@@ -43,9 +45,17 @@ class Process:
         if status >= 0:
             return "ended with status %d" % status
         with suppress(ValueError):
-            name = signal.Signals(-status).name
-            return "was killed by %s%s" % (name, ": out of memory?" if -status == signal.SIGKILL else "")
+            return "was killed by %s%s" % (signal.Signals(-status).name, self._why(-status))
         return "was killed by signal %d" % -status
+
+    def _why(self, number: int) -> str:
+        """What the kernel says of a SIGKILL, which may be its own or anybody's."""
+        if number != signal.SIGKILL:
+            return ""
+        if self._kills is None:
+            return " (this kernel does not say whether for lack of memory)"
+        kills = oom.since(self._kills, oom.of_group())
+        return ", and since its start %s" % oom.said("its host", kills) if kills else ""
 
     def stop(self, seconds: float) -> None:
         """Ask it to end, and kill it after so many seconds."""

@@ -1,7 +1,7 @@
 """Reports of a rank to rank 0, checked: it runs on another host, which may be broken or lie. That costs it alone."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from clusteradm.node.job.channel import MOST_BYTES
 from clusteradm.node.job.channel import MOST_VALUES as MOST_MESSAGE_VALUES
@@ -29,6 +29,13 @@ class Ready(Record):
     pace: float = 0.0
     turn: int = 0
     numbers: int = 0
+
+
+@dataclass(eq=False, repr=False)
+class Alive(Record):
+    """The rank lives. `kills`: the processes that its host's kernel has ended for lack of memory, as it began."""
+
+    kills: Optional[int] = None
 
 
 @dataclass(eq=False, repr=False)
@@ -66,6 +73,11 @@ def ready(body: Any) -> Ready:
     if not 0 <= report.pace <= _MOST_SECONDS:
         raise WireError("no number of seconds", ".pace")
     return report
+
+
+def alive(body: Any) -> Alive:
+    """A rank's word that it lives. Raises WireError."""
+    return decode(Alive, {} if body is None else body)
 
 
 def failure(body: Any) -> Failure:

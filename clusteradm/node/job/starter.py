@@ -1,6 +1,7 @@
 """Starter of a job: its supervisor as a transient systemd unit, which outlives the admin's connection."""
 
 import os
+import re
 import subprocess
 import sys
 from typing import Iterable, List, Set
@@ -21,6 +22,9 @@ def start(job: str, user: str, folder: str) -> None:
     # One that crashes is started again, but not for ever.
     command += ["--property", "Restart=on-failure", "--property", "RestartSec=0.2"]
     command += ["--property", "StartLimitIntervalSec=%d" % _LIMIT_SECONDS, "--property", "StartLimitBurst=%d" % _STARTS]
+    if _version() >= 243:  # before, it knows no such policy, and does nothing
+        # A process of the job that the kernel ends for lack of memory ends no other: the job deals with its loss.
+        command += ["--property", "OOMPolicy=continue"]
     command += ["--setenv", "PYTHONPATH=" + os.path.dirname(os.path.dirname(os.path.abspath(clusteradm.__file__)))]
     command += [sys.executable, "-m", "clusteradm.node.job.supervisor", folder]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -49,6 +53,11 @@ def log(job: str) -> List[str]:
 def unit(job: str) -> str:
     """The unit's name."""
     return "clusteradm-job-%s.service" % job
+
+
+def _version() -> int:
+    found = re.match(r"systemd (\d{1,6})", "".join(_output(["systemd-run", "--version"])[:1]))
+    return int(found.group(1)) if found else 0
 
 
 def _output(command: List[str]) -> List[str]:

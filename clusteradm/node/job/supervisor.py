@@ -8,9 +8,7 @@ job resume`) takes it up where the one before left it.
 """
 
 import os
-import shlex
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -18,13 +16,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tuple
 
-from clusteradm.node.job import allocation_end, files, launch, log, queue, room
+from clusteradm.node.job import allocation_end, answering, files, launch, log, queue, room
 from clusteradm.node.job import journal as journals
 from clusteradm.node.job.allocation_end import Cancelled, NoAllocation
 from clusteradm.node.job.feed import Feed
 from clusteradm.node.job.plan import ranks as ranks_on
 from clusteradm.node.job.plan import render_hostfile
 from clusteradm.node.job.regain import Regain
+from clusteradm.node.job.shortage import Shortage
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import (
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 # Attempts in a row that may end without a single new result.
 MOST_IDLE_ATTEMPTS = 3
 MOST_ATTEMPTS = 50  # that are told of: a job that stays open may have one a day
-_ASK_SECONDS = 10.0
 # After a restart other hosts may start, too; and where none answers, it is perhaps the head's own line.
 _PATIENCE_SECONDS = 60.0
 _TURN_SECONDS = 1.0  # between two looks at the jobs that are before this one
@@ -79,6 +77,8 @@ class Supervisor:
         self._attempts = list(before.attempts)
         self._started = before.started or time.time()
         self._regain = Regain(spec)
+        self._shortage = Shortage(spec.job, spec.head, before.kills)
+        self._ended: Optional[str] = None  # why the last attempt was ended
         self._ill: Dict[str, str] = {}  # TPU -> why it has failed
         self._told: Set[str] = set()
         # What few jobs need is not imported for all: their start would take half as long again.
@@ -118,6 +118,8 @@ class Supervisor:
             self._give_back(allocation_end.FAILED)
             known = isinstance(failure, (JobFailed, NoAllocation, journals.JournalError, OSError))
             text = str(failure) if known else "%s: %s" % (type(failure).__name__, failure)
+            if isinstance(failure, (JobFailed, MemoryError)):
+                text += self._lacking_memory()
             self._status(job_names.FAILED, error=text, log=self._log())
         else:
             self._give_back(allocation_end.COMPLETE)
@@ -160,7 +162,8 @@ class Supervisor:
         if self._attempts and self._attempts[-1].status is None:
             self._close(CUT_OFF)
         if self._attempts:
-            self._say("the supervisor is started again: %d of %d inputs have a result" % (have, self._spec.inputs))
+            said = "the supervisor is started again: %d of %d inputs have a result" % (have, self._spec.inputs)
+            self._say("; ".join([said, *self._shortage.said()]))
             slots = slots if self._slurm else self._answering(restarted=True)
         if self._slurm is not None and not self._complete(have):
             slots = self._slurm.slots()
@@ -179,12 +182,16 @@ class Supervisor:
             else:
                 idle = 0
             if idle == MOST_IDLE_ATTEMPTS:
-                what = "mpirun ended %d times without a result, the last time with status %d" % (idle, status)
+                last_time = "as " + self._ended if self._ended else "with status %d" % status
+                what = "mpirun ended %d times without a result, the last time %s" % (idle, last_time)
                 raise JobFailed(what + "".join(": " + error for error in [self._errors()] if error))
             slots = self._answering() if self._slurm is None else self._slurm.slots()
             missing = {slot.host for slot in self._spec.slots} - {slot.host for slot in slots}
             if missing and self._slurm is None:
                 self._say("without %s, which do not answer" % ", ".join(sorted(missing)))
+            short = self._shortage.news()
+            if short:
+                self._say("memory has run out: %s" % ", ".join(short))
         if self._taking is not None:
             counted = Feed(self._folder, self._run).counted()
             return {"images": counted.done, "errors": counted.errors}
@@ -236,12 +243,13 @@ class Supervisor:
             command = [*self._slurm.environment(self._run), *command]
         self._say("attempt %d: %s" % (number, " ".join(command)))
         place = os.path.join(self._folder, job_names.LOG)
+        start = files.size(place)
         with open(place, "ab", buffering=0, opener=files.opener) as output:
             alive = partial(journals.written, self._folder)
             path = os.path.join(self._run, job_names.PROGRESS)
             watch = Watch(path, number, self._spec.inputs, place, alive)
 
-            def overdue() -> Optional[str]:
+            def overdue(mpirun: int) -> Optional[str]:
                 progress = watch.progress
                 if progress is not None:  # until then, the log says whether a rank could begin
                     log.bound(place)
@@ -254,9 +262,11 @@ class Supervisor:
                     self._attempts[-1] = replace(self._attempts[-1], back=back)
                     with room.unless_full(), open(recall, "wb"):
                         pass
-                why = watch.overdue() or (self._taking.error if self._taking else None)
-                return why or (self._slurm.lost() if self._slurm is not None else None)
+                why = watch.overdue(mpirun) or (self._taking.error if self._taking else None)
+                self._ended = why or (self._slurm.lost() if self._slurm is not None else None)
+                return self._ended
 
+            self._ended = None
             status = launch.run(command, output, overdue)
         last = files.read(Progress, path)
         if last is not None and last.attempt == number:
@@ -264,6 +274,7 @@ class Supervisor:
             with room.unless_full():
                 self._tell_of_tpus()
         self._close(status)
+        self._shortage.read(place, start, self._attempts[-1].ranks)
         return status
 
     def _tell_of_tpus(self) -> None:
@@ -314,6 +325,12 @@ class Supervisor:
         ranks = self._attempts[-1].ranks
         return "; ".join(sorted({rank.error for rank in ranks if rank.error and rank.fault != PARTNER}))
 
+    def _lacking_memory(self) -> str:
+        """What the hosts say of a lack of memory, as the end of an error; nothing where there was none."""
+        if self._slurm is None and self._attempts:
+            self._ask()
+        return self._shortage.remedy()
+
     def _answering(self, restarted: bool = False) -> List[Slot]:
         """The job's hosts that can be reached from the head and see the model.
 
@@ -336,21 +353,8 @@ class Supervisor:
             time.sleep(1.0)
 
     def _ask(self) -> List[Slot]:
-        # A mount whose server is gone hangs: a host with one does not answer.
-        look = "timeout 5 test -r " + shlex.quote(self._spec.model.path)
-        asked: List[Tuple[Slot, Optional["subprocess.Popen[bytes]"]]] = []
-        for slot in self._spec.slots:
-            if slot.host == self._spec.head:
-                asked.append((slot, None))
-                continue
-            command = [*launch.SSH, slot.host, look]
-            asked.append((slot, subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)))
-        end = time.monotonic() + _ASK_SECONDS
-        found = []
-        for slot, process in asked:
-            if process is None or _ends_well(process, end):
-                found.append(slot)
-        return found
+        ranks = self._attempts[-1].ranks if self._attempts else ()
+        return answering.ask(self._spec, lambda host, said: self._shortage.hear(host, said, ranks))
 
     def _status(self, state: str, **more: Any) -> None:
         spec = self._spec
@@ -362,6 +366,7 @@ class Supervisor:
             started=self._started,
             attempts=tuple(self._attempts),
             slurm=self._slurm.said if self._slurm is not None else None,
+            kills=self._shortage.before,
             **more,
         )
         room.insist(lambda: files.write_json(os.path.join(self._run, job_names.STATUS), status))
@@ -369,15 +374,6 @@ class Supervisor:
 
 def _stop(number: int, frame: Any) -> None:
     raise Stopped
-
-
-def _ends_well(process: "subprocess.Popen[bytes]", end: float) -> bool:
-    try:
-        return process.wait(max(0.1, end - time.monotonic())) == 0
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return False
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:

@@ -4,9 +4,9 @@ mpirun waits for every host, also for one that is frozen.
 """
 
 import time
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional, Set, Tuple
 
-from clusteradm.node.job import files
+from clusteradm.node.job import files, launch
 from clusteradm.node.job.running import RunningTime
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import SILENT, Progress
@@ -34,10 +34,11 @@ class Watch:
         self._mark: Optional[Tuple[str, float]] = None
         self._clock, self._marked = RunningTime(time.monotonic(), _LONGEST_STEP), 0.0
         self._lived = False
+        self._ranks: Set[int] = set()  # of this host, until rank 0 has written
         self._looked = 0.0
 
-    def overdue(self) -> Optional[str]:
-        """Why the attempt is to be ended now; None where it is not. To be called often."""
+    def overdue(self, mpirun: int) -> Optional[str]:
+        """Why the attempt is to be ended now; None where it is not. `mpirun`: its process id. To be called often."""
         self._clock.pass_to(time.monotonic())
         alive, now = self._alive(), self._clock.seconds
         mark = self._mark
@@ -53,6 +54,10 @@ class Watch:
         if mark is None:
             if self._not_begun():
                 return "a rank could not begin"
+            ranks = launch.ranks(mpirun)
+            if self._ranks - ranks:  # mpirun is told to let the others wait for it
+                return "rank %d has ended before it could begin" % min(self._ranks - ranks)
+            self._ranks = ranks
             return "the ranks did not start in %d s" % self._start if waited > self._start else None
         if mark[0] == "finished":
             lost = self.progress is not None and any(rank.fault == SILENT for rank in self.progress.ranks)

@@ -23,6 +23,8 @@ MODEL = ModelFile("m", 1, __file__, "0", InputForm("uint8", (1, 2, 2, 1)))
 # Plays systemd: notes what it was asked for, starts no supervisor.
 SYSTEMD_RUN = """#!{python}
 import json, sys
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("systemd 252 (252.39-1~deb12u1)"))
 json.dump(sys.argv[1:], open("{folder}/unit.json", "w"))
 """
 SYSTEMCTL = """#!/bin/sh

@@ -188,6 +188,17 @@ def test_a_supervisor_that_vanished_leaves_an_interrupted_job(
         place.jobs.check(job, last)
 
 
+def test_a_supervisor_that_vanished_while_memory_ran_out_says_so(place: Any, pictures: Path, tmp_path: Path) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    assert "OOMPolicy=continue" in json.loads((tmp_path / "unit.json").read_text()), "else systemd ends all with one"
+    (tmp_path / "active").write_text("inactive\n")
+    path = place.own(job) / "run" / "status.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kills": -1}))
+    error = place.jobs.show(job).status.error
+    assert error.startswith("its supervisor ended before it, and since the job began the kernel of the head has ended ")
+    assert error.endswith(f"once some is free: clusteradm job resume {job}")
+
+
 def test_a_job_that_goes_on_after_a_restart_of_the_head_is_followed_further(
     place: Any, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

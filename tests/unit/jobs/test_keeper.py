@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import queue
@@ -24,7 +25,7 @@ import pytest
 from clusteradm.node import atomic
 from clusteradm.node.job import channel as channels
 from clusteradm.node.job import keeper as keepers
-from clusteradm.node.job import pack
+from clusteradm.node.job import oom, pack
 from clusteradm.node.job.channel import Message
 from clusteradm.node.job.keeper import Keeper
 from clusteradm.node.job.outputs import Outputs
@@ -175,7 +176,14 @@ def test_chunks_come_back_whole_and_a_sign_of_life_every_second(start: Callable[
 
 
 @pytest.mark.parametrize(
-    ("how", "said"), [("crash", "its process was killed by SIGSEGV"), ("memory", "killed by SIGKILL: out of memory?")]
+    ("how", "said"),
+    [
+        ("crash", "its process was killed by SIGSEGV"),
+        (
+            "memory",
+            "killed by SIGKILL, and since its start the kernel of its host has ended 1 process for lack of memory",
+        ),
+    ],
 )
 def test_an_input_that_kills_the_process_is_an_error_and_the_others_are_delivered(
     start: Callable[..., Rank], monkeypatch: pytest.MonkeyPatch, how: str, said: str
@@ -183,6 +191,8 @@ def test_an_input_that_kills_the_process_is_an_error_and_the_others_are_delivere
     monkeypatch.setattr(
         keepers, "LIMIT_SECONDS", 30.0
     )  # nothing is waited for: so that a busy machine may take its time
+    counts = itertools.count()
+    monkeypatch.setattr(oom, "of_group", lambda: next(counts))
     values = numbers(30)
     values[[3, 17, 29]] = -7
     found = start(made.recurrent(), values, how).results(10, 10, 10)
@@ -190,6 +200,27 @@ def test_an_input_that_kills_the_process_is_an_error_and_the_others_are_delivere
     assert sorted(errors) == [3, 17, 29]
     assert all(text.startswith("the model fails on it, twice: ") and said in text for text in errors.values())
     assert all(result["top"][0][1] == round(n / 1000, 6) for n, result in found.items() if n not in errors)
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((4, 4), "was killed by SIGKILL"),  # somebody's doing
+        ((None, None), "was killed by SIGKILL (this kernel does not say whether for lack of memory)"),
+    ],
+)
+def test_what_the_kernel_does_not_say_is_not_said(
+    monkeypatch: pytest.MonkeyPatch, counts: tuple[int | None, int | None], said: str
+) -> None:
+    left = iter(counts)
+    monkeypatch.setattr(oom, "of_group", lambda: next(left))
+    process = Process([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    deadline = time.monotonic() + 60
+    while (death := process.death()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert death == said
+    process.kill()
 
 
 def test_an_inference_that_does_not_end_is_an_error_and_the_others_are_delivered(start: Callable[..., Rank]) -> None:

@@ -50,6 +50,8 @@ progress["phase"] = "finished" if part.get("hangs") else "running"
 progress.update(total=4, done=0, errors=0, now=3.0)
 json.dump(progress, open(run + "/progress.json", "w"))
 print("mpirun said this")
+print("[1,%d]<stderr>:numpy.core._exceptions._ArrayMemoryError: Unable" % part["lacks"]) if "lacks" in part else None
+[open(run + "/kills", "a").write("x") for number in range(part.get("kills", 0))]
 for number in range(part.get("says", 0)):
     print("rank 1 says line %d, and much more" % number)
 sys.stdout.flush()
@@ -120,6 +122,10 @@ from clusteradm.node.job import allocation, regain, room
 allocation._LOOK_SECONDS, allocation._TURN_SECONDS = 1000.0, 0.05
 regain._RATE_SECONDS, room._LOOK_SECONDS = 0.5, 0.05
 import os, sys
+from clusteradm.node.job import files
+from clusteradm.node.job import oom
+oom.of_host = lambda: files.size(sys.argv[1] + "/run/kills")
+oom.LOOK = "printf 'oom_kill 1\\noom_kill 2\\n'"
 room.lacking = lambda folders: [name for name in folders if os.path.exists(name + "/full")]
 supervisor._LONGEST_SECONDS = supervisor._PATIENCE_SECONDS + 1.0
 supervisor.main()
@@ -197,6 +203,46 @@ def test_it_gives_up_after_three_attempts_without_a_result(job: Path) -> None:
     assert "mpirun said this" in status.log
     assert not (job / job_names.RESULTS).exists()
     assert (job / job_names.PACK).exists()
+
+
+REMEDY = (
+    "; to see what has the memory there: clusteradm exec --limit %s -- 'ps -eo rss,user,args --sort=-rss | head'; once"
+    " some is free: clusteradm job resume 20260101-000000-abcdef"
+)
+
+
+def test_it_says_that_memory_has_run_out_and_where(job: Path) -> None:
+    attempts = {"delivers": [], "status": 137, "kills": 2, "ranks": [{"kills": 1}, {"kills": 0}]}, {"lacks": 0}
+    status = run(job, attempts[0], attempts[0], {**attempts[0], **attempts[1]})
+    assert status.state == "failed"
+    assert status.error == (
+        "mpirun ended 3 times without a result, the last time with status 137; memory has run out while the job ran:"
+        " rank 0 (head) had a MemoryError, the kernel of head has ended 6 processes for lack of memory,"
+        " the kernel of w2 has ended 1 process for lack of memory" + REMEDY % "head,w2"
+    )
+    said = [
+        line for line in _log(job).splitlines() if line.startswith("memory has run out: the kernel of head has ended")
+    ]
+    assert len(said) == 2, "after each attempt that another follows"
+
+
+def test_what_the_kernel_ended_before_the_job_is_not_its_own(job: Path) -> None:
+    (run_of(job) / "kills").write_text("xxx")
+    status = run(job, {"delivers": [], "status": 139, "ranks": [{"kills": 1}, {"kills": 1}]})
+    assert status.error == "mpirun ended 3 times without a result, the last time with status 139"
+    assert status.kills == 3
+
+
+def test_a_supervisor_that_is_started_again_says_that_memory_had_run_out(job: Path) -> None:
+    script = ({"delivers": [0, 3], "status": 0, "lasts": 600}, {"delivers": [1, 2], "status": 0})
+    process = start(job, *script)
+    until(lambda: (run_of(job) / job_names.PROGRESS).exists())
+    process.kill()
+    process.wait()
+    (run_of(job) / "kills").write_text("x")
+    assert run(job, *script).state == "complete"
+    said = "2 of 4 inputs have a result; the kernel of head has ended 1 process for lack of memory\n"
+    assert said in (job / job_names.LOG).read_text()
 
 
 def test_when_every_rank_says_why_it_does_not_try_again(job: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clusteradm.node.job import files, watch
+from clusteradm.node.job import files, launch, watch
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.job.watch import Watch
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Progress, RankProgress
 
 LOG = "/nowhere/log"
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
 
 class Clock:
@@ -34,7 +38,7 @@ def after(observer: Watch, clock: Clock, seconds: float) -> str | None:
     said = None
     for _ in range(int(seconds * 2)):
         clock.now += 0.5
-        said = observer.overdue()
+        said = observer.overdue(0)
     return said
 
 
@@ -116,13 +120,29 @@ def test_a_rank_that_could_not_begin_ends_the_attempt_at_once(tmp_path: Path, cl
     assert after(observer, clock, 1) == "a rank could not begin"
 
 
+def test_a_rank_of_the_head_that_ends_before_it_begins(tmp_path: Path, clock: Clock) -> None:
+    """Of which mpirun says nothing: it is told to let the others wait."""
+    rank = f"OMPI_COMM_WORLD_RANK=0 exec {sys.executable} -c 'import time; print(1, flush=True); time.sleep(600)'"
+    with subprocess.Popen(["sh", "-c", f"{rank} & read line; kill $!; wait; echo; read line"], **PIPES) as mpirun:
+        assert mpirun.stdin is not None and mpirun.stdout is not None
+        mpirun.stdout.readline()
+        observer = Watch(str(tmp_path / "progress.json"), 1, 10, LOG, lambda: False)
+        assert launch.ranks(mpirun.pid) == {0}
+        assert observer.overdue(mpirun.pid) is None
+        mpirun.stdin.write("\n")
+        mpirun.stdin.flush()
+        mpirun.stdout.readline()
+        assert observer.overdue(mpirun.pid) == "rank 0 has ended before it could begin"
+        mpirun.communicate("\n")
+
+
 def test_a_head_that_was_frozen_itself_ends_nothing(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "progress.json"
     observer = Watch(str(path), 1, 10, LOG, lambda: True)
     write(path, 1, "running", 1.0)
-    assert observer.overdue() is None
+    assert observer.overdue(0) is None
     clock.now += 3600
-    assert observer.overdue() is None
+    assert observer.overdue(0) is None
 
 
 def test_the_pulse_says_what_is_worked_on_and_how_long_it_takes() -> None:

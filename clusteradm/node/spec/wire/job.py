@@ -131,7 +131,8 @@ SILENT, TPU, OTHER, PARTNER = "silent", "tpu", "other", "partner"
 @dataclass(eq=False, repr=False)
 class RankProgress(Record):
     """One rank at work. Seconds: its working time, of which busy in the TPU; waiting for input, and decoding and
-    reading that beside; waiting for another chunk of rank 0. `queue`: inputs that it has."""
+    reading that beside; waiting for another chunk of rank 0. `queue`: inputs that it has; `kills`: processes that its
+    host's kernel had ended for lack of memory as the rank began."""
 
     rank: int
     host: str
@@ -153,6 +154,7 @@ class RankProgress(Record):
     fault: Optional[str] = field(default=None, metadata=limits(choices=(SILENT, TPU, OTHER, PARTNER)))
     pipeline: Optional[int] = None
     stage: int = 0
+    kills: Optional[int] = None
 
 
 @dataclass(eq=False, repr=False)
@@ -217,7 +219,8 @@ class TpusOfJob(Record):
 @dataclass(eq=False, repr=False)
 class Status(Record):
     """status.json. `started`: seconds since 1970; `images`, `errors`: of a complete job; `log`: its end; `ahead`: the
-    jobs that it waits for; `slurm`: its job in Slurm and that one's state, as Slurm says it."""
+    jobs that it waits for; `slurm`: its job in Slurm and that one's state, as Slurm says it; `kills`: processes that
+    the head's kernel had ended for lack of memory as the job began."""
 
     state: str = field(metadata=limits(choices=STATES))
     model: Optional[ModelFile] = None
@@ -231,6 +234,7 @@ class Status(Record):
     log: Tuple[str, ...] = ()
     ahead: Tuple[str, ...] = ()
     slurm: Optional[str] = None
+    kills: Optional[int] = None
 
     def __post_init__(self) -> None:
         if self.state == COMPLETE:
