@@ -10,10 +10,12 @@ import os
 import re
 import threading
 import time
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from array import array
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from clusteradm.node import atomic
 from clusteradm.node.job import files
+from clusteradm.node.job.numbers import Numbers
 from clusteradm.node.spec import answers
 from clusteradm.node.spec.wire import job_names
 
@@ -113,12 +115,14 @@ def written(folder: str) -> bool:
     return False
 
 
-def done(folder: str, inputs: int) -> Set[int]:
+def done(folder: str, inputs: int) -> Numbers:
     """The numbers of the inputs that have a result, of a job with so many inputs. Raises JournalError.
 
     One whose large outputs are gone has none: a journal survives a power failure that a file of seconds ago does not.
     """
-    return {result["i"] for _, result in _results(folder) if 0 <= result["i"] < inputs and _whole(folder, result)}
+    return Numbers(
+        result["i"] for _, result in _results(folder) if 0 <= result["i"] < inputs and _whole(folder, result)
+    )
 
 
 def _whole(folder: str, result: Dict[str, Any]) -> bool:
@@ -158,7 +162,9 @@ def finish(folder: str, index: str, labels: Sequence[str]) -> Dict[str, int]:
     """
     images = errors = 0
     path = os.path.join(folder, job_names.RESULTS)
-    with Found(folder, places(folder)) as found, atomic.replacing(path, mode=0o644) as file:
+    with open(index, "rb") as lines:
+        inputs = sum(1 for _ in lines)
+    with Found(folder, _Places(folder, inputs)) as found, atomic.replacing(path, mode=0o644) as file:
         for number, entry in enumerate(files.read_lines(index)):
             result = found.result(number)
             if result is None:
@@ -174,14 +180,34 @@ def places(folder: str, whole: bool = False) -> Dict[int, int]:
     """Where the line with the first result of each input is. `whole`: of those whose large outputs are there. Raises
     JournalError."""
     found: Dict[int, int] = {}
+    for number, at in _placed(folder, whole):
+        found.setdefault(number, at)
+    return found
+
+
+def _placed(folder: str, whole: bool) -> Iterator[Tuple[int, int]]:
     path, at = os.path.join(folder, job_names.JOURNAL), 0
     with _opened(path) as file:
         for data in file:
             for result in _read(data, path):
                 if not whole or _whole(folder, result):
-                    found.setdefault(result["i"], at)
+                    yield result["i"], at
             at += len(data)
-    return found
+
+
+class _Places:
+    """As `places`, in eight bytes for each of so many inputs. Raises JournalError."""
+
+    def __init__(self, folder: str, inputs: int) -> None:
+        self._found = array("q", [0]) * inputs  # 0: none
+        for number, at in _placed(folder, whole=False):
+            if 0 <= number < inputs and not self._found[number]:
+                self._found[number] = at + 1
+
+    def get(self, number: int) -> Optional[int]:
+        """Where the line is; None where there is none."""
+        at = self._found[number] if number < len(self._found) else 0
+        return at - 1 if at else None
 
 
 def _opened(path: str) -> BinaryIO:
@@ -195,7 +221,7 @@ class Found:
     """Results by the places of their lines. Those are kept in memory, and no result: those of a large job, of vectors
     for instance, are more than the memory of a board."""
 
-    def __init__(self, folder: str, places: Dict[int, int]) -> None:
+    def __init__(self, folder: str, places: Union[Dict[int, int], _Places]) -> None:
         self._path, self._places = os.path.join(folder, job_names.JOURNAL), places
         self._file = _opened(self._path)
         # Lines that were read last. Inputs that are neighbours were mostly in one chunk.

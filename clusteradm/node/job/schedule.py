@@ -7,8 +7,9 @@ end no chunk is more than a third of the worker's share of what is left, by its 
 TPUs of which some are slow reaches 0.02 to 0.3 of the sum of their rates (measured).
 """
 
-from collections import deque
-from typing import Deque, Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
+
+from clusteradm.node.job.numbers import Numbers, Pending
 
 CREDITS = 2
 CHUNK_SECONDS = 0.4
@@ -31,13 +32,13 @@ class Chunk(NamedTuple):
 class Schedule:
     """State of one attempt's inputs: pending, in flight, done."""
 
-    def __init__(self, todo: Sequence[int], suspects: Sequence[int] = (), batch: int = 1, least: int = LEAST) -> None:
+    def __init__(self, todo: Iterable[int], suspects: Sequence[int] = (), batch: int = 1, least: int = LEAST) -> None:
         """`suspects`: inputs that a rank of an earlier attempt may have been lost by; `batch`: how many inputs the
         model takes at once, of which a rank gets whole ones, as one that is half empty takes it as long; `least`:
         inputs of a chunk, while there are enough."""
         self._batch, self._least = batch, least
-        self._todo: Deque[int] = deque(sorted(todo, key=frozenset(suspects).__contains__))
-        self._missing: Set[int] = set(todo)
+        self._todo = Pending(todo, frozenset(suspects))
+        self._missing = Numbers(todo)
         self._out: Dict[int, Chunk] = {}
         self._pace: Dict[int, Optional[float]] = {}  # rank -> seconds an input
         self._begun: Set[int] = set()  # ranks that have had a chunk
@@ -51,8 +52,8 @@ class Schedule:
 
     def add(self, more: Sequence[int]) -> None:
         """Add inputs that have come since."""
-        self._todo.extend(more)
-        self._missing.update(more)
+        self._todo.put_last(more)
+        self._missing |= set(more)
 
     @property
     def finished(self) -> bool:
@@ -96,12 +97,12 @@ class Schedule:
         # To be given an input twice would be more than a rank can tell apart.
         mine = self._held(rank)
         if mine:
-            self._todo = deque(index for index in self._todo if index not in mine)
+            self._todo.drop(mine)
 
     def take(self, rank: int) -> Optional[Chunk]:
         """The next chunk for this rank; None where it has CREDITS chunks, or nothing is left for it."""
-        while self._todo and self._todo[0] not in self._missing:  # its first rank has delivered it after all
-            self._todo.popleft()
+        while self._todo and self._todo.first not in self._missing:  # its first rank has delivered it after all
+            self._todo.take()
         if rank not in self._pace or not self._todo:
             return None
         if sum(chunk.rank == rank for chunk in self._out.values()) >= CREDITS:
@@ -147,7 +148,7 @@ class Schedule:
         if chunk is None:
             return []
         fresh = [index for index in chunk.inputs if index in self._missing]
-        self._missing.difference_update(fresh)
+        self._missing -= set(fresh)
         # Inputs that cannot be used take no time, and those after them do.
         worked = len(chunk.inputs) if answered is None else answered
         if chunk.rank in self._pace and worked:
@@ -165,13 +166,13 @@ class Schedule:
         """
         self._pace.pop(rank, None)
         left = self._leave(rank)
-        pending = self._held().union(self._todo)
+        held = self._held()
         for chunk in left:
             for index in reversed([index for index in chunk.inputs if index in self._missing]):
                 late = self._late.setdefault(index, set())
                 late.add(rank)
-                if len(late) + (index in self._suspects) < _MOST_LATE and index not in pending:
-                    self._todo.appendleft(index)
+                if len(late) + (index in self._suspects) < _MOST_LATE and not (index in held or index in self._todo):
+                    self._todo.put_first(index)
 
     def lose(self, rank: int, suspects: Sequence[int] = ()) -> List[int]:
         """Remove a rank; its chunks are the next that other ranks get.
@@ -194,11 +195,11 @@ class Schedule:
                 continue
             if index in suspects:
                 (spent if index in self._suspects else again).append(index)
-            elif index not in elsewhere:
-                self._todo.appendleft(index)
-        self._todo.extend(index for index in reversed(again) if index not in elsewhere)
+            elif index not in elsewhere and index not in self._todo:
+                self._todo.put_first(index)
+        self._todo.put_last(index for index in reversed(again) if index not in elsewhere and index not in self._todo)
         self._suspects.update(again)
-        self._missing.difference_update(spent)
+        self._missing -= set(spent)
         return sorted(spent)
 
     def forget(self, rank: int) -> None:
@@ -214,9 +215,8 @@ class Schedule:
         return chunks
 
     def _elsewhere(self) -> Set[int]:
-        """Inputs that are pending, that a rank has, or that one is late with."""
-        late = {index for index, ranks in self._late.items() if ranks}
-        return late.union(self._todo, self._held())
+        """Inputs that a rank has, or that one is late with."""
+        return self._held().union(index for index, ranks in self._late.items() if ranks)
 
     def _held(self, rank: Optional[int] = None) -> Set[int]:
         """Inputs that a rank, or this one, has."""
@@ -225,9 +225,9 @@ class Schedule:
 
     def _next(self, most: int) -> List[int]:
         """Take inputs from the pending ones, up to `most`: a suspect alone."""
-        taken = [self._todo.popleft()]
-        while len(taken) < most and self._todo and self._suspects.isdisjoint((taken[0], self._todo[0])):
-            index = self._todo.popleft()
+        taken = [self._todo.take()]
+        while len(taken) < most and self._todo and self._suspects.isdisjoint((taken[0], self._todo.first)):
+            index = self._todo.take()
             if index in self._missing:
                 taken.append(index)
         return taken

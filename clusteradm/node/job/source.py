@@ -6,12 +6,13 @@ import threading
 import time
 from array import array
 from queue import SimpleQueue
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple
 
 from clusteradm.node import atomic
 from clusteradm.node.job import feed as feeds
 from clusteradm.node.job import files, journal, room
 from clusteradm.node.job.feed import Feed
+from clusteradm.node.job.numbers import Numbers
 from clusteradm.node.spec.wire import job_names
 from clusteradm.node.spec.wire.job import Counted, StoredSpec
 
@@ -26,7 +27,7 @@ class Index:
     that may have 1 GB. Their names are for the results alone."""
 
     def __init__(self, path: str) -> None:
-        self._offsets, self._sizes, self._forms = array("q"), array("q"), array("l")
+        self._offsets, self._sizes, self._forms = array("q"), array("q"), array("i")
         self._known: List[Any] = []  # forms: those of a job are few, but for its errors
         numbers: Dict[str, int] = {}
         for line in files.read_lines(path):
@@ -54,7 +55,7 @@ class Listed:
     def __init__(self, spec: StoredSpec, run: str) -> None:
         self._index = Index(os.path.join(run, job_names.INPUTS))
         have = journal.done(spec.folder, spec.inputs)
-        self.todo = [index for index in range(len(self._index)) if index not in have]
+        self.todo: Collection[int] = Numbers(index for index in range(len(self._index)) if index not in have)
         self.earlier, self.errors = len(have), 0
         self.total = len(self._index)
 
@@ -91,7 +92,7 @@ class Stream:
         self.earlier, self.errors = self._before.done, self._before.errors
         self.total = self.earlier
         self._ended = False
-        self.todo = self.more()
+        self.todo: Collection[int] = self.more()
 
     @property
     def open(self) -> bool:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,21 @@ def test_the_results_of_a_job_are_never_all_in_memory(job: Path) -> None:
     with (job / job_names.RESULTS).open() as file:
         found = [json.loads(line) for line in file]
     assert [(one["index"], one["embedding"][0]) for one in found] == [(n, float(n)) for n in range(1200)]
+
+
+def test_the_end_of_a_large_job_takes_some_bytes_for_each_input(job: Path) -> None:
+    count = 200_000
+    (job / job_names.INPUTS).write_text("".join(f'{{"input": "{number}"}}\n' for number in range(count)))
+    with (job / job_names.JOURNAL).open("w") as file:
+        for first in range(0, count, 100):
+            results = [{"i": number, "error": "e"} for number in range(first, first + 100)]
+            file.write(json.dumps({"attempt": 1, "rank": 1, "results": results}) + "\n")
+        # What a board may have put there makes no room for itself.
+        results = [{"i": number, "error": "e"} for number in (-1, count, 1 << 60)]
+        file.write(json.dumps({"attempt": 1, "rank": 1, "results": results}) + "\n")
+    tracemalloc.start()
+    assert finish(job, []) == {"images": count, "errors": count}
+    assert len(journal.done(str(job), count)) == count
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 12 * count + 500_000
