@@ -1,10 +1,13 @@
 """Sets of inputs by their numbers, in a byte each: rank 0 and the supervisor have those of millions, on a head that may
 have 1 GB, where a Python set takes seventy."""
 
+import itertools
 from collections import deque
-from typing import AbstractSet, Deque, Dict, Iterable, Iterator, MutableSet, Optional
+from typing import AbstractSet, Deque, Dict, Iterable, Iterator, List, MutableSet, Optional
 
-_PAGE = 1 << 16
+_BITS = 16
+_PAGE = 1 << _BITS
+_REST = _PAGE - 1
 
 
 class Numbers(MutableSet[int]):
@@ -18,10 +21,10 @@ class Numbers(MutableSet[int]):
             self.add(number)
 
     def __contains__(self, number: object) -> bool:
-        if not isinstance(number, int):
+        if type(number) is not int:
             return False
-        page = self._pages.get(number // _PAGE)
-        return page is not None and page[number % _PAGE] == 1
+        page = self._pages.get(number >> _BITS)
+        return page is not None and page[number & _REST] == 1
 
     def __len__(self) -> int:
         return self._size
@@ -44,22 +47,24 @@ class Numbers(MutableSet[int]):
         """Add a number, from 0 on."""
         if number in self:
             return
-        key = number // _PAGE
+        key = number >> _BITS
         if key not in self._pages:
             self._pages[key], self._counts[key] = bytearray(_PAGE), 0
-        self._pages[key][number % _PAGE] = 1
+        self._pages[key][number & _REST] = 1
         self._counts[key] += 1
         self._size += 1
 
     def discard(self, number: int) -> None:
         """Remove a number, if it is there."""
-        if number in self:
-            key = number // _PAGE
-            self._pages[key][number % _PAGE] = 0
-            self._counts[key] -= 1
-            self._size -= 1
-            if not self._counts[key]:
-                del self._counts[key], self._pages[key]
+        key, at = number >> _BITS, number & _REST
+        page = self._pages.get(key)
+        if page is None or not page[at]:
+            return
+        page[at] = 0
+        self._size -= 1
+        left = self._counts[key] = self._counts[key] - 1
+        if not left:
+            del self._counts[key], self._pages[key]
 
 
 class Pending:
@@ -87,6 +92,16 @@ class Pending:
         if self._front:
             return self._front[0]
         return self._next if self._next is not None else self._back[0] if self._back else None
+
+    def take_between(self, most: int) -> List[int]:
+        """Take up to so many of the others in order, where none comes before."""
+        if self._front or self._next is None:
+            return []
+        taken = [self._next, *itertools.islice(self._between, most - 1)]
+        self._next = next(self._between, None)
+        for number in taken:
+            self._there.discard(number)
+        return taken
 
     def take(self) -> int:
         """Take the next. Raises IndexError where there is none."""

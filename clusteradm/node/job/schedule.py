@@ -225,6 +225,10 @@ class Schedule:
 
     def _next(self, most: int) -> List[int]:
         """Take inputs from the pending ones, up to `most`: a suspect alone."""
+        # None of these is a suspect, nor was given to a rank: all are missing.
+        taken = self._todo.take_between(most)
+        if taken:
+            return taken
         taken = [self._todo.take()]
         while len(taken) < most and self._todo and self._suspects.isdisjoint((taken[0], self._todo.first)):
             index = self._todo.take()
