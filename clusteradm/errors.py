@@ -46,6 +46,15 @@ class ClusteradmError(Exception):
         return f"{text}\n  {self.next_step}" if self.next_step else text
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C at a moment after which something is left that a person may want to end. `what`: that."""
+
+    def __init__(self, what: str, *, next_step: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step
+
+
 class OutputFailed(OSError):
     """Standard output takes no more: its disk is full, for example."""
 

@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         from clusteradm.cli.bench_page import html  # Jinja, which nothing else of this needs
 
-        job_report.save(args.report, html(outcome))
+        job_report.save(args.report, html(outcome), "name a file in a folder with room; the figures are those above")
     return 0
 
 

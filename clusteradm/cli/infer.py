@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -175,9 +174,7 @@ def run(args: argparse.Namespace) -> int:
             )
         with Temperatures(connections, cluster) as temperatures:
             status = _follow(args, jobs, job, temperatures)
-        with tempfile.TemporaryFile() as file:
-            with infer_output.storing(args, job, tempfile.gettempdir()):
-                jobs.fetch(job, RESULTS, file)
+        with infer_output.fetched(args, jobs, job, RESULTS, infer_output.again(args, job)) as file:
             results = Results(job, cluster.head.name, file)
             task = task_of(status.model, status.top)
             asked.check(task)
@@ -185,7 +182,7 @@ def run(args: argparse.Namespace) -> int:
             if known and accuracy is None:
                 show.message("warning: the truth names none of the inputs: no accuracy")
             deliver(args, jobs, results, output, lambda file: asked.write(results, task, file))
-            infer_output.draw(asked, jobs, results)
+            infer_output.draw(args, asked, jobs, results)
             sheet = job_report.gather(args, asked, jobs, results)
             ranked = infer_output.ranking(asked, results)
             failures = results.failures(_MOST_SHOWN)
@@ -241,7 +238,7 @@ def _check(args: argparse.Namespace) -> LocalInputs | HeadInputs | None:
     """The inputs; UsageError where the options contradict each other."""
     if args.json and args.output == "-":
         raise UsageError("--json and the results cannot both go to standard output", next_step="--output FILE")
-    if args.attach:
+    if args.attach is not None:
         if args.watch is not None:
             raise UsageError("--watch finds its job itself, if that is still there", next_step="leave --attach out")
         given = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -74,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--similar", metavar="FILE", help="of embeddings: rank the inputs by similarity to FILE")
 
 
+def check_report(args: argparse.Namespace) -> None:
+    """Raise UsageError where the file of --report cannot be written."""
+    if str(args.report) == "-":
+        raise UsageError("--report is a page, and written to a file", next_step="--report FILE.html")
+    writable(args.report, "the report")
+
+
 def check_format(args: argparse.Namespace) -> None:
     """Raise UsageError where the format that is asked for cannot be had or shown."""
     if args.format != formats.JSONL:
@@ -92,7 +100,7 @@ def wanted(
         if getattr(args, name) is not None and args.detach:
             raise UsageError(f"--detach does not wait for results: without --{name}")
     if args.report is not None:
-        writable(args.report, "the report")
+        check_report(args)
         if args.output not in (None, "-") and Path(args.output).resolve() == args.report.resolve():
             raise UsageError(
                 f"--output and --report are the same file, {args.report}", next_step="give each a file of its own"
@@ -109,9 +117,18 @@ def wanted(
         try:
             args.annotate.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"--annotate: cannot write to {args.annotate}: {error.strerror}") from None
+            raise UsageError(
+                f"--annotate: cannot write to {regular.readable(args.annotate)}: {error.strerror}",
+                next_step="name a folder, which is made where it is missing",
+            ) from None
     pictures = {file.name: file for file in inputs.files} if isinstance(inputs, LocalInputs) else {}
     return Wanted(args.format, args.annotate, pictures, query), inputs
+
+
+def again(args: argparse.Namespace, job: str) -> str:
+    """The command that fetches the results of a job, as the options say."""
+    form = "" if args.format == formats.JSONL else f" --format {args.format}"
+    return f"clusteradm job results {job} --output FILE{form}"
 
 
 @contextmanager
@@ -120,19 +137,36 @@ def storing(args: argparse.Namespace, job: str, where: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        show.message(
-            f"job {job} is complete; its results: {next_step.command(f'job results {job} --output FILE', args)}"
-        )
+        show.message(f"job {job} is complete; its results: {next_step.complete(again(args, job), args)}")
         raise
     except OSError as error:
         raise UsageError(
-            f"cannot write it: {error.strerror}",
-            where=where,
-            next_step=f"they are on the head: clusteradm job results {job} --output FILE",
+            f"cannot write it: {error.strerror}", where=where, next_step=f"they are on the head: {again(args, job)}"
         ) from error
 
 
-def draw(asked: Wanted, jobs: Jobs, results: Results) -> None:
+@contextmanager
+def fetched(args: argparse.Namespace, jobs: Jobs, job: str, name: str, command: str) -> Iterator[BinaryIO]:
+    """A file of a job, in a temporary one. Raises UsageError where there is no room for it here. `command`: fetches it
+    again."""
+    with tempfile.TemporaryFile() as file:
+        try:
+            jobs.fetch(job, name, file)
+            file.flush()
+        except KeyboardInterrupt:
+            show.message(f"{name} of job {job} is on the head: {next_step.complete(command, args)}")
+            raise
+        except OSError as error:
+            raise UsageError(
+                f"cannot store {name} of job {job}, which is on the head: {error.strerror}",
+                where=tempfile.gettempdir(),
+                next_step=f"make room there, or set TMPDIR to a folder of a larger disk; then: {command}",
+            ) from error
+        file.seek(0)
+        yield file
+
+
+def draw(args: argparse.Namespace, asked: Wanted, jobs: Jobs, results: Results) -> None:
     """Write the annotated pictures, and say how many."""
     if asked.folder is None:
         return
@@ -151,7 +185,9 @@ def draw(asked: Wanted, jobs: Jobs, results: Results) -> None:
                 progress(drawn + len(failed), total)
         except OSError as error:
             what = f"--annotate: cannot write to {regular.readable(asked.folder)}: {error.strerror}"
-            raise UsageError(what, next_step=f"{counted(drawn, 'picture')} of it are there") from error
+            there = f"{counted(drawn, 'picture')} {'is' if drawn == 1 else 'are'} there"
+            kept = f"the results are in {args.output}" if args.output not in (None, "-") else "the results are written"
+            raise UsageError(what, next_step=f"{there}, and {kept}; pictures are drawn by a new job alone") from error
     for text in failed[:_MOST_WARNINGS]:
         show.message(f"warning: not drawn: {text}")
     if len(failed) > _MOST_WARNINGS:

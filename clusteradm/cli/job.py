@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -171,9 +170,7 @@ def _table_of_ranks(attempt: Attempt, details: JobDetails) -> show.Table:
 
 
 def _logs(args: argparse.Namespace, jobs: Jobs) -> None:
-    with tempfile.TemporaryFile() as file:
-        jobs.fetch(args.job, LOG, file)
-        file.seek(0)
+    with infer_output.fetched(args, jobs, args.job, LOG, f"clusteradm job logs {args.job}") as file:
         if args.json:
             text = file.read().decode("utf-8", "replace")
             show.json_document("job logs", {"job": args.job, "log": text.splitlines()})
@@ -203,9 +200,7 @@ def _results(args: argparse.Namespace, jobs: Jobs) -> None:
             next_step=next_step.command(f"job {verb} {args.job}", args),
         )
     asked.check(task)
-    with tempfile.TemporaryFile() as file:
-        with infer_output.storing(args, args.job, tempfile.gettempdir()):
-            jobs.fetch(args.job, RESULTS, file)
+    with infer_output.fetched(args, jobs, args.job, RESULTS, infer_output.again(args, args.job)) as file:
         results = Results(args.job, jobs.head, file)
         lines = results.documents() if args.json and output is None else None
         if output is not None or lines is None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from clusteradm import atomic
-from clusteradm.cli import next_step, show
+from clusteradm.cli import infer_output, next_step, show
 from clusteradm.cli.infer_output import Wanted
 from clusteradm.cli.job_view import counting
 from clusteradm.errors import UsageError
 from clusteradm.inventory import Cluster
-from clusteradm.jobs import JobReport, Jobs, Results, build, sheet, writable
+from clusteradm.jobs import JobReport, Jobs, Results, build, sheet
 from clusteradm.jobs.sheet import Failure, Picture
 from clusteradm.node.spec.wire.job_names import COMPLETE, RESULTS, UNFINISHED
 from clusteradm.node.spec.wire.job_requests import JobDetails
@@ -70,21 +69,25 @@ def write(args: argparse.Namespace, cluster: Cluster, report: JobReport, about: 
         about.pictures,
         about.no_pictures,
     )
-    save(args.report, html(page))
+    save(args.report, html(page), f"the job has ended, and the page can be had again: {_again(report.job)}")
 
 
-def save(path: Path, page: str) -> None:
-    """Write a page, and say where it is. Raises UsageError."""
+def _again(job: str) -> str:
+    return f"clusteradm job show {job} --report FILE"
+
+
+def save(path: Path, page: str, next_step: str) -> None:
+    """Write a page, and say where it is. Raises UsageError with the next step."""
     try:
         atomic.write(path, page.encode("utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        raise UsageError(f"cannot write {path}: {error.strerror}", next_step=next_step) from error
     show.message(f"the report is in {show.line(str(path))}")
 
 
 def of_ended(args: argparse.Namespace, job: str, jobs: Jobs, cluster: Cluster) -> dict[str, Any]:
     """Write the page of a job that has ended, complete or not; its figures. Raises UsageError while it runs."""
-    writable(args.report, "the report")
+    infer_output.check_report(args)
     details = jobs.show(job, timeline=True)
     status = details.status
     if status.state in UNFINISHED or status.model is None or status.started is None:
@@ -93,8 +96,7 @@ def of_ended(args: argparse.Namespace, job: str, jobs: Jobs, cluster: Cluster) -
     failures: list[Failure] = []
     # The results of a folder that is watched are with the command that watches it.
     if status.state == COMPLETE and details.spec.watch is None:
-        with tempfile.TemporaryFile() as file:
-            jobs.fetch(job, RESULTS, file)
+        with infer_output.fetched(args, jobs, job, RESULTS, _again(job)) as file:
             failures = sheet.failures(Results(job, jobs.head, file).lines())
     report = build(job, status, None)
     write(args, cluster, report, Sheet(details, failures, no_pictures=_ELSEWHERE))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from clusteradm.cli import commands
 from clusteradm.cli.escape import visible
 from clusteradm.cli.next_step import complete
-from clusteradm.errors import ClusteradmError, OutputFailed, TooManyOpenFiles
+from clusteradm.errors import ClusteradmError, Interrupted, OutputFailed, TooManyOpenFiles
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,6 +64,9 @@ def _run(argv: Sequence[str] | None) -> int:
     except ClusteradmError as error:
         _say(f"{program}: error: {complete(str(error), args)}")
         return error.exit_code
+    except Interrupted as left:
+        _say(complete(f"{left.what}\n  {left.next_step}", args))
+        raise
     except Exception as error:
         # A connection may break, too; that is another matter.
         if isinstance(error, BrokenPipeError) and _without_reader():

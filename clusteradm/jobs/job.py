@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import posixpath
 import re
@@ -13,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
 
-from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, UsageError
+from clusteradm.errors import ClusteradmError, HostFailed, HostUnreachable, Interrupted, UsageError
 from clusteradm.inventory import Cluster, keep
 from clusteradm.jobs.inputs import SUFFIXES, File, HeadInputs, LocalInputs, Part, parts
 from clusteradm.jobs.plan import Plan
@@ -134,14 +133,30 @@ class Jobs:
             request = StartJob(self._shared, self._user, job, spec, plan.wait, watch, after, plan.slurm)
             started = self._call(request, timeout=_MOST_SECONDS)
             _accepted(started.refused)
-        except BaseException:
-            # Also on Ctrl-C, after which the conversation is in the middle of a reply: begin a new one.
-            with contextlib.suppress(ClusteradmError):
-                self.cancel(job)
-                self._call(DiscardJob(self._shared, self._user, job))
-                self.remove(job)  # where it was started already
+        except BaseException as error:
+            self._undo(job, error)
             raise
         return job, started.inputs
+
+    def _undo(self, job: str, cause: BaseException) -> None:
+        """Leave nothing of a job that could not be started, or was started meanwhile; where that is not possible, say
+        so with the error."""
+        what = f"job {job}, which was being made, may be left on the head, or run there"
+        left = f"to end it: clusteradm job cancel {job}; to remove it with its inputs: clusteradm job remove {job}"
+        try:
+            # Also on Ctrl-C, after which the conversation is in the middle of a reply: begin a new one.
+            self.cancel(job)
+            self._call(DiscardJob(self._shared, self._user, job))
+            self.remove(job)  # where it was started already
+        except KeyboardInterrupt:
+            raise Interrupted(what, next_step=left) from None
+        except HostUnreachable:
+            if isinstance(cause, KeyboardInterrupt):
+                raise Interrupted(what, next_step=left) from None
+            if isinstance(cause, ClusteradmError):
+                cause.next_step = "\n  ".join([*filter(None, [cause.next_step]), f"{what}; {left}"])
+        except ClusteradmError:
+            pass  # there is nothing of it any more
 
     def _send(self, job: str, inputs: LocalInputs, progress: Callable[[int, int], None]) -> None:
         sent = 0
@@ -292,6 +307,8 @@ class Jobs:
         except HostUnreachable as error:
             next_step = f"the job continues; end it with: clusteradm job cancel {job}"
             raise HostUnreachable(error.what, where=error.where, next_step=next_step) from error
+        except KeyboardInterrupt:
+            raise Interrupted(f"job {job} may go on", next_step=f"to end it: clusteradm job cancel {job}") from None
 
     def resume(self, job: str) -> None:
         """Start a job again that was interrupted, cancelled or failed. Raises UsageError where it cannot go on."""

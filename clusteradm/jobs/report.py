@@ -10,6 +10,7 @@ from clusteradm.jobs.stages import Balance, StageReport
 from clusteradm.jobs.truth import Accuracy
 from clusteradm.jobs.use import Use
 from clusteradm.node.spec.wire.job import Attempt, ModelFile, RankProgress, Status
+from clusteradm.node.spec.wire.timeline import LONGEST_PAUSE
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class JobReport:
     images: int
     errors: int
     seconds: float  # first dispatch to last result, of every attempt that got one
-    startup_seconds: float  # all the rest of the job's time on the head
+    startup_seconds: float  # the rest, from the first attempt on; of a pause between two, a minute at most
     attempts: int
     ranks: tuple[Rank, ...]
     accuracy: Accuracy | None = None
@@ -89,10 +90,12 @@ def build(job: str, status: Status, accuracy: Accuracy | None) -> JobReport:
     if status.model is None or status.started is None:
         raise ValueError(f"job {job} has not begun")
     seconds = startup = 0.0
-    begun = status.started
+    begun = status.attempts[0].started if status.attempts else status.started  # not in the queue
     worked: dict[tuple[str, str | None], RankProgress] = {}
     spans: dict[tuple[str, str | None], float] = {}
     for attempt in status.attempts:
+        startup += min(max(0.0, attempt.started - begun), LONGEST_PAUSE)
+        begun = max(begun, attempt.started)
         if attempt.first_dispatch is not None and attempt.last_result is not None:
             startup += attempt.first_dispatch - begun
             seconds += attempt.last_result - attempt.first_dispatch

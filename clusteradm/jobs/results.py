@@ -25,17 +25,22 @@ _MOST_LINE = 64 << 20  # bytes; the longest that ranks write have some millions
 
 def writable(output: Path, what: str = "the results") -> Path:
     """The file for the results; UsageError now, not after the job, where it cannot be written."""
-    reason = ""
     try:
         # What is no file is written to, and a file replaced, by a rename in its own folder.
-        possible = not output.is_dir() and os.access(
-            output if atomic.in_place(output) else Path(os.path.realpath(output)).parent, os.W_OK
-        )
+        place = output if atomic.in_place(output) else Path(os.path.realpath(output)).parent
+        if output.is_dir():
+            reason = "it is a folder"
+        elif not os.path.lexists(place):
+            reason = f"there is no folder {regular.readable(place)}"
+        elif place != output and not place.is_dir():
+            reason = f"{regular.readable(place)} is no folder"
+        else:
+            reason = "" if os.access(place, os.W_OK) else f"{regular.readable(place)} may not be written to"
     except OSError as error:
-        possible, reason = False, f": {error.strerror}"
-    if not possible:
+        reason = error.strerror or str(error)
+    if reason:
         raise UsageError(
-            f"cannot write {regular.readable(output)}{reason}",
+            f"cannot write {regular.readable(output)}: {reason}",
             next_step=f"name a file, for {what}, in a folder that is there and can be written to",
         )
     return output

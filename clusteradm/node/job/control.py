@@ -188,9 +188,13 @@ def resumable(user: str, own: str) -> bool:
 
 @handles(RemoveJob)
 def remove(request: RemoveJob) -> JobRemoved:
-    """Remove a job that does not run, with all its files."""
+    """Remove a job that does not run, also one that was never started, with all its files."""
     if starter.running([request.job]):
         return JobRemoved(False)
+    hidden = folders.unstarted(request.shared, request.job)
+    if os.path.isdir(hidden.share):  # a command that made it ended before it was started
+        folders.remove(hidden)
+        return JobRemoved(True)
     if not folders.bereft(request.shared, request.job):
         check_there(request.shared, request.job)
     folders.take_away(request.shared, request.job)
@@ -248,7 +252,15 @@ def check_there(shared: str, name: str) -> None:
     if folders.bereft(shared, name):
         raise AccountError("job %s: %s" % (name, _bereft(shared, name)))
     if os.path.islink(job.share) or not os.path.isdir(job.share) or not os.path.isdir(job.own):
-        raise AccountError("there is no job %s here" % name)
+        raise AccountError("there is no job %s here%s; clusteradm job list shows them all" % (name, _near(name)))
+
+
+def _near(name: str) -> str:
+    """The job that was meant, perhaps."""
+    import difflib  # of use for this alone
+
+    near = difflib.get_close_matches(name, folders.owned(), 1, 0.8)
+    return " (is %s meant?)" % near[0] if near else ""
 
 
 def documents(job: Folders) -> Dict[str, Any]:

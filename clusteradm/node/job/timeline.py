@@ -9,9 +9,16 @@ from contextlib import suppress
 from typing import Dict, List
 
 from clusteradm.node.job import files
-from clusteradm.node.spec.wire.timeline import FINEST, MOST_EVENT, MOST_EVENTS, MOST_STEPS, Event, Timeline
+from clusteradm.node.spec.wire.timeline import (
+    FINEST,
+    LONGEST_PAUSE,
+    MOST_EVENT,
+    MOST_EVENTS,
+    MOST_STEPS,
+    Event,
+    Timeline,
+)
 
-LONGEST_PAUSE = 60.0  # between two attempts: a head may be off for a week
 WRITE_SECONDS = 1.0
 _CHEAP = 8000  # numbers that a board writes in a moment; more are written less often
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from clusteradm.cli import context, infer_output, job_report
 from clusteradm.cli import infer as command
 from clusteradm.cli.main import main
 from clusteradm.errors import UsageError
-from clusteradm.jobs import LocalInputs, Results, resolve
+from clusteradm.jobs import Jobs, LocalInputs, Results, resolve
 from clusteradm.node.spec.wire.job import InputForm, ModelFile, Status
 
 MODEL = ModelFile("m", 1, __file__, "0", InputForm("uint8", (1, 2, 2, 1)))
@@ -129,6 +131,26 @@ def test_results_that_cannot_be_written_here_are_still_on_the_head(
     assert json.loads((tmp_path / ("x" * 250)).read_text()) == GOOD
 
 
+def test_results_for_which_there_is_no_room_here_are_fetched_again(
+    attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Jobs, job: str, name: str, into: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Jobs, "fetch", full)
+    assert attach([GOOD], "--format", "csv", "--output", str(tmp_path / "r.csv")) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot store results.jsonl of job" in said and "which is on the head: No space left on device" in said
+    assert re.search(r"set TMPDIR to a folder of a larger disk; then: clusteradm job results \S+ .*--format csv", said)
+    monkeypatch.setattr(Jobs, "fetch", lambda self, job, name, into: raise_interrupt())
+    assert attach([GOOD]) == 130
+    assert "results.jsonl of job" in capsys.readouterr().err
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_device_is_written_to_and_nothing_is_put_beside_it(
     attach: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +185,10 @@ def test_a_report_of_the_job(attach: Any, tmp_path: Path, capsys: pytest.Capture
     assert "not a picture that can be read: 1" in text and "not at hand" in text and "Nothing was recorded" in text
     assert attach([GOOD], "--report", str(tmp_path / "nowhere" / "report.html")) == 2
     assert "name a file, for the report" in " ".join(capsys.readouterr().err.split())
+    assert attach([GOOD], "--report", "-") == 2
+    assert "--report is a page, and written to a file" in capsys.readouterr().err
+    assert attach([GOOD], "--report", "/dev/full") == 2
+    assert re.search(r"can be had again: clusteradm job show \S+ .*--report FILE", capsys.readouterr().err)
     assert attach([GOOD], "--report", str(report), "--output", str(tmp_path / "." / "report.html")) == 2
     assert "--output and --report are the same file" in " ".join(capsys.readouterr().err.split())
 
@@ -203,7 +229,7 @@ def test_pictures_are_drawn_and_inputs_ranked(place: Any, tmp_path: Path, monkey
         for n, name in enumerate(("a.png", "b.png"))
     )
     results = Results("20260101-000000-abcdef", "head", io.BytesIO(text.encode()))
-    infer_output.draw(asked, place.jobs, results)
+    infer_output.draw(args, asked, place.jobs, results)
     assert sorted(path.name for path in (tmp_path / "out" / "drawn").iterdir()) == ["000000-a.jpg", "000001-b.jpg"]
     shown = io.StringIO()
     infer_output.print_ranking(infer_output.ranking(asked, results), Console(file=shown))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clusteradm.errors import HostFailed, HostUnreachable, UsageError
+from clusteradm.errors import HostFailed, HostUnreachable, Interrupted, UsageError
 from clusteradm.inventory import keep
 from clusteradm.jobs import HeadInputs, Update, inputs, resolve
 from clusteradm.node.job import boot, control, files, queue
@@ -403,11 +403,60 @@ def test_a_job_whose_folder_was_removed_by_hand_is_listed_and_can_be_removed(
         place.jobs.remove(jobs[0])
 
 
-def test_a_job_that_is_being_made_is_not_in_the_list(place: Any, pictures: Path) -> None:
+def test_a_job_that_is_being_made_is_not_in_the_list_and_can_be_removed(
+    place: Any, pictures: Path, tmp_path: Path
+) -> None:
     job = place.jobs._call(CreateJob(str(place.shared), getpass.getuser())).job
     assert place.own(job).exists() and place.jobs.list() == ()
     with pytest.raises(HostFailed, match=f"there is no job {job} here"):
         place.jobs.show(job)
+    (tmp_path / "active").write_text("inactive\n")
+    place.jobs.remove(job)
+    assert not place.own(job).exists() and not list((place.shared / "jobs").iterdir())
+
+
+def test_a_job_that_was_meant_is_named(place: Any, pictures: Path) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    wrong = job[:-1] + ("0" if job[-1] != "0" else "1")
+    with pytest.raises(HostFailed, match=rf"no job {wrong} here \(is {job} meant\?\); clusteradm job list shows them"):
+        place.jobs.show(wrong)
+    with pytest.raises(HostFailed, match="no job 19990101-000000-ffffff here; clusteradm job list shows them all"):
+        place.jobs.show("19990101-000000-ffffff")
+
+
+def stop_at(jobs: Any, monkeypatch: pytest.MonkeyPatch, **ends: BaseException) -> None:
+    """Have these requests end so."""
+    whole = jobs._call
+
+    def call(request: Any, timeout: float = 60.0) -> Any:
+        if type(request).__name__ in ends:
+            raise ends[type(request).__name__]
+        return whole(request, timeout)
+
+    monkeypatch.setattr(jobs, "_call", call)
+
+
+def test_a_second_interruption_says_what_may_be_left(
+    place: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = place.submit(resolve([str(pictures)]))
+    stop_at(place.jobs, monkeypatch, CancelJob=KeyboardInterrupt(), StartJob=KeyboardInterrupt())
+    with pytest.raises(Interrupted, match=f"job {job} may go on") as ended:
+        place.jobs.cancel(job)
+    assert ended.value.next_step == f"to end it: clusteradm job cancel {job}"
+    with pytest.raises(Interrupted, match="which was being made, may be left on the head, or run there") as ended:
+        place.submit(resolve([str(pictures)]))
+    made = next((place.shared / "jobs").glob(".2*")).name[1:]
+    assert ended.value.next_step.endswith(f"to remove it with its inputs: clusteradm job remove {made}")
+
+
+def test_a_line_that_is_cut_while_a_job_is_made_says_what_may_be_left(
+    place: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = HostUnreachable("the line is cut", where="head", next_step="see its cable")
+    stop_at(place.jobs, monkeypatch, CancelJob=HostUnreachable("cut"), StartJob=lost)
+    with pytest.raises(HostUnreachable, match=r"(?s)the line is cut.*see its cable.*job .* may be left on the head"):
+        place.submit(resolve([str(pictures)]))
 
 
 def test_a_head_that_is_gone_as_the_job_is_to_be_cancelled(

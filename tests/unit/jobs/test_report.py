@@ -104,6 +104,10 @@ def test_the_report_sums_over_attempts_and_keeps_start_up_apart() -> None:
     report = build("id", decode(Status, status), None)
     assert (report.seconds, report.startup_seconds, report.attempts) == (3.0, 7.0, 3)
     assert report.images_per_second == pytest.approx(1000 / 3)
+    # It waited in the queue first, and was cancelled and resumed the next day.
+    status["started"] = 10.0
+    status["attempts"][2].update(started=90000.0, first_dispatch=90002.0, last_result=90003.0)
+    assert build("id", decode(Status, status), None).startup_seconds == 2.0 + 60.0 + 2.0
     head, worker, silent = report.ranks
     assert (head.images, head.share, head.error, head.busy_seconds) == (900, 0.9, "fell off", 2.0)
     assert head.images_per_second == pytest.approx(384.62, abs=0.01)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from clusteradm.node.job import files
-from clusteradm.node.job.timeline import LONGEST_PAUSE, Recorder
+from clusteradm.node.job.timeline import Recorder
 from clusteradm.node.spec.wire.decode import WireError, decode
-from clusteradm.node.spec.wire.timeline import MOST_EVENTS, MOST_STEPS, Timeline
+from clusteradm.node.spec.wire.timeline import LONGEST_PAUSE, MOST_EVENTS, MOST_STEPS, Timeline
 
 
 def read(path: Path) -> Timeline:

@@ -7,6 +7,7 @@ from clusteradm.node.spec.wire.decode import Record, WireError, limits
 
 MOST_STEPS = 600  # numbers of a host; where there would be more, each stands for twice as long
 FINEST = 0.1  # seconds of a number, of a job that is not long
+LONGEST_PAUSE = 60.0  # that counts between two attempts: a head may be off for a week
 MOST_EVENTS = 100
 MOST_EVENT = 300  # characters
 _MOST_STEP = 1 << 30
