@@ -284,10 +284,10 @@ class Jobs:
             raise HostFailed(
                 f"job {job} was cancelled{why}", next_step=f"to go on with it: clusteradm job resume {job}"
             )
+        lines = "".join(f"\n    {line}" for line in status.log)
         if status.state == INTERRUPTED:
-            raise HostFailed(f"job {job} is interrupted: {status.error}", where=self._head.name)
+            raise HostFailed(f"job {job} is interrupted: {status.error}{lines}", where=self._head.name)
         if status.state == FAILED:
-            lines = "".join(f"\n    {line}" for line in status.log)
             raise HostFailed(
                 f"job {job} failed: {status.error or 'no reason given'}{lines}",
                 where=self._head.name,

@@ -55,7 +55,7 @@ class Process:
         if self._kills is None:
             return " (this kernel does not say whether for lack of memory)"
         kills = oom.since(self._kills, oom.of_group())
-        return ", and since its start %s" % oom.said("its host", kills) if kills else ""
+        return " (since its start %s)" % oom.said("its host", kills) if kills else ""
 
     def stop(self, seconds: float) -> None:
         """Ask it to end, and kill it after so many seconds."""

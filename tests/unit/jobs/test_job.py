@@ -184,7 +184,8 @@ def test_a_supervisor_that_vanished_leaves_an_interrupted_job(
     (tmp_path / "active").write_text("inactive\n")
     last = list(place.jobs.follow(job))[-1].status
     assert last is not None and last.state == "interrupted"
-    with pytest.raises(HostFailed, match=f"its supervisor ended before it.*clusteradm job resume {job}"):
+    said = f"its supervisor ended before it.*clusteradm job resume {job}\n    traceback"  # as its unit says
+    with pytest.raises(HostFailed, match=said):
         place.jobs.check(job, last)
 
 

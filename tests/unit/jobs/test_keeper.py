@@ -181,7 +181,7 @@ def test_chunks_come_back_whole_and_a_sign_of_life_every_second(start: Callable[
         ("crash", "its process was killed by SIGSEGV"),
         (
             "memory",
-            "killed by SIGKILL, and since its start the kernel of its host has ended 1 process for lack of memory",
+            "killed by SIGKILL (since its start the kernel of its host has ended 1 process for lack of memory)",
         ),
     ],
 )
