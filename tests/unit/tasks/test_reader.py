@@ -69,6 +69,22 @@ def test_answers_below_the_threshold_are_left_out() -> None:
         assert [number for number, _ in found["top"]] == classes
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("quantization", [(1 / 255, 0), (0.1, -128), (0.0, 0), (1e308, 7), (float("nan"), 0)])
+@pytest.mark.parametrize("least", [None, 0.003922, -5.0])
+def test_scores_of_8_bits_are_those_of_wider_ones(
+    dtype: Any, quantization: tuple[float, int], least: float | None
+) -> None:
+    values = np.arange(256, dtype=np.uint8).view(dtype)[None]
+    with np.errstate(over="ignore"):
+        wide = Reader([about((1, 256), np.int16, quantization)], PICTURE, threshold=least, top=256)
+        narrow = Reader([about((1, 256), dtype, quantization)], PICTURE, threshold=least, top=256)
+        wanted = wide.short([values.astype(np.int16)])
+        assert narrow.short([values]) == wanted
+        # Of another type than the interpreter told.
+        assert narrow.short([values.astype(np.int16)]) == wanted
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.float16, np.float32, np.uint64])
 def test_the_best_are_those_of_a_whole_sort(dtype: Any) -> None:
     random = np.random.default_rng(5)

@@ -25,10 +25,10 @@ def best(values: Any, most: int) -> Any:
     if most == 1:
         return values.argmax().reshape(1)
     least = np.partition(values, count - most)[count - most]
-    above = np.flatnonzero(values > least)
+    above = (values > least).nonzero()[0]
     # Turned around twice, so that of equal ones the first is first.
-    order = above[::-1][np.argsort(values[above][::-1], kind="stable")[::-1]]
-    return np.concatenate([order, np.flatnonzero(values == least)[: most - len(order)]])
+    order = above[::-1][values[above][::-1].argsort(kind="stable")[::-1]]
+    return np.concatenate([order, (values == least).nonzero()[0][: most - len(order)]])
 
 
 def real(values: Any, details: Dict[str, Any]) -> Any:
@@ -37,6 +37,17 @@ def real(values: Any, details: Dict[str, Any]) -> Any:
     if not scale or values.dtype.kind not in "iu":
         return values
     return (values.astype(np.float64) - zero) * scale
+
+
+def levels(details: Dict[str, Any], least: Optional[float]) -> Optional[Dict[int, Optional[float]]]:
+    """The score, as `rounded`, of each number that a quantised output of 8 bits can hold, without scores below `least`;
+    None for an output of another type."""
+    kind = np.dtype(details["dtype"])
+    if kind.kind not in "iu" or kind.itemsize > 1:
+        return None
+    numbers = np.arange(256, dtype=np.uint8).view(kind)
+    scores = real(numbers, details).tolist()
+    return {n: rounded(score) for n, score in zip(numbers.tolist(), scores) if least is None or score >= least}
 
 
 def count(number: Any, most: int) -> int:

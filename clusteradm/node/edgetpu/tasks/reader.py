@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from clusteradm.node.edgetpu.tasks import detect, pose, segment, tensors, yolo
 from clusteradm.node.edgetpu.tasks.fit import Fit
-from clusteradm.node.edgetpu.tasks.numbers import best, plain, real, rounded
+from clusteradm.node.edgetpu.tasks.numbers import best, levels, plain, real, rounded
 from clusteradm.node.edgetpu.tasks.tensors import Keep
 from clusteradm.node.spec import answers, feeding, reading
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, EMBEDDING, RAW, SEGMENTATION, Feed
@@ -40,6 +40,8 @@ class Reader:
         shape = [int(size) for size in input["shape"]]
         given = [tensors.about(one) for one in outputs]
         self._reading = reading.find(task, shape, given, feed)
+        # Of a classifier of 8 bits, known once for all results.
+        self._levels = levels(outputs[self._reading.places[0]], threshold) if self.task == CLASSIFIER else None
         # How a picture is brought to the input's size: what the pre-processing has to do.
         self.fit = (feed.fit if feed else None) or self._reading.fit
 
@@ -114,6 +116,9 @@ class Reader:
         """[class, score] of the best classes."""
         scores = values.reshape(-1)
         order = best(scores, self._top)
+        if self._levels is not None and scores.dtype == details["dtype"]:
+            known = self._levels
+            return [[number, known[n]] for number, n in zip(order.tolist(), scores[order].tolist()) if n in known]
         found = zip(order.tolist(), real(scores[order], details).tolist())
         least = self._threshold
         return [[number, rounded(score)] for number, score in found if least is None or score >= least]
