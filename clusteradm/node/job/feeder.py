@@ -223,7 +223,7 @@ class Memory:
 
 # References to what only the list above has: its own, the loop's, and that of the question.
 _UNUSED = 3
-_MOST_KNOWN = 8
+_MOST_KNOWN = AHEAD + 2  # of inputs that are read one by one, as many as lie ready, one inferred and one read
 
 
 def _part(data: bytearray, start: int, size: int, form: Any) -> Union[bytes, memoryview]:

@@ -16,7 +16,7 @@ from clusteradm.node.edgetpu.engine import InferenceError
 from clusteradm.node.edgetpu.library import TpuError
 from clusteradm.node.edgetpu.tensors import Fed
 from clusteradm.node.job import inference, packs, worker
-from clusteradm.node.job.feeder import Decoded, Feeder, Memory, Source
+from clusteradm.node.job.feeder import AHEAD, Decoded, Feeder, Memory, Source
 from clusteradm.node.job.inference import Inference
 from clusteradm.node.job.pulse import Pulse
 from clusteradm.node.spec.wire import job_names
@@ -242,6 +242,17 @@ def test_memory_is_read_into_again_once_nobody_has_a_part_of_it() -> None:
     assert len(larger) == 65 and larger is not first
     kept = [memory.take(64) for _ in range(20)]
     assert len({id(one) for one in (first, second, larger, *kept)}) == 23
+
+
+def test_memory_is_known_for_as_many_large_inputs_as_lie_ready() -> None:
+    memory = Memory()
+    lying = [memory.take(64) for _ in range(AHEAD + 2)]  # one is inferred, and one is read
+    for one in lying:
+        one[:1] = b"x"
+    del one
+    lying.clear()
+    lying = [memory.take(64) for _ in range(AHEAD + 2)]
+    assert all(one[:1] == b"x" for one in lying)
 
 
 class Counted(Inputs):
