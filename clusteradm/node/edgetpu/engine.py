@@ -230,9 +230,19 @@ def _open_on_tpu(model: bytes, path: str, option: str) -> Any:
         try:
             return _on_tpu(model, option)
         except ValueError as error:
+            _check_model(model)
             if time.monotonic() > end:
                 raise DeviceError(_refused(path, error)) from None
             time.sleep(0.5)
+
+
+def _check_model(model: bytes) -> None:
+    """Raise TpuError for bytes that are no model: the runtime has the same error for a TPU that does not open."""
+    runtime = tflite.interpreter_module(*tflite.FOR_TPU)
+    try:
+        runtime.Interpreter(model_content=model)
+    except ValueError as error:
+        raise TpuError("the model cannot be loaded: %s" % _one_line(error)) from None
 
 
 def preload() -> None:

@@ -19,7 +19,7 @@ from clusteradm.models.tflite import schema
 from clusteradm.node.edgetpu import engine as engine_module
 from clusteradm.node.edgetpu import operators, tflite
 from clusteradm.node.edgetpu.engine import Engine, InferenceError
-from clusteradm.node.edgetpu.library import TpuError
+from clusteradm.node.edgetpu.library import DeviceError, TpuError
 from clusteradm.node.edgetpu.tasks import Reader
 
 MODELS = Path(__file__).resolve().parents[2] / "fixtures" / "tflite"
@@ -243,3 +243,20 @@ def test_a_warm_up_is_made_of_numbers_that_each_input_can_hold(
         assert last.tolist() == [min(max(zero, limits.min), limits.max)] * 3
     elif kind.kind == "f" and abs(zero) < 2048:
         assert last.tolist() == [float(zero)] * 3
+
+
+def test_what_is_no_model_is_not_taken_for_a_tpu_that_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime has the same error for both; an engine would be ended for the second, with all that it serves."""
+
+    def opened(model: bytes, option: str) -> None:
+        tflite.interpreter_module(*tflite.FOR_CPU).Interpreter(model_content=model)
+        raise ValueError("Failed to load delegate from libedgetpu.so.1")
+
+    monkeypatch.setattr(engine_module, "_on_tpu", opened)
+    monkeypatch.setattr(engine_module, "_OPEN_SECONDS", 0.0)
+    for model in (b"no model", made.recurrent()[:600]):
+        with pytest.raises(TpuError, match="the model cannot be loaded: The model is not a valid") as refused:
+            engine_module._open_on_tpu(model, "/dev/null", "pci:0")
+        assert not isinstance(refused.value, DeviceError)
+    with pytest.raises(DeviceError, match="did not open"):
+        engine_module._open_on_tpu(made.recurrent(), "/dev/null", "pci:0")
