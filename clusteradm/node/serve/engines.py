@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.page import Page
@@ -13,6 +13,7 @@ from clusteradm.node.spec.wire.decode import WireError, decode
 STARTING, READY, FAILED = "starting", "ready", "failed"
 _LOAD_SECONDS = 120.0
 _RETRY_SECONDS = 60.0  # until a version that did not load is tried again
+_ENDED_SECONDS = 600.0  # the same for one that ended the process, with all that was served
 _PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds before an engine that has ended is started again
 _STEADY = 30.0
 _HOLD_SECONDS = 1.0  # for the requests that it has, before it lets go of the TPU
@@ -50,12 +51,15 @@ class EngineKeeper:
         self.simulated = False
         self.loaded: Dict[int, Loaded] = {}
         self.failures: Dict[int, str] = {}
-        self._failed_at: Dict[int, float] = {}
+        self._retry_at: Dict[int, float] = {}
+        self._proven: Set[int] = set()  # loaded at some time
+        self._blamed: Set[int] = set()  # versions with which the process ended, and not with others
         self.wanted: Dict[int, Wish] = {}
         self.closed_for: Dict[str, str] = {"state": self.reason}
         self._process: Optional[Process] = None
         self._wake = asyncio.Event()
         self._kill_reason = ""
+        self._killed_serving = False
         self._held: Optional[str] = None
         self._stopped = False
         page.close(number, True)
@@ -113,6 +117,7 @@ class EngineKeeper:
         late, hang = self._limits(self.loaded.get(key))
         if seconds > hang:
             self.close("late", _hangs(seconds))
+            self._killed_serving = key in self.loaded
             self.kill("an inference did not end in %.0f s" % hang)
         elif seconds > late:
             self.close("late", _hangs(seconds))
@@ -154,7 +159,7 @@ class EngineKeeper:
     async def _live(self) -> str:
         """One life of the process; why it ended."""
         self._page.clear(self.number)
-        self._kill_reason = ""
+        self._kill_reason, self._killed_serving = "", False
         try:
             process = self._process = await Process.start(self.module, self._spec())
         except OSError as error:
@@ -201,7 +206,7 @@ class EngineKeeper:
                 self._changed()
             waiting = asyncio.ensure_future(self._wake.wait())
             hearing = asyncio.ensure_future(said.get())
-            soonest = min((at + _RETRY_SECONDS - time.monotonic() for at in self._failed_at.values()), default=None)
+            soonest = min((at - time.monotonic() for at in self._retry_at.values()), default=None)
             done, rest = await asyncio.wait(
                 [waiting, hearing], return_when=asyncio.FIRST_COMPLETED, timeout=soonest and max(0.1, soonest)
             )
@@ -212,13 +217,15 @@ class EngineKeeper:
                 raise EngineFailed(str((document or {}).get("broken", ""))[:1000])
 
     def _next(self) -> Optional[int]:
-        """A version that is to be loaded now."""
+        """A version that is to be loaded now; those that were loaded before come first."""
         now = time.monotonic()
-        for key, at in list(self._failed_at.items()):
-            if key not in self.failures or key not in self.wanted or now > at + _RETRY_SECONDS:
+        for key, at in list(self._retry_at.items()):
+            if key not in self.failures or key not in self.wanted or now > at:
                 self.failures.pop(key, None)
-                del self._failed_at[key]
-        return next((key for key in self.wanted if key not in self.loaded and key not in self.failures), None)
+                del self._retry_at[key]
+        self._proven &= set(self.wanted)
+        ordered = sorted(self.wanted, key=lambda key: key not in self._proven)
+        return next((key for key in ordered if key not in self.loaded and key not in self.failures), None)
 
     async def _load(self, process: Process, said: "asyncio.Queue[Optional[Any]]", key: int) -> None:
         wish = self.wanted[key]
@@ -226,12 +233,13 @@ class EngineKeeper:
         try:
             document = await self._answer(said, _LOAD_SECONDS)
         except EngineFailed as error:
-            if not self._kill_reason and not str(error):
-                self._fail(key, "the engine's process ended while it loaded the version: %s" % await process.ended())
+            reason = self._kill_reason or str(error) or await process.ended()
+            self._ended(key, reason, not self._kill_reason and not str(error))
             raise
         try:
             if "loaded" in document:
                 self.loaded[key] = decode(Loaded, document["loaded"])
+                self._proven.add(key)
                 self.simulated = "SIMULATED" in str(document.get("runtime"))
             else:
                 self._fail(key, str(document.get("reason"))[:1500])
@@ -239,9 +247,22 @@ class EngineKeeper:
             self._fail(key, "the engine's answer is damaged: %s" % error)
         self._changed()
 
-    def _fail(self, key: int, reason: str) -> None:
-        self.failures[key] = reason
-        self._failed_at[key] = time.monotonic()
+    def _ended(self, key: int, reason: str, by_itself: bool) -> None:
+        """The process has to be started anew while it loads a version. Where it had others before, it is the version's
+        fault, which would have it end again and again; where it then ends with those as well, it is the TPU's."""
+        if not self.loaded:
+            for each in self._blamed:
+                self.failures.pop(each, None)
+            self._blamed.clear()
+        elif not self._killed_serving:
+            self._blamed.add(key)
+        if key in self._blamed or (by_itself and not self.loaded):
+            seconds = _ENDED_SECONDS if key in self._blamed else _RETRY_SECONDS
+            self._fail(key, "the engine's process ended while it loaded the version: %s" % reason, seconds)
+
+    def _fail(self, key: int, reason: str, seconds: float = _RETRY_SECONDS) -> None:
+        self.failures[key] = reason[:1500]
+        self._retry_at[key] = time.monotonic() + seconds
 
     async def _answer(self, said: "asyncio.Queue[Optional[Any]]", seconds: float) -> Dict[str, Any]:
         """The answer to what was sent. Raises EngineFailed: "" where the process has ended."""

@@ -242,3 +242,36 @@ def test_an_inference_that_hangs_leaves_rotation_and_is_ended(shared: Path, monk
         assert await bench.infer() == 1
 
     run(shared, test)
+
+
+def test_a_version_that_hangs_whatever_loads_it_costs_the_others_one_start(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_LOAD_SECONDS", 1.0)
+    hanging = place.deploy(shared, version=3) / "model.tflite"
+    hanging.rename(tmp_path / "model.tflite")
+    os.mkfifo(hanging)
+
+    async def test(bench: Bench) -> None:
+        bench.want(key1=1)
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        bench.want(key3=3, key1=1)
+        await bench.until(lambda: 3 in bench.keeper.failures)
+        assert "ended while it loaded the version: it did not answer in 1 s" in bench.keeper.failures[3]
+        await bench.until(lambda: bench.keeper.state == READY and bench.link.ready)
+        pid = bench.keeper._process.pid  # type: ignore[union-attr]
+        end = time.monotonic() + 2.5
+        await bench.until(lambda: time.monotonic() > end)
+        assert bench.keeper._process.pid == pid and await bench.infer() == 1  # type: ignore[union-attr]
+        # What does not even load what it had before blames no version.
+        first = bench.shared / "models" / "digits" / "1" / "model.tflite"
+        first.rename(tmp_path / "first.tflite")
+        os.mkfifo(first)
+        os.kill(pid, signal.SIGKILL)
+        await bench.until(lambda: not bench.keeper.failures)
+        for model, kept in ((first, "first.tflite"), (hanging, "model.tflite")):
+            model.unlink()
+            (tmp_path / kept).rename(model)
+        await bench.until(lambda: set(bench.keeper.loaded) == {1, 3})
+
+    run(shared, test)
