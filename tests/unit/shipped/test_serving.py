@@ -19,6 +19,7 @@ import yaml
 from clusteradm import shipped
 from clusteradm.inventory import load
 from clusteradm.node.serve import balancer, log, status
+from clusteradm.node.serve.fronts.limits import MOST_BODY
 from clusteradm.node.serve.servables import python
 from clusteradm.node.spec.wire import serving
 from clusteradm.playbook.read.reader import load as load_playbook
@@ -291,3 +292,45 @@ def test_the_control_starts_after_the_folder_that_it_may_write() -> None:
     assert names.index("Create the folders of its configuration") < names.index("Start the control, now and at boot")
     unit = (shipped.TEMPLATES / "head/etc/systemd/system/clusteradm-serve-control.service.j2").read_text("utf-8")
     assert "\nReadWritePaths=/etc/haproxy\n" in unit and "AF_UNIX" in unit
+
+
+def test_a_damaged_manifest_does_not_end_serve_up(tmp_path: Path) -> None:
+    """The look at the largest input takes what it can read, and waits for nothing."""
+    shell = PLAYS[0]["tasks"][0]["ansible.builtin.shell"]
+    program = re.search(r"<<'END'\n(.*?)\nEND", shell, re.DOTALL)
+    assert program is not None
+
+    def largest() -> str:
+        command = [sys.executable, "-", str(tmp_path)]
+        done = subprocess.run(command, input=program[1], capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def model(number: int, text: str) -> None:
+        folder = tmp_path / "m" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(text)
+
+    model(1, json.dumps({"inputs": [{"dtype": "float32", "shape": [1, 10, 10]}, {"dtype": "uint8", "shape": [5]}]}))
+    for number, text in enumerate(
+        (
+            "[" * 60000,
+            "[]",
+            "",
+            '{"inputs": [{"dtype": "uint8", "shape": [1e999]}]}',
+            '{"inputs": [{"dtype": "uint8", "shape": [NaN]}]}',
+            '{"inputs": [{"dtype": "uint8", "shape": [[]]}]}',
+            '{"inputs": [7]}',
+            '{"inputs": ' + "9" * 5000 + "}",
+            "\udcff",
+        ),
+        2,
+    ):
+        model(number, text.encode("utf-8", "surrogateescape").decode("latin-1"))
+    (tmp_path / "m" / "20").mkdir()
+    os.mkfifo(tmp_path / "m" / "20" / "manifest.json")
+    assert largest() == "input 405\n"
+    # No request can have more than that.
+    for number, shape, found in ((30, [10**9] * 9, 405), (31, [MOST_BODY + 1], 405), (32, [MOST_BODY], MOST_BODY)):
+        model(number, json.dumps({"inputs": [{"dtype": "uint8", "shape": shape}]}))
+        assert largest() == f"input {found}\n"
