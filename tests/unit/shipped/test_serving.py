@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +336,50 @@ def test_a_damaged_manifest_does_not_end_serve_up(tmp_path: Path) -> None:
     for number, shape, found in ((30, [10**9] * 9, 405), (31, [MOST_BODY + 1], 405), (32, [MOST_BODY], MOST_BODY)):
         model(number, json.dumps({"inputs": [{"dtype": "uint8", "shape": shape}]}))
         assert largest() == f"input {found}\n"
+
+
+class Board(http.server.BaseHTTPRequestHandler):
+    """/clusteradm/balance of a board's server, by what is in a file; no answer while there is none."""
+
+    says: Path
+
+    def do_GET(self) -> None:
+        assert self.path == "/clusteradm/balance"
+        if self.says.exists():
+            self.send_response(int(self.says.read_text()))
+            self.end_headers()
+
+    def log_message(self, *about: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status", "text"),
+    [
+        ("200", "rm says; (sleep 1; echo 404 >says; sleep 1; echo 200 >says; date >ready) >log 2>&1 &", 0, ""),
+        ("404", "(sleep 1; date >ready) >log 2>&1 &", 0, ""),
+        ("200", "echo 404 >says", 1, "b1 takes no requests since"),
+        ("200", "rm says", 1, "b1 takes no connections at 127.0.0.1"),
+        ("200", "exit 3", 3, ""),
+    ],
+)
+def test_the_next_server_is_started_anew_when_this_one_takes_requests(
+    before: str, after: str, status: int, text: str, tmp_path: Path
+) -> None:
+    (play,) = (play for play in PLAYS if play["name"] == "New servers")
+    assert play["serial"] == 1
+    (tmp_path / "says").write_text(before)
+    for name, body in {"systemctl": after, "journalctl": "echo last word"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\ncd {tmp_path}\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    handler = type("One", (Board,), {"says": tmp_path / "says"})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        scope = {"cluster_ip": "127.0.0.1", "serve_http_port": server.server_port, "inventory_hostname": "b1"}
+        shell = Templates().string(play["tasks"][0]["ansible.builtin.shell"], scope).replace("seq 240", "seq 8")
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(["/bin/sh", "-c", shell], env=environment, capture_output=True, text=True, check=False)
+        assert (tmp_path / "ready").exists() == (before == "200" and status == 0), done.stderr
+        server.shutdown()
+    assert done.returncode == status and text in done.stderr, done.stderr
+    assert status != 1 or done.stderr.endswith("last word\n")
