@@ -243,6 +243,7 @@ def _change(
     desired = serving.change(make, always=always)
     if desired.balancer:
         show.message(f"warning: {show.line(desired.balancer)}")
+        show.message("the head tells it again every few seconds: journalctl -u clusteradm-serve-control on the head")
     with _interrupted(args, "the change is stored, and the boards go on by themselves"):
         status = follow(serving, desired.state, seconds=args.timeout, model=model, quiet=args.json)
     if args.json:

@@ -12,6 +12,7 @@ def replacing(path: str, mode: int = 0o600, durable: bool = True) -> Iterator[IO
     A reader, a crash or an exception leaves the old file or the new one, never a part. A link is replaced, not
     followed. The file is this process's own, of mode `mode` before the first byte; the block may change that, by
     `file.name`. `durable`: bytes and name are on the disk afterwards. What is written anew all the time does without.
+    Raises OSError with `path`, also where the system names no file: a disk that is full.
     """
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, ".%s.%s" % (name[:200], os.urandom(4).hex()))
@@ -23,9 +24,11 @@ def replacing(path: str, mode: int = 0o600, durable: bool = True) -> Iterator[IO
             if durable:
                 os.fsync(file.fileno())
         os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, path) from None
         raise
     if durable:
         sync_folder(folder or ".")

@@ -289,7 +289,9 @@ class Node:
             about = reply.get("id")
             if about == number and type(about) is int:
                 if "error" in reply:
-                    raise NodeError(_readable(reply["error"]), where=self.name)
+                    what = _readable(reply["error"])
+                    next_step = next((step for sign, step in _DISK_FAILURES.items() if sign in what), "")
+                    raise NodeError(what, where=self.name, next_step=next_step)
                 return reply
             if type(about) is not int or not 0 < about < number:
                 raise self._broken(f"it answers a request that was not made: {ascii(about)[:60]}")
@@ -319,6 +321,12 @@ _START_FAILURES = {
         "the file system is read-only: nothing can be written to /var/lib/clusteradm",
         "see dmesg on the host: a card that fails is remounted so by the kernel",
     ),
+}
+# The system's words for a disk that takes nothing -> what to do.
+_DISK_FAILURES = {
+    "No space left on device": "make room there (df -h on the host shows what is full), and run the command again",
+    "Disk quota exceeded": "make room there (quota on the host shows how much there may be), and run the command again",
+    "Read-only file system": _START_FAILURES["Read-only file system"][1],
 }
 
 

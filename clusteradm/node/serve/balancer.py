@@ -81,7 +81,9 @@ def follow(state: DesiredState, models: Models = Models()) -> str:  # noqa: B008
         for name in (PERCENTS, VERSIONS, places.MODELS):
             _remove(os.path.join(MAPS, name), wanted[name])
     except (BalancerError, OSError) as error:
-        return "HAProxy does not divide the requests as it should: %s" % error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        where = "%s: " % error.filename if isinstance(error, OSError) and error.filename else ""
+        return "HAProxy does not divide the requests as it should: %s%s" % (where, why)
     return ""
 
 

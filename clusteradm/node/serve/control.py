@@ -14,7 +14,7 @@ import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from clusteradm.node import locks, served
 from clusteradm.node.models import store
@@ -232,30 +232,46 @@ def place(config: ControlConfig, placer: placing.Placer) -> str:
     return desired.place(config.shared, state.revision, placed)
 
 
-def keep_placing(config: ControlConfig) -> None:
-    """Do so for ever. HAProxy is told at the start too, when it may have other boards, and again where it was not."""
-    placer, is_told = placing.Placer(config.shared), False
-    while True:
-        trouble = ""
+class Keeper:
+    """Keeps models placed, and HAProxy at what is desired: it is told at the start, when it may have other boards,
+    after each change by whomever, and again where it did not follow."""
+
+    def __init__(self, config: ControlConfig) -> None:
+        self._config, self._placer = config, placing.Placer(config.shared)
+        self._told: Optional[int] = None  # the revision that HAProxy follows
+
+    def look(self) -> str:
+        """Look once; what is wrong, or ""."""
+        shared = self._config.shared
         try:
-            if not is_told:
+            if served.read(shared).revision != self._told:
                 with locks.held(desired.LOCK):
-                    state = served.read(config.shared)
-                    trouble = balancer.follow(state, placing.models(config.shared, state))
-            trouble = trouble or place(config, placer)
-            is_told = not trouble
+                    state = served.read(shared)
+                    trouble = balancer.follow(state, placing.models(shared, state))
+                    self._told = None if trouble else state.revision
+                if trouble:
+                    return trouble
+            trouble = place(self._config, self._placer)
+            if trouble:
+                self._told = None
+            return trouble
         except (OSError, ValueError) as error:  # a damaged state says so to whoever asks
-            trouble = "models stay where they are: %s" % error
-        if trouble:
-            sys.stderr.write("%s\n" % ascii(trouble[:500])[1:-1])
-        time.sleep(_PLACE_SECONDS if is_told else _AGAIN_SECONDS)
+            return "models stay where they are: %s" % error
+
+    def run(self) -> None:
+        """Do so for ever."""
+        while True:
+            trouble = self.look()
+            if trouble:
+                sys.stderr.write("%s\n" % ascii(trouble[:500])[1:-1])
+            time.sleep(_AGAIN_SECONDS if trouble else _PLACE_SECONDS)
 
 
 def main() -> None:
     """The program."""
     with open(sys.argv[1], "rb") as file:
         config = decode(ControlConfig, loads(file.read(1 << 20)))
-    threading.Thread(target=keep_placing, args=(config,), daemon=True).start()
+    threading.Thread(target=Keeper(config).run, daemon=True).start()
     Server(config).serve_forever()
 
 

@@ -5,6 +5,7 @@ line as an answer. What it copies is whole, verified, and appears in the cache b
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -205,6 +206,15 @@ def _read(path: str, most: int = MOST_BYTES) -> Optional[str]:
     return data.decode("utf-8", "replace")
 
 
+def _why(error: Exception, cache: str) -> str:
+    """An error in words."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "this host's disk has no room for it: make some for %s (df -h shows what is full)" % cache
+    return "%s: %s" % (os.fsdecode(error.filename), error.strerror) if error.filename else error.strerror
+
+
 def main() -> None:
     """The program."""
     spec = json.loads(sys.argv[1])
@@ -216,7 +226,7 @@ def main() -> None:
             try:
                 answer = getattr(share, request.pop("do"))(**request)
             except (OSError, WireError, ValueError) as error:
-                answer = {"error": " ".join(str(error).split())[:1000]}
+                answer = {"error": " ".join(_why(error, spec["cache"]).split())[:1000]}
             try:
                 connection.sendall(json.dumps(answer).encode("utf-8") + b"\n")
             except OSError:

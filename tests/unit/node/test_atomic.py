@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -89,3 +90,15 @@ def test_two_writers_do_not_mix(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert path.read_text() in texts and os.listdir(tmp_path) == ["file"]
+
+
+def test_an_error_of_the_disk_says_where(tmp_path: Path) -> None:
+    """Also where the system does not: a disk that is full is an error of a descriptor."""
+    path = tmp_path / "file"
+    for filename in ((), ("/elsewhere",)):
+        with pytest.raises(OSError, match="No space left on device") as full, atomic.replacing(str(path)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *filename)
+        assert (full.value.errno, full.value.filename) == (errno.ENOSPC, *(filename or (str(path),)))
+    with pytest.raises(FileNotFoundError) as missing, atomic.replacing(str(tmp_path / "nowhere" / "file")):
+        pass
+    assert missing.value.filename == str(tmp_path / "nowhere" / "file") and os.listdir(tmp_path) == []

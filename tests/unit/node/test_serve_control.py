@@ -348,3 +348,27 @@ def test_the_head_says_where_models_are_and_haproxy_hears_it_first(
     # Somebody else's change meanwhile is not undone.
     assert desired.place(str(tmp_path), state.revision - 1, ()) == ""
     assert desired.read(str(tmp_path)) == state
+
+
+def test_haproxy_is_told_again_where_it_did_not_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what somebody else has changed meanwhile: a disk is full, or HAProxy starts, for a while."""
+    monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
+    told: list[int] = []
+    wrong = ["the disk is full"]
+
+    def follow(state: DesiredState, models: Any) -> str:
+        told.append(state.revision)
+        return wrong[0]
+
+    monkeypatch.setattr(balancer, "follow", follow)
+    keeper = control.Keeper(ControlConfig("127.0.0.1", 0, str(tmp_path), {}))
+    assert [keeper.look(), keeper.look()] == wrong * 2
+    wrong[0] = ""
+    assert [keeper.look(), keeper.look()] == [""] * 2 and told == [0, 0, 0]
+    state = desired.write(str(tmp_path), desired.read(str(tmp_path)))  # as a command stores it
+    assert [keeper.look(), keeper.look()] == [""] * 2 and told == [0, 0, 0, 1]
+    Path(desired.path_of(str(tmp_path))).write_text("{")
+    assert "models stay where they are: " in keeper.look()
+    Path(desired.path_of(str(tmp_path))).unlink()
+    desired.write(str(tmp_path), state)
+    assert keeper.look() == "" and told[-1] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 import serve_place as place
 
 from clusteradm.node.serve import convergence as module
-from clusteradm.node.serve import fetching
+from clusteradm.node.serve import fetching, share
 from clusteradm.node.serve.asking import ShareError
 from clusteradm.node.serve.convergence import Convergence
 from clusteradm.node.serve.engines import READY, Wish
@@ -495,3 +496,17 @@ def test_a_model_is_on_the_tpus_where_it_is_placed_and_moves_without_a_gap(board
     two.turn(3)
     assert (two.on(), two.states(), two.convergence.revision) == ([], [], 6)
     assert two.convergence.elsewhere() == {"digits": "b2"}
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "this host's disk has no room for it: make some for /cache"),
+        (OSError(errno.EACCES, "Permission denied", "/srv/x"), "/srv/x: Permission denied"),
+        (OSError(errno.EINVAL, "versions.json is damaged"), "versions.json is damaged"),
+        (OSError("no regular file"), "no regular file"),
+        (ValueError("no JSON"), "no JSON"),
+    ],
+)
+def test_what_a_board_says_of_its_disk_and_the_share(error: Exception, text: str) -> None:
+    assert share._why(error, "/cache").startswith(text)

@@ -90,6 +90,10 @@ AFTER = {
         "say({'id': 1, 'done': True, 'protocol': 1, 'python': '\\ud800', 'time': 1.0, 'boot': ''})",
         "a text with half a character",
     ),
+    "a disk that is full": (
+        "say({'id': 1, 'done': True, 'error': '/srv/x: No space left on device'})",
+        r"No space left on device.*df -h",
+    ),
     "an error that is no text": ("say({'id': 1, 'done': True, 'error': {}})", "an error that is no text"),
 }
 
