@@ -97,12 +97,21 @@ class Double:
             raise KeyError("a defect")
         if len(x) and x[0] == -5:
             bytearray(4 << 30)
+        if len(x) and x[0] == -6:
+            if os.fork() == 0:
+                time.sleep(600)
+            os._exit(7)
+        if len(x) and x[0] == -7:
+            os.closerange(3, 100)
         print("printed, and no line of the access log")
         return {"y": x * self.factor, "text": ["pid %d" % os.getpid()]}
 
 
 def wrong(inputs):
     return {"z": 1}
+
+
+NUMBER = 5
 """
 
 
@@ -115,6 +124,7 @@ def package(folder: Path) -> Path:
     (about / "entry_points.txt").write_text(
         "[console_scripts]\ndoubling = doubling:main\n\n"
         "[clusteradm.servables]\ndouble = doubling:Double\nwrong = doubling:wrong\nabsent = doubling:Nothing\n"
+        "number = doubling:NUMBER\n"
     )
     return folder
 

@@ -15,6 +15,7 @@ from clusteradm.node.serve.lines import MOST_LINE, Lines
 
 _LAST_LINES = 5
 _MOST_LINE = 500
+_LOOK_SECONDS = 0.5
 
 
 class Process:
@@ -22,6 +23,7 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process, lines: Lines) -> None:
         self._process, self.lines = process, lines
+        self._over = False
         self._last: Deque[str] = collections.deque(maxlen=_LAST_LINES)
         self._reading = asyncio.ensure_future(self._read())
 
@@ -37,6 +39,7 @@ class Process:
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), *descriptors),
                 env=environment(),
+                start_new_session=True,
             )
         finally:
             theirs.close()
@@ -50,13 +53,19 @@ class Process:
     def kill(self) -> None:
         """End it at once."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                # Not by the object's own method: it would ask how the process ended, and take that from asyncio.
-                os.kill(self._process.pid, signal.SIGKILL)
+            kill_all(self._process.pid)
 
     async def ended(self) -> str:
         """Wait for its end; how it ended, in words."""
-        status = await self._process.wait()
+        waiting = asyncio.ensure_future(self._process.wait())
+        # Which goes on while something that it has started has its standard error.
+        while self._process.returncode is None:
+            await asyncio.wait([waiting], timeout=_LOOK_SECONDS)
+        waiting.cancel()
+        status = self._process.returncode
+        if not self._over:
+            self._over = True
+            kill_all(self._process.pid)
         with contextlib.suppress(asyncio.TimeoutError):  # what it started may have its standard error still
             await asyncio.wait_for(asyncio.shield(self._reading), 1.0)
         self.lines.close()
@@ -81,6 +90,13 @@ class Process:
             self._last.append(text)
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
+
+
+def kill_all(leader: int) -> None:
+    """End a process that leads a session, with what it has started: that has its sockets, and whoever waits for an
+    answer would wait on. Not by asyncio's own method, which asks how the process ended, and takes that from asyncio."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def killer(status: int) -> str:

@@ -8,12 +8,11 @@ servable of another kind is.
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from typing import Optional
 
 from clusteradm.node import child
-from clusteradm.node.serve.process import environment, killer
+from clusteradm.node.serve.process import environment, kill_all, killer
 from clusteradm.node.spec.wire.manifest import MODEL
 
 TPU, CPU, SERVABLE = "tpu", "cpu", "servable"
@@ -29,15 +28,14 @@ async def refusal(folder: str, target: str, packages: Optional[str] = None) -> O
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         env=environment(),
+        start_new_session=True,
     )
     try:
         status = await asyncio.wait_for(process.wait(), _SECONDS)
     except asyncio.TimeoutError:
         return "its runtime did not load and run it in %.0f s" % _SECONDS
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        kill_all(process.pid)
     if status < 0:
         return "its runtime is ended by %s when it loads or runs it" % killer(status)
     return None

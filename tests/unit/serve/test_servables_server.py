@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,12 @@ def test_servables_of_every_kind(server: Server, tmp_path: Path) -> None:
     status, error = infer(server, "double", ("x", "FP32", [1], [-3]))
     assert status == 500, error
     server.until(lambda: infer(server, "double", ("x", "FP32", [1], [1]))[0] == 200)
+    # With what it has started, which has its sockets; and without its sockets.
+    for fault in (-6, -7):
+        began = time.monotonic()
+        assert infer(server, "double", ("x", "FP32", [1], [fault]))[0] == 500
+        assert time.monotonic() - began < 1.5, fault  # of the two seconds that a call may take
+        server.until(lambda: infer(server, "double", ("x", "FP32", [1], [1]))[0] == 200)
     engines = server.ask("/clusteradm/state")[1]["engines"]
     assert sorted(each["servables"] for each in engines) == ["", "python double:1", "servables"]
     assert b"printed" in server.log.read_bytes()
@@ -97,4 +104,7 @@ def test_servables_of_every_kind(server: Server, tmp_path: Path) -> None:
     # A version that does not load replaces none.
     place.define(tmp_path / "shared", "double", definitions.DOUBLE.replace("point: double", "point: absent"), 2)
     server.until(lambda: "doubling:Nothing cannot be made" in json.dumps(server.ask("/clusteradm/state")[1]))
+    number = definitions.DOUBLE.replace("point: double", "point: number").replace("parameters: {factor: 2}\n", "")
+    place.define(tmp_path / "shared", "double", number, 3)
+    server.until(lambda: "doubling:NUMBER is no function" in json.dumps(server.ask("/clusteradm/state")[1]))
     assert infer(server, "double", ("x", "FP32", [1], [1]))[0] == 200

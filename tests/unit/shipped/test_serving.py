@@ -123,7 +123,8 @@ def test_packages_with_python_functions_are_installed_by_hash(tmp_path: Path) ->
     places = ["--find-links", tmp_path, "--requirement", tmp_path / "packages.txt", "--target", tmp_path / "packages"]
     subprocess.run([sys.executable, *words.split(), *map(str, places)], check=True)
     found = dict(python.entry_points([str(tmp_path / "packages")]))
-    assert found == {"double": "doubling:Double", "wrong": "doubling:wrong", "absent": "doubling:Nothing"}
+    names = {"double": "Double", "wrong": "wrong", "absent": "Nothing", "number": "NUMBER"}
+    assert found == {name: f"doubling:{each}" for name, each in names.items()}
 
 
 @pytest.mark.parametrize(

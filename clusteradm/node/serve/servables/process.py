@@ -8,6 +8,7 @@ does the work.
 """
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -69,7 +70,11 @@ class Front:
             with self._sending:
                 for piece in pieces:
                     self.connection.sendall(piece)
-        except OSError:  # it has gone, or takes nothing any more: a frame that is not whole is the last
+        except OSError as error:  # it has gone, or takes nothing any more: a frame that is not whole is the last
+            if error.errno == errno.EBADF and self.connection.fileno() >= 0:
+                sys.stderr.write("a function has closed this process's own descriptors\n")
+                sys.stderr.flush()
+                os._exit(1)
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
 

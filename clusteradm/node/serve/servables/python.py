@@ -66,12 +66,16 @@ def _made(name: str, parameters: Dict[str, Any], packages: Optional[str]) -> Any
         for part in path.partition("[")[0].strip().split("."):
             found = getattr(found, part)
         if inspect.isclass(found):
-            return found(**parameters)
-        return functools.partial(found, **parameters) if parameters else found
+            made = found(**parameters)
+        else:
+            made = functools.partial(found, **parameters) if parameters and callable(found) else found
     except MemoryError:
         raise Problem("%s needs more memory than it may have (memory, in its definition)" % known[name]) from None
     except Exception as error:
         raise Problem("%s cannot be made: %s: %s" % (known[name], type(error).__name__, _text(error))) from error
+    if not callable(made):
+        raise Problem("%s is no function, and no class with __call__" % known[name])
+    return made
 
 
 def installed(packages: Optional[str]) -> List[str]:
