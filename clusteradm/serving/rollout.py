@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from clusteradm.node.spec.wire.serving import AVAILABLE, LOADING, BoardState, DesiredState, ServedModel, VersionState
+from clusteradm.node.spec.wire.serving import (
+    AVAILABLE,
+    LOADING,
+    START,
+    BoardState,
+    DesiredState,
+    ServedModel,
+    VersionState,
+)
 from clusteradm.node.spec.wire.serving_requests import BoardSaid, ServingStatus
 
 
@@ -89,9 +97,10 @@ def hosts_of(desired: DesiredState, model: ServedModel, hosts: Iterable[str]) ->
 
 
 def _on_the_way(state: BoardState) -> str:
-    loading = [f"{each.name} version {each.version}" for each in state.versions if each.state == LOADING]
-    if loading:
-        return f"it loads {', '.join(loading)}"
+    for stage, word in ((LOADING, "loads"), (START, "fetches and tries")):
+        found = [f"{each.name} version {each.version}" for each in state.versions if each.state == stage]
+        if found and (stage == LOADING or not state.error):
+            return f"it {word} {', '.join(found)}"
     return state.error or _engines(state) or f"it is at revision {state.revision}"
 
 

@@ -7,6 +7,7 @@ with what it has. What is desired is looked at also while a version is fetched a
 import asyncio
 import sys
 import time
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from clusteradm.node.serve import placement, policy, share, trial
@@ -53,10 +54,11 @@ class Convergence:
             config.cache,
             lambda: self.error if self._away else None,
             lambda: {trial.CPU if engine.pci_address is None else trial.TPU for engine in engines()},
-            lambda: self.desired.revision,
+            lambda name: self._anew.get(name, 0),
             config.packages,
         )
         self.desired = DesiredState(0)
+        self._anew: Dict[str, int] = {}  # the revision since which all versions of a model are tried anew
         self.seen = Seen({})
         self.error = ""
         self._keys: Dict[Version, int] = {}
@@ -122,15 +124,16 @@ class Convergence:
         if seen == self.seen:
             return
         desired = decode(DesiredState, loads(seen.desired))
-        if desired.revision != self.desired.revision:
-            self._failed.clear()
-        again = desired.revision != self.desired.revision
+        names = _asked_anew(self.desired, desired)
         self.desired, self.seen = desired, seen
-        if again:
-            for engine in self._engines():
-                engine.want(engine.wanted, again=True)
-            if self._servables is not None:
-                self._servables.again()
+        self._anew.update(dict.fromkeys(names, desired.revision))
+        for version in [each for each in self._failed if each.name in names]:
+            del self._failed[version]
+        again = [key for version, key in self._keys.items() if version.name in names]
+        for engine in self._engines():
+            engine.want(engine.wanted, again)
+        if self._servables is not None and again:
+            self._servables.again(again)
 
     def models(self) -> List[ServedModel]:
         """The models that this board is to serve."""
@@ -330,3 +333,13 @@ class Convergence:
             return True  # what it is to be on is not there, and nothing can be waited for
         done = [key in engine.loaded or key in engine.failures for engine in homes if engine.state == READY]
         return bool(done) and all(done)
+
+
+def _asked_anew(old: DesiredState, new: DesiredState) -> Set[str]:
+    """The models of which what has failed is to be tried at once: those of which something else is desired now;
+    all where the same state was stored again, for that alone. A version that hangs would hold up every other change."""
+    if new.revision == old.revision:
+        return set()
+    if replace(new, revision=old.revision) == old:
+        return {model.name for model in new.models}
+    return {model.name for model in new.models if model not in old.models}

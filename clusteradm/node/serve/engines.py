@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Set, Tuple
 
 from clusteradm.node.serve.loaded import Loaded
 from clusteradm.node.serve.page import Page
@@ -74,11 +74,11 @@ class EngineKeeper:
         """Whether it is in rotation."""
         return not self.closed_for
 
-    def want(self, wanted: Dict[int, Wish], again: bool = False) -> None:
-        """Set what it is to have. `again`: try at once what has failed."""
+    def want(self, wanted: Dict[int, Wish], again: Iterable[int] = ()) -> None:
+        """Set what it is to have. `again`: what of it is to be tried at once, where it has failed."""
         self.wanted = wanted
-        if again:
-            self.failures.clear()
+        for key in again:
+            self.failures.pop(key, None)
         self._wake.set()
 
     def close(self, kind: str, reason: Optional[str]) -> None:

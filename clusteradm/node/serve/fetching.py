@@ -29,8 +29,8 @@ class Version(NamedTuple):
 class Fetching:
     """`folders`: where the versions are that have come, and may be loaded; `kinds`: of those that are no models.
 
-    `away`: why the share cannot be asked; `targets`: what a model is tried for; `revision`: of what is desired now;
-    `packages`: the folder of installed packages.
+    `away`: why the share cannot be asked; `targets`: what a model is tried for; `anew`: another number, by a model's
+    name, where all of its versions are to be tried anew; `packages`: the folder of installed packages.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Fetching:
         cache: str,
         away: Callable[[], Optional[str]],
         targets: Callable[[], Set[str]],
-        revision: Callable[[], int],
+        anew: Callable[[str], int],
         packages: Optional[str] = None,
     ) -> None:
         self._asking, self._cache, self._packages = copying, cache, packages
-        self._away, self._targets, self._revision = away, targets, revision
+        self._away, self._targets, self._anew = away, targets, anew
         self.folders: Dict[Version, str] = {}
         self.kinds: Dict[Version, str] = {}
         self.failed: Dict[Version, Tuple[str, float]] = {}
@@ -108,7 +108,7 @@ class Fetching:
 
     async def _copy(self, version: Version) -> None:
         """Copy a version into the cache, or with the share away take one that is there."""
-        revision = self._revision()
+        since = self._anew(version.name)
         try:
             away = self._away()
             if away is not None:
@@ -118,11 +118,11 @@ class Fetching:
         except (ShareError, LookupError) as error:
             folder = share.cached(self._cache, *version)
             if not await asyncio.get_event_loop().run_in_executor(None, share.is_whole, folder):
-                self._fail(version, str(error), time.monotonic(), revision)
+                self._fail(version, str(error), time.monotonic(), since)
                 return
-        self._copied[version] = (folder, revision)
+        self._copied[version] = (folder, since)
 
-    async def _try(self, version: Version, folder: str, revision: int) -> None:
+    async def _try(self, version: Version, folder: str, since: int) -> None:
         about = await asyncio.get_event_loop().run_in_executor(None, store.manifest, folder)
         self.kinds.pop(version, None)
         if about is not None and about.servable is not None:
@@ -135,11 +135,11 @@ class Fetching:
             self.folders[version] = folder
             self.failed.pop(version, None)
         else:
-            self._fail(version, reason, time.monotonic() + _TRIAL_SECONDS, revision)
+            self._fail(version, reason, time.monotonic() + _TRIAL_SECONDS, since)
 
-    def _fail(self, version: Version, reason: str, at: float, revision: int) -> None:
-        """Remember a failure, unless another state is desired by now: each new one has everything tried anew."""
-        if self._revision() == revision:
+    def _fail(self, version: Version, reason: str, at: float, since: int) -> None:
+        """Remember a failure, unless it is to be tried anew by now."""
+        if self._anew(version.name) == since:
             self.failed[version] = (reason, at)
 
     def _has_failed(self, version: Version) -> bool:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,10 @@ class Engine:
     wanted: dict[int, Wish] = field(default_factory=dict)
     unloaded: list[int] = field(default_factory=list)
 
-    def want(self, wanted: dict[int, Wish], again: bool = False) -> None:
+    def want(self, wanted: dict[int, Wish], again: Collection[int] = ()) -> None:
         self.wanted = wanted
-        if again:
-            self.failures.clear()
+        for key in again:
+            self.failures.pop(key, None)
         self.go_on()
 
     def go_on(self) -> None:
@@ -510,3 +511,43 @@ def test_a_model_is_on_the_tpus_where_it_is_placed_and_moves_without_a_gap(board
 )
 def test_what_a_board_says_of_its_disk_and_the_share(error: Exception, text: str) -> None:
     assert share._why(error, "/cache").startswith(text)
+
+
+def test_what_has_failed_is_tried_anew_where_it_is_asked_for_and_no_change_of_others_waits_for_it(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that hangs is tried for a minute, and one that ends an engine costs all that it serves."""
+    place.deploy(shared(board), "crashes")
+    place.deploy(shared(board), "other")
+    tried: list[str] = []
+
+    async def refusal(folder: str, target: str) -> str | None:
+        name = Path(folder).parent.name
+        tried.append(name)
+        return "it hangs" if name == "crashes" else None
+
+    monkeypatch.setattr(fetching.trial, "refusal", refusal)
+    board.engine.bad = (7,)
+    place.deploy(shared(board), "refused", 7)
+    models = [{**LATEST[0], "name": name} for name in ("crashes", "digits", "refused")]
+
+    def after(revision: int, wanted: list[dict[str, Any]], **more: Any) -> list[str]:
+        tried.clear()
+        failed = dict(board.engine.failures)
+        place.desire(shared(board), wanted, revision=revision, **more)
+        board.engine.slow = True  # what has failed is not tried unless its failure is forgotten
+        board.engine.bad = ()
+        board.turn(4)
+        forgotten = ["refused"] if failed and not board.engine.failures else []
+        board.engine.slow, board.engine.bad = False, (7,)
+        board.turn(4)
+        assert board.convergence.revision == revision
+        return sorted(tried) + forgotten
+
+    assert after(2, models) == ["crashes", "digits", "refused"]
+    assert after(3, [*models, {**LATEST[0], "name": "other"}]) == ["other"]
+    assert after(4, [*models, {**LATEST[0], "name": "other"}], drained=["b1"]) == []
+    assert after(5, [*models, {**LATEST[0], "name": "other"}], drained=["b1"]) == ["crashes", "refused"]
+    assert after(6, [{**models[0], "default": "1"}, *models[1:]]) == ["crashes"]
+    states = {each.name: each.reason for each in board.convergence.states()}
+    assert states["crashes"] == "it hangs" and "does not load" in states["refused"]

@@ -141,6 +141,11 @@ def test_how_far_the_boards_are() -> None:
     progress = judge(state, ServingStatus(boards), [*boards, "w7"], "m")
     assert progress.followed == ("w1", "w5")
     assert [(board.host, board.why) for board in progress.loading] == [("w2", "it loads m version 2")]
+    for error, why in (("", "it fetches and tries m version 2"), ("no room", "no room")):
+        (board,) = judge(
+            state, ServingStatus({"w2": said(4, VersionState("m", 2, "START"), error=error)}), ["w2"]
+        ).loading
+        assert board.why == why
     assert [(board.host, board.away, board.failed, board.why) for board in progress.lacking[1:]] == [
         ("w3", True, False, "http://10.0.0.3:8000 does not answer: timed out"),
         ("w4", False, True, "m version 2: its file is damaged"),

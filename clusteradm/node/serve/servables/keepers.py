@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from clusteradm.node.models import store
 from clusteradm.node.serve.engines import EngineKeeper, Wish
@@ -107,10 +107,10 @@ class ServableKeepers:
             self._shared.want(data)
             self._shared.failures.update(lost)
 
-    def again(self) -> None:
-        """Try at once what has failed."""
+    def again(self, keys: Iterable[int]) -> None:
+        """Try these at once, where they have failed."""
         for keeper in self.all():
-            keeper.want(keeper.wanted, again=True)
+            keeper.want(keeper.wanted, keys)
         # What there was no room for keeps its reason.
         wanted, self._wanted = self._wanted, {}
         self.want(wanted)
