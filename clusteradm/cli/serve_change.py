@@ -188,7 +188,8 @@ def _canary(args: argparse.Namespace, connections: Connections, cluster: Cluster
     state = serving.require()
     changes.canary(state, args.model, args.version, args.percent)
     if args.percent > 0:
-        Repository(connections, cluster).find(Reference(args.model, args.version))
+        found = Repository(connections, cluster).show(Reference(args.model, args.version), uses=False)
+        changes.canary(state, args.model, args.version, args.percent, found.versions, found.labels)
         # No request is sent to a version before the boards have it.
         desired = serving.change(lambda state: changes.prepare_canary(state, args.model, args.version))
         with _interrupted(args, f"version {args.version} gets no requests yet; run the command again"):

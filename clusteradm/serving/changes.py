@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from clusteradm.errors import UsageError
 from clusteradm.models.reference import Reference, check_version
@@ -71,12 +72,20 @@ def prepare_canary(state: DesiredState, name: str, version: int) -> DesiredState
     return _with(state, replace(model, canary=Canary(version, 0.0)))
 
 
-def canary(state: DesiredState, name: str, version: int, percent: float) -> DesiredState:
-    """Send `percent` of the requests that name no version to another one, which the boards have; 0 ends that."""
+def canary(
+    state: DesiredState,
+    name: str,
+    version: int,
+    percent: float,
+    there: Sequence[int] = (),
+    labels: Mapping[str, int] = MappingProxyType({}),
+) -> DesiredState:
+    """Send `percent` of the requests that name no version to another one, which the boards have; 0 ends that. `there`:
+    the model's versions; `labels`: its labels."""
     model = _served(state, name)
     if not 0 <= percent <= 100:
         raise UsageError(f"{percent:g} is no percentage", next_step="0 to 100; 0 ends the canary")
-    if percent > 0 and model.default == str(version):
+    if percent > 0 and version == _only(replace(model, canary=None), there, dict(labels)):
         raise UsageError(
             f"version {version} of {name} is what is served already",
             next_step=f"name another version, or serve another one first: clusteradm serve deploy {name}:VERSION",
@@ -114,6 +123,14 @@ def hold_tpus(state: DesiredState, tpus: Mapping[str, Sequence[str | None]] | No
     """Have serving hold these TPUs, by host, and leave the others to jobs. None: all there are."""
     boards = () if tpus is None else tuple(BoardTpus(host, tuple(tpus[host])) for host in sorted(tpus))
     return replace(state, boards=boards)
+
+
+def _only(model: ServedModel, there: Sequence[int], labels: dict[str, int]) -> int | None:
+    """The version that all requests get which name none, whatever its canary; None where others can."""
+    if model.default is not None:
+        return int(model.default) if model.default.isdigit() else labels.get(model.default)
+    wanted = model.wanted(there, labels)
+    return wanted[0] if len(wanted) == 1 else None
 
 
 def _with(state: DesiredState, model: ServedModel) -> DesiredState:

@@ -67,7 +67,7 @@ def test_ctrl_c_says_what_has_become_of_the_change(
     monkeypatch.setattr(serve_change, "follow", interrupt)
     hosts["head"].answer_always("serving-show", desired())
     if words[0] != "undeploy":
-        hosts["head"].answer("repository-show", SHOWN)
+        hosts["head"].answer("repository-show", {**SHOWN, "versions": [1, 2]})
     hosts["head"].answer("serving-store", desired())
     assert main(["serve", *words]) == 130
     assert text in capsys.readouterr().err

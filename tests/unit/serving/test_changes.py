@@ -92,6 +92,31 @@ def test_a_canary_ends_with_no_percent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("deployed", "version", "is_served"),
+    [
+        (Reference("m", label="stable"), 1, True),
+        (Reference("m", label="stable"), 2, False),
+        (Reference("m", label="gone"), 1, False),
+        (Reference("m"), 3, False),  # of what is labelled 1 the others get it
+        (Reference("m", 2), 2, True),
+    ],
+)
+def test_a_canary_is_another_version_than_the_one_that_is_served(
+    deployed: Reference, version: int, is_served: bool
+) -> None:
+    state = changes.prepare_canary(changes.deploy(EMPTY, deployed), "m", 7)
+    try:
+        changed = changes.canary(state, "m", version, 5.0, [1, 2, 3], {"stable": 1})
+    except UsageError as error:
+        assert is_served and f"version {version} of m is what is served already" in str(error)
+    else:
+        assert not is_served and changed.models[0].canary == Canary(version, 5.0)
+    latest = changes.deploy(EMPTY, Reference("m"))
+    with pytest.raises(UsageError, match="served already"):
+        changes.canary(latest, "m", 3, 5.0, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda state: changes.canary(state, "other", 1, 5.0), "other is not served; served: m"),
