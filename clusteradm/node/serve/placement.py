@@ -253,8 +253,8 @@ def written(
     moving: Set[str],
 ) -> Tuple[PlacedModel, ...]:
     """The placement as the desired state has it: of what is everywhere nothing, but while it gets there (`moving`: the
-    models that have a placement). Requests are sent to the hosts where a model is ready; `silent`: those of which
-    HAProxy finds out by itself."""
+    models that have a placement, or that a board cannot get). Requests are sent to the hosts where a model is ready;
+    `silent`: those of which HAProxy finds out by itself."""
     everywhere = {tpu.copy for tpu in tpus}
     found = []
     for model in models:

@@ -13,7 +13,7 @@ from clusteradm.node.serve import balancer, placement, together
 from clusteradm.node.serve.placement import Copies, Need, Tpu
 from clusteradm.node.spec.wire.manifest import CLASSIFIER, Manifest
 from clusteradm.node.spec.wire.servables import reference
-from clusteradm.node.spec.wire.serving import AVAILABLE, DesiredState, PlacedModel, ServedModel
+from clusteradm.node.spec.wire.serving import AVAILABLE, END, DesiredState, PlacedModel, ServedModel
 from clusteradm.node.spec.wire.serving_requests import BoardSaid
 
 WINDOW = 10.0  # seconds between two measurements of loads and swaps
@@ -136,7 +136,7 @@ class Placer:
         copies = placement.step(there, wanted, able)
         # What wants no requests gets none from HAProxy, whatever is said here.
         silent = {host for host, each in said.items() if each.state is None or not each.state.balance}
-        moving = {placed.name for placed in state.placement}
+        moving = {placed.name for placed in state.placement} | _lacked(said, silent)
         placed = placement.written(state.models, copies, tpus, able, silent, moving)
         answers = {name: _hosts(name, said) for name in ensembles}
         answers = {name: hosts | silent if hosts else hosts for name, hosts in answers.items()}
@@ -264,6 +264,18 @@ def _available(name: str, said: Dict[str, BoardSaid]) -> Copies:
         if version.name == name and version.state == AVAILABLE
         for device in version.tpus
     )
+
+
+def _lacked(said: Dict[str, BoardSaid], silent: Set[str]) -> Set[str]:
+    """The models of which a board that takes requests has no version, and cannot get one: its disk is full, say. A
+    request for one that came there would wait for it in vain."""
+    return {
+        version.name
+        for host, each in said.items()
+        if each.state is not None and host not in silent
+        for version in each.state.versions
+        if version.state == END and not _hosts(version.name, {host: each})
+    }
 
 
 def _hosts(name: str, said: Dict[str, BoardSaid]) -> Set[str]:

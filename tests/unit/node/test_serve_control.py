@@ -372,3 +372,33 @@ def test_haproxy_is_told_again_where_it_did_not_follow(tmp_path: Path, monkeypat
     Path(desired.path_of(str(tmp_path))).unlink()
     desired.write(str(tmp_path), state)
     assert keeper.look() == "" and told[-1] == 2
+
+
+def test_requests_go_past_a_board_that_cannot_get_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that started with a full disk: over gRPC each request that came there would wait, and then fail."""
+    monkeypatch.setenv("CLUSTERADM_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(balancer, "follow", lambda state, models: "")
+    both = ("0000:01:00.0", "0001:01:00.0")
+    w2 = said("w2", ()).state
+    assert w2 is not None
+    boards = {"w1": said("w1", both), "w2": BoardSaid(w2), "w3": said("w3", both)}
+    monkeypatch.setattr(control, "said_by", lambda places: boards)
+    config, placer = ControlConfig("127.0.0.1", 0, str(tmp_path), {}), placing.Placer(str(tmp_path))
+    desired.write(str(tmp_path), DesiredState(0, (ServedModel("digits", VersionPolicy()),)))
+
+    def placed(*versions: VersionState, balance: bool = True) -> tuple[PlacedModel, ...]:
+        boards["w2"] = BoardSaid(BoardState("w2", 1, balance, versions, w2.engines))
+        control.place(config, placer)
+        return desired.read(str(tmp_path)).placement
+
+    failed = VersionState("digits", 1, END, "no room")
+    assert placed(VersionState("digits", 1, LOADING)) == ()
+    assert placed(failed, balance=False) == ()  # HAProxy knows
+    assert placed(failed, VersionState("digits", 2, AVAILABLE, tpus=both)) == ()
+    past = (PlacedModel("digits", (), ("w1", "w3")),)
+    assert placed(failed) == past
+    assert placed(VersionState("digits", 1, LOADING)) == past
+    assert placed(VersionState("digits", 1, AVAILABLE, tpus=both)) == ()
+    # What no board can get is no reason to leave out any.
+    boards["w1"] = boards["w3"] = BoardSaid(BoardState("w", 1, True, (failed,), w2.engines))
+    assert placed(failed) == ()
