@@ -27,7 +27,7 @@ from clusteradm.node.serve.table import Table, TableEngine
 from clusteradm.node.spec.wire.decode import decode
 from clusteradm.node.spec.wire.serving import BoardState, ServeConfig
 
-_CONNECT_SECONDS, _IDLE_SECONDS = 0.05, 0.25  # between two looks for engines, with one missing and without
+_CONNECT_SECONDS, _IDLE_SECONDS = 0.05, 1.0  # between two looks for engines, with one missing and without
 _CLOSE_SECONDS = 20.0
 _LINKS = (EngineLink, ServableLink)
 
@@ -54,6 +54,7 @@ class FrontProcess:
                 await self._take(decode(Table, document["table"]))
             elif "board" in document and self._table is not None:
                 self._table.board = decode(BoardState, document["board"])
+                self._connect_all()
                 self.plane.routing = self._reader.routing(self._table)
             elif "closed" in document:
                 link = self.plane.links.get(document["closed"])

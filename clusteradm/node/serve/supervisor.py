@@ -17,7 +17,7 @@ from clusteradm.node.serve.servables.keepers import MOST, Environment, ServableK
 from clusteradm.node.serve.table import Table, TableEngine
 from clusteradm.node.spec.wire.serving import BoardState, EngineState, ServeConfig
 
-_WATCH_SECONDS = 0.1
+_WATCH_SECONDS = 0.2
 _TPU_EVERY = 3  # watches between two looks at sysfs
 _KNOW_SECONDS = 5.0  # for a front process to read a table
 # After a board has said that it wants no new requests: two checks of a balancer, and a little.

@@ -214,7 +214,7 @@ def test_a_line_of_the_log_that_is_no_text() -> None:
     """aiohttp 3.8 lets such paths through."""
     read, write = os.pipe()
     log = AccessLog(write)
-    log.write({"operation": "/\udcff", "seconds": 0.5})
+    log.write([{"operation": "/\udcff", "seconds": 0.5}])
     log.close()
     os.close(write)
     with open(read, "rb") as file:
@@ -333,7 +333,7 @@ def test_a_log_that_nobody_reads_delays_nothing() -> None:
     log = AccessLog(write)
     started = time.monotonic()
     for number in range(30000):
-        log.write({"id": number, "text": "x" * 100})
+        log.write([{"id": number, "text": "x" * 100}])
     assert time.monotonic() - started < 20
     os.close(read)
     log.close()

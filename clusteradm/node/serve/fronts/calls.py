@@ -140,13 +140,16 @@ class Desk:
     def settle(self) -> None:
         """Count the calls that have ended, and write their lines."""
         calls, self._ended = self._ended, []
-        now, wall = time.monotonic(), time.time()
+        if not calls:
+            return
+        now, wall, lines = time.monotonic(), time.time(), []
         for call in calls:
             # A name that nobody serves is anybody's: it would be a new time series for each.
             model = call.model if self.plane.serves(call.model) else ""
             seconds = call.ended - call.started
             self.metrics.request(model, call.protocol, call.kind, seconds, call.answer, call.received, call.sent)
-            self.log.write(_line(call, seconds, wall - (now - call.ended)))
+            lines.append(_line(call, seconds, wall - (now - call.ended)))
+        self.log.write(lines)
 
 
 def _line(call: Call, seconds: float, ended: float) -> Dict[str, Any]:
