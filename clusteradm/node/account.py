@@ -8,7 +8,7 @@ import signal
 import time
 from typing import Any, Callable, Optional
 
-from clusteradm.node.texts import names, read
+from clusteradm.node.texts import names, read, reason
 
 
 class AccountError(OSError):
@@ -79,7 +79,7 @@ def _work(account: Any, work: Callable[[], Any], writer: int) -> None:
         reply = {"result": work()}
         status = 0
     except BaseException as error:
-        reply = {"error": _text(error)}
+        reply = {"error": reason(error)}
     try:
         with os.fdopen(writer, "w", encoding="utf-8") as file:
             file.write(json.dumps(reply) + "\n")
@@ -127,9 +127,3 @@ def kill_session(leader: int) -> None:
                 os.kill(int(name), signal.SIGKILL)
             except OSError:
                 continue
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return "%s: %s" % (error.filename, error.strerror) if error.filename else error.strerror
-    return str(error) or type(error).__name__

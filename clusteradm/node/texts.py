@@ -1,4 +1,5 @@
-"""Small files and folders of the kernel and the distribution: a missing one is an answer, not an error."""
+"""Small files and folders of the kernel and the distribution: a missing one is an answer, not an error; and errors in
+words."""
 
 import os
 from typing import Any, Optional
@@ -27,3 +28,10 @@ def number(text: Optional[str]) -> Optional[int]:
         return int(text) if text is not None else None
     except ValueError:
         return None
+
+
+def reason(error: BaseException) -> str:
+    """An error in words: of the system's, the file and what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror:
+        return "%s: %s" % (error.filename, error.strerror) if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -176,11 +176,11 @@ def finish(folder: str, index: str, labels: Sequence[str]) -> Dict[str, int]:
     return {"images": images, "errors": errors}
 
 
-def places(folder: str, whole: bool = False) -> Dict[int, int]:
-    """Where the line with the first result of each input is. `whole`: of those whose large outputs are there. Raises
+def places(folder: str) -> Dict[int, int]:
+    """Where the line with the first result of each input is, of those whose large outputs are there. Raises
     JournalError."""
     found: Dict[int, int] = {}
-    for number, at in _placed(folder, whole):
+    for number, at in _placed(folder, whole=True):
         found.setdefault(number, at)
     return found
 
@@ -196,7 +196,7 @@ def _placed(folder: str, whole: bool) -> Iterator[Tuple[int, int]]:
 
 
 class _Places:
-    """As `places`, in eight bytes for each of so many inputs. Raises JournalError."""
+    """Where the line with the first result of each input is, in eight bytes each. Raises JournalError."""
 
     def __init__(self, folder: str, inputs: int) -> None:
         self._found = array("q", [0]) * inputs  # 0: none

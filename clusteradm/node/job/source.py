@@ -86,7 +86,7 @@ class Stream:
         self._batches: Dict[int, Index] = {}
         self._missing: Dict[int, int] = {}
         self._wrong: Dict[int, int] = {}  # results that are errors
-        self._places = journal.places(spec.folder, whole=True)
+        self._places = journal.places(spec.folder)
         self._most = MOST_JOURNAL
         self._looked = 0.0
         self.earlier, self.errors = self._before.done, self._before.errors

@@ -11,6 +11,7 @@ from clusteradm.node import atomic
 from clusteradm.node.serve import buffers, places
 from clusteradm.node.spec.wire.manifest import Manifest
 from clusteradm.node.spec.wire.serving import MAPS, DesiredState
+from clusteradm.node.texts import reason
 
 # As templates/head/etc/haproxy/haproxy.cfg.j2 has them.
 CONFIGURATION = "/etc/haproxy/haproxy.cfg"
@@ -81,9 +82,7 @@ def follow(state: DesiredState, models: Models = Models()) -> str:  # noqa: B008
         for name in (PERCENTS, VERSIONS, places.MODELS):
             _remove(os.path.join(MAPS, name), wanted[name])
     except (BalancerError, OSError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        where = "%s: " % error.filename if isinstance(error, OSError) and error.filename else ""
-        return "HAProxy does not divide the requests as it should: %s%s" % (where, why)
+        return "HAProxy does not divide the requests as it should: %s" % reason(error)
     return ""
 
 

@@ -242,7 +242,7 @@ class EngineKeeper:
                 self._proven.add(key)
                 self.simulated = "SIMULATED" in str(document.get("runtime"))
             else:
-                self._fail(key, str(document.get("reason"))[:1500])
+                self._fail(key, str(document.get("reason")))
         except WireError as error:
             self._fail(key, "the engine's answer is damaged: %s" % error)
         self._changed()

@@ -7,8 +7,7 @@ from clusteradm.node.serve.plane import Refusal
 
 Bytes = Union[bytes, memoryview]
 
-
-CPU = "cpu"
+CPU = "cpu"  # a device that is no TPU
 
 
 class Reply(NamedTuple):

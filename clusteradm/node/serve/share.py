@@ -23,6 +23,7 @@ from clusteradm.node.spec.wire.decode import WireError, decode, loads
 from clusteradm.node.spec.wire.manifest import LABELS, MANIFEST, MODEL, SUMS
 from clusteradm.node.spec.wire.serving import DESIRED, MOST_BYTES, SERVING, DesiredState
 from clusteradm.node.state import model_copy
+from clusteradm.node.texts import reason
 
 _CHUNK = 1 << 20
 _SEEN, _MOST_SEEN = "seen.json", 4 * MOST_BYTES  # the desired state with its escapes, and what there is of the models
@@ -208,11 +209,9 @@ def _read(path: str, most: int = MOST_BYTES) -> Optional[str]:
 
 def _why(error: Exception, cache: str) -> str:
     """An error in words."""
-    if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "this host's disk has no room for it: make some for %s (df -h shows what is full)" % cache
-    return "%s: %s" % (os.fsdecode(error.filename), error.strerror) if error.filename else error.strerror
+    return reason(error)
 
 
 def main() -> None:

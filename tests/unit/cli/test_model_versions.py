@@ -16,7 +16,7 @@ import pytest
 from clusteradm.cli.main import main
 from clusteradm.errors import HostUnreachable
 from clusteradm.lab.digits import __file__ as digits_file
-from clusteradm.node import account, session
+from clusteradm.node import session, texts
 from clusteradm.node.account import AccountError
 from clusteradm.node.blobs import path_of
 from clusteradm.node.models import uses
@@ -35,7 +35,7 @@ def in_this_process(user: str, work: Callable[[], Any], seconds: float | None = 
     try:
         return json.loads(json.dumps(work()))
     except Exception as error:
-        raise AccountError(account._text(error)) from None
+        raise AccountError(texts.reason(error)) from None
 
 
 @pytest.fixture(autouse=True)

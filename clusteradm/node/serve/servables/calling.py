@@ -4,9 +4,9 @@ import time
 from concurrent.futures import Executor
 from typing import Any, Optional, Sequence, Tuple
 
-from clusteradm.node.serve.link import EngineGone
+from clusteradm.node.serve.link import CPU, EngineGone
 from clusteradm.node.serve.plane import UNAVAILABLE, Answer, Refusal, Request
-from clusteradm.node.serve.servables.ensemble import CPU, Ensemble, Part, Surroundings
+from clusteradm.node.serve.servables.ensemble import Ensemble, Part, Surroundings
 from clusteradm.node.serve.servables.link import Given, ServableLink
 from clusteradm.node.serve.servables.work import Arrays
 from clusteradm.node.spec.servables.ensembles import MOST_DEPTH

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from clusteradm.node.edgetpu.tensors import BadInput, Preprocessor
+from clusteradm.node.serve.link import CPU
 from clusteradm.node.serve.plane import (
     BYTES,
     INTERNAL,
@@ -30,7 +31,6 @@ from clusteradm.node.spec.wire import manifest
 from clusteradm.node.spec.wire.manifest import CLASSIFIER
 from clusteradm.node.spec.wire.servables import Step, reference
 
-CPU = "cpu"
 _DERIVED = ("boxes", "scores", "classes", "labels")
 
 
